@@ -1,0 +1,66 @@
+/* engine - runs a model over paged KV: one step at a time, on its own compute threads.
+ *
+ * Owns:   the weights on the device, the compute threads, the digests of the blocks.
+ * Loop:   engine_submit() from the node's loop.  The callbacks run on a compute thread and only post.
+ * Bounds: one step in flight; activations sized at create for batch_tokens_max tokens.
+ * Rules:  1 a sampled token depends on the model, the tokens before it and the sampling alone (law 1);
+ *         2 the first token written into a block zeroes the rest of that layer of the block, so that a partial
+ *           block has a digest;
+ *         3 a block's layer is digested (base/digest.h) after the run's last write to it and before
+ *           on_layer_done of that layer. */
+#ifndef ENGINE_ENGINE_H
+#define ENGINE_ENGINE_H
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/why.h"
+#include "engine/plan.h"
+#include "engine/sequence.h"
+
+struct engine;
+struct model_dir;
+struct expert_exchange; /* engine/expert_exchange.h; NULL: experts are local */
+
+/* How KV lies in a block: [layer][kv_head][k|v][token][head_dim], one layer group. */
+struct kv_geometry {
+	uint32_t layer_count;
+	uint32_t block_tokens;
+	uint32_t layer_bytes; /* one layer of one block */
+	uint32_t block_bytes; /* layer_count * layer_bytes */
+};
+
+struct engine_callbacks {
+	void *context;
+	/* A layer of the step is computed and its KV written and digested.  Compute thread; only post. */
+	void (*on_layer_done)(void *context, const struct plan *plan, uint32_t layer);
+	/* The step is over.  samples: [plan->sample_count], valid during the call. */
+	void (*on_step_done)(void *context, const struct plan *plan, const struct sample *samples, enum err e);
+};
+
+struct engine_options {
+	const struct model_dir *model; /* open until engine_destroy() */
+	const char *isa;               /* NULL: the best this machine has; else "portable", "avx2", … */
+	uint32_t thread_count;         /* 0: one per core */
+	uint32_t block_tokens;
+	uint32_t batch_tokens_max;
+	struct expert_exchange *experts;
+	struct engine_callbacks callbacks;
+};
+
+/* Loads and packs the weights; may take long (progress in the log). */
+MUST_USE enum err engine_create(const struct engine_options *options, struct why *why, struct engine **ret_engine);
+void engine_destroy(struct engine *engine);
+
+void engine_geometry(const struct engine *engine, struct kv_geometry *ret_geometry);
+/* Backend, ISA variant, kernel set, weight and KV format: nodes of different classes share no KV (law 1). */
+const char *engine_numerics_class(const struct engine *engine);
+
+/* The memory of the blocks, [block_count][block_bytes], 64-byte aligned; set once, before the first step. */
+MUST_USE enum err engine_set_kv(struct engine *engine, void *memory, uint32_t block_count);
+
+/* Starts a step; the plan and its sequences stay as they are until on_step_done.  ERR_BUSY while one runs. */
+MUST_USE enum err engine_submit(struct engine *engine, const struct plan *plan);
+/* Digest of one layer of a block as last computed by a run with `digest`; on the node's loop, after the
+ * post of that layer's on_layer_done. */
+uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t layer);
+#endif

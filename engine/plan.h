@@ -1,0 +1,33 @@
+/* plan - one step of the engine: a batch of mixed prompt chunks and decode rows.
+ *
+ * A run is `count` consecutive tokens of one sequence starting at position `first`.  A run that reaches
+ * the sequence's last token samples choice_count tokens.  Rows are padded to token_bucket by backends that
+ * replay recorded graphs; the CPU ignores the bucket.  A value: the scheduler fills it, the engine reads it. */
+#ifndef ENGINE_PLAN_H
+#define ENGINE_PLAN_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/sampling.h"
+
+struct sequence;
+
+enum { PLAN_RUNS_MAX = 256, PLAN_SAMPLES_MAX = 512 };
+
+struct run {
+	struct sequence *sequence;
+	uint32_t first;
+	uint32_t count;
+	uint16_t sample_count; /* 0, or the sequence's choice_count */
+	uint32_t sample_first; /* index of the first of its samples in the step's results */
+	bool digest;           /* wants the digests of the blocks it touches, layer by layer */
+};
+
+struct plan {
+	uint64_t number; /* counts steps */
+	uint32_t run_count;
+	uint32_t token_count;
+	uint32_t token_bucket; /* token_count rounded up to a bucket: 1, 2, 4, 8, 16, 32, then multiples of 64 */
+	uint32_t sample_count;
+	struct run runs[PLAN_RUNS_MAX];
+};
+#endif

@@ -1,0 +1,26 @@
+/* sequence - the tokens of one request on a node, and the blocks that hold their KV.
+ *
+ * Owner:  whoever created it (the node's role modules); the scheduler and the engine only refer to it.
+ * Loop:   the node's loop.  While a plan that names it is in flight the compute threads read it, so then
+ *         its fields stay as they are (rule: change a sequence only between its steps).
+ * Invariant: computed <= token_count, and blocks cover at least the tokens that the next run writes. */
+#ifndef ENGINE_SEQUENCE_H
+#define ENGINE_SEQUENCE_H
+#include <stdint.h>
+#include "base/sampling.h"
+
+struct sequence {
+	uint64_t id;                     /* of the node's own, for logs */
+	const struct sampling *sampling;
+	uint32_t *tokens;                /* [token_count] prompt, then generated */
+	uint32_t token_count;
+	uint32_t prompt_count;           /* tokens of the client's prompt: what follows was generated */
+	uint32_t computed;               /* leading tokens whose KV is in the blocks */
+	uint32_t *blocks;                /* [block_count] numbers in the kv_pool */
+	uint32_t block_count;
+	uint16_t choice_count;           /* >= 1: choices sampled from the last row (n > 1 only at prefill) */
+	uint16_t choices[SAMPLING_CHOICES_MAX];
+	uint64_t arrival;                /* order of service among prompts: lower first */
+	uint32_t sched_slot;             /* the scheduler's own */
+};
+#endif
