@@ -102,10 +102,11 @@ struct link_read_options {
 	void (*landing_free)(void *context);
 	void *context;
 };
-/* Starts one read of `count` pieces.  ERR_AGAIN (pieces_max are open), ERR_NOT_FOUND (peer not open), ERR_INVALID,
- * ERR_NOMEM: nothing was started and no callback will run.  *ret_read (may be NULL) is good until done ran. */
+/* Starts one read of `count` pieces.  ERR_AGAIN (pieces_max are open), ERR_NOT_FOUND (peer not open), ERR_PEER_GONE
+ * (it was lost: close it and open it anew), ERR_INVALID, ERR_NOMEM: nothing was started and no callback
+ * will run.  *ret_read (may be NULL) is good until done ran. */
 MUST_USE enum err link_read(struct link *link, const struct link_read_options *options, struct link_read **ret_read);
-/* done runs from the loop with ERR_CANCELED for what has not landed yet. */
+/* done runs from the loop, with ERR_CANCELED for what has not landed yet. */
 void link_read_cancel(struct link_read *read);
 
 struct link_counters {
