@@ -1,7 +1,7 @@
 /* stream - control connections: one per pair of peers, frames both ways, bounded in every direction.
  *
- * URLs: tcp://host:port, tls+tcp://host:port, ipc:///path, abstract://name.  On the wire: u32 length (little
- * endian), then that many bytes; what they mean is proto/'s.  NNG carries the bytes (its stream layer: no
+ * URLs: tcp://host:port, tls+tcp://host:port, ipc:///path.  On the wire: u32 length (little
+ * endian), then that many bytes, whose meaning is proto/'s; length 0xffffffff: the sender is finished.  NNG carries the bytes (its stream layer: no
  * patterns, so nothing is dropped or sent again behind our back); its threads only post to the home loop.
  * There is no reconnecting in here: the owner knows whether it still wants that peer.
  *
@@ -67,10 +67,10 @@ MUST_USE enum err stream_send2(struct stream *stream, const void *head, size_t h
 			       const void *tail, size_t tail_length);
 /* Bytes accepted by stream_send() and not yet taken by the kernel. */
 size_t stream_queued_bytes(const struct stream *stream);
-/* The other side's address ("10.0.0.7:4100") or, for ipc, its path: for logs.  "" while dialling. */
+/* The other side's address, "10.0.0.7:4100", for logs; for ipc and while dialling: the URL. */
 const char *stream_peer(const struct stream *stream);
-/* Sends what is queued, then ends with on_close(ERR_OK); ERR_DEADLINE after timeout_ns.  Frames that
- * arrive meanwhile are still handed over. */
+/* Sends what is queued and a farewell, whereupon the other side closes: on_close(ERR_OK) on both sides, and
+ * nothing is lost on the way.  ERR_DEADLINE after timeout_ns.  Frames that arrive meanwhile are handed over. */
 void stream_finish(struct stream *stream, uint64_t timeout_ns);
 /* Ends now, in any state; unsent frames are dropped.  NULL is fine. */
 void stream_close(struct stream *stream);
