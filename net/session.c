@@ -1,0 +1,411 @@
+#include "net/session.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "base/why.h"
+#include "proto/codec.h"
+
+enum { BEATS_REMEMBERED = 32 }; /* send times kept; more than TERM / BEAT */
+
+struct conn {
+	bool used;
+	uint32_t id;
+	uint64_t dialed;  /* whom we dialled; 0: inbound */
+	uint32_t peer;    /* PEER_NONE: greeting */
+	uint64_t opened_ns;
+};
+
+struct peer {
+	bool used;
+	struct session_peer info;
+	uint32_t conn;              /* index in conns */
+	uint64_t heard_ns;          /* receipt of the last message: the holder's clock */
+	uint64_t acknowledged_ns;   /* our send time of the last acknowledged beat: the user's clock */
+	uint64_t beat_number;       /* last sent */
+	uint64_t beat_heard;        /* highest received */
+	uint64_t beat_next_ns;
+	uint64_t sent_ns[BEATS_REMEMBERED];
+};
+
+/* A node we heard of: its highest incarnation (rule 1), and whether we want a session. */
+struct known {
+	uint64_t node; /* 0: free */
+	uint64_t incarnation;
+	bool wanted;
+	bool dialing;
+	uint64_t dial_next_ns;
+};
+
+struct sessions {
+	struct session_options options;
+	struct id128 compat;
+	uint64_t beat_ns, term_ns, margin_ns, redial_ns;
+	uint32_t conn_max;
+	uint32_t known_max;
+	uint32_t peer_count;
+	struct conn *conns;
+	struct peer *peers;
+	struct known *known;
+	uint8_t link_address[SESSION_ADDRESS_MAX];
+	char name[SESSION_NAME_MAX + 1];
+};
+
+/* Connections not greeted yet, and those being replaced, need room besides the sessions. */
+static uint32_t conn_max(const struct session_options *options)
+{
+	return 2 * options->peer_max + 16;
+}
+
+static uint32_t known_max(const struct session_options *options)
+{
+	return 4 * options->peer_max + 16;
+}
+
+size_t sessions_bytes(const struct session_options *options)
+{
+	return sizeof(struct sessions) + conn_max(options) * sizeof(struct conn) +
+	       options->peer_max * sizeof(struct peer) + known_max(options) * sizeof(struct known);
+}
+
+struct sessions *sessions_init(void *memory, const struct session_options *options)
+{
+	assert(options->peer_max > 0 && options->node != 0);
+	assert(options->link_address_length <= SESSION_ADDRESS_MAX);
+	memset(memory, 0, sessions_bytes(options));
+	struct sessions *s = memory;
+	s->options = *options;
+	s->conn_max = conn_max(options);
+	s->known_max = known_max(options);
+	s->peers = (struct peer *)(s + 1);
+	s->known = (struct known *)(s->peers + options->peer_max);
+	s->conns = (struct conn *)(s->known + s->known_max);
+	uint64_t factor = options->time_factor ? options->time_factor : 1;
+	s->beat_ns = SESSION_BEAT_NS * factor;
+	s->term_ns = SESSION_TERM_NS * factor;
+	s->margin_ns = SESSION_MARGIN_NS * factor;
+	s->redial_ns = SESSION_REDIAL_NS;
+	if (options->compat)
+		s->compat = *options->compat;
+	if (options->link_address_length)
+		memcpy(s->link_address, options->link_address, options->link_address_length);
+	strncpy(s->name, options->name ? options->name : "", SESSION_NAME_MAX);
+	return s;
+}
+
+static struct conn *find_conn(struct sessions *s, uint32_t id)
+{
+	for (uint32_t i = 0; i < s->conn_max; i++)
+		if (s->conns[i].used && s->conns[i].id == id)
+			return &s->conns[i];
+	return NULL;
+}
+
+static struct known *find_known(struct sessions *s, uint64_t node)
+{
+	for (uint32_t i = 0; i < s->known_max; i++)
+		if (s->known[i].node == node)
+			return &s->known[i];
+	return NULL;
+}
+
+/* Forgets a node that nobody wants and nobody talks to, when the table is full. */
+static struct known *add_known(struct sessions *s, uint64_t node)
+{
+	struct known *k = find_known(s, node);
+	if (k)
+		return k;
+	k = find_known(s, 0);
+	for (uint32_t i = 0; !k && i < s->known_max; i++)
+		if (!s->known[i].wanted && sessions_find(s, s->known[i].node) == PEER_NONE)
+			k = &s->known[i];
+	if (k)
+		*k = (struct known){.node = node};
+	return k;
+}
+
+uint32_t sessions_find(const struct sessions *s, uint64_t node)
+{
+	for (uint32_t i = 0; i < s->options.peer_max; i++)
+		if (s->peers[i].used && s->peers[i].info.node == node)
+			return i;
+	return PEER_NONE;
+}
+
+const struct session_peer *sessions_peer(const struct sessions *s, uint32_t peer)
+{
+	return peer < s->options.peer_max && s->peers[peer].used ? &s->peers[peer].info : NULL;
+}
+
+uint32_t sessions_max(const struct sessions *s)
+{
+	return s->options.peer_max;
+}
+
+uint32_t sessions_count(const struct sessions *s)
+{
+	return s->peer_count;
+}
+
+void sessions_want(struct sessions *s, uint64_t node, uint64_t incarnation, uint64_t now_ns)
+{
+	struct known *k = add_known(s, node);
+	if (!k)
+		return;
+	if (!k->wanted || incarnation > k->incarnation)
+		k->dial_next_ns = now_ns;
+	k->wanted = true;
+	if (incarnation > k->incarnation)
+		k->incarnation = incarnation;
+}
+
+void sessions_unwant(struct sessions *s, uint64_t node)
+{
+	struct known *k = find_known(s, node);
+	if (k)
+		k->wanted = false;
+}
+
+static void send_hello(struct sessions *s, const struct conn *conn)
+{
+	Wire__Hello hello = WIRE__HELLO__INIT;
+	hello.node = s->options.node;
+	hello.incarnation = s->options.incarnation;
+	hello.role = s->options.role;
+	hello.name = s->name;
+	if (s->options.compat)
+		hello.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, s->compat.bytes};
+	hello.link_address = (ProtobufCBinaryData){s->options.link_address_length, s->link_address};
+	const struct known *k = conn->dialed ? find_known(s, conn->dialed) : NULL;
+	hello.peer_incarnation = k ? k->incarnation : 0;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;
+	envelope.hello = &hello;
+	s->options.env->send(s->options.env->context, conn->id, &envelope);
+}
+
+static void drop_conn(struct sessions *s, struct conn *conn)
+{
+	s->options.env->close(s->options.env->context, conn->id);
+	conn->used = false;
+}
+
+void sessions_opened(struct sessions *s, uint32_t id, uint64_t node, uint64_t now_ns)
+{
+	struct known *k = node ? find_known(s, node) : NULL;
+	if (k)
+		k->dialing = false;
+	for (uint32_t i = 0; i < s->conn_max; i++) {
+		if (s->conns[i].used)
+			continue;
+		s->conns[i] = (struct conn){.used = true, .id = id, .dialed = node, .peer = PEER_NONE, .opened_ns = now_ns};
+		send_hello(s, &s->conns[i]);
+		return;
+	}
+	s->options.env->close(s->options.env->context, id); /* over the bound */
+}
+
+void sessions_dial_failed(struct sessions *s, uint64_t node, uint64_t now_ns)
+{
+	struct known *k = find_known(s, node);
+	if (!k)
+		return;
+	k->dialing = false;
+	k->dial_next_ns = now_ns + s->redial_ns;
+}
+
+/* The connection is closed or about to be; frees the number after everybody heard of it. */
+static void end_peer(struct sessions *s, uint32_t index, enum err why, uint64_t now_ns)
+{
+	struct peer *peer = &s->peers[index];
+	assert(peer->used);
+	const struct env *env = s->options.env;
+	env_trace(env, "session with %s ends: %s", peer->info.name, err_text(why));
+	struct known *k = find_known(s, peer->info.node);
+	if (k)
+		k->dial_next_ns = now_ns + s->redial_ns;
+	s->conns[peer->conn].peer = PEER_NONE;
+	env->link_close(env->context, peer->info.node);
+	s->options.down(s->options.context, index, why);
+	peer->used = false;
+	s->peer_count--;
+}
+
+void sessions_end(struct sessions *s, uint32_t index, enum err why, uint64_t now_ns)
+{
+	if (!sessions_peer(s, index))
+		return;
+	struct conn *conn = &s->conns[s->peers[index].conn];
+	end_peer(s, index, why, now_ns);
+	drop_conn(s, conn);
+}
+
+void sessions_closed(struct sessions *s, uint32_t id, uint64_t now_ns)
+{
+	struct conn *conn = find_conn(s, id);
+	if (!conn)
+		return;
+	if (conn->dialed && conn->peer == PEER_NONE)
+		sessions_dial_failed(s, conn->dialed, now_ns);
+	if (conn->peer != PEER_NONE)
+		end_peer(s, conn->peer, ERR_PEER_GONE, now_ns);
+	conn->used = false;
+}
+
+/* Why a greeting is refused, or OK. */
+static enum err judge_hello(struct sessions *s, const struct conn *conn, const Wire__Hello *hello)
+{
+	if (conn->peer != PEER_NONE)
+		return ERR_PROTOCOL; /* a second Hello */
+	if (hello->node == s->options.node || (conn->dialed && conn->dialed != hello->node))
+		return ERR_MISMATCH;
+	if (hello->peer_incarnation > s->options.incarnation)
+		return ERR_STALE; /* it knows a later life of ours: this process is the ghost */
+	const struct known *k = find_known(s, hello->node);
+	return k && hello->incarnation < k->incarnation ? ERR_STALE : ERR_OK;
+}
+
+static uint32_t free_peer(const struct sessions *s)
+{
+	for (uint32_t i = 0; i < s->options.peer_max; i++)
+		if (!s->peers[i].used)
+			return i;
+	return PEER_NONE;
+}
+
+static void fill_peer(struct peer *peer, const Wire__Hello *hello, uint32_t conn_index, uint64_t now_ns)
+{
+	*peer = (struct peer){
+		.used = true,
+		.info = {.node = hello->node, .incarnation = hello->incarnation, .role = hello->role},
+		.conn = conn_index,
+		.heard_ns = now_ns,
+		.acknowledged_ns = now_ns,
+		.beat_next_ns = now_ns,
+	};
+	peer->info.has_compat = hello->compat.len == PROTO_KEY_BYTES;
+	if (peer->info.has_compat)
+		memcpy(peer->info.compat.bytes, hello->compat.data, PROTO_KEY_BYTES);
+	strncpy(peer->info.name, hello->name, SESSION_NAME_MAX);
+}
+
+static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello *hello, uint64_t now_ns)
+{
+	const struct env *env = s->options.env;
+	enum err e = judge_hello(s, conn, hello);
+	struct known *k = e == ERR_OK ? add_known(s, hello->node) : NULL;
+	if (!k) {
+		env_trace(env, "refuse %s: %s", hello->name, err_text(e));
+		uint32_t id = conn->id;
+		sessions_closed(s, id, now_ns); /* ends the session too where a second Hello came */
+		env->close(env->context, id);
+		return;
+	}
+	uint32_t old = sessions_find(s, hello->node);
+	if (old != PEER_NONE)
+		sessions_end(s, old, ERR_PEER_GONE, now_ns);
+	uint32_t index = free_peer(s);
+	if (index == PEER_NONE) {
+		drop_conn(s, conn);
+		return;
+	}
+	k->incarnation = hello->incarnation;
+	fill_peer(&s->peers[index], hello, (uint32_t)(conn - s->conns), now_ns);
+	conn->peer = index;
+	s->peer_count++;
+	env->link_open(env->context, hello->node, hello->incarnation, hello->link_address.data,
+		       hello->link_address.len);
+	s->options.up(s->options.context, index);
+}
+
+static void take_beat(struct peer *peer, const Wire__Beat *beat)
+{
+	if (beat->number > peer->beat_heard)
+		peer->beat_heard = beat->number;
+	bool remembered = beat->acknowledged <= peer->beat_number &&
+			  beat->acknowledged + BEATS_REMEMBERED > peer->beat_number && beat->acknowledged > 0;
+	if (!remembered)
+		return;
+	uint64_t sent_ns = peer->sent_ns[beat->acknowledged % BEATS_REMEMBERED];
+	if (sent_ns > peer->acknowledged_ns)
+		peer->acknowledged_ns = sent_ns;
+}
+
+uint32_t sessions_message(struct sessions *s, uint32_t id, const Wire__Envelope *envelope, uint64_t now_ns)
+{
+	struct conn *conn = find_conn(s, id);
+	if (!conn)
+		return PEER_NONE;
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_HELLO) {
+		take_hello(s, conn, envelope->hello, now_ns);
+		return PEER_NONE;
+	}
+	if (conn->peer == PEER_NONE)
+		return PEER_NONE;
+	s->peers[conn->peer].heard_ns = now_ns;
+	if (envelope->body_case != WIRE__ENVELOPE__BODY_BEAT)
+		return conn->peer;
+	take_beat(&s->peers[conn->peer], envelope->beat);
+	return PEER_NONE;
+}
+
+void sessions_send(struct sessions *s, uint32_t index, const Wire__Envelope *envelope)
+{
+	assert(sessions_peer(s, index));
+	s->options.env->send(s->options.env->context, s->conns[s->peers[index].conn].id, envelope);
+}
+
+static void send_beat(struct sessions *s, uint32_t index, uint64_t now_ns)
+{
+	struct peer *peer = &s->peers[index];
+	peer->beat_number++;
+	peer->sent_ns[peer->beat_number % BEATS_REMEMBERED] = now_ns;
+	peer->beat_next_ns = now_ns + s->beat_ns;
+	Wire__Beat beat = WIRE__BEAT__INIT;
+	beat.number = peer->beat_number;
+	beat.acknowledged = peer->beat_heard;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_BEAT;
+	envelope.beat = &beat;
+	sessions_send(s, index, &envelope);
+}
+
+static void tick_peer(struct sessions *s, uint32_t index, uint64_t now_ns)
+{
+	const struct peer *peer = &s->peers[index];
+	bool holder_over = now_ns >= peer->heard_ns + s->term_ns;
+	bool user_over = now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns;
+	if (holder_over || user_over)
+		sessions_end(s, index, ERR_DEADLINE, now_ns);
+	else if (now_ns >= peer->beat_next_ns)
+		send_beat(s, index, now_ns);
+}
+
+static void tick_known(struct sessions *s, struct known *k, uint64_t now_ns)
+{
+	if (!k->wanted || k->dialing || now_ns < k->dial_next_ns || sessions_find(s, k->node) != PEER_NONE)
+		return;
+	k->dialing = true;
+	s->options.env->dial(s->options.env->context, k->node);
+}
+
+void sessions_tick(struct sessions *s, uint64_t now_ns)
+{
+	for (uint32_t i = 0; i < s->options.peer_max; i++)
+		if (s->peers[i].used)
+			tick_peer(s, i, now_ns);
+	/* A connection that does not greet within a term is closed. */
+	for (uint32_t i = 0; i < s->conn_max; i++) {
+		struct conn *conn = &s->conns[i];
+		if (!conn->used || conn->peer != PEER_NONE || now_ns < conn->opened_ns + s->term_ns)
+			continue;
+		if (conn->dialed)
+			sessions_dial_failed(s, conn->dialed, now_ns);
+		drop_conn(s, conn);
+	}
+	for (uint32_t i = 0; i < s->known_max; i++)
+		if (s->known[i].node)
+			tick_known(s, &s->known[i], now_ns);
+}

@@ -1,0 +1,226 @@
+#include "proto/check.h"
+
+#include <string.h>
+
+#include "proto/codec.h"
+
+/* Every check says the message and the field, so that a refused peer can be understood from one line. */
+#define DEMAND(condition, ...)                                          \
+	do {                                                            \
+		if (!(condition))                                       \
+			return why_set(why, ERR_PROTOCOL, __VA_ARGS__); \
+	} while (0)
+
+static enum err check_name(const char *name, const char *what, struct why *why)
+{
+	DEMAND(name && strlen(name) <= PROTO_NAME_MAX, "%s: over %d bytes", what, PROTO_NAME_MAX);
+	return ERR_OK;
+}
+
+static enum err check_id(const ProtobufCBinaryData *id, const char *what, struct why *why)
+{
+	DEMAND(id->len == PROTO_KEY_BYTES, "%s: %zu bytes, expected %d", what, id->len, PROTO_KEY_BYTES);
+	return ERR_OK;
+}
+
+static enum err check_keys(const ProtobufCBinaryData *keys, const char *what, struct why *why)
+{
+	DEMAND(keys->len % PROTO_KEY_BYTES == 0, "%s: %zu bytes are no whole keys", what, keys->len);
+	DEMAND(keys->len / PROTO_KEY_BYTES <= PROTO_KEYS_MAX, "%s: over %d keys", what, PROTO_KEYS_MAX);
+	return ERR_OK;
+}
+
+static enum err check_error(uint32_t error, const char *what, struct why *why)
+{
+	DEMAND(strcmp(err_name((enum err)error), "UNKNOWN") != 0, "%s: error number %u is unknown", what, error);
+	return ERR_OK;
+}
+
+static enum err check_hello(const Wire__Hello *hello, struct why *why)
+{
+	DEMAND(hello->node != 0, "hello: node id 0");
+	DEMAND(hello->role > WIRE__ROLE__ROLE_NONE && hello->role <= WIRE__ROLE__ROLE_KVSTORE, "hello: role %d",
+	       (int)hello->role);
+	DEMAND(hello->compat.len == 0 || hello->compat.len == PROTO_KEY_BYTES, "hello: compat of %zu bytes",
+	       hello->compat.len);
+	DEMAND(hello->link_address.len <= PROTO_LINK_ADDRESS_MAX, "hello: link address of %zu bytes",
+	       hello->link_address.len);
+	return check_name(hello->name, "hello: name", why);
+}
+
+static enum err check_load(const Wire__Load *load, struct why *why)
+{
+	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
+	for (size_t i = 0; i < load->n_transports; i++) {
+		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);
+		if (e == ERR_OK)
+			e = check_name(load->transports[i]->name, "load: transport name", why);
+		if (e != ERR_OK)
+			return e;
+	}
+	return ERR_OK;
+}
+
+static enum err check_events(const Wire__KvEvents *events, struct why *why)
+{
+	enum err e = check_keys(&events->added, "kv_events: added", why);
+	return e != ERR_OK ? e : check_keys(&events->removed, "kv_events: removed", why);
+}
+
+static enum err check_choices(const Wire__Reserve *reserve, struct why *why)
+{
+	DEMAND(reserve->n_choices >= 1 && reserve->n_choices <= SAMPLING_CHOICES_MAX, "reserve: %zu choices",
+	       reserve->n_choices);
+	for (size_t i = 0; i < reserve->n_choices; i++)
+		DEMAND(reserve->choices[i] <= UINT16_MAX, "reserve: choice %u", reserve->choices[i]);
+	return ERR_OK;
+}
+
+static enum err check_reserve(const Wire__Reserve *reserve, struct why *why)
+{
+	DEMAND(reserve->job, "reserve: no job");
+	DEMAND(reserve->sampling, "reserve: no sampling");
+	DEMAND(reserve->half <= WIRE__HALF__HALF_BOTH, "reserve: half %d", (int)reserve->half);
+	DEMAND(reserve->n_tokens >= 1 && reserve->n_tokens <= PROTO_CONTEXT_MAX, "reserve: %zu tokens",
+	       reserve->n_tokens);
+	DEMAND(reserve->prompt_count >= 1 && reserve->prompt_count <= reserve->n_tokens,
+	       "reserve: prompt_count %u of %zu tokens", reserve->prompt_count, reserve->n_tokens);
+	DEMAND(reserve->tenant_salt.len <= 64, "reserve: tenant salt of %zu bytes", reserve->tenant_salt.len);
+	DEMAND(reserve->n_holders <= 64, "reserve: %zu holders", reserve->n_holders);
+	enum err e = check_choices(reserve, why);
+	if (e == ERR_OK)
+		e = check_id(&reserve->compat, "reserve: compat", why);
+	if (e == ERR_OK)
+		e = check_name(reserve->model, "reserve: model", why);
+	if (e == ERR_OK)
+		e = check_name(reserve->tenant, "reserve: tenant", why);
+	return e == ERR_OK ? check_name(reserve->request, "reserve: request", why) : e;
+}
+
+static enum err check_token(const Wire__Token *token, const char *what, struct why *why)
+{
+	DEMAND(token->job, "%s: no job", what);
+	DEMAND(token->choice <= UINT16_MAX, "%s: choice %u", what, token->choice);
+	DEMAND(token->n_top_tokens == token->n_top_logprobs && token->n_top_tokens <= SAMPLING_TOP_LOGPROBS_MAX,
+	       "%s: %zu top tokens and %zu log-probabilities", what, token->n_top_tokens, token->n_top_logprobs);
+	return ERR_OK;
+}
+
+static enum err check_token_list(Wire__Token **tokens, size_t count, size_t max, const char *what, struct why *why)
+{
+	DEMAND(count <= max, "%s: %zu tokens, at most %zu", what, count, max);
+	for (size_t i = 0; i < count; i++) {
+		enum err e = check_token(tokens[i], what, why);
+		if (e != ERR_OK)
+			return e;
+	}
+	return ERR_OK;
+}
+
+static enum err check_announce(const Wire__Announce *announce, struct why *why)
+{
+	DEMAND(announce->job, "announce: no job");
+	DEMAND(announce->layer < PROTO_LAYERS_MAX, "announce: layer %u", announce->layer);
+	DEMAND(announce->n_places == announce->n_digests && announce->n_places <= PROTO_BLOCKS_MAX,
+	       "announce: %zu places and %zu digests", announce->n_places, announce->n_digests);
+	return ERR_OK;
+}
+
+static enum err check_prefilled(const Wire__Prefilled *prefilled, struct why *why)
+{
+	DEMAND(prefilled->job, "prefilled: no job");
+	return check_token_list(prefilled->first, prefilled->n_first, SAMPLING_CHOICES_MAX, "prefilled", why);
+}
+
+static enum err check_found(const Wire__Found *found, struct why *why)
+{
+	DEMAND(found->n_blocks <= PROTO_BLOCKS_MAX, "found: %zu blocks", found->n_blocks);
+	for (size_t i = 0; i < found->n_blocks; i++) {
+		DEMAND(found->blocks[i]->place, "found: block %zu has no place", i);
+		DEMAND(found->blocks[i]->n_digests <= PROTO_LAYERS_MAX, "found: %zu digests",
+		       found->blocks[i]->n_digests);
+	}
+	return ERR_OK;
+}
+
+static enum err check_offer(const Wire__Offer *offer, struct why *why)
+{
+	DEMAND(offer->place, "offer: no place");
+	DEMAND(offer->n_digests >= 1 && offer->n_digests <= PROTO_LAYERS_MAX, "offer: %zu digests", offer->n_digests);
+	DEMAND(offer->layer_bytes >= 1 && offer->layer_bytes <= 1u << 30, "offer: layer_bytes %u", offer->layer_bytes);
+	DEMAND(offer->parent.len == 0 || offer->parent.len == PROTO_KEY_BYTES, "offer: parent of %zu bytes",
+	       offer->parent.len);
+	enum err e = check_id(&offer->key, "offer: key", why);
+	return e == ERR_OK ? check_id(&offer->compat, "offer: compat", why) : e;
+}
+
+static enum err check_lookup(const Wire__Lookup *lookup, struct why *why)
+{
+	enum err e = check_keys(&lookup->keys, "lookup: keys", why);
+	return e == ERR_OK ? check_id(&lookup->compat, "lookup: compat", why) : e;
+}
+
+static enum err check_reserved(const Wire__Reserved *reserved, struct why *why)
+{
+	DEMAND(reserved->job, "reserved: no job");
+	DEMAND(reserved->half <= WIRE__HALF__HALF_BOTH, "reserved: half %d", (int)reserved->half);
+	return check_error(reserved->error, "reserved", why);
+}
+
+static enum err check_job_end(const Wire__JobEnd *end, struct why *why)
+{
+	DEMAND(end->job, "job_end: no job");
+	DEMAND(end->accounting, "job_end: no accounting");
+	DEMAND(end->half <= WIRE__HALF__HALF_BOTH, "job_end: half %d", (int)end->half);
+	return check_error(end->error, "job_end", why);
+}
+
+enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
+{
+	switch (envelope->body_case) {
+	case WIRE__ENVELOPE__BODY_HELLO:
+		return check_hello(envelope->hello, why);
+	case WIRE__ENVELOPE__BODY_LOAD:
+		return check_load(envelope->load, why);
+	case WIRE__ENVELOPE__BODY_KV_EVENTS:
+		return check_events(envelope->kv_events, why);
+	case WIRE__ENVELOPE__BODY_RESERVE:
+		return check_reserve(envelope->reserve, why);
+	case WIRE__ENVELOPE__BODY_RESERVED:
+		return check_reserved(envelope->reserved, why);
+	case WIRE__ENVELOPE__BODY_START:
+		DEMAND(envelope->start->job, "start: no job");
+		return ERR_OK;
+	case WIRE__ENVELOPE__BODY_CANCEL:
+		DEMAND(envelope->cancel->job, "cancel: no job");
+		return check_error(envelope->cancel->error, "cancel", why);
+	case WIRE__ENVELOPE__BODY_TOKENS:
+		return check_token_list(envelope->tokens->tokens, envelope->tokens->n_tokens, 4096, "tokens", why);
+	case WIRE__ENVELOPE__BODY_JOB_END:
+		return check_job_end(envelope->job_end, why);
+	case WIRE__ENVELOPE__BODY_ATTACH:
+		DEMAND(envelope->attach->job, "attach: no job");
+		return check_id(&envelope->attach->compat, "attach: compat", why);
+	case WIRE__ENVELOPE__BODY_ANNOUNCE:
+		return check_announce(envelope->announce, why);
+	case WIRE__ENVELOPE__BODY_PREFILLED:
+		return check_prefilled(envelope->prefilled, why);
+	case WIRE__ENVELOPE__BODY_TRANSFER_END:
+		DEMAND(envelope->transfer_end->job, "transfer_end: no job");
+		return check_error(envelope->transfer_end->error, "transfer_end", why);
+	case WIRE__ENVELOPE__BODY_LOOKUP:
+		return check_lookup(envelope->lookup, why);
+	case WIRE__ENVELOPE__BODY_FOUND:
+		return check_found(envelope->found, why);
+	case WIRE__ENVELOPE__BODY_OFFER:
+		return check_offer(envelope->offer, why);
+	case WIRE__ENVELOPE__BODY_OFFER_DONE:
+		return check_error(envelope->offer_done->error, "offer_done", why);
+	case WIRE__ENVELOPE__BODY_BEAT:
+	case WIRE__ENVELOPE__BODY_KV_RESYNC:
+	case WIRE__ENVELOPE__BODY_RELEASE:
+		return ERR_OK;
+	default:
+		return why_set(why, ERR_PROTOCOL, "envelope without a body that this version knows");
+	}
+}
