@@ -61,6 +61,15 @@ static bool is_empty(const struct peer *peer)
 	return !peer->waiting.head && !peer->active.head && !peer->quarantined.head;
 }
 
+static void tell_loss(struct peer *peer)
+{
+	const struct link_options *options = &peer->link->options;
+	enum err e = peer->loss;
+	peer->loss = ERR_OK;
+	if (options->on_peer_lost && peer->named)
+		options->on_peer_lost(options->context, peer->node, peer->incarnation, e);
+}
+
 /* One turn of a peer: whatever may call the transport's library or the user happens here. */
 static void peer_turn(void *arg)
 {
@@ -70,6 +79,8 @@ static void peer_turn(void *arg)
 		return;
 	}
 	peer_end_reads(peer);
+	if (peer->loss != ERR_OK)
+		tell_loss(peer);
 	if (!peer->close_started) {
 		peer->close_started = true;
 		peer->transport->close(peer);
@@ -91,12 +102,9 @@ void peer_lost(struct peer *peer, enum err e)
 		return;
 	peer->lost = true;
 	peer->lost_err = ERR_PEER_GONE;
-	struct link *link = peer->link;
+	peer->loss = e;
 	log_info("link > peer %016llx lost: %s", (unsigned long long)peer->node, err_text(e));
-	peer_end_reads(peer);
 	peer_wake(peer);
-	if (link->options.on_peer_lost && peer->named)
-		link->options.on_peer_lost(link->options.context, peer->node, peer->incarnation, e);
 }
 
 void peer_closed(struct peer *peer)
@@ -369,6 +377,7 @@ void link_destroy(struct link *link)
 	/* After these three no thread and no library can write into a landing any more. */
 	copy_destroy(link->copy);
 	ucx_destroy(link->ucx);
+	link->ucx = NULL;
 	local_destroy(link->local);
 	while (link->peers) {
 		peer_settle_quarantined(link->peers);

@@ -69,10 +69,10 @@ struct transport {
 	bool (*is_ready)(struct peer *peer);
 	/* The piece is ACTIVE.  Ends in one piece_settle(), now or later. */
 	void (*start)(struct peer *peer, struct piece *piece);
-	/* True: the transport has let go, and will neither write to the landing nor settle the piece.  After
-	 * peer_closed() false means that a thread of ours still looks at it, and will settle it. */
+	/* True: the transport has let go, and will neither write to the landing nor settle the piece. */
 	bool (*forget)(struct peer *peer, struct piece *piece);
-	/* Nothing is asked any more.  Ends in one peer_closed(), when nothing can be written to a landing. */
+	/* Nothing is asked any more.  Ends in one peer_closed(); pieces whose landing the library still has settle
+	 * by themselves, before or after it. */
 	void (*close)(struct peer *peer);
 	/* The peer is freed: what impl holds goes. */
 	void (*fini)(struct peer *peer);
@@ -91,6 +91,7 @@ struct peer {
 	bool close_started;
 	bool closed;
 	enum err lost_err; /* what its reads get */
+	enum err loss;     /* still to be told to the owner of the link */
 	struct loop_task task; /* peer_turn */
 	struct piece_list waiting, active, quarantined;
 	uint64_t flight_bytes;
@@ -139,7 +140,8 @@ void peer_settle_quarantined(struct peer *peer);
 struct peer *link_peer_find(const struct link *link, uint64_t node);
 const struct region *link_region_find(const struct link *link, uint16_t rank, uint8_t kind, uint16_t index);
 void peer_wake(struct peer *peer);
-/* From the transport: the connection is over.  Reads end; close() is called from the next turn. */
+/* From the transport, wherever it notices (UCX does inside a send too): the connection is over.  Reads end
+ * and close() is called in the peer's next turn, never in here. */
 void peer_lost(struct peer *peer, enum err e);
 void peer_closed(struct peer *peer);
 
@@ -170,9 +172,10 @@ struct local_message {
 	uint16_t zero2;
 	uint64_t slot_bytes;
 	uint64_t slot_count;
+	uint64_t ticket; /* HELLO of a UCX reader: as in its UCX hello, so that the end of this tells of that */
 };
 /* Connects, checks that the other end runs as our user and says hello. */
-MUST_USE enum err local_connect(const struct link *link, const char *name, int *ret_fd);
+MUST_USE enum err local_connect(const struct link *link, const char *name, uint64_t ticket, int *ret_fd);
 /* One message; *ret_fd is -1 or a descriptor that is the caller's.  ERR_AGAIN, ERR_PEER_GONE, ERR_PROTOCOL. */
 MUST_USE enum err local_receive(int fd, struct local_message *ret_message, int *ret_fd);
 
@@ -184,7 +187,7 @@ enum link_transport ucx_transport(const struct ucx *ucx);
 void ucx_local_address(const struct ucx *ucx, const uint8_t **ret_address, uint16_t *ret_length);
 MUST_USE enum err ucx_peer_open(struct peer *peer, const struct link_address *address, struct why *why);
 MUST_USE enum err ucx_region_added(struct ucx *ucx, const struct region *region, struct why *why);
-/* The process of that node on this host died (its unix socket closed): shared memory does not tell UCX. */
-void ucx_client_gone(struct ucx *ucx, uint64_t node, uint64_t incarnation);
+/* A reader on this host closed its unix socket or died: shared memory does not tell UCX. */
+void ucx_client_gone(struct ucx *ucx, uint64_t node, uint64_t incarnation, uint64_t ticket);
 void ucx_region_removed(struct ucx *ucx, const struct region *region);
 #endif

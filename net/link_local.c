@@ -23,6 +23,7 @@ struct connection {
 	struct loop_watch *watch;
 	uint64_t node; /* from its hello; 0 before */
 	uint64_t incarnation;
+	uint64_t ticket;
 };
 
 struct local {
@@ -147,7 +148,7 @@ static bool is_our_user(int fd)
 	return getsockopt(fd, SOL_SOCKET, SO_PEERCRED, &credentials, &length) == 0 && credentials.uid == geteuid();
 }
 
-enum err local_connect(const struct link *link, const char *name, int *ret_fd)
+enum err local_connect(const struct link *link, const char *name, uint64_t ticket, int *ret_fd)
 {
 	struct sockaddr_un address;
 	if (!name[0])
@@ -161,6 +162,7 @@ enum err local_connect(const struct link *link, const char *name, int *ret_fd)
 	else if (!is_our_user(fd))
 		e = ERR_DENIED;
 	struct local_message hello = message_of(link, LOCAL_HELLO);
+	hello.ticket = ticket;
 	if (e == ERR_OK)
 		e = send_message(fd, &hello, -1);
 	if (e != ERR_OK) {
@@ -185,8 +187,8 @@ static void connection_close(struct connection *connection)
 	}
 	loop_watch_destroy(connection->watch);
 	close(connection->fd);
-	if (connection->node && local->link->ucx)
-		ucx_client_gone(local->link->ucx, connection->node, connection->incarnation);
+	if (connection->ticket && local->link->ucx)
+		ucx_client_gone(local->link->ucx, connection->node, connection->incarnation, connection->ticket);
 	free(connection);
 }
 
@@ -206,6 +208,7 @@ static void on_connection(struct loop_watch *watch, unsigned ready, void *arg)
 	}
 	connection->node = message.node;
 	connection->incarnation = message.incarnation;
+	connection->ticket = message.ticket;
 }
 
 static enum err send_region(struct connection *connection, const struct region *region, enum local_kind what)
@@ -315,7 +318,6 @@ void local_destroy(struct local *local)
 {
 	if (!local)
 		return;
-	local->link->ucx = NULL; /* gone before us: nobody to tell of closed connections */
 	while (local->connections)
 		connection_close(local->connections);
 	loop_watch_destroy(local->watch);

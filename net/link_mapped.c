@@ -306,7 +306,7 @@ enum err mapped_peer_open(struct peer *peer, const struct link_address *address)
 	struct mapped *mapped = calloc(1, sizeof(*mapped));
 	if (!mapped)
 		return ERR_NOMEM;
-	enum err e = local_connect(peer->link, address->socket_name, &mapped->fd);
+	enum err e = local_connect(peer->link, address->socket_name, 0, &mapped->fd);
 	if (e != ERR_OK)
 		goto free_mapped;
 	e = loop_watch_create(peer->link->loop, mapped->fd, LOOP_READ, on_readable, peer, &mapped->watch);

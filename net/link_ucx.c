@@ -20,6 +20,7 @@ enum err flight_create(struct ucx *ucx, struct piece *piece, struct ucx_flight *
 	if (!flight)
 		return ERR_NOMEM;
 	*flight = (struct ucx_flight){.ucx = ucx, .piece = piece, .refs = 1};
+	ucx->flight_count++;
 	*ret_flight = flight;
 	return ERR_OK;
 }
@@ -30,6 +31,7 @@ void flight_unref(struct ucx_flight *flight)
 		return;
 	if (flight->ticket)
 		ticket_drop(&flight->ucx->flights, flight->ticket);
+	flight->ucx->flight_count--;
 	free(flight);
 }
 
@@ -247,15 +249,16 @@ static bool is_ready(struct peer *peer)
 
 static bool forget(struct peer *peer, struct piece *piece)
 {
-	struct ucx_peer *up = peer->impl;
 	if (piece->copying) {
 		if (!copy_cancel(peer->link->copy, &piece->job))
 			return false;
 		piece->copying = false;
 		return true;
 	}
-	/* Not answered yet, or waiting for a key: nobody has the landing.  Closed: nobody has it any more. */
-	if (!up->closed && !peer->link->destroying && !piece->parked && !piece->flight->ticket)
+	/* Not answered yet, or waiting for a key: nobody has the landing.  Else UCX has, until it completes the request:
+	 * a forced close completes BEFORE the requests of its endpoint do, and bytes that were on the way land
+	 * in between.  Without a worker nobody is left to write. */
+	if (peer->link->ucx && !piece->parked && !piece->flight->ticket)
 		return false;
 	piece->parked = false;
 	flight_leave(piece);
@@ -265,8 +268,6 @@ static bool forget(struct peer *peer, struct piece *piece)
 static void on_endpoint_closed(void *arg)
 {
 	struct ucx_peer *up = arg;
-	up->closed = true;
-	get_close(up); /* no get can be under way any more */
 	peer_closed(up->peer);
 }
 
@@ -287,9 +288,20 @@ static void ucx_close(struct peer *peer)
 	ucx_endpoint_close(up->ucx, up->endpoint, on_endpoint_closed, up);
 }
 
+/* Its last piece has settled: no get uses the keys any more.  Without a worker, ucx_reader_fini() was here. */
 static void fini(struct peer *peer)
 {
-	free(peer->impl);
+	struct ucx_peer *up = peer->impl;
+	if (peer->link->ucx) {
+		get_close(up);
+		for (struct ucx_peer **at = &up->ucx->readers; *at; at = &(*at)->next) {
+			if (*at != up)
+				continue;
+			*at = up->next;
+			break;
+		}
+	}
+	free(up);
 }
 
 static void describe(const struct peer *peer, char *text, size_t text_bytes)
@@ -340,7 +352,7 @@ static enum err open_tether(struct ucx_peer *up, const struct link_address *addr
 {
 	if (up->ucx->transport != LINK_UCX_SHM)
 		return ERR_OK;
-	enum err e = local_connect(up->peer->link, address->socket_name, &up->tether_fd);
+	enum err e = local_connect(up->peer->link, address->socket_name, up->ticket, &up->tether_fd);
 	if (e != ERR_OK)
 		return e;
 	e = loop_watch_create(up->peer->link->loop, up->tether_fd, LOOP_READ, on_tether, up, &up->tether);
@@ -394,16 +406,18 @@ enum err ucx_peer_open(struct peer *peer, const struct link_address *address, st
 	if (!up)
 		return ERR_NOMEM;
 	*up = (struct ucx_peer){.ucx = ucx, .peer = peer, .tether_fd = -1};
-	enum err e = open_tether(up, address);
+	enum err e = ticket_take(&ucx->peers, up, &up->ticket);
 	if (e == ERR_OK)
-		e = ticket_take(&ucx->peers, up, &up->ticket);
+		e = open_tether(up, address);
 	if (e != ERR_OK)
-		goto free_peer;
+		goto drop_ticket;
 	e = ucx_endpoint_create(ucx, address->ucx_address, on_lost, up, &up->endpoint);
 	if (e != ERR_OK) {
 		why_set(why, e, "UCX endpoint: %s", err_text(e));
 		goto drop_ticket;
 	}
+	up->next = ucx->readers;
+	ucx->readers = up;
 	peer->impl = up;
 	peer->transport = &transport_ucx;
 	e = send_hello(up);
@@ -414,10 +428,15 @@ enum err ucx_peer_open(struct peer *peer, const struct link_address *address, st
 
 drop_ticket:
 	ticket_drop(&ucx->peers, up->ticket);
-free_peer:
 	end_tether(up);
 	free(up);
 	return e;
+}
+
+void ucx_reader_fini(struct ucx *ucx)
+{
+	for (struct ucx_peer *up = ucx->readers; up; up = up->next)
+		get_close(up);
 }
 
 enum err ucx_reader_init(struct ucx *ucx)

@@ -388,12 +388,12 @@ static ucs_status_t on_hello(void *arg, const void *header, size_t header_length
 	return UCS_OK;
 }
 
-void ucx_client_gone(struct ucx *ucx, uint64_t node, uint64_t incarnation)
+void ucx_client_gone(struct ucx *ucx, uint64_t node, uint64_t incarnation, uint64_t ticket)
 {
 	if (ucx->transport != LINK_UCX_SHM)
 		return;
 	for (struct ucx_client *client = ucx->clients; client; client = client->next)
-		if (client->node == node && client->incarnation == incarnation)
+		if (client->node == node && client->incarnation == incarnation && client->welcome.ticket == ticket)
 			client_lost(client);
 }
 

@@ -229,7 +229,7 @@ static enum err configure(ucp_config_t *config, const struct link_options *optio
 {
 	static const char *const tls[] = {
 		[LINK_UCX_TCP] = "tcp,self",
-		[LINK_UCX_SHM] = "posix,sysv,cma,self",
+		[LINK_UCX_SHM] = "posix,cma,self",
 		[LINK_UCX_RDMA] = "rc,dc,ud,tcp,self",
 	};
 	enum err e = set(config, "TLS", tls[transport], why);
@@ -238,7 +238,7 @@ static enum err configure(ucp_config_t *config, const struct link_options *optio
 	/* A rendezvous over TCP would else be a write by the sender to an address in our memory (law 2).  So
 	 * fragments come as messages that name a request, which a closed endpoint no longer has. */
 	if (e == ERR_OK && transport != LINK_UCX_SHM)
-		e = set(config, "TCP_PUT_ENABLE", "n", why);
+		e = set(config, "PUT_ENABLE", "n", why);
 	/* Without it error mode PEER silently excludes shared memory. */
 	if (e == ERR_OK && transport == LINK_UCX_SHM)
 		e = set(config, "MM_ERROR_HANDLING", "y", why);
@@ -374,10 +374,11 @@ void ucx_destroy(struct ucx *ucx)
 	if (!ucx)
 		return;
 	ucx_serve_close(ucx);
-	for (uint64_t end = wall_ns() + CLOSE_WAIT_NS; ucx->closing && wall_ns() < end;)
+	for (uint64_t end = wall_ns() + CLOSE_WAIT_NS; (ucx->closing || ucx->flight_count) && wall_ns() < end;)
 		ucp_worker_progress(ucx->worker);
 	loop_watch_destroy(ucx->watch);
 	loop_task_cancel(ucx->link->loop, &ucx->progress_task);
+	ucx_reader_fini(ucx);
 	ucp_worker_release_address(ucx->worker, ucx->address);
 	ucp_worker_destroy(ucx->worker);
 	for (size_t i = 0; i < ucx->region_count; i++) {

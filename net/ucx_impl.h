@@ -81,6 +81,7 @@ struct ucx_region {
 struct ucx_client;
 struct ucx_serve;
 struct ucx_hello;
+struct ucx_peer;
 
 struct ucx {
 	struct link *link;
@@ -93,8 +94,10 @@ struct ucx {
 	int event_fd;
 	struct loop_watch *watch;
 	struct loop_task progress_task;
-	size_t closing; /* endpoints whose close is under way */
+	size_t closing;      /* endpoints whose close is under way */
+	size_t flight_count; /* until 0, UCX may still look at our memory */
 	/* reader */
+	struct ucx_peer *readers;
 	struct tickets peers;   /* struct ucx_peer, from HELLO to WELCOME */
 	struct tickets flights; /* struct ucx_flight */
 	struct tickets keys;    /* struct remote_region */
@@ -126,7 +129,7 @@ enum err ucx_wire_err(uint32_t number);
 
 /* link_ucx.c */
 MUST_USE enum err ucx_reader_init(struct ucx *ucx);
-struct ucx_peer;
+void ucx_reader_fini(struct ucx *ucx); /* before the worker goes: remote keys */
 struct ucx_flight {
 	struct ucx *ucx;
 	struct piece *piece; /* NULL: the read let go */
@@ -139,6 +142,7 @@ struct ucx_flight {
 	} header;
 };
 struct ucx_peer {
+	struct ucx_peer *next;
 	struct ucx *ucx;
 	struct peer *peer;
 	ucp_ep_h endpoint;
@@ -146,7 +150,6 @@ struct ucx_peer {
 	uint64_t session;
 	bool welcome;
 	bool one_sided;
-	bool closed;
 	int tether_fd; /* -1: none.  Shared memory does not tell of death; the end of this socket does */
 	struct loop_watch *tether;
 	struct wire_hello hello;
