@@ -1,0 +1,136 @@
+/* link - how this process reads the memory of its peers (DESIGN 5, law 2: every transfer is a read).
+ *
+ * Serves its own regions and reads those of peers over mapped memory (same host), UCX messages (TCP or shared
+ * memory) or one-sided UCX reads.  Addresses travel through the control plane as opaque bytes.
+ *
+ * Owns:   UCX context and worker, one unix socket, the copy thread, mappings of peers' regions.
+ *         Not the regions, not the landing buffers.
+ * Loop:   touch only from the loop given to link_create(); all callbacks run there, never inside the
+ *         call that caused them, except from link_destroy().
+ * Bounds: link_options.pieces_max pieces of reads open at once; per peer flight_bytes_max bytes on the way, the
+ *         rest waits in order.  Nothing is asked of a peer that cannot land at once.
+ * Rules:  1 `done` runs exactly once per read, whatever happens: at the latest at its deadline.
+ *         2 `landing_free` runs exactly once, after `done`.  Between the two the transport may still WRITE INTO the
+ *           landing buffers (a posted read cannot be taken back): they are quarantined, and must not be
+ *           read, reused or freed.  When nothing is on the way both run in the same turn.
+ *         3 what landed counts only if the piece's err is ERR_OK and its digest is the announced one. */
+#ifndef NET_LINK_H
+#define NET_LINK_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/why.h"
+#include "net/region.h"
+
+struct loop;
+struct link;
+struct link_read;
+
+enum link_transport {
+	LINK_AUTO, /* mapped if the peer is on this host, else RDMA where both sides have it, else UCX over TCP */
+	LINK_MAPPED,
+	LINK_UCX_TCP,
+	LINK_UCX_SHM,
+	LINK_UCX_RDMA,
+};
+/* "auto", "mapped", "ucx-tcp", "ucx-shm", "ucx-rdma"; ERR_INVALID names what was expected. */
+MUST_USE enum err link_transport_parse(const char *text, enum link_transport *ret_transport, struct why *why);
+
+struct link_options {
+	uint64_t node;
+	uint64_t incarnation;
+	enum link_transport transport;
+	/* The network device UCX may use and listen on; NULL: "lo".  UCX trusts whoever reaches its port, so
+	 * this must be a network that the site declares trusted (DESIGN 11). */
+	const char *network;
+	/* Folder of the unix socket; NULL: an abstract name, which reaches the same network namespace only. */
+	const char *socket_dir;
+	/* ucp_get instead of our messages also over TCP and shared memory.  Always so with RDMA. */
+	bool one_sided;
+	bool copy_on_loop;         /* no copy thread: slices on the loop (bench/link measures both) */
+	uint32_t pieces_max;       /* 0: 65536 */
+	uint64_t flight_bytes_max; /* per peer; 0: 16 MiB.  One piece larger than it still goes, alone */
+	/* A peer's connection broke or it broke the protocol.  Its reads have completed with ERR_PEER_GONE;
+	 * it stays open (and refuses reads) until link_peer_close().  May be NULL. */
+	void (*on_peer_lost)(void *context, uint64_t node, uint64_t incarnation, enum err e);
+	void *context;
+};
+
+/* ERR_UNSUPPORTED when the transport asked for does not exist here (why says what was found). */
+MUST_USE enum err link_create(struct loop *loop, const struct link_options *options, struct link **ret_link,
+                              struct why *why);
+/* Closes all peers; every open read gets ERR_CANCELED and its landings back before this returns. */
+void link_destroy(struct link *link);
+
+/* Lets peers read the region from now on.  ERR_EXISTS: another has that (rank, kind, index).  At most 64. */
+MUST_USE enum err link_region_add(struct link *link, struct region *region, struct why *why);
+/* New reads of it are refused; served ones are over, or their connection is closed, when this returns. */
+void link_region_remove(struct link *link, struct region *region);
+/* The handle of a piece of our own region as it is now, to be sent to a peer. */
+MUST_USE enum err link_handle(const struct link *link, const struct region *region, uint64_t slot, uint64_t offset,
+                              uint64_t length, struct handle *ret_handle);
+
+/* Appends what a peer needs to open us: opaque, below 4 KiB, good for the life of the link. */
+MUST_USE enum err link_local_address(const struct link *link, struct buf *address);
+/* Connecting goes on in the background: reads may be started at once.  ERR_EXISTS (close the older incarnation
+ * first), ERR_PROTOCOL (malformed address), ERR_MISMATCH (address of another node or incarnation),
+ * ERR_UNSUPPORTED (no common transport). */
+MUST_USE enum err link_peer_open(struct link *link, uint64_t node, uint64_t incarnation, const void *address,
+                                 size_t address_length, struct why *why);
+/* Its reads complete with ERR_PEER_GONE at once; their landings come back when the endpoint is flushed and closed
+ * (a moment later, from the loop).  The node may be opened again at once.  No such peer: nothing happens. */
+void link_peer_close(struct link *link, uint64_t node);
+
+struct link_result {
+	enum err err;
+	uint64_t digest; /* base/digest.h of the bytes that landed; only with ERR_OK */
+};
+
+struct link_read_options {
+	uint64_t node; /* an open peer, or our own node */
+	const struct handle *handles; /* [count], copied */
+	void *const *landings;        /* [count], each of handles[i].length bytes */
+	size_t count;                 /* 1..4096 */
+	uint64_t timeout_ns;          /* from now; > 0 */
+	/* results[count] in the order of the handles, valid during the call.  Per piece: ERR_OK, ERR_STALE (generation
+	 * over), ERR_DENIED (outside the region, or no such region), ERR_MISMATCH (other incarnation),
+	 * ERR_PEER_GONE, ERR_DEADLINE, ERR_CANCELED. */
+	void (*done)(void *context, const struct link_result *results, size_t count);
+	/* The landings are the caller's again (rule 2).  May be NULL where they are never reused or freed early. */
+	void (*landing_free)(void *context);
+	void *context;
+};
+/* Starts one read of `count` pieces.  ERR_AGAIN (pieces_max are open), ERR_NOT_FOUND (peer not open), ERR_PEER_GONE
+ * (it was lost: close it and open it anew), ERR_INVALID, ERR_NOMEM: nothing was started and no callback
+ * will run.  *ret_read (may be NULL) is good until done ran. */
+MUST_USE enum err link_read(struct link *link, const struct link_read_options *options, struct link_read **ret_read);
+/* done runs from the loop, with ERR_CANCELED for what has not landed yet. */
+void link_read_cancel(struct link_read *read);
+
+struct link_counters {
+	uint64_t reads;        /* pieces that ended, well or not */
+	uint64_t bytes;        /* of pieces that ended well */
+	uint64_t stale;
+	uint64_t refused;      /* DENIED or MISMATCH */
+	uint64_t deadline;
+	uint64_t canceled;
+	uint64_t gone;
+	uint64_t busy_ns;      /* sum over good pieces of start to landing */
+	uint64_t pieces_open;
+	uint64_t pieces_quarantined; /* reported, but the transport may still write */
+};
+/* ERR_NOT_FOUND: no such peer. */
+MUST_USE enum err link_peer_counters(const struct link *link, uint64_t node, struct link_counters *ret_counters);
+/* What is really in use: "mapped", "ucx:tcp/lo", "ucx:posix/memory+cma/memory", "connecting", "lost", "none". */
+void link_peer_transport(const struct link *link, uint64_t node, char *text, size_t text_bytes);
+/* What we served to others over UCX (a mapped reader does not ask). */
+struct link_served {
+	uint64_t reads;
+	uint64_t bytes;
+	uint64_t stale;
+	uint64_t refused;
+};
+void link_served(const struct link *link, struct link_served *ret_served);
+#endif

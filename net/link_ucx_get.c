@@ -1,0 +1,259 @@
+/* One-sided reads: the region's shape and remote key are asked for once, then pieces are read by ucp_get
+ * without the server's help.  The reader checks bounds itself, and the generation after the data: generations
+ * only grow, and the handle was made when this one was current, so if it still is, it was throughout. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "net/ucx_impl.h"
+
+struct remote_region {
+	struct remote_region *next;
+	struct ucx_peer *up;
+	uint64_t ticket; /* 0: answered */
+	uint16_t rank, index;
+	uint8_t kind;
+	enum err err; /* ERR_AGAIN until the answer; then ERR_OK or why not */
+	struct region_view view; /* base: the address in the server, never dereferenced here */
+	ucp_rkey_h key;
+};
+
+static void settle(struct piece *piece, enum err e)
+{
+	struct ucx_flight *flight = piece->flight;
+	piece->flight = NULL;
+	if (flight) {
+		flight->piece = NULL;
+		flight_unref(flight);
+	}
+	piece_settle(piece, e, 0);
+}
+
+static struct remote_region *find(struct ucx_peer *up, const struct handle *from)
+{
+	for (struct remote_region *region = up->regions; region; region = region->next)
+		if (region->rank == from->rank && region->kind == from->kind && region->index == from->region)
+			return region;
+	return NULL;
+}
+
+/* ---- the two gets of a piece ---- */
+
+static void on_generation(void *request, ucs_status_t status, void *user_data)
+{
+	struct ucx_flight *flight = user_data;
+	struct piece *piece = flight->piece;
+	uint64_t generation = flight->generation;
+	flight_unref(flight);
+	if (request)
+		ucp_request_free(request);
+	if (!piece)
+		return;
+	if (status != UCS_OK)
+		settle(piece, ERR_PEER_GONE);
+	else if (generation != piece->from.generation)
+		settle(piece, ERR_STALE);
+	else
+		ucx_landed(piece);
+}
+
+static void get(struct ucx_peer *up, struct ucx_flight *flight, const struct remote_region *region, void *landing,
+                size_t length, uint64_t address, ucp_send_nbx_callback_t done)
+{
+	ucp_request_param_t param = {
+		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
+		.cb.send = done,
+		.user_data = flight,
+	};
+	flight->refs++;
+	ucs_status_ptr_t request = ucp_get_nbx(up->endpoint, landing, length, address, region->key, &param);
+	ucx_kick(up->ucx);
+	if (!UCS_PTR_IS_PTR(request))
+		done(NULL, UCS_PTR_STATUS(request), flight);
+}
+
+static void on_data(void *request, ucs_status_t status, void *user_data)
+{
+	struct ucx_flight *flight = user_data;
+	struct piece *piece = flight->piece;
+	if (request)
+		ucp_request_free(request);
+	struct peer *peer = piece ? piece->read->peer : NULL;
+	if (piece && (status != UCS_OK || peer->lost)) {
+		flight_unref(flight);
+		settle(piece, ERR_PEER_GONE);
+		return;
+	}
+	if (piece) {
+		struct ucx_peer *up = peer->impl;
+		const struct remote_region *region = find(up, &piece->from);
+		const uint64_t *generation;
+		const uint8_t *data;
+		if (region_view_find(&region->view, &piece->from, &generation, &data) == ERR_OK)
+			get(up, flight, region, &flight->generation, sizeof(*generation), (uint64_t)(uintptr_t)generation,
+			    on_generation);
+	}
+	flight_unref(flight);
+}
+
+static void start_gets(struct ucx_peer *up, struct piece *piece, const struct remote_region *region)
+{
+	const uint64_t *generation;
+	const uint8_t *data;
+	enum err e = region->err;
+	if (e == ERR_OK)
+		e = region_view_find(&region->view, &piece->from, &generation, &data);
+	if (e == ERR_OK)
+		e = flight_create(up->ucx, piece, &piece->flight);
+	if (e != ERR_OK) {
+		settle(piece, e);
+		return;
+	}
+	get(up, piece->flight, region, piece->landing, piece->from.length, (uint64_t)(uintptr_t)data, on_data);
+}
+
+/* ---- keys ---- */
+
+static void on_ask_sent(void *request, ucs_status_t status, void *user_data)
+{
+	flight_unref(user_data);
+	if (request)
+		ucp_request_free(request);
+}
+
+static enum err ask_region(struct ucx_peer *up, struct remote_region *region)
+{
+	struct ucx_flight *flight = NULL;
+	enum err e = flight_create(up->ucx, NULL, &flight);
+	if (e != ERR_OK)
+		return e;
+	flight->header.region = (struct wire_region){
+		.session = up->session,
+		.ticket = region->ticket,
+		.rank = region->rank,
+		.index = region->index,
+		.kind = region->kind,
+	};
+	ucp_request_param_t param = {
+		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_FLAGS,
+		.cb.send = on_ask_sent,
+		.user_data = flight,
+		.flags = UCP_AM_SEND_FLAG_EAGER,
+	};
+	ucs_status_ptr_t request = ucp_am_send_nbx(up->endpoint, AM_ASK_REGION, &flight->header.region,
+	                                           sizeof(flight->header.region), NULL, 0, &param);
+	if (!UCS_PTR_IS_PTR(request))
+		flight_unref(flight);
+	ucx_kick(up->ucx);
+	return UCS_PTR_IS_ERR(request) ? ucx_err(UCS_PTR_STATUS(request)) : ERR_OK;
+}
+
+static enum err add_region(struct ucx_peer *up, const struct handle *from, struct remote_region **ret_region)
+{
+	if (up->region_count == REGIONS_MAX)
+		return ERR_DENIED;
+	struct remote_region *region = calloc(1, sizeof(*region));
+	if (!region)
+		return ERR_NOMEM;
+	*region = (struct remote_region){
+		.up = up,
+		.rank = from->rank,
+		.index = from->region,
+		.kind = from->kind,
+		.err = ERR_AGAIN,
+	};
+	enum err e = ticket_take(&up->ucx->keys, region, &region->ticket);
+	if (e == ERR_OK)
+		e = ask_region(up, region);
+	if (e != ERR_OK) {
+		ticket_drop(&up->ucx->keys, region->ticket);
+		free(region);
+		return e;
+	}
+	region->next = up->regions;
+	up->regions = region;
+	up->region_count++;
+	*ret_region = region;
+	return ERR_OK;
+}
+
+void get_start(struct peer *peer, struct piece *piece)
+{
+	struct ucx_peer *up = peer->impl;
+	struct remote_region *region = find(up, &piece->from);
+	enum err e = piece->from.incarnation == peer->incarnation ? ERR_OK : ERR_MISMATCH;
+	if (e == ERR_OK && !region)
+		e = add_region(up, &piece->from, &region);
+	if (e != ERR_OK)
+		settle(piece, e);
+	else if (region->err == ERR_AGAIN)
+		piece->parked = true;
+	else
+		start_gets(up, piece, region);
+}
+
+static enum err take_region(struct remote_region *region, const struct wire_region *wire, const void *data,
+                            size_t length)
+{
+	enum err e = ucx_wire_err(wire->err);
+	if (e != ERR_OK)
+		return e == ERR_AGAIN ? ERR_PROTOCOL : e;
+	region->view = (struct region_view){
+		.base = (const uint8_t *)(uintptr_t)wire->address,
+		.slot_bytes = wire->slot_bytes,
+		.slot_count = wire->slot_count,
+	};
+	if (length == 0 || region_shape(wire->slot_bytes, wire->slot_count, &region->view.data_offset,
+	                                &region->view.bytes) != ERR_OK)
+		return ERR_PROTOCOL;
+	return ucx_err(ucp_ep_rkey_unpack(region->up->endpoint, data, &region->key));
+}
+
+static void start_parked(struct remote_region *region)
+{
+	struct peer *peer = region->up->peer;
+	for (struct piece *piece = peer->active.head, *next; piece; piece = next) {
+		next = piece->next;
+		if (!piece->parked || find(region->up, &piece->from) != region)
+			continue;
+		piece->parked = false;
+		/* Settling may end the read of the next piece too: begin anew, the parked ones get fewer. */
+		start_gets(region->up, piece, region);
+		next = peer->active.head;
+	}
+}
+
+static ucs_status_t on_region(void *arg, const void *header, size_t header_length, void *data, size_t length,
+                              const ucp_am_recv_param_t *param)
+{
+	struct ucx *ucx = arg;
+	struct wire_region wire;
+	if (header_length != sizeof(wire) || param->recv_attr & UCP_AM_RECV_ATTR_FLAG_RNDV)
+		return UCS_OK;
+	memcpy(&wire, header, sizeof(wire));
+	struct remote_region *region = ticket_find(&ucx->keys, wire.ticket);
+	if (!region || region->up->peer->lost)
+		return UCS_OK;
+	ticket_drop(&ucx->keys, region->ticket);
+	region->ticket = 0;
+	region->err = take_region(region, &wire, data, length);
+	start_parked(region);
+	return UCS_OK;
+}
+
+void get_close(struct ucx_peer *up)
+{
+	while (up->regions) {
+		struct remote_region *region = up->regions;
+		up->regions = region->next;
+		ticket_drop(&up->ucx->keys, region->ticket);
+		if (region->key)
+			ucp_rkey_destroy(region->key);
+		free(region);
+	}
+	up->region_count = 0;
+}
+
+enum err ucx_get_init(struct ucx *ucx)
+{
+	return ucx_handler(ucx, AM_REGION, on_region);
+}

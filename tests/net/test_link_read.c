@@ -1,0 +1,264 @@
+/* What is read is what is there, and nothing that may not be read is. */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/digest.h"
+#include "link_fixture.h"
+
+static const struct way *way_of(void **state)
+{
+	return *state;
+}
+
+static void every_size_lands_whole_with_its_digest(void **state)
+{
+	struct pair pair;
+	static const uint64_t sizes[] = {8, 4096, 40000, 65536, 262144, 1 << 20, SLOT_BYTES};
+	uint8_t *landing = malloc(SLOT_BYTES + 1), *expected = malloc(SLOT_BYTES);
+	pair_open(&pair, way_of(state));
+	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {
+		struct probe probe;
+		struct handle handle = handle_of(i % SLOT_COUNT, SLOT_BYTES - sizes[i], sizes[i]);
+		memset(landing, 0xee, SLOT_BYTES + 1);
+		expected_bytes(handle.offset, sizes[i], expected);
+		assert_int_equal(probe_start(&pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+		assert_true(turn_until(pair.loop, &probe.free_count, 1, 12000 * MS));
+		assert_int_equal(probe.done_count, 1);
+		assert_int_equal(probe.results[0].err, ERR_OK);
+		assert_int_equal(probe.results[0].digest, digest_of(expected, sizes[i]));
+		assert_memory_equal(landing, expected, sizes[i]);
+		assert_int_equal(landing[sizes[i]], 0xee);
+	}
+	struct link_counters counters;
+	assert_int_equal(link_peer_counters(pair.link, PEER_NODE, &counters), ERR_OK);
+	assert_int_equal(counters.reads, sizeof(sizes) / sizeof(*sizes));
+	assert_int_equal(counters.pieces_open, 0);
+	pair_close(&pair);
+	free(landing);
+	free(expected);
+}
+
+static void transport_in_use_is_told(void **state)
+{
+	static const char *const wanted[] = {"mapped", "mapped", "ucx:tcp/lo", "ucx:posix", "ucx:tcp/lo", "ucx:posix"};
+	const struct way *way = way_of(state);
+	struct pair pair;
+	struct probe probe;
+	char text[128], landing[64];
+	struct handle handle = handle_of(0, 0, 64);
+	pair_open(&pair, way);
+	assert_int_equal(probe_start(&pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+	assert_true(turn_until(pair.loop, &probe.done_count, 1, 12000 * MS));
+	link_peer_transport(pair.link, PEER_NODE, text, sizeof(text));
+	printf("%s: %s\n", way->name, text);
+	if (strncmp(text, wanted[way - ways], strlen(wanted[way - ways])) != 0)
+		fail_msg("%s is read over %s, expected %s", way->name, text, wanted[way - ways]);
+	assert_int_equal(strstr(text, "one-sided") != NULL, way->one_sided);
+	link_peer_transport(pair.link, 77, text, sizeof(text));
+	assert_string_equal(text, "none");
+	pair_close(&pair);
+}
+
+static void expect_refusal(struct pair *pair, struct handle handle, enum err wanted)
+{
+	static uint8_t landing[4096];
+	struct probe probe;
+	memset(landing, 0xee, sizeof(landing));
+	assert_int_equal(probe_start(pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+	assert_true(turn_until(pair->loop, &probe.free_count, 1, 12000 * MS));
+	assert_int_equal(probe.results[0].err, wanted);
+	assert_int_equal(probe.done_count, 1);
+	/* A stale slot may have been copied before it showed; what is refused never lands. */
+	for (size_t i = 0; wanted != ERR_STALE && i < sizeof(landing); i++)
+		assert_int_equal(landing[i], 0xee);
+}
+
+static void forged_handles_are_refused(void **state)
+{
+	struct pair pair;
+	pair_open(&pair, way_of(state));
+	struct handle over_the_end = handle_of(SLOT_COUNT, 0, 64);
+	struct handle across_slots = handle_of(2, SLOT_BYTES - 32, 64);
+	struct handle far_away = handle_of(0, 0, 64), other_region = far_away, other_rank = far_away;
+	struct handle other_kind = far_away, other_life = far_away, no_generation = far_away, old = far_away;
+	far_away.offset = UINT64_MAX - 31;
+	other_region.region = 4;
+	other_rank.rank = 1;
+	other_kind.kind = MEMORY_CUDA;
+	other_life.incarnation++;
+	no_generation.generation = 0;
+	old.generation = 7;
+	expect_refusal(&pair, over_the_end, ERR_DENIED);
+	expect_refusal(&pair, across_slots, ERR_DENIED);
+	expect_refusal(&pair, far_away, ERR_DENIED);
+	expect_refusal(&pair, other_region, ERR_DENIED);
+	expect_refusal(&pair, other_rank, ERR_DENIED);
+	expect_refusal(&pair, other_kind, ERR_DENIED);
+	expect_refusal(&pair, other_life, ERR_MISMATCH);
+	expect_refusal(&pair, no_generation, ERR_STALE);
+	expect_refusal(&pair, old, ERR_STALE);
+	struct link_counters counters;
+	assert_int_equal(link_peer_counters(pair.link, PEER_NODE, &counters), ERR_OK);
+	assert_int_equal(counters.refused, 7);
+	assert_int_equal(counters.stale, 2);
+	assert_int_equal(counters.bytes, 0);
+	pair_close(&pair);
+}
+
+static void renewed_slot_is_stale_for_old_handles_and_good_for_new_ones(void **state)
+{
+	struct pair pair;
+	pair_open(&pair, way_of(state));
+	struct handle handle = handle_of(5, 4096, 4096);
+	uint8_t landing[4096];
+	struct probe probe;
+	uint64_t generation = pair_renew(&pair, 5);
+	assert_int_equal(generation, 2);
+	expect_refusal(&pair, handle, ERR_STALE);
+	handle.generation = generation;
+	assert_int_equal(probe_start(&pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+	assert_true(turn_until(pair.loop, &probe.done_count, 1, 12000 * MS));
+	assert_int_equal(probe.results[0].err, ERR_OK);
+	pair_close(&pair);
+}
+
+#define READS 125
+#define PIECES 8
+
+static void thousand_pieces_in_flight_all_land(void **state)
+{
+	struct pair pair;
+	static struct probe probes[READS];
+	const uint64_t length = 24576;
+	uint8_t *landing = malloc(READS * PIECES * length), *expected = malloc(length);
+	pair_open(&pair, way_of(state));
+	for (size_t i = 0; i < READS; i++) {
+		struct handle handles[PIECES];
+		void *landings[PIECES];
+		for (size_t j = 0; j < PIECES; j++) {
+			handles[j] = handle_of(j, i * length, length);
+			landings[j] = landing + (i * PIECES + j) * length;
+		}
+		assert_int_equal(probe_start(&pair, &probes[i], handles, landings, PIECES, 20000 * MS), ERR_OK);
+		assert_int_equal(probes[i].done_count, 0); /* never inside the call */
+	}
+	for (size_t i = 0; i < READS; i++) {
+		assert_true(turn_until(pair.loop, &probes[i].free_count, 1, 22000 * MS));
+		for (size_t j = 0; j < PIECES; j++) {
+			expected_bytes(j * SLOT_BYTES + i * length, length, expected);
+			assert_int_equal(probes[i].results[j].err, ERR_OK);
+			assert_int_equal(probes[i].results[j].digest, digest_of(expected, length));
+			assert_memory_equal(landing + (i * PIECES + j) * length, expected, length);
+		}
+	}
+	for (size_t i = 0; i < READS; i++)
+		assert_int_equal(probes[i].done_count, 1);
+	pair_close(&pair);
+	free(landing);
+	free(expected);
+}
+
+static void address_of_another_or_a_torn_one_is_refused(void **state)
+{
+	struct pair pair;
+	pair_open(&pair, way_of(state));
+	struct why why = {0};
+	assert_int_equal(link_peer_open(pair.link, PEER_NODE, PEER_INCARNATION, pair.address.data, pair.address.length, &why),
+	                 ERR_EXISTS);
+	assert_int_equal(link_peer_open(pair.link, 9, PEER_INCARNATION, pair.address.data, pair.address.length, &why),
+	                 ERR_MISMATCH);
+	for (size_t length = 0; length < pair.address.length; length++)
+		assert_int_equal(link_peer_open(pair.link, 9, 1, pair.address.data, length, &why), ERR_PROTOCOL);
+	pair_close(&pair);
+}
+
+static void own_regions_are_read_the_same_way(void **state)
+{
+	struct loop *loop = NULL;
+	struct link *link = NULL;
+	struct region *region = NULL;
+	struct why why = {0};
+	struct region_options region_options = {.slot_bytes = 1 << 20, .slot_count = 2};
+	struct link_options options = {.node = PEER_NODE, .incarnation = 1, .transport = LINK_MAPPED};
+	uint8_t *landing = malloc(1 << 20);
+	assert_int_equal(loop_create(&loop), ERR_OK);
+	assert_int_equal(region_create(&region_options, &region, &why), ERR_OK);
+	assert_int_equal(link_create(loop, &options, &link, &why), ERR_OK);
+	assert_int_equal(link_region_add(link, region, &why), ERR_OK);
+	assert_int_equal(link_region_add(link, region, &why), ERR_EXISTS);
+	expected_bytes(0, 2 << 20, region_slot(region, 0));
+	struct pair pair = {.loop = loop, .link = link};
+	struct probe probe;
+	struct handle handle;
+	assert_int_equal(link_handle(link, region, 2, 0, 1, &handle), ERR_DENIED);
+	assert_int_equal(link_handle(link, region, 1, 0, 1 << 20, &handle), ERR_OK);
+	assert_int_equal(probe_start(&pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+	assert_true(turn_until(loop, &probe.free_count, 1, 12000 * MS));
+	assert_int_equal(probe.results[0].err, ERR_OK);
+	assert_memory_equal(landing, region_slot(region, 1), 1 << 20);
+	link_region_remove(link, region);
+	assert_int_equal(probe_start(&pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+	assert_true(turn_until(loop, &probe.free_count, 1, 12000 * MS));
+	assert_int_equal(probe.results[0].err, ERR_DENIED);
+	link_destroy(link);
+	region_destroy(region);
+	loop_destroy(loop);
+	free(landing);
+}
+
+static void rdma_without_a_device_is_refused_with_a_reason(void **state)
+{
+	struct loop *loop = NULL;
+	struct link *link = NULL;
+	struct why why = {0};
+	struct link_options options = {.node = 1, .incarnation = 1, .transport = LINK_UCX_RDMA};
+	assert_int_equal(loop_create(&loop), ERR_OK);
+	enum err e = link_create(loop, &options, &link, &why);
+	if (e == ERR_OK) {
+		link_destroy(link);
+		loop_destroy(loop);
+		skip(); /* there is one */
+	}
+	assert_int_equal(e, ERR_UNSUPPORTED);
+	assert_non_null(strstr(why.text, "RDMA"));
+	loop_destroy(loop);
+}
+
+static void transports_have_names(void **state)
+{
+	enum link_transport transport = LINK_AUTO;
+	struct why why = {0};
+	assert_int_equal(link_transport_parse("ucx-shm", &transport, &why), ERR_OK);
+	assert_int_equal(transport, LINK_UCX_SHM);
+	assert_int_equal(link_transport_parse("shm", &transport, &why), ERR_INVALID);
+	assert_non_null(strstr(why.text, "'shm'"));
+}
+
+int main(int argc, char **argv)
+{
+	peer_main(argc, argv);
+	int failed = 0;
+	for (size_t i = 0; i < way_count; i++) {
+		void *way = (void *)&ways[i];
+		const struct CMUnitTest tests[] = {
+			cmocka_unit_test_prestate(every_size_lands_whole_with_its_digest, way),
+			cmocka_unit_test_prestate(transport_in_use_is_told, way),
+			cmocka_unit_test_prestate(forged_handles_are_refused, way),
+			cmocka_unit_test_prestate(renewed_slot_is_stale_for_old_handles_and_good_for_new_ones, way),
+			cmocka_unit_test_prestate(thousand_pieces_in_flight_all_land, way),
+			cmocka_unit_test_prestate(address_of_another_or_a_torn_one_is_refused, way),
+		};
+		failed += cmocka_run_group_tests_name(ways[i].name, tests, NULL, NULL);
+	}
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(own_regions_are_read_the_same_way),
+		cmocka_unit_test(rdma_without_a_device_is_refused_with_a_reason),
+		cmocka_unit_test(transports_have_names),
+	};
+	return failed + cmocka_run_group_tests(tests, NULL, NULL);
+}
