@@ -45,16 +45,19 @@ struct device_props {
 };
 
 /* ERR_UNSUPPORTED: no such device or variant here; `why` says which there are. */
-MUST_USE enum err device_open(const struct device_options *options, struct why *why, struct device **ret_device);
+MUST_USE enum err device_open(const struct device_options *options, struct why *why,
+			      struct device **ret_device);
 void device_close(struct device *device); /* NULL is fine */
 const struct device_props *device_props(const struct device *device);
 /* Waits for all operations queued so far; the first error among them, once. */
 MUST_USE enum err device_sync(struct device *device);
 
-/* The variants that run on this machine, best first, "portable" last; ends with NULL. */
-const char *const *device_variants(void);
+/* The names of the variants that run on this machine, best first, "portable" last; returns how many. */
+#define DEVICE_VARIANTS_MAX 4
+uint32_t device_variants(const char *ret_names[DEVICE_VARIANTS_MAX]);
 
-/* Bytes a second that all workers together read from memory, measured now (about 0.1 s). */
+/* Bytes a second that all workers together read from memory, measured now (under a second; 256 MiB for
+ * its time). 0: no memory for it. */
 double device_read_rate(struct device *device);
 
 /* Zeroed memory. ERR_NOMEM. */

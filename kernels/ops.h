@@ -37,18 +37,21 @@ struct linear_shape {
 	enum elem elem;
 	/* 1 for weights split by outputs. Row-parallel weights (attention output, MLP down): K is summed in
 	 * 8 segments and a binary tree, so that 1, 2, 4 or 8 shards give the same bits; a shard of degree d
-	 * has k / d inputs and 8 / d segments, and op_tree_sum() joins the shards. k % segments == 0. */
+	 * has k / d inputs and 8 / d segments, and op_tree_sum() joins the shards. k must divide into the
+	 * segments, and those of bf16 weights into pairs. */
 	uint32_t segments;
 };
 
 /* ERR_NOMEM; ERR_INVALID when k does not divide into the segments. The weights are zero. */
-MUST_USE enum err linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
+MUST_USE enum err linear_create(struct device *device, const struct linear_shape *shape,
+				struct linear **ret_linear);
 void linear_destroy(struct linear *linear); /* NULL is fine */
 const struct linear_shape *linear_shape(const struct linear *linear);
 size_t linear_bytes(const struct linear *linear); /* packed */
 /* Packs outputs [first, first + count) from rows of k elements of the shape's type in host memory.
  * Several matrices over the same input (q, k, v; gate, up) may be filled into one linear, in order. */
-void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride);
+void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source,
+		 size_t source_stride);
 
 struct linear_call {
 	const struct linear *linear;
@@ -112,7 +115,7 @@ void op_rope(struct device *device, float *x, size_t x_stride, uint32_t rows, ui
 struct kv_layout {
 	uint32_t layer_count;
 	uint32_t head_kv_count;
-	uint32_t head_dim; /* 8 .. 512, a multiple of 8 */
+	uint32_t head_dim; /* 16 .. 512, a multiple of 16 */
 	uint32_t block_tokens;
 	enum elem elem;
 };
