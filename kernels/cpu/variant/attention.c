@@ -27,8 +27,8 @@ struct work {
 	float *scores;		 /* [row][ATTENTION_SPLIT] */
 	float *values;		 /* [row][dim]: the split's weighted sum */
 	float *total;		 /* [row][dim]: of all splits so far */
-	float *wide;		 /* [token][dim]: 64 keys or values in f32 */
-	float *lanes;		 /* [tile of 16 tokens][dim][16] */
+	float *wide;		 /* 64 values in f32, [token][dim]; or keys, [tile][dim][16] */
+	uint32_t *lanes;	 /* keys as [tile of 16 tokens][word][16]: f32, or pairs of bf16 */
 	float greatest[ATTENTION_ROWS], sum[ATTENTION_ROWS]; /* of all splits so far */
 	float split_greatest[ATTENTION_ROWS], split_sum[ATTENTION_ROWS];
 };
@@ -67,7 +67,7 @@ static struct work *work_begin(const struct attention_item *item, void *scratch)
 	work->values = work->scores + (size_t)ATTENTION_ROWS * ATTENTION_SPLIT;
 	work->total = work->values + (size_t)ATTENTION_ROWS * work->dim;
 	work->wide = work->total + (size_t)ATTENTION_ROWS * work->dim;
-	work->lanes = work->wide + (size_t)GROUP_TOKENS * work->dim;
+	work->lanes = (uint32_t *)(void *)(work->wide + (size_t)GROUP_TOKENS * work->dim);
 	assert(work->rows <= ATTENTION_ROWS && work->dim <= HEAD_DIM_MAX && work->dim % LANES == 0);
 	return work;
 }
@@ -89,33 +89,31 @@ static void scale_queries(struct work *work)
 	}
 }
 
-/* Keys (or values) of positions [first, first + count) to work->wide. */
-static void widen_tokens(struct work *work, bool values, uint32_t first, uint32_t count)
+static const uint8_t *token_at(const struct work *work, bool value, uint32_t position)
 {
 	const struct kv_memory *kv = work->item->call->kv;
 	uint32_t block_tokens = kv->layout.block_tokens;
-	for (uint32_t i = 0; i < count; i++) {
-		uint32_t position = first + i;
-		size_t block = work->item->run->blocks[position / block_tokens];
-		size_t slot = position % block_tokens + (values ? block_tokens : 0);
-		const uint8_t *from = work->keys + block * kv->block_stride +
-				      slot * work->dim * elem_bytes(kv->layout.elem);
-		float *to = work->wide + (size_t)i * work->dim;
-		if (kv->layout.elem == ELEM_F32)
-			memcpy(to, from, work->dim * sizeof(*to));
-		else
-			for (uint32_t d = 0; d < work->dim; d += LANES)
-				v_store(to + d, v_widen((const uint16_t *)(const void *)from + d));
-	}
+	size_t block = work->item->run->blocks[position / block_tokens];
+	size_t slot = position % block_tokens + (value ? block_tokens : 0);
+	return work->keys + block * kv->block_stride + slot * work->dim * elem_bytes(kv->layout.elem);
+}
+
+static void prefetch_token(const struct work *work, bool value, uint32_t position)
+{
+	const uint8_t *token = token_at(work, value, position);
+	for (size_t i = 0; i < work->dim * elem_bytes(work->item->call->kv->layout.elem); i += 64)
+		__builtin_prefetch(token + i, 0, 2);
 }
 
 #if KERNEL_ISA >= 1
-/* 8 tokens x 8 of dim. */
-static void transpose_8x8(const float *from, size_t from_stride, float *to)
+/* 8 words of 8 tokens to 8 rows of 16 lanes, of which the tokens are 8. */
+static void transpose_8x8(const uint8_t *const tokens[8], size_t offset, uint32_t *to)
 {
 	__m256 row[8], pair[8];
+	float *out = (float *)(void *)to;
 	for (int i = 0; i < 4; i++) {
-		const float *low = from + i * from_stride, *high = low + 4 * from_stride;
+		const float *low = (const float *)(const void *)(tokens[i] + offset);
+		const float *high = (const float *)(const void *)(tokens[i + 4] + offset);
 		row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
 		row[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low + 4)),
 						  _mm_loadu_ps(high + 4), 1);
@@ -127,51 +125,83 @@ static void transpose_8x8(const float *from, size_t from_stride, float *to)
 		pair[i + 3] = _mm256_unpackhi_ps(row[i + 2], row[i + 3]);
 	}
 	for (int i = 0; i < 8; i += 4) {
-		_mm256_storeu_ps(to + (i + 0) * LANES, _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44));
-		_mm256_storeu_ps(to + (i + 1) * LANES, _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee));
-		_mm256_storeu_ps(to + (i + 2) * LANES, _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44));
-		_mm256_storeu_ps(to + (i + 3) * LANES, _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee));
+		_mm256_storeu_ps(out + (i + 0) * LANES, _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44));
+		_mm256_storeu_ps(out + (i + 1) * LANES, _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee));
+		_mm256_storeu_ps(out + (i + 2) * LANES, _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44));
+		_mm256_storeu_ps(out + (i + 3) * LANES, _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee));
 	}
 }
 #else
-static void transpose_8x8(const float *from, size_t from_stride, float *to)
+static void transpose_8x8(const uint8_t *const tokens[8], size_t offset, uint32_t *to)
 {
 	for (int token = 0; token < 8; token++)
-		for (int i = 0; i < 8; i++)
-			to[i * LANES + token] = from[token * from_stride + i];
+		for (size_t i = 0; i < 8; i++)
+			memcpy(&to[i * LANES + token], tokens[token] + offset + i * 4, 4);
 }
 #endif
 
-/* work->wide [token][dim] to work->lanes [tile][dim][16]. */
-static void tokens_to_lanes(struct work *work, uint32_t tiles)
+/* Keys of positions [first, first + count) to work->lanes. Whole tiles are written: the lanes past the last
+ * repeat it, nobody looks at them. On the way it asks for the keys that come next and the values of these:
+ * blocks lie anywhere, and no prefetcher of a CPU crosses a page. */
+static void keys_to_lanes(struct work *work, uint32_t first, uint32_t count, uint32_t end)
 {
-	for (uint32_t token = 0; token < tiles * LANES; token += 8) {
-		float *to = work->lanes + (size_t)(token / LANES) * work->dim * LANES + token % LANES;
-		for (uint32_t d = 0; d < work->dim; d += 8)
-			transpose_8x8(work->wide + (size_t)token * work->dim + d, work->dim, to + (size_t)d * LANES);
+	uint32_t words = (uint32_t)(work->dim * elem_bytes(work->item->call->kv->layout.elem) / 4);
+	for (uint32_t i = 0; i < (count + LANES - 1) / LANES * LANES; i += 8) {
+		const uint8_t *tokens[8];
+		for (uint32_t j = 0; j < 8; j++) {
+			uint32_t position = first + (i + j < count ? i + j : count - 1);
+			tokens[j] = token_at(work, false, position);
+			prefetch_token(work, true, position);
+			if (position + GROUP_TOKENS < end)
+				prefetch_token(work, false, position + GROUP_TOKENS);
+		}
+		uint32_t *to = work->lanes + (size_t)(i / LANES) * words * LANES + i % LANES;
+		for (uint32_t word = 0; word < words; word += 8)
+			transpose_8x8(tokens, word * 4, to + (size_t)word * LANES);
 	}
 }
 
 /* Scores of positions [first, first + count), count <= 64, of the split that begins at `split`. */
-static void score_group(struct work *work, uint32_t split, uint32_t first, uint32_t count)
+static void score_group(struct work *work, uint32_t split, uint32_t first, uint32_t count, uint32_t end)
 {
 	uint32_t tiles = (count + LANES - 1) / LANES, row = row_at(work, first);
-	widen_tokens(work, false, first, count);
-	memset(work->wide + (size_t)count * work->dim, 0,
-	       (size_t)(tiles * LANES - count) * work->dim * sizeof(*work->wide));
-	tokens_to_lanes(work, tiles);
-	tile_run(TILE_F32, &(struct tile){
-				   .x = work->q + (size_t)row * work->dim,
-				   .x_stride = work->dim,
-				   .w = work->lanes,
-				   .w_step = LANES,
-				   .w_panel = (size_t)work->dim * LANES,
-				   .acc = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
-				   .acc_stride = ATTENTION_SPLIT,
-				   .rows = work->rows - row,
-				   .panels = tiles,
-				   .steps = work->dim,
-			   });
+	bool pairs = work->item->call->kv->layout.elem == ELEM_BF16;
+	struct tile tile = {
+		.x = work->q + (size_t)row * work->dim,
+		.x_stride = work->dim,
+		.w = work->lanes,
+		.w_step = LANES,
+		.w_panel = (size_t)(pairs ? work->dim / 2 : work->dim) * LANES,
+		.acc = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
+		.acc_stride = ATTENTION_SPLIT,
+		.rows = work->rows - row,
+		.panels = tiles,
+		.steps = pairs ? work->dim / 2 : work->dim,
+	};
+	keys_to_lanes(work, first, count, end);
+	if (pairs && tile.rows >= TILE_WIDEN_ROWS) {
+		for (uint32_t i = 0; i < tiles; i++)
+			tile_widen(work->lanes + i * tile.w_panel, tile.steps, work->wide + 2 * i * tile.w_panel);
+		pairs = false;
+		tile.w = work->wide;
+		tile.w_panel *= 2;
+		tile.steps *= 2;
+	}
+	tile_run(pairs ? TILE_PAIR : TILE_F32, &tile);
+}
+
+/* Values of positions [first, first + count) to work->wide. */
+static void widen_values(struct work *work, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *from = token_at(work, true, first + i);
+		float *to = work->wide + (size_t)i * work->dim;
+		if (work->item->call->kv->layout.elem == ELEM_F32)
+			memcpy(to, from, work->dim * sizeof(*to));
+		else
+			for (uint32_t d = 0; d < work->dim; d += LANES)
+				v_store(to + d, v_widen((const uint16_t *)(const void *)from + d));
+	}
 }
 
 /* Scores of one row and split to weights, with their greatest and sum; count positions are seen. */
@@ -214,7 +244,7 @@ static void add_values(struct work *work, uint32_t row, uint32_t rows, uint32_t 
 static void value_group(struct work *work, uint32_t split, uint32_t first, uint32_t count)
 {
 	uint32_t row = row_at(work, first);
-	widen_tokens(work, true, first, count);
+	widen_values(work, first, count);
 	/* Rows that end within the group, position by position; then those that see all of it together. */
 	while (row < work->rows && position_of(work, row) - first + 1 < count) {
 		add_values(work, row, work->group, split, first, position_of(work, row) - first + 1);
@@ -246,11 +276,12 @@ static void join_split(struct work *work, uint32_t row, bool is_first)
 			v_fma(v_load(total + d), old_scale, v_mul(v_load(values + d), new_scale)));
 }
 
-static void do_split(struct work *work, uint32_t split, uint32_t end)
+static void do_split(struct work *work, uint32_t split, uint32_t item_end)
 {
 	uint32_t row_first = row_at(work, split);
+	uint32_t end = item_end - split < ATTENTION_SPLIT ? item_end : split + ATTENTION_SPLIT;
 	for (uint32_t first = split; first < end; first += GROUP_TOKENS)
-		score_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS);
+		score_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS, item_end);
 	for (uint32_t row = row_first; row < work->rows; row++) {
 		uint32_t seen = position_of(work, row) + 1 - split;
 		soften_row(work, row, seen < ATTENTION_SPLIT ? seen : ATTENTION_SPLIT);
@@ -268,7 +299,7 @@ void kernel_attention(const struct attention_item *item, void *scratch)
 	uint32_t end = work->position_first + item->row_count; /* positions that the last row sees */
 	scale_queries(work);
 	for (uint32_t split = 0; split < end; split += ATTENTION_SPLIT)
-		do_split(work, split, end - split < ATTENTION_SPLIT ? end : split + ATTENTION_SPLIT);
+		do_split(work, split, end);
 	for (uint32_t row = 0; row < work->rows; row++) {
 		float *out = call->out + head_offset(work, row, call->out_stride);
 		const float *total = work->total + (size_t)row * work->dim;

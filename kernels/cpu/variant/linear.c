@@ -12,9 +12,12 @@
 #define ACC_STRIDE (LINEAR_TASK_PANELS * PANEL_COLUMNS)
 #define ACC_FLOATS (LINEAR_TASK_ROWS * ACC_STRIDE) /* of one segment */
 
-_Static_assert(LINEAR_SEGMENTS * ACC_FLOATS * 4 + LINEAR_TASK_ROWS * PIECE_MANY_ROWS * 2 <= SCRATCH_BYTES,
-	       "accumulators of 8 segments and rounded inputs fit the scratch");
-_Static_assert(LINEAR_SEGMENTS * ACC_FLOATS * 4 + 12 * PIECE_FEW_ROWS * 2 <= SCRATCH_BYTES, "with few rows too");
+/* Beside the accumulators: weights of a piece widened, or its inputs rounded. */
+#define WIDE_FLOATS (PIECE_MANY_ROWS * PANEL_COLUMNS) /* of one panel */
+_Static_assert(LINEAR_SEGMENTS * ACC_FLOATS * 4 + LINEAR_TASK_PANELS * WIDE_FLOATS * 4 <= SCRATCH_BYTES &&
+		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + LINEAR_TASK_ROWS * PIECE_MANY_ROWS * 2 <= SCRATCH_BYTES &&
+		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + 12 * PIECE_FEW_ROWS * 2 <= SCRATCH_BYTES,
+	       "the scratch has room");
 
 static enum tile_kind kind_of(enum elem elem)
 {
@@ -35,7 +38,7 @@ static void round_inputs(const struct linear_block *block, uint32_t k_first, uin
 
 /* acc (+)= x[k_first .. k_first + k_count) W */
 static void multiply_piece(const struct linear_block *block, uint32_t k_first, uint32_t k_count, bool add,
-			   float *acc, uint16_t *rounded)
+			   float *acc, void *beside)
 {
 	const struct linear *linear = block->call->linear;
 	enum tile_kind kind = kind_of(linear->shape.elem);
@@ -55,9 +58,18 @@ static void multiply_piece(const struct linear_block *block, uint32_t k_first, u
 		.add = add,
 	};
 	if (kind == TILE_DOT) {
-		round_inputs(block, k_first, k_count, rounded);
-		tile.x = rounded;
+		round_inputs(block, k_first, k_count, beside);
+		tile.x = beside;
 		tile.x_stride = k_count / 2;
+	} else if (kind == TILE_PAIR && block->row_count >= TILE_WIDEN_ROWS) {
+		assert(k_count <= PIECE_MANY_ROWS);
+		for (uint32_t panel = 0; panel < block->panel_count; panel++)
+			tile_widen((const uint32_t *)tile.w + panel * linear->panel_stride, tile.steps,
+				   (float *)beside + (size_t)panel * WIDE_FLOATS);
+		kind = TILE_F32;
+		tile.w = beside;
+		tile.w_panel = WIDE_FLOATS;
+		tile.steps = k_count;
 	}
 	tile_run(kind, &tile);
 }
@@ -89,7 +101,7 @@ void kernel_linear(const struct linear_block *block, void *scratch)
 {
 	const struct linear_shape *shape = &block->call->linear->shape;
 	float *acc = scratch; /* [segment][row][column of the task] */
-	uint16_t *rounded = (void *)(acc + (size_t)LINEAR_SEGMENTS * ACC_FLOATS);
+	void *beside = acc + (size_t)LINEAR_SEGMENTS * ACC_FLOATS;
 	uint32_t segment_k = shape->k / shape->segments;
 	uint32_t piece_max = block->row_count <= tile_rows_max() ? PIECE_FEW_ROWS : PIECE_MANY_ROWS;
 
@@ -97,7 +109,7 @@ void kernel_linear(const struct linear_block *block, void *scratch)
 	for (uint32_t segment = 0; segment < shape->segments; segment++)
 		for (uint32_t k = 0; k < segment_k; k += piece_max)
 			multiply_piece(block, segment * segment_k + k, segment_k - k < piece_max ? segment_k - k : piece_max,
-				       k > 0, acc + (size_t)segment * ACC_FLOATS, rounded);
+				       k > 0, acc + (size_t)segment * ACC_FLOATS, beside);
 	join_segments(acc, shape->segments, block->row_count);
 	store_block(block, acc);
 }

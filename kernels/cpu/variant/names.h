@@ -6,6 +6,7 @@
 #define VARIANT(name)		    VARIANT_JOIN(name, KERNEL_VARIANT)
 
 #define tile_run	   VARIANT(tile_run)
+#define tile_widen	   VARIANT(tile_widen)
 #define tile_rows_max	   VARIANT(tile_rows_max)
 #define kernel_linear	   VARIANT(kernel_linear)
 #define kernel_attention   VARIANT(kernel_attention)

@@ -116,19 +116,17 @@ typedef void block_fn(const struct tile *t, uint32_t row, uint32_t panel);
 #define BLOCK_ROW(kind, rows) [rows] = BLOCK_NAMES(kind, rows),
 
 ROWS_EACH(BLOCK, TILE_F32)
+ROWS_EACH(BLOCK, TILE_PAIR)
 #if KERNEL_ISA == 3
 ROWS_EACH(BLOCK, TILE_DOT)
-#else
-ROWS_EACH(BLOCK, TILE_PAIR)
 #endif
 
 /* [kind][rows][one panel | PANELS_OF(rows)] */
 static block_fn *const blocks[][ROWS_MAX + 1][2] = {
 	[TILE_F32] = {ROWS_EACH(BLOCK_ROW, TILE_F32)},
+	[TILE_PAIR] = {ROWS_EACH(BLOCK_ROW, TILE_PAIR)},
 #if KERNEL_ISA == 3
 	[TILE_DOT] = {ROWS_EACH(BLOCK_ROW, TILE_DOT)},
-#else
-	[TILE_PAIR] = {ROWS_EACH(BLOCK_ROW, TILE_PAIR)},
 #endif
 };
 
@@ -148,15 +146,27 @@ void tile_run(enum tile_kind kind, const struct tile *tile)
 		return;
 	/* Passes of about equal height: 8 rows as 4 + 4, not 6 + 2. */
 	uint32_t passes = (tile->rows + ROWS_MAX - 1) / ROWS_MAX;
+	uint32_t wide = PANELS_OF(tile->rows / passes);
 	/* Panels outside, rows inside: a piece of weights stays in the first cache for all the rows. */
-	for (uint32_t panel = 0; panel < tile->panels; panel += PANELS_MAX) {
-		uint32_t panels = tile->panels - panel < PANELS_MAX ? tile->panels - panel : PANELS_MAX;
+	for (uint32_t panel = 0; panel < tile->panels; panel += wide) {
+		uint32_t panels = tile->panels - panel < wide ? tile->panels - panel : wide;
 		for (uint32_t pass = 0; pass < passes; pass++) {
 			uint32_t row = (uint32_t)((uint64_t)tile->rows * pass / passes);
 			uint32_t end = (uint32_t)((uint64_t)tile->rows * (pass + 1) / passes);
 			run_rows(kind, tile, row, end - row, panel, panels);
 		}
 	}
+}
+
+void tile_widen(const uint32_t *words, uint32_t steps, float *out)
+{
+	for (uint32_t step = 0; step < steps; step++, words += LANES, out += 2 * LANES)
+		for (uint32_t i = 0; i < REGS; i++) {
+			if (i == 0)
+				__builtin_prefetch(words + PREFETCH_STEPS * LANES);
+			r_store(out + i * REG_LANES, r_low_half(words + i * REG_LANES));
+			r_store(out + LANES + i * REG_LANES, r_high_half(words + i * REG_LANES));
+		}
 }
 
 uint32_t tile_rows_max(void)

@@ -28,6 +28,10 @@ struct tile {
 };
 
 void tile_run(enum tile_kind kind, const struct tile *tile);
+/* One panel of words to f32, for TILE_F32: out[2 * steps][16]. Worth it from TILE_WIDEN_ROWS rows on: the
+ * bits are the same. */
+void tile_widen(const uint32_t *words, uint32_t steps, float *out);
+#define TILE_WIDEN_ROWS 16
 /* Rows that one pass of the micro-kernel takes. */
 uint32_t tile_rows_max(void);
 #endif
