@@ -6,6 +6,7 @@
 #define MODEL_PRETOKENIZE_H
 #include <jansson.h>
 #include <stdbool.h>
+#include <stdint.h>
 #include "base/buf.h"
 #include "model/regex.h"
 

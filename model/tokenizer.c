@@ -67,7 +67,7 @@ static enum err take_piece(void *arg, const char *piece, size_t length)
 		if (e != ERR_OK)
 			return e;
 		uint32_t id = vocab_find(&tokenizer->vocab, encoding->spelling.data, encoding->spelling.length);
-		if (id != VOCAB_NONE)
+		if (id != VOCAB_NONE && !tokenizer->vocab.entries[id].added)
 			return tokens_append(encoding->tokens, id);
 	}
 	return bpe_encode(tokenizer->bpe, &encoding->bpe, piece, length, encoding->tokens);

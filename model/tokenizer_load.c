@@ -168,9 +168,12 @@ static enum err add_token(struct tokenizer *tokenizer, const json_t *entry, stru
 	if (in.e != ERR_OK || content[0] == 0)
 		return in.e;
 	size_t length = strlen(content);
+	bool known = vocab_find(&tokenizer->vocab, content, length) != VOCAB_NONE;
 	enum err e = vocab_add(&tokenizer->vocab, content, length, token.id);
 	if (e != ERR_OK)
 		return why_set(why, e, "added_tokens: \"%.80s\" as id %u: %s", content, token.id, err_text(e));
+	if (!known)
+		tokenizer->vocab.entries[token.id].added = true;
 	tokenizer->vocab.entries[token.id].special = token.special;
 	if (!normalized)
 		return added_add(&tokenizer->added_raw, content, length, &token);

@@ -22,6 +22,7 @@ struct vocab_entry {
 	uint32_t bytes_length;
 	bool used;
 	bool special;
+	bool added; /* no part of the model's own vocabulary: only an added token */
 };
 
 struct vocab {
