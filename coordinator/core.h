@@ -115,8 +115,8 @@ struct coord_attempt {
 
 /* Nanoseconds as seen here; 0: did not happen.  Of the first attempt unless said otherwise. */
 struct coord_timings {
-	uint64_t queue_ns;       /* accepted -> a pair was asked */
-	uint64_t reserve_ns;     /* asked -> both halves reserved (the pair that was started) */
+	uint64_t queue_ns;       /* accepted -> the pair that was started was asked */
+	uint64_t reserve_ns;     /* asked -> both halves reserved */
 	uint64_t prefill_ns;     /* started -> first token */
 	uint64_t transfer_ns;    /* first token -> first token of decode: hand-over and one step */
 	uint64_t first_token_ns; /* accepted -> first token */
@@ -267,6 +267,9 @@ struct coord_node {
 
 /* In order of id; returns how many were written. */
 uint32_t coord_nodes(const struct coord *coord, uint64_t now_ns, struct coord_node *out, uint32_t max);
+
+/* The name of a route record's node; "" when it is unknown. */
+const char *coord_node_name(const struct coord *coord, uint32_t node);
 
 struct coord_counters {
 	/* gauges */

@@ -58,6 +58,7 @@ struct route_line {
 struct route_record {
 	uint32_t prefill, decode; /* the chosen; equal: one node does both; ROUTE_NONE: no pair */
 	float cost;
+	uint32_t avoid;           /* of the worse half; 0: taken willingly */
 	uint32_t cached;          /* tokens that the chosen prefill node holds */
 	uint32_t context;
 	uint32_t prefill_count, decode_count, both_count; /* candidates */
