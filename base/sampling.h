@@ -36,6 +36,9 @@ struct sampling {
 	struct sampling_bias biases[SAMPLING_BIAS_MAX];
 };
 
+/* Why a choice ended, as the nodes know it (stop strings are the coordinator's).  The numbers are the wire's. */
+enum finish { FINISH_NONE = 0, FINISH_STOP = 1, FINISH_LENGTH = 2 };
+
 struct sample_top {
 	uint32_t token;
 	float logprob;

@@ -44,11 +44,11 @@ void kv_pool_ref(struct kv_pool *pool, uint32_t block);
 void kv_pool_unref(struct kv_pool *pool, uint32_t block);
 
 /* Makes a used block findable under the key.  ERR_EXISTS when another block holds the key already: the
- * block stays unsealed. */
+ * block stays unsealed.  Sealing again under the same key does nothing. */
 MUST_USE enum err kv_pool_seal(struct kv_pool *pool, uint32_t block, const struct id128 *key);
 /* The block that holds the key (no reference taken), or KV_BLOCK_NONE. */
 uint32_t kv_pool_find(const struct kv_pool *pool, const struct id128 *key);
-/* Takes the key away from a block that turned out to be wrong. */
+/* Takes the key away from a block that turned out to be wrong; a cached one becomes free. */
 void kv_pool_forget(struct kv_pool *pool, uint32_t block);
 
 uint64_t kv_pool_generation(const struct kv_pool *pool, uint32_t block);
@@ -58,8 +58,9 @@ uint32_t kv_pool_cached(const struct kv_pool *pool);
 uint32_t kv_pool_used(const struct kv_pool *pool);
 uint32_t kv_pool_total(const struct kv_pool *pool);
 
-/* Moves up to max events out, oldest first; *ret_lost is set when events were dropped since the last call
- * (then the index must be rebuilt from kv_pool_key_at()). */
+/* Moves up to max events out, oldest first.  When events were dropped since the last call, sets *ret_lost,
+ * returns 0 and starts over: the index is rebuilt from kv_pool_sealed() of every block, before the pool
+ * changes again. */
 uint32_t kv_pool_events(struct kv_pool *pool, struct kv_pool_event *out, uint32_t max, bool *ret_lost);
 /* Asserts every invariant above; for tests and simulation. */
 void kv_pool_check(const struct kv_pool *pool);

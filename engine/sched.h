@@ -15,7 +15,8 @@
 
 struct sched_options {
 	uint32_t seq_max;          /* <= PLAN_RUNS_MAX */
-	uint32_t batch_tokens_max; /* tokens of a plan; >= seq_max and >= block_tokens */
+	uint32_t batch_tokens_max; /* tokens of a plan; >= seq_max and >= block_tokens; from seq_max +
+	                            * block_tokens on, decode rows never keep a prompt from going on */
 	uint32_t chunk_tokens;     /* most tokens of one prompt in a plan; a multiple of block_tokens */
 	uint32_t block_tokens;
 };

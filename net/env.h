@@ -44,6 +44,8 @@ struct env {
 	void (*read)(void *context, const struct env_read *read);
 	/* Asks for an early end; the outcome is then CANCELED unless it was under way already. */
 	void (*read_cancel)(void *context, uint64_t op);
+	/* What carries reads from this node, as people call it: "mapped", "ucx:tcp".  NULL hook: not known. */
+	const char *(*link_name)(void *context, uint64_t node);
 	/* One line of the story: "prefill 1 > take request 7: 2048 tokens, 512 cached".  NULL: not wanted. */
 	void (*trace)(void *context, const char *format, ...) __attribute__((format(printf, 2, 3)));
 };

@@ -40,8 +40,8 @@ struct etcd_options {
 /* Does not connect yet.  ERR_INVALID: an endpoint; ERR_IO: a certificate file. */
 MUST_USE enum err etcd_create(struct loop *loop, const struct etcd_options *options, struct etcd **ret_etcd,
 			      struct why *why);
-/* Calls that are under way end with ERR_CANCELED before it returns.  Destroy watches, keep-alives and
- * elections first.  NULL is fine. */
+/* Calls that are under way end with ERR_CANCELED before it returns.  Stop watches, keep-alives and elections
+ * first; not from inside a callback.  NULL is fine. */
 void etcd_destroy(struct etcd *etcd);
 
 struct etcd_kv {
@@ -64,7 +64,8 @@ struct etcd_reply {
 	int64_t lease;     /* grant */
 	uint32_t ttl_s;    /* grant: what the server really gave */
 };
-/* text says what was wrong and where; "" with ERR_OK.  reply is NULL unless e is ERR_OK. */
+/* text says what was wrong and where; "" with ERR_OK.  reply is NULL unless e is ERR_OK.  Instead of a
+ * function NULL may be given to each call: nobody wants to know. */
 typedef void etcd_done_fn(struct etcd *etcd, enum err e, const char *text, const struct etcd_reply *reply,
 			  void *arg);
 
@@ -151,7 +152,7 @@ struct etcd_event {
 };
 struct etcd_watch_callbacks {
 	void (*on_event)(struct etcd_watch *watch, const struct etcd_event *event, void *arg);
-	/* What was there up to this revision has been told.  After each (re-)list and each reconnect. */
+	/* What was there up to this revision has been told.  After each list. */
 	void (*on_synced)(struct etcd_watch *watch, int64_t revision, void *arg); /* may be NULL */
 	/* It cannot go on: DENIED, TOO_LARGE (more than key_max keys), INVALID.  Terminal. */
 	void (*on_failed)(struct etcd_watch *watch, enum err e, const char *text, void *arg);
@@ -195,7 +196,8 @@ struct etcd_election_options {
 MUST_USE enum err etcd_election_start(struct etcd *etcd, const struct etcd_election_options *options,
 				      etcd_leader_fn *on_leader, void *arg,
 				      struct etcd_election **ret_election);
-/* Steps down (told by on_leader) and observes from now on; done when the key is gone.  done may be NULL. */
+/* Steps down (told by on_leader) and observes from now on; done when the key is gone, ERR_NOT_FOUND when there
+ * was none.  done may be NULL. */
 void etcd_election_resign(struct etcd_election *election, etcd_done_fn *done, void *arg);
 /* In any state; no callback comes any more.  A lease held is revoked in the background: give the loop a
  * turn or two before etcd_destroy(), or the key stays for its ttl.  NULL is fine. */

@@ -193,9 +193,6 @@ static void drop_conn(struct sessions *s, struct conn *conn)
 
 void sessions_opened(struct sessions *s, uint32_t id, uint64_t node, uint64_t now_ns)
 {
-	struct known *k = node ? find_known(s, node) : NULL;
-	if (k)
-		k->dialing = false;
 	for (uint32_t i = 0; i < s->conn_max; i++) {
 		if (s->conns[i].used)
 			continue;
@@ -204,6 +201,8 @@ void sessions_opened(struct sessions *s, uint32_t id, uint64_t node, uint64_t no
 		return;
 	}
 	s->options.env->close(s->options.env->context, id); /* over the bound */
+	if (node)
+		sessions_dial_failed(s, node, now_ns);
 }
 
 void sessions_dial_failed(struct sessions *s, uint64_t node, uint64_t now_ns)
@@ -311,6 +310,7 @@ static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello 
 		return;
 	}
 	k->incarnation = hello->incarnation;
+	k->dialing = false; /* not before: else a second dial starts while the first one greets */
 	fill_peer(&s->peers[index], hello, (uint32_t)(conn - s->conns), now_ns);
 	conn->peer = index;
 	s->peer_count++;

@@ -90,10 +90,10 @@ static void on_accept(struct stream_listener *listener, struct stream *stream, v
 
 #define WAIT_FOR(pair, condition)                                                            \
 	do {                                                                                 \
-		uint64_t until_ns = loop_now_ns((pair)->loop) + 20 * second_ns;              \
+		uint64_t wait_until_ns = loop_now_ns((pair)->loop) + 20 * second_ns;              \
 		while (!(condition)) {                                                       \
 			loop_turn((pair)->loop, second_ns / 10);                             \
-			if (loop_now_ns((pair)->loop) > until_ns)                            \
+			if (loop_now_ns((pair)->loop) > wait_until_ns)                            \
 				fail_msg("not within 20 s: %s", #condition);                 \
 		}                                                                            \
 	} while (0)

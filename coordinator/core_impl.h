@@ -1,0 +1,228 @@
+/* core_impl - the core from inside: requests, jobs, and what its files call of each other.
+ *
+ * A request has one to n jobs.  A job is one context with the choices that share it, tried on one pair of nodes at
+ * a time.  It starts with all choices; after a failure each unfinished choice with tokens of its own becomes a job of
+ * one choice (DESIGN 4.7).  Drawing and table of the states: job.c. */
+#ifndef COORDINATOR_CORE_IMPL_H
+#define COORDINATOR_CORE_IMPL_H
+#include "coordinator/core.h"
+#include "coordinator/index.h"
+#include "coordinator/registry.h"
+#include "coordinator/tokens.h"
+
+#define HELD_NONE   UINT32_MAX
+#define RECORD_NONE UINT32_MAX
+
+enum {
+	AVOIDED_MAX = 8,      /* nodes remembered of one job */
+	HOLDERS_MAX = 16,     /* hints in one Reserve */
+	BLOCK_TOKENS_MIN = 8, /* smaller blocks: only so many keys of a context are looked up */
+	COMPATS_MAX = 4,      /* of one model name, while it is rolled over */
+};
+
+enum job_state {
+	JOB_FREE,
+	JOB_QUEUED,
+	JOB_RESERVING,
+	JOB_PREFILLING,
+	JOB_DECODING,
+	JOB_RECOVERING,
+	JOB_CLOSING,
+	JOB_STATES,
+};
+
+/* NONE -> ASKED -> HELD -> RUNNING -> OVER; a cancelled or refused one is OVER at once, except in a closing job. */
+enum half_state { HALF_NONE, HALF_ASKED, HALF_HELD, HALF_RUNNING, HALF_OVER };
+
+struct half {
+	enum half_state state;
+	bool cancelled; /* a Cancel of the whole was sent: only JobEnd is awaited */
+	uint32_t node;
+	struct work charged; /* to the node's `own` */
+};
+
+struct avoided {
+	uint32_t node;
+	uint64_t incarnation;
+	uint32_t level; /* 1: it refused; 2: it failed this job */
+};
+
+struct job {
+	enum job_state state;
+	uint64_t number;   /* on the wire; stays over the attempts */
+	uint32_t attempt;  /* of the last try, 0: none yet */
+	uint32_t started;  /* attempts started, with those of the job it was split from */
+	uint32_t choices;  /* bit mask: unfinished choices of this job */
+	bool both;         /* half[0] does all */
+	bool decode_proven; /* decode gave a token: it has everything, prefill may go */
+	struct half half[2]; /* prefill or both; decode */
+	uint32_t record;   /* of the running attempt, RECORD_NONE: not listed */
+	uint32_t uncached; /* tokens to compute, by the index: for the silence bound */
+	uint32_t refusals; /* in a row */
+	uint64_t asked_ns, progress_ns;
+	uint64_t since_ns;  /* when the wait (queue, recovery) or the closing began */
+	uint64_t nobody_ns; /* since when no node of a role lives; 0: there is one */
+	uint64_t retry_ns;  /* before that, only nodes that need not be avoided */
+	enum err last_error;
+	struct avoided avoided[AVOIDED_MAX];
+	uint32_t avoided_next;
+	struct request *request;
+	struct job *wait_prev, *wait_next; /* in a waiting list */
+};
+
+struct choice {
+	struct token_run tokens; /* generated and forwarded */
+	uint32_t base;           /* generated before the running attempt */
+	bool over;
+	Wire__Finish finish;
+	uint32_t held_first, held_last, held_count; /* tokens of decode that came before prefill's */
+};
+
+/* What is still owed of a listed attempt: the JobEnd of each half. */
+struct record {
+	bool open[2];
+	uint32_t node[2];
+};
+
+struct request {
+	bool used;
+	uint32_t next_free;
+	uint64_t number; /* the shell's handle, and the number of its first job */
+	void *user;
+	char id[COORD_TEXT_MAX + 1], model[COORD_TEXT_MAX + 1], tenant[COORD_TEXT_MAX + 1];
+	uint8_t salt[COORD_SALT_MAX];
+	uint32_t salt_length;
+	struct sampling sampling;
+	enum coord_class class;
+	uint32_t prompt_count, choice_count;
+	uint32_t live; /* choices that are not over */
+	uint32_t promised; /* pages */
+	struct token_run prompt;
+	struct token_run keys; /* of the prompt's full blocks, four words each; for keys_compat */
+	struct id128 keys_compat;
+	bool pinned; /* tokens of this compat were forwarded: no other may go on (law 1) */
+	struct id128 compat;
+	uint64_t deadline_ns, accepted_ns, over_ns;
+	struct choice *choices; /* [choices_max] */
+	struct job *jobs;       /* [choices_max] */
+	struct record records[COORD_ATTEMPTS_LISTED];
+	struct coord_outcome outcome; /* filled on the way */
+	struct route_record route;    /* the last decision */
+};
+
+struct held {
+	uint32_t next;
+	uint32_t position;
+	Wire__Finish finish;
+	uint32_t stop_token;
+	struct sample sample;
+};
+
+/* Jobs that wait for a pair, first come first served in each list; those to be recovered before all. */
+enum { WAIT_RECOVERING, WAIT_QUEUED, WAIT_LISTS = WAIT_QUEUED + COORD_CLASSES };
+
+struct wait_list {
+	struct job *first, *last;
+	uint32_t count;
+};
+
+struct scratch {
+	uint32_t *tokens;               /* [context_max + TOKENS_PAGE] */
+	struct id128 *keys;             /* [keys_max] */
+	struct index_match *matches;    /* [nodes_max] */
+	uint32_t *depths;               /* [nodes_max] */
+	struct route_candidate *candidates; /* [nodes_max] */
+};
+
+struct coord {
+	struct coord_options options; /* resolved */
+	struct sessions *sessions;
+	struct block_index *index;
+	struct registry registry;
+	struct token_pool pool;
+	struct request *requests; /* [requests_max] */
+	uint32_t request_free;
+	uint64_t serial;
+	struct wait_list waiting[WAIT_LISTS];
+	uint32_t *slots; /* [peer_max] node of a session */
+	struct held *held;
+	uint32_t held_free;
+	uint32_t keys_max;
+	uint32_t turn;
+	uint64_t now_ns; /* of the event that is handled */
+	bool draining;
+	bool in_hook;
+	struct coord_counters counters;
+	struct scratch scratch;
+};
+
+/* ---- core.c */
+void core_send(struct coord *coord, uint32_t node, const Wire__Envelope *envelope);
+static inline struct registry_node *core_node(struct coord *coord, uint32_t node)
+{
+	return &coord->registry.nodes[node];
+}
+void core_job_id(const struct coord *coord, const struct job *job, Wire__JobId *ret_id);
+
+/* ---- job.c: states, waiting lists, halves */
+const char *job_state_text(enum job_state state);
+bool job_may_move(enum job_state from, enum job_state to);
+void job_move(struct job *job, enum job_state to);
+void job_wait(struct coord *coord, struct job *job, enum job_state state, uint64_t now_ns);
+void job_unwait(struct coord *coord, struct job *job);
+uint32_t job_context(const struct job *job); /* tokens */
+void half_charge(struct coord *coord, struct half *half, struct work work);
+void half_discharge(struct coord *coord, struct half *half);
+/* The half holds nothing of ours any more. */
+void half_over(struct coord *coord, struct half *half);
+void half_cancel(struct coord *coord, const struct job *job, struct half *half, enum err why);
+/* Cancels what lives of both halves; they are over. */
+void job_drop_halves(struct coord *coord, struct job *job, enum err why);
+bool job_halves_over(const struct job *job);
+void job_avoid(struct coord *coord, struct job *job, uint32_t node, uint32_t level);
+uint32_t job_avoids(const struct coord *coord, const struct job *job, uint32_t node);
+/* The live job of that number, with this attempt; NULL: it is over. */
+struct job *job_find(struct coord *coord, const Wire__JobId *id);
+struct request *request_find(struct coord *coord, uint64_t number);
+/* Which half of the job runs on the node: 0, 1, or 2 for none. */
+uint32_t job_half_of(const struct job *job, uint32_t node);
+
+/* ---- job_route.c */
+enum try_result { TRY_ASKED, TRY_NOBODY, TRY_LATER };
+/* Chooses a pair and asks both; the job waits or is new. */
+enum try_result job_try(struct coord *coord, struct job *job, uint64_t now_ns);
+
+/* ---- job_reserve.c */
+void job_ask(struct coord *coord, struct job *job, const struct route_record *route, uint64_t now_ns);
+void jobs_reserved(struct coord *coord, uint32_t node, const Wire__Reserved *reserved, uint64_t now_ns);
+void job_refused(struct coord *coord, struct job *job, uint32_t half, enum err e, uint64_t now_ns);
+/* Tries the waiting jobs, oldest first. */
+void jobs_pump(struct coord *coord, uint64_t now_ns);
+
+/* ---- job_stream.c */
+void jobs_tokens(struct coord *coord, uint32_t node, const Wire__Tokens *tokens, uint64_t now_ns);
+void choice_end(struct coord *coord, struct job *job, uint32_t choice, Wire__Finish finish, bool tell, uint64_t now_ns);
+void choice_drop_held(struct coord *coord, struct choice *choice);
+/* No half is left that could give the next token of some choice. */
+bool job_starved(const struct job *job);
+bool choice_lacks_first(const struct choice *choice);
+
+/* ---- job_end.c: JobEnd, accounting */
+void jobs_job_end(struct coord *coord, uint32_t node, const Wire__JobEnd *end, uint64_t now_ns);
+void record_start(struct coord *coord, struct job *job, uint64_t now_ns);
+struct coord_attempt *record_of(const struct job *job); /* NULL: not listed */
+
+/* ---- job_recover.c */
+enum cause { CAUSE_SESSION, CAUSE_JOB_END, CAUSE_SILENCE, CAUSE_PROTOCOL };
+void job_fail(struct coord *coord, struct job *job, uint32_t half, enum err e, enum cause cause, uint64_t now_ns);
+void jobs_node_down(struct coord *coord, uint32_t node, uint64_t now_ns);
+void jobs_tick(struct coord *coord, uint64_t now_ns);
+
+/* ---- request.c */
+bool error_is_final(enum err e);
+/* Ends it now, unfinished: everything is cancelled. */
+void request_fail(struct coord *coord, struct request *request, enum err e, const char *why, uint64_t now_ns);
+/* Ends it when its choices are over and nothing is owed any more. */
+void request_settle(struct coord *coord, struct request *request, uint64_t now_ns);
+void request_end(struct coord *coord, struct request *request, uint64_t now_ns);
+#endif

@@ -1,0 +1,204 @@
+/* job_route - candidates for a job, from registry and index, and the choice among them. */
+#include <assert.h>
+#include <string.h>
+
+#include "coordinator/core_impl.h"
+#include "kvstore/key.h"
+
+/* Keys of the prompt's full blocks are kept with the request: computed once for a compat. */
+static void keep_prompt_keys(struct coord *coord, struct request *request, const struct id128 *compat,
+			     uint32_t block_tokens)
+{
+	struct id128 *keys = coord->scratch.keys;
+	if (request->keys.count && id128_equal(&request->keys_compat, compat)) {
+		tokens_copy(&coord->pool, &request->keys, (uint32_t *)keys);
+		return;
+	}
+	tokens_free(&coord->pool, &request->keys);
+	request->keys_compat = *compat;
+	/* What was promised for keys at the request's acceptance. */
+	uint32_t blocks = request->prompt_count / block_tokens, blocks_max = request->prompt_count / BLOCK_TOKENS_MIN;
+	if (blocks > blocks_max)
+		blocks = blocks_max;
+	struct id128 root;
+	kv_key_root(compat, 0, request->salt, request->salt_length, &root);
+	kv_key_chain(&root, coord->scratch.tokens, blocks, block_tokens, keys);
+	tokens_append(&coord->pool, &request->keys, (const uint32_t *)keys, blocks * 4);
+}
+
+/* Keys of the context in scratch.tokens, into scratch.keys; returns their count. */
+static uint32_t context_keys(struct coord *coord, struct request *request, uint32_t context,
+			     const struct id128 *compat, uint32_t block_tokens)
+{
+	struct id128 *keys = coord->scratch.keys;
+	keep_prompt_keys(coord, request, compat, block_tokens);
+	uint32_t known = request->keys.count / 4, blocks = context / block_tokens;
+	if (blocks > coord->keys_max)
+		blocks = coord->keys_max;
+	struct id128 parent;
+	if (known)
+		parent = keys[known - 1];
+	else
+		kv_key_root(compat, 0, request->salt, request->salt_length, &parent);
+	if (blocks > known)
+		kv_key_chain(&parent, coord->scratch.tokens + (size_t)known * block_tokens, blocks - known,
+			     block_tokens, keys + known);
+	return blocks;
+}
+
+/* scratch.tokens and room for its last page; returns the count. */
+static uint32_t context_tokens(struct coord *coord, const struct job *job)
+{
+	const struct request *request = job->request;
+	uint32_t *tokens = coord->scratch.tokens;
+	tokens_copy(&coord->pool, &request->prompt, tokens);
+	const struct choice *choice = &request->choices[__builtin_ctz(job->choices)];
+	tokens_copy(&coord->pool, &choice->tokens, tokens + request->prompt.count);
+	return request->prompt.count + choice->tokens.count;
+}
+
+struct pool_of_nodes {
+	struct id128 compat;
+	uint32_t block_tokens;
+};
+
+static bool eligible(const struct registry_node *node, const struct request *request)
+{
+	return node_lives(node) && !node->draining && node_serves(node, request->model) &&
+	       (node_prefills(node) || node_decodes(node)) &&
+	       (!request->pinned || id128_equal(&node->compat, &request->compat)) &&
+	       (!node->announced.context_max ||
+		request->prompt_count + request->sampling.max_tokens <= node->announced.context_max);
+}
+
+/* The distinct compats under the model's name. */
+static uint32_t find_pools(const struct coord *coord, const struct request *request,
+			   struct pool_of_nodes pools[COMPATS_MAX])
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
+		const struct registry_node *node = &coord->registry.nodes[i];
+		if (!node->id || !eligible(node, request))
+			continue;
+		uint32_t p = 0;
+		while (p < count && !id128_equal(&pools[p].compat, &node->compat))
+			p++;
+		if (p == count && count < COMPATS_MAX)
+			pools[count++] = (struct pool_of_nodes){node->compat, node->announced.block_tokens};
+	}
+	return count;
+}
+
+static void fill_depths(struct coord *coord, uint32_t key_count)
+{
+	memset(coord->scratch.depths, 0, coord->registry.count_max * sizeof(uint32_t));
+	uint32_t count = index_match(coord->index, coord->scratch.keys, key_count, coord->scratch.matches);
+	for (uint32_t i = 0; i < count; i++)
+		coord->scratch.depths[coord->scratch.matches[i].node] = coord->scratch.matches[i].depth;
+}
+
+static uint32_t avoid_of(const struct coord *coord, const struct job *job, uint32_t slot, uint64_t now_ns)
+{
+	const struct registry_node *node = &coord->registry.nodes[slot];
+	return job_avoids(coord, job, slot) + (now_ns < node->full_until_ns ? 1 : 0) +
+	       (now_ns < node->suspect_until_ns ? 2 : 0);
+}
+
+static struct route_candidate candidate_of(const struct coord *coord, const struct job *job, uint32_t slot,
+					   uint32_t block_tokens, uint64_t now_ns)
+{
+	const struct registry_node *node = &coord->registry.nodes[slot];
+	struct work work = node_work(node);
+	uint32_t taken = node->blocks_used + node->blocks_reserved;
+	return (struct route_candidate){
+		.node = slot,
+		.prefill = node_prefills(node),
+		.decode = node_decodes(node),
+		.avoid = avoid_of(coord, job, slot, now_ns),
+		.queue_tokens = work.tokens,
+		.cached_tokens = coord->scratch.depths[slot] * block_tokens,
+		.sequences = work.sequences,
+		.blocks_free = node->blocks_total > taken ? node->blocks_total - taken : 0,
+		.blocks_total = node->blocks_total,
+	};
+}
+
+/* Willing nodes of the pool; one that has all the jobs it takes is none now, but it lives. */
+static uint32_t gather(struct coord *coord, const struct job *job, const struct pool_of_nodes *pool, uint64_t now_ns,
+		       bool lives[2])
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
+		const struct registry_node *node = &coord->registry.nodes[i];
+		if (!node->id || !eligible(node, job->request) || !id128_equal(&node->compat, &pool->compat))
+			continue;
+		lives[0] |= node_prefills(node);
+		lives[1] |= node_decodes(node);
+		if (node->jobs_max && node_work(node).jobs >= node->jobs_max)
+			continue;
+		coord->scratch.candidates[count++] = candidate_of(coord, job, i, pool->block_tokens, now_ns);
+	}
+	return count;
+}
+
+static uint32_t blocks_needed(const struct job *job, uint32_t context, uint32_t block_tokens)
+{
+	const struct sampling *sampling = &job->request->sampling;
+	uint32_t generated = context - job->request->prompt_count;
+	uint32_t rest = sampling->max_tokens > generated ? sampling->max_tokens - generated : 0;
+	uint32_t choices = (uint32_t)__builtin_popcount(job->choices);
+	return (context + block_tokens - 1) / block_tokens + choices * ((rest + block_tokens - 1) / block_tokens);
+}
+
+static bool better(const struct route_record *a, const struct route_record *b)
+{
+	return b->prefill == ROUTE_NONE || a->avoid < b->avoid || (a->avoid == b->avoid && a->cost < b->cost);
+}
+
+/* The best pair over all pools of the model; scratch.depths and .tokens are then the chosen pool's. */
+static bool choose(struct coord *coord, struct job *job, uint64_t now_ns, struct route_record *ret_best,
+		   bool *ret_lives)
+{
+	struct request *request = job->request;
+	struct pool_of_nodes pools[COMPATS_MAX];
+	uint32_t pool_count = find_pools(coord, request, pools), best_pool = 0;
+	uint32_t context = context_tokens(coord, job);
+	*ret_best = (struct route_record){.prefill = ROUTE_NONE, .decode = ROUTE_NONE};
+	*ret_lives = false;
+	for (uint32_t p = 0; p < pool_count; p++) {
+		bool lives[2] = {false, false};
+		fill_depths(coord, context_keys(coord, request, context, &pools[p].compat, pools[p].block_tokens));
+		uint32_t count = gather(coord, job, &pools[p], now_ns, lives);
+		*ret_lives |= lives[0] && lives[1];
+		struct route_query query = {context, blocks_needed(job, context, pools[p].block_tokens), coord->turn};
+		struct route_record record;
+		if (!route_choose(&coord->options.weights, &query, coord->scratch.candidates, count, &record) ||
+		    !better(&record, ret_best))
+			continue;
+		*ret_best = record;
+		best_pool = p;
+	}
+	if (pool_count > 1 && ret_best->prefill != ROUTE_NONE)
+		fill_depths(coord, context_keys(coord, request, context, &pools[best_pool].compat,
+						pools[best_pool].block_tokens));
+	return ret_best->prefill != ROUTE_NONE;
+}
+
+enum try_result job_try(struct coord *coord, struct job *job, uint64_t now_ns)
+{
+	struct route_record record;
+	bool lives;
+	bool found = choose(coord, job, now_ns, &record, &lives);
+	job->nobody_ns = lives ? 0 : job->nobody_ns ? job->nobody_ns : now_ns;
+	if (!found || (record.avoid && now_ns < job->retry_ns))
+		return lives ? TRY_LATER : TRY_NOBODY;
+	coord->turn++;
+	coord->counters.route_decisions++;
+	coord->counters.route_both += record.prefill == record.decode;
+	job->request->route = record;
+	if (coord->options.hooks.on_route)
+		coord->options.hooks.on_route(coord->options.hooks.context, job->request->number, job->request->user,
+					      &record);
+	job_ask(coord, job, &record, now_ns);
+	return TRY_ASKED;
+}

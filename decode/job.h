@@ -1,0 +1,106 @@
+/* What decode.c (life of a job), receive.c (hand-over) and choice.c (running) share. */
+#ifndef DECODE_JOB_H
+#define DECODE_JOB_H
+#include "decode/decode.h"
+
+/* Of one layer of one block on its way. */
+enum piece { PIECE_NONE, PIECE_ANNOUNCED, PIECE_READING, PIECE_DONE };
+
+struct decode_place {
+	uint32_t region;
+	uint64_t offset;
+	uint64_t generation;
+};
+
+struct decode_job {
+	enum decode_state state;
+	uint32_t serial;
+	struct job_key key;
+	uint32_t coordinator;      /* session */
+	uint64_t partner;          /* prefill node */
+	uint32_t prefill_peer;     /* PEER_NONE until Attach, and after the transfer */
+	bool local;
+	struct sampling sampling;
+	struct id128 root;
+	uint32_t context;          /* tokens */
+	uint32_t prompt_count;
+	uint32_t choice_count;
+	uint16_t choices[SAMPLING_CHOICES_MAX];
+	bool choice_canceled[SAMPLING_CHOICES_MAX];
+	uint32_t choices_left;     /* running */
+	uint32_t block_need;       /* reserved */
+	uint32_t full_count;
+	uint32_t context_blocks;
+
+	uint32_t *tokens;          /* [context_max] */
+	struct id128 *keys;        /* [block_max] */
+	uint32_t *blocks;          /* [block_max] of the context, block_count taken */
+	uint32_t block_count;
+	uint32_t spares[SAMPLING_CHOICES_MAX]; /* copies of the partial block for the further choices */
+	uint32_t spare_count;
+
+	/* Receiving. */
+	uint32_t blocks_have;
+	struct decode_place *places; /* [block_max] */
+	uint64_t *digests;           /* [block_max][layer_count] announced */
+	uint8_t *pieces;             /* [block_max][layer_count] enum piece */
+	uint32_t *layers_done;       /* [block_max] */
+	uint32_t blocks_done;        /* of block_count, those had included */
+	uint32_t waiting;            /* pieces announced that found no room */
+	bool prefilled;
+	struct sample first[SAMPLING_CHOICES_MAX];
+	enum finish first_finish[SAMPLING_CHOICES_MAX];
+
+	/* Accounting. */
+	Wire__Accounting account;
+	uint64_t reserved_ns, started_ns, running_ns;
+};
+
+struct decode_choice {
+	bool used;
+	bool planned;      /* rule 2 */
+	bool ending;
+	bool scheduled;    /* in sched; else it waits for a block */
+	uint32_t job;
+	struct sequence sequence;
+	uint32_t *tokens;  /* [context_max] */
+	uint32_t *blocks;  /* [block_max] */
+	struct id128 last_key; /* of the last full block, or the root */
+	bool has_parent;
+};
+
+struct decode {
+	struct decode_options options;
+	struct kv_local *local;
+	uint32_t block_max;
+	uint32_t count;
+	uint32_t choices_used;
+	uint32_t choices_reserved;
+	uint64_t arrival_next;
+	struct decode_job *jobs;
+	struct decode_choice *choices;
+};
+
+static inline uint32_t decode_job_index(const struct decode *d, const struct decode_job *job)
+{
+	return (uint32_t)(job - d->jobs);
+}
+
+/* decode.c */
+/* Ends the job: tells prefill and the coordinator, gives everything back; choices in a plan follow. */
+void decode_end(struct decode *d, struct decode_job *job, enum err e);
+void decode_free(struct decode *d, struct decode_job *job);
+void decode_move(struct decode_job *job, enum decode_state to);
+struct decode_job *decode_find(struct decode *d, const Wire__JobId *id);
+void decode_send_transfer_end(struct decode *d, struct decode_job *job, enum err e);
+
+/* receive.c */
+void decode_try_attach(struct decode *d, struct decode_job *job);
+void decode_issue_waiting(struct decode *d, struct decode_job *job);
+
+/* choice.c */
+void decode_run(struct decode *d, struct decode_job *job);
+void decode_end_choices(struct decode *d, struct decode_job *job);
+void decode_cancel_choice(struct decode *d, struct decode_job *job, uint32_t choice);
+void decode_unstall(struct decode *d);
+#endif

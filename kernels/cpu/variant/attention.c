@@ -1,0 +1,310 @@
+#include "kernels/cpu/variant/kernels.h"
+#include "kernels/cpu/variant/simd.h"
+#include "kernels/cpu/variant/tile.h"
+#include <assert.h>
+#include <math.h>
+
+/* One kv head, up to 64 query rows of one run: positions times the heads of the group, positions outside.
+ * For each split of 256 positions: scores (queries times keys, transposed 16 positions to the lanes), their
+ * softmax relative to the split's greatest, the weighted sum of values; then the split joins what came
+ * before. What a row meets, and in what order, follows from its own position only:
+ *   - scores: a plain sum over head_dim in each lane;
+ *   - sum of weights: 16 lanes over the split, then the tree; lanes past the row's position hold 0;
+ *   - values: a plain sum over the positions up to the row's own, never beyond it: slots not written yet
+ *     are not even multiplied by 0. */
+
+#define GROUP_TOKENS 64 /* keys or values widened at a time */
+#define HEAD_DIM_MAX 512
+
+struct work {
+	const struct attention_item *item;
+	uint32_t dim;
+	uint32_t group;		 /* query heads of the kv head */
+	uint32_t rows;		 /* row_count * group */
+	uint32_t position_first; /* of row 0 */
+	const uint8_t *keys;	 /* of the layer and head, in block 0 of the pool */
+	float *q;		 /* [row][dim], scaled */
+	float *scores;		 /* [row][ATTENTION_SPLIT] */
+	float *values;		 /* [row][dim]: the split's weighted sum */
+	float *total;		 /* [row][dim]: of all splits so far */
+	float *wide;		 /* 64 values in f32, [token][dim]; or keys, [tile][dim][16] */
+	uint32_t *lanes;	 /* keys as [tile of 16 tokens][word][16]: f32, or pairs of bf16 */
+	float greatest[ATTENTION_ROWS], sum[ATTENTION_ROWS]; /* of all splits so far */
+	float split_greatest[ATTENTION_ROWS], split_sum[ATTENTION_ROWS];
+};
+
+_Static_assert(sizeof(struct work) + 64 +
+			       4 * ((size_t)ATTENTION_ROWS * (3 * HEAD_DIM_MAX + ATTENTION_SPLIT) +
+				    2 * GROUP_TOKENS * HEAD_DIM_MAX) <=
+		       SCRATCH_BYTES,
+	       "the greatest head fits the scratch");
+
+static uint32_t position_of(const struct work *work, uint32_t row)
+{
+	return work->position_first + row / work->group;
+}
+
+/* The first row whose position is at least `position`. */
+static uint32_t row_at(const struct work *work, uint32_t position)
+{
+	return position <= work->position_first ? 0 : (position - work->position_first) * work->group;
+}
+
+static struct work *work_begin(const struct attention_item *item, void *scratch)
+{
+	const struct attention_call *call = item->call;
+	const struct kv_layout *layout = &call->kv->layout;
+	struct work *work = scratch;
+	work->item = item;
+	work->dim = layout->head_dim;
+	work->group = call->head_count / layout->head_kv_count;
+	work->rows = item->row_count * work->group;
+	work->position_first = item->run->first_position + item->row_first;
+	work->keys = (const uint8_t *)call->kv->base + call->layer * kv_layer_bytes(layout) +
+		     item->head_kv * kv_head_bytes(layout);
+	work->q = (float *)(void *)((uint8_t *)scratch + (sizeof(*work) + 63) / 64 * 64);
+	work->scores = work->q + (size_t)ATTENTION_ROWS * work->dim;
+	work->values = work->scores + (size_t)ATTENTION_ROWS * ATTENTION_SPLIT;
+	work->total = work->values + (size_t)ATTENTION_ROWS * work->dim;
+	work->wide = work->total + (size_t)ATTENTION_ROWS * work->dim;
+	work->lanes = (uint32_t *)(void *)(work->wide + (size_t)GROUP_TOKENS * work->dim);
+	assert(work->rows <= ATTENTION_ROWS && work->dim <= HEAD_DIM_MAX && work->dim % LANES == 0);
+	return work;
+}
+
+static size_t head_offset(const struct work *work, uint32_t row, size_t stride)
+{
+	const struct attention_item *item = work->item;
+	size_t batch_row = item->run->row_first + item->row_first + row / work->group;
+	return batch_row * stride + (size_t)(item->head_kv * work->group + row % work->group) * work->dim;
+}
+
+static void scale_queries(struct work *work)
+{
+	const struct attention_call *call = work->item->call;
+	for (uint32_t row = 0; row < work->rows; row++) {
+		const float *q = call->q + head_offset(work, row, call->q_stride);
+		for (uint32_t i = 0; i < work->dim; i++)
+			work->q[(size_t)row * work->dim + i] = q[i] * call->scale;
+	}
+}
+
+static const uint8_t *token_at(const struct work *work, bool value, uint32_t position)
+{
+	const struct kv_memory *kv = work->item->call->kv;
+	uint32_t block_tokens = kv->layout.block_tokens;
+	size_t block = work->item->run->blocks[position / block_tokens];
+	size_t slot = position % block_tokens + (value ? block_tokens : 0);
+	return work->keys + block * kv->block_stride + slot * work->dim * elem_bytes(kv->layout.elem);
+}
+
+static void prefetch_token(const struct work *work, bool value, uint32_t position)
+{
+	const uint8_t *token = token_at(work, value, position);
+	for (size_t i = 0; i < work->dim * elem_bytes(work->item->call->kv->layout.elem); i += 64)
+		__builtin_prefetch(token + i, 0, 2);
+}
+
+#if KERNEL_ISA >= 1
+/* 8 words of 8 tokens to 8 rows of 16 lanes, of which the tokens are 8. */
+static void transpose_8x8(const uint8_t *const tokens[8], size_t offset, uint32_t *to)
+{
+	__m256 row[8], pair[8];
+	float *out = (float *)(void *)to;
+	for (int i = 0; i < 4; i++) {
+		const float *low = (const float *)(const void *)(tokens[i] + offset);
+		const float *high = (const float *)(const void *)(tokens[i + 4] + offset);
+		row[i] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low)), _mm_loadu_ps(high), 1);
+		row[i + 4] = _mm256_insertf128_ps(_mm256_castps128_ps256(_mm_loadu_ps(low + 4)),
+						  _mm_loadu_ps(high + 4), 1);
+	}
+	for (int i = 0; i < 8; i += 4) {
+		pair[i] = _mm256_unpacklo_ps(row[i], row[i + 1]);
+		pair[i + 1] = _mm256_unpackhi_ps(row[i], row[i + 1]);
+		pair[i + 2] = _mm256_unpacklo_ps(row[i + 2], row[i + 3]);
+		pair[i + 3] = _mm256_unpackhi_ps(row[i + 2], row[i + 3]);
+	}
+	for (int i = 0; i < 8; i += 4) {
+		_mm256_storeu_ps(out + (i + 0) * LANES, _mm256_shuffle_ps(pair[i], pair[i + 2], 0x44));
+		_mm256_storeu_ps(out + (i + 1) * LANES, _mm256_shuffle_ps(pair[i], pair[i + 2], 0xee));
+		_mm256_storeu_ps(out + (i + 2) * LANES, _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0x44));
+		_mm256_storeu_ps(out + (i + 3) * LANES, _mm256_shuffle_ps(pair[i + 1], pair[i + 3], 0xee));
+	}
+}
+#else
+static void transpose_8x8(const uint8_t *const tokens[8], size_t offset, uint32_t *to)
+{
+	for (int token = 0; token < 8; token++)
+		for (size_t i = 0; i < 8; i++)
+			memcpy(&to[i * LANES + token], tokens[token] + offset + i * 4, 4);
+}
+#endif
+
+/* Keys of positions [first, first + count) to work->lanes. Whole tiles are written: the lanes past the last
+ * repeat it, nobody looks at them. On the way it asks for the keys that come next and the values of these:
+ * blocks lie anywhere, and no prefetcher of a CPU crosses a page. */
+static void keys_to_lanes(struct work *work, uint32_t first, uint32_t count, uint32_t end)
+{
+	uint32_t words = (uint32_t)(work->dim * elem_bytes(work->item->call->kv->layout.elem) / 4);
+	for (uint32_t i = 0; i < (count + LANES - 1) / LANES * LANES; i += 8) {
+		const uint8_t *tokens[8];
+		for (uint32_t j = 0; j < 8; j++) {
+			uint32_t position = first + (i + j < count ? i + j : count - 1);
+			tokens[j] = token_at(work, false, position);
+			prefetch_token(work, true, position);
+			if (position + GROUP_TOKENS < end)
+				prefetch_token(work, false, position + GROUP_TOKENS);
+		}
+		uint32_t *to = work->lanes + (size_t)(i / LANES) * words * LANES + i % LANES;
+		for (uint32_t word = 0; word < words; word += 8)
+			transpose_8x8(tokens, word * 4, to + (size_t)word * LANES);
+	}
+}
+
+/* Scores of positions [first, first + count), count <= 64, of the split that begins at `split`. */
+static void score_group(struct work *work, uint32_t split, uint32_t first, uint32_t count, uint32_t end)
+{
+	uint32_t tiles = (count + LANES - 1) / LANES, row = row_at(work, first);
+	bool pairs = work->item->call->kv->layout.elem == ELEM_BF16;
+	struct tile tile = {
+		.x = work->q + (size_t)row * work->dim,
+		.x_stride = work->dim,
+		.w = work->lanes,
+		.w_step = LANES,
+		.w_panel = (size_t)(pairs ? work->dim / 2 : work->dim) * LANES,
+		.acc = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
+		.acc_stride = ATTENTION_SPLIT,
+		.rows = work->rows - row,
+		.panels = tiles,
+		.steps = pairs ? work->dim / 2 : work->dim,
+	};
+	keys_to_lanes(work, first, count, end);
+	if (pairs && tile.rows >= TILE_WIDEN_ROWS) {
+		for (uint32_t i = 0; i < tiles; i++)
+			tile_widen(work->lanes + i * tile.w_panel, tile.steps, work->wide + 2 * i * tile.w_panel);
+		pairs = false;
+		tile.w = work->wide;
+		tile.w_panel *= 2;
+		tile.steps *= 2;
+	}
+	tile_run(pairs ? TILE_PAIR : TILE_F32, &tile);
+}
+
+/* Values of positions [first, first + count) to work->wide. */
+static void widen_values(struct work *work, uint32_t first, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		const uint8_t *from = token_at(work, true, first + i);
+		float *to = work->wide + (size_t)i * work->dim;
+		if (work->item->call->kv->layout.elem == ELEM_F32)
+			memcpy(to, from, work->dim * sizeof(*to));
+		else
+			for (uint32_t d = 0; d < work->dim; d += LANES)
+				v_store(to + d, v_widen((const uint16_t *)(const void *)from + d));
+	}
+}
+
+/* Scores of one row and split to weights, with their greatest and sum; count positions are seen. */
+static void soften_row(struct work *work, uint32_t row, uint32_t count)
+{
+	float *scores = work->scores + (size_t)row * ATTENTION_SPLIT;
+	uint32_t tail = count / LANES * LANES, padded = (count + LANES - 1) / LANES * LANES;
+	if (tail < count)
+		v_store(scores + tail, v_load_part(scores + tail, count - tail, -INFINITY));
+	struct v16 greatest = v_set(-INFINITY), sum = v_set(0.0f);
+	for (uint32_t i = 0; i < padded; i += LANES)
+		greatest = v_max(greatest, v_load(scores + i));
+	work->split_greatest[row] = v_greatest(greatest);
+	for (uint32_t i = 0; i < padded; i += LANES) {
+		struct v16 weight = v_exp(v_sub(v_load(scores + i), v_set(work->split_greatest[row])));
+		v_store(scores + i, weight);
+		sum = v_add(sum, weight);
+	}
+	work->split_sum[row] = v_sum(sum);
+}
+
+/* values[rows] += weights of `count` positions from `first` times work->wide */
+static void add_values(struct work *work, uint32_t row, uint32_t rows, uint32_t split, uint32_t first, uint32_t count)
+{
+	tile_run(TILE_F32, &(struct tile){
+				   .x = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
+				   .x_stride = ATTENTION_SPLIT,
+				   .w = work->wide,
+				   .w_step = work->dim,
+				   .w_panel = LANES,
+				   .acc = work->values + (size_t)row * work->dim,
+				   .acc_stride = work->dim,
+				   .rows = rows,
+				   .panels = work->dim / LANES,
+				   .steps = count,
+				   .add = first > split,
+			   });
+}
+
+static void value_group(struct work *work, uint32_t split, uint32_t first, uint32_t count)
+{
+	uint32_t row = row_at(work, first);
+	widen_values(work, first, count);
+	/* Rows that end within the group, position by position; then those that see all of it together. */
+	while (row < work->rows && position_of(work, row) - first + 1 < count) {
+		add_values(work, row, work->group, split, first, position_of(work, row) - first + 1);
+		row += work->group;
+	}
+	if (row < work->rows)
+		add_values(work, row, work->rows - row, split, first, count);
+}
+
+static void join_split(struct work *work, uint32_t row, bool is_first)
+{
+	float *total = work->total + (size_t)row * work->dim;
+	const float *values = work->values + (size_t)row * work->dim;
+	if (is_first) {
+		work->greatest[row] = work->split_greatest[row];
+		work->sum[row] = work->split_sum[row];
+		memcpy(total, values, work->dim * sizeof(*total));
+		return;
+	}
+	float old = work->greatest[row], new = work->split_greatest[row];
+	float greatest = old > new ? old : new;
+	struct v16 old_scale = v_exp(v_set(old - greatest)), new_scale = v_exp(v_set(new - greatest));
+	float sum[LANES];
+	v_store(sum, v_fma(v_set(work->sum[row]), old_scale, v_mul(v_set(work->split_sum[row]), new_scale)));
+	work->sum[row] = sum[0];
+	work->greatest[row] = greatest;
+	for (uint32_t d = 0; d < work->dim; d += LANES)
+		v_store(total + d,
+			v_fma(v_load(total + d), old_scale, v_mul(v_load(values + d), new_scale)));
+}
+
+static void do_split(struct work *work, uint32_t split, uint32_t item_end)
+{
+	uint32_t row_first = row_at(work, split);
+	uint32_t end = item_end - split < ATTENTION_SPLIT ? item_end : split + ATTENTION_SPLIT;
+	for (uint32_t first = split; first < end; first += GROUP_TOKENS)
+		score_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS, item_end);
+	for (uint32_t row = row_first; row < work->rows; row++) {
+		uint32_t seen = position_of(work, row) + 1 - split;
+		soften_row(work, row, seen < ATTENTION_SPLIT ? seen : ATTENTION_SPLIT);
+	}
+	for (uint32_t first = split; first < end; first += GROUP_TOKENS)
+		value_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS);
+	for (uint32_t row = row_first; row < work->rows; row++)
+		join_split(work, row, split == 0);
+}
+
+void kernel_attention(const struct attention_item *item, void *scratch)
+{
+	const struct attention_call *call = item->call;
+	struct work *work = work_begin(item, scratch);
+	uint32_t end = work->position_first + item->row_count; /* positions that the last row sees */
+	scale_queries(work);
+	for (uint32_t split = 0; split < end; split += ATTENTION_SPLIT)
+		do_split(work, split, end);
+	for (uint32_t row = 0; row < work->rows; row++) {
+		float *out = call->out + head_offset(work, row, call->out_stride);
+		const float *total = work->total + (size_t)row * work->dim;
+		float inverse = 1.0f / work->sum[row];
+		for (uint32_t d = 0; d < work->dim; d++)
+			out[d] = total[d] * inverse;
+	}
+}

@@ -1,0 +1,21 @@
+/* names - gives the external functions of this folder their variant's suffix: tile_run_avx2. */
+#ifndef KERNELS_CPU_VARIANT_NAMES_H
+#define KERNELS_CPU_VARIANT_NAMES_H
+#define VARIANT_JOIN2(name, suffix) name##_##suffix
+#define VARIANT_JOIN(name, suffix)  VARIANT_JOIN2(name, suffix)
+#define VARIANT(name)		    VARIANT_JOIN(name, KERNEL_VARIANT)
+
+#define tile_run	   VARIANT(tile_run)
+#define tile_widen	   VARIANT(tile_widen)
+#define tile_rows_max	   VARIANT(tile_rows_max)
+#define kernel_linear	   VARIANT(kernel_linear)
+#define kernel_attention   VARIANT(kernel_attention)
+#define kernel_rmsnorm	   VARIANT(kernel_rmsnorm)
+#define kernel_head_norm   VARIANT(kernel_head_norm)
+#define kernel_rope	   VARIANT(kernel_rope)
+#define kernel_swiglu	   VARIANT(kernel_swiglu)
+#define kernel_exp	   VARIANT(kernel_exp)
+#define kernel_combine	   VARIANT(kernel_combine)
+#define kernel_stats	   VARIANT(kernel_stats)
+#define kernel_ops_variant VARIANT(kernel_ops)
+#endif

@@ -1,0 +1,73 @@
+/* variants - the kernels of one instruction set, as a table; serial, over the part of a call they get.
+ *
+ * The operations (kernels/cpu/<family>.c) check, split the work by rows, columns or heads, never along a
+ * sum, and call these from the workers. */
+#ifndef KERNELS_CPU_VARIANTS_H
+#define KERNELS_CPU_VARIANTS_H
+#include <stddef.h>
+#include <stdint.h>
+#include "kernels/ops.h"
+
+/* Scratch of one worker: the greatest user is attention at head_dim 512. */
+#define SCRATCH_BYTES (1u << 20)
+
+/* Rows and columns of one task of op_linear: inputs of that many rows stay in the second cache. */
+#define LINEAR_TASK_ROWS   96
+#define LINEAR_TASK_PANELS 4
+#define PANEL_COLUMNS	   16
+
+/* Packed: [panel][step][16] of 4-byte elements. f32: a step is one k. bf16: a step is a pair of k, the
+ * even one in the low half of the word, as the dot product instruction wants them. */
+struct linear {
+	struct linear_shape shape;
+	struct device *device;
+	void *data;
+	size_t bytes;
+	size_t panel_stride; /* elements of 4 bytes; a cache line more than the panel, see linear.c */
+	uint32_t panel_count;
+};
+
+struct linear_block {
+	const struct linear_call *call;
+	uint32_t row_first, row_count;	   /* <= LINEAR_TASK_ROWS */
+	uint32_t panel_first, panel_count; /* <= LINEAR_TASK_PANELS */
+};
+
+/* Query rows that attention handles at once: positions times heads of one group. */
+#define ATTENTION_ROWS 64
+
+struct attention_item {
+	const struct attention_call *call;
+	const struct kv_run *run;
+	uint32_t head_kv;
+	uint32_t row_first, row_count; /* rows of the run; row_count * group <= ATTENTION_ROWS */
+};
+
+struct rope_call {
+	float *x;
+	size_t x_stride;
+	uint32_t head_count, dim, half;
+	const float *cos, *sin;
+};
+
+struct kernel_ops {
+	const char *name;
+	const char *numerics;
+	void (*linear_block)(const struct linear_block *block, void *scratch);
+	void (*attention)(const struct attention_item *item, void *scratch);
+	void (*rmsnorm)(const struct norm_call *call, uint32_t row_first, uint32_t row_count);
+	void (*head_norm)(float *head, uint32_t dim, const float *weight, float eps);
+	void (*rope)(const struct rope_call *call, uint32_t row);
+	/* out[i] = silu(gate[i]) * up[i] */
+	void (*swiglu)(const float *gate, const float *up, uint32_t n, float *out);
+	void (*exp)(const float *x, float shift, uint32_t n, float *out);
+	void (*combine)(const uint16_t *answer, const float *weight, uint32_t top_k, uint32_t dim, float *out);
+	/* of n > 0 values: the greatest, its first index, and the sum of exp(x - greatest) */
+	void (*stats)(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax, double *ret_sum);
+};
+
+extern const struct kernel_ops kernel_ops_portable;
+#if defined(__x86_64__)
+extern const struct kernel_ops kernel_ops_avx2, kernel_ops_avx512, kernel_ops_avx512bf16;
+#endif
+#endif

@@ -1,0 +1,71 @@
+/* device - the machine that computes: memory, threads or streams, and what it can do.
+ *
+ * Owns:   its worker threads and scratch memory; memory from dev_alloc() belongs to the caller.
+ * Loop:   one caller at a time (the engine's compute thread); dev_alloc(), dev_free() any thread.
+ * Bounds: thread_count workers, DEVICE_THREADS_MAX; scratch is fixed at open; no operation allocates.
+ * Rules:  1 an operation (kernels/ops.h) is queued in order on the device's one stream; on a CPU it has
+ *           run when it returns, on an accelerator device_sync() waits and gives the first error;
+ *         2 the bits of a result depend on device_props.numerics and the inputs of its row, on nothing
+ *           else: not on rows in the call, their order, thread_count, or the CPU within the class. */
+#ifndef KERNELS_DEVICE_H
+#define KERNELS_DEVICE_H
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/why.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+#define DEVICE_THREADS_MAX 256
+
+struct device;
+
+enum device_kind { DEVICE_CPU, DEVICE_CUDA };
+
+enum mem_kind {
+	MEM_HOST,   /* DRAM, 64-byte aligned, huge pages advised */
+	MEM_PINNED, /* DRAM that an accelerator can read by itself; on a CPU as MEM_HOST */
+	MEM_DEVICE, /* where operations read fastest: HBM; on a CPU as MEM_HOST */
+};
+
+struct device_options {
+	enum device_kind kind;
+	const char *variant;   /* "portable", "avx2", "avx512", "avx512bf16"; NULL: the best that runs here */
+	uint32_t thread_count; /* 0: one per CPU that the process may use */
+};
+
+struct device_props {
+	enum device_kind kind;
+	char name[64];     /* "AMD EPYC 7571", as the CPU says it */
+	char variant[16];  /* "avx2" */
+	char numerics[32]; /* "cpu-fma-1": the part of the numerics class that kernels decide (law 1) */
+	uint32_t thread_count;
+	uint64_t memory_bytes; /* of the whole machine */
+};
+
+/* ERR_UNSUPPORTED: no such device or variant here; `why` says which there are. */
+MUST_USE enum err device_open(const struct device_options *options, struct why *why,
+			      struct device **ret_device);
+void device_close(struct device *device); /* NULL is fine */
+const struct device_props *device_props(const struct device *device);
+/* Waits for all operations queued so far; the first error among them, once. */
+MUST_USE enum err device_sync(struct device *device);
+
+/* The names of the variants that run on this machine, best first, "portable" last; returns how many. */
+#define DEVICE_VARIANTS_MAX 4
+uint32_t device_variants(const char *ret_names[DEVICE_VARIANTS_MAX]);
+
+/* Bytes a second that all workers together read from memory, measured now (under a second; 256 MiB for
+ * its time). 0: no memory for it. */
+double device_read_rate(struct device *device);
+
+/* Zeroed memory. ERR_NOMEM. */
+MUST_USE enum err dev_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
+void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes); /* NULL is fine */
+MUST_USE enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

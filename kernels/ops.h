@@ -1,0 +1,221 @@
+/* ops - operations on rows of activations, the same on every device.
+ *
+ * Owns:   struct linear owns its packed weights; everything else belongs to the caller.
+ * Loop:   the one caller of the device (device.h).
+ * Bounds: no operation allocates or fails; shapes out of range are the caller's fault and assert.
+ * Rules:  1 a row's result depends on that row alone (law 1), whatever else is in the call;
+ *         2 activations are f32 in memory; weights and KV are f32 or bf16. Rounding to bf16 happens only
+ *           where a name says so: KV as it is written, rows to and from experts, and on "avx512bf16" the
+ *           input of op_linear with bf16 weights (a class of its own);
+ *         3 pointers are the device's memory; strides are in elements between the starts of rows. */
+#ifndef KERNELS_OPS_H
+#define KERNELS_OPS_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "kernels/device.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+enum elem { ELEM_F32, ELEM_BF16 };
+
+static inline size_t elem_bytes(enum elem elem)
+{
+	return elem == ELEM_F32 ? 4 : 2;
+}
+
+/* --- linear: y = x W^T, W as on disk [n][k], packed once ------------------------------------------- */
+
+struct linear;
+
+#define LINEAR_SEGMENTS 8
+
+struct linear_shape {
+	uint32_t n; /* outputs */
+	uint32_t k; /* inputs */
+	enum elem elem;
+	/* 1 for weights split by outputs. Row-parallel weights (attention output, MLP down): K is summed in
+	 * 8 segments and a binary tree, so that 1, 2, 4 or 8 shards give the same bits; a shard of degree d
+	 * has k / d inputs and 8 / d segments, and op_tree_sum() joins the shards. k must divide into the
+	 * segments, and those of bf16 weights into pairs. */
+	uint32_t segments;
+};
+
+/* ERR_NOMEM; ERR_INVALID when k does not divide into the segments. The weights are zero. */
+MUST_USE enum err linear_create(struct device *device, const struct linear_shape *shape,
+				struct linear **ret_linear);
+void linear_destroy(struct linear *linear); /* NULL is fine */
+const struct linear_shape *linear_shape(const struct linear *linear);
+size_t linear_bytes(const struct linear *linear); /* packed */
+/* Packs outputs [first, first + count) from rows of k elements of the shape's type in host memory.
+ * Several matrices over the same input (q, k, v; gate, up) may be filled into one linear, in order. */
+void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source,
+		 size_t source_stride);
+
+struct linear_call {
+	const struct linear *linear;
+	const float *x; /* [row][k] */
+	size_t x_stride;
+	float *y; /* [row][n] */
+	size_t y_stride;
+	uint32_t rows; /* may be 0 */
+};
+/* All calls at once: they must be independent, e.g. one for each expert. x and y never overlap. */
+void op_linear(struct device *device, const struct linear_call *calls, size_t call_count);
+
+/* out = the binary tree over `parts` shards (1, 2, 4, 8), each [row][n] with n contiguous. */
+void op_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows,
+		 uint32_t n, float *out);
+
+/* --- rows ------------------------------------------------------------------------------------------ */
+
+/* out[row] = table[token[row]], widened; table is [vocabulary][dim] of `elem`. */
+void op_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
+	      uint32_t rows, float *out);
+/* The same out of packed weights: tied embeddings are stored once. */
+void op_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
+		     float *out);
+
+struct norm_call {
+	float *x;	     /* [row][dim]; x += add first, where add is given */
+	const float *add;    /* [row][dim] or NULL */
+	const float *weight; /* [dim] */
+	float *out;	     /* [row][dim] = x / rms(x) * weight; may be x */
+	uint32_t rows, dim;  /* all contiguous */
+	float eps;
+};
+void op_rmsnorm(struct device *device, const struct norm_call *call);
+/* x[row][head][dim] normalised in place head by head (Qwen3's q_norm and k_norm). */
+void op_head_norm(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count,
+		  uint32_t dim, const float *weight, float eps);
+/* x[i] += add[i] */
+void op_add(struct device *device, float *x, const float *add, uint32_t rows, uint32_t dim);
+/* out[row][dim] = silu(x[row][0..dim)) * x[row][dim..2 dim): gate first, then up. */
+void op_swiglu(struct device *device, const float *x, size_t x_stride, uint32_t rows, uint32_t dim, float *out,
+	       size_t out_stride);
+/* out[i] = x[index[i]], rows of dim: e.g. the rows that need logits. */
+void op_gather(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
+	       uint32_t dim, float *out);
+
+/* --- rope: halves, as Hugging Face rotates ----------------------------------------------------------- */
+
+/* frequency[i] = theta^(-2i / dim), i < dim / 2, in f32 as Hugging Face; a caller may rescale them. Host. */
+void rope_frequencies(double theta, uint32_t dim, float *ret_frequency);
+/* cos, sin [row][half] of (float)position * frequency (in f32, as Hugging Face): once a step, for all layers. */
+void op_rope_angles(struct device *device, const uint32_t *positions, uint32_t rows, const float *frequency,
+		    uint32_t half, float *ret_cos, float *ret_sin);
+/* In place on x[row][head][dim]; the first 2 * half of dim are rotated. */
+void op_rope(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count, uint32_t dim,
+	     uint32_t half, const float *cos, const float *sin);
+
+/* --- KV blocks and attention ------------------------------------------------------------------------- */
+
+/* One block: [layer][kv_head][k|v][token][head_dim] (DESIGN 5). */
+struct kv_layout {
+	uint32_t layer_count;
+	uint32_t head_kv_count;
+	uint32_t head_dim; /* 16 .. 512, a multiple of 16 */
+	uint32_t block_tokens;
+	enum elem elem;
+};
+
+static inline size_t kv_head_bytes(const struct kv_layout *layout)
+{
+	return (size_t)2 * layout->block_tokens * layout->head_dim * elem_bytes(layout->elem);
+}
+
+static inline size_t kv_layer_bytes(const struct kv_layout *layout)
+{
+	return layout->head_kv_count * kv_head_bytes(layout);
+}
+
+static inline size_t kv_block_bytes(const struct kv_layout *layout)
+{
+	return layout->layer_count * kv_layer_bytes(layout);
+}
+
+struct kv_memory {
+	struct kv_layout layout;
+	void *base;
+	size_t block_stride; /* bytes from block to block, >= kv_block_bytes() */
+};
+
+/* Consecutive rows of one sequence: rows [row_first, row_first + row_count) of the batch are the positions
+ * first_position ... of the sequence whose position p lies in block blocks[p / block_tokens]. */
+struct kv_run {
+	const uint32_t *blocks;
+	uint32_t first_position;
+	uint32_t row_first;
+	uint32_t row_count;
+};
+
+/* Rounds k and v (rows [head_kv][head_dim]) to the layout's type and puts them where they belong. */
+void op_kv_write(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_run *runs,
+		 uint32_t run_count, const float *k, const float *v, size_t stride);
+
+struct attention_call {
+	const struct kv_memory *kv;
+	uint32_t layer;
+	const struct kv_run *runs;
+	uint32_t run_count;
+	uint32_t head_count; /* a multiple of head_kv_count: head h reads kv head h / (head_count / head_kv_count) */
+	const float *q;	     /* [row][head][head_dim] */
+	size_t q_stride;
+	float *out; /* [row][head][head_dim] */
+	size_t out_stride;
+	float scale; /* 1 / sqrt(head_dim) as a rule */
+};
+/* Causal: a row at position p reads positions 0 .. p, its own included (write KV first). Positions are
+ * walked in splits of ATTENTION_SPLIT from 0, each split's (max, sum, acc) merged in order. */
+#define ATTENTION_SPLIT 256
+void op_attention(struct device *device, const struct attention_call *call);
+
+/* --- experts ----------------------------------------------------------------------------------------- */
+
+#define MOE_EXPERTS_MAX 1024
+#define MOE_TOP_K_MAX	64
+
+struct moe_route_call {
+	const float *logits; /* [row][expert_count] */
+	uint32_t rows;
+	uint32_t expert_count;
+	uint32_t top_k;
+	bool renormalise;    /* weights divided by their sum: Mixtral, and Qwen3 with norm_topk_prob */
+	uint32_t *ret_expert; /* [row][top_k], ascending: the fixed order of the sum */
+	float *ret_weight;    /* [row][top_k], of ret_expert */
+};
+/* Softmax over all experts, then the top k; among equals the lower expert. */
+void op_moe_route(struct device *device, const struct moe_route_call *call);
+/* Sorts slots (row * top_k + j) by expert: those of expert e are ret_slot[ret_first[e] .. ret_first[e + 1]),
+ * ascending. ret_first has expert_count + 1 entries. A pure function on the host. */
+void moe_group(const uint32_t *expert, uint32_t slot_count, uint32_t expert_count, uint32_t *ret_first,
+	       uint32_t *ret_slot);
+/* out[i] = x[slot[i] / top_k] rounded to bf16: what an expert gets, near or far. */
+void op_moe_gather(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
+		   uint32_t top_k, float *out);
+/* answer[slot[i]] = x[i] rounded to bf16: what an expert answers, near or far. answer is [row][top_k][dim]. */
+void op_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
+		    uint16_t *answer);
+/* out[row] = sum over j, in order, of weight[row][j] * answer[row][j]. */
+void op_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
+		    uint32_t top_k, uint32_t dim, float *out);
+/* Plain conversions, for rows that travel. */
+void op_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out);
+void op_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out);
+
+/* --- logits ------------------------------------------------------------------------------------------ */
+
+/* Of each row of n logits: the greatest, its index (the lowest of equals), and log(sum(exp(x))). Any ret_
+ * may be NULL. -inf is a legal logit; NaN is not. */
+void op_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
+		     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
+/* The k greatest of n, descending, among equals the lower index first; k <= n. Host. */
+void logits_top_k(const float *logits, uint32_t n, uint32_t k, uint32_t *ret_index, float *ret_value);
+/* out[i] = exp(x[i] - shift): the same bits on every CPU of the class. */
+void op_exp(struct device *device, const float *x, float shift, uint32_t n, float *out);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

@@ -1,0 +1,291 @@
+#include "kvstore/fetch.h"
+
+#include <assert.h>
+
+#include "base/carve.h"
+#include "kvstore/fetch_impl.h"
+#include "kvstore/owners.h"
+#include "proto/job.h"
+
+static struct kv_fetches *layout(struct carve *carve, const struct kv_fetch_options *o)
+{
+	struct kv_fetches *f = carve_take(carve, 1, sizeof(*f));
+	struct kv_fetches parts = {
+		.options = *o,
+		.local = o->local,
+		.fetches = carve_take(carve, o->fetch_max, sizeof(*parts.fetches)),
+		.key_bytes = carve_take(carve, o->block_max, PROTO_KEY_BYTES),
+		.result = carve_take(carve, o->block_max, sizeof(*parts.result)),
+	};
+	for (uint32_t i = 0; i < o->fetch_max; i++) {
+		struct fetch fetch = {
+			.blocks = carve_take(carve, o->block_max, sizeof(*fetch.blocks)),
+			.digests = carve_take(carve, (size_t)o->block_max * FETCH_COPIES * o->local->layer_count,
+					      sizeof(*fetch.digests)),
+			.key_indexes = carve_take(carve, (size_t)KV_FETCH_SOURCES_MAX * o->block_max,
+						  sizeof(*fetch.key_indexes)),
+		};
+		if (f)
+			parts.fetches[i] = fetch;
+	}
+	if (f)
+		*f = parts;
+	return f;
+}
+
+size_t kv_fetches_bytes(const struct kv_fetch_options *options)
+{
+	struct carve carve = {0};
+	layout(&carve, options);
+	return carve.used;
+}
+
+struct kv_fetches *kv_fetches_init(void *memory, const struct kv_fetch_options *options)
+{
+	struct carve carve = {.memory = memory};
+	return layout(&carve, options);
+}
+
+static uint32_t *asked(struct kv_fetches *f, struct fetch *fetch, uint32_t source)
+{
+	return fetch->key_indexes + (size_t)source * f->options.block_max;
+}
+
+/* Notes that the peer will be asked for key i; silently not when there are sources enough. */
+static void ask(struct kv_fetches *f, struct fetch *fetch, uint32_t peer, uint32_t i)
+{
+	uint32_t s = 0;
+	while (s < fetch->source_count && fetch->sources[s].peer != peer)
+		s++;
+	if (s == KV_FETCH_SOURCES_MAX)
+		return;
+	if (s == fetch->source_count) {
+		fetch->sources[s] = (struct fetch_source){.peer = peer, .op = ++f->op_next};
+		fetch->key_counts[s] = 0;
+		fetch->source_count++;
+	}
+	asked(f, fetch, s)[fetch->key_counts[s]++] = i;
+}
+
+static void ask_owners(struct kv_fetches *f, struct fetch *fetch)
+{
+	for (uint32_t i = 0; i < fetch->key_count; i++) {
+		uint32_t peers[KV_OWNERS_MAX];
+		uint32_t count = kv_owners(f->local, &fetch->keys[i], peers);
+		for (uint32_t k = 0; k < count; k++)
+			ask(f, fetch, peers[k], i);
+	}
+}
+
+static void ask_hinted(struct kv_fetches *f, struct fetch *fetch, const struct kv_fetch_request *request)
+{
+	for (size_t h = 0; h < request->holder_count; h++) {
+		const Wire__Holder *holder = request->holders[h];
+		uint32_t peer = sessions_find(f->local->sessions, holder->node);
+		if (peer == PEER_NONE)
+			continue;
+		for (uint32_t i = 0; i < fetch->key_count && request->chain_offset + i < holder->blocks; i++)
+			ask(f, fetch, peer, i);
+	}
+}
+
+static void send_lookup(struct kv_fetches *f, struct fetch *fetch, uint32_t s)
+{
+	for (uint32_t i = 0; i < fetch->key_counts[s]; i++)
+		memcpy(f->key_bytes + (size_t)i * PROTO_KEY_BYTES, fetch->keys[asked(f, fetch, s)[i]].bytes,
+		       PROTO_KEY_BYTES);
+	Wire__Lookup lookup = WIRE__LOOKUP__INIT;
+	lookup.op = fetch->sources[s].op;
+	lookup.keys = (ProtobufCBinaryData){(size_t)fetch->key_counts[s] * PROTO_KEY_BYTES, f->key_bytes};
+	lookup.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, f->local->compat.bytes};
+	PROTO_ENVELOPE(envelope, LOOKUP, lookup, &lookup);
+	sessions_send(f->local->sessions, fetch->sources[s].peer, &envelope);
+}
+
+static struct fetch *free_slot(struct kv_fetches *f)
+{
+	for (uint32_t i = 0; i < f->options.fetch_max; i++)
+		if (f->fetches[i].state == FETCH_FREE)
+			return &f->fetches[i];
+	return NULL;
+}
+
+static void reset(struct kv_fetches *f, struct fetch *fetch, const struct kv_fetch_request *request)
+{
+	fetch->state = FETCH_ASKING;
+	fetch->serial++;
+	fetch->cookie = request->cookie;
+	fetch->keys = request->keys;
+	fetch->key_count = request->key_count < f->options.block_max ? request->key_count : f->options.block_max;
+	fetch->started_ns = f->local->now_ns;
+	fetch->deadline_ns = request->deadline_ns;
+	fetch->source_count = fetch->run = fetch->reading = fetch->issue_next = 0;
+	fetch->counts = (struct kv_fetch_counts){0};
+	for (uint32_t i = 0; i < fetch->key_count; i++) {
+		fetch->blocks[i] = (struct fetch_block){.block = KV_BLOCK_NONE};
+		for (int c = 0; c < FETCH_COPIES; c++)
+			fetch->blocks[i].copies[c].peer = PEER_NONE;
+	}
+	f->count++;
+}
+
+enum err kv_fetch_start(struct kv_fetches *f, const struct kv_fetch_request *request)
+{
+	struct fetch *fetch = free_slot(f);
+	if (!fetch)
+		return ERR_AGAIN;
+	reset(f, fetch, request);
+	ask_hinted(f, fetch, request);
+	ask_owners(f, fetch);
+	for (uint32_t s = 0; s < fetch->source_count; s++)
+		send_lookup(f, fetch, s);
+	if (fetch->source_count == 0)
+		fetch_begin_reading(f, fetch);
+	return ERR_OK;
+}
+
+void kv_fetch_cancel(struct kv_fetches *f, uint32_t cookie)
+{
+	for (uint32_t i = 0; i < f->options.fetch_max; i++)
+		if (f->fetches[i].state != FETCH_FREE && f->fetches[i].cookie == cookie)
+			fetch_end(f, &f->fetches[i], false);
+}
+
+static bool all_answered(const struct fetch *fetch)
+{
+	for (uint32_t s = 0; s < fetch->source_count; s++)
+		if (!fetch->sources[s].answered)
+			return false;
+	return true;
+}
+
+/* Remembers a copy where there is room for one more. */
+static void add_copy(struct kv_fetches *f, struct fetch *fetch, uint32_t i, uint32_t peer, const Wire__FoundBlock *found)
+{
+	struct fetch_block *block = &fetch->blocks[i];
+	uint32_t c = 0;
+	while (c < FETCH_COPIES && block->copies[c].peer != PEER_NONE)
+		c++;
+	if (c == FETCH_COPIES || found->n_digests != f->local->layer_count)
+		return;
+	block->copies[c] = (struct fetch_copy){
+		.peer = peer,
+		.node = sessions_peer(f->local->sessions, peer)->node,
+		.region = found->place->region,
+		.offset = found->place->offset,
+		.generation = found->place->generation,
+	};
+	memcpy(fetch_digests(f, fetch, i, c), found->digests, found->n_digests * sizeof(uint64_t));
+}
+
+static struct fetch *find_op(struct kv_fetches *f, uint32_t peer, uint64_t op, uint32_t *ret_source)
+{
+	for (uint32_t i = 0; i < f->options.fetch_max; i++) {
+		struct fetch *fetch = &f->fetches[i];
+		for (uint32_t s = 0; fetch->state != FETCH_FREE && s < fetch->source_count; s++) {
+			if (fetch->sources[s].peer != peer || fetch->sources[s].op != op)
+				continue;
+			*ret_source = s;
+			return fetch;
+		}
+	}
+	return NULL;
+}
+
+static void send_release(struct kv_fetches *f, uint32_t peer, uint64_t op)
+{
+	Wire__Release release = WIRE__RELEASE__INIT;
+	release.op = op;
+	PROTO_ENVELOPE(envelope, RELEASE, release, &release);
+	sessions_send(f->local->sessions, peer, &envelope);
+}
+
+void kv_fetch_found(struct kv_fetches *f, uint32_t peer, const Wire__Found *found)
+{
+	uint32_t s;
+	struct fetch *fetch = find_op(f, peer, found->op, &s);
+	if (!fetch || fetch->sources[s].answered) {
+		send_release(f, peer, found->op); /* too late: nobody waits for it, so nobody may hold it */
+		return;
+	}
+	fetch->sources[s].answered = true;
+	for (size_t i = 0; i < found->n_blocks; i++)
+		if (found->blocks[i]->index < fetch->key_counts[s])
+			add_copy(f, fetch, asked(f, fetch, s)[found->blocks[i]->index], peer, found->blocks[i]);
+	if (fetch->state == FETCH_ASKING && all_answered(fetch))
+		fetch_begin_reading(f, fetch);
+}
+
+/* What a dead peer would have answered, or holds for us, is no more. */
+static void forget_peer(struct fetch *fetch, uint32_t peer)
+{
+	for (uint32_t s = 0; s < fetch->source_count; s++)
+		if (fetch->sources[s].peer == peer)
+			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .answered = true};
+	for (uint32_t i = 0; i < fetch->key_count; i++)
+		for (int c = 0; c < FETCH_COPIES; c++)
+			if (fetch->blocks[i].copies[c].peer == peer && c >= fetch->blocks[i].copy_next)
+				fetch->blocks[i].copies[c].peer = PEER_NONE;
+}
+
+void kv_fetch_peer_down(struct kv_fetches *f, uint32_t peer)
+{
+	for (uint32_t i = 0; i < f->options.fetch_max; i++) {
+		struct fetch *fetch = &f->fetches[i];
+		if (fetch->state == FETCH_FREE)
+			continue;
+		forget_peer(fetch, peer);
+		if (fetch->state == FETCH_ASKING && all_answered(fetch))
+			fetch_begin_reading(f, fetch);
+	}
+}
+
+void kv_fetch_tick(struct kv_fetches *f)
+{
+	uint64_t now_ns = f->local->now_ns;
+	for (uint32_t i = 0; i < f->options.fetch_max; i++) {
+		struct fetch *fetch = &f->fetches[i];
+		uint64_t half_ns = fetch->started_ns + (fetch->deadline_ns - fetch->started_ns) / 2;
+		if (fetch->state == FETCH_ASKING && now_ns >= half_ns)
+			fetch_begin_reading(f, fetch);
+		if (fetch->state == FETCH_READING && now_ns >= fetch->deadline_ns)
+			fetch_end(f, fetch, true);
+		else if (fetch->state == FETCH_READING)
+			fetch_issue(f, fetch); /* room in the read table may be back */
+	}
+}
+
+uint32_t kv_fetch_count(const struct kv_fetches *f)
+{
+	return f->count;
+}
+
+/* Tells every holder; a source that has not answered yet is released when its answer comes. */
+static void release_sources(struct kv_fetches *f, struct fetch *fetch)
+{
+	for (uint32_t s = 0; s < fetch->source_count; s++)
+		if (fetch->sources[s].peer != PEER_NONE && fetch->sources[s].answered)
+			send_release(f, fetch->sources[s].peer, fetch->sources[s].op);
+}
+
+void fetch_end(struct kv_fetches *f, struct fetch *fetch, bool report)
+{
+	kv_reads_abandon(f->local->reads, KV_FETCH_MODULE, fetch_index(f, fetch), fetch->serial);
+	release_sources(f, fetch);
+	uint32_t good = 0;
+	while (report && good < fetch->run && fetch->blocks[good].done) {
+		f->result[good] = fetch->blocks[good].block;
+		good++;
+	}
+	for (uint32_t i = good; i < fetch->key_count; i++) {
+		if (fetch->blocks[i].block != KV_BLOCK_NONE)
+			kv_pool_unref(f->local->pool, fetch->blocks[i].block);
+		if (fetch->blocks[i].reading)
+			fetch->counts.miss_deadline++;
+	}
+	fetch->state = FETCH_FREE;
+	f->count--;
+	fetch->counts.fetched = good;
+	if (report)
+		f->options.done(f->options.context, fetch->cookie, f->result, &fetch->counts);
+}

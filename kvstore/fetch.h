@@ -1,0 +1,61 @@
+/* fetch - gets the blocks of a chain that this node lacks, from whoever has them, under a deadline.  Pure.
+ *
+ * Asks the owners of each key and the nodes that the coordinator hinted at, all at once; reads the leading run of what
+ * was found; a block that fails (digest, generation, holder gone) is read once more from another holder; what then is
+ * still missing, and everything after it, is recomputed: waiting must never be slower than that.
+ *
+ *   (free) --start--> ASKING --all answered, or half the time is over--> READING --all read, or deadline--> (free)
+ *
+ * Memory: the caller's.  Loop: the node's.  Bounds: fetch_max at a time, block_max blocks each. */
+#ifndef KVSTORE_FETCH_H
+#define KVSTORE_FETCH_H
+#include "kvstore/local.h"
+#include "kvstore/reads.h"
+
+enum { KV_FETCH_SOURCES_MAX = 8, KV_FETCH_MODULE = 1 };
+
+struct kv_fetches;
+
+/* What came of it: causes are counted per block. */
+struct kv_fetch_counts {
+	uint32_t fetched;
+	uint64_t blocks_read;
+	uint64_t bytes_read;
+	uint32_t miss_not_found;
+	uint32_t miss_deadline;
+	uint32_t miss_digest;
+	uint32_t miss_generation;
+	uint32_t miss_gone;
+};
+
+struct kv_fetch_request {
+	uint32_t cookie;              /* given back with the result */
+	const struct id128 *keys;     /* [key_count] the caller's, until the end */
+	uint32_t key_count;
+	const Wire__Holder *const *holders; /* hints of the coordinator; blocks counted from the chain's begin */
+	size_t holder_count;
+	uint32_t chain_offset;        /* index of keys[0] in the chain */
+	uint64_t deadline_ns;
+};
+
+struct kv_fetch_options {
+	uint32_t fetch_max;
+	uint32_t block_max;
+	struct kv_local *local;
+	void *context;
+	/* The leading counts->fetched blocks are here, sealed under their keys, one reference each for the caller. */
+	void (*done)(void *context, uint32_t cookie, const uint32_t *blocks, const struct kv_fetch_counts *counts);
+};
+
+size_t kv_fetches_bytes(const struct kv_fetch_options *options);
+struct kv_fetches *kv_fetches_init(void *memory, const struct kv_fetch_options *options);
+/* `done` may be called before it returns, when nobody can be asked.  ERR_AGAIN: fetch_max are under way. */
+MUST_USE enum err kv_fetch_start(struct kv_fetches *fetches, const struct kv_fetch_request *request);
+/* Ends without a result; what it held is free. */
+void kv_fetch_cancel(struct kv_fetches *fetches, uint32_t cookie);
+void kv_fetch_found(struct kv_fetches *fetches, uint32_t peer, const Wire__Found *found);
+void kv_fetch_read_done(struct kv_fetches *fetches, const struct kv_read_owner *owner, enum err verdict);
+void kv_fetch_peer_down(struct kv_fetches *fetches, uint32_t peer);
+void kv_fetch_tick(struct kv_fetches *fetches);
+uint32_t kv_fetch_count(const struct kv_fetches *fetches);
+#endif

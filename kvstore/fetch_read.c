@@ -1,0 +1,130 @@
+#include <assert.h>
+
+#include "kvstore/fetch_impl.h"
+
+static bool has_copy(const struct fetch_block *block)
+{
+	for (uint32_t c = block->copy_next; c < FETCH_COPIES; c++)
+		if (block->copies[c].peer != PEER_NONE)
+			return true;
+	return false;
+}
+
+void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch)
+{
+	assert(fetch->state == FETCH_ASKING);
+	fetch->state = FETCH_READING;
+	while (fetch->run < fetch->key_count && has_copy(&fetch->blocks[fetch->run]))
+		fetch->run++;
+	fetch->counts.miss_not_found = fetch->key_count - fetch->run;
+	fetch_issue(f, fetch);
+}
+
+/* A landing, also where an earlier try left one. */
+static bool take_landing(struct kv_fetches *f, struct fetch_block *block)
+{
+	return block->block != KV_BLOCK_NONE || kv_pool_take(f->local->pool, &block->block) == ERR_OK;
+}
+
+/* All layers of one block from its next copy; false when there is no room for them now. */
+static bool issue_block(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
+{
+	struct fetch_block *block = &fetch->blocks[i];
+	if (kv_reads_room(f->local->reads) < f->local->layer_count || !take_landing(f, block))
+		return false;
+	uint32_t c = block->copy_next;
+	while (block->copies[c].peer == PEER_NONE)
+		c++;
+	block->copy_next = (uint8_t)(c + 1);
+	block->layers_left = f->local->layer_count;
+	block->reading = true;
+	block->failed = false;
+	fetch->reading++;
+	const struct fetch_copy *copy = &block->copies[c];
+	for (uint32_t layer = 0; layer < f->local->layer_count; layer++) {
+		struct kv_read_request request = {
+			.node = copy->node,
+			.region = copy->region,
+			.offset = copy->offset,
+			.generation = copy->generation,
+			.landing = block->block,
+			.layer = layer,
+			.digest = fetch_digests(f, fetch, i, c)[layer],
+			.deadline_ns = fetch->deadline_ns,
+			.owner = {KV_FETCH_MODULE, fetch_index(f, fetch), fetch->serial, i, layer},
+		};
+		enum err e = kv_reads_start(f->local->reads, &request);
+		assert(e == ERR_OK);
+		(void)e;
+	}
+	return true;
+}
+
+void fetch_issue(struct kv_fetches *f, struct fetch *fetch)
+{
+	while (fetch->issue_next < fetch->run && issue_block(f, fetch, fetch->issue_next))
+		fetch->issue_next++;
+	if (fetch->reading > 0)
+		return;
+	/* Nothing is under way and nothing can be: no room for the rest.  Better to compute than to wait. */
+	fetch_end(f, fetch, true);
+}
+
+static void count_miss(struct kv_fetch_counts *counts, enum err e)
+{
+	switch (e) {
+	case ERR_CORRUPT:
+		counts->miss_digest++;
+		break;
+	case ERR_STALE:
+		counts->miss_generation++;
+		break;
+	case ERR_DEADLINE:
+		counts->miss_deadline++;
+		break;
+	default:
+		counts->miss_gone++;
+	}
+}
+
+static void block_arrived(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
+{
+	struct fetch_block *block = &fetch->blocks[i];
+	block->done = true;
+	fetch->counts.blocks_read++;
+	fetch->counts.bytes_read += (uint64_t)f->local->layer_count * f->local->layer_bytes;
+	enum err e = kv_pool_seal(f->local->pool, block->block, &fetch->keys[i]);
+	(void)e; /* EXISTS: another request brought it meanwhile; ours serves this one just as well */
+}
+
+/* The landing of a failed try may still be written to: a new try needs a new one. */
+static void block_failed(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
+{
+	struct fetch_block *block = &fetch->blocks[i];
+	kv_pool_unref(f->local->pool, block->block);
+	block->block = KV_BLOCK_NONE;
+	if (has_copy(block) && issue_block(f, fetch, i))
+		return;
+	if (fetch->run > i)
+		fetch->run = i; /* the chain ends here */
+}
+
+void kv_fetch_read_done(struct kv_fetches *f, const struct kv_read_owner *owner, enum err verdict)
+{
+	struct fetch *fetch = &f->fetches[owner->job];
+	assert(fetch->state == FETCH_READING && fetch->serial == owner->serial);
+	struct fetch_block *block = &fetch->blocks[owner->block_index];
+	if (verdict != ERR_OK && !block->failed) {
+		block->failed = true;
+		count_miss(&fetch->counts, verdict);
+	}
+	if (--block->layers_left > 0)
+		return;
+	block->reading = false;
+	fetch->reading--;
+	if (block->failed)
+		block_failed(f, fetch, owner->block_index);
+	else
+		block_arrived(f, fetch, owner->block_index);
+	fetch_issue(f, fetch);
+}

@@ -1,0 +1,121 @@
+#include "kvstore/hold.h"
+
+#include "base/carve.h"
+#include "proto/job.h"
+
+struct held {
+	uint32_t peer; /* PEER_NONE: free */
+	uint32_t block;
+	uint64_t op;
+};
+
+struct kv_hold {
+	struct kv_local *local;
+	uint32_t hold_max;
+	uint32_t count;
+	struct held *held;
+	/* The answer being built. */
+	Wire__FoundBlock *blocks;
+	Wire__FoundBlock **block_pointers;
+	Wire__Place *places;
+};
+
+static struct kv_hold *layout(struct carve *carve, uint32_t hold_max)
+{
+	struct kv_hold *h = carve_take(carve, 1, sizeof(*h));
+	struct kv_hold parts = {
+		.held = carve_take(carve, hold_max, sizeof(*parts.held)),
+		.blocks = carve_take(carve, hold_max, sizeof(*parts.blocks)),
+		.block_pointers = carve_take(carve, hold_max, sizeof(*parts.block_pointers)),
+		.places = carve_take(carve, hold_max, sizeof(*parts.places)),
+		.hold_max = hold_max,
+	};
+	if (h)
+		*h = parts;
+	return h;
+}
+
+size_t kv_hold_bytes(uint32_t hold_max, uint32_t layer_count)
+{
+	(void)layer_count; /* digests are sent from where they are */
+	struct carve carve = {0};
+	layout(&carve, hold_max);
+	return carve.used;
+}
+
+struct kv_hold *kv_hold_init(void *memory, uint32_t hold_max, struct kv_local *local)
+{
+	struct carve carve = {.memory = memory};
+	struct kv_hold *h = layout(&carve, hold_max);
+	h->local = local;
+	for (uint32_t i = 0; i < hold_max; i++)
+		h->held[i].peer = PEER_NONE;
+	return h;
+}
+
+static void hold_block(struct kv_hold *h, uint32_t peer, uint64_t op, uint32_t block)
+{
+	uint32_t i = 0;
+	while (h->held[i].peer != PEER_NONE)
+		i++;
+	h->held[i] = (struct held){.peer = peer, .block = block, .op = op};
+	h->count++;
+	kv_pool_ref(h->local->pool, block);
+}
+
+static void add_found(struct kv_hold *h, Wire__Found *found, uint32_t key_index, uint32_t block)
+{
+	size_t n = found->n_blocks++;
+	wire__found_block__init(&h->blocks[n]);
+	kv_local_place(h->local, block, &h->places[n]);
+	h->blocks[n].index = key_index;
+	h->blocks[n].place = &h->places[n];
+	h->blocks[n].n_digests = h->local->layer_count;
+	h->blocks[n].digests = kv_local_digests(h->local, block);
+	h->block_pointers[n] = &h->blocks[n];
+}
+
+void kv_hold_lookup(struct kv_hold *h, uint32_t peer, const Wire__Lookup *lookup)
+{
+	Wire__Found found = WIRE__FOUND__INIT;
+	found.op = lookup->op;
+	found.blocks = h->block_pointers;
+	size_t key_count = lookup->keys.len / PROTO_KEY_BYTES;
+	bool same = memcmp(lookup->compat.data, h->local->compat.bytes, PROTO_KEY_BYTES) == 0;
+	for (size_t i = 0; same && i < key_count && h->count < h->hold_max; i++) {
+		struct id128 key = codec_key(&lookup->keys, i);
+		uint32_t block = kv_pool_find(h->local->pool, &key);
+		if (block == KV_BLOCK_NONE)
+			continue;
+		hold_block(h, peer, lookup->op, block);
+		add_found(h, &found, (uint32_t)i, block);
+	}
+	PROTO_ENVELOPE(envelope, FOUND, found, &found);
+	sessions_send(h->local->sessions, peer, &envelope);
+}
+
+static void drop(struct kv_hold *h, struct held *held)
+{
+	kv_pool_unref(h->local->pool, held->block);
+	held->peer = PEER_NONE;
+	h->count--;
+}
+
+void kv_hold_release(struct kv_hold *h, uint32_t peer, uint64_t op)
+{
+	for (uint32_t i = 0; i < h->hold_max && h->count; i++)
+		if (h->held[i].peer == peer && h->held[i].op == op)
+			drop(h, &h->held[i]);
+}
+
+void kv_hold_peer_down(struct kv_hold *h, uint32_t peer)
+{
+	for (uint32_t i = 0; i < h->hold_max && h->count; i++)
+		if (h->held[i].peer == peer)
+			drop(h, &h->held[i]);
+}
+
+uint32_t kv_hold_count(const struct kv_hold *h)
+{
+	return h->count;
+}

@@ -1,0 +1,101 @@
+/* ledger - the truth about the blocks of one store: which key, in which slot, in which state.  Pure.
+ *
+ *                            +--unread--------------------------> evicted --landing free--> (none)
+ *                            |                                       ^
+ *   (none) --offer--> offered --read--> reading --seal--> sealed --> cached <--release/hold--> held
+ *                        |                 |                                                     |
+ *                        +---withdraw------+--> evicted                        the last release --+
+ *
+ * Rules: 1 every move is asserted against the table of ledger_moves (ledger.c);
+ *        2 a block is found only when it is cached or held, and only by who names its compat;
+ *        3 it is evicted only when nobody holds it;
+ *        4 a slot whose read was abandoned stays in quarantine (evicted) until the landing is free (law 2);
+ *        5 a key is at most once in the ledger.
+ *
+ * Memory: the caller's.  Loop: the store's.
+ * Bounds: entry_max blocks of at most layers_max layers; slots as in slabs.h. */
+#ifndef KVSTORE_LEDGER_H
+#define KVSTORE_LEDGER_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/id128.h"
+#include "kvstore/evict.h"
+#include "kvstore/slabs.h"
+
+#define LEDGER_NONE UINT32_MAX
+
+enum ledger_state {
+	LEDGER_FREE,
+	LEDGER_OFFERED,
+	LEDGER_READING,
+	LEDGER_SEALED,
+	LEDGER_CACHED,
+	LEDGER_HELD,
+	LEDGER_EVICTED,
+	LEDGER_STATES,
+};
+
+struct ledger_options {
+	struct slabs_options slabs;
+	uint32_t entry_max;
+	uint32_t layers_max;
+	const struct evict_policy *policy; /* NULL: evict_lru */
+};
+
+struct ledger;
+
+/* What is known of a block; pointers are good until the entry changes its state. */
+struct ledger_block {
+	struct id128 key;
+	struct id128 parent;
+	bool has_parent;
+	struct id128 compat;
+	uint32_t layer_count;
+	uint32_t layer_bytes;
+	const uint64_t *digests; /* [layer_count] */
+};
+
+struct ledger_counts {
+	uint32_t entries[LEDGER_STATES]; /* of each state */
+	uint32_t slots;
+	uint32_t slots_free;
+	uint64_t sealed;  /* since the start */
+	uint64_t evicted; /* for room, since the start */
+};
+
+size_t ledger_bytes(const struct ledger_options *options);
+struct ledger *ledger_init(void *memory, const struct ledger_options *options);
+
+/* ERR_EXISTS (key known, in whatever state: ledger_lookup()), ERR_AGAIN (no entry left),
+ * ERR_TOO_LARGE (layers, block). */
+MUST_USE enum err ledger_offer(struct ledger *ledger, const struct ledger_block *block, uint32_t *ret_entry);
+/* offered -> reading: takes a slot, evicting if need be.  ERR_AGAIN: nothing can be evicted now. */
+MUST_USE enum err ledger_read(struct ledger *ledger, uint32_t entry);
+/* reading -> sealed -> cached: all bytes are there, verified, and nothing writes into the slot any more. */
+void ledger_seal(struct ledger *ledger, uint32_t entry);
+/* offered -> (none); reading -> evicted: the key is forgotten, the slot stays taken until ledger_landing_free(). */
+void ledger_withdraw(struct ledger *ledger, uint32_t entry);
+void ledger_landing_free(struct ledger *ledger, uint32_t entry);
+
+/* The entry of a key in any state but evicted, or LEDGER_NONE. */
+uint32_t ledger_lookup(const struct ledger *ledger, const struct id128 *key);
+/* The same, but only what may be served (rule 2). */
+uint32_t ledger_find(const struct ledger *ledger, const struct id128 *key, const struct id128 *compat);
+void ledger_hold(struct ledger *ledger, uint32_t entry);
+void ledger_release(struct ledger *ledger, uint32_t entry);
+
+enum ledger_state ledger_state(const struct ledger *ledger, uint32_t entry);
+const char *ledger_state_name(enum ledger_state state);
+/* Is the move in the table? */
+bool ledger_may_move(enum ledger_state from, enum ledger_state to);
+const struct ledger_block *ledger_block(const struct ledger *ledger, uint32_t entry);
+uint32_t ledger_holds(const struct ledger *ledger, uint32_t entry);
+/* Of an entry with a slot. */
+uint32_t ledger_slot(const struct ledger *ledger, uint32_t entry);
+void ledger_place(const struct ledger *ledger, uint32_t entry, struct slot_place *ret_place);
+void ledger_counts(const struct ledger *ledger, struct ledger_counts *ret_counts);
+/* Asserts every rule above; for tests and simulation. */
+void ledger_check(const struct ledger *ledger);
+#endif

@@ -1,0 +1,176 @@
+#include "kvstore/offer.h"
+
+#include "base/carve.h"
+#include "kvstore/owners.h"
+#include "proto/job.h"
+
+struct entry {
+	bool used;
+	bool sent;
+	bool has_parent;
+	uint32_t peer;
+	uint32_t block;
+	uint64_t op;
+	uint64_t order;
+	struct id128 key;
+	struct id128 parent;
+};
+
+struct kv_offers {
+	struct kv_offer_options options;
+	struct kv_local *local;
+	uint32_t count;
+	uint32_t unsent;
+	uint64_t op_next;
+	uint64_t dropped;
+	struct entry *entries;
+	uint32_t *free_list;  /* [offer_max] numbers of free entries */
+	uint32_t free_count;
+	uint32_t *queue;      /* [offer_max] ring of entries to send, oldest first */
+	uint32_t queue_head;
+	uint32_t *windows;    /* [peer_max] under way per peer */
+};
+
+static struct kv_offers *layout(struct carve *carve, const struct kv_offer_options *o)
+{
+	struct kv_offers *offers = carve_take(carve, 1, sizeof(*offers));
+	struct kv_offers parts = {
+		.options = *o,
+		.local = o->local,
+		.entries = carve_take(carve, o->offer_max, sizeof(*parts.entries)),
+		.free_list = carve_take(carve, o->offer_max, sizeof(*parts.free_list)),
+		.queue = carve_take(carve, o->offer_max, sizeof(*parts.queue)),
+		.windows = carve_take(carve, o->peer_max, sizeof(*parts.windows)),
+	};
+	if (offers)
+		*offers = parts;
+	return offers;
+}
+
+size_t kv_offers_bytes(const struct kv_offer_options *options)
+{
+	struct carve carve = {0};
+	layout(&carve, options);
+	return carve.used;
+}
+
+struct kv_offers *kv_offers_init(void *memory, const struct kv_offer_options *options)
+{
+	struct carve carve = {.memory = memory};
+	struct kv_offers *offers = layout(&carve, options);
+	for (uint32_t i = 0; i < options->offer_max; i++)
+		offers->free_list[i] = options->offer_max - 1 - i;
+	offers->free_count = options->offer_max;
+	return offers;
+}
+
+static void add_entry(struct kv_offers *o, const struct entry *entry)
+{
+	uint32_t index = o->free_list[--o->free_count];
+	o->entries[index] = *entry;
+	kv_pool_ref(o->local->pool, entry->block);
+	o->queue[(o->queue_head + o->unsent++) % o->options.offer_max] = index;
+	o->count++;
+}
+
+void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key, const struct id128 *parent)
+{
+	uint32_t peers[KV_OWNERS_MAX];
+	uint32_t count = kv_owners(o->local, key, peers);
+	for (uint32_t i = 0; i < count; i++) {
+		if (o->free_count == 0) {
+			o->dropped++;
+			continue;
+		}
+		struct entry entry = {.used = true, .peer = peers[i], .block = block, .key = *key,
+				      .has_parent = parent != NULL};
+		if (parent)
+			entry.parent = *parent;
+		add_entry(o, &entry);
+	}
+	kv_offer_tick(o);
+}
+
+static void send_offer(struct kv_offers *o, struct entry *entry)
+{
+	entry->sent = true;
+	entry->op = ++o->op_next << 32 | (uint32_t)(entry - o->entries);
+	o->windows[entry->peer]++;
+	Wire__Place place;
+	kv_local_place(o->local, entry->block, &place);
+	Wire__Offer offer = WIRE__OFFER__INIT;
+	offer.op = entry->op;
+	offer.key = (ProtobufCBinaryData){PROTO_KEY_BYTES, entry->key.bytes};
+	offer.parent = (ProtobufCBinaryData){entry->has_parent ? PROTO_KEY_BYTES : 0, entry->parent.bytes};
+	offer.place = &place;
+	offer.n_digests = o->local->layer_count;
+	offer.digests = kv_local_digests(o->local, entry->block);
+	offer.layer_bytes = o->local->layer_bytes;
+	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, o->local->compat.bytes};
+	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
+	sessions_send(o->local->sessions, entry->peer, &envelope);
+}
+
+static void drop(struct kv_offers *o, struct entry *entry)
+{
+	kv_pool_unref(o->local->pool, entry->block);
+	if (entry->sent)
+		o->windows[entry->peer]--;
+	entry->used = false;
+	o->free_list[o->free_count++] = (uint32_t)(entry - o->entries);
+	o->count--;
+}
+
+void kv_offer_tick(struct kv_offers *o)
+{
+	/* One round: those whose store has its window full go to the end, so that none holds up another. */
+	for (uint32_t left = o->unsent; left > 0; left--) {
+		uint32_t index = o->queue[o->queue_head];
+		o->queue_head = (o->queue_head + 1) % o->options.offer_max;
+		o->unsent--;
+		struct entry *entry = &o->entries[index];
+		if (entry->peer == PEER_NONE)
+			drop(o, entry);
+		else if (o->windows[entry->peer] < o->options.window)
+			send_offer(o, entry);
+		else
+			o->queue[(o->queue_head + o->unsent++) % o->options.offer_max] = index;
+	}
+}
+
+void kv_offer_done(struct kv_offers *o, uint32_t peer, const Wire__OfferDone *done)
+{
+	uint32_t index = (uint32_t)done->op;
+	if (index >= o->options.offer_max)
+		return;
+	struct entry *entry = &o->entries[index];
+	if (!entry->used || !entry->sent || entry->op != done->op || entry->peer != peer)
+		return;
+	drop(o, entry);
+	kv_offer_tick(o);
+}
+
+void kv_offer_peer_down(struct kv_offers *o, uint32_t peer)
+{
+	for (uint32_t i = 0; i < o->options.offer_max; i++) {
+		struct entry *entry = &o->entries[i];
+		if (!entry->used || entry->peer != peer)
+			continue;
+		if (entry->sent)
+			drop(o, entry);
+		else
+			entry->peer = PEER_NONE; /* still in the queue: dropped at its turn */
+	}
+	o->windows[peer] = 0;
+	kv_offer_tick(o);
+}
+
+uint32_t kv_offer_lag(const struct kv_offers *o)
+{
+	return o->count;
+}
+
+uint64_t kv_offer_dropped(const struct kv_offers *o)
+{
+	return o->dropped;
+}

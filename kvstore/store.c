@@ -1,0 +1,351 @@
+#include "kvstore/store.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "kvstore/store_impl.h"
+#include "proto/codec.h"
+
+/* ---- sessions */
+
+static void on_up(void *context, uint32_t peer)
+{
+	struct store *s = context;
+	env_trace(s->options.env, "session with %s", sessions_peer(s->sessions, peer)->name);
+	if (sessions_peer(s->sessions, peer)->role == WIRE__ROLE__ROLE_COORDINATOR)
+		s->report_next_ns = 0; /* it hears of us with the next tick */
+}
+
+static void release_all(struct store *s, uint32_t lookup)
+{
+	uint32_t entry;
+	while (holds_pop(s->holds, lookup, &entry))
+		ledger_release(s->ledger, entry);
+}
+
+/* Law 3: all that was held for the peer is free there and then. */
+static void on_down(void *context, uint32_t peer, enum err why)
+{
+	struct store *s = context;
+	(void)why; /* the session has told */
+	s->counters.sessions_ended++;
+	for (uint32_t lookup; (lookup = holds_first(s->holds, peer)) != UINT32_MAX;)
+		release_all(s, lookup);
+	offers_drop(s, peer);
+}
+
+/* ---- memory */
+
+static struct session_options session_options(const struct store_options *options, struct store *store)
+{
+	return (struct session_options){
+		.node = options->node,
+		.incarnation = options->incarnation,
+		.role = WIRE__ROLE__ROLE_KVSTORE,
+		.name = options->name,
+		.link_address = options->link_address,
+		.link_address_length = options->link_address_length,
+		.peer_max = options->peer_max,
+		.time_factor = options->time_factor,
+		.env = options->env,
+		.context = store,
+		.up = on_up,
+		.down = on_down,
+	};
+}
+
+static struct holds_options holds_options(const struct store_options *options)
+{
+	return (struct holds_options){options->peer_max, options->lookup_max, options->hold_max};
+}
+
+static size_t digests_bytes(const struct store_options *options)
+{
+	return (size_t)options->offer_max * options->ledger.layers_max * sizeof(uint64_t);
+}
+
+static size_t bits_bytes(const struct store_options *options)
+{
+	return (size_t)options->reading_max * 2 * ((options->ledger.layers_max + 63) / 64) * sizeof(uint64_t);
+}
+
+static void *cut(uint8_t **memory, size_t *total, size_t bytes)
+{
+	void *start = *memory;
+	bytes = (bytes + 15) & ~(size_t)15;
+	*total += bytes;
+	if (*memory)
+		*memory += bytes;
+	return start;
+}
+
+/* One list of all the parts: counts with memory NULL, places else. */
+static size_t lay_out(uint8_t *memory, const struct store_options *o, struct store *s)
+{
+	struct session_options sessions = session_options(o, s);
+	struct holds_options holds = holds_options(o);
+	struct store parts;
+	struct store *at = s ? s : &parts;
+	size_t total = 0;
+	cut(&memory, &total, sizeof(struct store));
+	at->sessions = cut(&memory, &total, sessions_bytes(&sessions));
+	at->ledger = cut(&memory, &total, ledger_bytes(&o->ledger));
+	at->holds = cut(&memory, &total, holds_bytes(&holds));
+	at->offers = cut(&memory, &total, o->offer_max * sizeof(struct offer));
+	at->offer_digests = cut(&memory, &total, digests_bytes(o));
+	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
+	at->reading_bits = cut(&memory, &total, bits_bytes(o));
+	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
+	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
+	at->found_places = cut(&memory, &total, o->found_max * sizeof(Wire__Place));
+	return total;
+}
+
+size_t store_bytes(const struct store_options *options)
+{
+	return lay_out(NULL, options, NULL);
+}
+
+struct store *store_init(void *memory, const struct store_options *options)
+{
+	assert(options->node != 0 && options->env && options->peer_max > 0);
+	assert(options->offer_max > 0 && options->reading_max > 0 && options->reading_max <= 1 << 16);
+	assert(options->found_max > 0 && options->found_max <= PROTO_BLOCKS_MAX);
+	assert(options->ledger.layers_max <= PROTO_LAYERS_MAX);
+	/* The longest answer fits a frame: a block is its place (<= 80 bytes) and a digest a layer. */
+	assert((uint64_t)options->found_max * (80 + 8 * options->ledger.layers_max) <= PROTO_FRAME_MAX);
+	struct store *s = memory;
+	*s = (struct store){.options = *options};
+	lay_out(memory, options, s);
+	struct session_options sessions = session_options(options, s);
+	struct holds_options holds = holds_options(options);
+	sessions_init(s->sessions, &sessions);
+	ledger_init(s->ledger, &options->ledger);
+	holds_init(s->holds, &holds);
+	offers_init(s);
+	return s;
+}
+
+/* ---- look-ups */
+
+/* The blocks of the answer, held as they are found; digests point into the ledger. */
+static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list)
+{
+	struct id128 compat = codec_key(&lookup->compat, 0);
+	size_t count = 0;
+	for (uint32_t i = 0; i < lookup->keys.len / PROTO_KEY_BYTES && count < s->options.found_max; i++) {
+		struct id128 key = codec_key(&lookup->keys, i);
+		uint32_t entry = ledger_find(s->ledger, &key, &compat);
+		if (entry == LEDGER_NONE)
+			continue;
+		if (holds_add(s->holds, list, entry) != ERR_OK)
+			break;
+		ledger_hold(s->ledger, entry);
+		const struct ledger_block *block = ledger_block(s->ledger, entry);
+		struct slot_place place;
+		ledger_place(s->ledger, entry, &place);
+		wire__place__init(&s->found_places[count]);
+		s->found_places[count].region = place.region;
+		s->found_places[count].offset = place.offset;
+		s->found_places[count].generation = place.generation;
+		wire__found_block__init(&s->found[count]);
+		s->found[count].index = i;
+		s->found[count].place = &s->found_places[count];
+		s->found[count].n_digests = block->layer_count;
+		s->found[count].digests = (uint64_t *)block->digests; /* the packer only reads */
+		s->found_list[count] = &s->found[count];
+		count++;
+	}
+	return count;
+}
+
+static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *lookup)
+{
+	uint32_t old = holds_find(s->holds, peer, lookup->op);
+	if (old != UINT32_MAX)
+		release_all(s, old); /* asked anew: the older answer is void */
+	uint32_t list;
+	size_t count = 0;
+	if (holds_open(s->holds, peer, lookup->op, &list) == ERR_OK) {
+		count = find_blocks(s, lookup, list);
+		if (count == 0)
+			release_all(s, list);
+	}
+	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
+	s->counters.lookups++;
+	s->counters.keys_asked += asked;
+	s->counters.keys_found += count;
+	env_trace(s->options.env, "found %zu of %u blocks for %s", count, asked,
+		  sessions_peer(s->sessions, peer)->name);
+	Wire__Found found = WIRE__FOUND__INIT;
+	found.op = lookup->op;
+	found.n_blocks = count;
+	found.blocks = s->found_list;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_FOUND;
+	envelope.found = &found;
+	sessions_send(s->sessions, peer, &envelope);
+}
+
+static void take_release(struct store *s, uint32_t peer, const Wire__Release *release)
+{
+	uint32_t lookup = holds_find(s->holds, peer, release->op);
+	if (lookup != UINT32_MAX)
+		release_all(s, lookup);
+}
+
+/* ---- events */
+
+void store_opened(struct store *s, uint32_t conn, uint64_t node, uint64_t now_ns)
+{
+	sessions_opened(s->sessions, conn, node, now_ns);
+	offers_pump(s, now_ns);
+}
+
+void store_closed(struct store *s, uint32_t conn, uint64_t now_ns)
+{
+	sessions_closed(s->sessions, conn, now_ns);
+	offers_pump(s, now_ns);
+}
+
+void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
+{
+	uint32_t peer = sessions_message(s->sessions, conn, envelope, now_ns);
+	if (peer != PEER_NONE) {
+		switch (envelope->body_case) {
+		case WIRE__ENVELOPE__BODY_LOOKUP:
+			take_lookup(s, peer, envelope->lookup);
+			break;
+		case WIRE__ENVELOPE__BODY_RELEASE:
+			take_release(s, peer, envelope->release);
+			break;
+		case WIRE__ENVELOPE__BODY_OFFER:
+			offers_take(s, peer, envelope->offer);
+			break;
+		case WIRE__ENVELOPE__BODY_KV_RESYNC:
+		case WIRE__ENVELOPE__BODY_LOAD:
+		case WIRE__ENVELOPE__BODY_KV_EVENTS:
+			break; /* said to everybody; nothing in it for a store */
+		default:
+			sessions_end(s->sessions, peer, ERR_PROTOCOL, now_ns);
+		}
+	}
+	offers_pump(s, now_ns);
+}
+
+void store_read_done(struct store *s, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
+{
+	offers_read_done(s, op, e, digest);
+	offers_pump(s, now_ns);
+}
+
+void store_landing_free(struct store *s, uint64_t op, uint64_t now_ns)
+{
+	offers_landing_free(s, op);
+	offers_pump(s, now_ns);
+}
+
+static void report(struct store *s)
+{
+	struct ledger_counts counts;
+	ledger_counts(s->ledger, &counts);
+	Wire__Load load = WIRE__LOAD__INIT;
+	load.role = WIRE__ROLE__ROLE_KVSTORE;
+	load.jobs = s->offer_count;
+	load.jobs_max = s->options.offer_max;
+	load.blocks_total = counts.slots;
+	load.blocks_cached = counts.entries[LEDGER_CACHED];
+	load.blocks_used = counts.slots - counts.slots_free - load.blocks_cached;
+	load.blocks_reserved = counts.entries[LEDGER_READING];
+	load.sessions = sessions_count(s->sessions);
+	load.draining = s->draining;
+	load.steps = s->counters.offers_taken;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
+	envelope.load = &load;
+	for (uint32_t i = 0; i < sessions_max(s->sessions); i++) {
+		const struct session_peer *peer = sessions_peer(s->sessions, i);
+		if (peer && peer->role == WIRE__ROLE__ROLE_COORDINATOR)
+			sessions_send(s->sessions, i, &envelope);
+	}
+}
+
+void store_tick(struct store *s, uint64_t now_ns)
+{
+	sessions_tick(s->sessions, now_ns);
+	if (now_ns >= s->report_next_ns) {
+		s->report_next_ns = now_ns + STORE_REPORT_NS;
+		report(s);
+	}
+	offers_pump(s, now_ns);
+}
+
+/* ---- leaving, and being looked at */
+
+void store_drain(struct store *s)
+{
+	s->draining = true;
+}
+
+bool store_drained(const struct store *s)
+{
+	return s->draining && s->offer_count == 0 && s->reading_count == 0 && holds_count(s->holds) == 0;
+}
+
+void store_status(const struct store *s, struct store_status *ret_status)
+{
+	*ret_status = (struct store_status){
+		.counters = s->counters,
+		.offers = s->offer_count,
+		.reading = s->reading_count,
+		.lookups = holds_lookups(s->holds),
+		.holds = holds_count(s->holds),
+		.sessions = sessions_count(s->sessions),
+		.draining = s->draining,
+	};
+	ledger_counts(s->ledger, &ret_status->ledger);
+}
+
+size_t store_dump(const struct store *s, char *text, size_t capacity)
+{
+	struct store_status t;
+	store_status(s, &t);
+	const struct store_counters *c = &t.counters;
+	int length = snprintf(
+		text, capacity,
+		"store %s%s: %u sessions\n"
+		"slots %u, free %u; blocks offered %u, reading %u, cached %u, held %u, quarantined %u\n"
+		"sealed %llu, evicted %llu; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
+		"looked up %llu keys, found %llu; offers %llu: taken %llu, existing %llu, refused %llu\n"
+		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n",
+		s->options.name, t.draining ? " (draining)" : "", t.sessions, t.ledger.slots, t.ledger.slots_free,
+		t.ledger.entries[LEDGER_OFFERED], t.ledger.entries[LEDGER_READING], t.ledger.entries[LEDGER_CACHED],
+		t.ledger.entries[LEDGER_HELD], t.ledger.entries[LEDGER_EVICTED], (unsigned long long)t.ledger.sealed,
+		(unsigned long long)t.ledger.evicted, t.offers, t.reading, t.lookups, t.holds,
+		(unsigned long long)c->keys_asked, (unsigned long long)c->keys_found, (unsigned long long)c->offers,
+		(unsigned long long)c->offers_taken, (unsigned long long)c->offers_existing,
+		(unsigned long long)c->offers_refused, (unsigned long long)c->read_corrupt,
+		(unsigned long long)c->read_stale, (unsigned long long)c->read_deadline,
+		(unsigned long long)c->read_gone, (unsigned long long)c->read_other);
+	if (length < 0 || capacity == 0)
+		return 0;
+	return (size_t)length < capacity ? (size_t)length : capacity - 1;
+}
+
+uint32_t store_held_for(const struct store *s, uint64_t node)
+{
+	uint32_t peer = sessions_find(s->sessions, node);
+	return peer == PEER_NONE ? 0 : holds_of(s->holds, peer) + offers_of(s, peer);
+}
+
+void store_check(const struct store *s)
+{
+	ledger_check(s->ledger);
+	offers_check(s);
+	for (uint32_t i = 0; i < sessions_max(s->sessions); i++)
+		if (!sessions_peer(s->sessions, i))
+			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0);
+}

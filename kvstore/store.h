@@ -1,0 +1,101 @@
+/* store - one node of the KV store as a pure core: it takes offered blocks and answers look-ups.
+ *
+ * Events go in with the time, actions come out through env (net/env.h).  A block comes in by our own reads of the
+ * offerer's memory, one read a layer; it is found by others only when every layer had the digest that was offered
+ * (law 2).  A landing number (env_read.landing) is a slot number of slabs.h: slab * slots_max + index.
+ *
+ *   Offer --> queue --room, turn--> reading (one read a layer) --all verified--> sealed --> OfferDone(OK)
+ *                                      +--any other outcome--> OfferDone(CORRUPT, STALE, DEADLINE, ...)
+ *
+ * Rules: 1 what was found for a peer is held until its Release or the end of its session (law 3);
+ *        2 the end of a session drops its offers and holds there and then; slots it was read into stay in quarantine
+ *          until their landings are free;
+ *        3 an offer of a key that is being read waits for the outcome: EXISTS, or it is read itself.
+ *
+ * Memory: the caller's.  Loop: the store's.  Bounds: every number of store_options; over a bound an offer is
+ * answered AGAIN and a look-up finds less. */
+#ifndef KVSTORE_STORE_H
+#define KVSTORE_STORE_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "kvstore/ledger.h"
+#include "net/env.h"
+
+enum { STORE_REPORT_NS = 250000000, STORE_READ_TIMEOUT_NS = 250000000 };
+
+struct store_options {
+	uint64_t node;
+	uint64_t incarnation;
+	const char *name;
+	const uint8_t *link_address; /* copied */
+	size_t link_address_length;
+	uint32_t peer_max;
+	uint32_t time_factor;        /* multiplies the times of law 3; 0: 1 */
+	struct ledger_options ledger;
+	uint32_t offer_max;          /* waiting and being read, all peers together */
+	uint32_t reading_max;        /* blocks being read at once; <= 65536 */
+	uint32_t lookup_max;         /* look-ups not yet released */
+	uint32_t hold_max;           /* blocks held by these, each counted once a look-up */
+	uint32_t found_max;          /* blocks in one answer; <= PROTO_BLOCKS_MAX */
+	uint64_t read_timeout_ns;    /* of a layer; 0: STORE_READ_TIMEOUT_NS */
+	const struct env *env;       /* outlives the store */
+};
+
+struct store_counters {
+	uint64_t lookups;
+	uint64_t keys_asked;
+	uint64_t keys_found;
+	uint64_t offers;
+	uint64_t offers_taken;     /* sealed */
+	uint64_t offers_existing;
+	uint64_t offers_refused;   /* AGAIN, DRAINING, TOO_LARGE */
+	uint64_t reads;            /* layers asked for */
+	uint64_t bytes_read;       /* verified */
+	uint64_t read_corrupt;     /* blocks, by what went wrong with them */
+	uint64_t read_stale;
+	uint64_t read_deadline;
+	uint64_t read_gone;
+	uint64_t read_other;
+	uint64_t sessions_ended;
+};
+
+struct store_status {
+	struct ledger_counts ledger;
+	struct store_counters counters;
+	uint32_t offers;    /* not yet answered */
+	uint32_t reading;   /* blocks */
+	uint32_t lookups;   /* not yet released */
+	uint32_t holds;
+	uint32_t sessions;
+	bool draining;
+};
+
+struct store;
+
+size_t store_bytes(const struct store_options *options);
+struct store *store_init(void *memory, const struct store_options *options);
+
+/* Events (what they mean: net/session.h, net/env.h). */
+void store_opened(struct store *store, uint32_t conn, uint64_t node, uint64_t now_ns);
+void store_closed(struct store *store, uint32_t conn, uint64_t now_ns);
+void store_message(struct store *store, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
+void store_read_done(struct store *store, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns);
+void store_landing_free(struct store *store, uint64_t op, uint64_t now_ns);
+/* At least every SESSION_BEAT_NS / 2. */
+void store_tick(struct store *store, uint64_t now_ns);
+
+/* From now on offers are refused (DRAINING); look-ups and reads are served on. */
+void store_drain(struct store *store);
+/* Draining, and nobody holds or offers anything any more. */
+bool store_drained(const struct store *store);
+
+void store_status(const struct store *store, struct store_status *ret_status);
+/* The status as lines for people, cut at capacity; returns the length without the 0. */
+size_t store_dump(const struct store *store, char *text, size_t capacity);
+/* Blocks held or offered by a node's living session; 0 without one. */
+uint32_t store_held_for(const struct store *store, uint64_t node);
+/* Asserts what must hold; for tests and simulation. */
+void store_check(const struct store *store);
+#endif

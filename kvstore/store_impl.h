@@ -1,0 +1,75 @@
+/* store_impl - what store.c and store_offers.c share; nobody else includes it. */
+#ifndef KVSTORE_STORE_IMPL_H
+#define KVSTORE_STORE_IMPL_H
+#include "kvstore/holds.h"
+#include "kvstore/store.h"
+#include "net/session.h"
+
+#define OFFER_NONE UINT32_MAX
+
+enum offer_state {
+	OFFER_FREE,
+	OFFER_QUEUED,  /* its entry is offered; waits for its turn */
+	OFFER_READING, /* its entry is reading */
+	OFFER_WAITING, /* another offer of the same key is queued or read */
+};
+
+/* A block that a living session offers us. */
+struct offer {
+	enum offer_state state;
+	uint32_t peer;
+	uint64_t op;
+	uint32_t region;
+	uint64_t offset;
+	uint64_t generation;
+	struct ledger_block block; /* digests: of offer_digests */
+	uint32_t entry;            /* LEDGER_NONE while waiting */
+	uint32_t next;             /* in the free list or the queue */
+};
+
+/* The reads of one block, one a layer; outlives its offer while landings are in quarantine. */
+struct reading {
+	bool used;
+	uint32_t serial; /* grows with each use: no two reads have the same op */
+	uint32_t offer;  /* OFFER_NONE: answered or withdrawn already */
+	uint32_t entry;
+	uint32_t layer_count;
+	uint32_t outcomes_missing;
+	uint32_t landings_missing;
+	uint64_t *outcomes; /* a bit a layer: arrived */
+	uint64_t *landings;
+};
+
+struct store {
+	struct store_options options;
+	struct sessions *sessions;
+	struct ledger *ledger;
+	struct holds *holds;
+	struct store_counters counters;
+	uint64_t report_next_ns;
+	bool draining;
+
+	struct offer *offers;    /* [offer_max] */
+	uint64_t *offer_digests; /* [offer_max][layers_max] */
+	uint32_t offer_free, queue_first, queue_last;
+	uint32_t offer_count;
+	struct reading *readings; /* [reading_max] */
+	uint64_t *reading_bits;   /* [reading_max][2][layer_words] */
+	uint32_t reading_count;
+
+	Wire__FoundBlock *found; /* [found_max]: an answer being put together */
+	Wire__FoundBlock **found_list;
+	Wire__Place *found_places;
+};
+
+void offers_init(struct store *store);
+void offers_take(struct store *store, uint32_t peer, const Wire__Offer *offer);
+/* Starts what there is room for. */
+void offers_pump(struct store *store, uint64_t now_ns);
+void offers_read_done(struct store *store, uint64_t op, enum err e, uint64_t digest);
+void offers_landing_free(struct store *store, uint64_t op);
+/* The peer's session ended. */
+void offers_drop(struct store *store, uint32_t peer);
+uint32_t offers_of(const struct store *store, uint32_t peer);
+void offers_check(const struct store *store);
+#endif

@@ -1,0 +1,406 @@
+/* store_offers - offered blocks on their way into the store: the queue, the reads, the verdict. */
+#include <assert.h>
+#include <string.h>
+
+#include "kvstore/store_impl.h"
+#include "proto/codec.h"
+
+/* The op of a read: serial of the reading, its index, the layer. */
+static uint64_t op_of(const struct store *s, uint32_t index, uint32_t layer)
+{
+	return (uint64_t)s->readings[index].serial << 32 | (uint64_t)index << 16 | layer;
+}
+
+static struct reading *reading_of(struct store *s, uint64_t op, uint32_t *ret_layer)
+{
+	uint32_t index = op >> 16 & 0xffff;
+	uint32_t layer = op & 0xffff;
+	if (index >= s->options.reading_max)
+		return NULL;
+	struct reading *r = &s->readings[index];
+	if (!r->used || r->serial != op >> 32 || layer >= r->layer_count)
+		return NULL;
+	*ret_layer = layer;
+	return r;
+}
+
+static bool bit_get(const uint64_t *bits, uint32_t i)
+{
+	return bits[i / 64] >> (i % 64) & 1;
+}
+
+static bool bit_set(uint64_t *bits, uint32_t i)
+{
+	bool was = bit_get(bits, i);
+	bits[i / 64] |= (uint64_t)1 << (i % 64);
+	return was;
+}
+
+void offers_init(struct store *s)
+{
+	uint32_t layers_max = s->options.ledger.layers_max;
+	uint32_t words = (layers_max + 63) / 64;
+	s->queue_first = s->queue_last = OFFER_NONE;
+	s->offer_free = 0;
+	for (uint32_t i = 0; i < s->options.offer_max; i++) {
+		s->offers[i] = (struct offer){.next = i + 1 < s->options.offer_max ? i + 1 : OFFER_NONE};
+		s->offers[i].block.digests = s->offer_digests + (size_t)i * layers_max;
+	}
+	for (uint32_t i = 0; i < s->options.reading_max; i++)
+		s->readings[i] = (struct reading){.outcomes = s->reading_bits + (size_t)i * 2 * words,
+						  .landings = s->reading_bits + ((size_t)i * 2 + 1) * words};
+}
+
+static void answer(struct store *s, uint32_t peer, uint64_t op, enum err e)
+{
+	Wire__OfferDone done = WIRE__OFFER_DONE__INIT;
+	done.op = op;
+	done.error = e;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER_DONE;
+	envelope.offer_done = &done;
+	sessions_send(s->sessions, peer, &envelope);
+	if (e == ERR_EXISTS)
+		s->counters.offers_existing++;
+	else if (e == ERR_AGAIN || e == ERR_DRAINING || e == ERR_TOO_LARGE)
+		s->counters.offers_refused++;
+}
+
+/* The offer is over, its entry elsewhere or gone. */
+static void free_offer(struct store *s, uint32_t index)
+{
+	struct offer *offer = &s->offers[index];
+	assert(offer->state != OFFER_FREE);
+	offer->state = OFFER_FREE;
+	offer->next = s->offer_free;
+	s->offer_free = index;
+	s->offer_count--;
+}
+
+static void queue_push(struct store *s, uint32_t index)
+{
+	s->offers[index].state = OFFER_QUEUED;
+	s->offers[index].next = OFFER_NONE;
+	if (s->queue_last == OFFER_NONE)
+		s->queue_first = index;
+	else
+		s->offers[s->queue_last].next = index;
+	s->queue_last = index;
+}
+
+static void queue_remove(struct store *s, uint32_t index)
+{
+	uint32_t before = OFFER_NONE;
+	for (uint32_t i = s->queue_first; i != index; i = s->offers[i].next)
+		before = i;
+	uint32_t next = s->offers[index].next;
+	if (before == OFFER_NONE)
+		s->queue_first = next;
+	else
+		s->offers[before].next = next;
+	if (s->queue_last == index)
+		s->queue_last = before;
+}
+
+/* Makes its entry, or answers that it cannot be. */
+static void admit(struct store *s, uint32_t index)
+{
+	struct offer *offer = &s->offers[index];
+	enum err e = ledger_offer(s->ledger, &offer->block, &offer->entry);
+	if (e == ERR_OK) {
+		queue_push(s, index);
+		return;
+	}
+	answer(s, offer->peer, offer->op, e);
+	free_offer(s, index);
+}
+
+/* The key's entry is sealed, or gone: what waited for that goes on. */
+static void wake_waiting(struct store *s, const struct id128 *key, bool sealed)
+{
+	for (uint32_t i = 0; i < s->options.offer_max; i++) {
+		struct offer *offer = &s->offers[i];
+		if (offer->state != OFFER_WAITING || !id128_equal(&offer->block.key, key))
+			continue;
+		if (sealed) {
+			answer(s, offer->peer, offer->op, ERR_EXISTS);
+			free_offer(s, i);
+		} else if (ledger_lookup(s->ledger, key) == LEDGER_NONE) {
+			admit(s, i);
+		}
+	}
+}
+
+static enum err refuse(const struct store *s, uint32_t peer, const Wire__Offer *wire)
+{
+	if (s->draining)
+		return ERR_DRAINING;
+	if (wire->n_digests > s->options.ledger.layers_max)
+		return ERR_TOO_LARGE;
+	return s->offer_free == OFFER_NONE ? ERR_AGAIN : ERR_OK;
+}
+
+static bool pending(const struct store *s, uint32_t peer, uint64_t op)
+{
+	for (uint32_t i = 0; i < s->options.offer_max; i++)
+		if (s->offers[i].state != OFFER_FREE && s->offers[i].peer == peer && s->offers[i].op == op)
+			return true;
+	return false;
+}
+
+static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wire__Offer *wire)
+{
+	struct offer *offer = &s->offers[index];
+	uint64_t *digests = s->offer_digests + (size_t)index * s->options.ledger.layers_max;
+	*offer = (struct offer){
+		.peer = peer,
+		.op = wire->op,
+		.region = wire->place->region,
+		.offset = wire->place->offset,
+		.generation = wire->place->generation,
+		.entry = LEDGER_NONE,
+		.block = {.layer_count = (uint32_t)wire->n_digests,
+			  .layer_bytes = wire->layer_bytes,
+			  .has_parent = wire->parent.len == PROTO_KEY_BYTES,
+			  .digests = digests},
+	};
+	memcpy(digests, wire->digests, wire->n_digests * sizeof(uint64_t));
+	memcpy(offer->block.key.bytes, wire->key.data, PROTO_KEY_BYTES);
+	memcpy(offer->block.compat.bytes, wire->compat.data, PROTO_KEY_BYTES);
+	if (offer->block.has_parent)
+		memcpy(offer->block.parent.bytes, wire->parent.data, PROTO_KEY_BYTES);
+}
+
+void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
+{
+	s->counters.offers++;
+	if (pending(s, peer, wire->op))
+		return; /* said twice: one answer */
+	struct id128 key = codec_key(&wire->key, 0);
+	uint32_t entry = ledger_lookup(s->ledger, &key);
+	bool being_read = entry != LEDGER_NONE && ledger_state(s->ledger, entry) <= LEDGER_READING;
+	enum err e = entry != LEDGER_NONE && !being_read ? ERR_EXISTS : refuse(s, peer, wire);
+	if (e != ERR_OK) {
+		answer(s, peer, wire->op, e);
+		return;
+	}
+	uint32_t index = s->offer_free;
+	s->offer_free = s->offers[index].next;
+	s->offer_count++;
+	fill_offer(s, index, peer, wire);
+	if (being_read)
+		s->offers[index].state = OFFER_WAITING;
+	else {
+		s->offers[index].state = OFFER_QUEUED; /* so that admit() may free it */
+		admit(s, index);
+	}
+}
+
+static uint32_t free_reading(const struct store *s)
+{
+	for (uint32_t i = 0; i < s->options.reading_max; i++)
+		if (!s->readings[i].used)
+			return i;
+	return UINT32_MAX;
+}
+
+static void start_reading(struct store *s, uint32_t index, uint32_t offer_index, uint64_t now_ns)
+{
+	struct offer *offer = &s->offers[offer_index];
+	struct reading *r = &s->readings[index];
+	const struct ledger_block *block = &offer->block;
+	size_t words = (s->options.ledger.layers_max + 63) / 64;
+	*r = (struct reading){.used = true, .serial = r->serial + 1, .offer = offer_index, .entry = offer->entry,
+			      .layer_count = block->layer_count, .outcomes_missing = block->layer_count,
+			      .landings_missing = block->layer_count, .outcomes = r->outcomes,
+			      .landings = r->landings};
+	memset(r->outcomes, 0, 2 * words * sizeof(uint64_t)); /* landings lie behind */
+	s->reading_count++;
+	offer->state = OFFER_READING;
+	uint64_t timeout_ns = s->options.read_timeout_ns ? s->options.read_timeout_ns : STORE_READ_TIMEOUT_NS;
+	if (s->options.time_factor)
+		timeout_ns *= s->options.time_factor;
+	uint64_t node = sessions_peer(s->sessions, offer->peer)->node;
+	for (uint32_t layer = 0; layer < block->layer_count; layer++) {
+		struct env_read read = {
+			.op = op_of(s, index, layer),
+			.node = node,
+			.region = offer->region,
+			.offset = offer->offset + (uint64_t)layer * block->layer_bytes,
+			.length = block->layer_bytes,
+			.generation = offer->generation,
+			.landing = ledger_slot(s->ledger, offer->entry),
+			.landing_offset = layer * block->layer_bytes,
+			.deadline_ns = now_ns + timeout_ns,
+		};
+		s->counters.reads++;
+		s->options.env->read(s->options.env->context, &read);
+	}
+}
+
+void offers_pump(struct store *s, uint64_t now_ns)
+{
+	while (s->queue_first != OFFER_NONE) {
+		uint32_t reading = free_reading(s);
+		if (reading == UINT32_MAX)
+			return;
+		uint32_t index = s->queue_first;
+		struct offer *offer = &s->offers[index];
+		queue_remove(s, index);
+		enum err e = ledger_read(s->ledger, offer->entry);
+		if (e == ERR_OK) {
+			start_reading(s, reading, index, now_ns);
+			continue;
+		}
+		/* Full of what is held or on its way: the offerer tries later, or another store. */
+		struct id128 key = offer->block.key;
+		ledger_withdraw(s->ledger, offer->entry);
+		answer(s, offer->peer, offer->op, e);
+		free_offer(s, index);
+		wake_waiting(s, &key, false);
+	}
+}
+
+static void count_failure(struct store *s, enum err e)
+{
+	struct store_counters *c = &s->counters;
+	uint64_t *counter = e == ERR_CORRUPT     ? &c->read_corrupt
+			    : e == ERR_STALE     ? &c->read_stale
+			    : e == ERR_DEADLINE  ? &c->read_deadline
+			    : e == ERR_PEER_GONE ? &c->read_gone
+						 : &c->read_other;
+	(*counter)++;
+}
+
+/* The block will not be: what is under way is called back, and its slot waits for the landings. */
+static void give_up(struct store *s, struct reading *r, enum err e, bool answered)
+{
+	uint32_t offer_index = r->offer;
+	struct id128 key = s->offers[offer_index].block.key;
+	count_failure(s, e);
+	r->offer = OFFER_NONE;
+	ledger_withdraw(s->ledger, r->entry);
+	for (uint32_t layer = 0; layer < r->layer_count; layer++)
+		if (!bit_get(r->outcomes, layer))
+			s->options.env->read_cancel(s->options.env->context,
+						    op_of(s, (uint32_t)(r - s->readings), layer));
+	if (!answered)
+		answer(s, s->offers[offer_index].peer, s->offers[offer_index].op, e);
+	free_offer(s, offer_index);
+	wake_waiting(s, &key, false);
+}
+
+/* Ends the reading when nothing of it is outstanding. */
+static void settle(struct store *s, struct reading *r)
+{
+	if (r->outcomes_missing > 0 || r->landings_missing > 0)
+		return;
+	r->used = false;
+	s->reading_count--;
+	if (r->offer == OFFER_NONE) {
+		ledger_landing_free(s->ledger, r->entry);
+		return;
+	}
+	const struct offer *offer = &s->offers[r->offer];
+	struct id128 key = offer->block.key;
+	s->counters.offers_taken++;
+	s->counters.bytes_read += (uint64_t)offer->block.layer_count * offer->block.layer_bytes;
+	env_trace(s->options.env, "seal block %02x%02x%02x from %s", key.bytes[0], key.bytes[1], key.bytes[2],
+		  sessions_peer(s->sessions, offer->peer)->name);
+	ledger_seal(s->ledger, r->entry);
+	answer(s, offer->peer, offer->op, ERR_OK);
+	free_offer(s, r->offer);
+	wake_waiting(s, &key, true);
+}
+
+void offers_read_done(struct store *s, uint64_t op, enum err e, uint64_t digest)
+{
+	uint32_t layer;
+	struct reading *r = reading_of(s, op, &layer);
+	if (!r || bit_set(r->outcomes, layer))
+		return;
+	r->outcomes_missing--;
+	if (e == ERR_OK && r->offer != OFFER_NONE && s->offers[r->offer].block.digests[layer] != digest)
+		e = ERR_CORRUPT;
+	if (e != ERR_OK && r->offer != OFFER_NONE)
+		give_up(s, r, e, false);
+	settle(s, r);
+}
+
+void offers_landing_free(struct store *s, uint64_t op)
+{
+	uint32_t layer;
+	struct reading *r = reading_of(s, op, &layer);
+	if (!r || bit_set(r->landings, layer))
+		return;
+	r->landings_missing--;
+	settle(s, r);
+}
+
+static void drop_reading(struct store *s, uint32_t offer_index)
+{
+	for (uint32_t i = 0; i < s->options.reading_max; i++)
+		if (s->readings[i].used && s->readings[i].offer == offer_index)
+			give_up(s, &s->readings[i], ERR_PEER_GONE, true);
+}
+
+void offers_drop(struct store *s, uint32_t peer)
+{
+	/* What waits first, so that none of the peer's own offers is woken. */
+	for (uint32_t i = 0; i < s->options.offer_max; i++)
+		if (s->offers[i].state == OFFER_WAITING && s->offers[i].peer == peer)
+			free_offer(s, i);
+	for (uint32_t i = 0; i < s->options.offer_max; i++) {
+		struct offer *offer = &s->offers[i];
+		if (offer->state == OFFER_FREE || offer->peer != peer)
+			continue;
+		if (offer->state == OFFER_READING) {
+			drop_reading(s, i);
+			continue;
+		}
+		struct id128 key = offer->block.key;
+		queue_remove(s, i);
+		ledger_withdraw(s->ledger, offer->entry);
+		free_offer(s, i);
+		wake_waiting(s, &key, false);
+	}
+}
+
+uint32_t offers_of(const struct store *s, uint32_t peer)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < s->options.offer_max; i++)
+		count += s->offers[i].state != OFFER_FREE && s->offers[i].peer == peer;
+	return count;
+}
+
+static void check_offer(const struct store *s, const struct offer *offer)
+{
+	assert(sessions_peer(s->sessions, offer->peer));
+	uint32_t entry = ledger_lookup(s->ledger, &offer->block.key);
+	assert(entry != LEDGER_NONE);
+	enum ledger_state state = ledger_state(s->ledger, entry);
+	if (offer->state == OFFER_WAITING)
+		assert(state == LEDGER_OFFERED || state == LEDGER_READING);
+	else
+		assert(entry == offer->entry &&
+		       state == (offer->state == OFFER_QUEUED ? LEDGER_OFFERED : LEDGER_READING));
+}
+
+void offers_check(const struct store *s)
+{
+	uint32_t count = 0, queued = 0, in_queue = 0, reading = 0;
+	for (uint32_t i = 0; i < s->options.offer_max; i++) {
+		if (s->offers[i].state == OFFER_FREE)
+			continue;
+		count++;
+		queued += s->offers[i].state == OFFER_QUEUED;
+		check_offer(s, &s->offers[i]);
+	}
+	for (uint32_t i = s->queue_first; i != OFFER_NONE; i = s->offers[i].next)
+		in_queue++;
+	for (uint32_t i = 0; i < s->options.reading_max; i++)
+		reading += s->readings[i].used;
+	assert(count == s->offer_count && queued == in_queue && reading == s->reading_count);
+}

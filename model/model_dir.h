@@ -1,0 +1,49 @@
+/* model_dir - a Hugging Face directory opened as a whole: everything that says what a model is.
+ *
+ * Owns:   all that its fields point to, until model_dir_close().
+ * Thread: any, once opened: nothing changes.
+ * Rules:  1 the parts were checked against each other: every tensor that the config asks for is there
+ *           with its shape and none is left over; the tokenizer's ids are below vocab_size;
+ *         2 equal fingerprints mean equal config.json, tokenizer.json and weights, however the weights
+ *           are cut into shards. */
+#ifndef MODEL_MODEL_DIR_H
+#define MODEL_MODEL_DIR_H
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/buf.h"
+#include "base/err.h"
+#include "base/why.h"
+#include "model/config.h"
+#include "model/safetensors.h"
+#include "model/template.h"
+#include "model/tokenizer.h"
+
+struct model_dir {
+	char *path;
+	char *name; /* served name: the folder's base name */
+	struct model_config config;
+	struct tokenizer *tokenizer;
+	struct chat_template *chat_template; /* NULL: there is none */
+	char *bos_token;                     /* spelling for the template; NULL: none */
+	char *eos_token;
+	struct weights *weights; /* NULL when opened without */
+	uint8_t fingerprint[32]; /* SHA-256; zero when opened without weights */
+	uint8_t text_fingerprint[32]; /* over config.json and tokenizer.json alone: always there */
+};
+
+/* Zeroed: everything. */
+struct model_dir_options {
+	bool without_weights; /* a coordinator needs no tensors, and learns the fingerprint from the nodes */
+};
+
+MUST_USE enum err model_dir_open(const char *path, const struct model_dir_options *options, struct why *why,
+				 struct model_dir **ret_dir);
+void model_dir_close(struct model_dir *dir);
+
+/* Renders the chat template with messages (an array of objects) and the model's own tokens. `extra`
+ * (an object, or NULL) adds variables such as tools.  ERR_UNSUPPORTED: the model has no chat template. */
+MUST_USE enum err model_dir_chat(const struct model_dir *dir, const json_t *messages,
+				 bool add_generation_prompt, const json_t *extra, struct why *why,
+				 struct buf *out);
+#endif

@@ -1,0 +1,103 @@
+#include "model/template.h"
+
+#include <stdlib.h>
+
+#include "model/template_eval.h"
+
+#define SOURCE_MAX ((size_t)1 << 20)
+#define TREE_MAX   ((uint64_t)256 << 20)
+
+struct chat_template {
+	struct arena arena;
+	struct node_list body;
+};
+
+/* Line ends become \n, as Jinja makes them; the copy lives in the arena. */
+static char *copy_source(struct arena *arena, const char *source, size_t length, size_t *ret_length)
+{
+	char *copy = arena_take(arena, length + 1);
+	size_t count = 0;
+	for (size_t i = 0; copy && i < length; i++) {
+		if (source[i] == '\r' && i + 1 < length && source[i + 1] == '\n')
+			continue;
+		copy[count++] = source[i] == '\r' ? '\n' : source[i];
+	}
+	*ret_length = count;
+	return copy;
+}
+
+static enum err parse(struct chat_template *chat_template, const char *source, size_t length, struct why *why)
+{
+	struct token_list tokens;
+	size_t copy_length;
+	char *copy = copy_source(&chat_template->arena, source, length, &copy_length);
+	if (!copy)
+		return ERR_NOMEM;
+	enum err e = template_lex(&chat_template->arena, copy, copy_length, why, &tokens);
+	if (e == ERR_OK)
+		e = template_parse(&chat_template->arena, &tokens, why, &chat_template->body);
+	return e;
+}
+
+enum err chat_template_parse(const char *source, size_t length, struct why *why,
+			     struct chat_template **ret_template)
+{
+	if (length > SOURCE_MAX)
+		return why_set(why, ERR_TOO_LARGE, "chat template: over %zu bytes", SOURCE_MAX);
+	struct chat_template *chat_template = calloc(1, sizeof(*chat_template));
+	if (!chat_template)
+		return ERR_NOMEM;
+	chat_template->arena.limit = TREE_MAX;
+	why_set(why, ERR_TOO_LARGE, "chat template: over the memory limit");
+	enum err e = parse(chat_template, source, length, why);
+	if (e != ERR_OK) {
+		chat_template_destroy(chat_template);
+		return e;
+	}
+	*ret_template = chat_template;
+	return ERR_OK;
+}
+
+void chat_template_destroy(struct chat_template *chat_template)
+{
+	if (!chat_template)
+		return;
+	arena_fini(&chat_template->arena);
+	free(chat_template);
+}
+
+static struct template_limits with_defaults(const struct template_limits *limits)
+{
+	struct template_limits all = limits ? *limits : (struct template_limits){0};
+	if (!all.step_max)
+		all.step_max = 20000000;
+	if (!all.memory_max)
+		all.memory_max = (uint64_t)256 << 20;
+	if (!all.output_max)
+		all.output_max = (uint64_t)16 << 20;
+	return all;
+}
+
+enum err chat_template_render(const struct chat_template *chat_template, const json_t *variables,
+			      const struct template_limits *limits, struct why *why, struct buf *out)
+{
+	struct buf text = {0};
+	struct eval ev = {.limits = with_defaults(limits), .out = &text, .why = why};
+	ev.arena.limit = ev.limits.memory_max;
+	why_set(why, ERR_TOO_LARGE, "chat template: over the memory limit");
+	struct value globals, locals;
+	enum err e = json_is_object(variables) ? value_from_json(&ev.arena, variables, 0, &globals)
+					       : why_set(why, ERR_INVALID, "chat template: variables are no object");
+	if (e == ERR_OK)
+		e = value_map_new(&ev.arena, &locals);
+	if (e == ERR_OK) {
+		struct scope outer = {.names = globals.map}, inner = {.parent = &outer, .names = locals.map};
+		ev.scope = &inner;
+		e = eval_body(&ev, &chat_template->body);
+	}
+	if (e == ERR_OK)
+		e = buf_append(out, text.data, text.length);
+	buf_fini(&text);
+	arena_fini(&ev.arena);
+	return e;
+}

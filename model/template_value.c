@@ -1,0 +1,440 @@
+#include "model/template_value.h"
+
+#include <math.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#define DEPTH_MAX   64
+#define CHUNK_BYTES ((size_t)32 << 10)
+
+struct arena_chunk {
+	struct arena_chunk *next;
+	size_t used;
+	size_t capacity;
+	_Alignas(16) char data[];
+};
+
+void *arena_take(struct arena *arena, size_t length)
+{
+	length = (length + 15) & ~(size_t)15;
+	if (length > arena->limit - arena->used)
+		return NULL;
+	struct arena_chunk *chunk = arena->chunks;
+	if (!chunk || chunk->capacity - chunk->used < length) {
+		size_t capacity = length > CHUNK_BYTES ? length : CHUNK_BYTES;
+		chunk = calloc(1, sizeof(*chunk) + capacity);
+		if (!chunk)
+			return NULL;
+		chunk->capacity = capacity;
+		chunk->next = arena->chunks;
+		arena->chunks = chunk;
+	}
+	void *memory = chunk->data + chunk->used;
+	chunk->used += length;
+	arena->used += length;
+	return memory;
+}
+
+void arena_fini(struct arena *arena)
+{
+	while (arena->chunks) {
+		struct arena_chunk *next = arena->chunks->next;
+		free(arena->chunks);
+		arena->chunks = next;
+	}
+	arena->used = 0;
+}
+
+struct value value_text(const char *text)
+{
+	return (struct value){.kind = VALUE_TEXT, .text = {text, strlen(text)}};
+}
+
+struct value value_int(int64_t integer)
+{
+	return (struct value){.kind = VALUE_INT, .integer = integer};
+}
+
+struct value value_bool(bool boolean)
+{
+	return (struct value){.kind = VALUE_BOOL, .boolean = boolean};
+}
+
+enum err value_list_new(struct arena *arena, struct value *ret_list)
+{
+	*ret_list = (struct value){.kind = VALUE_LIST, .list = arena_take(arena, sizeof(struct value_list))};
+	return ret_list->list ? ERR_OK : ERR_TOO_LARGE;
+}
+
+/* Doubles an array that lives in the arena; the old one stays there until the end. */
+static void *regrow(struct arena *arena, const void *old, size_t count, size_t *capacity, size_t item_bytes)
+{
+	size_t more = *capacity ? *capacity * 2 : 4;
+	void *fresh = more < SIZE_MAX / item_bytes / 2 ? arena_take(arena, more * item_bytes) : NULL;
+	if (!fresh)
+		return NULL;
+	if (count)
+		memcpy(fresh, old, count * item_bytes);
+	*capacity = more;
+	return fresh;
+}
+
+enum err value_list_add(struct arena *arena, struct value_list *list, struct value item)
+{
+	if (list->count == list->capacity) {
+		void *items = regrow(arena, list->items, list->count, &list->capacity, sizeof(*list->items));
+		if (!items)
+			return ERR_TOO_LARGE;
+		list->items = items;
+	}
+	list->items[list->count++] = item;
+	return ERR_OK;
+}
+
+enum err value_map_new(struct arena *arena, struct value *ret_map)
+{
+	*ret_map = (struct value){.kind = VALUE_MAP, .map = arena_take(arena, sizeof(struct value_map))};
+	return ret_map->map ? ERR_OK : ERR_TOO_LARGE;
+}
+
+enum err value_map_set(struct arena *arena, struct value_map *map, struct text key, struct value value)
+{
+	struct value *there = (struct value *)value_map_get(map, key);
+	if (there) {
+		*there = value;
+		return ERR_OK;
+	}
+	if (map->count == map->capacity) {
+		void *pairs = regrow(arena, map->pairs, map->count, &map->capacity, sizeof(*map->pairs));
+		if (!pairs)
+			return ERR_TOO_LARGE;
+		map->pairs = pairs;
+	}
+	map->pairs[map->count++] = (struct value_pair){key, value};
+	return ERR_OK;
+}
+
+const struct value *value_map_get(const struct value_map *map, struct text key)
+{
+	for (size_t i = 0; i < map->count; i++)
+		if (text_equal(map->pairs[i].key, key))
+			return &map->pairs[i].value;
+	return NULL;
+}
+
+enum err value_copy_text(struct arena *arena, const char *data, size_t length, struct value *ret_text)
+{
+	char *copy = arena_take(arena, length + 1);
+	if (!copy)
+		return ERR_TOO_LARGE;
+	if (length)
+		memcpy(copy, data, length);
+	*ret_text = (struct value){.kind = VALUE_TEXT, .text = {copy, length}};
+	return ERR_OK;
+}
+
+static enum err list_from_json(struct arena *arena, const json_t *json, int depth, struct value *ret_value)
+{
+	struct value list, item;
+	enum err e = value_list_new(arena, &list);
+	for (size_t i = 0; e == ERR_OK && i < json_array_size(json); i++) {
+		e = value_from_json(arena, json_array_get(json, i), depth + 1, &item);
+		if (e == ERR_OK)
+			e = value_list_add(arena, list.list, item);
+	}
+	*ret_value = list;
+	return e;
+}
+
+/* The keys of a JSON object differ, so that nothing is looked up: linear. */
+static enum err map_from_json(struct arena *arena, const json_t *json, int depth, struct value *ret_value)
+{
+	struct value map;
+	enum err e = value_map_new(arena, &map);
+	if (e != ERR_OK)
+		return e;
+	size_t count = json_object_size(json);
+	map.map->pairs = arena_take(arena, (count + 1) * sizeof(*map.map->pairs));
+	if (!map.map->pairs)
+		return ERR_TOO_LARGE;
+	map.map->capacity = count + 1;
+	const char *key;
+	json_t *entry;
+	json_object_foreach((json_t *)json, key, entry) {
+		struct value_pair *pair = &map.map->pairs[map.map->count++];
+		pair->key = (struct text){key, strlen(key)};
+		e = value_from_json(arena, entry, depth + 1, &pair->value);
+		if (e != ERR_OK)
+			return e;
+	}
+	*ret_value = map;
+	return ERR_OK;
+}
+
+enum err value_from_json(struct arena *arena, const json_t *json, int depth, struct value *ret_value)
+{
+	if (depth > DEPTH_MAX)
+		return ERR_TOO_LARGE;
+	switch (json ? json_typeof(json) : JSON_NULL) {
+	case JSON_OBJECT:
+		return map_from_json(arena, json, depth, ret_value);
+	case JSON_ARRAY:
+		return list_from_json(arena, json, depth, ret_value);
+	case JSON_STRING:
+		*ret_value = (struct value){.kind = VALUE_TEXT,
+					    .text = {json_string_value(json), json_string_length(json)}};
+		break;
+	case JSON_INTEGER:
+		*ret_value = value_int(json_integer_value(json));
+		break;
+	case JSON_REAL:
+		*ret_value = (struct value){.kind = VALUE_FLOAT, .number = json_real_value(json)};
+		break;
+	case JSON_TRUE:
+	case JSON_FALSE:
+		*ret_value = value_bool(json_is_true(json));
+		break;
+	default:
+		*ret_value = (struct value){.kind = VALUE_NONE};
+	}
+	return ERR_OK;
+}
+
+bool value_is_number(const struct value *value)
+{
+	return value->kind == VALUE_INT || value->kind == VALUE_FLOAT || value->kind == VALUE_BOOL;
+}
+
+double value_number(const struct value *value)
+{
+	return value->kind == VALUE_FLOAT ? value->number
+	       : value->kind == VALUE_INT ? (double)value->integer
+					  : (double)value->boolean;
+}
+
+bool value_truth(const struct value *value)
+{
+	switch (value->kind) {
+	case VALUE_UNDEFINED:
+	case VALUE_NONE:
+		return false;
+	case VALUE_BOOL:
+	case VALUE_INT:
+	case VALUE_FLOAT:
+		return value_number(value) != 0;
+	case VALUE_TEXT:
+		return value->text.length > 0;
+	case VALUE_LIST:
+		return value->list->count > 0;
+	case VALUE_MAP:
+		return value->map->count > 0 || value->map->is_namespace;
+	case VALUE_FUNCTION:
+		break;
+	}
+	return true;
+}
+
+static bool maps_equal(const struct value_map *a, const struct value_map *b, int depth)
+{
+	if (a->count != b->count)
+		return false;
+	for (size_t i = 0; i < a->count; i++) {
+		const struct value *other = value_map_get(b, a->pairs[i].key);
+		if (!other || !value_equal(&a->pairs[i].value, other, depth + 1))
+			return false;
+	}
+	return true;
+}
+
+bool value_equal(const struct value *a, const struct value *b, int depth)
+{
+	if (value_is_number(a) && value_is_number(b))
+		return a->kind == VALUE_INT && b->kind == VALUE_INT ? a->integer == b->integer
+								    : value_number(a) == value_number(b);
+	if (a->kind != b->kind || depth > DEPTH_MAX)
+		return false;
+	switch (a->kind) {
+	case VALUE_TEXT:
+	case VALUE_FUNCTION:
+		return text_equal(a->text, b->text);
+	case VALUE_MAP:
+		return maps_equal(a->map, b->map, depth);
+	case VALUE_LIST:
+		if (a->list->count != b->list->count)
+			return false;
+		for (size_t i = 0; i < a->list->count; i++)
+			if (!value_equal(&a->list->items[i], &b->list->items[i], depth + 1))
+				return false;
+		return true;
+	default:
+		return true;
+	}
+}
+
+const char *value_kind_name(const struct value *value)
+{
+	static const char *const names[] = {"undefined", "none", "boolean", "integer", "float",
+					    "string",    "list", "mapping", "function"};
+	return names[value->kind];
+}
+
+/* The shortest decimal that reads back the same, as Python writes it. */
+static enum err print_float(struct buf *out, double number, const char *infinity, const char *nan)
+{
+	char text[40];
+	if (isnan(number) || isinf(number))
+		return buf_printf(out, "%s%s", number < 0 ? "-" : "", isnan(number) ? nan : infinity);
+	int digits = 1;
+	do
+		snprintf(text, sizeof(text), "%.*e", digits - 1, number);
+	while (strtod(text, NULL) != number && digits++ < 17);
+	int exponent = atoi(strchr(text, 'e') + 1);
+	if (exponent >= -4 && exponent < 16) {
+		int behind = digits - 1 - exponent;
+		snprintf(text, sizeof(text), "%.*f", behind > 1 ? behind : 1, number);
+		return buf_text(out, text);
+	}
+	snprintf(text, sizeof(text), "%.*e", digits - 1, number);
+	return buf_text(out, text);
+}
+
+/* Python's repr of a string, for strings inside printed lists. */
+static enum err print_quoted(struct buf *out, struct text text)
+{
+	bool has_single = memchr(text.data, '\'', text.length), has_double = memchr(text.data, '"', text.length);
+	char quote = has_single && !has_double ? '"' : '\'';
+	enum err e = buf_append(out, &quote, 1);
+	for (size_t i = 0; i < text.length && e == ERR_OK; i++) {
+		unsigned char c = (unsigned char)text.data[i];
+		if (c == '\n')
+			e = buf_text(out, "\\n");
+		else if (c == '\r')
+			e = buf_text(out, "\\r");
+		else if (c == '\t')
+			e = buf_text(out, "\\t");
+		else if (c == '\\' || c == (unsigned char)quote)
+			e = buf_printf(out, "\\%c", c);
+		else if (c < 0x20 || c == 0x7f)
+			e = buf_printf(out, "\\x%02x", c);
+		else
+			e = buf_append(out, &text.data[i], 1);
+	}
+	return e == ERR_OK ? buf_append(out, &quote, 1) : e;
+}
+
+static enum err print_nested(struct buf *out, const struct value *value, int depth)
+{
+	if (depth > DEPTH_MAX)
+		return ERR_TOO_LARGE;
+	if (value->kind == VALUE_TEXT)
+		return print_quoted(out, value->text);
+	bool is_list = value->kind == VALUE_LIST;
+	if (!is_list && value->kind != VALUE_MAP)
+		return value_print(out, value);
+	size_t count = is_list ? value->list->count : value->map->count;
+	enum err e = buf_text(out, is_list ? "[" : "{");
+	for (size_t i = 0; i < count && e == ERR_OK; i++) {
+		if (i)
+			e = buf_text(out, ", ");
+		if (e == ERR_OK && !is_list)
+			e = print_quoted(out, value->map->pairs[i].key);
+		if (e == ERR_OK && !is_list)
+			e = buf_text(out, ": ");
+		if (e == ERR_OK)
+			e = print_nested(out, is_list ? &value->list->items[i] : &value->map->pairs[i].value,
+					 depth + 1);
+	}
+	return e == ERR_OK ? buf_text(out, is_list ? "]" : "}") : e;
+}
+
+enum err value_print(struct buf *out, const struct value *value)
+{
+	switch (value->kind) {
+	case VALUE_UNDEFINED:
+		return ERR_OK;
+	case VALUE_NONE:
+		return buf_text(out, "None");
+	case VALUE_BOOL:
+		return buf_text(out, value->boolean ? "True" : "False");
+	case VALUE_INT:
+		return buf_printf(out, "%lld", (long long)value->integer);
+	case VALUE_FLOAT:
+		return print_float(out, value->number, "inf", "nan");
+	case VALUE_TEXT:
+		return buf_append(out, value->text.data, value->text.length);
+	case VALUE_FUNCTION:
+		return buf_text(out, "<function>");
+	default:
+		return print_nested(out, value, 0);
+	}
+}
+
+static enum err print_json_text(struct buf *out, struct text text)
+{
+	static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
+	enum err e = buf_text(out, "\"");
+	for (size_t i = 0; i < text.length && e == ERR_OK; i++) {
+		unsigned char c = (unsigned char)text.data[i];
+		const char *escape = c ? strchr(from, c) : NULL;
+		if (escape)
+			e = buf_printf(out, "\\%c", to[escape - from]);
+		else if (c < 0x20)
+			e = buf_printf(out, "\\u%04x", c);
+		else
+			e = buf_append(out, &text.data[i], 1);
+	}
+	return e == ERR_OK ? buf_text(out, "\"") : e;
+}
+
+static enum err print_break(struct buf *out, int indent, int depth)
+{
+	return indent < 0 ? ERR_OK : buf_printf(out, "\n%*s", indent * depth, "");
+}
+
+static enum err print_json_items(struct buf *out, const struct value *value, int indent, int depth)
+{
+	bool is_list = value->kind == VALUE_LIST;
+	size_t count = is_list ? value->list->count : value->map->count;
+	if (count == 0)
+		return buf_text(out, is_list ? "[]" : "{}");
+	enum err e = buf_text(out, is_list ? "[" : "{");
+	for (size_t i = 0; i < count && e == ERR_OK; i++) {
+		if (i)
+			e = buf_text(out, indent < 0 ? ", " : ",");
+		if (e == ERR_OK)
+			e = print_break(out, indent, depth + 1);
+		if (e == ERR_OK && !is_list)
+			e = print_json_text(out, value->map->pairs[i].key);
+		if (e == ERR_OK && !is_list)
+			e = buf_text(out, ": ");
+		if (e == ERR_OK)
+			e = value_print_json(out, is_list ? &value->list->items[i] : &value->map->pairs[i].value,
+					     indent, depth + 1);
+	}
+	if (e == ERR_OK)
+		e = print_break(out, indent, depth);
+	return e == ERR_OK ? buf_text(out, is_list ? "]" : "}") : e;
+}
+
+enum err value_print_json(struct buf *out, const struct value *value, int indent, int depth)
+{
+	if (depth > DEPTH_MAX)
+		return ERR_TOO_LARGE;
+	switch (value->kind) {
+	case VALUE_NONE:
+		return buf_text(out, "null");
+	case VALUE_BOOL:
+		return buf_text(out, value->boolean ? "true" : "false");
+	case VALUE_INT:
+		return buf_printf(out, "%lld", (long long)value->integer);
+	case VALUE_FLOAT:
+		return print_float(out, value->number, "Infinity", "NaN");
+	case VALUE_TEXT:
+		return print_json_text(out, value->text);
+	case VALUE_LIST:
+	case VALUE_MAP:
+		return print_json_items(out, value, indent, depth);
+	default:
+		return ERR_INVALID;
+	}
+}

@@ -1,0 +1,105 @@
+/* template_value - what an expression of a chat template is worth, and the arena it lives in.
+ *
+ * Values are small and copied; texts, lists and maps point into the arena or into the caller's input.
+ * Only this room.  Bounds: the arena's limit; texts and lists come from nowhere else. */
+#ifndef MODEL_TEMPLATE_VALUE_H
+#define MODEL_TEMPLATE_VALUE_H
+#include <jansson.h>
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <string.h>
+#include "base/buf.h"
+#include "base/err.h"
+
+/* Memory that is given back all at once. */
+struct arena {
+	struct arena_chunk *chunks;
+	uint64_t used;
+	uint64_t limit;
+};
+/* Zeroed memory; NULL over the limit or without memory. */
+void *arena_take(struct arena *arena, size_t length);
+void arena_fini(struct arena *arena);
+
+struct text {
+	const char *data; /* UTF-8, not 0-terminated */
+	size_t length;
+};
+static inline bool text_is(struct text text, const char *other)
+{
+	return text.length == strlen(other) && memcmp(text.data, other, text.length) == 0;
+}
+static inline bool text_equal(struct text a, struct text b)
+{
+	return a.length == b.length && memcmp(a.data, b.data, a.length) == 0;
+}
+
+enum value_kind {
+	VALUE_UNDEFINED,
+	VALUE_NONE,
+	VALUE_BOOL,
+	VALUE_INT,
+	VALUE_FLOAT,
+	VALUE_TEXT,
+	VALUE_LIST,
+	VALUE_MAP,
+	VALUE_FUNCTION, /* text is its name */
+};
+
+struct value {
+	enum value_kind kind;
+	union {
+		bool boolean;
+		int64_t integer;
+		double number;
+		struct text text; /* UNDEFINED: the name that was asked for */
+		struct value_list *list;
+		struct value_map *map;
+	};
+};
+
+struct value_list {
+	struct value *items; /* [count] */
+	size_t count;
+	size_t capacity;
+};
+
+struct value_map {
+	struct value_pair {
+		struct text key;
+		struct value value;
+	} *pairs; /* [count], in order of insertion */
+	size_t count;
+	size_t capacity;
+	bool is_namespace; /* {% set ns.x = ... %} may write to it */
+};
+
+struct value value_text(const char *text);
+struct value value_int(int64_t integer);
+struct value value_bool(bool boolean);
+
+/* ERR_TOO_LARGE when the arena is full. */
+MUST_USE enum err value_list_new(struct arena *arena, struct value *ret_list);
+MUST_USE enum err value_list_add(struct arena *arena, struct value_list *list, struct value item);
+MUST_USE enum err value_map_new(struct arena *arena, struct value *ret_map);
+MUST_USE enum err value_map_set(struct arena *arena, struct value_map *map, struct text key, struct value value);
+/* NULL: there is none. */
+const struct value *value_map_get(const struct value_map *map, struct text key);
+/* Copies bytes into the arena as a text. */
+MUST_USE enum err value_copy_text(struct arena *arena, const char *data, size_t length, struct value *ret_text);
+
+/* A value as deep as the JSON; strings are borrowed. */
+MUST_USE enum err value_from_json(struct arena *arena, const json_t *json, int depth, struct value *ret_value);
+
+bool value_is_number(const struct value *value);
+double value_number(const struct value *value);
+bool value_truth(const struct value *value);
+bool value_equal(const struct value *a, const struct value *b, int depth);
+const char *value_kind_name(const struct value *value);
+
+/* As Python's str(): what {{ }} prints. */
+MUST_USE enum err value_print(struct buf *out, const struct value *value);
+/* As Python's json.dumps(ensure_ascii=False); indent < 0: on one line. */
+MUST_USE enum err value_print_json(struct buf *out, const struct value *value, int indent, int depth);
+#endif

@@ -1,0 +1,76 @@
+/* member - what a node announces of itself in etcd, and who else is there.
+ *
+ * The record is JSON under /baton/<cluster>/nodes/<name>, under a lease that this process keeps; when the lease is lost
+ * while the process lives it registers anew.  etcd being away is normal: the last view stays (law 3).
+ *
+ * Owns:   the etcd client, its lease, its watch.
+ * Loop:   the one given; callbacks run there.
+ * Bounds: a record has at most MEMBER_RECORD_MAX bytes, a view MEMBERS_MAX members; more are ignored with a warning. */
+#ifndef NET_MEMBER_H
+#define NET_MEMBER_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/id128.h"
+#include "base/why.h"
+#include "proto/baton.pb-c.h"
+
+struct loop;
+struct membership;
+
+enum {
+	MEMBER_RECORD_MAX = 16384,
+	MEMBERS_MAX = 4096,
+	MEMBER_NAME_MAX = 63,
+	MEMBER_URL_MAX = 255,
+	MEMBER_MODELS_MAX = 4,
+	MEMBER_MODEL_MAX = 127,
+};
+
+struct member {
+	uint64_t node;        /* member_node_id(name) */
+	uint64_t incarnation; /* grows with each start: nanoseconds of the wall clock at start */
+	Wire__Role role;
+	uint32_t pid;
+	bool has_compat;
+	struct id128 compat;
+	uint32_t block_tokens, context_max;
+	double prefill_tokens_per_s, step_seconds; /* of the profile; 0: not measured yet */
+	uint32_t model_count;
+	char models[MEMBER_MODELS_MAX][MEMBER_MODEL_MAX + 1];
+	char name[MEMBER_NAME_MAX + 1]; /* "prefill-1" */
+	char url[MEMBER_URL_MAX + 1];   /* of its control streams: "tcp://10.0.0.7:4100" */
+	char device[64];                /* "cpu avx2, 2 threads" */
+};
+
+/* A name's id is its hash, so the same name is the same node after a restart. */
+uint64_t member_node_id(const char *name);
+const char *member_role_text(Wire__Role role); /* "prefill" */
+/* JSON; ret_text has MEMBER_RECORD_MAX bytes. */
+MUST_USE enum err member_format(const struct member *member, char *ret_text);
+/* ERR_INVALID names the field. */
+MUST_USE enum err member_parse(const char *text, size_t length, struct why *why, struct member *ret_member);
+
+struct membership_options {
+	const char *const *endpoints;
+	size_t endpoint_count;
+	const char *cluster;           /* NULL: "default" */
+	const struct member *self;     /* copied; NULL: only watches */
+	uint32_t ttl_s;                /* 0: 5 */
+	void *context;
+	/* A member is there or changed; it is gone (its key vanished). */
+	void (*on_member)(void *context, const struct member *member);
+	void (*on_gone)(void *context, uint64_t node);
+	/* May be NULL.  registered: our record is in etcd under our lease. */
+	void (*on_state)(void *context, bool etcd_up, bool registered);
+};
+
+MUST_USE enum err membership_create(struct loop *loop, const struct membership_options *options,
+				    struct membership **ret_membership, struct why *why);
+/* Changes what is announced (role, profile): put again. */
+void membership_update(struct membership *membership, const struct member *self);
+/* Takes the record away, in the background: give the loop some turns before membership_destroy(). */
+void membership_leave(struct membership *membership);
+void membership_destroy(struct membership *membership);
+#endif

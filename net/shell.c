@@ -1,0 +1,314 @@
+#include "net/shell.h"
+
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "net/link.h"
+#include "net/loop.h"
+
+enum { LINK_NAMES = 64, LINK_NAME_BYTES = 64, LINK_PEERS_MAX = 1024 };
+
+/* Which incarnation of a node the link reads from. */
+struct shell_peer {
+	uint64_t node; /* 0: free */
+	uint64_t incarnation;
+};
+
+/* A read under way, from the core's point of view. */
+struct shell_read {
+	struct shell *shell;
+	uint64_t op;
+	struct link_read *read; /* NULL once its outcome is told */
+	bool refused;           /* never started: both answers come from here */
+	enum err e;
+	struct loop_task task;
+	struct shell_read *next, **link;
+};
+
+struct shell {
+	struct loop *loop;
+	struct shell_options options;
+	struct shell_core core;
+	struct env env;
+	struct wire *wire;
+	struct loop_timer *timer;
+	struct shell_read *reads;
+	struct shell_peer peers[LINK_PEERS_MAX];
+	char link_names[LINK_NAMES][LINK_NAME_BYTES];
+	uint32_t link_name_next;
+};
+
+static uint64_t now(struct shell *s)
+{
+	return loop_now_ns(s->loop);
+}
+
+static void opened(void *context, uint32_t conn, uint64_t dialed)
+{
+	struct shell *s = context;
+	s->core.opened(s->core.core, conn, dialed, now(s));
+}
+
+static void dial_failed(void *context, uint64_t dialed)
+{
+	struct shell *s = context;
+	s->core.dial_failed(s->core.core, dialed, now(s));
+}
+
+static void closed(void *context, uint32_t conn)
+{
+	struct shell *s = context;
+	s->core.closed(s->core.core, conn, now(s));
+}
+
+static void message(void *context, uint32_t conn, const Wire__Envelope *envelope)
+{
+	struct shell *s = context;
+	s->core.message(s->core.core, conn, envelope, now(s));
+}
+
+static void tick(struct loop_timer *timer, void *arg)
+{
+	struct shell *s = arg;
+	loop_timer_arm(timer, s->options.tick_ns);
+	s->core.tick(s->core.core, now(s));
+}
+
+static void env_send(void *context, uint32_t conn, const Wire__Envelope *envelope)
+{
+	wire_send(((struct shell *)context)->wire, conn, envelope);
+}
+
+static void env_close(void *context, uint32_t conn)
+{
+	wire_close(((struct shell *)context)->wire, conn);
+}
+
+static void env_dial(void *context, uint64_t node)
+{
+	wire_dial(((struct shell *)context)->wire, node);
+}
+
+static struct shell_peer *find_peer(struct shell *s, uint64_t node)
+{
+	for (int i = 0; i < LINK_PEERS_MAX; i++)
+		if (s->peers[i].node == node)
+			return &s->peers[i];
+	return NULL;
+}
+
+static void env_link_open(void *context, uint64_t node, uint64_t incarnation, const uint8_t *address, size_t length)
+{
+	struct shell *s = context;
+	if (!s->options.link || length == 0)
+		return;
+	struct shell_peer *peer = find_peer(s, node);
+	peer = peer ? peer : find_peer(s, 0);
+	struct why why = {0};
+	if (!peer)
+		return;
+	*peer = (struct shell_peer){node, incarnation};
+	if (link_peer_open(s->options.link, node, incarnation, address, length, &why) != ERR_OK)
+		log_warn("no link to node %016llx: %s", (unsigned long long)node, why.text);
+}
+
+static void env_link_close(void *context, uint64_t node)
+{
+	struct shell *s = context;
+	if (!s->options.link)
+		return;
+	link_peer_close(s->options.link, node);
+	struct shell_peer *peer = find_peer(s, node);
+	if (peer)
+		peer->node = 0;
+}
+
+static void read_unlink(struct shell_read *read)
+{
+	*read->link = read->next;
+	if (read->next)
+		read->next->link = read->link;
+}
+
+static void read_done(void *context, const struct link_result *results, size_t count)
+{
+	(void)count;
+	struct shell_read *read = context;
+	struct shell *s = read->shell;
+	read->read = NULL;
+	s->core.read_outcome(s->core.core, read->op, results[0].err, results[0].digest, now(s));
+}
+
+static void read_landing_free(void *context)
+{
+	struct shell_read *read = context;
+	struct shell *s = read->shell;
+	uint64_t op = read->op;
+	read_unlink(read);
+	free(read);
+	s->core.landing_free(s->core.core, op, now(s));
+}
+
+static void read_refused(void *arg)
+{
+	struct shell_read *read = arg;
+	struct link_result result = {.err = read->e};
+	read_done(read, &result, 1);
+	read_landing_free(read);
+}
+
+static enum err start(struct shell *s, struct shell_read *read, const struct env_read *request)
+{
+	uint64_t now_ns = now(s);
+	if (request->deadline_ns <= now_ns)
+		return ERR_DEADLINE;
+	const struct shell_peer *peer = find_peer(s, request->node);
+	if (!peer)
+		return ERR_PEER_GONE;
+	struct handle handle = {.incarnation = peer->incarnation, .node = request->node, .region = (uint16_t)request->region, .offset = request->offset,
+				.length = request->length, .generation = request->generation};
+	void *landing = s->options.landing(s->options.context, request->landing, request->landing_offset);
+	struct link_read_options options = {
+		.node = request->node,
+		.handles = &handle,
+		.landings = &landing,
+		.count = 1,
+		.timeout_ns = request->deadline_ns - now_ns,
+		.done = read_done,
+		.landing_free = read_landing_free,
+		.context = read,
+	};
+	return link_read(s->options.link, &options, &read->read);
+}
+
+static void env_read(void *context, const struct env_read *request)
+{
+	struct shell *s = context;
+	struct shell_read *read = calloc(1, sizeof(*read));
+	if (!read) {
+		log_error("out of memory for a read");
+		abort(); /* a core's read must be answered: there is no honest way on */
+	}
+	*read = (struct shell_read){.shell = s, .op = request->op, .next = s->reads, .link = &s->reads};
+	if (s->reads)
+		s->reads->link = &read->next;
+	s->reads = read;
+	read->e = start(s, read, request);
+	if (read->e == ERR_OK)
+		return;
+	read->refused = true;
+	read->read = NULL;
+	loop_task_init(&read->task, read_refused, read);
+	loop_post(s->loop, &read->task);
+}
+
+static void env_read_cancel(void *context, uint64_t op)
+{
+	struct shell *s = context;
+	for (struct shell_read *read = s->reads; read; read = read->next) {
+		if (read->op != op)
+			continue;
+		if (read->read)
+			link_read_cancel(read->read);
+		return;
+	}
+}
+
+/* A small ring of texts: a name is used at once, or within the same message. */
+static const char *env_link_name(void *context, uint64_t node)
+{
+	struct shell *s = context;
+	if (!s->options.link)
+		return NULL;
+	char *name = s->link_names[s->link_name_next++ % LINK_NAMES];
+	link_peer_transport(s->options.link, node, name, LINK_NAME_BYTES);
+	return name;
+}
+
+static void env_trace_line(void *context, const char *format, ...)
+{
+	(void)context;
+	char text[512];
+	va_list args;
+	va_start(args, format);
+	vsnprintf(text, sizeof(text), format, args);
+	va_end(args);
+	log_debug("%s", text);
+}
+
+static void bind_env(struct shell *s)
+{
+	s->env = (struct env){
+		.context = s,
+		.send = env_send,
+		.close = env_close,
+		.dial = env_dial,
+		.link_open = env_link_open,
+		.link_close = env_link_close,
+		.read = env_read,
+		.read_cancel = env_read_cancel,
+		.link_name = env_link_name,
+		.trace = s->options.trace ? env_trace_line : NULL,
+	};
+}
+
+enum err shell_create(struct loop *loop, const struct shell_options *options, struct shell **ret_shell, struct why *why)
+{
+	struct shell *s = calloc(1, sizeof(*s));
+	if (!s)
+		return ERR_NOMEM;
+	s->loop = loop;
+	s->options = *options;
+	s->options.tick_ns = options->tick_ns ? options->tick_ns : 20000000;
+	bind_env(s);
+	struct wire_options wire = {
+		.listen_url = options->listen_url,
+		.tls = options->tls,
+		.callbacks = {.context = s, .opened = opened, .dial_failed = dial_failed, .closed = closed,
+			      .message = message},
+	};
+	enum err e = wire_create(loop, &wire, &s->wire, why);
+	if (e == ERR_OK)
+		e = loop_timer_create(loop, tick, s, &s->timer);
+	if (e != ERR_OK) {
+		shell_destroy(s);
+		return e;
+	}
+	*ret_shell = s;
+	return ERR_OK;
+}
+
+const struct env *shell_env(struct shell *s)
+{
+	return &s->env;
+}
+
+void shell_attach(struct shell *s, const struct shell_core *core)
+{
+	s->core = *core;
+	loop_timer_arm(s->timer, s->options.tick_ns);
+}
+
+struct wire *shell_wire(struct shell *s)
+{
+	return s->wire;
+}
+
+void shell_destroy(struct shell *s)
+{
+	if (!s)
+		return;
+	loop_timer_destroy(s->timer);
+	wire_destroy(s->wire);
+	while (s->reads) {
+		struct shell_read *read = s->reads;
+		if (read->refused)
+			loop_task_cancel(s->loop, &read->task);
+		read_unlink(read);
+		free(read);
+	}
+	free(s);
+}

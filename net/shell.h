@@ -1,0 +1,56 @@
+/* shell - binds a pure core to the world: streams carry its messages, the link its reads.
+ *
+ * Every process that runs a core (engine node, store, coordinator) has one.  It owns the core's `struct env`, and
+ * forwards what happens to the core's event functions with the loop's clock.
+ *
+ * Owns:   the wire, the reads under way.  Not the link, not the core.
+ * Loop:   the one given.
+ * Bounds: read_max reads under way: the core's own bound. */
+#ifndef NET_SHELL_H
+#define NET_SHELL_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/why.h"
+#include "net/env.h"
+#include "net/wire.h"
+
+struct link;
+struct loop;
+struct shell;
+
+/* The core's event functions, as the shell calls them. */
+struct shell_core {
+	void *core;
+	void (*opened)(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns);
+	void (*dial_failed)(void *core, uint64_t dialed, uint64_t now_ns);
+	void (*closed)(void *core, uint32_t conn, uint64_t now_ns);
+	void (*message)(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
+	void (*tick)(void *core, uint64_t now_ns);
+	/* Only with a link. */
+	void (*read_outcome)(void *core, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns);
+	void (*landing_free)(void *core, uint64_t op, uint64_t now_ns);
+};
+
+struct shell_options {
+	const char *listen_url;
+	const struct stream_tls *tls;
+	uint64_t tick_ns;   /* 0: 20 ms */
+	struct link *link;  /* NULL: a coordinator reads nobody's memory */
+	uint32_t read_max;
+	/* The memory of a landing (env_read: landing, landing_offset). */
+	void *context;
+	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+	bool trace;         /* the core's story goes to the log, at level debug */
+};
+
+MUST_USE enum err shell_create(struct loop *loop, const struct shell_options *options, struct shell **ret_shell,
+			       struct why *why);
+/* The core's env; outlives the core. */
+const struct env *shell_env(struct shell *shell);
+/* Before the loop runs; events flow from now on. */
+void shell_attach(struct shell *shell, const struct shell_core *core);
+struct wire *shell_wire(struct shell *shell);
+/* Closes all; the core hears nothing any more.  Destroy the link before: its callbacks end here. */
+void shell_destroy(struct shell *shell);
+#endif

@@ -1,0 +1,74 @@
+/* What prefill.c (life of a job) and announce.c (hand-over) share. */
+#ifndef PREFILL_JOB_H
+#define PREFILL_JOB_H
+#include "prefill/prefill.h"
+
+enum { PREFILL_HOLDERS_MAX = 8 };
+
+struct prefill_job {
+	enum prefill_state state;
+	uint32_t serial;
+	struct job_key key;
+	uint32_t coordinator;     /* session */
+	uint64_t partner;         /* decode node; 0 when local */
+	bool local;
+	bool planned;             /* a plan in flight names its sequence (rule 2) */
+	enum err end_error;       /* with `ending`: why it ends when the step is over */
+	bool ending;
+
+	uint32_t decode_peer;     /* PEER_NONE until Attach */
+	uint32_t blocks_have;     /* leading blocks that decode has */
+	uint32_t blocks_complete; /* leading blocks of which every layer is final */
+	uint32_t chunk_first;     /* blocks of the chunk in flight, and its layers done so far */
+	uint32_t chunk_count;
+	uint32_t chunk_layers;
+
+	struct sampling sampling;
+	struct sequence sequence;
+	uint32_t *tokens;         /* [context_max] */
+	uint32_t *blocks;         /* [block_max] */
+	struct id128 *keys;       /* [block_max] of the full blocks */
+	struct id128 root;
+	uint32_t full_count;      /* full blocks of the context */
+	uint32_t block_need;
+	Wire__Holder holders[PREFILL_HOLDERS_MAX];
+	const Wire__Holder *holder_pointers[PREFILL_HOLDERS_MAX];
+	size_t holder_count;
+
+	struct sample first[SAMPLING_CHOICES_MAX];
+	enum finish first_finish[SAMPLING_CHOICES_MAX];
+	uint32_t first_stop[SAMPLING_CHOICES_MAX];
+
+	uint32_t reused;          /* tokens */
+	struct kv_fetch_counts counts;
+	uint64_t reserved_ns, started_ns, computing_ns, done_ns;
+};
+
+struct prefill {
+	struct prefill_options options;
+	struct kv_local *local;
+	uint32_t block_max;
+	uint32_t count;
+	uint64_t arrival_next;
+	struct prefill_job *jobs;
+	/* The announcement being built. */
+	Wire__Place *places;
+	Wire__Place **place_pointers;
+	uint64_t *digests;
+	/* The tokens being sent. */
+	Wire__Token token_values[SAMPLING_CHOICES_MAX];
+	Wire__Token *token_pointers[SAMPLING_CHOICES_MAX];
+	Wire__JobId token_job;
+	uint32_t top_tokens[SAMPLING_CHOICES_MAX][SAMPLING_TOP_LOGPROBS_MAX];
+	float top_logprobs[SAMPLING_CHOICES_MAX][SAMPLING_TOP_LOGPROBS_MAX];
+};
+
+/* announce.c */
+/* Layers [layer, layer + 1) of blocks [first, first + count) that decode lacks. */
+void prefill_announce(struct prefill *prefill, struct prefill_job *job, uint32_t layer, uint32_t first, uint32_t count);
+/* All that is final so far, after Attach. */
+void prefill_announce_all(struct prefill *prefill, struct prefill_job *job);
+void prefill_send_first(struct prefill *prefill, struct prefill_job *job);
+/* Fills token_values with the first token of each choice. */
+void prefill_build_first(struct prefill *prefill, struct prefill_job *job);
+#endif

@@ -1,0 +1,114 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "base/options.h"
+
+static uint64_t blocks;
+static uint64_t bytes;
+static const char *name;
+static bool loud;
+static struct option_list models;
+
+static const struct option table[] = {
+	{"kv-blocks", OPTION_COUNT, &blocks, 1, 100000, "N", "blocks"},
+	{"kv-bytes", OPTION_BYTES, &bytes, 0, 0, "BYTES", "bytes"},
+	{"name", OPTION_TEXT, &name, 0, 0, "TEXT", "name"},
+	{"loud", OPTION_FLAG, &loud, 0, 0, NULL, "loud"},
+	{"model", OPTION_LIST, &models, 0, 0, "DIR", "models"},
+};
+
+static int reset(void **state)
+{
+	blocks = 7;
+	bytes = 0;
+	name = "default";
+	loud = false;
+	models.count = 0;
+	return 0;
+}
+
+static enum err parse(struct why *why, char **environment, int argc, ...)
+{
+	char *argv[16] = {"test"};
+	va_list args;
+	va_start(args, argc);
+	for (int i = 0; i < argc; i++)
+		argv[i + 1] = va_arg(args, char *);
+	va_end(args);
+	struct options options = {.program = "test", .usage = "", .table = table, .count = 5, .environment = environment};
+	enum err e = options_parse(&options, argc + 1, argv, why);
+	static struct options last;
+	options_fini(&last);
+	last = options; /* the texts live until the next parse */
+	return e;
+}
+
+static void flag_beats_variable_beats_file_beats_default(void **state)
+{
+	char path[] = "/tmp/test_options_XXXXXX";
+	int fd = mkstemp(path);
+	dprintf(fd, "kv-blocks: 11\nname: from-file\nkv-bytes: 2MiB\nmodel: [a, b]\n");
+	close(fd);
+	char *environment[] = {"BATON_KV_BLOCKS=12", "BATON_NAME=from-variable", "OTHER=1", NULL};
+	struct why why = {0};
+	assert_int_equal(parse(&why, environment, 4, "--config", path, "--kv-blocks", "13"), ERR_OK);
+	unlink(path);
+	assert_int_equal(blocks, 13);
+	assert_string_equal(name, "from-variable");
+	assert_int_equal(bytes, 2 << 20);
+	assert_int_equal(models.count, 2);
+	assert_string_equal(models.items[1], "b");
+}
+
+static void unknown_key_names_the_nearest(void **state)
+{
+	struct why why = {0};
+	assert_int_equal(parse(&why, NULL, 2, "--kv-block", "3"), ERR_INVALID);
+	assert_non_null(strstr(why.text, "did you mean \"kv-blocks\"?"));
+	char path[] = "/tmp/test_options_XXXXXX";
+	int fd = mkstemp(path);
+	dprintf(fd, "nmae: x\n");
+	close(fd);
+	assert_int_equal(parse(&why, NULL, 2, "--config", path), ERR_INVALID);
+	unlink(path);
+	assert_non_null(strstr(why.text, "did you mean \"name\"?"));
+	assert_non_null(strstr(why.text, path));
+}
+
+static void numbers_out_of_range_are_refused(void **state)
+{
+	struct why why = {0};
+	const char *wrong[] = {"0", "100001", "-1", "3x", "", "4KiB", "99999999999999999999"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(parse(&why, NULL, 2, "--kv-blocks", wrong[i]), ERR_INVALID);
+	assert_non_null(strstr(why.text, "from 1 to 100000"));
+	assert_int_equal(parse(&why, NULL, 1, "--name"), ERR_INVALID);
+}
+
+static void lists_and_flags(void **state)
+{
+	struct why why = {0};
+	assert_int_equal(parse(&why, NULL, 5, "--model", "a,b", "--loud", "--model=c", "--kv-bytes=1GiB"), ERR_OK);
+	assert_int_equal(models.count, 3);
+	assert_string_equal(models.items[2], "c");
+	assert_true(loud);
+	assert_int_equal(bytes, 1 << 30);
+	assert_int_equal(parse(&why, NULL, 1, "--loud=maybe"), ERR_INVALID);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(flag_beats_variable_beats_file_beats_default, reset),
+		cmocka_unit_test_setup(unknown_key_names_the_nearest, reset),
+		cmocka_unit_test_setup(numbers_out_of_range_are_refused, reset),
+		cmocka_unit_test_setup(lists_and_flags, reset),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

@@ -1,0 +1,496 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdlib.h>
+
+#include <cmocka.h>
+
+#include "kvstore/store.h"
+#include "proto/codec.h"
+
+enum { SLABS = 2, SLAB_BYTES = 1024, SLOTS = 16, LAYERS = 2, LAYER_BYTES = 32, SENT_MAX = 256, READS_MAX = 256 };
+
+#define MS 1000000ull
+
+/* The world as arrays: what the store sent and asked to read. */
+struct sent {
+	uint32_t conn;
+	Wire__Envelope__BodyCase body;
+	uint64_t op;
+	enum err error;
+	uint32_t blocks;
+	uint32_t index[SLOTS];
+	struct slot_place place[SLOTS];
+	uint64_t digests[SLOTS][LAYERS];
+	Wire__Load load;
+};
+
+struct world {
+	struct env env;
+	struct store *store;
+	void *memory;
+	uint64_t now;
+	struct sent sent[SENT_MAX];
+	uint32_t sent_count;
+	struct env_read reads[READS_MAX];
+	uint32_t read_count;
+	uint32_t read_next; /* first not yet answered by answer_reads() */
+	uint32_t cancels;
+	uint32_t closes;
+	uint64_t generations[SLABS][SLOTS];
+};
+
+static void on_send(void *context, uint32_t conn, const Wire__Envelope *envelope)
+{
+	struct world *w = context;
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_BEAT || envelope->body_case == WIRE__ENVELOPE__BODY_HELLO)
+		return;
+	assert_true(w->sent_count < SENT_MAX);
+	struct sent *s = &w->sent[w->sent_count++];
+	*s = (struct sent){.conn = conn, .body = envelope->body_case};
+	if (s->body == WIRE__ENVELOPE__BODY_OFFER_DONE) {
+		s->op = envelope->offer_done->op;
+		s->error = (enum err)envelope->offer_done->error;
+	} else if (s->body == WIRE__ENVELOPE__BODY_FOUND) {
+		s->op = envelope->found->op;
+		s->blocks = (uint32_t)envelope->found->n_blocks;
+		for (uint32_t i = 0; i < s->blocks; i++) {
+			const Wire__FoundBlock *b = envelope->found->blocks[i];
+			s->index[i] = b->index;
+			s->place[i] = (struct slot_place){b->place->region, b->place->offset, b->place->generation};
+			assert_int_equal(b->n_digests, LAYERS);
+			memcpy(s->digests[i], b->digests, sizeof(s->digests[i]));
+		}
+	} else if (s->body == WIRE__ENVELOPE__BODY_LOAD) {
+		s->load = *envelope->load;
+	}
+}
+
+static void on_close(void *context, uint32_t conn)
+{
+	(void)conn;
+	((struct world *)context)->closes++;
+}
+
+static void on_dial(void *context, uint64_t node)
+{
+	(void)context;
+	(void)node;
+	fail(); /* a store is dialled, it never dials */
+}
+
+static void on_link_open(void *context, uint64_t node, uint64_t incarnation, const uint8_t *address, size_t length)
+{
+	(void)context, (void)node, (void)incarnation, (void)address, (void)length;
+}
+
+static void on_link_close(void *context, uint64_t node)
+{
+	(void)context, (void)node;
+}
+
+static void on_read(void *context, const struct env_read *read)
+{
+	struct world *w = context;
+	assert_true(w->read_count < READS_MAX);
+	w->reads[w->read_count++] = *read;
+}
+
+static void on_cancel(void *context, uint64_t op)
+{
+	(void)op;
+	((struct world *)context)->cancels++;
+}
+
+static enum err open_slab(void *context, uint32_t slab, uint32_t slot_bytes, uint32_t slot_count,
+			  struct slab_region *ret_region)
+{
+	struct world *w = context;
+	(void)slot_bytes, (void)slot_count;
+	*ret_region = (struct slab_region){.region = slab, .generations = w->generations[slab]};
+	return ERR_OK;
+}
+
+static void close_slab(void *context, uint32_t slab)
+{
+	(void)context, (void)slab;
+}
+
+static int setup(void **state)
+{
+	struct world *w = calloc(1, sizeof(*w));
+	w->env = (struct env){.context = w, .send = on_send, .close = on_close, .dial = on_dial,
+			      .link_open = on_link_open, .link_close = on_link_close, .read = on_read,
+			      .read_cancel = on_cancel};
+	struct store_options options = {
+		.node = 100, .incarnation = 1, .name = "kvstore 1", .peer_max = 4,
+		.ledger = {.slabs = {.slab_count = SLABS, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64,
+				     .context = w, .open = open_slab, .close = close_slab},
+			   .entry_max = 64, .layers_max = LAYERS},
+		.offer_max = 8, .reading_max = 2, .lookup_max = 4, .hold_max = 16, .found_max = SLOTS, .env = &w->env,
+	};
+	w->memory = malloc(store_bytes(&options));
+	w->store = store_init(w->memory, &options);
+	w->now = 1000 * MS;
+	*state = w;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *w = *state;
+	store_check(w->store);
+	free(w->memory);
+	free(w);
+	return 0;
+}
+
+static void deliver(struct world *w, uint32_t conn, Wire__Envelope *envelope)
+{
+	envelope->version = PROTO_VERSION;
+	store_message(w->store, conn, envelope, w->now);
+	store_check(w->store);
+}
+
+static void join(struct world *w, uint32_t conn, uint64_t node, Wire__Role role)
+{
+	Wire__Hello hello = WIRE__HELLO__INIT;
+	hello.node = node;
+	hello.incarnation = 1;
+	hello.role = role;
+	hello.name = (char *)"peer";
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;
+	envelope.hello = &hello;
+	store_opened(w->store, conn, 0, w->now);
+	deliver(w, conn, &envelope);
+}
+
+static uint8_t compat[16] = {9};
+
+static void offer(struct world *w, uint32_t conn, uint64_t op, uint8_t key)
+{
+	uint8_t bytes[16] = {key, 77};
+	uint64_t digests[LAYERS] = {key * 10u, key * 10u + 1};
+	Wire__Place place = WIRE__PLACE__INIT;
+	place.region = 3;
+	place.offset = key * 1000u;
+	place.generation = key + 5u;
+	Wire__Offer m = WIRE__OFFER__INIT;
+	m.op = op;
+	m.key = (ProtobufCBinaryData){16, bytes};
+	m.place = &place;
+	m.n_digests = LAYERS;
+	m.digests = digests;
+	m.layer_bytes = LAYER_BYTES;
+	m.compat = (ProtobufCBinaryData){16, compat};
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;
+	envelope.offer = &m;
+	deliver(w, conn, &envelope);
+}
+
+static void lookup(struct world *w, uint32_t conn, uint64_t op, const uint8_t *keys, uint32_t count)
+{
+	uint8_t bytes[SLOTS * 16] = {0};
+	for (uint32_t i = 0; i < count; i++) {
+		bytes[i * 16] = keys[i];
+		bytes[i * 16 + 1] = 77;
+	}
+	Wire__Lookup m = WIRE__LOOKUP__INIT;
+	m.op = op;
+	m.keys = (ProtobufCBinaryData){count * 16, bytes};
+	m.compat = (ProtobufCBinaryData){16, compat};
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_LOOKUP;
+	envelope.lookup = &m;
+	deliver(w, conn, &envelope);
+}
+
+static void release(struct world *w, uint32_t conn, uint64_t op)
+{
+	Wire__Release m = WIRE__RELEASE__INIT;
+	m.op = op;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_RELEASE;
+	envelope.release = &m;
+	deliver(w, conn, &envelope);
+}
+
+/* Every open read lands as it was offered: the digest follows from the place. */
+static void answer_reads(struct world *w, enum err e)
+{
+	while (w->read_next < w->read_count) {
+		const struct env_read r = w->reads[w->read_next++];
+		uint64_t key = r.offset / 1000;
+		uint64_t digest = key * 10 + r.offset % 1000 / LAYER_BYTES;
+		store_read_done(w->store, r.op, e, digest, w->now);
+		store_check(w->store);
+		store_landing_free(w->store, r.op, w->now);
+		store_check(w->store);
+	}
+}
+
+static const struct sent *last(const struct world *w, Wire__Envelope__BodyCase body)
+{
+	for (uint32_t i = w->sent_count; i-- > 0;)
+		if (w->sent[i].body == body)
+			return &w->sent[i];
+	return NULL;
+}
+
+static uint32_t answers(const struct world *w, uint64_t op, enum err e)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < w->sent_count; i++)
+		count += w->sent[i].body == WIRE__ENVELOPE__BODY_OFFER_DONE && w->sent[i].op == op &&
+			 w->sent[i].error == e;
+	return count;
+}
+
+static void offered_block_is_read_layer_by_layer_then_found(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	offer(w, 1, 7, 4);
+	assert_int_equal(w->read_count, LAYERS);
+	for (uint32_t i = 0; i < LAYERS; i++) {
+		assert_int_equal(w->reads[i].node, 10);
+		assert_int_equal(w->reads[i].region, 3);
+		assert_int_equal(w->reads[i].generation, 9);
+		assert_int_equal(w->reads[i].offset, 4000 + i * LAYER_BYTES);
+		assert_int_equal(w->reads[i].landing_offset, i * LAYER_BYTES);
+		assert_int_equal(w->reads[i].length, LAYER_BYTES);
+	}
+	lookup(w, 1, 1, (uint8_t[]){4}, 1);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_FOUND)->blocks, 0); /* not before it is verified */
+	answer_reads(w, ERR_OK);
+	assert_int_equal(answers(w, 7, ERR_OK), 1);
+	lookup(w, 1, 2, (uint8_t[]){3, 4, 5}, 3);
+	const struct sent *found = last(w, WIRE__ENVELOPE__BODY_FOUND);
+	assert_int_equal(found->op, 2);
+	assert_int_equal(found->blocks, 1);
+	assert_int_equal(found->index[0], 1);
+	assert_int_equal(found->digests[0][1], 41);
+	assert_int_equal(store_held_for(w->store, 10), 1);
+	release(w, 1, 2);
+	assert_int_equal(store_held_for(w->store, 10), 0);
+}
+
+static void wrong_bytes_are_refused_and_never_found(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	offer(w, 1, 7, 4);
+	store_read_done(w->store, w->reads[0].op, ERR_OK, 12345, w->now);
+	assert_int_equal(answers(w, 7, ERR_CORRUPT), 1);
+	assert_int_equal(w->cancels, 1); /* the other layer */
+	struct store_status status;
+	store_status(w->store, &status);
+	assert_int_equal(status.ledger.entries[LEDGER_EVICTED], 1); /* quarantine */
+	store_landing_free(w->store, w->reads[0].op, w->now);
+	store_read_done(w->store, w->reads[1].op, ERR_CANCELED, 0, w->now);
+	store_check(w->store);
+	store_status(w->store, &status);
+	assert_int_equal(status.ledger.entries[LEDGER_EVICTED], 1);
+	store_landing_free(w->store, w->reads[1].op, w->now);
+	store_status(w->store, &status);
+	assert_int_equal(status.ledger.entries[LEDGER_EVICTED], 0);
+	assert_int_equal(status.ledger.slots_free, status.ledger.slots);
+	lookup(w, 1, 1, (uint8_t[]){4}, 1);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_FOUND)->blocks, 0);
+	assert_int_equal(status.counters.read_corrupt, 1);
+}
+
+static void outcome_of_an_older_read_changes_nothing(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	offer(w, 1, 7, 4);
+	uint64_t old = w->reads[0].op;
+	w->read_next = 0;
+	answer_reads(w, ERR_DEADLINE);
+	assert_int_equal(answers(w, 7, ERR_DEADLINE), 1);
+	offer(w, 1, 8, 4);
+	assert_int_equal(w->read_count, 2 * LAYERS);
+	assert_int_not_equal(w->reads[LAYERS].op, old);
+	store_read_done(w->store, old, ERR_OK, 40, w->now);
+	store_landing_free(w->store, old, w->now);
+	struct store_status status;
+	store_status(w->store, &status);
+	assert_int_equal(status.reading, 1);
+	answer_reads(w, ERR_OK);
+	assert_int_equal(answers(w, 8, ERR_OK), 1);
+}
+
+static void second_offer_of_a_key_waits_for_the_first(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	join(w, 2, 20, WIRE__ROLE__ROLE_DECODE);
+	offer(w, 1, 7, 4);
+	offer(w, 2, 9, 4);
+	assert_int_equal(w->read_count, LAYERS);
+	answer_reads(w, ERR_OK);
+	assert_int_equal(answers(w, 7, ERR_OK), 1);
+	assert_int_equal(answers(w, 9, ERR_EXISTS), 1);
+	offer(w, 2, 10, 4);
+	assert_int_equal(answers(w, 10, ERR_EXISTS), 1);
+}
+
+static void waiting_offer_is_read_when_the_first_fails(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	join(w, 2, 20, WIRE__ROLE__ROLE_DECODE);
+	offer(w, 1, 7, 4);
+	offer(w, 2, 9, 4);
+	store_closed(w->store, 1, w->now); /* the first offerer dies */
+	store_check(w->store);
+	assert_int_equal(w->read_count, 2 * LAYERS);
+	assert_int_equal(w->reads[LAYERS].node, 20);
+	w->read_next = 0;
+	for (uint32_t i = 0; i < LAYERS; i++, w->read_next++) {
+		store_read_done(w->store, w->reads[i].op, ERR_PEER_GONE, 0, w->now);
+		store_landing_free(w->store, w->reads[i].op, w->now);
+	}
+	answer_reads(w, ERR_OK);
+	assert_int_equal(answers(w, 9, ERR_OK), 1);
+	assert_int_equal(answers(w, 7, ERR_OK) + answers(w, 7, ERR_PEER_GONE), 0); /* nobody to tell */
+}
+
+static void end_of_session_frees_all_that_was_held(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	for (uint8_t key = 1; key <= 4; key++)
+		offer(w, 1, key, key);
+	answer_reads(w, ERR_OK);
+	lookup(w, 1, 50, (uint8_t[]){1, 2, 3}, 3);
+	lookup(w, 1, 51, (uint8_t[]){3, 4}, 2);
+	offer(w, 1, 60, 60);
+	offer(w, 1, 61, 61);
+	offer(w, 1, 62, 62); /* queued: two are read at a time */
+	assert_int_equal(store_held_for(w->store, 10), 5 + 3);
+	for (uint32_t i = 0; i < 12; i++) { /* silence: nothing said for over two seconds */
+		w->now += 200 * MS;
+		store_tick(w->store, w->now);
+	}
+	store_check(w->store);
+	struct store_status status;
+	store_status(w->store, &status);
+	assert_int_equal(status.sessions, 0);
+	assert_int_equal(status.holds, 0);
+	assert_int_equal(status.offers, 0);
+	assert_int_equal(status.ledger.entries[LEDGER_HELD], 0);
+	assert_int_equal(status.ledger.entries[LEDGER_EVICTED], 2); /* landings may still be written */
+	while (w->read_next < w->read_count) {
+		uint64_t op = w->reads[w->read_next++].op;
+		store_read_done(w->store, op, ERR_PEER_GONE, 0, w->now);
+		store_landing_free(w->store, op, w->now);
+	}
+	store_status(w->store, &status);
+	assert_int_equal(status.ledger.entries[LEDGER_EVICTED], 0);
+	assert_int_equal(status.ledger.entries[LEDGER_CACHED], 4);
+}
+
+static void over_the_bounds_it_says_again_and_finds_less(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	for (uint8_t key = 1; key <= 9; key++)
+		offer(w, 1, key, key);
+	assert_int_equal(answers(w, 9, ERR_AGAIN), 1); /* offer_max is 8 */
+	answer_reads(w, ERR_OK);
+	for (uint8_t key = 9; key <= 20; key++) {
+		offer(w, 1, key + 100u, key);
+		answer_reads(w, ERR_OK);
+	}
+	uint8_t keys[16];
+	for (uint8_t i = 0; i < 16; i++)
+		keys[i] = i + 1;
+	lookup(w, 1, 50, keys, 10);
+	lookup(w, 1, 51, keys, 16);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_FOUND)->blocks, 6); /* hold_max is 16 */
+	for (uint64_t op = 52; op < 60; op++)
+		lookup(w, 1, op, keys, 1);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_FOUND)->blocks, 0); /* lookup_max is 4 */
+	release(w, 1, 50);
+	lookup(w, 1, 70, keys, 1);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_FOUND)->blocks, 1);
+}
+
+static void draining_store_serves_but_takes_nothing(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	offer(w, 1, 1, 1);
+	answer_reads(w, ERR_OK);
+	store_drain(w->store);
+	offer(w, 1, 2, 2);
+	assert_int_equal(answers(w, 2, ERR_DRAINING), 1);
+	lookup(w, 1, 3, (uint8_t[]){1}, 1);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_FOUND)->blocks, 1);
+	assert_false(store_drained(w->store));
+	release(w, 1, 3);
+	assert_true(store_drained(w->store));
+}
+
+static void coordinators_hear_of_the_load(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	join(w, 2, 5, WIRE__ROLE__ROLE_COORDINATOR);
+	offer(w, 1, 1, 1);
+	answer_reads(w, ERR_OK);
+	w->sent_count = 0;
+	store_tick(w->store, w->now);
+	const struct sent *load = last(w, WIRE__ENVELOPE__BODY_LOAD);
+	assert_non_null(load);
+	assert_int_equal(load->conn, 2);
+	assert_int_equal(load->load.blocks_cached, 1);
+	assert_int_equal(load->load.blocks_total, 2 * SLOTS);
+	assert_int_equal(load->load.sessions, 2);
+	w->sent_count = 0;
+	w->now += 100 * MS;
+	store_tick(w->store, w->now);
+	assert_null(last(w, WIRE__ENVELOPE__BODY_LOAD));
+	char text[1024];
+	assert_true(store_dump(w->store, text, sizeof(text)) > 100);
+	assert_non_null(strstr(text, "cached 1"));
+	assert_int_equal(store_dump(w->store, text, 10), 9);
+}
+
+static void peer_that_asks_for_a_job_is_sent_away(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	Wire__Start start = WIRE__START__INIT;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_START;
+	envelope.start = &start;
+	deliver(w, 1, &envelope);
+	struct store_status status;
+	store_status(w->store, &status);
+	assert_int_equal(status.sessions, 0);
+	assert_int_equal(w->closes, 1);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		T(offered_block_is_read_layer_by_layer_then_found),
+		T(wrong_bytes_are_refused_and_never_found),
+		T(outcome_of_an_older_read_changes_nothing),
+		T(second_offer_of_a_key_waits_for_the_first),
+		T(waiting_offer_is_read_when_the_first_fails),
+		T(end_of_session_frees_all_that_was_held),
+		T(over_the_bounds_it_says_again_and_finds_less),
+		T(draining_store_serves_but_takes_nothing),
+		T(coordinators_hear_of_the_load),
+		T(peer_that_asks_for_a_job_is_sent_away),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

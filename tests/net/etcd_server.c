@@ -1,0 +1,201 @@
+#include "etcd_server.h"
+
+#include <arpa/inet.h>
+#include <errno.h>
+#include <fcntl.h>
+#include <signal.h>
+#include <stdbool.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/prctl.h>
+#include <sys/socket.h>
+#include <sys/wait.h>
+#include <time.h>
+#include <unistd.h>
+
+struct etcd_server {
+	char binary[512];
+	char directory[64];
+	char url[64], peer_url[64];
+	uint16_t port;
+	pid_t pid; /* 0: does not run */
+};
+
+/* Two ports that were free a moment ago; both are held while the second is looked for. */
+static int free_ports(uint16_t ports[2])
+{
+	int fds[2];
+	for (int i = 0; i < 2; i++) {
+		struct sockaddr_in address = {.sin_family = AF_INET};
+		address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+		socklen_t length = sizeof(address);
+		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fds[i] < 0 || bind(fds[i], (struct sockaddr *)&address, length) != 0 ||
+		    getsockname(fds[i], (struct sockaddr *)&address, &length) != 0)
+			return -1;
+		ports[i] = ntohs(address.sin_port);
+	}
+	close(fds[0]);
+	close(fds[1]);
+	return 0;
+}
+
+/* In the child, between fork and exec: system calls only. */
+static void become_etcd(struct etcd_server *server, char *const argv[], char *const envp[], int log_fd, pid_t parent)
+{
+	prctl(PR_SET_PDEATHSIG, SIGKILL);
+	if (getppid() != parent)
+		_exit(126);
+	dup2(log_fd, STDOUT_FILENO);
+	dup2(log_fd, STDERR_FILENO);
+	execve(server->binary, argv, envp);
+	_exit(127);
+}
+
+static pid_t spawn(struct etcd_server *server)
+{
+	char data[128], log[128], cluster[128];
+	snprintf(data, sizeof(data), "%s/data", server->directory);
+	snprintf(log, sizeof(log), "%s/log", server->directory);
+	snprintf(cluster, sizeof(cluster), "test=%s", server->peer_url);
+	char *argv[] = {server->binary, "--name", "test", "--data-dir", data,
+			"--listen-client-urls", server->url, "--advertise-client-urls", server->url,
+			"--listen-peer-urls", server->peer_url, "--initial-advertise-peer-urls", server->peer_url,
+			"--initial-cluster", cluster, "--unsafe-no-fsync", "--log-level", "warn",
+			"--heartbeat-interval", "50", "--election-timeout", "500", NULL};
+	char *envp[] = {"PATH=/usr/bin:/bin", NULL};
+	int log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
+	if (log_fd < 0)
+		return -1;
+	pid_t parent = getpid();
+	pid_t pid = fork();
+	if (pid == 0)
+		become_etcd(server, argv, envp, log_fd, parent);
+	close(log_fd);
+	return pid;
+}
+
+/* GET /health: true when it answers "true". */
+static bool is_healthy(uint16_t port)
+{
+	static const char request[] = "GET /health HTTP/1.0\r\n\r\n";
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(port)};
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	struct timeval patience = {.tv_sec = 1};
+	char reply[2048];
+	size_t filled = 0;
+	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
+	setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &patience, sizeof(patience));
+	if (connect(fd, (struct sockaddr *)&address, sizeof(address)) == 0 &&
+	    send(fd, request, sizeof(request) - 1, MSG_NOSIGNAL) > 0)
+		for (ssize_t n; filled < sizeof(reply) - 1; filled += (size_t)n)
+			if ((n = read(fd, reply + filled, sizeof(reply) - 1 - filled)) <= 0)
+				break;
+	close(fd);
+	reply[filled] = 0;
+	return strstr(reply, "\"true\"") != NULL;
+}
+
+static void print_log(const struct etcd_server *server)
+{
+	char command[160];
+	snprintf(command, sizeof(command), "tail -n 20 %s/log >&2", server->directory);
+	if (system(command) != 0)
+		fprintf(stderr, "etcd left no log\n");
+}
+
+int etcd_server_restart(struct etcd_server *server)
+{
+	server->pid = spawn(server);
+	if (server->pid <= 0) {
+		server->pid = 0;
+		return -1;
+	}
+	const struct timespec pause = {.tv_nsec = 50000000};
+	for (int i = 0; i < 400; i++) {
+		if (is_healthy(server->port))
+			return 0;
+		if (waitpid(server->pid, NULL, WNOHANG) == server->pid) {
+			server->pid = 0;
+			break;
+		}
+		nanosleep(&pause, NULL);
+	}
+	print_log(server);
+	return -1;
+}
+
+const char *etcd_server_binary(void)
+{
+	return access("/usr/bin/etcd", X_OK) == 0 ? "/usr/bin/etcd" : NULL;
+}
+
+struct etcd_server *etcd_server_start(const char *binary)
+{
+	struct etcd_server *server = calloc(1, sizeof(*server));
+	uint16_t ports[2];
+	if (!server)
+		return NULL;
+	snprintf(server->binary, sizeof(server->binary), "%s", binary);
+	snprintf(server->directory, sizeof(server->directory), "/tmp/baton-etcd-XXXXXX");
+	if (free_ports(ports) != 0 || !mkdtemp(server->directory)) {
+		free(server);
+		return NULL;
+	}
+	server->port = ports[0];
+	snprintf(server->url, sizeof(server->url), "http://127.0.0.1:%u", ports[0]);
+	snprintf(server->peer_url, sizeof(server->peer_url), "http://127.0.0.1:%u", ports[1]);
+	if (etcd_server_restart(server) != 0) {
+		etcd_server_stop(server);
+		return NULL;
+	}
+	return server;
+}
+
+const char *etcd_server_url(const struct etcd_server *server)
+{
+	return server->url;
+}
+
+void etcd_server_kill(struct etcd_server *server)
+{
+	if (server->pid <= 0)
+		return;
+	kill(server->pid, SIGKILL);
+	while (waitpid(server->pid, NULL, 0) < 0 && errno == EINTR)
+		;
+	server->pid = 0;
+}
+
+void etcd_server_pause(struct etcd_server *server)
+{
+	kill(server->pid, SIGSTOP);
+}
+
+void etcd_server_resume(struct etcd_server *server)
+{
+	kill(server->pid, SIGCONT);
+}
+
+static void remove_below(const struct etcd_server *server, const char *name)
+{
+	char command[128];
+	snprintf(command, sizeof(command), "rm -rf %s%s", server->directory, name);
+	if (system(command) != 0)
+		fprintf(stderr, "%s failed\n", command);
+}
+
+void etcd_server_wipe(struct etcd_server *server)
+{
+	remove_below(server, "/data");
+}
+
+void etcd_server_stop(struct etcd_server *server)
+{
+	if (!server)
+		return;
+	etcd_server_kill(server);
+	remove_below(server, "");
+	free(server);
+}
