@@ -148,6 +148,11 @@ uint64_t region_slot_generation(const struct region *region, uint64_t slot)
 	return __atomic_load_n(generation_of(region, slot), __ATOMIC_ACQUIRE);
 }
 
+uint64_t *region_generations(struct region *region)
+{
+	return generation_of(region, 0);
+}
+
 uint64_t region_slot_renew(struct region *region, uint64_t slot)
 {
 	uint64_t *generation = generation_of(region, slot);

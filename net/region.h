@@ -52,6 +52,8 @@ void region_destroy(struct region *region);
 const struct region_options *region_options(const struct region *region);
 void *region_slot(const struct region *region, uint64_t slot);
 uint64_t region_slot_generation(const struct region *region, uint64_t slot);
+/* The generations, [slot_count], for a ledger that renews them itself (engine/kv_pool.h, kvstore/slabs.h). */
+uint64_t *region_generations(struct region *region);
 /* Ends the slot's old generation (rule 1) and returns the new one.  Handles of the old one are stale now. */
 uint64_t region_slot_renew(struct region *region, uint64_t slot);
 /* Do offset and length lie within one slot of a table of that shape?  ERR_DENIED if not. */

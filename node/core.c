@@ -245,6 +245,10 @@ static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *mess
 		return why_set(why, ERR_DRAINING, "this node is draining");
 	if (memcmp(message->compat.data, n->options.compat.bytes, PROTO_KEY_BYTES) != 0)
 		return why_set(why, ERR_MISMATCH, "this node serves another model, class or layout");
+	for (size_t i = 0; n->options.vocab_size && i < message->n_tokens; i++)
+		if (message->tokens[i] >= n->options.vocab_size)
+			return why_set(why, ERR_INVALID, "token %u is beyond the vocabulary of %u", message->tokens[i],
+				       n->options.vocab_size);
 	if (message->half == WIRE__HALF__HALF_PREFILL)
 		return prefill_reserve(n->prefill, peer, message, why);
 	enum err e = decode_reserve(n->decode, peer, message, why);

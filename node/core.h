@@ -53,6 +53,7 @@ struct node_options {
 	/* The model's. */
 	const uint32_t *eos_ids;
 	uint32_t eos_count;
+	uint32_t vocab_size;         /* tokens of a request are below it; 0: not checked */
 
 	const struct env *env;
 	void *context;

@@ -1,0 +1,69 @@
+/* process - what every long-running program of Baton has in common: settings, loop, link, shell, membership, and an
+ * orderly end on SIGTERM or SIGINT (drain, then leave; a second signal leaves at once).
+ *
+ * Owns:   all of these.
+ * Loop:   its own; process_run() is main's thread.
+ * Rules:  1 process_open(), then make the core with process_env(), then process_join(), then process_run();
+ *         2 after process_run() the core hears nothing any more: close the process, then free the core. */
+#ifndef NET_PROCESS_H
+#define NET_PROCESS_H
+#include <stdbool.h>
+#include "base/options.h"
+#include "net/link.h"
+#include "net/member.h"
+#include "net/shell.h"
+
+struct process;
+
+struct process_settings {
+	const char *name;
+	const char *listen;         /* "tcp://127.0.0.1:0" */
+	const char *advertise_host; /* NULL: that of listen */
+	struct option_list etcd;
+	const char *cluster;
+	const char *link_transport; /* "auto", "mapped", … */
+	const char *link_network;   /* device of a trusted network; NULL: lo */
+	uint64_t time_factor;
+	uint64_t shutdown_timeout_s;
+	const char *log_level;      /* "debug", "info", "warn", "error" */
+	bool log_json;
+};
+
+enum { PROCESS_OPTIONS = 12 };
+
+void process_defaults(struct process_settings *settings, const char *name);
+/* Rows for the program's option table: writes PROCESS_OPTIONS of them. */
+void process_options(struct process_settings *settings, struct option *ret_rows);
+
+struct process_parts {
+	bool with_link;
+	uint32_t read_max;
+	void *context;
+	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+};
+MUST_USE enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
+			       struct process **ret_process, struct why *why);
+
+struct loop *process_loop(struct process *process);
+struct link *process_link(struct process *process);
+const struct env *process_env(struct process *process);
+uint64_t process_node(const struct process *process);
+uint64_t process_incarnation(const struct process *process);
+const uint8_t *process_link_address(const struct process *process, size_t *ret_length);
+
+struct process_core {
+	struct shell_core shell;
+	void *context;
+	void (*on_member)(void *context, const struct member *member, uint64_t now_ns);
+	void (*on_gone)(void *context, uint64_t node, uint64_t now_ns);
+	/* The signal came: take no new work. */
+	void (*drain)(void *context);
+	/* Nothing is left that anybody waits for. */
+	bool (*drained)(void *context);
+};
+/* Fills in node, incarnation, name, pid and url of `self`, and announces it. */
+MUST_USE enum err process_join(struct process *process, const struct process_core *core, const struct member *self,
+			       struct why *why);
+void process_run(struct process *process);
+void process_close(struct process *process);
+#endif

@@ -1,0 +1,356 @@
+/* baton-prefill, baton-decode: one engine node; the program's name sets its first role.  Wires the pure node core to the
+ * engine, its KV memory, link and peers. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "kvstore/key.h"
+#include "model/model_dir.h"
+#include "net/process.h"
+#include "node/core.h"
+#include "node/engine_port.h"
+
+enum { NODE_PEERS = 256, NODE_OPTIONS = 14 };
+
+struct settings {
+	struct process_settings process;
+	const char *model;
+	const char *served_name;
+	const char *role;
+	const char *isa;
+	uint64_t threads;
+	uint64_t kv_bytes;
+	uint64_t block_tokens;
+	uint64_t context_max;
+	uint64_t seq_max;
+	uint64_t batch_tokens_max;
+	uint64_t chunk_tokens;
+	uint64_t replicas;
+	uint64_t fetch_deadline_ms;
+	uint64_t fetch_min_tokens;
+};
+
+struct program {
+	struct settings settings;
+	Wire__Role role;
+	struct model_dir *model;
+	struct kv_geometry geometry;
+	struct id128 compat;
+	uint32_t block_count;
+	uint32_t context_max;
+	struct process *process;
+	struct engine_port *port;
+	struct region *region;
+	void *memory;
+	struct node *node;
+};
+
+static void *landing(void *context, uint32_t block, uint32_t offset)
+{
+	struct program *program = context;
+	return (uint8_t *)region_slot(program->region, block) + offset;
+}
+
+static void copy_block(void *context, uint32_t from, uint32_t to)
+{
+	struct program *program = context;
+	memcpy(region_slot(program->region, to), region_slot(program->region, from), program->geometry.block_bytes);
+}
+
+static void submit(void *context, const struct plan *plan)
+{
+	engine_port_submit(((struct program *)context)->port, plan);
+}
+
+static uint64_t block_digest(void *context, uint32_t block, uint32_t layer)
+{
+	return engine_port_digest(((struct program *)context)->port, block, layer);
+}
+
+/* The shell's events, with the core's own types. */
+static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
+{
+	node_opened(core, conn, dialed, now_ns);
+}
+
+static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
+{
+	node_dial_failed(core, dialed, now_ns);
+}
+
+static void closed(void *core, uint32_t conn, uint64_t now_ns)
+{
+	node_closed(core, conn, now_ns);
+}
+
+static void message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
+{
+	node_message(core, conn, envelope, now_ns);
+}
+
+static void tick(void *core, uint64_t now_ns)
+{
+	node_tick(core, now_ns);
+}
+
+static void read_outcome(void *core, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
+{
+	node_read_outcome(core, op, e, digest, now_ns);
+}
+
+static void landing_free(void *core, uint64_t op, uint64_t now_ns)
+{
+	node_landing_free(core, op, now_ns);
+}
+
+static void on_member(void *context, const struct member *member, uint64_t now_ns)
+{
+	struct program *program = context;
+	node_member(program->node, member->node, member->incarnation, member->role,
+		    member->has_compat ? &member->compat : NULL, now_ns);
+}
+
+static void on_gone(void *context, uint64_t node, uint64_t now_ns)
+{
+	node_member_gone(((struct program *)context)->node, node, now_ns);
+}
+
+static void drain(void *context)
+{
+	node_drain(((struct program *)context)->node);
+}
+
+static bool drained(void *context)
+{
+	return node_idle(((struct program *)context)->node);
+}
+
+static enum err open_engine(struct program *program, struct why *why)
+{
+	struct engine_options options = {
+		.model = program->model,
+		.isa = program->settings.isa,
+		.thread_count = (uint32_t)program->settings.threads,
+		.block_tokens = (uint32_t)program->settings.block_tokens,
+		.batch_tokens_max = (uint32_t)program->settings.batch_tokens_max,
+	};
+	enum err e = engine_port_create(process_loop(program->process), &options, why, &program->port);
+	if (e != ERR_OK)
+		return e;
+	struct engine *engine = engine_port_engine(program->port);
+	engine_geometry(engine, &program->geometry);
+	struct kv_compat_parts parts = {
+		.fingerprint = program->model->fingerprint,
+		.numerics_class = engine_numerics_class(engine),
+		.block_tokens = program->geometry.block_tokens,
+		.layer_count = program->geometry.layer_count,
+		.layer_bytes = program->geometry.layer_bytes,
+	};
+	kv_compat(&parts, &program->compat);
+	log_info("%s: %s", program->model->name, engine_numerics_class(engine));
+	return ERR_OK;
+}
+
+static enum err open_kv(struct program *program, struct why *why)
+{
+	uint64_t blocks = program->settings.kv_bytes / program->geometry.block_bytes;
+	if (blocks < 64 || blocks > UINT32_MAX / 2)
+		return why_set(why, ERR_INVALID, "--kv-bytes %llu are %llu blocks of %u bytes, expected at least 64",
+			       (unsigned long long)program->settings.kv_bytes, (unsigned long long)blocks,
+			       program->geometry.block_bytes);
+	program->block_count = (uint32_t)blocks;
+	struct region_options options = {.slot_bytes = program->geometry.block_bytes, .slot_count = blocks, .touch = true};
+	enum err e = region_create(&options, &program->region, why);
+	if (e == ERR_OK)
+		e = link_region_add(process_link(program->process), program->region, why);
+	if (e == ERR_OK)
+		e = engine_set_kv(engine_port_engine(program->port), region_slot(program->region, 0), program->block_count);
+	if (e == ERR_OK)
+		log_info("KV: %u blocks of %u tokens, %u bytes each", program->block_count, program->geometry.block_tokens,
+			 program->geometry.block_bytes);
+	return e;
+}
+
+static uint32_t at_most(uint32_t value, uint32_t bound)
+{
+	return value < bound ? value : bound;
+}
+
+static struct node_options node_options(struct program *program)
+{
+	const struct settings *s = &program->settings;
+	size_t address_length;
+	const uint8_t *address = process_link_address(program->process, &address_length);
+	return (struct node_options){
+		.node = process_node(program->process),
+		.incarnation = process_incarnation(program->process),
+		.role = program->role,
+		.name = s->process.name,
+		.compat = program->compat,
+		.link_address = address,
+		.link_address_length = address_length,
+		.block_count = program->block_count,
+		.block_tokens = program->geometry.block_tokens,
+		.layer_count = program->geometry.layer_count,
+		.layer_bytes = program->geometry.layer_bytes,
+		.generations = region_generations(program->region),
+		.peer_max = NODE_PEERS,
+		.job_max = (uint32_t)s->seq_max,
+		.seq_max = (uint32_t)s->seq_max,
+		.context_max = program->context_max,
+		.batch_tokens_max = (uint32_t)s->batch_tokens_max,
+		.chunk_tokens = (uint32_t)s->chunk_tokens,
+		.read_max = 16384,
+		.offer_max = at_most(program->block_count / 8, 2048),
+		.hold_max = at_most(program->block_count / 4, 4096),
+		.replicas = (uint32_t)s->replicas,
+		.fetch_deadline_ns = s->fetch_deadline_ms * 1000000,
+		.fetch_min_tokens = (uint32_t)s->fetch_min_tokens,
+		.time_factor = (uint32_t)s->process.time_factor,
+		.eos_ids = program->model->config.eos_ids,
+		.eos_count = program->model->config.eos_count,
+		.vocab_size = program->model->config.vocab_size,
+		.env = process_env(program->process),
+		.context = program,
+		.submit = submit,
+		.block_digest = block_digest,
+		.copy_block = copy_block,
+	};
+}
+
+static enum err join(struct program *program, struct why *why)
+{
+	struct process_core core = {
+		.shell = {.core = program->node, .opened = opened, .dial_failed = dial_failed, .closed = closed,
+			  .message = message, .tick = tick, .read_outcome = read_outcome, .landing_free = landing_free},
+		.context = program,
+		.on_member = on_member,
+		.on_gone = on_gone,
+		.drain = drain,
+		.drained = drained,
+	};
+	struct member self = {
+		.role = program->role,
+		.has_compat = true,
+		.compat = program->compat,
+		.block_tokens = program->geometry.block_tokens,
+		.context_max = program->context_max,
+		.model_count = 1,
+	};
+	const char *served = program->settings.served_name ? program->settings.served_name : program->model->name;
+	snprintf(self.models[0], sizeof(self.models[0]), "%s", served);
+	snprintf(self.device, sizeof(self.device), "%.63s", engine_numerics_class(engine_port_engine(program->port)));
+	return process_join(program->process, &core, &self, why);
+}
+
+static enum err run(struct program *program, struct why *why)
+{
+	enum err e = open_engine(program, why);
+	if (e == ERR_OK)
+		e = open_kv(program, why);
+	if (e != ERR_OK)
+		return e;
+	struct node_options options = node_options(program);
+	program->memory = calloc(1, node_bytes(&options));
+	if (!program->memory)
+		return why_set(why, ERR_NOMEM, "no memory for %zu bytes of tables", node_bytes(&options));
+	program->node = node_init(program->memory, &options);
+	engine_port_attach(program->port, program->node);
+	e = join(program, why);
+	if (e == ERR_OK)
+		process_run(program->process);
+	return e;
+}
+
+static enum err check_settings(struct program *program, struct why *why)
+{
+	struct settings *s = &program->settings;
+	if (!s->model)
+		return why_set(why, ERR_INVALID, "--model DIR is missing: a Hugging Face directory");
+	if (s->chunk_tokens % s->block_tokens != 0)
+		return why_set(why, ERR_INVALID, "--prefill-chunk-tokens %llu is no multiple of --block-size %llu",
+			       (unsigned long long)s->chunk_tokens, (unsigned long long)s->block_tokens);
+	if (s->batch_tokens_max < s->seq_max || s->batch_tokens_max < s->block_tokens)
+		return why_set(why, ERR_INVALID, "--max-num-batched-tokens %llu is below --max-num-seqs or --block-size",
+			       (unsigned long long)s->batch_tokens_max);
+	const char *const names[] = {"prefill", "decode", "both"};
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(s->role, names[i]) != 0)
+			continue;
+		program->role = (Wire__Role)(WIRE__ROLE__ROLE_PREFILL + i);
+		return ERR_OK;
+	}
+	return why_set(why, ERR_INVALID, "--role \"%s\", expected prefill, decode or both", s->role);
+}
+
+static enum err serve(struct program *program, struct why *why)
+{
+	enum err e = check_settings(program, why);
+	struct process_parts parts = {.with_link = true, .read_max = 16384, .context = program, .landing = landing};
+	if (e == ERR_OK)
+		e = process_open(&program->settings.process, &parts, &program->process, why);
+	if (e != ERR_OK)
+		return e;
+	struct model_dir_options options = {0};
+	e = model_dir_open(program->settings.model, &options, why, &program->model);
+	if (e == ERR_OK) {
+		uint32_t most = program->model->config.position_max;
+		program->context_max = program->settings.context_max ? at_most((uint32_t)program->settings.context_max, most)
+								     : most;
+		e = run(program, why);
+	}
+	engine_port_destroy(program->port);
+	process_close(program->process);
+	free(program->memory);
+	region_destroy(program->region);
+	model_dir_close(program->model);
+	return e;
+}
+
+static void fill_table(struct settings *s, struct option *table)
+{
+	const struct option rows[NODE_OPTIONS] = {
+		{"model", OPTION_TEXT, &s->model, 0, 0, "DIR", "Hugging Face directory"},
+		{"served-model-name", OPTION_TEXT, &s->served_name, 0, 0, "NAME", "default: the directory's name"},
+		{"role", OPTION_TEXT, &s->role, 0, 0, "ROLE", "prefill, decode, both"},
+		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
+		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
+		{"kv-bytes", OPTION_BYTES, &s->kv_bytes, 1 << 20, 0, "BYTES", "memory for KV blocks"},
+		{"block-size", OPTION_COUNT, &s->block_tokens, 4, 256, "N", "tokens of a block"},
+		{"max-model-len", OPTION_COUNT, &s->context_max, 0, 1 << 20, "N", "tokens of a sequence; 0: the model's"},
+		{"max-num-seqs", OPTION_COUNT, &s->seq_max, 1, 256, "N", "sequences at once"},
+		{"max-num-batched-tokens", OPTION_COUNT, &s->batch_tokens_max, 16, 65536, "N", "tokens of a step"},
+		{"prefill-chunk-tokens", OPTION_COUNT, &s->chunk_tokens, 4, 65536, "N", "most tokens of one prompt in a step"},
+		{"replicas", OPTION_COUNT, &s->replicas, 0, 4, "N", "copies of each block in the store"},
+		{"fetch-deadline-ms", OPTION_COUNT, &s->fetch_deadline_ms, 1, 60000, "MS", "to wait for cached blocks"},
+		{"fetch-min-tokens", OPTION_COUNT, &s->fetch_min_tokens, 0, 1 << 20, "N", "fewer missing are recomputed at once"},
+	};
+	memcpy(table, rows, sizeof(rows));
+}
+
+int main(int argc, char **argv, char **environment)
+{
+	const char *slash = strrchr(argv[0], '/');
+	const char *called = slash ? slash + 1 : argv[0];
+	bool decode = strstr(called, "decode") != NULL;
+	struct program program = {.settings = {.role = decode ? "decode" : "prefill", .kv_bytes = 256 << 20,
+					       .block_tokens = 16, .seq_max = 64, .batch_tokens_max = 512,
+					       .chunk_tokens = 256, .replicas = 2, .fetch_deadline_ms = 1000}};
+	process_defaults(&program.settings.process, decode ? "decode-1" : "prefill-1");
+	struct option table[NODE_OPTIONS + PROCESS_OPTIONS];
+	fill_table(&program.settings, table);
+	process_options(&program.settings.process, table + NODE_OPTIONS);
+	struct options options = {.program = called, .usage = "--model DIR [options]", .table = table,
+				  .count = NODE_OPTIONS + PROCESS_OPTIONS, .environment = environment};
+	struct why why = {0};
+	enum err e = options_parse(&options, argc, argv, &why);
+	if (e == ERR_OK && options.help)
+		options_print_help(&options);
+	else if (e == ERR_OK)
+		e = serve(&program, &why);
+	if (e != ERR_OK)
+		fprintf(stderr, "%s: %s%s%s\n", called, err_text(e), why.text[0] ? ": " : "", why.text);
+	options_fini(&options);
+	return e == ERR_OK ? 0 : 1;
+}
