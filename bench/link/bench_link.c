@@ -2,7 +2,7 @@
  * memcpy of cold memory for mapped and shared memory, one raw TCP stream over loopback for TCP.
  * Also how late a 1 ms timer of the reader's loop came at worst: what a heartbeat would have waited.
  *
- * Prints one line per (way, size): median of 3 interleaved rounds. */
+ * bench_link [WAY]: all ways, or the named one.  Prints one line per (way, size): median of 3 interleaved rounds. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stdio.h>
@@ -187,7 +187,8 @@ int main(int argc, char **argv)
 	memset(source, 1, REGION_BYTES);
 	memset(landing, 2, 2 * REGION_BYTES);
 	for (size_t i = 0; i < way_count; i++)
-		measure(&ways[i], source);
+		if (argc < 2 || strcmp(argv[1], ways[i].name) == 0)
+			measure(&ways[i], source);
 	free(source);
 	free(landing);
 	return 0;
