@@ -11,6 +11,8 @@
 
 /* Rounds before the loop turns: each may move several fragments of 8 KiB to 64 KiB. */
 #define PROGRESS_MAX 32
+#define BUSY_MAX 4
+#define RETRY_NS ((uint64_t)50000)
 /* A hung close ends with the worker: 2 s, law 3's time for the dead. */
 #define CLOSE_WAIT_NS ((uint64_t)2000000000)
 
@@ -100,14 +102,28 @@ enum err ucx_wire_err(uint32_t number)
 static void progress(void *arg)
 {
 	struct ucx *ucx = arg;
-	for (int i = 0; i < PROGRESS_MAX; i++) {
-		if (ucp_worker_progress(ucx->worker))
+	bool moved = false;
+	for (int i = 0, busy = 0; i < PROGRESS_MAX && busy < BUSY_MAX; i++) {
+		if (ucp_worker_progress(ucx->worker)) {
+			moved = true;
 			continue;
-		/* Armed means: the descriptor tells of everything from here on.  BUSY: something came meanwhile. */
+		}
+		/* Armed means: the descriptor tells of everything from here on.  BUSY: something came meanwhile, or shared
+		 * memory has no room for what we want to send and will not tell when it has. */
 		if (ucp_worker_arm(ucx->worker) == UCS_OK)
 			return;
+		busy++;
 	}
-	loop_post(ucx->link->loop, &ucx->progress_task);
+	/* Nothing moves: leave the CPU to the peer that must take what we sent. */
+	if (moved)
+		loop_post(ucx->link->loop, &ucx->progress_task);
+	else
+		loop_timer_arm(ucx->retry_timer, RETRY_NS);
+}
+
+static void on_retry(struct loop_timer *timer, void *arg)
+{
+	progress(arg);
 }
 
 static void on_event(struct loop_watch *watch, unsigned ready, void *arg)
@@ -328,9 +344,13 @@ static enum err start(struct ucx *ucx)
 	if (e == ERR_OK)
 		e = ucx_serve_init(ucx);
 	if (e == ERR_OK)
+		e = loop_timer_create(ucx->link->loop, on_retry, ucx, &ucx->retry_timer);
+	if (e == ERR_OK)
 		e = loop_watch_create(ucx->link->loop, ucx->event_fd, LOOP_READ, on_event, ucx, &ucx->watch);
 	if (e == ERR_OK)
 		ucx_kick(ucx);
+	else
+		loop_timer_destroy(ucx->retry_timer);
 	return e;
 }
 
@@ -377,6 +397,7 @@ void ucx_destroy(struct ucx *ucx)
 	for (uint64_t end = wall_ns() + CLOSE_WAIT_NS; (ucx->closing || ucx->flight_count) && wall_ns() < end;)
 		ucp_worker_progress(ucx->worker);
 	loop_watch_destroy(ucx->watch);
+	loop_timer_destroy(ucx->retry_timer);
 	loop_task_cancel(ucx->link->loop, &ucx->progress_task);
 	ucx_reader_fini(ucx);
 	ucp_worker_release_address(ucx->worker, ucx->address);

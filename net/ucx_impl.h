@@ -94,6 +94,7 @@ struct ucx {
 	int event_fd;
 	struct loop_watch *watch;
 	struct loop_task progress_task;
+	struct loop_timer *retry_timer; /* while there is nothing to do but wait, unannounced */
 	size_t closing;      /* endpoints whose close is under way */
 	size_t flight_count; /* until 0, UCX may still look at our memory */
 	/* reader */
