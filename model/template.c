@@ -81,8 +81,9 @@ static struct template_limits with_defaults(const struct template_limits *limits
 enum err chat_template_render(const struct chat_template *chat_template, const json_t *variables,
 			      const struct template_limits *limits, struct why *why, struct buf *out)
 {
-	struct buf text = {0};
-	struct eval ev = {.limits = with_defaults(limits), .out = &text, .why = why};
+	struct template_limits all = with_defaults(limits);
+	struct buf text = {.limit = all.output_max + 1};
+	struct eval ev = {.limits = all, .out = &text, .why = why};
 	ev.arena.limit = ev.limits.memory_max;
 	why_set(why, ERR_TOO_LARGE, "chat template: over the memory limit");
 	struct value globals, locals;
