@@ -197,6 +197,8 @@ enum err model_dir_open(const char *path, const struct model_dir_options *option
 		model_dir_close(dir);
 		return e;
 	}
+	if (why)
+		why->text[0] = 0; /* of files that need not be there */
 	*ret_dir = dir;
 	return ERR_OK;
 }

@@ -84,6 +84,7 @@ static void growing_text_stops_at_the_memory_limit(void **state)
 			     "{% endfor %}";
 	assert_int_equal(render(source, "{}", &(struct template_limits){.memory_max = 1 << 20}, &why, &out),
 			 ERR_TOO_LARGE);
+	assert_non_null(strstr(why.text, "memory limit"));
 }
 
 static void long_output_stops_and_leaves_the_buffer_as_it_was(void **state)
