@@ -171,6 +171,9 @@ void etcd_server_kill(struct etcd_server *server)
 void etcd_server_pause(struct etcd_server *server)
 {
 	kill(server->pid, SIGSTOP);
+	/* The signal is only on its way when kill() returns: wait until all threads stand. */
+	while (waitpid(server->pid, NULL, WUNTRACED) < 0 && errno == EINTR)
+		;
 }
 
 void etcd_server_resume(struct etcd_server *server)
