@@ -43,7 +43,7 @@ uint16_t http_server_port(const struct http_server *server);
 uint32_t http_server_requests_open(const struct http_server *server);
 
 typedef void http_handler(struct http_request *request, void *context);
-/* A path that ends in '/' followed by '*' ("/ui/" "*") matches every path that begins so; others match exactly.
+/* A path that ends in a slash and a star matches every path that begins as before the star; others match exactly.
  * Exact goes before prefix, a longer prefix before a shorter one.  At most 128.  HEAD is served by GET. */
 MUST_USE enum err http_route(struct http_server *server, const char *method, const char *path, http_handler *handler,
                              void *context);

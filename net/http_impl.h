@@ -1,0 +1,93 @@
+/* http_impl - connections and requests of the HTTP server.  Only net/http*.c include it.
+ *
+ *   HEAD --whole head--> BODY --whole body--> HANDLING --ended, keep-alive--> HEAD
+ *     |                    |                      |
+ *     +---- error reply ---+                      +--ended, close--> LINGER --peer closed, 2 s--> freed
+ *
+ * While HANDLING what the client pipelines is kept (bounded), and an end of its stream is a client gone. */
+#ifndef NET_HTTP_IMPL_H
+#define NET_HTTP_IMPL_H
+#include "base/buf.h"
+#include "net/http.h"
+#include "net/http_parse.h"
+#include "net/loop.h"
+
+#define HTTP_ROUTES_MAX 128
+
+enum connection_state { CONNECTION_HEAD, CONNECTION_BODY, CONNECTION_HANDLING, CONNECTION_LINGER };
+
+struct http_route {
+	char *method;
+	char *path;
+	size_t prefix_length; /* 0: exact */
+	http_handler *handler;
+	void *context;
+};
+
+struct http_connection {
+	struct http_server *server;
+	struct http_connection *prev, *next;
+	int fd; /* -1: the client is gone, the request not ended yet */
+	struct loop_watch *watch;
+	struct loop_timer *timer;
+	struct loop_task task; /* go on after an end, or tell of a client gone */
+	enum connection_state state;
+	bool reading, writing; /* what the watch asks for */
+	bool broken;           /* the socket failed; told from the task */
+	bool close_after;
+	struct buf in;
+	size_t in_taken;
+	struct buf out;
+	size_t out_sent;
+	struct http_chunks chunks;
+	struct http_request *request; /* from its whole head until its end */
+	char peer_address[64];
+};
+
+struct http_request {
+	struct http_connection *connection;
+	char *head_text;
+	struct http_head head;
+	struct buf body;
+	bool handled; /* a handler has it */
+	bool streaming;
+	bool raw; /* HTTP/1.0 stream: ends with the connection */
+	http_handler *on_gone;
+	void *gone_context;
+};
+
+struct http_server {
+	struct loop *loop;
+	struct http_options options;
+	int fd; /* -1: drained */
+	struct loop_watch *watch;
+	bool accepting;
+	uint16_t port;
+	bool draining;
+	struct http_route routes[HTTP_ROUTES_MAX];
+	size_t route_count;
+	struct http_connection *connections;
+	uint32_t connection_count;
+	uint32_t requests_open;
+};
+
+/* http.c */
+void http_server_accept(struct http_server *server, bool accepting);
+/* *ret_path_known: another method would have done. */
+const struct http_route *http_route_find(const struct http_server *server, const struct http_head *head,
+                                         bool *ret_path_known);
+
+/* http_connection.c */
+/* The descriptor is the connection's if this succeeds. */
+MUST_USE enum err http_connection_open(struct http_server *server, int fd, struct http_connection **ret_connection);
+void http_connection_free(struct http_connection *connection);
+/* The client is gone: on_gone, and freed when its request is ended. */
+void http_connection_lost(struct http_connection *connection);
+/* The reply is in `out`: free the request, go on with the connection (from its task). */
+void http_request_end(struct http_request *request);
+void http_connection_break(struct http_connection *connection);
+
+/* http_reply.c */
+void http_connection_write(struct http_connection *connection, const void *data, size_t length);
+void http_connection_flush(struct http_connection *connection);
+#endif
