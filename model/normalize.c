@@ -90,6 +90,30 @@ static enum err order(struct chars *chars)
 	return ERR_OK;
 }
 
+/* utf8proc 2.8 takes U+11A7, which only counts the Hangul finals from zero, for a final and drops it behind
+ * a syllable; it composes with nothing, so that what lies on its two sides is composed apart. */
+#define HANGUL_NO_FINAL 0x11a7
+
+static enum err compose(struct buf *out, struct chars *chars)
+{
+	enum err e = ERR_OK;
+	for (size_t at = 0; at < chars->count && e == ERR_OK;) {
+		size_t end = at;
+		while (end < chars->count && chars->data[end] != HANGUL_NO_FINAL)
+			end++;
+		utf8proc_ssize_t count = utf8proc_normalize_utf32(chars->data + at, (utf8proc_ssize_t)(end - at),
+								  UTF8PROC_STABLE | UTF8PROC_COMPOSE);
+		if (count < 0)
+			return ERR_INVALID;
+		for (utf8proc_ssize_t i = 0; i < count && e == ERR_OK; i++)
+			e = utf8_append(out, (uint32_t)chars->data[at + (size_t)i]);
+		if (end < chars->count && e == ERR_OK)
+			e = utf8_append(out, HANGUL_NO_FINAL);
+		at = end + 1;
+	}
+	return e;
+}
+
 enum err normalize_nfc(struct buf *out, const char *text, size_t length)
 {
 	if (is_plain(text, length))
@@ -100,12 +124,8 @@ enum err normalize_nfc(struct buf *out, const char *text, size_t length)
 		e = decompose(text, length, &chars);
 	if (e == ERR_OK)
 		e = order(&chars);
-	utf8proc_ssize_t count = 0;
 	if (e == ERR_OK)
-		count = utf8proc_normalize_utf32(chars.data, (utf8proc_ssize_t)chars.count,
-						 UTF8PROC_STABLE | UTF8PROC_COMPOSE);
-	for (utf8proc_ssize_t i = 0; i < count && e == ERR_OK; i++)
-		e = utf8_append(out, (uint32_t)chars.data[i]);
+		e = compose(out, &chars);
 	free(chars.data);
-	return count < 0 ? ERR_INVALID : e;
+	return e;
 }

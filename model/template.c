@@ -7,6 +7,19 @@
 #define SOURCE_MAX ((size_t)1 << 20)
 #define TREE_MAX   ((uint64_t)256 << 20)
 
+/* The arena does not know the reason's place: where nothing was said, it was memory. */
+static enum err with_reason(struct why *why, enum err e)
+{
+	return e == ERR_TOO_LARGE && why && !why->text[0] ? why_set(why, e, "chat template: over the memory limit")
+							  : e;
+}
+
+static void clear(struct why *why)
+{
+	if (why)
+		why->text[0] = 0;
+}
+
 struct chat_template {
 	struct arena arena;
 	struct node_list body;
@@ -48,8 +61,8 @@ enum err chat_template_parse(const char *source, size_t length, struct why *why,
 	if (!chat_template)
 		return ERR_NOMEM;
 	chat_template->arena.limit = TREE_MAX;
-	why_set(why, ERR_TOO_LARGE, "chat template: over the memory limit");
-	enum err e = parse(chat_template, source, length, why);
+	clear(why);
+	enum err e = with_reason(why, parse(chat_template, source, length, why));
 	if (e != ERR_OK) {
 		chat_template_destroy(chat_template);
 		return e;
@@ -81,10 +94,11 @@ static struct template_limits with_defaults(const struct template_limits *limits
 enum err chat_template_render(const struct chat_template *chat_template, const json_t *variables,
 			      const struct template_limits *limits, struct why *why, struct buf *out)
 {
-	struct buf text = {0};
-	struct eval ev = {.limits = with_defaults(limits), .out = &text, .why = why};
+	struct template_limits all = with_defaults(limits);
+	struct buf text = {.limit = all.output_max + 1};
+	struct eval ev = {.limits = all, .out = &text, .why = why};
 	ev.arena.limit = ev.limits.memory_max;
-	why_set(why, ERR_TOO_LARGE, "chat template: over the memory limit");
+	clear(why);
 	struct value globals, locals;
 	enum err e = json_is_object(variables) ? value_from_json(&ev.arena, variables, 0, &globals)
 					       : why_set(why, ERR_INVALID, "chat template: variables are no object");
@@ -99,5 +113,5 @@ enum err chat_template_render(const struct chat_template *chat_template, const j
 		e = buf_append(out, text.data, text.length);
 	buf_fini(&text);
 	arena_fini(&ev.arena);
-	return e;
+	return with_reason(why, e);
 }

@@ -15,6 +15,7 @@
 
 #define GROUP_TOKENS 64 /* keys or values widened at a time */
 #define HEAD_DIM_MAX 512
+#define TILE_GAP     16 /* elements between tiles of keys: they must not share the sets of a cache */
 
 struct work {
 	const struct attention_item *item;
@@ -35,7 +36,7 @@ struct work {
 
 _Static_assert(sizeof(struct work) + 64 +
 			       4 * ((size_t)ATTENTION_ROWS * (3 * HEAD_DIM_MAX + ATTENTION_SPLIT) +
-				    2 * GROUP_TOKENS * HEAD_DIM_MAX) <=
+				    2 * (GROUP_TOKENS * HEAD_DIM_MAX + TILE_GAP * GROUP_TOKENS / LANES)) <=
 		       SCRATCH_BYTES,
 	       "the greatest head fits the scratch");
 
@@ -67,7 +68,8 @@ static struct work *work_begin(const struct attention_item *item, void *scratch)
 	work->values = work->scores + (size_t)ATTENTION_ROWS * ATTENTION_SPLIT;
 	work->total = work->values + (size_t)ATTENTION_ROWS * work->dim;
 	work->wide = work->total + (size_t)ATTENTION_ROWS * work->dim;
-	work->lanes = (uint32_t *)(void *)(work->wide + (size_t)GROUP_TOKENS * work->dim);
+	work->lanes = (uint32_t *)(void *)(work->wide + GROUP_TOKENS * (size_t)work->dim +
+					       TILE_GAP * GROUP_TOKENS / LANES);
 	assert(work->rows <= ATTENTION_ROWS && work->dim <= HEAD_DIM_MAX && work->dim % LANES == 0);
 	return work;
 }
@@ -155,7 +157,7 @@ static void keys_to_lanes(struct work *work, uint32_t first, uint32_t count, uin
 			if (position + GROUP_TOKENS < end)
 				prefetch_token(work, false, position + GROUP_TOKENS);
 		}
-		uint32_t *to = work->lanes + (size_t)(i / LANES) * words * LANES + i % LANES;
+		uint32_t *to = work->lanes + (i / LANES) * ((size_t)words * LANES + TILE_GAP) + i % LANES;
 		for (uint32_t word = 0; word < words; word += 8)
 			transpose_8x8(tokens, word * 4, to + (size_t)word * LANES);
 	}
@@ -171,7 +173,7 @@ static void score_group(struct work *work, uint32_t split, uint32_t first, uint3
 		.x_stride = work->dim,
 		.w = work->lanes,
 		.w_step = LANES,
-		.w_panel = (size_t)(pairs ? work->dim / 2 : work->dim) * LANES,
+		.w_panel = (size_t)(pairs ? work->dim / 2 : work->dim) * LANES + TILE_GAP,
 		.acc = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
 		.acc_stride = ATTENTION_SPLIT,
 		.rows = work->rows - row,
@@ -180,11 +182,12 @@ static void score_group(struct work *work, uint32_t split, uint32_t first, uint3
 	};
 	keys_to_lanes(work, first, count, end);
 	if (pairs && tile.rows >= TILE_WIDEN_ROWS) {
+		size_t wide_panel = (size_t)work->dim * LANES + TILE_GAP;
 		for (uint32_t i = 0; i < tiles; i++)
-			tile_widen(work->lanes + i * tile.w_panel, tile.steps, work->wide + 2 * i * tile.w_panel);
+			tile_widen(work->lanes + i * tile.w_panel, tile.steps, work->wide + i * wide_panel);
 		pairs = false;
 		tile.w = work->wide;
-		tile.w_panel *= 2;
+		tile.w_panel = wide_panel;
 		tile.steps *= 2;
 	}
 	tile_run(pairs ? TILE_PAIR : TILE_F32, &tile);

@@ -12,8 +12,10 @@
 #define ACC_STRIDE (LINEAR_TASK_PANELS * PANEL_COLUMNS)
 #define ACC_FLOATS (LINEAR_TASK_ROWS * ACC_STRIDE) /* of one segment */
 
-/* Beside the accumulators: weights of a piece widened, or its inputs rounded. */
-#define WIDE_FLOATS (PIECE_MANY_ROWS * PANEL_COLUMNS) /* of one panel */
+/* Beside the accumulators: weights of a piece widened, or its inputs rounded. Of one panel, and a cache line
+ * that keeps panels off each other's sets: without it the prefetches evict the piece (0.68 of the peak for
+ * 0.94, bench/kernels on the first Zen). */
+#define WIDE_FLOATS (PIECE_MANY_ROWS * PANEL_COLUMNS + 16)
 _Static_assert(LINEAR_SEGMENTS * ACC_FLOATS * 4 + LINEAR_TASK_PANELS * WIDE_FLOATS * 4 <= SCRATCH_BYTES &&
 		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + LINEAR_TASK_ROWS * PIECE_MANY_ROWS * 2 <= SCRATCH_BYTES &&
 		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + 12 * PIECE_FEW_ROWS * 2 <= SCRATCH_BYTES,

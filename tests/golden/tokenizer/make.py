@@ -45,7 +45,7 @@ TEXTS = [
     "before  <mask>  after", "word sword words <|word|> word", "the thing theword word.", "  <left>x <right>   y",
     "caf\u00e9 cafe\u0301 tok\u00e9n toke\u0301n", "\u65e5\u672c token <|\u65e5\u672c|>", "ß ẞ ſt ﬁ İ ı K Å",
     "\u0315\u0300\u05ae\u0301\u0062 a\u0315\u0300\u05ae\u0301b a\u0316\u0301\u0316\u0301", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𠀀𠀁 \U0010ffff \ue000",
-    "\x00\x01\x02\x7f\x80\x9f", "mixed日本English中文1234русский",
+    "\uc73c\u11a7\u1187 \u1100\u1161\u11a7\u11a8", "\x00\x01\x02\x7f\x80\x9f", "mixed日本English中文1234русский",
 ]
 
 # Bytes that are no UTF-8: the library gets what bytes.decode("utf-8", "replace") makes of them.

@@ -1,0 +1,142 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/config.h"
+
+static const char llama[] =
+	"{\"architectures\": [\"LlamaForCausalLM\"], \"torch_dtype\": \"bfloat16\", \"vocab_size\": 1000,"
+	"\"hidden_size\": 64, \"intermediate_size\": 128, \"num_hidden_layers\": 2, \"num_attention_heads\": 4,"
+	"\"num_key_value_heads\": 2, \"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-5,"
+	"\"rope_theta\": 500000.0, \"bos_token_id\": 1, \"eos_token_id\": 2, \"use_cache\": true}";
+
+/* The config with some keys set to other values: {"key": value, ...}. */
+static enum err parse_with(const char *base, const char *changes, struct why *why, struct model_config *config)
+{
+	json_t *root = json_loads(base, 0, NULL), *more = json_loads(changes, 0, NULL);
+	assert_non_null(root);
+	assert_non_null(more);
+	json_object_update(root, more);
+	char *json = json_dumps(root, 0);
+	enum err e = model_config_parse(json, strlen(json), NULL, 0, why, config);
+	free(json);
+	json_decref(more);
+	json_decref(root);
+	return e;
+}
+
+static void llama_is_read(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(llama, "{}", NULL, &c), ERR_OK);
+	assert_int_equal(c.arch, MODEL_ARCH_LLAMA);
+	assert_int_equal(c.dtype, MODEL_BF16);
+	assert_int_equal(c.head_dim, 16);
+	assert_int_equal(c.kv_head_count, 2);
+	assert_true(c.rope_theta == 500000.0 && c.rms_norm_eps == 1e-5);
+	assert_false(c.tie_word_embeddings || c.qkv_bias || c.o_bias || c.qk_norm);
+	assert_int_equal(c.bos_id, 1);
+	assert_true(model_config_is_eos(&c, 2) && !model_config_is_eos(&c, 1));
+	assert_int_equal(c.group_count, 1);
+	assert_int_equal(c.groups[0].layer_count, 2);
+}
+
+static void head_dim_may_differ_from_the_quotient(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(llama, "{\"head_dim\": 32, \"attention_bias\": true}", NULL, &c), ERR_OK);
+	assert_int_equal(c.head_dim, 32);
+	assert_true(c.qkv_bias && c.o_bias);
+}
+
+static void generation_config_wins_on_the_end_tokens(void **state)
+{
+	struct model_config c;
+	const char generation[] = "{\"eos_token_id\": [7, 8, 9]}";
+	assert_int_equal(model_config_parse(llama, strlen(llama), generation, strlen(generation), NULL, &c), ERR_OK);
+	assert_int_equal(c.eos_count, 3);
+	assert_true(model_config_is_eos(&c, 9) && !model_config_is_eos(&c, 2));
+	assert_int_equal(c.bos_id, 1);
+}
+
+static void experts_are_read_for_both_families(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(llama, "{\"architectures\": [\"MixtralForCausalLM\"], \"num_local_experts\": 8,"
+				    "\"num_experts_per_tok\": 2, \"sliding_window\": null}", NULL, &c), ERR_OK);
+	assert_int_equal(c.expert_count, 8);
+	assert_int_equal(c.expert_top, 2);
+	assert_int_equal(c.expert_intermediate_size, 128);
+	assert_true(c.norm_topk_prob);
+	assert_int_equal(parse_with(llama, "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"num_experts\": 16,"
+				    "\"num_experts_per_tok\": 4, \"moe_intermediate_size\": 32, \"head_dim\": 16,"
+				    "\"norm_topk_prob\": true, \"mlp_only_layers\": []}", NULL, &c), ERR_OK);
+	assert_int_equal(c.arch, MODEL_ARCH_QWEN3_MOE);
+	assert_int_equal(c.expert_intermediate_size, 32);
+	assert_true(c.qk_norm);
+}
+
+static void assert_refused(enum err expected, const char *changes, const char *words)
+{
+	struct model_config c = {.vocab_size = 77};
+	struct why why = {0};
+	assert_int_equal(parse_with(llama, changes, &why, &c), expected);
+	if (!strstr(why.text, words))
+		print_error("\"%s\" lacks \"%s\"\n", why.text, words);
+	assert_non_null(strstr(why.text, words));
+	assert_int_equal(c.vocab_size, 77);
+}
+
+static void wrong_values_are_named_with_what_was_expected(void **state)
+{
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"FooModel\"]}",
+		       "config.json: architectures is [\"FooModel\"], expected one of LlamaForCausalLM");
+	assert_refused(ERR_UNSUPPORTED, "{\"torch_dtype\": \"float16\"}", "torch_dtype is \"float16\", expected");
+	assert_refused(ERR_INVALID, "{\"hidden_size\": -1}", "hidden_size is -1, expected a whole number from 1");
+	assert_refused(ERR_INVALID, "{\"hidden_size\": \"64\"}", "hidden_size is \"64\"");
+	assert_refused(ERR_INVALID, "{\"vocab_size\": 4294967297}", "vocab_size is 4294967297");
+	assert_refused(ERR_INVALID, "{\"num_hidden_layers\": null}", "num_hidden_layers is null");
+	assert_refused(ERR_INVALID, "{\"num_key_value_heads\": 3}", "a divisor of num_attention_heads");
+	assert_refused(ERR_INVALID, "{\"num_attention_heads\": 64, \"num_key_value_heads\": 64}", "head_dim");
+	assert_refused(ERR_INVALID, "{\"rms_norm_eps\": 1e300}", "rms_norm_eps");
+	assert_refused(ERR_INVALID, "{\"eos_token_id\": 1000}", "eos_token_id is 1000");
+	assert_refused(ERR_UNSUPPORTED, "{\"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\", expected \"silu\"");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"rope_type\": \"llama3\"}}", "rope_scaling");
+	assert_refused(ERR_UNSUPPORTED, "{\"sliding_window\": 128}", "sliding_window is 128");
+	assert_refused(ERR_UNSUPPORTED, "{\"mlp_bias\": true}", "mlp_bias is true");
+	assert_refused(ERR_UNSUPPORTED, "{\"quantization_config\": {}}", "quantization_config is {}");
+	assert_refused(ERR_UNSUPPORTED, "{\"layer_types\": [\"sliding_attention\"]}", "layer_types");
+}
+
+static void files_that_are_no_config_are_refused(void **state)
+{
+	struct model_config c;
+	struct why why = {0};
+	assert_int_equal(model_config_parse("[]", 2, NULL, 0, &why, &c), ERR_INVALID);
+	assert_int_equal(model_config_parse("{\"a\":1,\"a\":2}", 13, NULL, 0, &why, &c), ERR_INVALID);
+	char *deep = malloc(2000);
+	memset(deep, '[', 2000);
+	assert_int_equal(model_config_parse(deep, 2000, NULL, 0, &why, &c), ERR_TOO_LARGE);
+	free(deep);
+	for (size_t length = 0; length < strlen(llama); length++)
+		assert_int_equal(model_config_parse(llama, length, NULL, 0, NULL, &c), ERR_INVALID);
+	assert_int_equal(model_config_read("/nonexistent", &why, &c), ERR_NOT_FOUND);
+	assert_non_null(strstr(why.text, "/nonexistent/config.json"));
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(llama_is_read),
+		cmocka_unit_test(head_dim_may_differ_from_the_quotient),
+		cmocka_unit_test(generation_config_wins_on_the_end_tokens),
+		cmocka_unit_test(experts_are_read_for_both_families),
+		cmocka_unit_test(wrong_values_are_named_with_what_was_expected),
+		cmocka_unit_test(files_that_are_no_config_are_refused),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
