@@ -1,0 +1,96 @@
+#!/usr/bin/env python3
+"""Law 1 on the real programs: whatever the cluster's shape, transport, chunks or caches, the same tokens and the same
+log-probabilities as one process computes alone; and every token of every prompt is accounted for.
+
+usage: test_equality.py [REQUESTS]     (default 200)
+"""
+import sys
+import unittest
+
+from cluster import DEMO, DEMO_MOE, Cluster, essence, mixed_requests, solo
+
+COUNT = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 200
+MODELS = {"demo": DEMO, "demo-moe": DEMO_MOE}
+REQUESTS = {name: mixed_requests(name, COUNT, seed) for seed, name in enumerate(MODELS)}
+ORACLE = {}
+
+
+def setUpModule():
+    for name, path in MODELS.items():
+        ORACLE[name] = [essence(answer) for answer in solo(path, REQUESTS[name])]
+
+
+class Equality(unittest.TestCase):
+    maxDiff = 2000
+
+    def check_account(self, answer, layer_bytes_seen):
+        """Fault-free: everything is computed, reused or fetched at prefill, and moved or reused at decode."""
+        usage = answer["usage"]
+        account = usage["baton"]
+        prompt = usage["prompt_tokens"]
+        self.assertEqual(account["recoveries"], 0, account)
+        self.assertEqual(len(account["attempts"]), 1, account)
+        attempt = account["attempts"][0]
+        prefill, decode = attempt["prefill"], attempt["decode"]
+        self.assertEqual(prefill["computed"] + prefill["reused"] + prefill["fetched"], prompt, account)
+        self.assertEqual(usage["prompt_tokens_details"]["cached_tokens"], prefill["reused"] + prefill["fetched"])
+        for half in (prefill, decode):
+            for cause in ("digest", "generation", "deadline", "gone"):
+                self.assertEqual(half["misses"][cause], 0, account)
+        if decode["transferred"] + decode["reused"] == 0:
+            # The first token ended every choice: nothing had to be handed over.
+            self.assertTrue(all(n == 1 for n in self.generated(answer)), account)
+            return
+        self.assertEqual(decode["transferred"] + decode["reused"], prompt, account)
+        self.assertEqual(decode["computed"], 0, account)
+        blocks = -(-prompt // 16) - decode["reused"] // 16
+        self.assertEqual(decode["blocks_read"], blocks, account)
+        if blocks:
+            layer_bytes_seen.add(decode["bytes_read"] / blocks)
+
+    @staticmethod
+    def generated(answer):
+        return [len(choice["token_ids"]) for choice in answer["choices"]]
+
+    def run_cluster(self, concurrency=(1, 16), models=MODELS, **flags):
+        with Cluster(models=models.values(), **flags) as cluster:
+            for name in models:
+                sizes = set()
+                for many in concurrency:
+                    answers = cluster.post_all(REQUESTS[name], many)
+                    for number, (answer, expected) in enumerate(zip(answers, ORACLE[name])):
+                        with self.subTest(model=name, at_once=many, request=number):
+                            self.assertEqual(essence(answer), expected)
+                            self.check_account(answer, sizes)
+                self.assertEqual(len(sizes), 1, f"bytes of a block read: {sizes}")
+            self.check_quiet(cluster)
+            return cluster
+
+    def check_quiet(self, cluster):
+        """Afterwards nothing is held: no job, no reserved block, no sequence."""
+        def quiet():
+            return all(node["kv_blocks_used"] == 0 and node["load"]["sequences"] == 0 and node["load"]["jobs"] == 0
+                       for node in cluster.nodes() if node["role"] in ("prefill", "decode"))
+        cluster.wait_for(quiet, 20, "nothing held after the last answer")
+
+    def test_two_models_1p1d_warm_and_cold(self):
+        # The second round finds every prompt in the caches that the first one filled.
+        self.run_cluster(prefill=1, decode=1, kvstore=1)
+
+    def test_2p2d_two_stores_chunks_of_16(self):
+        self.run_cluster(prefill=2, decode=2, kvstore=2, prefill_chunk_tokens=16)
+
+    def test_chunks_of_64_over_ucx_tcp(self):
+        self.run_cluster(concurrency=(16,), prefill=1, decode=1, kvstore=1, prefill_chunk_tokens=64,
+                         link_transport="ucx-tcp")
+
+    def test_chunks_of_512_over_ucx_shm(self):
+        self.run_cluster(concurrency=(4,), models={"demo": DEMO}, prefill=1, decode=1, kvstore=1,
+                         prefill_chunk_tokens=512, link_transport="ucx-shm")
+
+    def test_mapped_without_stores(self):
+        self.run_cluster(concurrency=(16,), prefill=1, decode=2, kvstore=0, link_transport="mapped")
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)

@@ -1,0 +1,137 @@
+#!/usr/bin/env python3
+"""kill -9 under load, with one spare of the role: no request fails, no token differs, nothing stays held, and every
+recovery says what it cost.  Without a spare: a clean refusal.
+
+usage: test_kill.py [TIMES]    kills of each role (default 2)
+"""
+import json
+import os
+import random
+import signal
+import sys
+import threading
+import time
+import unittest
+
+from cluster import DEMO, Cluster, essence, look_up, solo
+
+TIMES = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 2
+STREAMS = 8
+FREE_S = 2.5  # law 3: all that a dead peer held is free
+
+
+def requests(seed):
+    rng = random.Random(seed)
+    return [("/v1/completions", {"model": "demo", "prompt": look_up(rng, rng.choice((20, 60, 110))), "seed": i,
+                                 "temperature": rng.choice((0, 0.8)), "max_tokens": 160, "ignore_eos": True,
+                                 "logprobs": 1, "return_token_ids": True}) for i in range(STREAMS)]
+
+
+def joined(events):
+    """What a streamed completion said, in the shape of essence()."""
+    ids, text, logprobs, finish = [], "", [], None
+    for event in events:
+        for choice in event.get("choices", []):
+            ids += choice.get("token_ids") or []
+            text += choice.get("text") or ""
+            logprobs += (choice.get("logprobs") or {}).get("token_logprobs") or []
+            finish = choice.get("finish_reason") or finish
+    return ids, text, logprobs, finish
+
+
+class Kill(unittest.TestCase):
+    def one_round(self, cluster, role, seed, victim_chooser=None):
+        """8 streams; a node of the role dies at a random moment under them."""
+        work = requests(seed)
+        expected = [essence(answer)[0] for answer in solo(DEMO, work)]
+        rng = random.Random(seed)
+        kill_after = rng.randrange(1, STREAMS * 60)
+        seen, lock, killed = [0], threading.Lock(), threading.Event()
+
+        def on_event(_):
+            with lock:
+                seen[0] += 1
+                if seen[0] == kill_after:
+                    victims = [n for n in cluster.nodes() if n["role"] == role and n["state"] == "up"]
+                    victim = max(victims, key=lambda n: (n["load"]["jobs"], rng.random()))
+                    os.kill(victim["pid"], signal.SIGKILL)
+                    killed.victim = victim
+                    killed.set()
+
+        results = [None] * STREAMS
+
+        def client(i):
+            results[i] = cluster.stream(*work[i][:1], {**work[i][1], "stream_options": {"include_usage": True}}, on_event)
+
+        threads = [threading.Thread(target=client, args=(i,)) for i in range(STREAMS)]
+        for thread in threads:
+            thread.start()
+        for thread in threads:
+            thread.join(120)
+        self.assertTrue(killed.is_set(), "nothing was killed")
+        for (events, done), want in zip(results, expected):
+            self.assertTrue(done, events[-1:])
+            ids, text, logprobs, finish = joined(events)
+            self.assertEqual(ids, want["token_ids"])
+            self.assertEqual(text, want["text"])
+            self.assertEqual(logprobs, want["logprobs"]["token_logprobs"])
+            self.assertEqual(finish, want["finish_reason"])
+            self.check_account(events)
+        self.check_free(cluster, killed.victim)
+        return results
+
+    def check_account(self, events):
+        account = [e for e in events if e.get("usage")][-1]["usage"]["baton"]
+        failed = [a for a in account["attempts"] if a["failed"]]
+        self.assertEqual(account["recoveries"], len(account["attempts"]) - 1, account)
+        self.assertGreaterEqual(len(failed), account["recoveries"], account)
+        last = account["attempts"][-1]
+        if last["prefill"]["ended"]:
+            whole = last["prefill"]["computed"] + last["prefill"]["reused"] + last["prefill"]["fetched"]
+            self.assertEqual(whole, last["context"], account)
+        if last["decode"]["ended"] and last["decode"]["transferred"] + last["decode"]["reused"]:
+            self.assertEqual(last["decode"]["transferred"] + last["decode"]["reused"], last["context"], account)
+
+    def check_free(self, cluster, victim):
+        def free():
+            return all(n["kv_blocks_used"] == 0 and n["load"]["jobs"] == 0 for n in cluster.nodes()
+                       if n["role"] in ("prefill", "decode") and n["state"] == "up")
+        cluster.wait_for(free, FREE_S + 10, f"everything free after {victim['name']} died")
+
+    def rounds(self, role, **flags):
+        for number in range(TIMES):
+            with self.subTest(role=role, number=number), Cluster(kvstore=2, **flags) as cluster:
+                self.one_round(cluster, role, seed=1000 * len(role) + number)
+
+    def test_decode(self):
+        self.rounds("decode", prefill=1, decode=2)
+
+    def test_prefill(self):
+        self.rounds("prefill", prefill=2, decode=1)
+
+    def test_kvstore(self):
+        self.rounds("kvstore", prefill=1, decode=1)
+
+    def test_no_spare_is_a_clean_refusal(self):
+        with Cluster(prefill=1, decode=1, kvstore=0) as cluster:
+            body = {"model": "demo", "prompt": "Tell me a story", "max_tokens": 1500, "ignore_eos": True}
+            killed = []
+
+            def on_event(_):
+                if not killed:
+                    node = next(n for n in cluster.nodes() if n["role"] == "decode")
+                    killed.append(time.monotonic())
+                    os.kill(node["pid"], signal.SIGKILL)
+
+            events, done = cluster.stream("/v1/completions", body, on_event)
+            self.assertFalse(done, "a broken stream must not end with [DONE]")
+            self.assertIn("error", events[-1], events[-1:])
+            cluster.wait_for(lambda: cluster.call("GET", "/readyz")[0] == 503, 5, "readyz says 503")
+            status, headers, text = cluster.call("POST", "/v1/completions", body)
+            self.assertEqual(status, 503, text)
+            self.assertIn("retry-after", {name.lower() for name in headers})
+            self.assertEqual(set(json.loads(text)["error"]), {"message", "type", "param", "code"})
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
