@@ -67,11 +67,11 @@ static void a_token_beyond_the_vocabulary_is_refused(void **state)
 	struct stream stream;
 	open_model(&driver);
 	stream_open(&stream, &driver, prompt, PROMPT, PROMPT);
-	stream.sequence.tokens[3] = 128;
+	stream.sequence.tokens[3] = 258;
 	struct plan plan = {0};
 	plan_add(&plan, &stream, PROMPT);
 	assert_int_equal(engine_submit(driver.engine, &plan), ERR_INVALID);
-	stream.sequence.tokens[3] = 127;
+	stream.sequence.tokens[3] = 257;
 	driver_step(&driver, &plan);
 	stream_close(&stream, &driver);
 	driver_close(&driver);

@@ -25,7 +25,7 @@ PROMPT = 300
 POSITIONS = [0, 1, 2, 15, 16, 17, 31, 63, 64, 100, 127, 255, 256, 257, 299]
 GREEDY = 32
 
-COMMON = dict(vocab_size=128, max_position_embeddings=1024, bos_token_id=None, eos_token_id=1, pad_token_id=None,
+COMMON = dict(vocab_size=258, max_position_embeddings=1024, bos_token_id=None, eos_token_id=1, pad_token_id=None,
               num_hidden_layers=2, rms_norm_eps=1e-5)
 LLAMA = dict(COMMON, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2,
              rope_theta=10000.0)
@@ -140,11 +140,11 @@ def reference(model, tokens):
 
 
 def byte_tokenizer():
-    """Single bytes in the spelling of byte-level BPE, as far as the vocabulary reaches."""
+    """<pad>, <eos>, and the 256 bytes in the spelling of byte-level BPE."""
     vocab = {"<pad>": 0, "<eos>": 1}
-    for i in range(2, COMMON["vocab_size"]):
-        byte = i + 31  # printable ASCII first, then what byte-level BPE writes for the rest
-        vocab[chr(byte) if 33 <= byte <= 126 else chr(0x100 + byte)] = i
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    for i, byte in enumerate(plain + [b for b in range(256) if b not in plain]):
+        vocab[chr(byte) if byte in plain else chr(0x100 + i - len(plain))] = i + 2
     special = [{"id": i, "content": c, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
                 "special": True} for c, i in (("<pad>", 0), ("<eos>", 1))]
     return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
