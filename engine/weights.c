@@ -240,8 +240,8 @@ static enum err refuse_unknown(const struct model_config *config, struct why *wh
 		return why_set(why, ERR_UNSUPPORTED, "attention biases are not supported by this engine");
 	if (config->group_count != 1 || config->groups[0].window != 0)
 		return why_set(why, ERR_UNSUPPORTED, "attention windows are not supported by this engine");
-	if (config->head_dim < 8 || config->head_dim > 512 || config->head_dim % 8 != 0)
-		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 8 in [8, 512]",
+	if (config->head_dim < 16 || config->head_dim > 512 || config->head_dim % 16 != 0)
+		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 16 in [16, 512]",
 			       config->head_dim);
 	if (config->expert_count > MOE_EXPERTS_MAX || config->expert_top > MOE_TOP_K_MAX)
 		return why_set(why, ERR_UNSUPPORTED, "%u experts, top %u: at most %d, top %d", config->expert_count,
