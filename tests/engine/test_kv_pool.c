@@ -7,7 +7,7 @@
 #include "base/rng.h"
 #include "engine/kv_pool.h"
 
-enum { BLOCKS = 24, KEYS = 40, EVENT_MAX = 16, STEPS = 100000, NOBODY = -1 };
+enum { BLOCKS = 24, KEYS = 40, EVENT_MAX = 16, STEPS = 40000, NOBODY = -1 };
 
 static struct id128 key_of(int i)
 {

@@ -1,0 +1,341 @@
+#include "engine/engine.h"
+
+#include <assert.h>
+#include <pthread.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/digest.h"
+#include "base/log.h"
+#include "engine/experts_local.h"
+#include "engine/forward.h"
+#include "engine/sampler.h"
+#include "engine/weights.h"
+#include "kernels/device.h"
+#include "model/model_dir.h"
+
+/* Counts changes of what layers.c, forward.c and sampler.c compute: part of the numerics class. */
+#define ENGINE_NUMERICS_VERSION 1
+
+struct engine {
+	struct engine_options options;
+	const struct model_config *config;
+	struct device *device;
+	struct engine_weights *weights;
+	struct experts_local *experts; /* NULL: dense, or the caller's exchange */
+	struct forward *forward;
+	struct sampler *sampler;
+	struct kv_memory kv;
+	uint32_t block_count;
+	uint64_t *digests; /* [block][layer] */
+	struct sample samples[PLAN_SAMPLES_MAX];
+	char numerics[96];
+
+	pthread_t thread; /* computes; everything above is its own while a plan is in flight */
+	bool thread_started;
+	pthread_mutex_t lock; /* of the three below */
+	pthread_cond_t turn;
+	const struct plan *plan; /* NULL: none waits to be run */
+	bool busy;
+	bool stop;
+};
+
+/* --- a step, on the compute thread ----------------------------------------------------------------- */
+
+static void digest_run(struct engine *engine, const struct run *run, uint32_t layer)
+{
+	uint32_t block_tokens = engine->kv.layout.block_tokens;
+	size_t bytes = kv_layer_bytes(&engine->kv.layout);
+	uint32_t last = (run->first + run->count - 1) / block_tokens;
+	for (uint32_t i = run->first / block_tokens; i <= last; i++) {
+		uint32_t block = run->sequence->blocks[i];
+		const uint8_t *at = (const uint8_t *)engine->kv.base + block * engine->kv.block_stride + layer * bytes;
+		engine->digests[(size_t)block * engine->kv.layout.layer_count + layer] = digest_of(at, bytes);
+	}
+}
+
+static void on_kv(void *context, const struct plan *plan, uint32_t layer)
+{
+	struct engine *engine = context;
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		if (plan->runs[i].digest)
+			digest_run(engine, &plan->runs[i], layer);
+	if (engine->options.callbacks.on_layer_done)
+		engine->options.callbacks.on_layer_done(engine->options.callbacks.context, plan, layer);
+}
+
+static void sample_run(struct engine *engine, const struct run *run, const float *logits)
+{
+	const struct sequence *sequence = run->sequence;
+	const struct sampler_row row = {
+		.logits = logits,
+		.sampling = sequence->sampling,
+		.tokens = sequence->tokens,
+		.token_count = sequence->token_count,
+		.prompt_count = sequence->prompt_count,
+		.choices = sequence->choices,
+		.choice_count = run->sample_count,
+	};
+	sampler_sample(engine->sampler, &row, engine->samples + run->sample_first);
+}
+
+static void sample_all(struct engine *engine, const struct plan *plan)
+{
+	const struct run *sampling[PLAN_RUNS_MAX];
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		if (plan->runs[i].sample_count > 0)
+			sampling[count++] = &plan->runs[i];
+	for (uint32_t first = 0; first < count; first += FORWARD_LOGITS_ROWS) {
+		uint32_t rows = count - first < FORWARD_LOGITS_ROWS ? count - first : FORWARD_LOGITS_ROWS;
+		const float *logits = forward_logits(engine->forward, first, rows);
+		for (uint32_t i = 0; i < rows; i++)
+			sample_run(engine, sampling[first + i], logits + (size_t)i * engine->config->vocab_size);
+	}
+}
+
+static void run_step(struct engine *engine, const struct plan *plan)
+{
+	enum err e = forward_step(engine->forward, plan);
+	if (e == ERR_OK)
+		sample_all(engine, plan);
+	else
+		log_error("engine: step %llu failed: %s", (unsigned long long)plan->number, err_text(e));
+	/* Free for the next plan before the news: the loop may submit it at once. */
+	pthread_mutex_lock(&engine->lock);
+	engine->busy = false;
+	pthread_mutex_unlock(&engine->lock);
+	engine->options.callbacks.on_step_done(engine->options.callbacks.context, plan, engine->samples, e);
+}
+
+static void *compute(void *argument)
+{
+	struct engine *engine = argument;
+	for (;;) {
+		pthread_mutex_lock(&engine->lock);
+		while (!engine->plan && !engine->stop)
+			pthread_cond_wait(&engine->turn, &engine->lock);
+		const struct plan *plan = engine->plan;
+		engine->plan = NULL;
+		pthread_mutex_unlock(&engine->lock);
+		if (!plan)
+			return NULL;
+		run_step(engine, plan);
+	}
+}
+
+/* --- from the node's loop ---------------------------------------------------------------------------- */
+
+static enum err check_run(const struct engine *engine, const struct run *run)
+{
+	const struct sequence *sequence = run->sequence;
+	assert(run->count > 0 && run->first + run->count <= sequence->token_count);
+	assert(run->sample_count == 0 || run->first + run->count == sequence->token_count);
+	assert(run->sample_count <= sequence->choice_count);
+	assert(run->sample_first + run->sample_count <= PLAN_SAMPLES_MAX);
+	assert((uint64_t)sequence->block_count * engine->kv.layout.block_tokens >= run->first + run->count);
+	for (uint32_t i = 0; i <= (run->first + run->count - 1) / engine->kv.layout.block_tokens; i++)
+		assert(sequence->blocks[i] < engine->block_count);
+	/* Tokens come from clients: what nobody checked before is refused here. */
+	for (uint32_t i = run->first; i < run->first + run->count; i++)
+		if (sequence->tokens[i] >= engine->config->vocab_size) {
+			log_error("engine: sequence %llu: token %u at %u is beyond the vocabulary of %u",
+				  (unsigned long long)sequence->id, sequence->tokens[i], i,
+				  engine->config->vocab_size);
+			return ERR_INVALID;
+		}
+	return ERR_OK;
+}
+
+enum err engine_submit(struct engine *engine, const struct plan *plan)
+{
+	assert(engine->kv.base);
+	assert(plan->run_count > 0 && plan->run_count <= PLAN_RUNS_MAX);
+	assert(plan->token_count <= engine->options.batch_tokens_max);
+	for (uint32_t i = 0; i < plan->run_count; i++) {
+		enum err e = check_run(engine, &plan->runs[i]);
+		if (e != ERR_OK)
+			return e;
+	}
+	enum err e = ERR_BUSY;
+	pthread_mutex_lock(&engine->lock);
+	if (!engine->busy) {
+		engine->busy = true;
+		engine->plan = plan;
+		pthread_cond_signal(&engine->turn);
+		e = ERR_OK;
+	}
+	pthread_mutex_unlock(&engine->lock);
+	return e;
+}
+
+uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t layer)
+{
+	assert(block < engine->block_count && layer < engine->kv.layout.layer_count);
+	return engine->digests[(size_t)block * engine->kv.layout.layer_count + layer];
+}
+
+enum err engine_set_kv(struct engine *engine, void *memory, uint32_t block_count)
+{
+	assert(!engine->kv.base && memory && (uintptr_t)memory % 64 == 0 && block_count > 0);
+	engine->digests = calloc((size_t)block_count * engine->kv.layout.layer_count, sizeof(uint64_t));
+	if (!engine->digests)
+		return ERR_NOMEM;
+	engine->kv.base = memory;
+	engine->block_count = block_count;
+	forward_set_kv(engine->forward, &engine->kv);
+	return ERR_OK;
+}
+
+void engine_geometry(const struct engine *engine, struct kv_geometry *ret_geometry)
+{
+	const struct kv_layout *layout = &engine->kv.layout;
+	*ret_geometry = (struct kv_geometry){.layer_count = layout->layer_count, .block_tokens = layout->block_tokens,
+					     .layer_bytes = (uint32_t)kv_layer_bytes(layout),
+					     .block_bytes = (uint32_t)kv_block_bytes(layout)};
+}
+
+const char *engine_numerics_class(const struct engine *engine)
+{
+	return engine->numerics;
+}
+
+
+/* --- life -------------------------------------------------------------------------------------------- */
+
+static enum err set_layout(struct engine *engine, struct why *why)
+{
+	const struct model_config *c = engine->config;
+	engine->kv.layout = (struct kv_layout){.layer_count = c->layer_count, .head_kv_count = c->kv_head_count,
+					       .head_dim = c->head_dim, .block_tokens = engine->options.block_tokens,
+					       .elem = engine->weights->elem};
+	engine->kv.block_stride = kv_block_bytes(&engine->kv.layout);
+	if (engine->kv.block_stride > INT32_MAX)
+		return why_set(why, ERR_UNSUPPORTED, "a block of %u tokens would have %zu bytes, at most 2 GiB",
+			       engine->options.block_tokens, engine->kv.block_stride);
+	return ERR_OK;
+}
+
+static enum err open_device(struct engine *engine, struct why *why)
+{
+	const struct device_options options = {.kind = DEVICE_CPU, .variant = engine->options.isa,
+					       .thread_count = engine->options.thread_count};
+	return device_open(&options, why, &engine->device);
+}
+
+static enum err create_forward(struct engine *engine, struct why *why)
+{
+	const struct engine_options *o = &engine->options;
+	struct forward_options options = {.device = engine->device, .config = engine->config,
+					  .weights = engine->weights, .rows_max = o->batch_tokens_max,
+					  .experts = o->experts, .context = engine, .on_kv = on_kv};
+	enum err e = ERR_OK;
+	if (engine->config->expert_count > 0 && !o->experts) {
+		e = experts_local_create(engine->device, engine->config, engine->weights, o->batch_tokens_max,
+					 &engine->experts);
+		if (e == ERR_OK)
+			options.experts = experts_local_exchange(engine->experts);
+	}
+	if (e == ERR_OK)
+		e = forward_create(&options, &engine->forward);
+	if (e != ERR_OK)
+		why_set(why, e, "no memory for the activations of %u tokens", o->batch_tokens_max);
+	return e;
+}
+
+static enum err create_sampler(struct engine *engine, struct why *why)
+{
+	const struct sampler_options options = {.device = engine->device, .vocab_size = engine->config->vocab_size,
+						.eos_ids = engine->config->eos_ids,
+						.eos_count = engine->config->eos_count};
+	enum err e = sampler_create(&options, &engine->sampler);
+	if (e != ERR_OK)
+		why_set(why, e, "no memory for the sampler of %u tokens", options.vocab_size);
+	return e;
+}
+
+static enum err start_thread(struct engine *engine, struct why *why)
+{
+	if (pthread_create(&engine->thread, NULL, compute, engine) != 0)
+		return why_set(why, ERR_NOMEM, "the system gives no compute thread");
+	engine->thread_started = true;
+	return ERR_OK;
+}
+
+static void name_numerics(struct engine *engine)
+{
+	const char *elem = engine->weights->elem == ELEM_BF16 ? "bf16" : "f32";
+	snprintf(engine->numerics, sizeof(engine->numerics), "%s/engine-%d/weights-%s/kv-%s",
+		 device_props(engine->device)->numerics, ENGINE_NUMERICS_VERSION, elem, elem);
+}
+
+static enum err open_all(struct engine *engine, struct why *why)
+{
+	enum err e = open_device(engine, why);
+	if (e == ERR_OK)
+		e = engine_weights_create(engine->device, engine->config, engine->options.model->weights, why,
+					  &engine->weights);
+	if (e == ERR_OK)
+		e = set_layout(engine, why);
+	if (e == ERR_OK)
+		e = create_forward(engine, why);
+	if (e == ERR_OK)
+		e = create_sampler(engine, why);
+	if (e == ERR_OK)
+		e = start_thread(engine, why);
+	return e;
+}
+
+enum err engine_create(const struct engine_options *options, struct why *why, struct engine **ret_engine)
+{
+	assert(options->block_tokens > 0 && options->batch_tokens_max > 0);
+	assert(options->callbacks.on_step_done);
+	struct engine *engine = calloc(1, sizeof(*engine));
+	if (!engine)
+		return why_set(why, ERR_NOMEM, "no memory for the engine");
+	engine->options = *options;
+	engine->config = &options->model->config;
+	pthread_mutex_init(&engine->lock, NULL);
+	pthread_cond_init(&engine->turn, NULL);
+	enum err e = options->model->weights
+			     ? open_all(engine, why)
+			     : why_set(why, ERR_INVALID, "%s: the model was opened without its weights",
+				       options->model->path);
+	if (e != ERR_OK) {
+		engine_destroy(engine);
+		return e;
+	}
+	name_numerics(engine);
+	const struct device_props *props = device_props(engine->device);
+	log_info("engine: %s on %s, %u threads, %.1f MiB of weights, numerics %s", options->model->name, props->name,
+		 props->thread_count, (double)engine_weights_bytes(engine->weights) / (1 << 20), engine->numerics);
+	*ret_engine = engine;
+	return ERR_OK;
+}
+
+static void stop_thread(struct engine *engine)
+{
+	pthread_mutex_lock(&engine->lock);
+	engine->stop = true;
+	pthread_cond_signal(&engine->turn);
+	pthread_mutex_unlock(&engine->lock);
+	pthread_join(engine->thread, NULL);
+}
+
+void engine_destroy(struct engine *engine)
+{
+	if (!engine)
+		return;
+	if (engine->thread_started)
+		stop_thread(engine);
+	sampler_destroy(engine->sampler);
+	forward_destroy(engine->forward);
+	experts_local_destroy(engine->experts);
+	engine_weights_destroy(engine->weights);
+	device_close(engine->device);
+	pthread_cond_destroy(&engine->turn);
+	pthread_mutex_destroy(&engine->lock);
+	free(engine->digests);
+	free(engine);
+}

@@ -1,0 +1,128 @@
+#include "engine/forward.h"
+
+#include <assert.h>
+#include <stdlib.h>
+
+#include "engine/layers.h"
+#include "engine/sequence.h"
+#include "model/config.h"
+
+struct forward {
+	struct forward_options options;
+	struct layers layers;
+	uint32_t last_count;
+	uint32_t last_rows[PLAN_RUNS_MAX]; /* [last_count] the rows that sample */
+	uint32_t logits_rows;              /* room of the three below */
+	float *last_x;                     /* [logits_rows][hidden] */
+	float *last_delta;                 /* [logits_rows][hidden] */
+	float *logits;                     /* [logits_rows][vocab] */
+};
+
+static size_t hidden_bytes(const struct forward *forward)
+{
+	return (size_t)forward->logits_rows * forward->options.config->hidden_size * sizeof(float);
+}
+
+static size_t logits_bytes(const struct forward *forward)
+{
+	return (size_t)forward->logits_rows * forward->options.config->vocab_size * sizeof(float);
+}
+
+static enum err allocate(struct forward *f)
+{
+	struct device *device = f->options.device;
+	enum err e = layers_init(&f->layers, device, f->options.config, f->options.weights, f->options.rows_max);
+	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, hidden_bytes(f), (void **)&f->last_x);
+	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, hidden_bytes(f), (void **)&f->last_delta);
+	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, logits_bytes(f), (void **)&f->logits);
+	return e;
+}
+
+enum err forward_create(const struct forward_options *options, struct forward **ret_forward)
+{
+	struct forward *forward = calloc(1, sizeof(*forward));
+	if (!forward)
+		return ERR_NOMEM;
+	forward->options = *options;
+	forward->logits_rows = options->rows_max < FORWARD_LOGITS_ROWS ? options->rows_max : FORWARD_LOGITS_ROWS;
+	enum err e = allocate(forward);
+	if (e != ERR_OK) {
+		forward_destroy(forward);
+		return e;
+	}
+	forward->layers.experts = options->experts;
+	*ret_forward = forward;
+	return ERR_OK;
+}
+
+void forward_destroy(struct forward *forward)
+{
+	if (!forward)
+		return;
+	struct device *device = forward->options.device;
+	dev_free(device, MEM_DEVICE, forward->last_x, hidden_bytes(forward));
+	dev_free(device, MEM_DEVICE, forward->last_delta, hidden_bytes(forward));
+	dev_free(device, MEM_DEVICE, forward->logits, logits_bytes(forward));
+	layers_fini(&forward->layers);
+	free(forward);
+}
+
+void forward_set_kv(struct forward *forward, const struct kv_memory *kv)
+{
+	forward->layers.kv = *kv;
+}
+
+static void add_run(struct forward *forward, const struct run *run)
+{
+	struct batch *batch = &forward->layers.batch;
+	batch->runs[batch->run_count++] = (struct kv_run){.blocks = run->sequence->blocks, .first_position = run->first,
+							  .row_first = batch->row_count, .row_count = run->count};
+	for (uint32_t i = 0; i < run->count; i++) {
+		batch->tokens[batch->row_count] = run->sequence->tokens[run->first + i];
+		batch->positions[batch->row_count++] = run->first + i;
+	}
+	if (run->sample_count > 0)
+		forward->last_rows[forward->last_count++] = batch->row_count - 1;
+}
+
+enum err forward_step(struct forward *forward, const struct plan *plan)
+{
+	struct layers *layers = &forward->layers;
+	assert(plan->token_count <= forward->options.rows_max && plan->run_count <= PLAN_RUNS_MAX);
+	layers->batch.row_count = layers->batch.run_count = forward->last_count = 0;
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		add_run(forward, &plan->runs[i]);
+	assert(layers->batch.row_count == plan->token_count);
+
+	layers_begin(layers);
+	for (uint32_t layer = 0; layer < forward->options.config->layer_count; layer++) {
+		layers_kv(layers, layer);
+		forward->options.on_kv(forward->options.context, plan, layer);
+		enum err e = layers_rest(layers, layer);
+		if (e != ERR_OK)
+			return e;
+	}
+	return device_sync(forward->options.device);
+}
+
+const float *forward_logits(struct forward *forward, uint32_t first, uint32_t count)
+{
+	const struct model_config *c = forward->options.config;
+	struct device *device = forward->options.device;
+	const uint32_t *rows = forward->last_rows + first;
+	assert(count <= forward->logits_rows && first + count <= forward->last_count);
+	op_gather(device, forward->layers.x, c->hidden_size, rows, count, c->hidden_size, forward->last_x);
+	op_gather(device, forward->layers.delta, c->hidden_size, rows, count, c->hidden_size, forward->last_delta);
+	const struct norm_call norm = {.x = forward->last_x, .add = forward->last_delta,
+				       .weight = forward->options.weights->final_norm, .out = forward->last_x,
+				       .rows = count, .dim = c->hidden_size, .eps = (float)c->rms_norm_eps};
+	op_rmsnorm(device, &norm);
+	const struct linear_call head = {.linear = forward->options.weights->head, .x = forward->last_x,
+					 .x_stride = c->hidden_size, .y = forward->logits,
+					 .y_stride = c->vocab_size, .rows = count};
+	op_linear(device, &head, 1);
+	return forward->logits;
+}

@@ -1,0 +1,41 @@
+/* forward - one step of the model: from a plan's tokens through the layers to the logits of its samples.
+ *
+ * Owns:   the layers' activations, the logits of LOGITS_ROWS rows.
+ * Loop:   the compute thread.
+ * Bounds: rows_max tokens a plan; any number of samples, LOGITS_ROWS rows of logits at a time. */
+#ifndef ENGINE_FORWARD_H
+#define ENGINE_FORWARD_H
+#include <stdint.h>
+#include "base/err.h"
+#include "engine/plan.h"
+#include "kernels/ops.h"
+
+/* Enough rows to read the head's weights once for most steps; 32 MiB of logits at 128 k tokens. */
+enum { FORWARD_LOGITS_ROWS = 64 };
+
+struct engine_weights;
+struct expert_exchange;
+struct forward;
+struct model_config;
+
+struct forward_options {
+	struct device *device;
+	const struct model_config *config;
+	const struct engine_weights *weights;
+	struct expert_exchange *experts; /* NULL for dense models */
+	uint32_t rows_max;
+	void *context;
+	/* KV of a layer is written for the whole step. */
+	void (*on_kv)(void *context, const struct plan *plan, uint32_t layer);
+};
+
+MUST_USE enum err forward_create(const struct forward_options *options, struct forward **ret_forward);
+void forward_destroy(struct forward *forward);
+void forward_set_kv(struct forward *forward, const struct kv_memory *kv);
+
+/* Runs the layers over the plan's rows.  Afterwards forward_logits() may be asked. */
+MUST_USE enum err forward_step(struct forward *forward, const struct plan *plan);
+/* Logits of the last rows of the runs that sample: [count][vocab_size], of the sampling runs numbered
+ * first, first + 1, … in the plan's order; count <= FORWARD_LOGITS_ROWS. */
+const float *forward_logits(struct forward *forward, uint32_t first, uint32_t count);
+#endif

@@ -1,0 +1,63 @@
+/* layers - one decoder layer over a batch of rows: the arithmetic of Llama, Mixtral and Qwen3-MoE.
+ *
+ * Owns:   the activations, sized at create for rows_max rows.
+ * Loop:   the compute thread.
+ * Bounds: rows_max rows a batch, PLAN_RUNS_MAX runs.
+ * Rules:  1 a row's bits depend on its token, its position and the KV before it (law 1): every operation is
+ *           of kernels/ops.h, which keeps that for rows, and nothing here looks at the number of rows;
+ *         2 KV is complete after layers_kv() of a layer, before anything reads it in layers_rest(). */
+#ifndef ENGINE_LAYERS_H
+#define ENGINE_LAYERS_H
+#include <stdint.h>
+#include "base/err.h"
+#include "engine/weights.h"
+#include "kernels/ops.h"
+
+struct expert_exchange;
+struct model_config;
+
+/* The rows of a step. */
+struct batch {
+	uint32_t row_count;
+	uint32_t run_count;
+	uint32_t *tokens;      /* [rows_max] */
+	uint32_t *positions;   /* [rows_max] */
+	struct kv_run *runs;   /* [PLAN_RUNS_MAX] */
+};
+
+struct layers {
+	struct device *device;
+	const struct model_config *config;
+	const struct engine_weights *weights;
+	struct expert_exchange *experts; /* NULL for dense models */
+	struct kv_memory kv;             /* set before the first step */
+	uint32_t rows_max;
+	struct batch batch;
+	float *frequency; /* [head_dim / 2] */
+	float *cos;       /* [row][head_dim / 2], of the step */
+	float *sin;
+	float *x;         /* [row][hidden] the residual stream, without delta */
+	float *delta;     /* [row][hidden] what the last sublayer adds to it */
+	float *normed;    /* [row][hidden] */
+	float *qkv;       /* [row][(head + 2 * kv_head) * head_dim] */
+	float *attended;  /* [row][head * head_dim] */
+	float *gate_up;   /* [row][2 * intermediate], dense */
+	float *activated; /* [row][intermediate], dense */
+	float *scores;    /* [row][expert] */
+	uint32_t *expert; /* [row][expert_top] */
+	float *weight;    /* [row][expert_top] */
+	void *memory;     /* all of the above, in one piece */
+	size_t memory_bytes;
+};
+
+MUST_USE enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
+			      const struct engine_weights *weights, uint32_t rows_max);
+void layers_fini(struct layers *layers); /* zeroed is fine */
+
+/* Embeds the batch's tokens: x is set, delta is zero. */
+void layers_begin(struct layers *layers);
+/* Queries, keys and values of a layer; KV is written. */
+void layers_kv(struct layers *layers, uint32_t layer);
+/* Attention and MLP of the layer.  Errors are the expert exchange's. */
+MUST_USE enum err layers_rest(struct layers *layers, uint32_t layer);
+#endif

@@ -1,0 +1,55 @@
+/* weights - a model's tensors on the device, packed for its kernels.
+ *
+ * Owns:   all of it, until engine_weights_destroy(); the model directory may be closed afterwards.
+ * Loop:   created on any thread before the first step; then read by the compute thread.
+ * Bounds: what model_config allows; refuses what layers.c does not compute (biases). */
+#ifndef ENGINE_WEIGHTS_H
+#define ENGINE_WEIGHTS_H
+#include <stdint.h>
+#include "base/err.h"
+#include "base/why.h"
+#include "kernels/ops.h"
+
+struct model_config;
+struct weights;
+
+struct expert_weights {
+	struct linear *gate_up; /* [2 * expert_intermediate][hidden]: gate, then up */
+	struct linear *down;    /* [hidden][expert_intermediate] */
+};
+
+struct layer_weights {
+	float *attention_norm; /* [hidden] */
+	struct linear *qkv;    /* [(head + 2 * kv_head) * head_dim][hidden] */
+	float *q_norm;         /* [head_dim], or NULL */
+	float *k_norm;
+	struct linear *output; /* [hidden][head * head_dim] */
+	float *mlp_norm;       /* [hidden] */
+	struct linear *gate_up; /* dense: [2 * intermediate][hidden]; else NULL */
+	struct linear *down;    /* dense: [hidden][intermediate]; else NULL */
+	struct linear *router;          /* [expert][hidden], or NULL */
+	struct expert_weights *experts; /* [expert_count], or NULL */
+};
+
+struct engine_weights {
+	struct device *device;
+	enum elem elem;
+	uint32_t hidden_size;
+	uint32_t head_dim;
+	uint32_t vocab_size;
+	uint32_t layer_count;
+	uint32_t expert_count;
+	void *embedding;      /* [vocab][hidden] of elem; NULL when tied: the head's packed rows serve */
+	struct linear *head;  /* [vocab][hidden] */
+	float *final_norm;    /* [hidden] */
+	struct layer_weights *layers;
+};
+
+/* A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID or ERR_MISMATCH, and `why` names it. */
+MUST_USE enum err engine_weights_create(struct device *device, const struct model_config *config,
+					const struct weights *source, struct why *why,
+					struct engine_weights **ret_weights);
+void engine_weights_destroy(struct engine_weights *weights);
+/* Bytes that a row reads when every expert is at work: packed linears and embedding. */
+uint64_t engine_weights_bytes(const struct engine_weights *weights);
+#endif

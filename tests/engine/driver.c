@@ -1,0 +1,157 @@
+#include "tests/engine/driver.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "model/model_dir.h"
+
+static void on_layer_done(void *context, const struct plan *plan, uint32_t layer)
+{
+	struct driver *driver = context;
+	if (layer != driver->layers_seen++)
+		abort();
+}
+
+static void on_step_done(void *context, const struct plan *plan, const struct sample *samples, enum err e)
+{
+	struct driver *driver = context;
+	pthread_mutex_lock(&driver->lock);
+	memcpy(driver->samples, samples, plan->sample_count * sizeof(*samples));
+	driver->result = e;
+	driver->done = true;
+	pthread_cond_signal(&driver->turn);
+	pthread_mutex_unlock(&driver->lock);
+}
+
+static void check(enum err e, const struct why *why)
+{
+	if (e == ERR_OK)
+		return;
+	fprintf(stderr, "driver: %s: %s\n", err_text(e), why->text);
+	abort();
+}
+
+void driver_open(struct driver *driver, const struct driver_options *options)
+{
+	struct why why = {""};
+	memset(driver, 0, sizeof(*driver));
+	driver->options = *options;
+	pthread_mutex_init(&driver->lock, NULL);
+	pthread_cond_init(&driver->turn, NULL);
+	check(model_dir_open(options->path, &(struct model_dir_options){false}, &why, &driver->model), &why);
+	const struct engine_options engine = {
+		.model = driver->model,
+		.isa = options->isa,
+		.thread_count = options->thread_count,
+		.block_tokens = options->block_tokens,
+		.batch_tokens_max = options->batch_tokens_max,
+		.experts = options->experts,
+		.callbacks = {driver, on_layer_done, on_step_done},
+	};
+	check(engine_create(&engine, &why, &driver->engine), &why);
+	engine_geometry(driver->engine, &driver->geometry);
+	size_t bytes = (size_t)options->block_count * driver->geometry.block_bytes;
+	driver->memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	driver->free = calloc(options->block_count, sizeof(uint32_t));
+	if (!driver->memory || !driver->free)
+		abort();
+	memset(driver->memory, 0, bytes);
+	for (uint32_t i = 0; i < options->block_count; i++)
+		driver->free[driver->free_count++] = options->block_count - 1 - i;
+	check(engine_set_kv(driver->engine, driver->memory, options->block_count), &why);
+}
+
+void driver_close(struct driver *driver)
+{
+	engine_destroy(driver->engine);
+	model_dir_close(driver->model);
+	free(driver->memory);
+	free(driver->free);
+	pthread_cond_destroy(&driver->turn);
+	pthread_mutex_destroy(&driver->lock);
+}
+
+void driver_shuffle(struct driver *driver, struct rng *rng)
+{
+	for (uint32_t i = driver->free_count; i > 1; i--) {
+		uint32_t j = (uint32_t)rng_below(rng, i);
+		uint32_t block = driver->free[i - 1];
+		driver->free[i - 1] = driver->free[j];
+		driver->free[j] = block;
+	}
+	for (uint32_t i = 0; i < driver->free_count; i++) {
+		uint8_t *block = driver->memory + (size_t)driver->free[i] * driver->geometry.block_bytes;
+		memset(block, (int)rng_below(rng, 256), driver->geometry.block_bytes);
+	}
+}
+
+void driver_step(struct driver *driver, struct plan *plan)
+{
+	driver->done = false;
+	driver->layers_seen = 0;
+	check(engine_submit(driver->engine, plan), &(struct why){"submit"});
+	pthread_mutex_lock(&driver->lock);
+	while (!driver->done)
+		pthread_cond_wait(&driver->turn, &driver->lock);
+	pthread_mutex_unlock(&driver->lock);
+	check(driver->result, &(struct why){"step"});
+	if (driver->layers_seen != driver->geometry.layer_count)
+		abort();
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		plan->runs[i].sequence->computed += plan->runs[i].count;
+}
+
+void stream_open(struct stream *stream, struct driver *driver, const uint32_t *prompt, uint32_t prompt_count,
+		 uint32_t tokens_max)
+{
+	uint32_t block_tokens = driver->geometry.block_tokens;
+	memset(stream, 0, sizeof(*stream));
+	stream->tokens_max = tokens_max;
+	stream->blocks_max = (tokens_max + block_tokens - 1) / block_tokens;
+	stream->sampling = (struct sampling){.top_p = 1, .repetition_penalty = 1, .max_tokens = tokens_max, .logprobs = 5};
+	stream->sequence = (struct sequence){
+		.sampling = &stream->sampling,
+		.tokens = calloc(tokens_max, sizeof(uint32_t)),
+		.token_count = prompt_count,
+		.prompt_count = prompt_count,
+		.blocks = calloc(stream->blocks_max, sizeof(uint32_t)),
+		.block_count = stream->blocks_max,
+		.choice_count = 1,
+	};
+	if (!stream->sequence.tokens || !stream->sequence.blocks || driver->free_count < stream->blocks_max)
+		abort();
+	memcpy(stream->sequence.tokens, prompt, prompt_count * sizeof(uint32_t));
+	for (uint32_t i = 0; i < stream->blocks_max; i++)
+		stream->sequence.blocks[i] = driver->free[--driver->free_count];
+}
+
+void stream_close(struct stream *stream, struct driver *driver)
+{
+	for (uint32_t i = stream->blocks_max; i-- > 0;)
+		driver->free[driver->free_count++] = stream->sequence.blocks[i];
+	free(stream->sequence.tokens);
+	free(stream->sequence.blocks);
+}
+
+void stream_append(struct stream *stream, uint32_t token)
+{
+	assert(stream->sequence.token_count < stream->tokens_max);
+	stream->sequence.tokens[stream->sequence.token_count++] = token;
+}
+
+void plan_add(struct plan *plan, struct stream *stream, uint32_t count)
+{
+	struct sequence *sequence = &stream->sequence;
+	uint32_t left = sequence->token_count - sequence->computed;
+	uint32_t size = count < left ? count : left;
+	if (size == 0)
+		return;
+	uint16_t samples = size == left ? sequence->choice_count : 0;
+	plan->runs[plan->run_count++] = (struct run){.sequence = sequence, .first = sequence->computed, .count = size,
+						     .sample_count = samples, .sample_first = plan->sample_count,
+						     .digest = true};
+	plan->token_count += size;
+	plan->sample_count += samples;
+}

@@ -1,0 +1,61 @@
+/* driver - a model, its engine and its blocks for tests and measurements: steps are run one by one.
+ *
+ * Owns:   everything in struct driver until driver_close().
+ * Thread: the test's; driver_step() waits for the step. */
+#ifndef TESTS_ENGINE_DRIVER_H
+#define TESTS_ENGINE_DRIVER_H
+#include <pthread.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/rng.h"
+#include "engine/engine.h"
+
+struct driver_options {
+	const char *path;
+	const char *isa;
+	uint32_t thread_count;
+	uint32_t block_tokens;
+	uint32_t batch_tokens_max;
+	uint32_t block_count;
+	struct expert_exchange *experts;
+};
+
+struct driver {
+	struct driver_options options;
+	struct model_dir *model;
+	struct engine *engine;
+	struct kv_geometry geometry;
+	uint8_t *memory;     /* [block_count][block_bytes] */
+	uint32_t *free;      /* [free_count] blocks, handed out from the end */
+	uint32_t free_count;
+	pthread_mutex_t lock;
+	pthread_cond_t turn;
+	bool done;
+	enum err result;
+	uint32_t layers_seen; /* on_layer_done calls of the step: they come in order */
+	struct sample samples[PLAN_SAMPLES_MAX];
+};
+
+void driver_open(struct driver *driver, const struct driver_options *options);
+void driver_close(struct driver *driver);
+/* Puts the free blocks into another order, and other bytes into them: tables and leftovers must not matter. */
+void driver_shuffle(struct driver *driver, struct rng *rng);
+/* Runs the plan and advances `computed` of its sequences. */
+void driver_step(struct driver *driver, struct plan *plan);
+
+/* A sequence with its own tokens, blocks and sampling. */
+struct stream {
+	struct sequence sequence;
+	struct sampling sampling;
+	uint32_t tokens_max;
+	uint32_t blocks_max;
+};
+
+void stream_open(struct stream *stream, struct driver *driver, const uint32_t *prompt, uint32_t prompt_count,
+		 uint32_t tokens_max);
+void stream_close(struct stream *stream, struct driver *driver);
+void stream_append(struct stream *stream, uint32_t token);
+
+/* Adds a run of up to count tokens of the stream to the plan. */
+void plan_add(struct plan *plan, struct stream *stream, uint32_t count);
+#endif

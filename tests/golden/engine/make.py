@@ -1,0 +1,221 @@
+#!/usr/bin/env python3
+"""Makes the tiny random models of this folder and what transformers computes with them.
+
+    pip install torch transformers safetensors
+    python3 make.py OUT_DIR          # OUT_DIR is this folder; everything in it is made again
+
+Each model is a Hugging Face directory (config.json, model.safetensors, and a tokenizer.json of single
+bytes, so that it opens like any other). golden.json holds the reference: a prompt, the log-probabilities
+of the whole vocabulary at some positions, and 32 greedy tokens with the margin to the second best.
+
+There are two references, both computed in float32 from the stored weights. "logprobs_f32" is plain (dense models).
+"logprobs" (and "greedy") rounds to bf16 where Baton's definition of a model does: keys and values of bf16
+models, which are stored and travel so, and the rows that an expert gets and what it answers, which may travel.
+"""
+import functools
+import json
+import pathlib
+import sys
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+PROMPT = 300
+POSITIONS = [0, 1, 2, 15, 16, 17, 31, 63, 64, 100, 127, 255, 256, 257, 299]
+GREEDY = 32
+
+COMMON = dict(vocab_size=258, max_position_embeddings=1024, bos_token_id=None, eos_token_id=1, pad_token_id=None,
+              num_hidden_layers=2, rms_norm_eps=1e-5)
+LLAMA = dict(COMMON, hidden_size=64, intermediate_size=96, num_attention_heads=4, num_key_value_heads=2,
+             rope_theta=10000.0)
+SMALL = dict(COMMON, hidden_size=32, num_attention_heads=4, head_dim=16)
+
+MODELS = {
+    "llama-tied": ("LlamaForCausalLM", transformers.LlamaConfig(**LLAMA, tie_word_embeddings=True), torch.bfloat16),
+    "llama-f32": ("LlamaForCausalLM", transformers.LlamaConfig(
+        **SMALL, intermediate_size=64, num_key_value_heads=4, rope_theta=500000.0, tie_word_embeddings=False),
+        torch.float32),
+    "mixtral": ("MixtralForCausalLM", transformers.MixtralConfig(
+        **SMALL, intermediate_size=32, num_key_value_heads=1, num_local_experts=8, num_experts_per_tok=2,
+        rope_theta=1000000.0, sliding_window=None, tie_word_embeddings=False), torch.bfloat16),
+    "qwen3-moe": ("Qwen3MoeForCausalLM", transformers.Qwen3MoeConfig(
+        **SMALL, intermediate_size=64, moe_intermediate_size=32, num_key_value_heads=2, num_experts=12,
+        num_experts_per_tok=4, norm_topk_prob=True, decoder_sparse_step=1, mlp_only_layers=[],
+        rope_theta=1000000.0, tie_word_embeddings=False), torch.bfloat16),
+    "qwen3-moe-f32": ("Qwen3MoeForCausalLM", transformers.Qwen3MoeConfig(
+        **SMALL, intermediate_size=64, moe_intermediate_size=16, num_key_value_heads=2, num_experts=8,
+        num_experts_per_tok=2, norm_topk_prob=False, decoder_sparse_step=1, mlp_only_layers=[],
+        rope_theta=10000.0, tie_word_embeddings=True), torch.float32),
+}
+
+
+def to_wire(x):
+    return x.to(torch.bfloat16).to(torch.float32)
+
+
+def randomise(model, seed):
+    """Wide enough that the distributions are neither flat nor certain."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        noise = torch.randn(p.shape, generator=generator)
+        if p.dim() == 1:
+            p.data = 1 + 0.2 * noise
+        elif "embed" in name or "lm_head" in name:
+            p.data = 0.6 * noise
+        else:
+            p.data = noise * (1.2 / p.shape[-1] ** 0.5)
+
+
+def stored_tensors(model, config):
+    """The names that checkpoints of these families have; packed experts are taken apart."""
+    mixtral = config.model_type == "mixtral"
+    out = {}
+    for name, p in model.named_parameters():
+        p = p.data
+        if ".experts." not in name:
+            if mixtral:
+                name = name.replace(".mlp.gate.", ".block_sparse_moe.gate.")
+            out[name] = p.contiguous()
+            continue
+        prefix, part = name.rsplit(".", 1)
+        prefix = prefix.replace(".mlp.", ".block_sparse_moe.") if mixtral else prefix
+        for e in range(p.shape[0]):
+            if part == "gate_up_proj":
+                gate, up = p[e].chunk(2, dim=0)
+                names = ("w1", "w3") if mixtral else ("gate_proj", "up_proj")
+                out[f"{prefix}.{e}.{names[0]}.weight"] = gate.contiguous()
+                out[f"{prefix}.{e}.{names[1]}.weight"] = up.contiguous()
+            else:
+                out[f"{prefix}.{e}.{'w2' if mixtral else 'down_proj'}.weight"] = p[e].contiguous()
+    return out
+
+
+def experts_over_the_wire(self, hidden, top_index, top_weight, to_wire=to_wire):
+    """Replaces the experts' forward: the same sum, with rows and answers rounded, in expert order."""
+    out = torch.zeros_like(hidden)
+    rows = to_wire(hidden)
+    for e in range(self.gate_up_proj.shape[0]):
+        row, slot = torch.where(top_index == e)
+        if row.numel() == 0:
+            continue
+        gate, up = torch.nn.functional.linear(rows[row], self.gate_up_proj[e]).chunk(2, dim=-1)
+        answer = torch.nn.functional.linear(torch.nn.functional.silu(gate) * up, self.down_proj[e])
+        out[row] += to_wire(answer) * top_weight[row, slot, None]
+    return out
+
+
+def some_logits(model):
+    with torch.no_grad():
+        return model(torch.arange(2, 66)[None]).logits
+
+
+def attention_over_stored_kv(module, query, key, value, *args, **kwargs):
+    """The library's eager attention over rounded keys and values."""
+    eager = sys.modules[type(module).__module__].eager_attention_forward
+    return eager(module, query, to_wire(key), to_wire(value), *args, **kwargs)
+
+
+def prompt_of(seed):
+    generator = torch.Generator().manual_seed(seed)
+    return torch.randint(2, COMMON["vocab_size"], (PROMPT,), generator=generator).tolist()
+
+
+def at_positions(model, tokens):
+    with torch.no_grad():
+        logprobs = torch.log_softmax(model(torch.tensor([tokens])).logits[0], dim=-1)
+    return {str(p): [round(v, 6) for v in logprobs[p].tolist()] for p in POSITIONS}
+
+
+def reference(model, tokens):
+    with torch.no_grad():
+        greedy, margins, chosen = [], [], []
+        for _ in range(GREEDY):
+            row = torch.log_softmax(model(torch.tensor([tokens + greedy])).logits[0, -1], dim=-1)
+            best = torch.topk(row, 2)
+            greedy.append(best.indices[0].item())
+            chosen.append(round(best.values[0].item(), 6))
+            margins.append(round((best.values[0] - best.values[1]).item(), 6))
+    return {"prompt": tokens, "logprobs": at_positions(model, tokens), "greedy": greedy, "greedy_logprobs": chosen, "margins": margins}
+
+
+def byte_tokenizer():
+    """<pad>, <eos>, and the 256 bytes in the spelling of byte-level BPE."""
+    vocab = {"<pad>": 0, "<eos>": 1}
+    plain = [*range(33, 127), *range(161, 173), *range(174, 256)]
+    for i, byte in enumerate(plain + [b for b in range(256) if b not in plain]):
+        vocab[chr(byte) if byte in plain else chr(0x100 + i - len(plain))] = i + 2
+    special = [{"id": i, "content": c, "single_word": False, "lstrip": False, "rstrip": False, "normalized": False,
+                "special": True} for c, i in (("<pad>", 0), ("<eos>", 1))]
+    return {"version": "1.0", "truncation": None, "padding": None, "added_tokens": special, "normalizer": None,
+            "pre_tokenizer": {"type": "ByteLevel", "add_prefix_space": False, "trim_offsets": True,
+                              "use_regex": True},
+            "post_processor": None,
+            "decoder": {"type": "ByteLevel", "add_prefix_space": True, "trim_offsets": True, "use_regex": True},
+            "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
+                      "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
+                      "ignore_merges": False, "vocab": vocab, "merges": []}}
+
+
+def write_config(path, arch, config, dtype):
+    """As checkpoints of these families spell it, whatever this version of the library calls things."""
+    d = config.to_dict()
+    keep = ["vocab_size", "max_position_embeddings", "bos_token_id", "eos_token_id", "num_hidden_layers",
+            "rms_norm_eps", "hidden_size", "intermediate_size", "num_attention_heads", "num_key_value_heads",
+            "head_dim", "tie_word_embeddings", "num_local_experts", "num_experts", "num_experts_per_tok",
+            "moe_intermediate_size", "norm_topk_prob", "decoder_sparse_step", "mlp_only_layers", "hidden_act",
+            "model_type"]
+    out = {"architectures": [arch], "torch_dtype": str(dtype).replace("torch.", "")}
+    out.update({k: d[k] for k in keep if k in d})
+    rope = d.get("rope_parameters") or d
+    out["rope_theta"] = rope["rope_theta"]
+    if config.model_type == "qwen3_moe":
+        out["num_experts"] = out.pop("num_local_experts", None) or out["num_experts"]
+    path.write_text(json.dumps(out, indent=1, sort_keys=True) + "\n")
+
+
+def make(out, name, arch, config, dtype, seed):
+    model = getattr(transformers, arch)(config)
+    randomise(model, seed)
+    for p in model.parameters():  # not model.to(): that would round the rotary frequencies too
+        p.data = p.data.to(dtype)
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(stored_tensors(model, config), folder / "model.safetensors", metadata={"format": "pt"})
+    write_config(folder / "config.json", arch, config, dtype)
+    (folder / "tokenizer.json").write_text(json.dumps(byte_tokenizer(), separators=(",", ":")) + "\n")
+    for p in model.parameters():
+        p.data = p.data.float()
+    model.eval()
+    tokens = prompt_of(seed + 1)
+    model.set_attn_implementation("eager")
+    plain_logprobs = at_positions(model, tokens)
+    plain = some_logits(model)
+    experts = [m for m in model.modules() if isinstance(getattr(m, "gate_up_proj", None), torch.nn.Parameter)]
+    for m in experts:
+        m.forward = functools.partial(experts_over_the_wire, m, to_wire=lambda x: x)
+    # Rounding is all that the replacement changes.
+    assert (some_logits(model) - plain).abs().max().item() < 1e-4
+    model.set_attn_implementation("stored_kv" if dtype == torch.bfloat16 else "eager")
+    for m in experts:
+        m.forward = functools.partial(experts_over_the_wire, m)
+    golden = reference(model, tokens)
+    if "llama" in name:  # where routing is near a tie, the plain reference takes other experts
+        golden["logprobs_f32"] = plain_logprobs
+    apart = max(abs(a - b) for p in plain_logprobs for a, b in zip(plain_logprobs[p], golden["logprobs"][p]))
+    (folder / "golden.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+    print(name, sum(p.numel() for p in model.parameters()), "greedy", golden["greedy"][:8],
+          "least margin", min(golden["margins"]), "the references differ by", apart)
+
+
+def main():
+    out = pathlib.Path(sys.argv[1])
+    transformers.AttentionInterface.register("stored_kv", attention_over_stored_kv)
+    transformers.AttentionMaskInterface.register("stored_kv", transformers.masking_utils.eager_mask)
+    torch.set_num_threads(1)
+    for i, (name, (arch, config, dtype)) in enumerate(MODELS.items()):
+        make(out, name, arch, config, dtype, 100 * (i + 1))
+
+
+if __name__ == "__main__":
+    main()
