@@ -179,6 +179,7 @@ static void decode_that_is_heard_before_prefill_is_held(void **state)
 	assert_int_equal(world_submit(&w, 100, 20, 1, 9, &seen), ERR_OK);
 	struct reserve r = started(&w, P1, D1);
 	tell(&w, D1, &r, seen, 0, 21, MORE);
+	tell(&w, D1, &r, seen, 0, 21, MORE); /* again: dropped */
 	tell(&w, D1, &r, seen, 0, 22, STOP);
 	say_end(&w, D1, &r.job, D, ERR_OK, NULL);
 	assert_int_equal(seen->tokens[0], 0);
