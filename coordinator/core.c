@@ -304,8 +304,12 @@ void coord_tick(struct coord *coord, uint64_t now_ns)
 enum err coord_member_set(struct coord *coord, const struct coord_member *member, uint64_t now_ns)
 {
 	enter(coord, now_ns);
-	assert(member->node != 0 && member->model_count <= COORD_MODELS_MAX);
-	assert(member->block_tokens > 0 || member->role == WIRE__ROLE__ROLE_KVSTORE);
+	if (member->role == WIRE__ROLE__ROLE_COORDINATOR)
+		return ERR_OK;
+	bool engine = member->role != WIRE__ROLE__ROLE_KVSTORE;
+	if (!member->node || member->role == WIRE__ROLE__ROLE_NONE || member->model_count > COORD_MODELS_MAX ||
+	    (engine && !member->block_tokens))
+		return ERR_INVALID;
 	uint32_t node;
 	enum err e = registry_member_set(&coord->registry, member, &node);
 	if (e != ERR_OK)

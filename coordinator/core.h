@@ -189,7 +189,8 @@ struct coord *coord_init(void *memory, const struct coord_options *options);
 
 /* ---- events of the world */
 
-/* A member's key was put (also again, with other content), or vanished.  ERR_AGAIN: over nodes_max, ignored. */
+/* A member's key was put (also again, with other content), or vanished.  ERR_AGAIN: over nodes_max, ignored;
+ * ERR_INVALID: no node id, no role, or an engine without block_tokens.  Other coordinators are none of its business. */
 enum err coord_member_set(struct coord *coord, const struct coord_member *member, uint64_t now_ns);
 void coord_member_remove(struct coord *coord, uint64_t node, uint64_t now_ns);
 /* After a watch that had to start anew: only these nodes are members. */

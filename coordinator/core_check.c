@@ -18,7 +18,7 @@ static void check_halves(const struct coord *coord, const struct job *job)
 		}
 		/* Law 3: nothing is held at a node without a session. */
 		assert(node_lives(&coord->registry.nodes[half->node]));
-		assert(half->charged.jobs == 1);
+		assert(half->charged.jobs == (job->both ? 2 : 1));
 	}
 	assert(!(job->both && job->half[1].state != HALF_NONE));
 }

@@ -13,6 +13,9 @@
 #define HELD_NONE   UINT32_MAX
 #define RECORD_NONE UINT32_MAX
 
+/* How much a job would rather have another node. */
+enum { AVOID_REFUSED = 1, AVOID_FAILED, AVOID_ALWAYS };
+
 enum {
 	AVOIDED_MAX = 8,      /* nodes remembered of one job */
 	HOLDERS_MAX = 16,     /* hints in one Reserve */
@@ -44,7 +47,7 @@ struct half {
 struct avoided {
 	uint32_t node;
 	uint64_t incarnation;
-	uint32_t level; /* 1: it refused; 2: it failed this job */
+	uint32_t level;
 };
 
 struct job {

@@ -76,7 +76,7 @@ void job_fail(struct coord *coord, struct job *job, uint32_t half, enum err e, e
 	env_trace(coord->options.env, "coordinator > request %llu attempt %u: %s failed: %s",
 		  (unsigned long long)job->number, job->attempt,
 		  core_node(coord, job->half[half].node)->announced.name, err_text(e));
-	job_avoid(coord, job, job->half[half].node, 2);
+	job_avoid(coord, job, job->half[half].node, AVOID_FAILED);
 	close_attempt(coord, job, half, e, now_ns);
 	job->last_error = e;
 	if (error_is_final(e)) {

@@ -95,7 +95,7 @@ static void bind_halves(struct coord *coord, struct job *job, const struct route
 	job->uncached = uncached;
 	job->half[0] = (struct half){.state = HALF_ASKED, .node = route->prefill};
 	job->half[1] = job->both ? (struct half){0} : (struct half){.state = HALF_ASKED, .node = route->decode};
-	half_charge(coord, &job->half[0], (struct work){uncached, job->both ? sequences : 0, 1});
+	half_charge(coord, &job->half[0], (struct work){uncached, job->both ? sequences : 0, job->both ? 2 : 1});
 	if (!job->both)
 		half_charge(coord, &job->half[1], (struct work){0, sequences, 1});
 }
@@ -197,7 +197,7 @@ void job_refused(struct coord *coord, struct job *job, uint32_t half, enum err e
 	coord->counters.reserve_refusals++;
 	job_drop_halves(coord, job, ERR_CANCELED);
 	job->last_error = e;
-	if (error_is_final(e)) {
+	if (error_is_final(e) && e != ERR_TOO_LARGE) {
 		request_fail(coord, job->request, e, "a node refused the request", now_ns);
 		return;
 	}
@@ -205,10 +205,12 @@ void job_refused(struct coord *coord, struct job *job, uint32_t half, enum err e
 		node->full_until_ns = now_ns + FULL_NS;
 	else if (e == ERR_DRAINING)
 		node->draining = true;
-	job_avoid(coord, job, job->half[half].node, e == ERR_AGAIN ? 1 : 2);
+	job_avoid(coord, job, job->half[half].node,
+		  e == ERR_TOO_LARGE ? AVOID_ALWAYS : e == ERR_AGAIN ? AVOID_REFUSED : AVOID_FAILED);
 	job->retry_ns = now_ns + backoff_ns(job->refusals++);
 	job_wait(coord, job, job->started ? JOB_RECOVERING : JOB_QUEUED, now_ns);
-	job_try(coord, job, now_ns);
+	if (job_try(coord, job, now_ns) == TRY_NOBODY && e == ERR_TOO_LARGE)
+		request_fail(coord, job->request, e, "no node can hold the request", now_ns);
 }
 
 /* ---- waiting */

@@ -109,7 +109,8 @@ static struct route_candidate candidate_of(const struct coord *coord, const stru
 {
 	const struct registry_node *node = &coord->registry.nodes[slot];
 	struct work work = node_work(node);
-	uint32_t taken = node->blocks_used + node->blocks_reserved;
+	/* What is reserved and what is used overlap: a running job's blocks are in both. */
+	uint32_t taken = node->blocks_used > node->blocks_reserved ? node->blocks_used : node->blocks_reserved;
 	return (struct route_candidate){
 		.node = slot,
 		.prefill = node_prefills(node),
@@ -130,11 +131,14 @@ static uint32_t gather(struct coord *coord, const struct job *job, const struct 
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
 		const struct registry_node *node = &coord->registry.nodes[i];
-		if (!node->id || !eligible(node, job->request) || !id128_equal(&node->compat, &pool->compat))
+		if (!node->id || !eligible(node, job->request) || !id128_equal(&node->compat, &pool->compat) ||
+		    job_avoids(coord, job, i) >= AVOID_ALWAYS)
 			continue;
 		lives[0] |= node_prefills(node);
 		lives[1] |= node_decodes(node);
-		if (node->jobs_max && node_work(node).jobs >= node->jobs_max)
+		/* jobs_max is per half. */
+		uint32_t halves = node->role == WIRE__ROLE__ROLE_BOTH ? 2 : 1;
+		if (node->jobs_max && node_work(node).jobs >= node->jobs_max * halves)
 			continue;
 		coord->scratch.candidates[count++] = candidate_of(coord, job, i, pool->block_tokens, now_ns);
 	}

@@ -192,7 +192,8 @@ static void take(struct coord *coord, struct job *job, uint32_t half, const Wire
 	struct request *request = job->request;
 	struct choice *choice = &request->choices[token->choice];
 	uint32_t next = request->prompt_count + choice->tokens.count;
-	if (token->position < next) {
+	bool is_held = token->position > next && token->position <= next + choice->held_count;
+	if (token->position < next || is_held) {
 		coord->counters.tokens_dropped++;
 		return;
 	}

@@ -211,6 +211,7 @@ static void send_job_end(struct decode *d, struct decode_job *job, enum err e)
 {
 	if (job->coordinator == PEER_NONE)
 		return; /* rule 1 */
+	d->options.flush(d->options.context);
 	Wire__JobId id = job_key_wire(&job->key);
 	Wire__JobEnd end = WIRE__JOB_END__INIT;
 	end.job = &id;

@@ -48,6 +48,8 @@ struct decode_options {
 	struct kv_offers *offers;
 	void *context;
 	void (*token)(void *context, uint32_t coordinator_peer, const Wire__Token *token);
+	/* Sends what token() has queued: a job's end never overtakes its tokens. */
+	void (*flush)(void *context);
 	/* Copies the bytes of one block of this node to another, before anything reads it. */
 	void (*copy_block)(void *context, uint32_t from, uint32_t to);
 };

@@ -91,6 +91,11 @@ static struct prefill_options prefill_options(struct node *n, const struct node_
 	};
 }
 
+static void flush_tokens(void *context)
+{
+	node_flush_tokens(context);
+}
+
 static struct decode_options decode_options(struct node *n, const struct node_options *o, struct kv_local *local)
 {
 	return (struct decode_options){
@@ -103,6 +108,7 @@ static struct decode_options decode_options(struct node *n, const struct node_op
 		.local = local,
 		.context = n,
 		.token = node_queue_token,
+		.flush = flush_tokens,
 		.copy_block = copy_block,
 	};
 }
