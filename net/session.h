@@ -58,7 +58,8 @@ struct session_options {
 	void *context;
 	/* Called from within the functions below; may send, must not destroy. */
 	void (*up)(void *context, uint32_t peer);
-	/* The peer's number may be given to another from the return on. */
+	/* Everything held for it must be free when this returns.  What we use of it ended before: the link to it is closed
+	 * a margin earlier (env's link_close), so reads under way have failed by then.  The peer's number may be given to another from the return on. */
 	void (*down)(void *context, uint32_t peer, enum err why);
 };
 
