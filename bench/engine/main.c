@@ -1,9 +1,10 @@
 /* bench_engine - prefill and decode rates of one model on this machine, beside the limit of its memory.
  *
- *     bench_engine MODEL_DIR [THREADS [REPEATS]]
+ *     bench_engine MODEL_DIR [THREADS [REPEATS [PROMPT_MAX [cpu]]]]
  *
  * Prints one Markdown row a measurement: least, median and greatest of the repeats.  Limits are measured in the
- * same run, next to what they bound: this machine's other guests change the figures by the minute. */
+ * same run, next to what they bound: a machine's other guests change the figures by the minute.  With "cpu" the
+ * time is the process's CPU time: for one thread on a machine that others keep busy. */
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -22,6 +23,8 @@ struct bench {
 	struct device *device; /* a second one, for the read rate */
 	uint32_t thread_count;
 	uint32_t repeats;
+	uint32_t prompt_max;
+	clockid_t clock;
 	uint8_t *memory;
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
@@ -34,10 +37,10 @@ struct bench {
 	struct plan plan;
 };
 
-static double now_s(void)
+static double now_s(const struct bench *bench)
 {
 	struct timespec t;
-	clock_gettime(CLOCK_MONOTONIC, &t);
+	clock_gettime(bench->clock, &t);
 	return (double)t.tv_sec + 1e-9 * (double)t.tv_nsec;
 }
 
@@ -131,10 +134,10 @@ static void step(struct bench *bench, uint32_t count, uint32_t chunk)
 static double prefill(struct bench *bench, uint32_t prompt)
 {
 	begin_stream(bench, 0, prompt);
-	double start = now_s();
+	double start = now_s(bench);
 	while (bench->streams[0].computed < prompt)
 		step(bench, 1, BATCH);
-	return prompt / (now_s() - start);
+	return prompt / (now_s(bench) - start);
 }
 
 /* Seconds a step of decoding `streams` answers after prompts of 128 tokens. */
@@ -145,10 +148,10 @@ static double decode(struct bench *bench, uint32_t streams, uint32_t steps)
 	while (bench->streams[0].computed < 128)
 		step(bench, streams, BATCH / STREAMS_MAX);
 	step(bench, streams, 1);
-	double start = now_s();
+	double start = now_s(bench);
 	for (uint32_t i = 0; i < steps; i++)
 		step(bench, streams, 1);
-	return (now_s() - start) / steps;
+	return (now_s(bench) - start) / steps;
 }
 
 /* Bytes of weights that the computation of one token reads: every linear, and the top experts. */
@@ -186,7 +189,7 @@ static void measure_prefill(struct bench *bench)
 	double values[REPEATS_MAX];
 	char name[64];
 	prefill(bench, 128);
-	for (size_t i = 0; i < sizeof(prompts) / sizeof(prompts[0]); i++) {
+	for (size_t i = 0; i < sizeof(prompts) / sizeof(prompts[0]) && prompts[i] <= bench->prompt_max; i++) {
 		for (uint32_t r = 0; r < bench->repeats; r++)
 			values[r] = prefill(bench, prompts[i]);
 		snprintf(name, sizeof(name), "prefill of %u tokens", prompts[i]);
@@ -199,7 +202,7 @@ static void measure_decode(struct bench *bench)
 {
 	double one[REPEATS_MAX], eight[REPEATS_MAX], cost[REPEATS_MAX], rate[REPEATS_MAX], ratio[REPEATS_MAX];
 	double bytes = token_bytes(bench->model);
-	uint32_t steps = bytes > 50e6 ? 16 : 200;
+	uint32_t steps = bytes > 50e6 ? 8 : 200;
 	for (uint32_t r = 0; r < bench->repeats; r++) {
 		rate[r] = device_read_rate(bench->device) / 1e9;
 		double single = decode(bench, 1, steps);
@@ -212,14 +215,15 @@ static void measure_decode(struct bench *bench)
 	report("decode of 1 stream", "tokens/s", one, bench->repeats);
 	report("decode of 8 streams", "tokens/s", eight, bench->repeats);
 	report("8 rows cost, of 1 row", "", cost, bench->repeats);
-	report("memory read rate", "GB/s", rate, bench->repeats);
-	report("1 stream, of the read limit", "", ratio, bench->repeats);
+	report("memory read rate (wall)", "GB/s", rate, bench->repeats);
+	if (bench->clock == CLOCK_MONOTONIC) /* the read rate is in wall time */
+		report("1 stream, of the read limit", "", ratio, bench->repeats);
 }
 
 int main(int argc, char **argv)
 {
 	if (argc < 2) {
-		fprintf(stderr, "usage: bench_engine MODEL_DIR [THREADS [REPEATS]]\n");
+		fprintf(stderr, "usage: bench_engine MODEL_DIR [THREADS [REPEATS [PROMPT_MAX [cpu]]]]\n");
 		return 2;
 	}
 	struct bench *bench = calloc(1, sizeof(*bench));
@@ -229,11 +233,14 @@ int main(int argc, char **argv)
 	bench->repeats = argc > 3 ? (uint32_t)strtoul(argv[3], NULL, 10) : 5;
 	if (bench->repeats < 1 || bench->repeats > REPEATS_MAX)
 		bench->repeats = 5;
+	bench->prompt_max = argc > 4 ? (uint32_t)strtoul(argv[4], NULL, 10) : UINT32_MAX;
+	bench->clock = argc > 5 && strcmp(argv[5], "cpu") == 0 ? CLOCK_PROCESS_CPUTIME_ID : CLOCK_MONOTONIC;
 	bench_open(bench, argv[1]);
 	const struct device_props *props = device_props(bench->device);
-	printf("\n%s, %u threads of %s (%s), %s; %.1f MB of weights a token; least / **median** / greatest of %u\n\n"
+	printf("\n%s, %u threads of %s (%s), %s; %.1f MB of weights a token; %s time; least / **median** / greatest of %u\n\n"
 	       "| measure | value |\n|---|---|\n", bench->model->name, props->thread_count, props->name, props->variant,
-	       engine_numerics_class(bench->engine), token_bytes(bench->model) / 1e6, bench->repeats);
+	       engine_numerics_class(bench->engine), token_bytes(bench->model) / 1e6,
+	       bench->clock == CLOCK_MONOTONIC ? "wall" : "CPU", bench->repeats);
 	measure_prefill(bench);
 	measure_decode(bench);
 	engine_destroy(bench->engine);
