@@ -135,6 +135,7 @@ void carry(struct etcd *etcd)
 	bool ok;
 	while (etcd->queue.Next(&raw, &ok)) {
 		Tag *tag = static_cast<Tag *>(raw);
+		(void)etcd->handed_out.load(std::memory_order_acquire);
 		tag->ok = ok;
 		loop_post(etcd->loop, &tag->task);
 	}

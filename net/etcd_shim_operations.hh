@@ -4,6 +4,7 @@
  * to gRPC has come back; cancelling only drops its callback (DESIGN 10). */
 #ifndef NET_ETCD_SHIM_OPERATIONS_HH
 #define NET_ETCD_SHIM_OPERATIONS_HH
+#include <atomic>
 #include <chrono>
 #include <cstring>
 #include <map>
@@ -67,6 +68,7 @@ struct etcd {
 	std::map<uint64_t, Call *> calls; /* with a callback to come */
 	std::set<Operation *> operations; /* with tags out */
 	grpc::CompletionQueue queue;
+	std::atomic<uint64_t> handed_out{0}; /* tags: orders our writes before the thread's, whatever gRPC does */
 	std::thread thread;
 
 	void set_state(bool up, const char *text)
@@ -120,6 +122,7 @@ struct Operation {
 	Tag *take(Tag &tag)
 	{
 		tags_out++;
+		etcd->handed_out.fetch_add(1, std::memory_order_release);
 		return &tag;
 	}
 

@@ -32,7 +32,7 @@ int fixture_setup(void **state)
 	fixture->server = shared_server;
 	if (loop_create(&fixture->loop) != ERR_OK)
 		return -1;
-	fixture->etcd = connect_client(fixture, 2 * SECOND_NS);
+	fixture->etcd = connect_client(fixture, 5 * SECOND_NS);
 	*state = fixture;
 	return 0;
 }
