@@ -7,6 +7,7 @@
 struct read {
 	uint64_t op;       /* 0: free; the low 32 bits are the slot's number */
 	bool answered;     /* its outcome came: only the landing is awaited */
+	bool good;         /* and what landed is what was announced: to be told when the landing is free */
 	bool abandoned;
 	uint32_t landing;
 	uint32_t layer;
@@ -91,11 +92,12 @@ void kv_reads_abandon(struct kv_reads *r, uint8_t module, uint32_t job, uint32_t
 {
 	for (uint32_t i = 0; i < r->read_max; i++) {
 		struct read *read = &r->reads[i];
-		if (!read->op || read->answered || read->abandoned || read->owner.module != module ||
-		    read->owner.job != job || read->owner.serial != serial)
+		if (!read->op || read->abandoned || read->owner.module != module || read->owner.job != job ||
+		    read->owner.serial != serial)
 			continue;
 		read->abandoned = true;
-		r->local->env->read_cancel(r->local->env->context, read->op);
+		if (!read->answered)
+			r->local->env->read_cancel(r->local->env->context, read->op);
 	}
 }
 
@@ -113,20 +115,29 @@ bool kv_reads_outcome(struct kv_reads *r, uint64_t op, enum err e, uint64_t dige
 	read->answered = true;
 	if (read->abandoned)
 		return false;
-	*ret_owner = read->owner;
-	*ret_verdict = e == ERR_OK && digest != read->digest ? ERR_CORRUPT : e;
-	if (*ret_verdict == ERR_OK)
+	enum err verdict = e == ERR_OK && digest != read->digest ? ERR_CORRUPT : e;
+	if (verdict == ERR_OK) {
 		kv_local_digests(r->local, read->landing)[read->layer] = digest;
+		read->good = true;
+		return false;
+	}
+	*ret_owner = read->owner;
+	*ret_verdict = verdict;
 	return true;
 }
 
-void kv_reads_landing_free(struct kv_reads *r, uint64_t op)
+bool kv_reads_landing_free(struct kv_reads *r, uint64_t op, struct kv_read_owner *ret_owner, enum err *ret_verdict)
 {
 	struct read *read = find(r, op);
 	assert(read && read->answered);
 	kv_pool_unref(r->local->pool, read->landing);
 	read->op = 0;
 	r->count--;
+	if (!read->good || read->abandoned)
+		return false;
+	*ret_owner = read->owner;
+	*ret_verdict = ERR_OK;
+	return true;
 }
 
 uint32_t kv_reads_count(const struct kv_reads *r)

@@ -37,10 +37,12 @@ struct kv_reads *kv_reads_init(void *memory, uint32_t read_max, struct kv_local 
 MUST_USE enum err kv_reads_start(struct kv_reads *reads, const struct kv_read_request *request);
 /* Asks the transport to end all reads of one job; their outcomes are not reported any more. */
 void kv_reads_abandon(struct kv_reads *reads, uint8_t module, uint32_t job, uint32_t serial);
-/* The env's two answers.  The first returns false when the read was abandoned: nobody waits for it. */
+/* The env's two answers.  Each returns whether a verdict is to be told now: a bad one at the outcome, a good one only
+ * when the landing is free, since until then the transport may write there again.  An abandoned read tells nobody. */
 bool kv_reads_outcome(struct kv_reads *reads, uint64_t op, enum err e, uint64_t digest,
 		      struct kv_read_owner *ret_owner, enum err *ret_verdict);
-void kv_reads_landing_free(struct kv_reads *reads, uint64_t op);
+bool kv_reads_landing_free(struct kv_reads *reads, uint64_t op, struct kv_read_owner *ret_owner,
+			   enum err *ret_verdict);
 uint32_t kv_reads_count(const struct kv_reads *reads);
 uint32_t kv_reads_room(const struct kv_reads *reads);
 #endif

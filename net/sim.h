@@ -43,7 +43,7 @@ struct sim_node_ops {
 enum sim_read_fault {
 	SIM_READ_DROP,    /* no bytes, no answer: the deadline ends it */
 	SIM_READ_LATE,    /* the bytes land after the deadline, then the landing is free */
-	SIM_READ_DUP,     /* the bytes land twice: the second time after the outcome of an abandoned read */
+	SIM_READ_DUP,     /* the bytes land twice: the second time after the outcome */
 	SIM_READ_CORRUPT, /* one bit flips */
 	SIM_READ_TORN,    /* the second half stays what it was */
 	SIM_READ_STALE,   /* sampled at instants far apart, and the generation is not looked at */
@@ -56,6 +56,7 @@ struct sim_options {
 	uint64_t jitter_ns;       /* drawn per frame and read, up to this */
 	uint64_t tick_ns;         /* between two ticks of a node; 0: 50 ms */
 	bool mapped;              /* a stopped owner's memory can still be read (mapped memory), else reads wait */
+	uint64_t (*digest)(const void *data, size_t length); /* of what landed; NULL: hash_xxh3(…, 0) */
 	bool story;               /* keep the lines of the story; else they are only digested */
 	/* Sees every frame that is delivered; NULL: nobody looks. */
 	void (*tap)(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope);
@@ -81,8 +82,9 @@ void sim_destroy(struct sim *sim);
 uint32_t sim_add(struct sim *sim, uint64_t node, const char *name);
 /* The env of that node, the same over all its lives. */
 const struct env *sim_env(struct sim *sim, uint32_t index);
-/* The node comes up; events go to this core until sim_kill(). */
-void sim_start(struct sim *sim, uint32_t index, const struct sim_node_ops *ops, void *core);
+/* The node comes up; events go to this core until sim_kill().  A read by a peer that linked to another incarnation finds
+ * nobody. */
+void sim_start(struct sim *sim, uint32_t index, uint64_t incarnation, const struct sim_node_ops *ops, void *core);
 bool sim_up(const struct sim *sim, uint32_t index);
 
 /* Runs fn at (or as soon as possible after) a time of the world; on_node: as an event of that node, so that it waits
@@ -124,6 +126,8 @@ void sim_heal(struct sim *sim);
 
 /* A line of the story by the harness itself. */
 void sim_story(struct sim *sim, uint32_t index, const char *format, ...) __attribute__((format(printf, 3, 4)));
+/* The same for who watches only: not part of the digest, so that a run with a story is the same run. */
+void sim_note(struct sim *sim, uint32_t index, const char *format, ...) __attribute__((format(printf, 3, 4)));
 /* The lines so far, 0-terminated: "[time ms] node > text\n" (with options.story). */
 const char *sim_text(const struct sim *sim);
 uint64_t sim_digest(const struct sim *sim);

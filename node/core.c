@@ -352,24 +352,31 @@ void node_message(struct node *n, uint32_t conn, const Wire__Envelope *envelope,
 	settle(n);
 }
 
+static void read_done(struct node *n, const struct kv_read_owner *owner, enum err verdict)
+{
+	if (owner->module == KV_FETCH_MODULE)
+		kv_fetch_read_done(n->fetches, owner, verdict);
+	else
+		decode_read_done(n->decode, owner, verdict);
+	settle(n);
+}
+
 void node_read_outcome(struct node *n, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
 {
 	n->local.now_ns = now_ns;
 	struct kv_read_owner owner;
 	enum err verdict;
-	if (!kv_reads_outcome(n->local.reads, op, e, digest, &owner, &verdict))
-		return;
-	if (owner.module == KV_FETCH_MODULE)
-		kv_fetch_read_done(n->fetches, &owner, verdict);
-	else
-		decode_read_done(n->decode, &owner, verdict);
-	settle(n);
+	if (kv_reads_outcome(n->local.reads, op, e, digest, &owner, &verdict))
+		read_done(n, &owner, verdict);
 }
 
 void node_landing_free(struct node *n, uint64_t op, uint64_t now_ns)
 {
 	n->local.now_ns = now_ns;
-	kv_reads_landing_free(n->local.reads, op);
+	struct kv_read_owner owner;
+	enum err verdict;
+	if (kv_reads_landing_free(n->local.reads, op, &owner, &verdict))
+		read_done(n, &owner, verdict);
 }
 
 void node_tick(struct node *n, uint64_t now_ns)

@@ -1,0 +1,324 @@
+#include "tests/sim/clients.h"
+
+#include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/rng.h"
+
+enum { CLIENTS_MAX = 96, CHOICES_MAX = 3 };
+
+enum client_state { CLIENT_WAITING, CLIENT_RUNNING, CLIENT_DONE };
+
+struct client {
+	struct cluster *cluster;
+	uint32_t number;
+	enum client_state state;
+	struct client_request request;
+	/* What the oracle says. */
+	uint32_t expected_count[CHOICES_MAX];
+	enum finish expected_finish[CHOICES_MAX];
+	uint32_t expected[CHOICES_MAX][TOY_CONTEXT_MAX];
+	/* This submission. */
+	uint32_t coordinator; /* member */
+	uint64_t handle;      /* of the coordinator */
+	uint32_t submission;
+	uint32_t received[CHOICES_MAX];
+	bool finished[CHOICES_MAX];
+	bool cancel_sent;
+};
+
+struct clients {
+	struct cluster *cluster;
+	bool demand;
+	uint32_t done;
+	struct client_counts counts;
+	struct client list[CLIENTS_MAX];
+};
+
+struct clients *clients_create(struct cluster *cluster)
+{
+	struct clients *clients = calloc(1, sizeof(*clients));
+	assert(clients);
+	clients->cluster = cluster;
+	return clients;
+}
+
+void clients_destroy(struct clients *clients)
+{
+	free(clients);
+}
+
+/* ---- submitting, again and again where a coordinator is not there */
+
+static void submit_later(struct client *client, uint64_t delay_ns);
+
+static uint32_t pick_coordinator(struct cluster *c)
+{
+	uint32_t up[MEMBERS_MAX], count = 0;
+	for (uint32_t i = 0; i < c->member_count; i++)
+		if (c->members[i].kind == COORDINATOR && sim_up(c->sim, i))
+			up[count++] = i;
+	return count ? up[sim_random(c->sim, count)] : UINT32_MAX;
+}
+
+static void finish_client(struct client *client)
+{
+	struct clients *all = client->cluster->clients;
+	assert(client->state != CLIENT_DONE);
+	client->state = CLIENT_DONE;
+	all->done++;
+	all->counts.done++;
+}
+
+static void on_cancel(void *context, uint64_t submission)
+{
+	struct client *client = context;
+	if (client->state != CLIENT_RUNNING || client->submission != submission)
+		return;
+	client->cancel_sent = true;
+	client->cluster->clients->counts.canceled++;
+	coord_cancel(client->cluster->members[client->coordinator].coord, client->handle,
+		     sim_local(client->cluster->sim, client->coordinator));
+}
+
+static void refused(struct client *client, enum err e, const struct why *why)
+{
+	struct clients *all = client->cluster->clients;
+	all->counts.refused++;
+	if (e != ERR_UNAVAILABLE && e != ERR_NOT_FOUND)
+		cluster_fail(client->cluster, "request %u is refused: %s (%s)", client->number, err_text(e), why->text);
+	client->state = CLIENT_WAITING;
+	submit_later(client, 150 * MS);
+}
+
+/* Runs on the coordinator's node: it waits while that one is stopped, and is lost with it. */
+static void on_submit(void *context, uint64_t number)
+{
+	struct client *client = context;
+	struct cluster *c = client->cluster;
+	const struct client_request *r = &client->request;
+	if (client->submission != number || client->state != CLIENT_RUNNING)
+		return;
+	char id[24];
+	snprintf(id, sizeof(id), "req-%u", client->number);
+	struct coord_request request = {
+		.user = client,
+		.id = id,
+		.model = "toy",
+		.tenant = "",
+		.salt = (const uint8_t *)"salt",
+		.salt_length = 4,
+		.tokens = r->prompt,
+		.prompt_count = r->prompt_count,
+		.choice_count = r->choice_count,
+		.sampling = r->sampling,
+		.class = COORD_DEFAULT,
+	};
+	uint64_t retry_after_ns = 0;
+	struct why why = {0};
+	c->clients->counts.submitted++;
+	uint64_t handle = 0;
+	enum err e = coord_submit(c->members[client->coordinator].coord, &request,
+				  sim_local(c->sim, client->coordinator), &why, &handle, &retry_after_ns);
+	if (e != ERR_OK) {
+		refused(client, e, &why);
+		return;
+	}
+	client->handle = handle;
+	if (client->state == CLIENT_RUNNING && client->submission == number && r->cancel_ns)
+		sim_at(c->sim, sim_now(c->sim) + r->cancel_ns, client->coordinator, on_cancel, client, number);
+}
+
+static void on_arrive(void *context, uint64_t submission)
+{
+	struct client *client = context;
+	struct cluster *c = client->cluster;
+	if (client->state != CLIENT_WAITING || client->submission != submission)
+		return;
+	uint32_t coordinator = pick_coordinator(c);
+	if (coordinator == UINT32_MAX) {
+		submit_later(client, 200 * MS);
+		return;
+	}
+	client->state = CLIENT_RUNNING;
+	client->coordinator = coordinator;
+	client->submission++;
+	client->cancel_sent = false;
+	memset(client->received, 0, sizeof(client->received));
+	memset(client->finished, 0, sizeof(client->finished));
+	sim_at(c->sim, sim_now(c->sim), coordinator, on_submit, client, client->submission);
+}
+
+static void submit_later(struct client *client, uint64_t delay_ns)
+{
+	struct sim *sim = client->cluster->sim;
+	sim_at(sim, sim_now(sim) + delay_ns, UINT32_MAX, on_arrive, client, client->submission);
+}
+
+void clients_coordinator_died(struct clients *all, uint32_t member)
+{
+	for (uint32_t i = 0; i < all->counts.requests; i++) {
+		struct client *client = &all->list[i];
+		if (client->state != CLIENT_RUNNING || client->coordinator != member)
+			continue;
+		all->counts.lost++;
+		client->state = CLIENT_WAITING;
+		submit_later(client, 50 * MS);
+	}
+}
+
+/* ---- what the coordinator says */
+
+static enum coord_more on_token(void *context, const struct coord_token *token)
+{
+	struct client *client = token->user;
+	struct cluster *c = context;
+	uint32_t choice = token->choice;
+	if (client->state != CLIENT_RUNNING || choice >= client->request.choice_count)
+		cluster_fail(c, "request %u: a token of choice %u after its end", client->number, choice);
+	uint32_t n = client->received[choice];
+	if (client->finished[choice] || n >= client->expected_count[choice])
+		cluster_fail(c, "request %u.%u: a token too many", client->number, choice);
+	if (token->position != client->request.prompt_count + n)
+		cluster_fail(c, "request %u.%u: position %u, expected %u", client->number, choice, token->position,
+			     client->request.prompt_count + n);
+	if (token->sample->token != client->expected[choice][n])
+		cluster_fail(c, "request %u.%u: WRONG TOKEN %u at position %u, expected %u", client->number, choice,
+			     token->sample->token, token->position, client->expected[choice][n]);
+	client->received[choice] = n + 1;
+	c->clients->counts.tokens++;
+	bool last = n + 1 == client->expected_count[choice];
+	if ((enum finish)token->finish != (last ? client->expected_finish[choice] : FINISH_NONE))
+		cluster_fail(c, "request %u.%u: finish %d at token %u of %u", client->number, choice, (int)token->finish,
+			     n + 1, client->expected_count[choice]);
+	client->finished[choice] = last;
+	if (choice == 0 && !last && client->request.enough == n + 1) {
+		client->finished[0] = true;
+		return COORD_ENOUGH;
+	}
+	return COORD_MORE;
+}
+
+static void add_accounting(struct client_counts *counts, const struct coord_accounting *a)
+{
+	counts->computed += a->computed;
+	counts->reused += a->reused;
+	counts->fetched += a->fetched;
+	counts->transferred += a->transferred;
+	counts->misses += a->miss_not_found + a->miss_deadline + a->miss_digest + a->miss_generation + a->miss_gone;
+}
+
+static void check_complete(struct cluster *c, const struct client *client, const struct coord_outcome *outcome)
+{
+	for (uint32_t i = 0; i < client->request.choice_count; i++) {
+		if (!client->finished[i])
+			cluster_fail(c, "request %u.%u ends ok after %u of %u tokens", client->number, i,
+				     client->received[i], client->expected_count[i]);
+		if (outcome->generated[i] != client->received[i])
+			cluster_fail(c, "request %u.%u: %u tokens in the outcome, %u came", client->number, i,
+				     outcome->generated[i], client->received[i]);
+	}
+}
+
+static void on_end(void *context, const struct coord_outcome *outcome)
+{
+	struct client *client = outcome->user;
+	struct cluster *c = context;
+	struct clients *all = c->clients;
+	if (client->state != CLIENT_RUNNING)
+		cluster_fail(c, "request %u ends twice", client->number);
+	add_accounting(&all->counts, &outcome->prefill);
+	add_accounting(&all->counts, &outcome->decode);
+	all->counts.recoveries += outcome->recoveries;
+	if (outcome->error == ERR_OK) {
+		check_complete(c, client, outcome);
+		finish_client(client);
+	} else if (outcome->error == ERR_CANCELED && client->cancel_sent) {
+		finish_client(client);
+	} else if (outcome->error == ERR_UNAVAILABLE && !all->demand) {
+		all->counts.failed++;
+		client->state = CLIENT_WAITING;
+		submit_later(client, 200 * MS);
+	} else {
+		cluster_fail(c, "request %u ends with %s (%s)", client->number, err_name(outcome->error),
+			     outcome->why.text);
+	}
+}
+
+struct coord_hooks clients_hooks(struct cluster *cluster)
+{
+	return (struct coord_hooks){.context = cluster, .on_token = on_token, .on_end = on_end};
+}
+
+/* ---- making requests */
+
+void clients_add(struct clients *all, const struct client_request *request)
+{
+	assert(all->counts.requests < CLIENTS_MAX && request->choice_count <= CHOICES_MAX);
+	struct client *client = &all->list[all->counts.requests];
+	*client = (struct client){.cluster = all->cluster, .number = all->counts.requests++, .request = *request};
+	for (uint32_t i = 0; i < request->choice_count; i++)
+		client->expected_count[i] = toy_oracle(request->prompt, request->prompt_count, &request->sampling, i,
+						       client->expected[i], &client->expected_finish[i]);
+	sim_at(all->cluster->sim, request->at_ns, UINT32_MAX, on_arrive, client, 0);
+}
+
+/* Prompts share their beginnings: a few streams of text, cut at random lengths, some with an end of their own. */
+static void draw_prompt(struct clients *all, struct client_request *request)
+{
+	struct sim *sim = all->cluster->sim;
+	uint64_t stream = sim_random(sim, 4);
+	uint32_t shared = 1 + (uint32_t)sim_random(sim, 56), own = (uint32_t)sim_random(sim, 3) * 4;
+	request->prompt_count = shared + own;
+	for (uint32_t i = 0; i < request->prompt_count; i++)
+		request->prompt[i] = i < shared ? (uint32_t)(rng_at(all->cluster->options.seed, stream, i) % TOY_VOCAB)
+						: (uint32_t)sim_random(sim, TOY_VOCAB);
+}
+
+void clients_draw(struct clients *all, uint32_t count, uint64_t from_ns, uint64_t to_ns)
+{
+	struct sim *sim = all->cluster->sim;
+	for (uint32_t i = 0; i < count; i++) {
+		struct client_request request = {
+			.at_ns = from_ns + sim_random(sim, to_ns - from_ns),
+			.choice_count = sim_random(sim, 3) ? 1 : 2 + (uint32_t)sim_random(sim, 2),
+			.sampling = {.seed = sim_random(sim, UINT64_MAX), .temperature = sim_random(sim, 2) ? 1 : 0,
+				     .top_p = 1, .repetition_penalty = 1, .logprobs = -1,
+				     .max_tokens = 1 + (uint32_t)sim_random(sim, 40),
+				     .ignore_eos = sim_random(sim, 2)},
+			.cancel_ns = sim_random(sim, 8) ? 0 : 1 + sim_random(sim, 300 * MS),
+			.enough = sim_random(sim, 12) ? 0 : 1 + (uint32_t)sim_random(sim, 10),
+		};
+		draw_prompt(all, &request);
+		clients_add(all, &request);
+	}
+}
+
+void clients_demand(struct clients *all)
+{
+	all->demand = true;
+}
+
+bool clients_done(const struct clients *all)
+{
+	return all->done == all->counts.requests;
+}
+
+void clients_counts(const struct clients *all, struct client_counts *ret_counts)
+{
+	*ret_counts = all->counts;
+}
+
+void clients_print(const struct clients *all)
+{
+	for (uint32_t i = 0; i < all->counts.requests; i++) {
+		const struct client *client = &all->list[i];
+		if (client->state != CLIENT_DONE)
+			fprintf(stderr, "request %u (%u tokens, %u choices) %s at coordinator %u, submission %u: %u of %u tokens\n",
+				i, client->request.prompt_count, client->request.choice_count,
+				client->state == CLIENT_RUNNING ? "runs" : "waits", client->coordinator,
+				client->submission, client->received[0], client->expected_count[0]);
+	}
+}

@@ -1,0 +1,246 @@
+#include "tests/sim/cluster.h"
+
+#include <assert.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+
+#include "tests/sim/clients.h"
+#include "tests/sim/cluster_impl.h"
+#include "tests/sim/faults.h"
+
+enum { DEAD_MS = 2800 };
+
+/* ---- life */
+
+void cluster_start(struct cluster *c, uint32_t index)
+{
+	struct member *m = &c->members[index];
+	assert(!sim_up(c->sim, index) && !m->memory);
+	m->incarnation++;
+	m->told_ns = 0;
+	member_start(m);
+	sim_story(c->sim, index, "starts, incarnation %llu", (unsigned long long)m->incarnation);
+	sim_start(c->sim, index, m->incarnation, &member_ops, m);
+	etcd_watch(c, index);
+}
+
+/* Law 3: silence is death at 2 s, and all is free at 2.5 s; with a tick and a clock that is 5 % slow, DEAD_MS.  number:
+ * the member and its incarnation. */
+static void check_forgotten(void *context, uint64_t number)
+{
+	struct cluster *c = context;
+	const struct member *dead = &c->members[number >> 32];
+	bool same_life = dead->incarnation == (uint32_t)number;
+	if (!same_life || (sim_up(c->sim, dead->index) && !sim_stopped(c->sim, dead->index)))
+		return;
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		const struct member *m = &c->members[i];
+		if (m == dead || !sim_up(c->sim, i) || sim_stopped(c->sim, i))
+			continue;
+		if (m->kind == ENGINE && sessions_find(node_sessions(m->engine), dead->node) != PEER_NONE)
+			cluster_fail(c, "%s has a session with %s, dead for %d ms", m->name, dead->name, DEAD_MS);
+		if (m->kind == STORE && store_held_for(m->store, dead->node) > 0)
+			cluster_fail(c, "%s holds blocks for %s, dead for %d ms", m->name, dead->name, DEAD_MS);
+	}
+}
+
+static void check_forgotten_later(struct cluster *c, uint32_t index)
+{
+	sim_at(c->sim, sim_now(c->sim) + DEAD_MS * MS, UINT32_MAX, check_forgotten, c,
+	       (uint64_t)index << 32 | c->members[index].incarnation);
+}
+
+/* A process that was stopped twice in a row was not silent all the time. */
+static void check_stopped(void *context, uint64_t number)
+{
+	struct cluster *c = context;
+	const struct member *m = &c->members[number >> 32];
+	if (m->stop_number == (uint32_t)number && sim_stopped(c->sim, m->index))
+		check_forgotten(c, (uint64_t)m->index << 32 | m->incarnation);
+}
+
+void cluster_stop(struct cluster *c, uint32_t index)
+{
+	struct member *m = &c->members[index];
+	if (!sim_up(c->sim, index) || sim_stopped(c->sim, index))
+		return;
+	sim_stop(c->sim, index);
+	sim_at(c->sim, sim_now(c->sim) + DEAD_MS * MS, UINT32_MAX, check_stopped, c,
+	       (uint64_t)index << 32 | ++m->stop_number);
+}
+
+void cluster_kill(struct cluster *c, uint32_t index)
+{
+	if (!sim_up(c->sim, index))
+		return;
+	check_forgotten_later(c, index);
+	c->kills++;
+	sim_kill(c->sim, index);
+	member_free(&c->members[index]);
+	if (c->members[index].kind == COORDINATOR)
+		clients_coordinator_died(c->clients, index);
+}
+static void add(struct cluster *c, enum member_kind kind, Wire__Role role, uint64_t node, const char *name, uint32_t number)
+{
+	assert(c->member_count < MEMBERS_MAX);
+	struct member *m = &c->members[c->member_count];
+	*m = (struct member){.cluster = c, .kind = kind, .role = role, .node = node};
+	snprintf(m->name, sizeof(m->name), "%s %u", name, number);
+	m->index = sim_add(c->sim, node, m->name);
+	assert(m->index == c->member_count);
+	c->member_count++;
+}
+static void see_frame(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope)
+{
+	struct cluster *c = context;
+	if (c->options.frames)
+		cluster_note_frame(c, from, to, envelope);
+	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)
+		return;
+	const Wire__JobId *job = envelope->reserve->job;
+	c->jobs[c->job_next++ % JOBS_SEEN_MAX] = (struct job_seen){job->coordinator, job->number, job->attempt, to};
+}
+
+static void see_read_fault(void *context, uint32_t reader, uint32_t owner, enum sim_read_fault fault)
+{
+	struct cluster *c = context;
+	faults_read_hit(c->faults, reader, owner, fault);
+}
+
+struct cluster *cluster_create(const struct cluster_options *options)
+{
+	struct cluster *c = calloc(1, sizeof(*c));
+	assert(c);
+	c->options = *options;
+	struct sim_options sim = {
+		.seed = options->seed,
+		.jitter_ns = 300000,
+		.mapped = options->seed & 1,
+		.digest = toy_digest,
+		.story = options->story,
+		.tap = see_frame,
+		.read_fault = see_read_fault,
+		.context = c,
+	};
+	c->sim = sim_create(&sim);
+	assert(c->sim);
+	c->clients = clients_create(c);
+	c->faults = faults_create(c);
+	uint64_t prefill = options->decode_dials ? 30 : 10, decode = 20;
+	for (uint32_t i = 0; i < options->coordinators; i++)
+		add(c, COORDINATOR, WIRE__ROLE__ROLE_COORDINATOR, 1 + i, "coordinator", i + 1);
+	for (uint32_t i = 0; i < options->prefills; i++)
+		add(c, ENGINE, WIRE__ROLE__ROLE_PREFILL, prefill + i, "prefill", i + 1);
+	for (uint32_t i = 0; i < options->decodes; i++)
+		add(c, ENGINE, WIRE__ROLE__ROLE_DECODE, decode + i, "decode", i + 1);
+	for (uint32_t i = 0; i < options->boths; i++)
+		add(c, ENGINE, WIRE__ROLE__ROLE_BOTH, 40 + i, "both", i + 1);
+	for (uint32_t i = 0; i < options->stores; i++)
+		add(c, STORE, WIRE__ROLE__ROLE_KVSTORE, 50 + i, "kvstore", i + 1);
+	etcd_start(c);
+	for (uint32_t i = 0; i < c->member_count; i++)
+		cluster_start(c, i);
+	return c;
+}
+
+void cluster_destroy(struct cluster *c)
+{
+	if (!c)
+		return;
+	sim_destroy(c->sim);
+	for (uint32_t i = 0; i < c->member_count; i++)
+		member_free(&c->members[i]);
+	clients_destroy(c->clients);
+	faults_destroy(c->faults);
+	free(c);
+}
+
+/* ---- judging */
+
+static bool engine_quiet(const struct member *m, char *why, size_t why_bytes)
+{
+	struct node_status s;
+	node_status(m->engine, &s);
+	snprintf(why, why_bytes,
+		 "%s: %u prefill and %u decode jobs, %u sequences, %u reads, %u holds, %u fetches, %u offers, %u blocks "
+		 "used, %u reserved",
+		 m->name, s.prefill_jobs, s.decode_jobs, s.sequences, s.reads, s.holds, s.fetches, s.offer_lag,
+		 s.blocks_used, s.blocks_reserved);
+	if (s.blocks_free + s.blocks_cached + s.blocks_used != s.blocks_total)
+		return false;
+	return !(s.prefill_jobs || s.decode_jobs || s.sequences || s.reads || s.holds || s.fetches || s.offer_lag ||
+		 s.blocks_used || s.blocks_reserved);
+}
+
+static bool store_quiet(const struct member *m, char *why, size_t why_bytes)
+{
+	struct store_status s;
+	store_status(m->store, &s);
+	store_dump(m->store, why, why_bytes);
+	const uint32_t *entries = s.ledger.entries;
+	return s.offers == 0 && s.reading == 0 && s.lookups == 0 && s.holds == 0 && entries[LEDGER_HELD] == 0 &&
+	       entries[LEDGER_EVICTED] == 0 && s.ledger.slots_free + entries[LEDGER_CACHED] == s.ledger.slots;
+}
+
+bool cluster_quiet(const struct cluster *c, char *why, size_t why_bytes)
+{
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		const struct member *m = &c->members[i];
+		if (!sim_up(c->sim, i))
+			continue;
+		if (m->kind == ENGINE && !engine_quiet(m, why, why_bytes))
+			return false;
+		if (m->kind == STORE && !store_quiet(m, why, why_bytes))
+			return false;
+		if (m->kind == COORDINATOR && coord_requests(m->coord) > 0) {
+			snprintf(why, why_bytes, "%s: %u requests", m->name, coord_requests(m->coord));
+			return false;
+		}
+	}
+	return true;
+}
+
+/* Sessions as seen by the side that answers a status without a list: engines and stores count theirs. */
+bool cluster_whole(const struct cluster *c, char *why, size_t why_bytes)
+{
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		const struct member *m = &c->members[i];
+		if (!sim_up(c->sim, i)) {
+			snprintf(why, why_bytes, "%s is down", m->name);
+			return false;
+		}
+		uint32_t sessions = 0, expected = c->member_count - 1;
+		if (m->kind == ENGINE) {
+			sessions = sessions_count(node_sessions(m->engine));
+		} else if (m->kind == STORE) {
+			struct store_status s;
+			store_status(m->store, &s);
+			sessions = s.sessions;
+			expected -= c->options.stores - 1;
+		} else {
+			struct coord_counters counters;
+			coord_counters(m->coord, &counters);
+			sessions = counters.sessions;
+			expected -= c->options.coordinators - 1;
+		}
+		snprintf(why, why_bytes, "%s has %u sessions of %u", m->name, sessions, expected);
+		if (sessions != expected)
+			return false;
+	}
+	return true;
+}
+
+void cluster_fail(struct cluster *c, const char *format, ...)
+{
+	fflush(stdout);
+	fputs(sim_text(c->sim), stderr);
+	fprintf(stderr, "simulated cluster: seed %llu fails at %llu ms: ", (unsigned long long)c->options.seed,
+		(unsigned long long)(sim_now(c->sim) / MS));
+	va_list arguments;
+	va_start(arguments, format);
+	vfprintf(stderr, format, arguments);
+	va_end(arguments);
+	fprintf(stderr, "\nreplay: simcluster --seed %llu\n", (unsigned long long)c->options.seed);
+	abort();
+}

@@ -1,0 +1,98 @@
+/* cluster - coordinators, prefill and decode nodes and stores as the real pure cores, in one simulated world.
+ *
+ * Owns the world, the cores' memory, the toy engines, and a simulated etcd: a list of members under leases, told to
+ * everybody with a delay, and at times away.
+ *
+ *   cluster -- a world of members, started, killed and started again under a new incarnation
+ *   clients -- seeded requests, each checked token by token against the oracle            (clients.h)
+ *   faults  -- a seeded plan of what goes wrong, aimed at states of jobs                  (faults.h) */
+#ifndef TESTS_SIM_CLUSTER_H
+#define TESTS_SIM_CLUSTER_H
+#include "coordinator/core.h"
+#include "kvstore/store.h"
+#include "net/sim.h"
+#include "node/core.h"
+#include "tests/sim/toy.h"
+
+#define MS 1000000ull
+
+enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, SLABS = 4, SLAB_BYTES = 2048, SLAB_SLOTS = 32 };
+
+enum member_kind { COORDINATOR, ENGINE, STORE };
+
+struct member {
+	struct cluster *cluster;
+	enum member_kind kind;
+	Wire__Role role;
+	uint32_t index;  /* in the world and in cluster->members */
+	uint64_t node;
+	uint64_t incarnation;
+	char name[24];
+	void *memory;    /* of the core */
+	struct coord *coord;
+	struct node *engine;
+	struct store *store;
+	struct toy *toy;
+	uint64_t *generations; /* engine: [block_count] */
+	/* store: slabs */
+	uint8_t *slabs;
+	uint64_t slab_generations[SLABS][SLAB_SLOTS];
+	uint32_t slab_regions[SLABS]; /* UINT32_MAX: closed */
+	uint32_t slab_slot_bytes[SLABS];
+	uint32_t region_next;
+	/* in etcd */
+	uint64_t lease_until_ns; /* 0: no key */
+	uint64_t key_incarnation;
+	uint64_t ticks;
+	uint32_t stop_number;
+	uint64_t told_ns;        /* when the last news arrives here: news stay in order */
+};
+
+/* A half of a job that some node was asked for: so that faults know what goes on. */
+struct job_seen {
+	uint64_t coordinator, number;
+	uint32_t attempt;
+	uint32_t member;
+};
+
+struct clients;
+struct faults;
+
+struct cluster_options {
+	uint64_t seed;
+	bool story;
+	bool frames; /* the story tells every frame too */
+	uint32_t coordinators, prefills, decodes, boths, stores;
+	uint32_t block_count; /* of an engine */
+	uint32_t chunk_tokens;
+	uint32_t seq_max;     /* sequences in an engine's schedule */
+	uint64_t layer_ns;
+	uint32_t replicas;
+	bool decode_dials;    /* decode nodes have the smaller ids */
+};
+
+struct cluster {
+	struct cluster_options options;
+	struct sim *sim;
+	struct member members[MEMBERS_MAX];
+	uint32_t member_count;
+	struct job_seen jobs[JOBS_SEEN_MAX];
+	uint32_t job_next;
+	uint64_t etcd_away_until_ns;
+	uint64_t kills;
+	struct clients *clients;
+	struct faults *faults;
+};
+
+struct cluster *cluster_create(const struct cluster_options *options);
+void cluster_destroy(struct cluster *cluster);
+void cluster_start(struct cluster *cluster, uint32_t member);
+void cluster_kill(struct cluster *cluster, uint32_t member);
+void cluster_stop(struct cluster *cluster, uint32_t member);
+/* Nothing is left that anybody waits for, and every invariant of the cores holds; why not otherwise. */
+bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
+/* Everybody who should have a session with somebody has one. */
+bool cluster_whole(const struct cluster *cluster, char *why, size_t why_bytes);
+/* A sentence that names the seed, then the story so far, then abort(). */
+void cluster_fail(struct cluster *cluster, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
+#endif

@@ -1,0 +1,127 @@
+#include "tests/sim/run.h"
+
+#include <stdio.h>
+
+#include "base/rng.h"
+
+enum { FAULTS_FROM_MS = 400, FAULTS_TO_MS = 4000, HEAL_MS = 5000, PROGRESS_MS = 15000, QUIET_MS = 5000 };
+
+static struct cluster *current;
+
+struct cluster *run_current(void)
+{
+	return current;
+}
+
+/* Every seed aims one fault at one state, in turn over all pairs. */
+static enum fault_kind kind_of(uint64_t seed)
+{
+	return (enum fault_kind)(seed % FAULT_COUNT);
+}
+
+static enum hit_state state_of(uint64_t seed)
+{
+	return (enum hit_state)(seed / FAULT_COUNT % HIT_COUNT);
+}
+
+static struct cluster_options draw_cluster(uint64_t seed, bool story)
+{
+	struct rng rng = {.seed = rng_mix(seed)};
+	struct cluster_options options = {
+		.seed = seed,
+		.story = story,
+		.frames = story,
+		.coordinators = 1 + (uint32_t)rng_below(&rng, 2),
+		.prefills = 1 + (uint32_t)rng_below(&rng, 2),
+		.decodes = 1 + (uint32_t)rng_below(&rng, 2),
+		.boths = rng_below(&rng, 3) == 0,
+		.stores = 1 + (uint32_t)rng_below(&rng, 2),
+		.block_count = 72 + (uint32_t)rng_below(&rng, 80),
+		.chunk_tokens = TOY_BLOCK_TOKENS * (1 + (uint32_t)rng_below(&rng, 3)),
+		.layer_ns = MS / 4 + rng_below(&rng, 2 * MS),
+		.replicas = 1 + (uint32_t)rng_below(&rng, 2),
+		.decode_dials = rng_below(&rng, 2),
+		.seq_max = 4 + (uint32_t)rng_below(&rng, 9),
+	};
+	if (state_of(seed) == HIT_D_LOCAL)
+		options.boths = 1;
+	if (state_of(seed) == HIT_P_BLOCKED) { /* more prompts at a node than its schedule takes */
+		options.prefills = 1;
+		options.decodes = 2;
+		options.boths = 0;
+		options.seq_max = 3;
+		options.layer_ns = 3 * MS;
+	}
+	return options;
+}
+
+/* What the seed aims at, and the scene that makes it likely. */
+static void aim(struct cluster *c, uint64_t seed)
+{
+	uint64_t at_ns = (500 + sim_random(c->sim, 1500)) * MS;
+	if (state_of(seed) == HIT_P_BLOCKED)
+		clients_draw(c->clients, 10, at_ns, at_ns + 10 * MS);
+	if (state_of(seed) == HIT_D_WAITING) {
+		faults_part_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
+		clients_draw(c->clients, 6, at_ns, at_ns + 200 * MS);
+	}
+	faults_aim(c->faults, kind_of(seed), state_of(seed), at_ns);
+}
+
+/* Progress: every request ends, then all that was held is free, then everybody has found everybody. */
+static void demand_progress(struct cluster *c)
+{
+	char why[1024] = "";
+	uint64_t until_ns = sim_now(c->sim) + PROGRESS_MS * MS;
+	while (!clients_done(c->clients)) {
+		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
+		if (sim_now(c->sim) < until_ns)
+			continue;
+		clients_print(c->clients);
+		cluster_fail(c, "requests have not ended %d ms after the world healed", PROGRESS_MS);
+	}
+	until_ns = sim_now(c->sim) + QUIET_MS * MS;
+	while (!cluster_quiet(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "no request is left, and after %d ms still: %s", QUIET_MS, why);
+	}
+	while (!cluster_whole(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "%d ms later still: %s", QUIET_MS, why);
+	}
+}
+
+void run_seed(uint64_t seed, bool story, struct run_result *ret_result)
+{
+	struct cluster_options options = draw_cluster(seed, story);
+	struct cluster *c = current = cluster_create(&options);
+	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
+	aim(c, seed);
+	faults_draw(c->faults, 3 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
+	sim_run(c->sim, HEAL_MS * MS);
+	faults_heal(c->faults);
+	/* Sessions are back within a redial and the lease's time; then nothing may fail any more. */
+	sim_run(c->sim, sim_now(c->sim) + 3000 * MS);
+	clients_demand(c->clients);
+	clients_draw(c->clients, 4, sim_now(c->sim), sim_now(c->sim) + 500 * MS);
+	demand_progress(c);
+
+	*ret_result = (struct run_result){
+		.digest = sim_digest(c->sim),
+		.faults = faults_struck(c->faults),
+		.ended_ms = sim_now(c->sim) / MS,
+		.hits = *faults_hits(c->faults),
+		.kills = c->kills,
+	};
+	sim_counters(c->sim, &ret_result->sim);
+	clients_counts(c->clients, &ret_result->clients);
+	if (story)
+		fputs(sim_text(c->sim), stdout);
+	if (ret_result->faults < 3 || ret_result->sim.events < 200)
+		cluster_fail(c, "only %u faults and %llu events", ret_result->faults,
+			     (unsigned long long)ret_result->sim.events);
+	current = NULL;
+	cluster_destroy(c);
+}

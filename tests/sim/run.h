@@ -1,0 +1,21 @@
+/* run - one seed: a drawn cluster, drawn requests, drawn faults; then the world heals and progress is demanded. */
+#ifndef TESTS_SIM_RUN_H
+#define TESTS_SIM_RUN_H
+#include "tests/sim/clients.h"
+#include "tests/sim/faults.h"
+
+struct run_result {
+	uint64_t digest;      /* of all that happened */
+	uint32_t faults;
+	uint64_t ended_ms;    /* virtual */
+	struct sim_counters sim;
+	struct client_counts clients;
+	struct hit_table hits;
+	uint64_t kills;
+};
+
+/* Fails by cluster_fail(), with the seed and the story.  story: printed on standard output. */
+void run_seed(uint64_t seed, bool story, struct run_result *ret_result);
+/* The cluster of the seed that is running, for who has to say why a core aborted; NULL: none. */
+struct cluster *run_current(void);
+#endif

@@ -1,0 +1,145 @@
+/* simcluster - seeds of the simulated cluster.
+ *
+ *   simcluster --seeds A..B   runs them, replays every 64th and compares bit for bit, prints totals and the hit table;
+ *                             fails when a pair of (fault, state) was never hit (with --full)
+ *   simcluster --seed N       runs one and prints its story */
+#include <signal.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <time.h>
+#include <unistd.h>
+
+#include "tests/sim/run.h"
+
+enum { REPLAY_EVERY = 64 };
+
+/* A core's assertion names no seed: we do. */
+static void on_abort(int number)
+{
+	(void)number;
+	struct cluster *c = run_current();
+	if (c && c->options.story) {
+		const char *text = sim_text(c->sim);
+		size_t length = strlen(text);
+		while (length > 0) {
+			ssize_t n = write(STDOUT_FILENO, text, length);
+			if (n <= 0)
+				break;
+			text += n;
+			length -= (size_t)n;
+		}
+	}
+	if (c)
+		fprintf(stderr, "simcluster: aborted in seed %llu; replay: simcluster --seed %llu\n",
+			(unsigned long long)c->options.seed, (unsigned long long)c->options.seed);
+}
+
+struct totals {
+	uint64_t events, faults, frames, reads, read_faults, late_writes, kills, virtual_ms;
+	struct client_counts clients;
+	struct hit_table hits;
+};
+
+static void add_counts(struct client_counts *sum, const struct client_counts *c)
+{
+	sum->requests += c->requests;
+	sum->done += c->done;
+	sum->canceled += c->canceled;
+	sum->submitted += c->submitted;
+	sum->refused += c->refused;
+	sum->failed += c->failed;
+	sum->lost += c->lost;
+	sum->tokens += c->tokens;
+	sum->recoveries += c->recoveries;
+	sum->reused += c->reused;
+	sum->fetched += c->fetched;
+	sum->computed += c->computed;
+	sum->transferred += c->transferred;
+	sum->misses += c->misses;
+}
+
+static void add(struct totals *t, const struct run_result *r)
+{
+	t->events += r->sim.events;
+	t->faults += r->faults;
+	t->frames += r->sim.frames;
+	t->reads += r->sim.reads;
+	t->late_writes += r->sim.late_writes;
+	t->kills += r->kills;
+	t->virtual_ms += r->ended_ms;
+	for (int i = 0; i < SIM_READ_FAULTS; i++)
+		t->read_faults += r->sim.read_faults[i];
+	add_counts(&t->clients, &r->clients);
+	hit_table_add(&t->hits, &r->hits);
+}
+
+static void print_totals(const struct totals *t, uint64_t seeds, double seconds)
+{
+#define N(x) ((unsigned long long)(x))
+	const struct client_counts *c = &t->clients;
+	printf("%llu seeds in %.1f s (%.0f/s), %llu s of virtual time\n", N(seeds), seconds, (double)seeds / seconds,
+	       N(t->virtual_ms / 1000));
+	printf("events %llu, frames %llu, reads %llu of which faulted %llu, late writes %llu; faults %llu, kills %llu\n",
+	       N(t->events), N(t->frames), N(t->reads), N(t->read_faults), N(t->late_writes), N(t->faults), N(t->kills));
+	printf("requests %llu: done %llu, canceled %llu, submitted %llu, refused %llu, failed and tried again %llu, lost with "
+	       "their coordinator %llu\n",
+	       N(c->requests), N(c->done), N(c->canceled), N(c->submitted), N(c->refused), N(c->failed), N(c->lost));
+	printf("tokens %llu, none wrong; recoveries %llu; contexts: computed %llu, reused %llu, fetched %llu, transferred "
+	       "%llu; block misses %llu\n",
+	       N(c->tokens), N(c->recoveries), N(c->computed), N(c->reused), N(c->fetched), N(c->transferred),
+	       N(c->misses));
+}
+
+static double seconds_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static void replay(uint64_t seed, uint64_t digest)
+{
+	struct run_result again;
+	run_seed(seed, false, &again);
+	if (again.digest == digest)
+		return;
+	fprintf(stderr, "simcluster: seed %llu does not replay bit for bit\n", N(seed));
+	exit(1);
+}
+
+static int run_many(uint64_t from, uint64_t to, bool full)
+{
+	static struct totals totals;
+	double start = seconds_now();
+	for (uint64_t seed = from; seed < to; seed++) {
+		struct run_result result;
+		run_seed(seed, false, &result);
+		if (seed % REPLAY_EVERY == 0)
+			replay(seed, result.digest);
+		add(&totals, &result);
+	}
+	print_totals(&totals, to - from, seconds_now() - start);
+	uint32_t never = hit_table_print(&totals.hits);
+	printf("pairs of (fault, state) never hit: %u\n", never);
+	return full && never > 0;
+}
+
+int main(int argc, char **argv)
+{
+	unsigned long long from = 0, to = 200;
+	bool full = argc > 3 && strcmp(argv[3], "--full") == 0;
+	signal(SIGABRT, on_abort);
+	if (argc > 2 && strcmp(argv[1], "--seed") == 0) {
+		struct run_result result;
+		run_seed(strtoull(argv[2], NULL, 10), true, &result);
+		printf("digest %016llx, %u faults, %llu events, %llu ms\n", N(result.digest), result.faults,
+		       N(result.sim.events), N(result.ended_ms));
+		return 0;
+	}
+	if (argc > 2 && (strcmp(argv[1], "--seeds") != 0 || sscanf(argv[2], "%llu..%llu", &from, &to) != 2)) {
+		fprintf(stderr, "usage: %s [--seeds A..B [--full] | --seed N]\n", argv[0]);
+		return 2;
+	}
+	return run_many(from, to, full);
+}

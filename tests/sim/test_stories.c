@@ -1,0 +1,226 @@
+/* Stories: what a cluster does when one thing happens, as the lines that its nodes told, in order.  Tokens are compared
+ * with the oracle as they come (clients.c), so each story is also a test that the answer is the same (law 1). */
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <stdint.h>
+#include <stdio.h>
+#include <string.h>
+
+#include <cmocka.h>
+
+#include "tests/sim/clients.h"
+#include "tests/sim/cluster.h"
+
+enum { COORDINATOR_1, PREFILL_1, PREFILL_2, DECODE_1, DECODE_2, KVSTORE_1, KVSTORE_2 };
+
+static int setup(void **state)
+{
+	struct cluster_options options = {
+		.seed = 1, .story = true, .coordinators = 1, .prefills = 2, .decodes = 2, .stores = 2,
+		.block_count = 96, .chunk_tokens = 8, .layer_ns = 2 * MS, .replicas = 1, .seq_max = 8,
+	};
+	*state = cluster_create(&options);
+	return 0;
+}
+
+/* After every story all requests are done and nothing is held any more. */
+static int teardown(void **state)
+{
+	struct cluster *c = *state;
+	char why[1024];
+	assert_true(clients_done(c->clients));
+	if (!cluster_quiet(c, why, sizeof(why)))
+		cluster_fail(c, "not quiet: %s", why);
+	cluster_destroy(c);
+	return 0;
+}
+
+/* A prompt of 18 tokens: four full blocks and a half; 30 tokens are answered. */
+static void ask(struct cluster *c, uint64_t at_ms, uint32_t choices)
+{
+	struct client_request request = {
+		.at_ns = at_ms * MS,
+		.prompt_count = 18,
+		.choice_count = choices,
+		.sampling = {.seed = 3, .temperature = 1, .top_p = 1, .repetition_penalty = 1, .logprobs = -1,
+			     .max_tokens = 30, .ignore_eos = true},
+	};
+	for (uint32_t i = 0; i < request.prompt_count; i++)
+		request.prompt[i] = i + 1;
+	clients_add(c->clients, &request);
+}
+
+/* The first line at or after *at that ends with "node > text", or NULL; *ret_ms: its time. */
+static const char *find_line(const char *at, const char *wanted, size_t length, uint64_t *ret_ms)
+{
+	while (*at) {
+		const char *end = strchr(at, '\n');
+		unsigned long long ms;
+		char node[32] = "", line[512];
+		int used = 0;
+		if (sscanf(at, "[%llu] %31[^>]> %n", &ms, node, &used) == 2 && used > 0) {
+			for (size_t i = strlen(node); i > 0 && node[i - 1] == ' '; i--)
+				node[i - 1] = 0;
+			snprintf(line, sizeof(line), "%s > %.*s", node, (int)(end - at - used), at + used);
+			if (strlen(line) == length && memcmp(line, wanted, length) == 0) {
+				*ret_ms = ms;
+				return end + 1;
+			}
+		}
+		at = end + 1;
+	}
+	return NULL;
+}
+
+static void fail_story(const struct sim *sim, const char *line, size_t length)
+{
+	fputs(sim_text(sim), stderr);
+	fail_msg("not told, or not in this order: %.*s", (int)length, line);
+}
+
+/* These lines ("node > text\n") were told, in this order; others may stand between.  Returns the time of the last. */
+static uint64_t sim_expect(const struct sim *sim, const char *story)
+{
+	const char *at = sim_text(sim);
+	uint64_t ms = 0;
+	for (const char *line = story; *line; line = strchr(line, '\n') + 1) {
+		size_t length = (size_t)(strchr(line, '\n') - line);
+		at = find_line(at, line, length, &ms);
+		if (!at)
+			fail_story(sim, line, length);
+	}
+	return ms;
+}
+
+static void prompt_is_read_once_and_handed_over(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 1000, 1);
+	ask(c, 2000, 1);
+	sim_run(c->sim, 4000 * MS);
+	sim_expect(c->sim, "coordinator 1 > coordinator > request 64 attempt 1: ask prefill 1 and decode 1, 0 of 18 tokens "
+			   "cached\n"
+			   "prefill 1 > take job 64.1: 18 tokens, 0 reused, 0 fetched\n"
+			   "decode 1 > join batch, job 64.1: 18 tokens transferred, 0 reused\n"
+			   "prefill 1 > prefill of job 64.1 ends: ok\n"
+			   "decode 1 > decode of job 64.1 ends: ok\n"
+			   "coordinator 1 > coordinator > request 64 ends: ok\n"
+			   /* Asked again: both nodes have the full blocks. */
+			   "prefill 1 > take job 128.1: 18 tokens, 16 reused, 0 fetched\n"
+			   "decode 1 > join batch, job 128.1: 2 tokens transferred, 16 reused\n"
+			   "coordinator 1 > coordinator > request 128 ends: ok\n");
+}
+
+static void choices_of_one_prompt_share_its_blocks(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 1000, 3);
+	sim_run(c->sim, 4000 * MS);
+	sim_expect(c->sim, "prefill 1 > take job 64.1: 18 tokens, 0 reused, 0 fetched\n"
+			   "decode 1 > join batch, job 64.1: 18 tokens transferred, 0 reused\n"
+			   "coordinator 1 > coordinator > request 64 ends: ok\n");
+	struct client_counts counts;
+	clients_counts(c->clients, &counts);
+	assert_int_equal(counts.tokens, 3 * 30);
+	assert_int_equal(counts.transferred, 18);
+}
+
+static void prefix_comes_from_the_store_when_its_node_died(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 1000, 1);
+	ask(c, 2000, 1);
+	sim_run(c->sim, 1800 * MS);
+	cluster_kill(c, PREFILL_1);
+	cluster_kill(c, DECODE_1);
+	sim_run(c->sim, 4000 * MS);
+	sim_expect(c->sim, "prefill 1 > dies\n"
+			   "coordinator 1 > coordinator > request 128 attempt 1: ask prefill 2 and decode 2, 0 of 18 tokens "
+			   "cached\n"
+			   "prefill 2 > take job 128.1: 18 tokens, 0 reused, 16 fetched\n"
+			   "decode 2 > join batch, job 128.1: 18 tokens transferred, 0 reused\n"
+			   "coordinator 1 > coordinator > request 128 ends: ok\n");
+}
+
+static void stream_goes_on_when_its_decode_node_dies(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 1000, 1);
+	sim_run(c->sim, 1130 * MS);
+	cluster_kill(c, DECODE_1);
+	sim_run(c->sim, 4000 * MS);
+	/* Prefill 1 has the prompt, the stores have the rest: only the tail is computed again. */
+	uint64_t ms = sim_expect(c->sim, "decode 1 > join batch, job 64.1: 18 tokens transferred, 0 reused\n"
+					 "decode 1 > dies\n"
+					 "coordinator 1 > coordinator > request 64 attempt 2: ask prefill 1 and decode 2, 16 of "
+					 "35 tokens cached\n"
+					 "prefill 1 > take job 64.2: 35 tokens, 16 reused, 16 fetched\n"
+					 "decode 2 > join batch, job 64.2: 35 tokens transferred, 0 reused\n");
+	assert_in_range(ms, 1130, 1130 + 500); /* law 3: a broken connection, 0.5 s */
+	sim_expect(c->sim, "coordinator 1 > coordinator > request 64 ends: ok\n");
+}
+
+static void stopped_node_is_given_up_and_its_late_words_change_nothing(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 1000, 1);
+	sim_run(c->sim, 1100 * MS);
+	cluster_stop(c, DECODE_1);
+	sim_run(c->sim, 4000 * MS);
+	sim_continue(c->sim, DECODE_1);
+	sim_run(c->sim, 6000 * MS);
+	uint64_t ms = sim_expect(c->sim, "decode 1 > is stopped\n"
+					 "coordinator 1 > session with decode 1 ends: out of time\n");
+	assert_in_range(ms, 1100, 1100 + 2050); /* law 3: silence, 2 s and a tick */
+	sim_expect(c->sim, "coordinator 1 > session with decode 1 ends: out of time\n"
+			   "prefill 1 > take job 64.2: 30 tokens, 16 reused, 12 fetched\n"
+			   "coordinator 1 > coordinator > request 64 ends: ok\n"
+			   "decode 1 > goes on\n"
+			   "decode 1 > decode of job 64.1 ends: connection to peer lost\n"
+			   "coordinator 1 > coordinator > decode 1 is up\n");
+}
+
+static void flipped_bit_is_a_miss_and_never_a_token(void **state)
+{
+	struct cluster *c = *state;
+	sim_read_faults(c->sim, DECODE_1, PREFILL_1, SIM_READ_CORRUPT, 1000, 1500 * MS);
+	ask(c, 1000, 1);
+	sim_run(c->sim, 4000 * MS);
+	sim_expect(c->sim, "prefill 1 > take job 64.1: 18 tokens, 0 reused, 0 fetched\n"
+			   "decode 1 > decode of job 64.1 ends: data does not match its digest or format\n"
+			   "coordinator 1 > coordinator > request 64 ends: ok\n");
+	struct client_counts counts;
+	clients_counts(c->clients, &counts);
+	assert_true(counts.recoveries >= 1 && counts.misses >= 1);
+}
+
+static void cluster_serves_on_while_etcd_is_away(void **state)
+{
+	struct cluster *c = *state;
+	sim_run(c->sim, 900 * MS);
+	c->etcd_away_until_ns = 20000 * MS;
+	ask(c, 1000, 1);
+	ask(c, 8000, 1);
+	ask(c, 15000, 2);
+	sim_run(c->sim, 18000 * MS);
+	struct client_counts counts;
+	clients_counts(c->clients, &counts);
+	assert_int_equal(counts.done, 3);
+	assert_int_equal(counts.refused + counts.failed + counts.recoveries, 0);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+		T(prompt_is_read_once_and_handed_over),
+		T(choices_of_one_prompt_share_its_blocks),
+		T(prefix_comes_from_the_store_when_its_node_died),
+		T(stream_goes_on_when_its_decode_node_dies),
+		T(stopped_node_is_given_up_and_its_late_words_change_nothing),
+		T(flipped_bit_is_a_miss_and_never_a_token),
+		T(cluster_serves_on_while_etcd_is_away),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}

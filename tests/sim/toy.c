@@ -1,0 +1,218 @@
+#include "tests/sim/toy.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/hash.h"
+#include "base/rng.h"
+#include "engine/sequence.h"
+
+struct kv {
+	uint64_t a, b;
+};
+
+struct toy {
+	struct toy_options options;
+	uint8_t *memory;
+	uint64_t *digests; /* [block_count][TOY_LAYERS] */
+	const struct plan *plan;
+	uint32_t layer; /* of the plan, next to be computed */
+};
+
+uint64_t toy_digest(const void *data, size_t length)
+{
+	return hash_xxh3(data, length, 77);
+}
+
+struct toy *toy_create(const struct toy_options *options)
+{
+	struct toy *toy = calloc(1, sizeof(*toy));
+	assert(toy);
+	toy->options = *options;
+	toy->memory = malloc((size_t)options->block_count * TOY_BLOCK_BYTES);
+	toy->digests = calloc((size_t)options->block_count * TOY_LAYERS, sizeof(uint64_t));
+	assert(toy->memory && toy->digests);
+	/* Whoever reads what was never written gets something that no computation gives. */
+	memset(toy->memory, 0xee, (size_t)options->block_count * TOY_BLOCK_BYTES);
+	return toy;
+}
+
+void toy_destroy(struct toy *toy)
+{
+	if (!toy)
+		return;
+	free(toy->memory);
+	free(toy->digests);
+	free(toy);
+}
+
+uint8_t *toy_memory(struct toy *toy)
+{
+	return toy->memory;
+}
+
+/* ---- the model: the same for blocks and for plain arrays */
+
+static struct kv kv_of(uint32_t token, uint32_t position, uint32_t layer, struct kv before, struct kv below)
+{
+	uint64_t a = rng_at(token, (uint64_t)position << 8 | layer, before.a ^ rng_mix(below.a));
+	return (struct kv){a, rng_at(a, before.b, below.b)};
+}
+
+static const struct kv kv_none = {1, 2};
+
+/* A piece of KV goes into the digest of all; pieces are whole blocks of one layer, the last may be shorter. */
+static uint64_t digest_add(uint64_t digest, const void *piece, uint32_t tokens)
+{
+	return rng_mix(digest ^ hash_xxh3(piece, (size_t)tokens * TOY_TOKEN_BYTES, 5));
+}
+
+static uint32_t choose(uint64_t digest, const struct sampling *sampling, uint32_t choice, uint32_t position)
+{
+	uint64_t drawn = sampling->temperature > 0 ? rng_at(sampling->seed, choice, position) : 0;
+	return (uint32_t)(rng_mix(digest ^ drawn) % TOY_VOCAB);
+}
+
+/* ---- over blocks */
+
+static uint8_t *kv_at(const struct toy *toy, const struct sequence *s, uint32_t position, uint32_t layer)
+{
+	uint32_t block = s->blocks[position / TOY_BLOCK_TOKENS];
+	assert(position / TOY_BLOCK_TOKENS < s->block_count && block < toy->options.block_count);
+	return toy->memory + (size_t)block * TOY_BLOCK_BYTES + layer * TOY_LAYER_BYTES +
+	       position % TOY_BLOCK_TOKENS * TOY_TOKEN_BYTES;
+}
+
+static struct kv kv_read(const struct toy *toy, const struct sequence *s, uint32_t position, uint32_t layer)
+{
+	struct kv kv;
+	memcpy(&kv, kv_at(toy, s, position, layer), sizeof(kv));
+	return kv;
+}
+
+static void compute_run(struct toy *toy, const struct run *run, uint32_t layer)
+{
+	const struct sequence *s = run->sequence;
+	for (uint32_t p = run->first; p < run->first + run->count; p++) {
+		uint8_t *at = kv_at(toy, s, p, layer);
+		if (p % TOY_BLOCK_TOKENS == 0)
+			memset(at, 0, TOY_LAYER_BYTES); /* a partial block has a digest too */
+		struct kv before = p > 0 ? kv_read(toy, s, p - 1, layer) : kv_none;
+		struct kv below = layer > 0 ? kv_read(toy, s, p, layer - 1) : kv_none;
+		struct kv kv = kv_of(s->tokens[p], p, layer, before, below);
+		memcpy(at, &kv, sizeof(kv));
+	}
+	for (uint32_t i = run->first / TOY_BLOCK_TOKENS; run->digest && i * TOY_BLOCK_TOKENS < run->first + run->count; i++)
+		toy->digests[(size_t)s->blocks[i] * TOY_LAYERS + layer] =
+			toy_digest(kv_at(toy, s, i * TOY_BLOCK_TOKENS, layer), TOY_LAYER_BYTES);
+}
+
+static uint64_t digest_sequence(const struct toy *toy, const struct sequence *s, uint32_t count)
+{
+	uint64_t digest = count;
+	for (uint32_t p = 0; p < count; p += TOY_BLOCK_TOKENS)
+		for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
+			digest = digest_add(digest, kv_at(toy, s, p, layer),
+					    count - p < TOY_BLOCK_TOKENS ? count - p : TOY_BLOCK_TOKENS);
+	return digest;
+}
+
+static void sample_run(const struct toy *toy, const struct run *run, struct sample *samples)
+{
+	const struct sequence *s = run->sequence;
+	if (run->sample_count == 0)
+		return;
+	uint32_t count = run->first + run->count;
+	assert(run->sample_count == s->choice_count && count == s->token_count);
+	uint64_t digest = digest_sequence(toy, s, count);
+	for (uint32_t i = 0; i < run->sample_count; i++)
+		samples[run->sample_first + i] = (struct sample){
+			.token = choose(digest, s->sampling, s->choices[i], count),
+			.logprob = -(float)(digest & 1023) / 64,
+		};
+}
+
+static void run_layer(void *context, uint64_t number)
+{
+	struct toy *toy = context;
+	const struct plan *plan = toy->plan;
+	const struct toy_options *o = &toy->options;
+	(void)number;
+	if (toy->layer < TOY_LAYERS) {
+		uint32_t layer = toy->layer++;
+		for (uint32_t i = 0; i < plan->run_count; i++)
+			compute_run(toy, &plan->runs[i], layer);
+		uint64_t next_ns = sim_now(o->sim) + (toy->layer < TOY_LAYERS ? o->layer_ns : 0) +
+				   (toy->layer < TOY_LAYERS ? o->token_ns * plan->token_count : 0);
+		sim_at(o->sim, next_ns, o->index, run_layer, toy, 0);
+		o->layer_done(o->context, layer);
+		return;
+	}
+	struct sample samples[PLAN_SAMPLES_MAX];
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		sample_run(toy, &plan->runs[i], samples);
+	toy->plan = NULL;
+	o->step_done(o->context, samples);
+}
+
+void toy_submit(struct toy *toy, const struct plan *plan)
+{
+	assert(!toy->plan && plan->run_count > 0);
+	toy->plan = plan;
+	toy->layer = 0;
+	const struct toy_options *o = &toy->options;
+	sim_at(o->sim, sim_now(o->sim) + o->layer_ns + o->token_ns * plan->token_count, o->index, run_layer, toy, 0);
+}
+
+uint64_t toy_block_digest(const struct toy *toy, uint32_t block, uint32_t layer)
+{
+	return toy->digests[(size_t)block * TOY_LAYERS + layer];
+}
+
+void toy_copy_block(struct toy *toy, uint32_t from, uint32_t to)
+{
+	memcpy(toy->memory + (size_t)to * TOY_BLOCK_BYTES, toy->memory + (size_t)from * TOY_BLOCK_BYTES, TOY_BLOCK_BYTES);
+}
+
+/* ---- alone */
+
+static bool stops(const struct sampling *sampling, uint32_t token)
+{
+	for (uint32_t i = 0; i < sampling->stop_id_count; i++)
+		if (sampling->stop_ids[i] == token)
+			return true;
+	return !sampling->ignore_eos && token == TOY_EOS;
+}
+
+uint32_t toy_oracle(const uint32_t *prompt, uint32_t prompt_count, const struct sampling *sampling, uint32_t choice,
+		    uint32_t *ret_tokens, enum finish *ret_finish)
+{
+	struct kv kv[TOY_LAYERS][TOY_CONTEXT_MAX];
+	uint32_t token = prompt[0], generated = 0;
+	for (uint32_t p = 0;; p++) {
+		for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
+			kv[layer][p] = kv_of(token, p, layer, p > 0 ? kv[layer][p - 1] : kv_none,
+					     layer > 0 ? kv[layer - 1][p] : kv_none);
+		if (p + 1 < prompt_count) {
+			token = prompt[p + 1];
+			continue;
+		}
+		uint32_t count = p + 1;
+		uint64_t digest = count;
+		for (uint32_t q = 0; q < count; q += TOY_BLOCK_TOKENS)
+			for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
+				digest = digest_add(digest, &kv[layer][q],
+						    count - q < TOY_BLOCK_TOKENS ? count - q : TOY_BLOCK_TOKENS);
+		token = choose(digest, sampling, choice, count);
+		ret_tokens[generated++] = token;
+		if (generated > sampling->min_tokens && stops(sampling, token)) {
+			*ret_finish = FINISH_STOP;
+			return generated;
+		}
+		if (generated == sampling->max_tokens || count + 1 == TOY_CONTEXT_MAX) {
+			*ret_finish = FINISH_LENGTH;
+			return generated;
+		}
+	}
+}
