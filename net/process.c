@@ -117,9 +117,18 @@ static void on_signal(struct loop_signal *signal, int number, void *arg)
 	loop_timer_arm(p->drain_timer, 0);
 }
 
+static void on_link_lost(void *context, uint64_t node, uint64_t incarnation, enum err e)
+{
+	(void)incarnation;
+	struct process *p = context;
+	log_warn("link to node %016llx lost: %s", (unsigned long long)node, err_text(e));
+	if (p->shell)
+		shell_link_lost(p->shell, node);
+}
+
 static enum err open_link(struct process *p, struct why *why)
 {
-	struct link_options options = {.node = process_node(p), .incarnation = p->incarnation,
+	struct link_options options = {.on_peer_lost = on_link_lost, .context = p, .node = process_node(p), .incarnation = p->incarnation,
 				       .network = p->settings.link_network};
 	enum err e = link_transport_parse(p->settings.link_transport, &options.transport, why);
 	if (e == ERR_OK)

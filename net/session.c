@@ -18,7 +18,7 @@ struct conn {
 
 struct peer {
 	bool used;
-	bool fading;                /* we stopped using what it holds, and still hold what it uses */
+	uint64_t fades_until_ns;    /* not 0: we stopped using what it holds, and hold what it uses until then */
 	struct session_peer info;
 	uint32_t conn;              /* index in conns */
 	uint64_t heard_ns;          /* receipt of the last message: the holder's clock */
@@ -226,7 +226,7 @@ static void end_peer(struct sessions *s, uint32_t index, enum err why, uint64_t 
 	if (k)
 		k->dial_next_ns = now_ns + s->redial_ns;
 	s->conns[peer->conn].peer = PEER_NONE;
-	if (!peer->fading)
+	if (!peer->fades_until_ns)
 		env->link_close(env->context, peer->info.node);
 	s->options.down(s->options.context, index, why);
 	peer->used = false;
@@ -374,18 +374,19 @@ static void send_beat(struct sessions *s, uint32_t index, uint64_t now_ns)
 	sessions_send(s, index, &envelope);
 }
 
-/* As a user we stop a margin before the term: our reads end.  As a holder we hold on for a margin more, because the
- * peer, whose beats may reach us while ours do not reach it, counts like us. */
+/* As a user we stop a margin before the term: our reads end.  As a holder we hold on for a margin after it, because the
+ * peer, whose beats may reach us while ours do not reach it, counts like us.  A session that fades ends, also when
+ * acknowledgements come again: its reads have been given up, a new one begins cleanly. */
 static void tick_peer(struct sessions *s, uint32_t index, uint64_t now_ns)
 {
 	struct peer *peer = &s->peers[index];
 	bool holder_over = now_ns >= peer->heard_ns + s->term_ns;
-	if (holder_over || now_ns >= peer->acknowledged_ns + s->term_ns + s->margin_ns) {
+	if (holder_over || (peer->fades_until_ns && now_ns >= peer->fades_until_ns)) {
 		sessions_end(s, index, ERR_DEADLINE, now_ns);
 		return;
 	}
-	if (!peer->fading && now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns) {
-		peer->fading = true;
+	if (!peer->fades_until_ns && now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns) {
+		peer->fades_until_ns = now_ns + 2 * s->margin_ns;
 		s->options.env->link_close(s->options.env->context, peer->info.node);
 	}
 	if (now_ns >= peer->beat_next_ns)

@@ -15,7 +15,12 @@ enum { LINK_NAMES = 64, LINK_NAME_BYTES = 64, LINK_PEERS_MAX = 1024 };
 struct shell_peer {
 	uint64_t node; /* 0: free */
 	uint64_t incarnation;
+	uint64_t reopen_ns; /* not 0: the link is lost, try again then */
+	uint8_t *address;
+	size_t address_length;
 };
+
+static const uint64_t REOPEN_NS = 500000000;
 
 /* A read under way, from the core's point of view. */
 struct shell_read {
@@ -70,13 +75,6 @@ static void message(void *context, uint32_t conn, const Wire__Envelope *envelope
 	s->core.message(s->core.core, conn, envelope, now(s));
 }
 
-static void tick(struct loop_timer *timer, void *arg)
-{
-	struct shell *s = arg;
-	loop_timer_arm(timer, s->options.tick_ns);
-	s->core.tick(s->core.core, now(s));
-}
-
 static void env_send(void *context, uint32_t conn, const Wire__Envelope *envelope)
 {
 	wire_send(((struct shell *)context)->wire, conn, envelope);
@@ -100,6 +98,22 @@ static struct shell_peer *find_peer(struct shell *s, uint64_t node)
 	return NULL;
 }
 
+static void open_link(struct shell *s, struct shell_peer *peer)
+{
+	struct why why = {0};
+	peer->reopen_ns = 0;
+	if (link_peer_open(s->options.link, peer->node, peer->incarnation, peer->address, peer->address_length, &why) ==
+	    ERR_OK)
+		return;
+	log_warn("no link to node %016llx: %s", (unsigned long long)peer->node, why.text);
+}
+
+static void forget_peer(struct shell_peer *peer)
+{
+	free(peer->address);
+	*peer = (struct shell_peer){0};
+}
+
 static void env_link_open(void *context, uint64_t node, uint64_t incarnation, const uint8_t *address, size_t length)
 {
 	struct shell *s = context;
@@ -107,12 +121,15 @@ static void env_link_open(void *context, uint64_t node, uint64_t incarnation, co
 		return;
 	struct shell_peer *peer = find_peer(s, node);
 	peer = peer ? peer : find_peer(s, 0);
-	struct why why = {0};
-	if (!peer)
-		return;
-	*peer = (struct shell_peer){node, incarnation};
-	if (link_peer_open(s->options.link, node, incarnation, address, length, &why) != ERR_OK)
-		log_warn("no link to node %016llx: %s", (unsigned long long)node, why.text);
+	uint8_t *copy = malloc(length);
+	if (!peer || !copy) {
+		free(copy);
+		return; /* reads of it fail: PEER_GONE */
+	}
+	memcpy(copy, address, length);
+	forget_peer(peer);
+	*peer = (struct shell_peer){.node = node, .incarnation = incarnation, .address = copy, .address_length = length};
+	open_link(s, peer);
 }
 
 static void env_link_close(void *context, uint64_t node)
@@ -123,7 +140,33 @@ static void env_link_close(void *context, uint64_t node)
 	link_peer_close(s->options.link, node);
 	struct shell_peer *peer = find_peer(s, node);
 	if (peer)
-		peer->node = 0;
+		forget_peer(peer);
+}
+
+void shell_link_lost(struct shell *s, uint64_t node)
+{
+	struct shell_peer *peer = find_peer(s, node);
+	if (peer && !peer->reopen_ns)
+		peer->reopen_ns = now(s) + REOPEN_NS;
+}
+
+static void reopen_links(struct shell *s)
+{
+	for (int i = 0; s->options.link && i < LINK_PEERS_MAX; i++) {
+		struct shell_peer *peer = &s->peers[i];
+		if (!peer->node || !peer->reopen_ns || now(s) < peer->reopen_ns)
+			continue;
+		link_peer_close(s->options.link, peer->node);
+		open_link(s, peer);
+	}
+}
+
+static void tick(struct loop_timer *timer, void *arg)
+{
+	struct shell *s = arg;
+	loop_timer_arm(timer, s->options.tick_ns);
+	reopen_links(s);
+	s->core.tick(s->core.core, now(s));
 }
 
 static void read_unlink(struct shell_read *read)
@@ -303,6 +346,8 @@ void shell_destroy(struct shell *s)
 		return;
 	loop_timer_destroy(s->timer);
 	wire_destroy(s->wire);
+	for (int i = 0; i < LINK_PEERS_MAX; i++)
+		forget_peer(&s->peers[i]);
 	while (s->reads) {
 		struct shell_read *read = s->reads;
 		if (read->refused)

@@ -213,6 +213,21 @@ static void each_user_stops_before_the_holder_frees(void **state)
 	}
 }
 
+/* The acknowledgements come back while it fades: it ends all the same, for its link is closed already. */
+static void fading_session_does_not_linger(void **state)
+{
+	connect_sides(7);
+	run_ms(1000);
+	deaf[1] = true;
+	while (!sides[0].link_closes)
+		run_ms(50);
+	assert_int_equal(sides[0].downs, 0);
+	deaf[1] = false;
+	run_ms(1000);
+	assert_int_equal(sides[0].downs, 1);
+	assert_int_equal(sides[0].link_closes, 1);
+}
+
 static void closed_connection_ends_it_at_once(void **state)
 {
 	connect_sides(7);
@@ -300,6 +315,7 @@ int main(void)
 		TEST(beats_keep_it_for_ever),
 		TEST(silence_ends_it_within_the_term_on_both_sides),
 		TEST(each_user_stops_before_the_holder_frees),
+		TEST(fading_session_does_not_linger),
 		TEST(closed_connection_ends_it_at_once),
 		TEST(older_incarnation_is_refused),
 		TEST(newer_incarnation_ends_the_older_session_first),
