@@ -30,7 +30,8 @@ struct prefill_job {
 	struct id128 *keys;       /* [block_max] of the full blocks */
 	struct id128 root;
 	uint32_t full_count;      /* full blocks of the context */
-	uint32_t block_need;
+	uint32_t block_need;      /* of the context */
+	uint32_t blocks_promised; /* counted in local->blocks_reserved */
 	Wire__Holder holders[PREFILL_HOLDERS_MAX];
 	const Wire__Holder *holder_pointers[PREFILL_HOLDERS_MAX];
 	size_t holder_count;

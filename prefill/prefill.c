@@ -140,7 +140,9 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 	if (reserve->n_tokens >= p->options.context_max)
 		return why_set(why, ERR_TOO_LARGE, "context of %zu tokens, at most %u with room for an answer",
 			       reserve->n_tokens, p->options.context_max - 1);
-	uint32_t need = blocks_of(p, (uint32_t)reserve->n_tokens);
+	/* A local job's blocks are promised by its decode half, which takes them over. */
+	bool local = reserve->half == WIRE__HALF__HALF_BOTH;
+	uint32_t need = local ? 0 : blocks_of(p, (uint32_t)reserve->n_tokens);
 	if (p->local->blocks_reserved + need > p->local->block_budget)
 		return why_set(why, ERR_AGAIN, "%u blocks wanted, %u of %u are reserved", need, p->local->blocks_reserved,
 			       p->local->block_budget);
@@ -157,7 +159,8 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 	job->key = job_key_of(reserve->job);
 	job->coordinator = peer;
 	job->partner = reserve->partner;
-	job->local = reserve->half == WIRE__HALF__HALF_BOTH;
+	job->local = local;
+	job->blocks_promised = need;
 	job->decode_peer = PEER_NONE;
 	job->sampling = sampling;
 	job->reserved_ns = p->local->now_ns;
@@ -228,7 +231,7 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 		p->options.handover(p->options.context, &handover);
 	}
 	free_blocks(p, job);
-	p->local->blocks_reserved -= job->block_need;
+	p->local->blocks_reserved -= job->blocks_promised;
 	p->count--;
 	job->ending = false;
 	move(job, PREFILL_FREE);
