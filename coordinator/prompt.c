@@ -33,7 +33,7 @@ static enum err take_ids(const struct served_model *model, const json_t *list, s
 		if (!json_is_integer(item) || id < 0 || id >= vocab)
 			return api_error_field(error, "prompt", "prompt: item %zu is no token id of %s, expected 0 to %u", i,
 					       model->name, vocab - 1);
-		if (tokens_append(tokens, (uint32_t)id) != ERR_OK)
+		if (tokens_add(tokens, (uint32_t)id) != ERR_OK)
 			return ERR_NOMEM;
 	}
 	return ERR_OK;

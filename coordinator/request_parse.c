@@ -100,7 +100,7 @@ static void read_messages(struct fields *f, struct api_request *r)
 	json_t *message;
 	json_array_foreach((json_t *)r->messages, i, message)
 	{
-		char name[32];
+		char name[48];
 		snprintf(name, sizeof(name), "messages[%zu].role", i);
 		if (!json_is_string(json_object_get(message, "role")))
 			field_refuse(f, name, "expected a text");
