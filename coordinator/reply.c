@@ -50,27 +50,7 @@ void reply_prompt_ids(struct json_out *out, const struct reply *reply, uint32_t 
 
 /* ---- usage */
 
-/* cached: known at the end only. */
-static void put_usage(struct json_out *out, const struct reply *reply, bool cached)
-{
-	uint64_t prompt = 0, completion = 0;
-	for (uint32_t i = 0; i < reply->prompts->count; i++)
-		prompt += reply->prompts->list[i].count;
-	for (uint32_t i = 0; i < reply->answer_count; i++)
-		completion += reply->answers[i].tokens;
-	json_put_open(out, "usage", '{');
-	json_put_unsigned(out, "prompt_tokens", prompt);
-	json_put_unsigned(out, "completion_tokens", completion);
-	json_put_unsigned(out, "total_tokens", prompt + completion);
-	if (cached) {
-		json_put_open(out, "prompt_tokens_details", '{');
-		json_put_unsigned(out, "cached_tokens", reply->cached_tokens);
-		json_out_close(out, '}');
-	}
-	json_out_close(out, '}');
-}
-
-/* One object; of several prompts a list. */
+/* What happened: one object; of several prompts a list. */
 static void put_trace(struct json_out *out, const struct reply *reply)
 {
 	if (!reply->request->trace || !reply->traces)
@@ -82,6 +62,27 @@ static void put_trace(struct json_out *out, const struct reply *reply)
 	json_out_raw(out, reply->traces->data, reply->traces->length);
 	if (list)
 		json_out_close(out, ']');
+}
+
+/* ended: only then is it known what was cached, and what happened. */
+static void put_usage(struct json_out *out, const struct reply *reply, bool ended)
+{
+	uint64_t prompt = 0, completion = 0;
+	for (uint32_t i = 0; i < reply->prompts->count; i++)
+		prompt += reply->prompts->list[i].count;
+	for (uint32_t i = 0; i < reply->answer_count; i++)
+		completion += reply->answers[i].tokens;
+	json_put_open(out, "usage", '{');
+	json_put_unsigned(out, "prompt_tokens", prompt);
+	json_put_unsigned(out, "completion_tokens", completion);
+	json_put_unsigned(out, "total_tokens", prompt + completion);
+	if (ended) {
+		json_put_open(out, "prompt_tokens_details", '{');
+		json_put_unsigned(out, "cached_tokens", reply->cached_tokens);
+		json_out_close(out, '}');
+		put_trace(out, reply);
+	}
+	json_out_close(out, '}');
 }
 
 /* ---- bodies and events */
@@ -121,7 +122,6 @@ enum err reply_whole(const struct reply *reply, struct buf *buf)
 	put_usage(&out, reply, true);
 	if (reply->request->kind == API_CHAT)
 		reply_prompt_ids(&out, reply, 0);
-	put_trace(&out, reply);
 	json_out_close(&out, '}');
 	return out.e;
 }
@@ -184,9 +184,7 @@ enum err reply_last(const struct reply *reply, struct buf *buf)
 	struct json_out out;
 	event_begin(&out, reply, buf);
 	json_out_close(&out, ']');
-	if (reply->request->include_usage)
-		put_usage(&out, reply, true);
-	put_trace(&out, reply);
+	put_usage(&out, reply, true);
 	json_out_close(&out, '}');
 	return out.e == ERR_OK ? buf_text(buf, "\n\n") : out.e;
 }

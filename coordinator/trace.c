@@ -49,7 +49,7 @@ static void put_half(struct json_out *out, const char *key, const char *name, bo
 		     const struct coord_accounting *accounting)
 {
 	json_put_open(out, key, '{');
-	json_put_text(out, "node", name);
+	json_put_text(out, "name", name);
 	json_put_bool(out, "ended", ended); /* false: the numbers did not come */
 	put_accounting(out, accounting);
 	json_out_close(out, '}');
@@ -64,8 +64,7 @@ static void put_attempt(struct json_out *out, const struct coord_attempt *a)
 	json_put_unsigned(out, "context", a->context);
 	json_put_bool(out, "both_halves", a->both_halves);
 	put_half(out, "prefill", a->prefill_name, a->prefill_ended, &a->prefill);
-	if (!a->both_halves)
-		put_half(out, "decode", a->decode_name, a->decode_ended, &a->decode);
+	put_half(out, "decode", a->decode_name, a->decode_ended, &a->decode); /* nothing, where one node did both halves */
 	json_put_text(out, "failed", a->failed == ERR_OK ? NULL : err_name(a->failed));
 	if (a->failed != ERR_OK)
 		json_put_text(out, "failed_at", a->failed_at_decode ? "decode" : "prefill");
@@ -77,13 +76,13 @@ static void put_attempt(struct json_out *out, const struct coord_attempt *a)
 
 static void put_timings(struct json_out *out, const struct coord_timings *t)
 {
-	json_put_open(out, "timings_ms", '{');
-	put_ms(out, "queue", t->queue_ns);
-	put_ms(out, "reserve", t->reserve_ns);
-	put_ms(out, "prefill", t->prefill_ns);
-	put_ms(out, "transfer", t->transfer_ns);
-	put_ms(out, "first_token", t->first_token_ns);
-	put_ms(out, "total", t->total_ns);
+	json_put_open(out, "timings", '{');
+	put_ms(out, "queue_ms", t->queue_ns);
+	put_ms(out, "reserve_ms", t->reserve_ns);
+	put_ms(out, "prefill_ms", t->prefill_ns);
+	put_ms(out, "transfer_ms", t->transfer_ns);
+	put_ms(out, "first_token_ms", t->first_token_ns);
+	put_ms(out, "total_ms", t->total_ns);
 	json_out_close(out, '}');
 }
 
@@ -92,7 +91,7 @@ enum err trace_append(const struct coord_outcome *o, struct buf *buf)
 	struct json_out out;
 	json_out_init(&out, buf);
 	json_out_open(&out, '{');
-	json_put_unsigned(&out, "attempt_count", o->attempts);
+	json_put_unsigned(&out, "attempts_started", o->attempts); /* may be more than are listed */
 	json_put_unsigned(&out, "recoveries", o->recoveries);
 	json_put_unsigned(&out, "cached_tokens", o->cached_tokens);
 	put_timings(&out, &o->timings);
