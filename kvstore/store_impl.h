@@ -53,6 +53,7 @@ struct store {
 	uint64_t *offer_digests; /* [offer_max][layers_max] */
 	uint32_t offer_free, queue_first, queue_last;
 	uint32_t offer_count;
+	uint32_t waiting_count;
 	struct reading *readings; /* [reading_max] */
 	uint64_t *reading_bits;   /* [reading_max][2][layer_words] */
 	uint32_t reading_count;

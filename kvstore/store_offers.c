@@ -72,6 +72,7 @@ static void free_offer(struct store *s, uint32_t index)
 {
 	struct offer *offer = &s->offers[index];
 	assert(offer->state != OFFER_FREE);
+	s->waiting_count -= offer->state == OFFER_WAITING;
 	offer->state = OFFER_FREE;
 	offer->next = s->offer_free;
 	s->offer_free = index;
@@ -109,6 +110,7 @@ static void admit(struct store *s, uint32_t index)
 	struct offer *offer = &s->offers[index];
 	enum err e = ledger_offer(s->ledger, &offer->block, &offer->entry);
 	if (e == ERR_OK) {
+		s->waiting_count -= offer->state == OFFER_WAITING;
 		queue_push(s, index);
 		return;
 	}
@@ -119,7 +121,7 @@ static void admit(struct store *s, uint32_t index)
 /* The key's entry is sealed, or gone: what waited for that goes on. */
 static void wake_waiting(struct store *s, const struct id128 *key, bool sealed)
 {
-	for (uint32_t i = 0; i < s->options.offer_max; i++) {
+	for (uint32_t i = 0; s->waiting_count > 0 && i < s->options.offer_max; i++) {
 		struct offer *offer = &s->offers[i];
 		if (offer->state != OFFER_WAITING || !id128_equal(&offer->block.key, key))
 			continue;
@@ -139,14 +141,6 @@ static enum err refuse(const struct store *s, uint32_t peer, const Wire__Offer *
 	if (wire->n_digests > s->options.ledger.layers_max)
 		return ERR_TOO_LARGE;
 	return s->offer_free == OFFER_NONE ? ERR_AGAIN : ERR_OK;
-}
-
-static bool pending(const struct store *s, uint32_t peer, uint64_t op)
-{
-	for (uint32_t i = 0; i < s->options.offer_max; i++)
-		if (s->offers[i].state != OFFER_FREE && s->offers[i].peer == peer && s->offers[i].op == op)
-			return true;
-	return false;
 }
 
 static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wire__Offer *wire)
@@ -175,8 +169,6 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
 {
 	s->counters.offers++;
-	if (pending(s, peer, wire->op))
-		return; /* said twice: one answer */
 	struct id128 key = codec_key(&wire->key, 0);
 	uint32_t entry = ledger_lookup(s->ledger, &key);
 	bool being_read = entry != LEDGER_NONE && ledger_state(s->ledger, entry) <= LEDGER_READING;
@@ -189,12 +181,10 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
 	s->offer_free = s->offers[index].next;
 	s->offer_count++;
 	fill_offer(s, index, peer, wire);
-	if (being_read)
-		s->offers[index].state = OFFER_WAITING;
-	else {
-		s->offers[index].state = OFFER_QUEUED; /* so that admit() may free it */
+	s->offers[index].state = OFFER_WAITING;
+	s->waiting_count++;
+	if (!being_read)
 		admit(s, index);
-	}
 }
 
 static uint32_t free_reading(const struct store *s)
@@ -390,12 +380,13 @@ static void check_offer(const struct store *s, const struct offer *offer)
 
 void offers_check(const struct store *s)
 {
-	uint32_t count = 0, queued = 0, in_queue = 0, reading = 0;
+	uint32_t count = 0, queued = 0, waiting = 0, in_queue = 0, reading = 0;
 	for (uint32_t i = 0; i < s->options.offer_max; i++) {
 		if (s->offers[i].state == OFFER_FREE)
 			continue;
 		count++;
 		queued += s->offers[i].state == OFFER_QUEUED;
+		waiting += s->offers[i].state == OFFER_WAITING;
 		check_offer(s, &s->offers[i]);
 	}
 	for (uint32_t i = s->queue_first; i != OFFER_NONE; i = s->offers[i].next)
@@ -403,4 +394,5 @@ void offers_check(const struct store *s)
 	for (uint32_t i = 0; i < s->options.reading_max; i++)
 		reading += s->readings[i].used;
 	assert(count == s->offer_count && queued == in_queue && reading == s->reading_count);
+	assert(waiting == s->waiting_count);
 }

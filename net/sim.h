@@ -111,6 +111,9 @@ void sim_reorder(struct sim *sim, uint32_t node, uint64_t extra_ns, uint64_t unt
 /* Reads of owner's memory by reader go wrong that often. */
 void sim_read_faults(struct sim *sim, uint32_t reader, uint32_t owner, enum sim_read_fault fault,
 		     uint32_t per_thousand, uint64_t until_ns);
+/* The link by which reader reads owner's memory breaks while their session lives: reads under way and those of the
+ * next moments end with PEER_GONE; then the shell has opened it anew. */
+void sim_break_link(struct sim *sim, uint32_t reader, uint32_t owner, uint64_t until_ns);
 /* SIGSTOP, SIGCONT. */
 void sim_stop(struct sim *sim, uint32_t index);
 void sim_continue(struct sim *sim, uint32_t index);

@@ -106,6 +106,7 @@ struct sim_node {
 struct sim_pair {
 	uint64_t block_until_ns; /* [from][to] */
 	uint64_t extra_ns, extra_until_ns;
+	uint64_t broken_until_ns; /* [reader][owner]: the link */
 	struct {
 		uint32_t per_thousand;
 		uint64_t until_ns;

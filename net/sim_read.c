@@ -84,6 +84,18 @@ void sim_read_freed(struct sim *sim, const struct sim_event *event)
 }
 
 /* The endpoint is closed and flushed: outcomes at once, landings a moment later. */
+static void end_reads(struct sim *sim, uint32_t reader, uint32_t owner)
+{
+	for (size_t i = 0; i < sim->read_count; i++) {
+		struct sim_read *r = &sim->reads[i];
+		if (!r->used || r->reader != reader || r->owner != owner || r->freeing)
+			continue;
+		if (!r->answered)
+			answer(sim, r, ERR_PEER_GONE, 0);
+		free_landing(sim, r, sim->now_ns + rng_below(&sim->rng, 50000000));
+	}
+}
+
 void sim_env_link_close(void *context, uint64_t node)
 {
 	struct sim_node *n = context;
@@ -92,14 +104,13 @@ void sim_env_link_close(void *context, uint64_t node)
 	if (owner == SIM_WORLD)
 		return;
 	n->linked[owner] = 0;
-	for (size_t i = 0; i < sim->read_count; i++) {
-		struct sim_read *r = &sim->reads[i];
-		if (!r->used || r->reader != n->index || r->reader_life != n->life || r->owner != owner || r->freeing)
-			continue;
-		if (!r->answered)
-			answer(sim, r, ERR_PEER_GONE, 0);
-		free_landing(sim, r, sim->now_ns + rng_below(&sim->rng, 50000000));
-	}
+	end_reads(sim, n->index, owner);
+}
+
+void sim_break_link(struct sim *sim, uint32_t reader, uint32_t owner, uint64_t until_ns)
+{
+	sim->pairs[reader][owner].broken_until_ns = until_ns;
+	end_reads(sim, reader, owner);
 }
 
 static int draw_fault(struct sim *sim, uint32_t reader, uint32_t owner)
@@ -144,7 +155,8 @@ void sim_env_read(void *context, const struct env_read *read)
 		.owner_life = sim->nodes[owner].life, .read = *read, .fault = draw_fault(sim, n->index, owner),
 	};
 	sim->counters.reads++;
-	if (n->linked[owner] == 0 || n->linked[owner] != sim->nodes[owner].incarnation) {
+	bool broken = sim->now_ns < sim->pairs[n->index][owner].broken_until_ns;
+	if (broken || n->linked[owner] == 0 || n->linked[owner] != sim->nodes[owner].incarnation) {
 		answer(sim, r, ERR_PEER_GONE, 0);
 		free_landing(sim, r, sim->now_ns);
 		return;

@@ -140,6 +140,18 @@ static void strike_reads(struct fault *fault, uint64_t until_ns)
 	}
 }
 
+/* The link breaks while the session lives: nobody's control plane notices. */
+static void strike_link(struct fault *fault, uint64_t until_ns)
+{
+	struct cluster *c = fault->all->cluster;
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		if (i == fault->a)
+			continue;
+		sim_break_link(c->sim, fault->a, i, until_ns);
+		sim_break_link(c->sim, i, fault->a, until_ns);
+	}
+}
+
 static void strike_delay(struct fault *fault, uint64_t until_ns)
 {
 	struct sim *sim = fault->all->cluster->sim;
@@ -235,6 +247,7 @@ static const struct {
 	[FAULT_CORRUPT] = {strike_reads, 600},
 	[FAULT_TORN] = {strike_reads, 600},
 	[FAULT_STALE] = {strike_reads, 600},
+	[FAULT_LINK] = {strike_link, 300},
 	[FAULT_DELAY] = {strike_delay, 1500},
 	[FAULT_REORDER] = {strike_reorder, 1500},
 	[FAULT_CUT] = {strike_cut, 1},
@@ -246,11 +259,22 @@ static const struct {
 	[FAULT_ETCD] = {strike_etcd, 5000, true},
 };
 
+static void set_node(struct fault *fault, uint32_t member)
+{
+	fault->a = member;
+	if (fault->b == member)
+		fault->b = (member + 1) % fault->all->cluster->member_count;
+}
+
 static void strike(struct fault *fault)
 {
 	struct faults *f = fault->all;
 	struct cluster *c = f->cluster;
-	if (fault->struck || f->healed || !sim_up(c->sim, fault->a))
+	if (fault->struck || f->healed)
+		return;
+	for (uint32_t i = 0; i < c->member_count && !sim_up(c->sim, fault->a); i++)
+		set_node(fault, (fault->a + 1) % c->member_count); /* the dead feel nothing: the next one */
+	if (!sim_up(c->sim, fault->a))
 		return;
 	fault->struck = true;
 	f->armed -= fault->armed;
@@ -292,13 +316,6 @@ static void on_due(void *context, uint64_t number)
 	f->armed++;
 	/* What it waits for may not come. */
 	sim_at(f->cluster->sim, sim_now(f->cluster->sim) + fault->waits_ns, UINT32_MAX, strike_now, f, number);
-}
-
-static void set_node(struct fault *fault, uint32_t member)
-{
-	fault->a = member;
-	if (fault->b == member)
-		fault->b = (member + 1) % fault->all->cluster->member_count;
 }
 
 void faults_event(struct faults *f, uint32_t member)

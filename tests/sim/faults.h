@@ -10,7 +10,7 @@
 #include "net/sim.h"
 
 #define FAULT_KINDS(X)                                                                                        \
-	X(DROP) X(LATE) X(DUP) X(CORRUPT) X(TORN) X(STALE) X(DELAY) X(REORDER) X(CUT) X(SILENCE) X(ONE_WAY)   \
+	X(DROP) X(LATE) X(DUP) X(CORRUPT) X(TORN) X(STALE) X(LINK) X(DELAY) X(REORDER) X(CUT) X(SILENCE) X(ONE_WAY) \
 	X(STOP) X(KILL) X(SKEW) X(ETCD)
 enum fault_kind {
 #define X(name) FAULT_##name,

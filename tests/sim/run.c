@@ -99,7 +99,7 @@ void run_seed(uint64_t seed, bool story, struct run_result *ret_result)
 	struct cluster *c = current = cluster_create(&options);
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
-	faults_draw(c->faults, 3 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
+	faults_draw(c->faults, 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	sim_run(c->sim, HEAL_MS * MS);
 	faults_heal(c->faults);
 	/* Sessions are back within a redial and the lease's time; then nothing may fail any more. */
