@@ -224,6 +224,6 @@ enum err bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const ch
 		push_pair(bpe, scratch, (uint32_t)i);
 	merge_all(bpe, scratch);
 	for (uint32_t i = 0; i != NO && e == ERR_OK; i = symbols[i].next)
-		e = tokens_append(tokens, symbols[i].id);
+		e = tokens_add(tokens, symbols[i].id);
 	return e;
 }

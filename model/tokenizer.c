@@ -7,7 +7,7 @@
 #include "model/tokenizer_impl.h"
 #include "model/utf8.h"
 
-enum err tokens_append(struct tokens *tokens, uint32_t id)
+enum err tokens_add(struct tokens *tokens, uint32_t id)
 {
 	if (tokens->count == tokens->capacity) {
 		size_t capacity = tokens->capacity ? tokens->capacity * 2 : 64;
@@ -68,7 +68,7 @@ static enum err take_piece(void *arg, const char *piece, size_t length)
 			return e;
 		uint32_t id = vocab_find(&tokenizer->vocab, encoding->spelling.data, encoding->spelling.length);
 		if (id != VOCAB_NONE && !tokenizer->vocab.entries[id].added)
-			return tokens_append(encoding->tokens, id);
+			return tokens_add(encoding->tokens, id);
 	}
 	return bpe_encode(tokenizer->bpe, &encoding->bpe, piece, length, encoding->tokens);
 }
@@ -77,7 +77,7 @@ static enum err take_normal(void *arg, const struct added_token *token, const ch
 {
 	struct encoding *encoding = arg;
 	if (token)
-		return tokens_append(encoding->tokens, token->id);
+		return tokens_add(encoding->tokens, token->id);
 	return pretokenize(&encoding->tokenizer->pre, encoding->regex, text, length,
 			   (struct piece_sink){take_piece, encoding});
 }
@@ -86,7 +86,7 @@ static enum err take_raw(void *arg, const struct added_token *token, const char 
 {
 	struct encoding *encoding = arg;
 	if (token)
-		return tokens_append(encoding->tokens, token->id);
+		return tokens_add(encoding->tokens, token->id);
 	if (encoding->tokenizer->nfc) {
 		buf_clear(&encoding->normal);
 		enum err e = normalize_nfc(&encoding->normal, text, length);
@@ -103,7 +103,7 @@ static enum err append_ids(struct tokens *tokens, const uint32_t *ids, uint32_t 
 {
 	enum err e = ERR_OK;
 	for (uint32_t i = 0; i < count && e == ERR_OK; i++)
-		e = tokens_append(tokens, ids[i]);
+		e = tokens_add(tokens, ids[i]);
 	return e;
 }
 

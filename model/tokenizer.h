@@ -22,7 +22,7 @@ struct tokens {
 	size_t count;
 	size_t capacity;
 };
-MUST_USE enum err tokens_append(struct tokens *tokens, uint32_t id);
+MUST_USE enum err tokens_add(struct tokens *tokens, uint32_t id);
 void tokens_clear(struct tokens *tokens); /* keeps the memory */
 void tokens_fini(struct tokens *tokens);
 

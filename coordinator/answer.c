@@ -1,0 +1,83 @@
+#include "coordinator/answer.h"
+
+void answer_init(struct answer *answer, const struct api_request *request, const struct tokenizer *tokenizer,
+		 uint32_t prompt)
+{
+	*answer = (struct answer){.request = request, .prompt = prompt, .stop_string = STOP_NONE, .stop_token = -1};
+	detokenizer_init(&answer->detokenizer, tokenizer, request->skip_special_tokens);
+	stopper_init(&answer->stopper, &request->stop);
+}
+
+void answer_fini(struct answer *answer)
+{
+	stopper_fini(&answer->stopper);
+	logprobs_fini(&answer->logprobs);
+	buf_fini(&answer->text);
+	buf_fini(&answer->ids);
+	buf_fini(&answer->piece);
+}
+
+static uint64_t count_characters(const struct buf *text)
+{
+	uint64_t count = 0;
+	for (size_t i = 0; i < text->length; i++)
+		count += ((unsigned char)text->data[i] & 0xc0) != 0x80;
+	return count;
+}
+
+enum err answer_echo(struct answer *answer, const uint32_t *ids, size_t count)
+{
+	enum err e = detokenize(answer->detokenizer.tokenizer, ids, count, answer->request->skip_special_tokens, &answer->text);
+	answer->characters = count_characters(&answer->text);
+	return e;
+}
+
+/* A token that stops the answer is no part of its text, unless the client wants it. */
+static enum err to_text(struct answer *answer, const struct sample *sample, enum finish finish)
+{
+	struct buf *piece = &answer->piece;
+	buf_clear(piece);
+	enum err e = ERR_OK;
+	if (finish != FINISH_STOP || answer->request->stop.include)
+		e = detokenizer_feed(&answer->detokenizer, sample->token, piece);
+	if (e == ERR_OK && finish != FINISH_NONE)
+		e = detokenizer_finish(&answer->detokenizer, piece);
+	answer->characters += count_characters(piece);
+	return e;
+}
+
+static enum err to_stopper(struct answer *answer, enum finish finish)
+{
+	bool exempt = answer->tokens < answer->request->sampling.min_tokens;
+	enum err e = stopper_feed(&answer->stopper, answer->piece.data ? answer->piece.data : "", answer->piece.length, exempt,
+				  &answer->text, &answer->stop_string);
+	if (e != ERR_OK)
+		return e;
+	answer->finish = answer->stop_string != STOP_NONE ? FINISH_STOP : finish;
+	if (answer->stop_string == STOP_NONE && finish != FINISH_NONE)
+		e = stopper_finish(&answer->stopper, &answer->text);
+	return e;
+}
+
+enum err answer_token(struct answer *answer, const struct sample *sample, enum finish finish, uint32_t stop_token)
+{
+	const struct api_request *request = answer->request;
+	uint64_t offset = answer->characters;
+	answer->tokens++;
+	if (stop_token)
+		answer->stop_token = request->sampling.stop_ids[stop_token - 1];
+	enum err e = to_text(answer, sample, finish);
+	if (e == ERR_OK)
+		e = to_stopper(answer, finish);
+	if (e == ERR_OK && request->sampling.logprobs >= 0)
+		e = logprobs_add(&answer->logprobs, request->kind, answer->detokenizer.tokenizer, sample, offset);
+	if (e == ERR_OK && request->return_token_ids)
+		e = buf_printf(&answer->ids, "%s%u", answer->ids.length ? "," : "", sample->token);
+	return e;
+}
+
+void answer_sent(struct answer *answer)
+{
+	buf_clear(&answer->text);
+	buf_clear(&answer->ids); /* the logprobs were emptied when they were put */
+}

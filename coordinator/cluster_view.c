@@ -1,0 +1,320 @@
+#include "coordinator/cluster_view.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "coordinator/json_out.h"
+#include "coordinator/service.h"
+
+enum { VIEW_NODES_MAX = 1024 };
+
+static const char *role_text(Wire__Role role)
+{
+	static const char *const texts[] = {"none", "coordinator", "prefill", "decode", "both", "kvstore"};
+	return (unsigned)role < sizeof(texts) / sizeof(texts[0]) ? texts[role] : "unknown";
+}
+
+/* All nodes, for the caller to free.  NULL: no memory. */
+static struct coord_node *take_nodes(const struct cluster_view *view, uint32_t *ret_count)
+{
+	struct coord_node *nodes = calloc(VIEW_NODES_MAX, sizeof(*nodes));
+	if (nodes)
+		*ret_count = coord_nodes(view->coord, view->now_ns, nodes, VIEW_NODES_MAX);
+	return nodes;
+}
+
+static bool lives(const struct coord_node *node)
+{
+	return node->state == COORD_NODE_UP || node->state == COORD_NODE_SUSPECT;
+}
+
+/* ---- readiness */
+
+static void give_reason(struct json_out *out, bool *ready, const char *name, const char *what)
+{
+	char text[COORD_TEXT_MAX + 64];
+	snprintf(text, sizeof(text), "%s: %s", name, what);
+	json_out_text(out, text, strlen(text));
+	*ready = false;
+}
+
+static void judge_models(const struct cluster_view *view, struct json_out *out, bool *ready)
+{
+	struct coord_model known[SERVED_MODELS_MAX * 2];
+	uint32_t count = coord_models(view->coord, known, SERVED_MODELS_MAX * 2);
+	for (uint32_t i = 0; i < view->model_count; i++) {
+		uint32_t k = 0;
+		while (k < count && strcmp(known[k].name, view->models[i].name) != 0)
+			k++;
+		if (k == count || !known[k].prefill_nodes)
+			give_reason(out, ready, view->models[i].name, "no living prefill node");
+		if (k == count || !known[k].decode_nodes)
+			give_reason(out, ready, view->models[i].name, "no living decode node");
+	}
+	if (view->model_count == 0)
+		give_reason(out, ready, view->name, "no model is given");
+}
+
+static enum err judge_stores(const struct cluster_view *view, struct json_out *out, bool *ready)
+{
+	uint32_t count = 0;
+	struct coord_node *nodes = take_nodes(view, &count);
+	if (!nodes)
+		return ERR_NOMEM;
+	for (uint32_t i = 0; i < count; i++)
+		if (nodes[i].role == WIRE__ROLE__ROLE_KVSTORE && nodes[i].member && !lives(&nodes[i]))
+			give_reason(out, ready, nodes[i].name, "not connected");
+	free(nodes);
+	return ERR_OK;
+}
+
+enum err cluster_readiness(const struct cluster_view *view, struct buf *buf, bool *ret_ready)
+{
+	struct json_out out;
+	bool ready = true;
+	json_out_init(&out, buf);
+	json_out_open(&out, '{');
+	json_put_open(&out, "reasons", '[');
+	if (view->draining)
+		give_reason(&out, &ready, view->name, "draining");
+	judge_models(view, &out, &ready);
+	enum err e = judge_stores(view, &out, &ready);
+	json_out_close(&out, ']');
+	json_put_bool(&out, "ready", ready);
+	json_out_close(&out, '}');
+	*ret_ready = ready;
+	return e == ERR_OK ? out.e : e;
+}
+
+/* ---- topology */
+
+static void put_transports(struct json_out *out, const struct coord_node *node)
+{
+	json_put_open(out, "transports", '[');
+	for (uint32_t i = 0; i < node->transport_count; i++) {
+		const struct coord_transport *t = &node->transports[i];
+		json_out_open(out, '{');
+		json_put_text(out, "peer", t->peer);
+		json_put_text(out, "transport", t->name);
+		json_put_unsigned(out, "bytes_read", t->bytes_read);
+		json_out_close(out, '}');
+	}
+	json_out_close(out, ']');
+}
+
+/* What only an engine or store that has reported once knows. */
+static void put_load(struct json_out *out, const struct coord_node *node)
+{
+	json_put_open(out, "load", '{');
+	json_put_unsigned(out, "jobs", node->jobs);
+	json_put_unsigned(out, "jobs_max", node->jobs_max);
+	json_put_unsigned(out, "sequences", node->sequences);
+	json_put_unsigned(out, "tokens_waiting", node->tokens_waiting);
+	json_put_unsigned(out, "steps", node->steps);
+	json_put_unsigned(out, "offer_lag", node->offer_lag);
+	json_out_key(out, "prefill_tokens_per_s");
+	json_out_fixed(out, (double)node->prefill_tokens_per_s, 1);
+	json_out_key(out, "step_seconds");
+	json_out_fixed(out, (double)node->step_seconds, 6);
+	json_out_key(out, "age_ms");
+	if (node->load_age_ns == UINT64_MAX)
+		json_out_null(out);
+	else
+		json_out_unsigned(out, node->load_age_ns / 1000000);
+	json_out_close(out, '}');
+}
+
+static void put_node(struct json_out *out, const struct coord_node *node)
+{
+	char id[32];
+	snprintf(id, sizeof(id), "%016llx", (unsigned long long)node->id);
+	json_out_open(out, '{');
+	json_put_text(out, "id", id);
+	json_put_text(out, "name", node->name);
+	json_put_text(out, "role", role_text(node->role));
+	json_put_unsigned(out, "pid", node->pid);
+	json_put_text(out, "state", coord_node_state_text(node->state));
+	json_put_bool(out, "member", node->member);
+	json_put_unsigned(out, "incarnation", node->incarnation);
+	put_load(out, node);
+	json_put_unsigned(out, "kv_blocks_used", node->kv_blocks_used);
+	json_put_unsigned(out, "kv_blocks_cached", node->kv_blocks_cached);
+	json_put_unsigned(out, "kv_blocks_reserved", node->kv_blocks_reserved);
+	json_put_unsigned(out, "kv_blocks_total", node->kv_blocks_total);
+	json_put_unsigned(out, "blocks_indexed", node->blocks_indexed);
+	json_put_unsigned(out, "sessions", node->sessions);
+	put_transports(out, node);
+	json_put_open(out, "models", '[');
+	for (uint32_t i = 0; i < node->model_count; i++)
+		json_out_text(out, node->models[i], strlen(node->models[i]));
+	json_out_close(out, ']');
+	json_out_close(out, '}');
+}
+
+static void put_counters(struct json_out *out, const struct coord_counters *c)
+{
+	json_put_unsigned(out, "requests", c->requests);
+	json_put_unsigned(out, "requests_queued", c->requests_queued);
+	json_put_unsigned(out, "jobs_running", c->jobs_running);
+	json_put_unsigned(out, "jobs_recovering", c->jobs_recovering);
+	json_put_unsigned(out, "sessions", c->sessions);
+	json_put_unsigned(out, "members", c->members);
+	json_put_unsigned(out, "index_blocks", c->index_blocks);
+	json_put_unsigned(out, "accepted", c->accepted);
+	json_put_unsigned(out, "ended_ok", c->ended_ok);
+	json_put_unsigned(out, "attempts", c->attempts);
+	json_put_unsigned(out, "choices_recovered", c->choices_recovered);
+	json_put_unsigned(out, "tokens_dropped", c->tokens_dropped);
+	json_put_unsigned(out, "tokens_held", c->tokens_held);
+}
+
+enum err cluster_topology(const struct cluster_view *view, struct buf *buf)
+{
+	uint32_t count = 0;
+	struct coord_node *nodes = take_nodes(view, &count);
+	if (!nodes)
+		return ERR_NOMEM;
+	struct coord_counters counters;
+	coord_counters(view->coord, &counters);
+	struct json_out out;
+	json_out_init(&out, buf);
+	json_out_open(&out, '{');
+	json_put_open(&out, "coordinator", '{');
+	json_put_text(&out, "name", view->name);
+	json_put_bool(&out, "draining", view->draining);
+	put_counters(&out, &counters);
+	json_out_close(&out, '}');
+	json_put_open(&out, "nodes", '[');
+	for (uint32_t i = 0; i < count; i++)
+		put_node(&out, &nodes[i]);
+	json_out_close(&out, ']');
+	json_out_close(&out, '}');
+	free(nodes);
+	return out.e;
+}
+
+/* ---- metrics */
+
+struct showing {
+	struct metrics_text *text;
+	const struct coord_node *nodes;
+	uint32_t count;
+};
+
+static void show_nodes(const struct showing *s, const char *name, const char *help, size_t offset)
+{
+	metrics_family(s->text, name, "gauge", help);
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct coord_node *node = &s->nodes[i];
+		const char *labels[] = {"node", node->name, "role", role_text(node->role), NULL};
+		metrics_line(s->text, labels, *(const uint32_t *)((const char *)node + offset));
+	}
+}
+
+static void show_states(const struct showing *s)
+{
+	metrics_family(s->text, "baton_node_state", "gauge", "1 for the state that the node is in.");
+	for (uint32_t i = 0; i < s->count; i++)
+		for (int state = COORD_NODE_DOWN; state <= COORD_NODE_DRAINING; state++) {
+			const char *labels[] = {"node", s->nodes[i].name, "role", role_text(s->nodes[i].role), "state",
+						coord_node_state_text((enum coord_node_state)state), NULL};
+			metrics_line(s->text, labels, (int)s->nodes[i].state == state);
+		}
+}
+
+static void show_transports(const struct showing *s, bool bytes)
+{
+	metrics_family(s->text, bytes ? "baton_transport_bytes_read_total" : "baton_transport_info",
+		       bytes ? "counter" : "gauge", bytes ? "KV bytes read from a peer." : "What carries reads from a peer.");
+	for (uint32_t i = 0; i < s->count; i++)
+		for (uint32_t t = 0; t < s->nodes[i].transport_count; t++) {
+			const struct coord_transport *transport = &s->nodes[i].transports[t];
+			const char *labels[] = {"node", s->nodes[i].name, "peer", transport->peer, "transport", transport->name,
+						NULL};
+			metrics_line(s->text, labels, bytes ? (double)transport->bytes_read : 1);
+		}
+}
+
+static void show_kv(const struct showing *s)
+{
+	metrics_family(s->text, "vllm:kv_cache_usage_perc", "gauge", "Blocks in use, 0 to 1.");
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct coord_node *node = &s->nodes[i];
+		if (node->model_count == 0 || node->kv_blocks_total == 0)
+			continue;
+		const char *labels[] = {"model_name", node->models[0], "engine", node->name, NULL};
+		metrics_line(s->text, labels, (double)node->kv_blocks_used / node->kv_blocks_total);
+	}
+}
+
+static void show_counter(struct metrics_text *text, const char *name, const char *help, uint64_t value)
+{
+	metrics_family(text, name, "counter", help);
+	metrics_line(text, NULL, (double)value);
+}
+
+static void show_coordinator(const struct cluster_view *view, struct metrics_text *text)
+{
+	struct coord_counters c;
+	coord_counters(view->coord, &c);
+	metrics_family(text, "baton_recoveries_total", "counter", "Attempts given up and moved, by what told us.");
+	const struct {
+		const char *cause;
+		uint64_t count;
+	} causes[] = {{"session", c.recoveries_session}, {"job_end", c.recoveries_job_end},
+		      {"silence", c.recoveries_silence}, {"protocol", c.recoveries_protocol}};
+	for (int i = 0; i < 4; i++) {
+		const char *labels[] = {"cause", causes[i].cause, NULL};
+		metrics_line(text, labels, (double)causes[i].count);
+	}
+	show_counter(text, "baton_attempts_total", "Attempts started.", c.attempts);
+	show_counter(text, "baton_choices_recovered_total", "Choices that went on elsewhere.", c.choices_recovered);
+	show_counter(text, "baton_reserve_refusals_total", "Reserve messages refused by a node.", c.reserve_refusals);
+	show_counter(text, "baton_reserve_timeouts_total", "Reserve messages without an answer.", c.reserve_timeouts);
+	show_counter(text, "baton_tokens_dropped_total", "Tokens that came twice or too late.", c.tokens_dropped);
+	show_counter(text, "baton_tokens_held_total", "Tokens that came before the one they follow.", c.tokens_held);
+	show_counter(text, "baton_index_gaps_total", "Gaps in the nodes' block events.", c.index_gaps);
+	metrics_family(text, "baton_index_blocks", "gauge", "Blocks that the index knows.");
+	metrics_line(text, NULL, c.index_blocks);
+	metrics_family(text, "baton_requests_recovering", "gauge", "Jobs that wait for another pair.");
+	metrics_line(text, NULL, c.jobs_recovering);
+}
+
+static void show_service(const struct cluster_view *view, struct metrics_text *text)
+{
+	struct service_counts c;
+	service_counts(view->service, &c);
+	show_counter(text, "baton_api_requests_total", "Completions and chats asked for.", c.calls);
+	show_counter(text, "baton_api_refused_total", "Of them refused at once.", c.refused);
+	show_counter(text, "baton_api_clients_gone_total", "Clients that left before their answer.", c.gone);
+	show_counter(text, "baton_api_slow_readers_total", "Clients given up because they did not read.", c.slow_readers);
+	metrics_family(text, "baton_build_info", "gauge", "Of this coordinator.");
+	const char *labels[] = {"version", "0.1.0", "coordinator", view->name, NULL};
+	metrics_line(text, labels, 1);
+}
+
+void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
+{
+	struct showing s = {.text = text};
+	struct coord_node *nodes = take_nodes(view, &s.count);
+	if (!nodes) {
+		text->e = ERR_NOMEM;
+		return;
+	}
+	s.nodes = nodes;
+	show_states(&s);
+	show_nodes(&s, "baton_kv_blocks_used", "Blocks in use.", offsetof(struct coord_node, kv_blocks_used));
+	show_nodes(&s, "baton_kv_blocks_cached", "Blocks kept for their prefix.",
+		   offsetof(struct coord_node, kv_blocks_cached));
+	show_nodes(&s, "baton_kv_blocks_total", "Blocks there are.", offsetof(struct coord_node, kv_blocks_total));
+	show_nodes(&s, "baton_node_jobs", "Jobs on the node.", offsetof(struct coord_node, jobs));
+	show_nodes(&s, "baton_node_sequences", "Sequences that decode.", offsetof(struct coord_node, sequences));
+	show_nodes(&s, "baton_node_sessions", "Peers of the node.", offsetof(struct coord_node, sessions));
+	show_kv(&s);
+	show_transports(&s, false);
+	show_transports(&s, true);
+	free(nodes);
+	show_coordinator(view, text);
+	show_service(view, text);
+}

@@ -1,0 +1,38 @@
+/* http_api - the routes of the coordinator: OpenAI's API, health, metrics, and what `baton status` reads.
+ *
+ * Owns:   the HTTP server, the requests that are open on it.
+ * Loop:   the one given; the service's and the core's.
+ * Bounds: HTTP_API_QUEUED_MAX bytes that a slow reader has not taken; then it is given up. */
+#ifndef COORDINATOR_HTTP_API_H
+#define COORDINATOR_HTTP_API_H
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/why.h"
+#include "coordinator/core.h"
+#include "coordinator/service.h"
+
+struct http_api;
+struct loop;
+
+enum { HTTP_API_QUEUED_MAX = 4 << 20, HTTP_API_BODY_MAX = 16 << 20 };
+
+struct http_api_options {
+	const char *host;
+	uint16_t port;
+	struct coord *coord;
+	struct service *service;
+	const struct served_model *models;
+	uint32_t model_count;
+	const char *name; /* of this coordinator */
+};
+
+MUST_USE enum err http_api_create(struct loop *loop, const struct http_api_options *options, struct http_api **ret_api,
+				  struct why *why);
+void http_api_destroy(struct http_api *api);
+uint16_t http_api_port(const struct http_api *api);
+/* Not ready any more; what is open goes on. */
+void http_api_drain(struct http_api *api);
+/* Nothing is open. */
+bool http_api_drained(const struct http_api *api);
+#endif

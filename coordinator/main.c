@@ -1,0 +1,247 @@
+/* baton-coordinator: OpenAI's API in front of the pure core.  Wires core, service and HTTP to one process. */
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "coordinator/core.h"
+#include "coordinator/http_api.h"
+#include "coordinator/service.h"
+#include "net/loop.h"
+#include "net/process.h"
+
+enum { COORDINATOR_OPTIONS = 8 };
+
+struct program {
+	struct process_settings settings;
+	const char *host;
+	uint64_t port;
+	struct option_list model_dirs;
+	uint64_t context_max;
+	uint64_t requests_max;
+	uint64_t queue_max;
+	uint64_t index_blocks;
+	uint64_t nodes_max;
+	struct served_model models[SERVED_MODELS_MAX];
+	uint32_t model_count;
+	struct process *process;
+	struct service *service;
+	void *memory;
+	struct coord *coord;
+	struct http_api *api;
+};
+
+/* The shell's events, with the core's own types. */
+static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
+{
+	coord_opened(((struct program *)core)->coord, conn, dialed, now_ns);
+}
+
+static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
+{
+	coord_dial_failed(((struct program *)core)->coord, dialed, now_ns);
+}
+
+static void closed(void *core, uint32_t conn, uint64_t now_ns)
+{
+	coord_closed(((struct program *)core)->coord, conn, now_ns);
+}
+
+static void message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
+{
+	coord_message(((struct program *)core)->coord, conn, envelope, now_ns);
+}
+
+static void tick(void *core, uint64_t now_ns)
+{
+	struct program *program = core;
+	coord_tick(program->coord, now_ns);
+	service_tick(program->service);
+}
+
+static uint64_t now(void *context)
+{
+	return loop_now_ns(process_loop(((struct program *)context)->process));
+}
+
+static void on_member(void *context, const struct member *m, uint64_t now_ns)
+{
+	struct program *program = context;
+	if (m->role == WIRE__ROLE__ROLE_COORDINATOR)
+		return;
+	struct coord_member member = {
+		.node = m->node,
+		.incarnation = m->incarnation,
+		.role = m->role,
+		.pid = m->pid,
+		.compat = m->compat,
+		.model_count = m->model_count,
+		.block_tokens = m->block_tokens,
+		.context_max = m->context_max,
+		.prefill_tokens_per_s = (float)m->prefill_tokens_per_s,
+		.step_seconds = (float)m->step_seconds,
+	};
+	_Static_assert(sizeof(member.models) == sizeof(m->models) && sizeof(member.name) == sizeof(m->name), "same bounds");
+	memcpy(member.models, m->models, sizeof(member.models));
+	memcpy(member.name, m->name, sizeof(member.name));
+	if (coord_member_set(program->coord, &member, now_ns) != ERR_OK)
+		log_warn("%s: more members than --max-nodes %llu; ignored", m->name, (unsigned long long)program->nodes_max);
+}
+
+static void on_gone(void *context, uint64_t node, uint64_t now_ns)
+{
+	coord_member_remove(((struct program *)context)->coord, node, now_ns);
+}
+
+static void drain(void *context)
+{
+	struct program *program = context;
+	coord_drain(program->coord);
+	http_api_drain(program->api);
+}
+
+static bool drained(void *context)
+{
+	struct program *program = context;
+	return coord_requests(program->coord) == 0 && http_api_drained(program->api);
+}
+
+static enum err open_models(struct program *program, struct why *why)
+{
+	if (program->model_dirs.count > SERVED_MODELS_MAX)
+		return why_set(why, ERR_INVALID, "%zu times --model, at most %d", program->model_dirs.count, SERVED_MODELS_MAX);
+	for (size_t i = 0; i < program->model_dirs.count; i++) {
+		struct served_model *model = &program->models[i];
+		enum err e = served_model_open(program->model_dirs.items[i], (uint32_t)program->context_max, why, model);
+		if (e != ERR_OK)
+			return e;
+		program->model_count++;
+		log_info("model %s: %u tokens of context", model->name, model->context_max);
+	}
+	return ERR_OK;
+}
+
+static enum err open_core(struct program *program, struct why *why)
+{
+	struct service_options service = {.models = program->models, .model_count = program->model_count,
+					  .context = program, .now_ns = now};
+	enum err e = service_create(&service, &program->service);
+	if (e != ERR_OK)
+		return e;
+	uint32_t context_max = 32768;
+	for (uint32_t i = 0; i < program->model_count; i++)
+		if (program->models[i].context_max > context_max)
+			context_max = program->models[i].context_max;
+	struct coord_options options = {
+		.node = process_node(program->process),
+		.incarnation = process_incarnation(program->process),
+		.name = program->settings.name,
+		.nodes_max = (uint32_t)program->nodes_max,
+		.requests_max = (uint32_t)program->requests_max,
+		.queue_max = (uint32_t)program->queue_max,
+		.blocks_max = (uint32_t)program->index_blocks,
+		.context_max = context_max,
+		.time_factor = (uint32_t)program->settings.time_factor,
+		.env = process_env(program->process),
+		.hooks = service_hooks(program->service),
+	};
+	program->memory = calloc(1, coord_bytes(&options));
+	if (!program->memory)
+		return why_set(why, ERR_NOMEM, "no memory for %zu bytes of tables", coord_bytes(&options));
+	program->coord = coord_init(program->memory, &options);
+	service_attach(program->service, program->coord);
+	return ERR_OK;
+}
+
+static enum err open_http(struct program *program, struct why *why)
+{
+	struct http_api_options options = {
+		.host = program->host,
+		.port = (uint16_t)program->port,
+		.coord = program->coord,
+		.service = program->service,
+		.models = program->models,
+		.model_count = program->model_count,
+		.name = program->settings.name,
+	};
+	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
+	if (e == ERR_OK)
+		log_info("API at http://%s:%u/v1", program->host, http_api_port(program->api));
+	return e;
+}
+
+static enum err join(struct program *program, struct why *why)
+{
+	struct process_core core = {
+		.shell = {.core = program, .opened = opened, .dial_failed = dial_failed, .closed = closed,
+			  .message = message, .tick = tick},
+		.context = program,
+		.on_member = on_member,
+		.on_gone = on_gone,
+		.drain = drain,
+		.drained = drained,
+	};
+	struct member self = {.role = WIRE__ROLE__ROLE_COORDINATOR};
+	return process_join(program->process, &core, &self, why);
+}
+
+static enum err serve(struct program *program, struct why *why)
+{
+	struct process_parts parts = {.with_link = false};
+	enum err e = process_open(&program->settings, &parts, &program->process, why);
+	if (e != ERR_OK)
+		return e;
+	e = open_models(program, why);
+	if (e == ERR_OK)
+		e = open_core(program, why);
+	if (e == ERR_OK)
+		e = open_http(program, why);
+	if (e == ERR_OK)
+		e = join(program, why);
+	if (e == ERR_OK)
+		process_run(program->process);
+	http_api_destroy(program->api); /* while the core still takes cancels, and the loop lives */
+	process_close(program->process);
+	service_destroy(program->service);
+	free(program->memory);
+	for (uint32_t i = 0; i < program->model_count; i++)
+		served_model_close(&program->models[i]);
+	return e;
+}
+
+static void fill_table(struct program *p, struct option *table)
+{
+	const struct option rows[COORDINATOR_OPTIONS] = {
+		{"host", OPTION_TEXT, &p->host, 0, 0, "HOST", "address of the API"},
+		{"port", OPTION_COUNT, &p->port, 0, 65535, "PORT", "of the API; 0 takes a free one"},
+		{"model", OPTION_LIST, &p->model_dirs, 0, 0, "DIR", "Hugging Face directory, or NAME=DIR; may be given several times"},
+		{"max-model-len", OPTION_COUNT, &p->context_max, 0, 1 << 20, "N", "tokens of prompt and answer; 0: the model's"},
+		{"max-requests", OPTION_COUNT, &p->requests_max, 1, 65536, "N", "requests accepted and not ended"},
+		{"max-queue", OPTION_COUNT, &p->queue_max, 1, 65536, "N", "of them waiting for nodes"},
+		{"max-nodes", OPTION_COUNT, &p->nodes_max, 2, 4096, "N", "members of the cluster"},
+		{"index-blocks", OPTION_COUNT, &p->index_blocks, 1024, 1 << 28, "N", "blocks that the index remembers"},
+	};
+	memcpy(table, rows, sizeof(rows));
+}
+
+int main(int argc, char **argv, char **environment)
+{
+	struct program program = {.host = "127.0.0.1", .port = 8000, .requests_max = 1024, .queue_max = 256,
+				  .nodes_max = 64, .index_blocks = 1 << 20};
+	process_defaults(&program.settings, "coordinator-1");
+	struct option table[COORDINATOR_OPTIONS + PROCESS_OPTIONS];
+	fill_table(&program, table);
+	process_options(&program.settings, table + COORDINATOR_OPTIONS);
+	struct options options = {.program = "baton-coordinator", .usage = "--model DIR [options]", .table = table,
+				  .count = COORDINATOR_OPTIONS + PROCESS_OPTIONS, .environment = environment};
+	struct why why = {0};
+	enum err e = options_parse(&options, argc, argv, &why);
+	if (e == ERR_OK && options.help)
+		options_print_help(&options);
+	else if (e == ERR_OK)
+		e = serve(&program, &why);
+	if (e != ERR_OK)
+		fprintf(stderr, "baton-coordinator: %s%s%s\n", err_text(e), why.text[0] ? ": " : "", why.text);
+	options_fini(&options);
+	return e == ERR_OK ? 0 : 1;
+}

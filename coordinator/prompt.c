@@ -1,0 +1,219 @@
+#include "coordinator/prompt.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "model/model_dir.h"
+
+enum { COMPLETION_TOKENS = 16 }; /* OpenAI's default of max_tokens */
+
+/* ---- text and tokens */
+
+static enum err encode(const struct served_model *model, const char *text, size_t length, bool add_special,
+		       struct tokens *tokens, const char *param, struct api_error *error)
+{
+	struct tokenizer_encode_options options = {.add_special_tokens = add_special, .parse_special = true};
+	enum err e = tokenizer_encode(model->dir->tokenizer, text, length, &options, tokens);
+	if (e == ERR_OK)
+		return e;
+	return api_error_field(error, param, "%s cannot be tokenised: %s", param, err_text(e));
+}
+
+static enum err take_ids(const struct served_model *model, const json_t *list, struct tokens *tokens,
+			 struct api_error *error)
+{
+	size_t i;
+	json_t *item;
+	uint32_t vocab = model->dir->config.vocab_size;
+	json_array_foreach((json_t *)list, i, item)
+	{
+		int64_t id = json_integer_value(item);
+		if (!json_is_integer(item) || id < 0 || id >= vocab)
+			return api_error_field(error, "prompt", "prompt: item %zu is no token id of %s, expected 0 to %u", i,
+					       model->name, vocab - 1);
+		if (tokens_add(tokens, (uint32_t)id) != ERR_OK)
+			return ERR_NOMEM;
+	}
+	return ERR_OK;
+}
+
+static enum err one_prompt(const struct api_request *request, const struct served_model *model, const json_t *prompt,
+			   struct tokens *tokens, struct api_error *error)
+{
+	if (json_is_array(prompt))
+		return take_ids(model, prompt, tokens, error);
+	if (!json_is_string(prompt))
+		return api_error_field(error, "prompt", "prompt: expected texts or lists of tokens");
+	return encode(model, json_string_value(prompt), json_string_length(prompt), request->add_special_tokens, tokens,
+		      "prompt", error);
+}
+
+/* A list is one prompt when its first item is a number. */
+static bool is_many(const json_t *prompt)
+{
+	return json_is_array(prompt) && !json_is_integer(json_array_get(prompt, 0));
+}
+
+static enum err completion_prompts(const struct api_request *request, const struct served_model *model,
+				   struct prompts *prompts, struct api_error *error)
+{
+	if (!is_many(request->prompt))
+		return one_prompt(request, model, request->prompt, &prompts->list[0], error);
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < prompts->count && e == ERR_OK; i++)
+		e = one_prompt(request, model, json_array_get(request->prompt, i), &prompts->list[i], error);
+	return e;
+}
+
+/* ---- chat */
+
+/* Content as parts: their texts, a line each, as templates of text models want it. */
+static json_t *join_parts(const json_t *parts, struct api_error *error)
+{
+	struct buf text = {0};
+	size_t i;
+	json_t *part, *joined = NULL;
+	json_array_foreach((json_t *)parts, i, part)
+	{
+		const json_t *piece = json_object_get(part, "text");
+		if (!json_is_string(piece)) {
+			api_error_field(error, "messages", "messages: a part of a content is no text; only text is supported");
+			goto done;
+		}
+		if ((i > 0 && buf_text(&text, "\n") != ERR_OK) ||
+		    buf_append(&text, json_string_value(piece), json_string_length(piece)) != ERR_OK)
+			goto done;
+	}
+	joined = json_stringn(text.data ? text.data : "", text.length);
+done:
+	buf_fini(&text);
+	return joined;
+}
+
+static enum err plain_messages(const json_t *messages, json_t **ret_messages, struct api_error *error)
+{
+	json_t *copy = json_array(), *message;
+	size_t i;
+	json_array_foreach((json_t *)messages, i, message)
+	{
+		const json_t *content = json_object_get(message, "content");
+		json_t *plain = json_copy(message);
+		if (json_is_array(content)) {
+			json_t *joined = join_parts(content, error);
+			if (!joined || json_object_set_new(plain, "content", joined) != 0) {
+				json_decref(plain);
+				json_decref(copy);
+				return error->status ? ERR_INVALID : ERR_NOMEM;
+			}
+		} else if (content && !json_is_null(content) && !json_is_string(content)) {
+			json_decref(plain);
+			json_decref(copy);
+			return api_error_field(error, "messages", "messages[%zu].content: expected a text or a list of parts", i);
+		}
+		json_array_append_new(copy, plain);
+	}
+	*ret_messages = copy;
+	return ERR_OK;
+}
+
+static enum err chat_prompt(const struct api_request *request, const struct served_model *model, struct tokens *tokens,
+			    struct api_error *error)
+{
+	json_t *messages = NULL;
+	enum err e = plain_messages(request->messages, &messages, error);
+	if (e != ERR_OK)
+		return e;
+	struct buf text = {.limit = TOKENIZER_TEXT_MAX};
+	struct why why = {0};
+	e = model_dir_chat(model->dir, messages, request->add_generation_prompt, request->template_variables, &why, &text);
+	if (e == ERR_OK)
+		e = encode(model, text.data ? text.data : "", text.length, request->add_special_tokens, tokens, "messages",
+			   error);
+	else
+		e = api_error_field(error, "messages", "messages: %s", why.text[0] ? why.text : err_text(e));
+	buf_fini(&text);
+	json_decref(messages);
+	return e;
+}
+
+/* ---- lengths */
+
+static enum err settle_lengths(struct api_request *request, const struct prompts *prompts, uint32_t context_max,
+			       struct api_error *error)
+{
+	struct sampling *s = &request->sampling;
+	size_t longest = 0;
+	const char *param = request->kind == API_CHAT ? "messages" : "prompt";
+	for (uint32_t i = 0; i < prompts->count; i++) {
+		longest = prompts->list[i].count > longest ? prompts->list[i].count : longest;
+		if (prompts->list[i].count == 0)
+			return api_error_field(error, param, "%s: is empty, expected at least one token", param);
+	}
+	uint64_t rest = longest < context_max ? context_max - longest : 0;
+	uint64_t fallback = request->kind == API_COMPLETION && rest > COMPLETION_TOKENS ? COMPLETION_TOKENS : rest;
+	uint64_t wanted = s->max_tokens ? s->max_tokens : fallback;
+	if (rest == 0 || wanted > rest) {
+		api_error_field(error, param,
+				"This model's maximum context length is %u tokens. However, you requested %llu tokens "
+				"(%zu in the %s, %llu in the completion). Please reduce the length of the %s or of the "
+				"completion.",
+				context_max, (unsigned long long)(longest + wanted), longest, param,
+				(unsigned long long)wanted, param);
+		error->code = "context_length_exceeded";
+		return ERR_INVALID;
+	}
+	s->max_tokens = (uint32_t)wanted;
+	if (s->min_tokens > s->max_tokens)
+		return api_error_field(error, "min_tokens", "min_tokens: is %u, over max_tokens %u", s->min_tokens,
+				       s->max_tokens);
+	return ERR_OK;
+}
+
+static enum err check_ids(const struct api_request *request, const struct served_model *model, struct api_error *error)
+{
+	const struct sampling *s = &request->sampling;
+	uint32_t vocab = model->dir->config.vocab_size;
+	for (uint8_t i = 0; i < s->stop_id_count; i++)
+		if (s->stop_ids[i] >= vocab)
+			return api_error_field(error, "stop_token_ids", "stop_token_ids: %u is no token of %s, expected 0 to %u",
+					       s->stop_ids[i], model->name, vocab - 1);
+	for (uint8_t i = 0; i < s->bias_count; i++)
+		if (s->biases[i].token >= vocab)
+			return api_error_field(error, "logit_bias", "logit_bias: %u is no token of %s, expected 0 to %u",
+					       s->biases[i].token, model->name, vocab - 1);
+	return ERR_OK;
+}
+
+enum err prompts_make(struct api_request *request, const struct served_model *model, uint32_t context_max,
+		      struct prompts *ret_prompts, struct api_error *error)
+{
+	size_t count = request->kind == API_COMPLETION && is_many(request->prompt) ? json_array_size(request->prompt) : 1;
+	if (count * request->n > API_CHOICES_MAX)
+		return api_error_field(error, request->kind == API_CHAT ? "n" : "prompt",
+				       "%zu prompts of %u choices, at most %d choices in all", count, request->n,
+				       API_CHOICES_MAX);
+	struct prompts prompts = {.count = (uint32_t)count, .list = calloc(count, sizeof(struct tokens))};
+	if (!prompts.list)
+		return ERR_NOMEM;
+	enum err e = check_ids(request, model, error);
+	if (e == ERR_OK)
+		e = request->kind == API_CHAT ? chat_prompt(request, model, &prompts.list[0], error)
+					      : completion_prompts(request, model, &prompts, error);
+	if (e == ERR_OK)
+		e = settle_lengths(request, &prompts, context_max, error);
+	if (e == ERR_OK)
+		*ret_prompts = prompts;
+	else
+		prompts_fini(&prompts);
+	return e;
+}
+
+void prompts_fini(struct prompts *prompts)
+{
+	for (uint32_t i = 0; i < prompts->count; i++)
+		tokens_fini(&prompts->list[i]);
+	free(prompts->list);
+	*prompts = (struct prompts){0};
+}

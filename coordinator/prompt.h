@@ -1,0 +1,22 @@
+/* prompt - the prompts of a request become token ids, and its lengths are settled against the model's context.
+ *
+ * A completion may bring several prompts; a chat is one, as the model's template renders it.
+ * Owns:   the ids.  Bounds: API_CHOICES_MAX prompts, TOKENIZER_TEXT_MAX bytes of each. */
+#ifndef COORDINATOR_PROMPT_H
+#define COORDINATOR_PROMPT_H
+#include <stdint.h>
+#include "coordinator/request_parse.h"
+#include "coordinator/served_model.h"
+#include "model/tokenizer.h"
+
+struct prompts {
+	uint32_t count;
+	struct tokens *list; /* [count] */
+};
+
+/* context_max: of the nodes that serve the model now.  Sets sampling.max_tokens where the client gave none.
+ * On an error nothing is to be freed. */
+MUST_USE enum err prompts_make(struct api_request *request, const struct served_model *model, uint32_t context_max,
+			       struct prompts *ret_prompts, struct api_error *error);
+void prompts_fini(struct prompts *prompts);
+#endif

@@ -1,0 +1,9 @@
+/* request_impl - the parts of reading a request, between its files. */
+#ifndef COORDINATOR_REQUEST_IMPL_H
+#define COORDINATOR_REQUEST_IMPL_H
+#include "coordinator/request_fields.h"
+#include "coordinator/request_parse.h"
+
+/* request_sampling.c: how tokens are drawn, how many, and what ends them. */
+void request_read_sampling(struct fields *fields, struct api_request *request);
+#endif

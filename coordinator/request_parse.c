@@ -1,0 +1,172 @@
+#include "coordinator/request_parse.h"
+
+#include <stdio.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "coordinator/request_fields.h"
+#include "coordinator/request_impl.h"
+
+/* All that is read here or in request_sampling.c, and what changes nothing that we do. */
+static const char *const known[] = {
+	"add_generation_prompt", "add_special_tokens", "baton_trace", "best_of", "cache_salt", "chat_template",
+	"chat_template_kwargs", "continue_final_message", "echo", "frequency_penalty", "function_call", "functions",
+	"ignore_eos", "include_stop_str_in_output", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
+	"messages", "metadata", "min_p", "min_tokens", "model", "n", "parallel_tool_calls", "presence_penalty", "prompt",
+	"prompt_logprobs", "repetition_penalty", "response_format", "return_token_ids", "seed", "service_tier",
+	"skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "suffix", "temperature",
+	"tool_choice", "tools", "top_k", "top_logprobs", "top_p", "truncate_prompt_tokens", "user",
+};
+
+static void log_unknown(const json_t *body)
+{
+	const char *key;
+	json_t *value;
+	if (!log_enabled(LOG_DEBUG))
+		return;
+	json_object_foreach((json_t *)body, key, value)
+	{
+		size_t i = 0, count = sizeof(known) / sizeof(known[0]);
+		while (i < count && strcmp(known[i], key) != 0)
+			i++;
+		if (i == count)
+			log_debug("request: field \"%.60s\" is not known, ignored", key);
+	}
+}
+
+/* What we cannot do and must not silently leave out. */
+static void refuse_lacking(struct fields *f)
+{
+	const json_t *tools = field_get(f, "tools");
+	const char *choice = json_string_value(field_get(f, "tool_choice"));
+	if (json_array_size(tools) > 0 && !(choice && strcmp(choice, "none") == 0))
+		field_refuse(f, "tools", "calling tools is not supported");
+	if (json_array_size(field_get(f, "functions")) > 0)
+		field_refuse(f, "functions", "calling functions is not supported");
+	const json_t *format = field_get(f, "response_format");
+	const char *type = json_string_value(json_object_get(format, "type"));
+	if (format && !(type && strcmp(type, "text") == 0))
+		field_refuse(f, "response_format", "only {\"type\": \"text\"} is supported");
+	static const char *const lacking[] = {"suffix", "prompt_logprobs", "truncate_prompt_tokens", "chat_template"};
+	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
+		if (field_get(f, lacking[i]))
+			field_refuse(f, lacking[i], "not supported");
+	if (field_bool(f, "continue_final_message", false))
+		field_refuse(f, "continue_final_message", "not supported");
+}
+
+static void read_stream(struct fields *f, struct api_request *r)
+{
+	r->stream = field_bool(f, "stream", false);
+	const json_t *options = field_get(f, "stream_options");
+	if (!options)
+		return;
+	if (!json_is_object(options)) {
+		field_refuse(f, "stream_options", "expected an object");
+		return;
+	}
+	if (!r->stream)
+		field_refuse(f, "stream_options", "only with \"stream\": true");
+	struct fields inner = {.object = options, .prefix = "stream_options.", .error = f->error, .e = f->e};
+	r->include_usage = field_bool(&inner, "include_usage", false);
+	r->continuous_usage = field_bool(&inner, "continuous_usage_stats", false);
+	f->e = inner.e;
+}
+
+static void read_tier(struct fields *f, struct api_request *r)
+{
+	static const struct {
+		const char *name;
+		enum coord_class class;
+	} tiers[] = {{"auto", COORD_DEFAULT}, {"default", COORD_DEFAULT}, {"priority", COORD_PRIORITY}, {"flex", COORD_FLEX}};
+	const char *tier = field_text(f, "service_tier", 32, "auto");
+	for (size_t i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
+		if (strcmp(tiers[i].name, tier) != 0)
+			continue;
+		r->class = tiers[i].class;
+		return;
+	}
+	field_refuse(f, "service_tier", "\"%s\", expected auto, default, priority or flex", tier);
+}
+
+static void read_messages(struct fields *f, struct api_request *r)
+{
+	r->messages = field_get(f, "messages");
+	if (!json_is_array(r->messages) || json_array_size(r->messages) == 0) {
+		field_refuse(f, "messages", "expected a list of at least one message");
+		return;
+	}
+	size_t i;
+	json_t *message;
+	json_array_foreach((json_t *)r->messages, i, message)
+	{
+		char name[48];
+		snprintf(name, sizeof(name), "messages[%zu].role", i);
+		if (!json_is_string(json_object_get(message, "role")))
+			field_refuse(f, name, "expected a text");
+	}
+	r->add_generation_prompt = field_bool(f, "add_generation_prompt", true);
+	r->template_variables = field_get(f, "chat_template_kwargs");
+	if (r->template_variables && !json_is_object(r->template_variables))
+		field_refuse(f, "chat_template_kwargs", "expected an object");
+}
+
+static void read_prompt(struct fields *f, struct api_request *r)
+{
+	r->prompt = field_get(f, "prompt");
+	if (!json_is_string(r->prompt) && json_array_size(r->prompt) == 0)
+		field_refuse(f, "prompt", "expected a text, a list of texts, a list of tokens or a list of those");
+	r->echo = field_bool(f, "echo", false);
+	if (r->echo && r->sampling.logprobs >= 0)
+		field_refuse(f, "echo", "not supported together with logprobs");
+	if (field_integer(f, "best_of", 1, SAMPLING_CHOICES_MAX, r->n) != r->n)
+		field_refuse(f, "best_of", "only as n is supported");
+}
+
+static void read_all(struct fields *f, struct api_request *r)
+{
+	r->model = field_text(f, "model", COORD_TEXT_MAX, NULL);
+	if (!r->model)
+		field_refuse(f, "model", "you must provide a model");
+	request_read_sampling(f, r);
+	if (r->kind == API_CHAT)
+		read_messages(f, r);
+	else
+		read_prompt(f, r);
+	read_stream(f, r);
+	read_tier(f, r);
+	r->user = field_text(f, "user", 1024, "");
+	r->cache_salt = field_text(f, "cache_salt", 1024, "");
+	r->return_token_ids = field_bool(f, "return_token_ids", false);
+	r->skip_special_tokens = field_bool(f, "skip_special_tokens", true);
+	r->add_special_tokens = field_bool(f, "add_special_tokens", r->kind == API_COMPLETION);
+	r->trace = field_bool(f, "baton_trace", false);
+	refuse_lacking(f);
+}
+
+enum err api_request_parse(enum api_kind kind, const char *body, size_t length, struct api_request *ret_request,
+			   struct api_error *ret_error)
+{
+	json_error_t at;
+	json_t *object = json_loadb(body, length, 0, &at);
+	if (!object)
+		return api_error_field(ret_error, NULL, "the body is not JSON: %s (line %d, column %d)", at.text, at.line,
+				       at.column);
+	struct fields fields = {.object = object, .error = ret_error};
+	*ret_request = (struct api_request){.kind = kind, .body = object};
+	if (json_is_object(object))
+		read_all(&fields, ret_request);
+	else
+		fields.e = api_error_field(ret_error, NULL, "the body is JSON, but no object");
+	if (fields.e != ERR_OK)
+		api_request_fini(ret_request);
+	else
+		log_unknown(object);
+	return fields.e;
+}
+
+void api_request_fini(struct api_request *request)
+{
+	json_decref(request->body);
+	request->body = NULL;
+}

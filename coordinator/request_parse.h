@@ -1,0 +1,50 @@
+/* request_parse - the body of a completion or chat request becomes a checked value.
+ *
+ * Names, defaults and limits are OpenAI's, with vLLM's extensions.  Fields that we do not know are accepted and logged;
+ * fields that we know, lack, and could not ignore without a wrong answer (tools, response_format) are refused by name.
+ *
+ * Owns:   the parsed body; texts and sub-values are borrowed from it until api_request_fini().
+ * Bounds: the body's length is the caller's; API_CHOICES_MAX choices over all prompts. */
+#ifndef COORDINATOR_REQUEST_PARSE_H
+#define COORDINATOR_REQUEST_PARSE_H
+#include <jansson.h>
+#include <stdbool.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/sampling.h"
+#include "coordinator/api_error.h"
+#include "coordinator/core.h"
+#include "coordinator/stop.h"
+
+enum { API_CHOICES_MAX = 128 };
+
+enum api_kind { API_COMPLETION, API_CHAT };
+
+struct api_request {
+	enum api_kind kind;
+	json_t *body;
+	const char *model;
+	const char *user;           /* "" */
+	const char *cache_salt;     /* "" */
+	struct sampling sampling;   /* max_tokens 0: not given (prompt.h resolves it); seed: see has_seed */
+	bool has_seed;
+	uint32_t n;
+	struct stop_set stop;
+	enum coord_class class;
+	bool stream, include_usage, continuous_usage;
+	bool echo;
+	bool return_token_ids;
+	bool skip_special_tokens;
+	bool add_special_tokens;
+	bool add_generation_prompt;
+	bool trace;                 /* show what happened: "baton" in the answer */
+	const json_t *prompt;       /* completions */
+	const json_t *messages;     /* chat: an array of objects with roles */
+	const json_t *template_variables; /* chat_template_kwargs; NULL */
+};
+
+/* ERR_INVALID, with the error filled in; nothing is to be freed then. */
+MUST_USE enum err api_request_parse(enum api_kind kind, const char *body, size_t length, struct api_request *ret_request,
+				    struct api_error *ret_error);
+void api_request_fini(struct api_request *request);
+#endif

@@ -1,0 +1,43 @@
+#include "coordinator/served_model.h"
+
+#include <stdio.h>
+#include <string.h>
+#include <time.h>
+
+#include "model/model_dir.h"
+
+void served_model_borrow(struct model_dir *dir, const char *name, uint32_t context_max, struct served_model *ret_model)
+{
+	uint32_t most = dir->config.position_max;
+	*ret_model = (struct served_model){
+		.dir = dir,
+		.context_max = context_max && context_max < most ? context_max : most,
+		.created = (int64_t)time(NULL),
+	};
+	snprintf(ret_model->name, sizeof(ret_model->name), "%s", name && *name ? name : dir->name);
+}
+
+enum err served_model_open(const char *spec, uint32_t context_max, struct why *why, struct served_model *ret_model)
+{
+	const char *equals = strchr(spec, '=');
+	const char *slash = strchr(spec, '/');
+	if (slash && equals > slash)
+		equals = NULL; /* of the path */
+	char name[COORD_TEXT_MAX + 1] = "";
+	if (equals && ((size_t)(equals - spec) >= sizeof(name) || equals == spec))
+		return why_set(why, ERR_INVALID, "--model %s: the name before = wants 1 to %d bytes", spec, COORD_TEXT_MAX);
+	if (equals)
+		snprintf(name, sizeof(name), "%.*s", (int)(equals - spec), spec);
+	static const struct model_dir_options options = {.without_weights = true};
+	struct model_dir *dir;
+	enum err e = model_dir_open(equals ? equals + 1 : spec, &options, why, &dir);
+	if (e == ERR_OK)
+		served_model_borrow(dir, name, context_max, ret_model);
+	return e;
+}
+
+void served_model_close(struct served_model *model)
+{
+	model_dir_close(model->dir);
+	model->dir = NULL;
+}

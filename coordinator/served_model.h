@@ -1,0 +1,29 @@
+/* served_model - a model as the API knows it: a name, and the directory that says how its texts become tokens.
+ *
+ * Owns:   the opened directory, without weights.
+ * Bounds: SERVED_MODELS_MAX models of a coordinator. */
+#ifndef COORDINATOR_SERVED_MODEL_H
+#define COORDINATOR_SERVED_MODEL_H
+#include <stdint.h>
+#include "base/err.h"
+#include "base/why.h"
+#include "coordinator/core.h"
+
+struct model_dir;
+
+enum { SERVED_MODELS_MAX = 16 };
+
+struct served_model {
+	char name[COORD_TEXT_MAX + 1];
+	struct model_dir *dir;
+	uint32_t context_max; /* tokens of prompt and answer */
+	int64_t created;      /* seconds since 1970: when it was opened */
+};
+
+/* spec: "DIR", served as the folder's name, or "NAME=DIR".  context_max 0: the model's own. */
+MUST_USE enum err served_model_open(const char *spec, uint32_t context_max, struct why *why,
+				    struct served_model *ret_model);
+/* Serves a directory that somebody else opened and closes. */
+void served_model_borrow(struct model_dir *dir, const char *name, uint32_t context_max, struct served_model *ret_model);
+void served_model_close(struct served_model *model);
+#endif

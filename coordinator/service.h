@@ -1,0 +1,87 @@
+/* service - completions and chats between the bytes of a request and the core: everything of the API but HTTP.
+ *
+ *   body --parse--> prompts --coord_submit--> tokens --answer, reply--> sink
+ *
+ * The same code answers behind HTTP (http_api.h) and in `baton solo`, so both say the same bytes.
+ *
+ * Owns:   the calls that are open, the metrics of the API.  Not the models, not the core.
+ * Loop:   the core's; the core's hooks are called within the core's functions.
+ * Bounds: those of the core (requests_max), of request_parse.h and of the sink.
+ * Rules:  1 a call says exactly one of reply() and stream_end() to its sink, unless service_gone() came first; after
+ *           that the sink hears nothing more;
+ *         2 what a sink is given is valid during the call only; a sink never calls the service;
+ *         3 the core may not be called from its own hooks: what must be cancelled there is cancelled by the next
+ *           service_tick(). */
+#ifndef COORDINATOR_SERVICE_H
+#define COORDINATOR_SERVICE_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/why.h"
+#include "coordinator/api_metrics.h"
+#include "coordinator/core.h"
+#include "coordinator/request_parse.h"
+#include "coordinator/served_model.h"
+
+struct service;
+struct service_call;
+
+struct service_options {
+	struct served_model *models; /* [model_count]; outlive the service */
+	uint32_t model_count;
+	void *context;
+	uint64_t (*now_ns)(void *context); /* the clock that the core is given */
+};
+
+/* Where an answer goes. */
+struct service_sink {
+	void *context;
+	/* The whole answer, JSON.  retry_after_ns 0: none. */
+	void (*reply)(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length);
+	void (*stream_start)(void *context);
+	/* False: the reader is too slow; the call is given up. */
+	bool (*stream_write)(void *context, const char *data, size_t length);
+	void (*stream_end)(void *context);
+};
+
+/* A request as it came.  Texts may be NULL but for the body. */
+struct service_post {
+	enum api_kind kind;
+	const char *body;
+	size_t length;
+	const char *request_id;      /* for logs; NULL: none */
+	const char *idempotency_key; /* an absent seed is derived from it, so that a repeated request is answered alike */
+	const char *tenant;
+	bool trace;
+};
+
+MUST_USE enum err service_create(const struct service_options *options, struct service **ret_service);
+/* Calls that are open are dropped: close the sinks before. */
+void service_destroy(struct service *service);
+/* Hooks of coord_options; then tell the service its core. */
+struct coord_hooks service_hooks(struct service *service);
+void service_attach(struct service *service, struct coord *coord);
+
+/* NULL: the sink has its answer already. */
+struct service_call *service_post(struct service *service, const struct service_post *post,
+				  const struct service_sink *sink);
+/* The client of an open call left; its sink hears nothing more, and the call is gone. */
+void service_gone(struct service_call *call);
+/* Together with coord_tick(). */
+void service_tick(struct service *service);
+
+/* JSON of GET /v1/models; appends. */
+MUST_USE enum err service_models(const struct service *service, struct buf *out);
+/* Some model could be answered now. */
+bool service_ready(const struct service *service);
+
+struct service_counts {
+	uint32_t calls_open;
+	uint64_t calls, refused;      /* refused: bad requests and those that the core refused */
+	uint64_t gone, slow_readers;  /* clients that left; that did not read */
+};
+void service_counts(const struct service *service, struct service_counts *ret_counts);
+/* Appends the API's families. */
+void service_metrics(struct service *service, struct metrics_text *text);
+#endif

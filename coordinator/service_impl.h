@@ -1,0 +1,61 @@
+/* service_impl - a call and its parts, between the files of the service.
+ *
+ * A call is one HTTP request; a part is one prompt of it, which is one request to the core; an answer is one choice.
+ * A call is freed when its sink is done with and the core has ended all its parts. */
+#ifndef COORDINATOR_SERVICE_IMPL_H
+#define COORDINATOR_SERVICE_IMPL_H
+#include "coordinator/prompt.h"
+#include "coordinator/reply.h"
+#include "coordinator/service.h"
+
+struct service_part {
+	struct service_call *call;
+	uint32_t first;   /* of its answers */
+	uint64_t number;  /* the core's */
+	bool open;        /* accepted and not ended */
+	bool routed;      /* has its nodes */
+};
+
+struct service_call {
+	struct service *service;
+	struct service_call *prev, *next;
+	struct service_sink sink;
+	struct api_request request;
+	struct prompts prompts;
+	const struct served_model *model;
+	struct api_metrics *metrics;
+	struct reply reply;
+	struct answer *answers;      /* [part_count * n] */
+	uint64_t *token_ns;          /* of the last token of each answer */
+	struct service_part *parts;  /* [part_count] */
+	uint32_t part_count, parts_open;
+	uint32_t busy;               /* on the stack: not to be freed */
+	bool streaming;              /* stream_start() was said */
+	bool over;                   /* the sink is done with */
+	struct buf out;              /* an event on its way */
+	struct buf traces;
+	char request_id[COORD_TEXT_MAX + 1];
+};
+
+struct service {
+	struct service_options options;
+	struct coord *coord;
+	struct service_call *calls;
+	struct api_metrics *metrics; /* [model_count] */
+	struct service_counts counts;
+	bool doomed;                 /* some call is over and has open parts */
+};
+
+/* service_call.c */
+/* Parses, tokenises; NULL: *error says why not. */
+struct service_call *call_create(struct service *service, const struct service_post *post,
+				 const struct service_sink *sink, struct api_error *error);
+void call_free(struct service_call *call);
+void call_free_when_done(struct service_call *call);
+/* Ends the sink with an error; parts that are open are cancelled by the next tick. */
+void call_fail(struct service_call *call, const struct api_error *error);
+/* All parts ended well. */
+void call_finish(struct service_call *call);
+/* A token came: writes what it brings, where the call streams. */
+void call_stream(struct service_call *call, uint32_t answer);
+#endif

@@ -1,0 +1,209 @@
+#include "tools/solo_node.h"
+
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <unistd.h>
+
+#include "engine/engine.h"
+#include "kvstore/key.h"
+#include "model/model_dir.h"
+#include "net/loop.h"
+#include "node/core.h"
+#include "node/engine_port.h"
+
+enum { SOLO_NODE_ID = 2, SOLO_SEQS = 64, BLOCK_ALIGN = 64, TIME_FACTOR = 10 };
+
+struct solo_node {
+	struct solo_node_options options;
+	struct engine_port *port;
+	struct kv_geometry geometry;
+	struct id128 compat;
+	uint32_t block_count;
+	uint8_t *kv;           /* [block_count][block_bytes] */
+	uint64_t *generations; /* [block_count] */
+	void *memory;
+	struct node *node;
+};
+
+/* ---- what the core asks for */
+
+static void submit(void *context, const struct plan *plan)
+{
+	engine_port_submit(((struct solo_node *)context)->port, plan);
+}
+
+static uint64_t block_digest(void *context, uint32_t block, uint32_t layer)
+{
+	return engine_port_digest(((struct solo_node *)context)->port, block, layer);
+}
+
+static void copy_block(void *context, uint32_t from, uint32_t to)
+{
+	struct solo_node *solo = context;
+	size_t bytes = solo->geometry.block_bytes;
+	memcpy(solo->kv + to * bytes, solo->kv + from * bytes, bytes);
+}
+
+/* ---- making it */
+
+static enum err open_engine(struct solo_node *solo, struct loop *loop, struct why *why)
+{
+	struct engine_options options = {
+		.model = solo->options.model,
+		.isa = solo->options.isa,
+		.thread_count = solo->options.threads,
+		.block_tokens = solo->options.block_tokens,
+		.batch_tokens_max = solo->options.batch_tokens_max,
+	};
+	enum err e = engine_port_create(loop, &options, why, &solo->port);
+	if (e != ERR_OK)
+		return e;
+	struct engine *engine = engine_port_engine(solo->port);
+	engine_geometry(engine, &solo->geometry);
+	struct kv_compat_parts parts = {
+		.fingerprint = solo->options.model->fingerprint,
+		.numerics_class = engine_numerics_class(engine),
+		.block_tokens = solo->geometry.block_tokens,
+		.layer_count = solo->geometry.layer_count,
+		.layer_bytes = solo->geometry.layer_bytes,
+	};
+	kv_compat(&parts, &solo->compat);
+	return ERR_OK;
+}
+
+static enum err open_kv(struct solo_node *solo, struct why *why)
+{
+	size_t block_bytes = solo->geometry.block_bytes;
+	uint64_t blocks = solo->options.kv_bytes / block_bytes;
+	if (blocks < 64 || blocks > UINT32_MAX / 2)
+		return why_set(why, ERR_INVALID, "--kv-bytes are %llu blocks of %zu bytes, expected at least 64",
+			       (unsigned long long)blocks, block_bytes);
+	solo->block_count = (uint32_t)blocks;
+	solo->kv = aligned_alloc(BLOCK_ALIGN, (blocks * block_bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN);
+	solo->generations = calloc(blocks, sizeof(*solo->generations));
+	if (!solo->kv || !solo->generations)
+		return why_set(why, ERR_NOMEM, "no memory for %llu blocks", (unsigned long long)blocks);
+	return engine_set_kv(engine_port_engine(solo->port), solo->kv, solo->block_count);
+}
+
+static struct node_options node_options(struct solo_node *solo)
+{
+	return (struct node_options){
+		.node = SOLO_NODE_ID,
+		.incarnation = 1,
+		.role = WIRE__ROLE__ROLE_BOTH,
+		.name = "solo",
+		.compat = solo->compat,
+		.block_count = solo->block_count,
+		.block_tokens = solo->geometry.block_tokens,
+		.layer_count = solo->geometry.layer_count,
+		.layer_bytes = solo->geometry.layer_bytes,
+		.generations = solo->generations,
+		.peer_max = 4,
+		.job_max = SOLO_SEQS,
+		.seq_max = SOLO_SEQS,
+		.context_max = solo->options.context_max,
+		.batch_tokens_max = solo->options.batch_tokens_max,
+		.chunk_tokens = solo->options.chunk_tokens,
+		.read_max = 64,
+		.offer_max = 8,
+		.hold_max = 8,
+		.time_factor = TIME_FACTOR,
+		.eos_ids = solo->options.model->config.eos_ids,
+		.eos_count = solo->options.model->config.eos_count,
+		.vocab_size = solo->options.model->config.vocab_size,
+		.env = solo->options.env,
+		.context = solo,
+		.submit = submit,
+		.block_digest = block_digest,
+		.copy_block = copy_block,
+	};
+}
+
+enum err solo_node_create(struct loop *loop, const struct solo_node_options *options, struct solo_node **ret_node,
+			  struct why *why)
+{
+	struct solo_node *solo = calloc(1, sizeof(*solo));
+	if (!solo)
+		return ERR_NOMEM;
+	solo->options = *options;
+	enum err e = open_engine(solo, loop, why);
+	if (e == ERR_OK)
+		e = open_kv(solo, why);
+	if (e == ERR_OK) {
+		struct node_options core = node_options(solo);
+		solo->memory = calloc(1, node_bytes(&core));
+		if (solo->memory)
+			solo->node = node_init(solo->memory, &core);
+		else
+			e = ERR_NOMEM;
+	}
+	if (e != ERR_OK) {
+		solo_node_destroy(solo);
+		return e;
+	}
+	engine_port_attach(solo->port, solo->node);
+	*ret_node = solo;
+	return ERR_OK;
+}
+
+void solo_node_destroy(struct solo_node *solo)
+{
+	if (!solo)
+		return;
+	engine_port_destroy(solo->port);
+	free(solo->memory);
+	free(solo->generations);
+	free(solo->kv);
+	free(solo);
+}
+
+void solo_node_member(const struct solo_node *solo, struct coord_member *ret_member)
+{
+	*ret_member = (struct coord_member){
+		.node = SOLO_NODE_ID,
+		.incarnation = 1,
+		.role = WIRE__ROLE__ROLE_BOTH,
+		.name = "solo",
+		.pid = (uint32_t)getpid(),
+		.compat = solo->compat,
+		.model_count = 1,
+		.block_tokens = solo->geometry.block_tokens,
+		.context_max = solo->options.context_max,
+	};
+	snprintf(ret_member->models[0], sizeof(ret_member->models[0]), "%s", solo->options.model->name);
+}
+
+/* ---- its events */
+
+static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
+{
+	node_opened(core, conn, dialed, now_ns);
+}
+
+static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
+{
+	node_dial_failed(core, dialed, now_ns);
+}
+
+static void closed(void *core, uint32_t conn, uint64_t now_ns)
+{
+	node_closed(core, conn, now_ns);
+}
+
+static void message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
+{
+	node_message(core, conn, envelope, now_ns);
+}
+
+static void tick(void *core, uint64_t now_ns)
+{
+	node_tick(core, now_ns);
+}
+
+struct shell_core solo_node_core(struct solo_node *solo)
+{
+	return (struct shell_core){.core = solo->node, .opened = opened, .dial_failed = dial_failed, .closed = closed,
+				   .message = message, .tick = tick};
+}
