@@ -166,7 +166,7 @@ static void stopped_node_is_given_up_and_its_late_words_change_nothing(void **st
 	struct cluster *c = *state;
 	ask(c, 1000, 1);
 	sim_run(c->sim, 1100 * MS);
-	cluster_stop(c, DECODE_1);
+	sim_stop(c->sim, DECODE_1);
 	sim_run(c->sim, 4000 * MS);
 	sim_continue(c->sim, DECODE_1);
 	sim_run(c->sim, 6000 * MS);
