@@ -89,6 +89,10 @@ static void see_frame(void *context, uint32_t from, uint32_t to, const Wire__Env
 	c->heard_ns[from][to] = sim_now(c->sim);
 	if (c->options.frames)
 		cluster_note_frame(c, from, to, envelope);
+	if (c->lives[from] == c->members[from].incarnation)
+		cluster_check_claims(c, from, envelope);
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_HELLO)
+		c->lives[from] = envelope->hello->incarnation;
 	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)
 		return;
 	const Wire__JobId *job = envelope->reserve->job;
