@@ -43,11 +43,13 @@ static void add_misses(struct api_metrics *m, const struct coord_accounting *a)
 	m->misses[4] += a->miss_gone;
 }
 
-static void count_ends(struct api_metrics *m, const struct coord_outcome *o)
+static void count_ends(struct api_metrics *m, const struct coord_outcome *o, bool aborted)
 {
 	for (uint32_t i = 0; i < o->choice_count; i++) {
-		if (o->error != ERR_OK && o->finish[i] == WIRE__FINISH__FINISH_NONE)
-			m->ends[o->error == ERR_CANCELED ? API_END_ABORT : API_END_ERROR]++;
+		if (aborted)
+			m->ends[API_END_ABORT]++;
+		else if (o->error != ERR_OK && o->finish[i] == WIRE__FINISH__FINISH_NONE)
+			m->ends[API_END_ERROR]++;
 		else
 			m->ends[o->finish[i] == WIRE__FINISH__FINISH_LENGTH ? API_END_LENGTH : API_END_STOP]++;
 	}
@@ -68,7 +70,7 @@ static void observe_times(struct api_metrics *m, const struct coord_outcome *o, 
 		api_metrics_observe(m, API_PER_TOKEN, decode_s * o->choice_count / (double)(generated - o->choice_count));
 }
 
-void api_metrics_outcome(struct api_metrics *m, const struct coord_outcome *o)
+void api_metrics_outcome(struct api_metrics *m, const struct coord_outcome *o, bool aborted)
 {
 	uint64_t generated = 0;
 	for (uint32_t i = 0; i < o->choice_count; i++)
@@ -84,7 +86,7 @@ void api_metrics_outcome(struct api_metrics *m, const struct coord_outcome *o)
 	m->bytes_read[1] += o->decode.bytes_read;
 	add_misses(m, &o->prefill);
 	add_misses(m, &o->decode);
-	count_ends(m, o);
+	count_ends(m, o, aborted);
 	observe_times(m, o, generated);
 	api_metrics_observe(m, API_GENERATION_TOKENS, (double)generated);
 }

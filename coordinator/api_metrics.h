@@ -3,6 +3,7 @@
  * Owns its numbers; zeroed memory counts nothing yet.  Loop: the service's. */
 #ifndef COORDINATOR_API_METRICS_H
 #define COORDINATOR_API_METRICS_H
+#include <stdbool.h>
 #include <stdint.h>
 #include "coordinator/core.h"
 #include "coordinator/metrics_text.h"
@@ -37,8 +38,8 @@ struct api_metrics {
 };
 
 void api_metrics_observe(struct api_metrics *metrics, enum api_histogram which, double value);
-/* A request is over: its sums go in. */
-void api_metrics_outcome(struct api_metrics *metrics, const struct coord_outcome *outcome);
+/* A request is over: its sums go in.  aborted: its client left, or was given up, before. */
+void api_metrics_outcome(struct api_metrics *metrics, const struct coord_outcome *outcome, bool aborted);
 /* metrics: [count], of the model with the same index. */
 void api_metrics_show(const struct api_metrics *metrics, const struct served_model *models, uint32_t count,
 		      struct metrics_text *text);

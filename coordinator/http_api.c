@@ -5,7 +5,7 @@
 #include <string.h>
 #include <sys/random.h>
 
-#include "base/log.h"
+#include "coordinator/api_error.h"
 #include "coordinator/cluster_view.h"
 #include "net/http.h"
 #include "net/loop.h"
@@ -190,6 +190,21 @@ static void get_models(struct http_request *request, void *context)
 	reply_buf(request, 200, "application/json", e, &body);
 }
 
+static void get_model(struct http_request *request, void *context)
+{
+	struct http_api *api = context;
+	const char *name = http_path(request) + strlen("/v1/models/");
+	struct buf body = {0};
+	enum err e = service_model(api->options.service, name, &body);
+	int status = e == ERR_NOT_FOUND ? 404 : 200;
+	if (e == ERR_NOT_FOUND) {
+		struct api_error error;
+		api_error_set(&error, 404, "model_not_found", "The model `%s` does not exist.", name);
+		e = api_error_body(&error, &body);
+	}
+	reply_buf(request, status, "application/json", e, &body);
+}
+
 static void get_health(struct http_request *request, void *context)
 {
 	struct http_api *api = context;
@@ -261,6 +276,7 @@ static enum err add_routes(struct http_api *api)
 		{"POST", "/v1/completions", post_completion},
 		{"POST", "/v1/chat/completions", post_chat},
 		{"GET", "/v1/models", get_models},
+		{"GET", "/v1/models/*", get_model},
 		{"GET", "/health", get_health},
 		{"GET", "/livez", get_livez},
 		{"GET", "/readyz", get_readyz},

@@ -7,13 +7,31 @@
 #include "base/buf.h"
 #include "model/model_dir.h"
 
-enum { COMPLETION_TOKENS = 16 }; /* OpenAI's default of max_tokens */
+enum {
+	COMPLETION_TOKENS = 16, /* OpenAI's default of max_tokens */
+	SHRINK_MAX = 4,         /* normalising may make a text so much shorter, and no more */
+};
 
 /* ---- text and tokens */
+
+/* Tokenising stops everything else on the loop: a text that cannot fit is refused by its length alone. */
+static enum err check_bytes(const struct served_model *model, size_t length, const char *param, struct api_error *error)
+{
+	if (length / SHRINK_MAX / model->token_bytes_max <= model->context_max)
+		return ERR_OK;
+	api_error_field(error, param,
+			"This model's maximum context length is %u tokens, of at most %u bytes each. However, the %s has %zu "
+			"bytes. Please reduce its length.",
+			model->context_max, model->token_bytes_max, param, length);
+	error->code = "context_length_exceeded";
+	return ERR_INVALID;
+}
 
 static enum err encode(const struct served_model *model, const char *text, size_t length, bool add_special,
 		       struct tokens *tokens, const char *param, struct api_error *error)
 {
+	if (check_bytes(model, length, param, error) != ERR_OK)
+		return ERR_INVALID;
 	struct tokenizer_encode_options options = {.add_special_tokens = add_special, .parse_special = true};
 	enum err e = tokenizer_encode(model->dir->tokenizer, text, length, &options, tokens);
 	if (e == ERR_OK)

@@ -6,12 +6,25 @@
 
 #include "model/model_dir.h"
 
+static uint32_t longest_token(const struct tokenizer *tokenizer)
+{
+	uint32_t longest = 1;
+	for (uint32_t id = 0; id < tokenizer_vocab_size(tokenizer); id++) {
+		const uint8_t *bytes;
+		size_t length;
+		if (tokenizer_token_bytes(tokenizer, id, &bytes, &length) == ERR_OK && length > longest)
+			longest = (uint32_t)length;
+	}
+	return longest;
+}
+
 void served_model_borrow(struct model_dir *dir, const char *name, uint32_t context_max, struct served_model *ret_model)
 {
 	uint32_t most = dir->config.position_max;
 	*ret_model = (struct served_model){
 		.dir = dir,
 		.context_max = context_max && context_max < most ? context_max : most,
+		.token_bytes_max = longest_token(dir->tokenizer),
 		.created = (int64_t)time(NULL),
 	};
 	snprintf(ret_model->name, sizeof(ret_model->name), "%s", name && *name ? name : dir->name);

@@ -17,6 +17,7 @@ struct served_model {
 	char name[COORD_TEXT_MAX + 1];
 	struct model_dir *dir;
 	uint32_t context_max; /* tokens of prompt and answer */
+	uint32_t token_bytes_max; /* of the longest token: a text far beyond context_max of them need not be tokenised */
 	int64_t created;      /* seconds since 1970: when it was opened */
 };
 

@@ -6,6 +6,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "coordinator/json_out.h"
 #include "coordinator/service_impl.h"
 #include "coordinator/trace.h"
 
@@ -85,7 +86,7 @@ static void on_end(void *context, const struct coord_outcome *outcome)
 	part->open = false;
 	call->parts_open--;
 	call->reply.cached_tokens += outcome->cached_tokens;
-	api_metrics_outcome(call->metrics, outcome);
+	api_metrics_outcome(call->metrics, outcome, call->over);
 	enum err e = ERR_OK;
 	if (call->request.trace && call->traces.length)
 		e = buf_text(&call->traces, ",");
@@ -281,6 +282,21 @@ bool service_ready(const struct service *service)
 	return false;
 }
 
+static void put_model(struct json_out *out, const struct served_model *model)
+{
+	json_out_open(out, '{');
+	json_put_text(out, "id", model->name);
+	json_put_text(out, "object", "model");
+	json_put_unsigned(out, "created", (uint64_t)model->created);
+	json_put_text(out, "owned_by", "baton");
+	json_put_text(out, "root", model->name);
+	json_put_null(out, "parent");
+	json_put_unsigned(out, "max_model_len", model->context_max);
+	json_put_open(out, "permission", '[');
+	json_out_close(out, ']');
+	json_out_close(out, '}');
+}
+
 enum err service_models(const struct service *service, struct buf *buf)
 {
 	struct json_out out;
@@ -288,23 +304,24 @@ enum err service_models(const struct service *service, struct buf *buf)
 	json_out_open(&out, '{');
 	json_put_text(&out, "object", "list");
 	json_put_open(&out, "data", '[');
-	for (uint32_t i = 0; i < service->options.model_count; i++) {
-		const struct served_model *model = &service->options.models[i];
-		json_out_open(&out, '{');
-		json_put_text(&out, "id", model->name);
-		json_put_text(&out, "object", "model");
-		json_put_unsigned(&out, "created", (uint64_t)model->created);
-		json_put_text(&out, "owned_by", "baton");
-		json_put_text(&out, "root", model->name);
-		json_put_null(&out, "parent");
-		json_put_unsigned(&out, "max_model_len", model->context_max);
-		json_put_open(&out, "permission", '[');
-		json_out_close(&out, ']');
-		json_out_close(&out, '}');
-	}
+	for (uint32_t i = 0; i < service->options.model_count; i++)
+		put_model(&out, &service->options.models[i]);
 	json_out_close(&out, ']');
 	json_out_close(&out, '}');
 	return out.e;
+}
+
+enum err service_model(const struct service *service, const char *name, struct buf *buf)
+{
+	for (uint32_t i = 0; i < service->options.model_count; i++) {
+		if (strcmp(service->options.models[i].name, name) != 0)
+			continue;
+		struct json_out out;
+		json_out_init(&out, buf);
+		put_model(&out, &service->options.models[i]);
+		return out.e;
+	}
+	return ERR_NOT_FOUND;
 }
 
 void service_counts(const struct service *service, struct service_counts *ret_counts)

@@ -71,8 +71,9 @@ void service_gone(struct service_call *call);
 /* Together with coord_tick(). */
 void service_tick(struct service *service);
 
-/* JSON of GET /v1/models; appends. */
+/* JSON of GET /v1/models, and of one of them; appends.  ERR_NOT_FOUND. */
 MUST_USE enum err service_models(const struct service *service, struct buf *out);
+MUST_USE enum err service_model(const struct service *service, const char *name, struct buf *out);
 /* Some model could be answered now. */
 bool service_ready(const struct service *service);
 

@@ -64,6 +64,9 @@ class Answers(unittest.TestCase):
         self.assertIn(MODEL, [model.id for model in models])
         self.assertEqual({model.object for model in models}, {"model"})
         self.assertGreater(models[0].max_model_len, 0)
+        self.assertEqual(client.models.retrieve(MODEL).id, MODEL)
+        with self.assertRaises(openai.NotFoundError):
+            client.models.retrieve("no-such-model")
 
     def test_chat(self):
         answer = chat()
@@ -314,6 +317,8 @@ class Errors(unittest.TestCase):
         self.check(openai.NotFoundError, 404, "model", lambda: chat(model="no-such-model"), "model_not_found")
         self.check(openai.BadRequestError, 400, "messages", lambda: chat(max_tokens=1 << 20), "context_length_exceeded")
         self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a b " * 20000),
+                   "context_length_exceeded")
+        self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a" * (10 << 20)),
                    "context_length_exceeded")
         self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt=[1 << 30]))
 

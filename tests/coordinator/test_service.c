@@ -1,0 +1,422 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <string.h>
+
+#include "coordinator/service.h"
+#include "model/model_dir.h"
+#include "tests/coordinator/scripted_core.h"
+
+/* One client, and all that it heard. */
+struct client {
+	struct buf body;
+	int status;
+	uint64_t retry_after_ns;
+	uint32_t replies, starts, writes, ends;
+	uint32_t patience; /* writes it takes; 0: all */
+};
+
+struct world {
+	struct served_model model;
+	struct service *service;
+	struct coord coord;
+	uint64_t now_ns;
+};
+
+static void sink_reply(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length)
+{
+	struct client *client = context;
+	client->replies++;
+	client->status = status;
+	client->retry_after_ns = retry_after_ns;
+	assert_int_equal(buf_append(&client->body, body, length), ERR_OK);
+}
+
+static void sink_start(void *context)
+{
+	((struct client *)context)->starts++;
+}
+
+static bool sink_write(void *context, const char *data, size_t length)
+{
+	struct client *client = context;
+	client->writes++;
+	assert_int_equal(buf_append(&client->body, data, length), ERR_OK);
+	return !client->patience || client->writes < client->patience;
+}
+
+static void sink_end(void *context)
+{
+	((struct client *)context)->ends++;
+}
+
+static uint64_t now(void *context)
+{
+	return ((struct world *)context)->now_ns += 1000000;
+}
+
+static int setup(void **state)
+{
+	static struct world world;
+	struct why why = {0};
+	memset(&world, 0, sizeof(world));
+	if (served_model_open(MODELS_DIR "/demo", 0, &why, &world.model) != ERR_OK) {
+		print_error("%s\n", why.text);
+		return 1;
+	}
+	struct service_options options = {.models = &world.model, .model_count = 1, .context = &world, .now_ns = now};
+	assert_int_equal(service_create(&options, &world.service), ERR_OK);
+	world.coord.hooks = service_hooks(world.service);
+	world.coord.context_max = world.model.context_max;
+	world.coord.ready = true;
+	service_attach(world.service, &world.coord);
+	*state = &world;
+	return 0;
+}
+
+static int teardown(void **state)
+{
+	struct world *world = *state;
+	struct service_counts counts;
+	service_counts(world->service, &counts);
+	service_destroy(world->service);
+	served_model_close(&world->model);
+	return counts.calls_open; /* every call must have ended */
+}
+
+static struct service_call *post(struct world *world, enum api_kind kind, const char *fields, const char *key,
+				 struct client *client)
+{
+	char body[2048];
+	int length = snprintf(body, sizeof(body), "{\"model\":\"demo\",%s}", fields);
+	struct service_post what = {.kind = kind, .body = body, .length = (size_t)length, .request_id = "t",
+				    .idempotency_key = key};
+	struct service_sink sink = {client, sink_reply, sink_start, sink_write, sink_end};
+	return service_post(world->service, &what, &sink);
+}
+
+/* The ids of a text, to be "generated". */
+static struct tokens encode(struct world *world, const char *text)
+{
+	struct tokens tokens = {0};
+	struct tokenizer_encode_options options = {.parse_special = true};
+	assert_int_equal(tokenizer_encode(world->model.dir->tokenizer, text, strlen(text), &options, &tokens), ERR_OK);
+	return tokens;
+}
+
+/* Generates a text for a choice; LENGTH with its last token.  Stops where the service has enough. */
+static uint32_t say(struct world *world, uint32_t request, uint32_t choice, const char *text)
+{
+	struct tokens tokens = encode(world, text);
+	uint32_t i = 0;
+	for (enum coord_more more = COORD_MORE; i < tokens.count && more == COORD_MORE; i++)
+		more = scripted_token(&world->coord, request, choice, tokens.ids[i],
+				      i + 1 == tokens.count ? WIRE__FINISH__FINISH_LENGTH : WIRE__FINISH__FINISH_NONE, 0);
+	tokens_fini(&tokens);
+	return i;
+}
+
+static json_t *parsed(const struct client *client)
+{
+	json_t *json = json_loadb(client->body.data, client->body.length, 0, NULL);
+	assert_non_null(json);
+	return json;
+}
+
+static const char *text_at(const json_t *json, const char *a, size_t index, const char *b)
+{
+	return json_string_value(json_object_get(json_array_get(json_object_get(json, a), index), b));
+}
+
+static void a_completion_is_one_body(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"Who?\",\"max_tokens\":50", NULL, &client));
+	uint32_t count = say(world, 0, 0, " It was M\xc3\xa4rta.");
+	assert_int_equal(client.replies, 0);
+	scripted_end(&world->coord, 0, ERR_OK);
+	assert_int_equal(client.replies, 1);
+	assert_int_equal(client.status, 200);
+	json_t *json = parsed(&client);
+	assert_string_equal(text_at(json, "choices", 0, "text"), " It was M\xc3\xa4rta.");
+	assert_string_equal(text_at(json, "choices", 0, "finish_reason"), "length");
+	const json_t *usage = json_object_get(json, "usage");
+	assert_int_equal(json_integer_value(json_object_get(usage, "completion_tokens")), count);
+	assert_int_equal(json_integer_value(json_object_get(usage, "prompt_tokens")), world->coord.requests[0].prompt_count);
+	json_decref(json);
+	buf_fini(&client.body);
+}
+
+static void a_chat_goes_through_the_template(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_CHAT, "\"messages\":[{\"role\":\"user\",\"content\":\"Who?\"}]", NULL, &client));
+	const struct scripted_request *r = &world->coord.requests[0];
+	json_t *messages = json_loads("[{\"role\":\"user\",\"content\":\"Who?\"}]", 0, NULL);
+	struct buf text = {0};
+	struct why why;
+	assert_int_equal(model_dir_chat(world->model.dir, messages, true, NULL, &why, &text), ERR_OK);
+	struct tokens tokens = encode(world, text.data);
+	assert_int_equal(r->prompt_count, tokens.count);
+	assert_memory_equal(r->tokens, tokens.ids, tokens.count * sizeof(uint32_t));
+	assert_int_equal(r->sampling.max_tokens, world->model.context_max - tokens.count); /* the rest */
+	tokens_fini(&tokens);
+	buf_fini(&text);
+	json_decref(messages);
+	scripted_end(&world->coord, 0, ERR_OK);
+	buf_fini(&client.body);
+}
+
+static void a_stream_is_an_opening_the_tokens_usage_and_done(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_CHAT, "\"messages\":[{\"role\":\"user\",\"content\":\"Who?\"}],\"stream\":true,"
+					      "\"stream_options\":{\"include_usage\":true}", NULL, &client));
+	assert_int_equal(client.starts, 0); /* before the first token a real status is still possible */
+	uint32_t count = say(world, 0, 0, "Me.");
+	assert_int_equal(client.starts, 1);
+	assert_int_equal(client.writes, count); /* the opening travels with the first */
+	scripted_end(&world->coord, 0, ERR_OK);
+	assert_int_equal(client.ends, 1);
+	assert_int_equal(client.replies, 0);
+	const char *opening = strstr(client.body.data, "\"delta\":{\"role\":\"assistant\",\"content\":\"\"}");
+	const char *finish = strstr(client.body.data, "\"finish_reason\":\"length\"");
+	const char *usage = strstr(client.body.data, "\"choices\":[],\"usage\":{");
+	assert_true(opening && finish && usage && opening < finish && finish < usage);
+	assert_string_equal(client.body.data + client.body.length - 14, "data: [DONE]\n\n");
+	buf_fini(&client.body);
+}
+
+static void a_character_of_several_tokens_comes_whole(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\",\"stream\":true,\"max_tokens\":50", NULL, &client));
+	assert_true(say(world, 0, 0, "\xf0\x9f\xa6\x89!") > 2); /* an owl: byte by byte in this vocabulary */
+	scripted_end(&world->coord, 0, ERR_OK);
+	assert_non_null(strstr(client.body.data, "\"text\":\"\xf0\x9f\xa6\x89\""));
+	assert_null(strstr(client.body.data, "\xef\xbf\xbd"));
+	buf_fini(&client.body);
+}
+
+static void a_stop_string_ends_the_choice_alone(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\",\"n\":2,\"max_tokens\":50,\"stop\":\"wolf\"", NULL, &client));
+	struct tokens tokens = encode(world, "a wolf came");
+	assert_true(say(world, 0, 0, "a wolf came") < tokens.count);
+	tokens_fini(&tokens);
+	say(world, 0, 1, "a wol");
+	scripted_end(&world->coord, 0, ERR_OK);
+	json_t *json = parsed(&client);
+	assert_string_equal(text_at(json, "choices", 0, "text"), "a ");
+	assert_string_equal(text_at(json, "choices", 0, "finish_reason"), "stop");
+	assert_string_equal(text_at(json, "choices", 0, "stop_reason"), "wolf");
+	assert_string_equal(text_at(json, "choices", 1, "text"), "a wol");
+	assert_string_equal(text_at(json, "choices", 1, "finish_reason"), "length");
+	json_decref(json);
+	buf_fini(&client.body);
+}
+
+static void a_stop_token_is_no_text(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	struct tokens tokens = encode(world, "a b");
+	char fields[128];
+	snprintf(fields, sizeof(fields), "\"prompt\":\"x\",\"stop_token_ids\":[%u]", tokens.ids[tokens.count - 1]);
+	assert_non_null(post(world, API_COMPLETION, fields, NULL, &client));
+	for (size_t i = 0; i + 1 < tokens.count; i++)
+		scripted_token(&world->coord, 0, 0, tokens.ids[i], WIRE__FINISH__FINISH_NONE, 0);
+	scripted_token(&world->coord, 0, 0, tokens.ids[tokens.count - 1], WIRE__FINISH__FINISH_STOP, 1);
+	scripted_end(&world->coord, 0, ERR_OK);
+	json_t *json = parsed(&client);
+	assert_int_equal(strncmp(text_at(json, "choices", 0, "text"), "a", 1), 0);
+	assert_null(strchr(text_at(json, "choices", 0, "text"), 'b'));
+	assert_int_equal(json_integer_value(json_object_get(json_array_get(json_object_get(json, "choices"), 0), "stop_reason")),
+			 tokens.ids[tokens.count - 1]);
+	json_decref(json);
+	tokens_fini(&tokens);
+	buf_fini(&client.body);
+}
+
+static void prompts_of_a_list_are_requests_of_their_own(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":[\"x\",[5,6,7]],\"n\":2,\"max_tokens\":50", NULL, &client));
+	assert_int_equal(world->coord.count, 2);
+	assert_int_equal(world->coord.requests[1].prompt_count, 3);
+	say(world, 1, 1, "fourth");
+	say(world, 1, 0, "third");
+	scripted_end(&world->coord, 1, ERR_OK);
+	say(world, 0, 0, "first");
+	say(world, 0, 1, "second");
+	assert_int_equal(client.replies, 0);
+	scripted_end(&world->coord, 0, ERR_OK);
+	static const char *const expected[] = {"first", "second", "third", "fourth"};
+	json_t *json = parsed(&client);
+	for (size_t i = 0; i < 4; i++)
+		assert_string_equal(text_at(json, "choices", i, "text"), expected[i]);
+	json_decref(json);
+	buf_fini(&client.body);
+}
+
+static void one_refused_prompt_cancels_the_others(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	world->coord.refuse = ERR_UNAVAILABLE;
+	world->coord.accept = 1;
+	assert_null(post(world, API_COMPLETION, "\"prompt\":[\"x\",\"y\",\"z\"]", NULL, &client));
+	assert_int_equal(client.status, 429); /* nodes live: it is only full */
+	assert_int_equal(client.retry_after_ns, 1500000000);
+	assert_false(world->coord.requests[0].canceled);
+	service_tick(world->service);
+	assert_true(world->coord.requests[0].canceled);
+	buf_fini(&client.body);
+}
+
+static void nobody_there_is_503(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	world->coord.ready = false;
+	world->coord.refuse = ERR_NOT_FOUND;
+	assert_null(post(world, API_COMPLETION, "\"prompt\":\"x\"", NULL, &client));
+	assert_int_equal(client.status, 503);
+	assert_true(client.retry_after_ns > 0);
+	buf_fini(&client.body);
+}
+
+static void unknown_models_are_404_and_long_prompts_400(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0}, other = {0};
+	struct service_sink sink = {&client, sink_reply, sink_start, sink_write, sink_end};
+	static const char body[] = "{\"model\":\"other\",\"prompt\":\"x\"}";
+	struct service_post what = {.kind = API_COMPLETION, .body = body, .length = strlen(body)};
+	assert_null(service_post(world->service, &what, &sink));
+	assert_int_equal(client.status, 404);
+	world->coord.context_max = 8; /* of the nodes, below the model's */
+	assert_null(post(world, API_COMPLETION, "\"prompt\":[1,2,3],\"max_tokens\":6", NULL, &other));
+	assert_int_equal(other.status, 400);
+	assert_non_null(strstr(other.body.data, "\"code\":\"context_length_exceeded\""));
+	assert_int_equal(world->coord.count, 0);
+	buf_fini(&client.body);
+	buf_fini(&other.body);
+}
+
+static void a_failure_before_the_first_token_is_a_status(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\",\"stream\":true", NULL, &client));
+	scripted_end(&world->coord, 0, ERR_UNAVAILABLE);
+	assert_int_equal(client.starts, 0);
+	assert_int_equal(client.status, 503);
+	assert_int_equal(client.retry_after_ns, 2000000000);
+	buf_fini(&client.body);
+}
+
+static void a_failure_in_the_stream_is_an_event_without_done(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\",\"stream\":true", NULL, &client));
+	scripted_token(&world->coord, 0, 0, 20, WIRE__FINISH__FINISH_NONE, 0);
+	scripted_end(&world->coord, 0, ERR_UNAVAILABLE);
+	assert_int_equal(client.ends, 1);
+	assert_non_null(strstr(client.body.data, "data: {\"error\":{\"message\":"));
+	assert_null(strstr(client.body.data, "[DONE]"));
+	buf_fini(&client.body);
+}
+
+static void a_client_that_leaves_cancels(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	struct service_call *call = post(world, API_COMPLETION, "\"prompt\":[\"x\",\"y\"],\"stream\":true", NULL, &client);
+	scripted_token(&world->coord, 0, 0, 20, WIRE__FINISH__FINISH_NONE, 0);
+	service_gone(call);
+	assert_true(world->coord.requests[0].canceled && world->coord.requests[1].canceled);
+	assert_int_equal(client.ends + client.replies, 0); /* it hears nothing more */
+	buf_fini(&client.body);
+}
+
+static void a_client_that_does_not_read_is_given_up(void **state)
+{
+	struct world *world = *state;
+	struct client client = {.patience = 3};
+	struct service_counts counts;
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\",\"stream\":true,\"max_tokens\":50", NULL, &client));
+	assert_int_equal(scripted_token(&world->coord, 0, 0, 20, WIRE__FINISH__FINISH_NONE, 0), COORD_MORE);
+	assert_int_equal(scripted_token(&world->coord, 0, 0, 20, WIRE__FINISH__FINISH_NONE, 0), COORD_MORE);
+	assert_int_equal(scripted_token(&world->coord, 0, 0, 20, WIRE__FINISH__FINISH_NONE, 0), COORD_ENOUGH);
+	assert_int_equal(client.ends, 1);
+	service_tick(world->service);
+	assert_true(world->coord.requests[0].canceled);
+	service_counts(world->service, &counts);
+	assert_int_equal(counts.slow_readers, 1);
+	buf_fini(&client.body);
+}
+
+static uint64_t seed_of(struct world *world, const char *fields, const char *key)
+{
+	struct client client = {0};
+	uint32_t request = world->coord.count;
+	assert_non_null(post(world, API_COMPLETION, fields, key, &client));
+	scripted_end(&world->coord, request, ERR_OK);
+	buf_fini(&client.body);
+	return world->coord.requests[request].sampling.seed;
+}
+
+static void an_absent_seed_is_drawn_or_follows_the_key(void **state)
+{
+	struct world *world = *state;
+	assert_int_equal(seed_of(world, "\"prompt\":\"x\",\"seed\":7", "k"), 7);
+	assert_true(seed_of(world, "\"prompt\":\"x\"", "k") == seed_of(world, "\"prompt\":\"x\"", "k"));
+	assert_true(seed_of(world, "\"prompt\":\"x\"", "k") != seed_of(world, "\"prompt\":\"x\"", "l"));
+	assert_true(seed_of(world, "\"prompt\":\"x\"", NULL) != seed_of(world, "\"prompt\":\"x\"", NULL));
+}
+
+static void a_cache_salt_becomes_part_of_every_key(void **state)
+{
+	struct world *world = *state;
+	seed_of(world, "\"prompt\":\"x\"", NULL);
+	seed_of(world, "\"prompt\":\"x\",\"cache_salt\":\"mine\"", NULL);
+	assert_int_equal(world->coord.requests[0].salt_length, 0);
+	assert_int_equal(world->coord.requests[1].salt_length, 32);
+}
+
+#define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		TEST(a_completion_is_one_body),
+		TEST(a_chat_goes_through_the_template),
+		TEST(a_stream_is_an_opening_the_tokens_usage_and_done),
+		TEST(a_character_of_several_tokens_comes_whole),
+		TEST(a_stop_string_ends_the_choice_alone),
+		TEST(a_stop_token_is_no_text),
+		TEST(prompts_of_a_list_are_requests_of_their_own),
+		TEST(one_refused_prompt_cancels_the_others),
+		TEST(nobody_there_is_503),
+		TEST(unknown_models_are_404_and_long_prompts_400),
+		TEST(a_failure_before_the_first_token_is_a_status),
+		TEST(a_failure_in_the_stream_is_an_event_without_done),
+		TEST(a_client_that_leaves_cancels),
+		TEST(a_client_that_does_not_read_is_given_up),
+		TEST(an_absent_seed_is_drawn_or_follows_the_key),
+		TEST(a_cache_salt_becomes_part_of_every_key),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
