@@ -83,16 +83,14 @@ static void add(struct cluster *c, enum member_kind kind, Wire__Role role, uint6
 	assert(m->index == c->member_count);
 	c->member_count++;
 }
-static void see_frame(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope)
+static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, const Wire__Envelope *envelope)
 {
 	struct cluster *c = context;
 	c->heard_ns[from][to] = sim_now(c->sim);
 	if (c->options.frames)
 		cluster_note_frame(c, from, to, envelope);
-	if (c->lives[from] == c->members[from].incarnation)
+	if (alive)
 		cluster_check_claims(c, from, envelope);
-	if (envelope->body_case == WIRE__ENVELOPE__BODY_HELLO)
-		c->lives[from] = envelope->hello->incarnation;
 	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)
 		return;
 	const Wire__JobId *job = envelope->reserve->job;

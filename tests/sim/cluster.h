@@ -80,7 +80,6 @@ struct cluster {
 	uint32_t member_count;
 	struct job_seen jobs[JOBS_SEEN_MAX];
 	uint32_t job_next;
-	uint64_t lives[MEMBERS_MAX]; /* the incarnation of who speaks, by its last Hello delivered */
 	uint64_t heard_ns[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to]: the last frame delivered */
 	uint64_t etcd_away_until_ns;
 	uint64_t kills;
