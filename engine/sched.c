@@ -99,7 +99,7 @@ static void add_run(const struct sched *sched, struct plan *plan, struct sequenc
 		.count = count,
 		.sample_count = sample_count,
 		.sample_first = plan->sample_count,
-		.digest = count > 1 || first < sequence->prompt_count || end % block_tokens == 0,
+		.digest = sequence->handed_over || count > 1 || first < sequence->prompt_count || end % block_tokens == 0,
 	};
 	plan->token_count += count;
 	plan->sample_count += sample_count;

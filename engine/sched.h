@@ -30,8 +30,8 @@ struct sched *sched_init(void *memory, const struct sched_options *options);
 MUST_USE enum err sched_add(struct sched *sched, struct sequence *sequence);
 /* Not while a plan in flight names it. */
 void sched_remove(struct sched *sched, struct sequence *sequence);
-/* Fills the next plan; run_count 0 when nothing has work.  `digest` is set for runs of prompts and for decode
- * rows that fill a block. */
+/* Fills the next plan; run_count 0 when nothing has work.  `digest` is set for runs of prompts and of sequences that
+ * are handed over, and for decode rows that fill a block. */
 void sched_plan(struct sched *sched, struct plan *ret_plan);
 /* The step ran: every run's sequence has `count` more tokens computed.  Appending what was sampled is the
  * sequence's owner's work. */

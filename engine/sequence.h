@@ -6,6 +6,7 @@
  * Invariant: computed <= token_count, and blocks cover at least the tokens that the next run writes. */
 #ifndef ENGINE_SEQUENCE_H
 #define ENGINE_SEQUENCE_H
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/sampling.h"
 
@@ -21,6 +22,7 @@ struct sequence {
 	uint16_t choice_count;           /* >= 1: choices sampled from the last row (n > 1 only at prefill) */
 	uint16_t choices[SAMPLING_CHOICES_MAX];
 	uint64_t arrival;                /* order of service among prompts: lower first */
+	bool handed_over;                /* others read its blocks: every run is digested */
 	uint32_t sched_slot;             /* the scheduler's own */
 };
 #endif

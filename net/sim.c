@@ -358,8 +358,10 @@ static void deliver(struct sim *sim, struct sim_node *n, const struct sim_event 
 	sim->counters.frames++;
 	sim->counters.frame_bytes += event->frame->length;
 	const struct sim_conn *conn = &sim->conns[event->conn / 2 - 1];
+	uint32_t sender = !(event->conn & 1), from = conn->nodes[sender];
+	bool alive = sim->nodes[from].core && conn->lives[sender] == sim->nodes[from].life;
 	if (sim->options.tap)
-		sim->options.tap(sim->options.context, conn->nodes[!(event->conn & 1)], n->index, envelope);
+		sim->options.tap(sim->options.context, from, n->index, alive, envelope);
 	n->ops->message(n->core, event->conn, envelope, sim_local(sim, n->index));
 }
 

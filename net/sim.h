@@ -58,8 +58,8 @@ struct sim_options {
 	bool mapped;              /* a stopped owner's memory can still be read (mapped memory), else reads wait */
 	uint64_t (*digest)(const void *data, size_t length); /* of what landed; NULL: hash_xxh3(…, 0) */
 	bool story;               /* keep the lines of the story; else they are only digested */
-	/* Sees every frame that is delivered; NULL: nobody looks. */
-	void (*tap)(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope);
+	/* Sees every frame that is delivered; NULL: nobody looks.  alive: the process that said it still runs. */
+	void (*tap)(void *context, uint32_t from, uint32_t to, bool alive, const Wire__Envelope *envelope);
 	/* Sees every read that a fault hits. */
 	void (*read_fault)(void *context, uint32_t reader, uint32_t owner, enum sim_read_fault fault);
 	void *context;

@@ -65,6 +65,7 @@ struct sim_conn {
 	uint32_t nodes[2]; /* 0: who dialled */
 	uint32_t lives[2];
 	bool open[2];      /* the core has not closed it and was not told of its end */
+	uint64_t opened_ns; /* when the dialler hears of it */
 	bool broken;       /* nothing travels any more */
 	uint64_t reorder;  /* this connection's share of a reordering, drawn once */
 	struct sim_lane lanes[2]; /* [i]: from end i to the other */

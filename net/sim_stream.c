@@ -210,6 +210,7 @@ void sim_on_connect(struct sim *sim, const struct sim_event *event)
 	struct sim_event *opened = sim_push(sim, opened_ns, SIM_OPENED, from);
 	opened->conn = end_number(index, 0);
 	opened->number = target->id;
+	sim->conns[index].opened_ns = opened_ns;
 	sim->conns[index].lanes[1].last_ready_ns = opened_ns; /* nothing arrives before that */
 }
 
@@ -224,7 +225,10 @@ static void break_conn(struct sim *sim, size_t index)
 		if (!conn->open[end])
 			continue;
 		uint64_t after_ns = rng_below(&sim->rng, rng_below(&sim->rng, 4) ? 20000000 : 400000000);
-		struct sim_event *event = sim_push(sim, sim->now_ns + after_ns, SIM_CLOSED, conn->nodes[end]);
+		uint64_t at_ns = sim->now_ns + after_ns;
+		if (end == 0 && at_ns < conn->opened_ns)
+			at_ns = conn->opened_ns; /* the dialler hears that it opened first */
+		struct sim_event *event = sim_push(sim, at_ns, SIM_CLOSED, conn->nodes[end]);
 		event->life = conn->lives[end];
 		event->conn = end_number(index, end);
 	}

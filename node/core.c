@@ -76,6 +76,11 @@ static struct session_options session_options(struct node *n, const struct node_
 	};
 }
 
+static void flush_tokens(void *context)
+{
+	node_flush_tokens(context);
+}
+
 static struct prefill_options prefill_options(struct node *n, const struct node_options *o, struct kv_local *local)
 {
 	return (struct prefill_options){
@@ -87,13 +92,9 @@ static struct prefill_options prefill_options(struct node *n, const struct node_
 		.local = local,
 		.context = n,
 		.token = node_queue_token,
+		.flush = flush_tokens,
 		.handover = handed_over,
 	};
-}
-
-static void flush_tokens(void *context)
-{
-	node_flush_tokens(context);
 }
 
 static struct decode_options decode_options(struct node *n, const struct node_options *o, struct kv_local *local)

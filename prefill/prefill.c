@@ -115,6 +115,7 @@ static void take_context(struct prefill *p, struct prefill_job *job, const Wire_
 		.blocks = job->blocks,
 		.choice_count = (uint16_t)reserve->n_choices,
 		.arrival = p->arrival_next++,
+		.handed_over = true,
 	};
 	for (size_t i = 0; i < reserve->n_choices; i++)
 		job->sequence.choices[i] = (uint16_t)reserve->choices[i];
@@ -475,6 +476,7 @@ static void sampled(struct prefill *p, struct prefill_job *job, const struct sam
 	prefill_build_first(p, job);
 	for (uint32_t i = 0; i < sequence->choice_count; i++)
 		p->options.token(p->options.context, job->coordinator, &p->token_values[i]);
+	p->options.flush(p->options.context);
 	if (job->local)
 		hand_over_locally(p, job);
 	else

@@ -57,6 +57,8 @@ struct prefill_options {
 	void *context;
 	/* A first token, for the coordinator. */
 	void (*token)(void *context, uint32_t coordinator_peer, const Wire__Token *token);
+	/* Sends the tokens given so far: the client's first token does not wait behind the hand-over. */
+	void (*flush)(void *context);
 	void (*handover)(void *context, const struct prefill_handover *handover);
 };
 

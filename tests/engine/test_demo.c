@@ -14,8 +14,9 @@
 
 enum { TOKENS_MAX = 2048, GREEDY = 32 };
 
-/* The reference keeps KV in f32, we in bf16; experts' rows are rounded to bf16 here only. */
-#define TOLERANCE 2e-2
+/* The reference keeps KV in f32, we in bf16; experts' rows are rounded to bf16 here only.  The bound is that of the tiny
+ * bf16 models against f32 KV (tests/engine/test_golden.c): trained attention is sharp, so one rounded key shows more. */
+#define TOLERANCE 1e-1
 
 static struct driver driver;
 static double worst;

@@ -211,12 +211,33 @@ static void buckets_are_powers_of_two_and_then_multiples_of_64(void **state)
 	}
 }
 
+/* After a failure a context ends with tokens that were generated, and often all but the last are cached: the row that
+ * is left looks like a decode row, but others will read its block. */
+static void single_last_token_of_a_context_that_is_handed_over_is_digested(void **state)
+{
+	(void)state;
+	struct sched *sched;
+	void *memory = sched_new(&plain, &sched);
+	struct sequence context = sequence_of(1, BLOCK_TOKENS, 1), row = sequence_of(2, BLOCK_TOKENS, 2);
+	context.token_count = row.token_count = BLOCK_TOKENS + 1;
+	context.computed = row.computed = BLOCK_TOKENS;
+	context.handed_over = true;
+	assert_int_equal(sched_add(sched, &context), ERR_OK);
+	assert_int_equal(sched_add(sched, &row), ERR_OK);
+	struct plan plan;
+	sched_plan(sched, &plan);
+	assert_true(run_of(&plan, &context)->digest);
+	assert_false(run_of(&plan, &row)->digest);
+	free(memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_plan_keeps_the_rules_and_everything_ends),
 		cmocka_unit_test(decode_rows_come_first_then_prompts_by_arrival),
 		cmocka_unit_test(samples_wait_when_a_step_has_no_place_for_them),
+		cmocka_unit_test(single_last_token_of_a_context_that_is_handed_over_is_digested),
 		cmocka_unit_test(a_full_scheduler_says_again),
 		cmocka_unit_test(buckets_are_powers_of_two_and_then_multiples_of_64),
 	};

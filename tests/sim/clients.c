@@ -207,7 +207,9 @@ static void add_accounting(struct client_counts *counts, const struct coord_acco
 	counts->reused += a->reused;
 	counts->fetched += a->fetched;
 	counts->transferred += a->transferred;
-	counts->misses += a->miss_not_found + a->miss_deadline + a->miss_digest + a->miss_generation + a->miss_gone;
+	uint64_t bad = a->miss_deadline + a->miss_digest + a->miss_generation + a->miss_gone;
+	counts->misses += a->miss_not_found + bad;
+	counts->misses_bad += bad;
 }
 
 static void check_complete(struct cluster *c, const struct client *client, const struct coord_outcome *outcome)
@@ -265,15 +267,22 @@ void clients_add(struct clients *all, const struct client_request *request)
 	sim_at(all->cluster->sim, request->at_ns, UINT32_MAX, on_arrive, client, 0);
 }
 
-/* Prompts share their beginnings: a few streams of text, cut at random lengths, some with an end of their own. */
+/* Prompts share their beginnings: a few streams of text, cut at random lengths, some with an end of their own.  Some
+ * ends are whole blocks of one token, so that equal blocks stand behind different beginnings. */
 static void draw_prompt(struct clients *all, struct client_request *request)
 {
 	struct sim *sim = all->cluster->sim;
 	uint64_t stream = sim_random(sim, 4);
 	uint32_t shared = 1 + (uint32_t)sim_random(sim, 56), own = (uint32_t)sim_random(sim, 3) * 4;
+	bool same = sim_random(sim, 4) == 0;
+	if (same) {
+		shared = (shared + TOY_BLOCK_TOKENS - 1) / TOY_BLOCK_TOKENS * TOY_BLOCK_TOKENS;
+		own = 2 * TOY_BLOCK_TOKENS + 1;
+	}
 	request->prompt_count = shared + own;
 	for (uint32_t i = 0; i < request->prompt_count; i++)
 		request->prompt[i] = i < shared ? (uint32_t)(rng_at(all->cluster->options.seed, stream, i) % TOY_VOCAB)
+				     : same     ? 5
 						: (uint32_t)sim_random(sim, TOY_VOCAB);
 }
 

@@ -15,6 +15,7 @@ struct client_counts {
 	uint64_t recoveries;
 	uint64_t reused, fetched, computed, transferred; /* tokens of contexts, over all halves */
 	uint64_t misses;
+	uint64_t misses_bad; /* of them, anything but not found */
 };
 
 struct client_request {

@@ -25,56 +25,48 @@ void cluster_start(struct cluster *c, uint32_t index)
 	etcd_watch(c, index);
 }
 
-/* Law 3: silence is death at 2 s, and all is free at 2.5 s; with a tick and a clock that is 5 % slow, DEAD_MS.  number:
- * the member and its incarnation. */
-static void check_forgotten(void *context, uint64_t number)
+/* Law 3: silence is death at 2 s, and all is free at 2.5 s; with ticks and a clock that is 5 % slow, DEAD_MS.  Counted
+ * from what was last delivered: words may be on their way for long. */
+static void judge_silent(struct cluster *c, const struct member *dead, uint64_t now_ns)
 {
-	struct cluster *c = context;
-	const struct member *dead = &c->members[number >> 32];
-	bool same_life = dead->incarnation == (uint32_t)number;
-	if (!same_life || (sim_up(c->sim, dead->index) && !sim_stopped(c->sim, dead->index)))
-		return;
 	for (uint32_t i = 0; i < c->member_count; i++) {
 		const struct member *m = &c->members[i];
-		if (m == dead || !sim_up(c->sim, i) || sim_stopped(c->sim, i))
+		uint64_t heard_ns = c->heard_ns[dead->index][i];
+		bool awake = m->silent_since_ns == 0 && now_ns >= m->awake_since_ns + 200 * MS;
+		if (m == dead || !awake || !sim_up(c->sim, i) || sim_stopped(c->sim, i) || now_ns < heard_ns + DEAD_MS * MS)
 			continue;
 		if (m->kind == ENGINE && sessions_find(node_sessions(m->engine), dead->node) != PEER_NONE)
-			cluster_fail(c, "%s has a session with %s, dead for %d ms", m->name, dead->name, DEAD_MS);
+			cluster_fail(c, "%s has a session with %s, silent for %d ms", m->name, dead->name, DEAD_MS);
 		if (m->kind == STORE && store_held_for(m->store, dead->node) > 0)
-			cluster_fail(c, "%s holds blocks for %s, dead for %d ms", m->name, dead->name, DEAD_MS);
+			cluster_fail(c, "%s holds blocks for %s, silent for %d ms", m->name, dead->name, DEAD_MS);
 	}
 }
 
-static void check_forgotten_later(struct cluster *c, uint32_t index)
-{
-	sim_at(c->sim, sim_now(c->sim) + DEAD_MS * MS, UINT32_MAX, check_forgotten, c,
-	       (uint64_t)index << 32 | c->members[index].incarnation);
-}
-
-/* A process that was stopped twice in a row was not silent all the time. */
-static void check_stopped(void *context, uint64_t number)
+static void watch_silence(void *context, uint64_t number)
 {
 	struct cluster *c = context;
-	const struct member *m = &c->members[number >> 32];
-	if (m->stop_number == (uint32_t)number && sim_stopped(c->sim, m->index))
-		check_forgotten(c, (uint64_t)m->index << 32 | m->incarnation);
-}
-
-void cluster_stop(struct cluster *c, uint32_t index)
-{
-	struct member *m = &c->members[index];
-	if (!sim_up(c->sim, index) || sim_stopped(c->sim, index))
-		return;
-	sim_stop(c->sim, index);
-	sim_at(c->sim, sim_now(c->sim) + DEAD_MS * MS, UINT32_MAX, check_stopped, c,
-	       (uint64_t)index << 32 | ++m->stop_number);
+	uint64_t now_ns = sim_now(c->sim);
+	(void)number;
+	sim_at(c->sim, now_ns + 100 * MS, UINT32_MAX, watch_silence, c, 0);
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		struct member *m = &c->members[i];
+		bool silent = !sim_up(c->sim, i) || sim_stopped(c->sim, i);
+		if (!silent && m->silent_since_ns)
+			m->awake_since_ns = now_ns;
+		if (!silent)
+			m->silent_since_ns = 0;
+		else if (m->silent_since_ns == 0 || m->silent_incarnation != m->incarnation)
+			m->silent_since_ns = now_ns;
+		m->silent_incarnation = m->incarnation;
+		if (silent && now_ns >= m->silent_since_ns + DEAD_MS * MS)
+			judge_silent(c, m, now_ns);
+	}
 }
 
 void cluster_kill(struct cluster *c, uint32_t index)
 {
 	if (!sim_up(c->sim, index))
 		return;
-	check_forgotten_later(c, index);
 	c->kills++;
 	sim_kill(c->sim, index);
 	member_free(&c->members[index]);
@@ -91,11 +83,14 @@ static void add(struct cluster *c, enum member_kind kind, Wire__Role role, uint6
 	assert(m->index == c->member_count);
 	c->member_count++;
 }
-static void see_frame(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope)
+static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, const Wire__Envelope *envelope)
 {
 	struct cluster *c = context;
+	c->heard_ns[from][to] = sim_now(c->sim);
 	if (c->options.frames)
 		cluster_note_frame(c, from, to, envelope);
+	if (alive)
+		cluster_check_claims(c, from, envelope);
 	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)
 		return;
 	const Wire__JobId *job = envelope->reserve->job;
@@ -139,6 +134,7 @@ struct cluster *cluster_create(const struct cluster_options *options)
 	for (uint32_t i = 0; i < options->stores; i++)
 		add(c, STORE, WIRE__ROLE__ROLE_KVSTORE, 50 + i, "kvstore", i + 1);
 	etcd_start(c);
+	watch_silence(c, 0);
 	for (uint32_t i = 0; i < c->member_count; i++)
 		cluster_start(c, i);
 	return c;

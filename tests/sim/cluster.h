@@ -44,7 +44,9 @@ struct member {
 	uint64_t lease_until_ns; /* 0: no key */
 	uint64_t key_incarnation;
 	uint64_t ticks;
-	uint32_t stop_number;
+	uint64_t silent_since_ns; /* dead or stopped; 0: neither */
+	uint64_t silent_incarnation;
+	uint64_t awake_since_ns;
 	uint64_t told_ns;        /* when the last news arrives here: news stay in order */
 };
 
@@ -78,6 +80,7 @@ struct cluster {
 	uint32_t member_count;
 	struct job_seen jobs[JOBS_SEEN_MAX];
 	uint32_t job_next;
+	uint64_t heard_ns[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to]: the last frame delivered */
 	uint64_t etcd_away_until_ns;
 	uint64_t kills;
 	struct clients *clients;
@@ -88,7 +91,6 @@ struct cluster *cluster_create(const struct cluster_options *options);
 void cluster_destroy(struct cluster *cluster);
 void cluster_start(struct cluster *cluster, uint32_t member);
 void cluster_kill(struct cluster *cluster, uint32_t member);
-void cluster_stop(struct cluster *cluster, uint32_t member);
 /* Nothing is left that anybody waits for, and every invariant of the cores holds; why not otherwise. */
 bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
 /* Everybody who should have a session with somebody has one. */

@@ -17,6 +17,7 @@ void etcd_start(struct cluster *c);
 /* The node has come up: it is told of all members soon. */
 void etcd_watch(struct cluster *c, uint32_t member);
 
-/* frames.c: one line a frame into the story. */
+/* frames.c: places with digests are compared with the bytes; one line a frame into the story. */
+void cluster_check_claims(struct cluster *c, uint32_t from, const Wire__Envelope *envelope);
 void cluster_note_frame(struct cluster *c, uint32_t from, uint32_t to, const Wire__Envelope *envelope);
 #endif

@@ -204,7 +204,7 @@ static void wake_up(void *context, uint64_t member)
 static void strike_stop(struct fault *fault, uint64_t until_ns)
 {
 	struct sim *sim = fault->all->cluster->sim;
-	cluster_stop(fault->all->cluster, fault->a);
+	sim_stop(sim, fault->a);
 	sim_at(sim, until_ns, UINT32_MAX, wake_up, fault->all, fault->a);
 }
 

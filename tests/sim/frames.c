@@ -1,5 +1,34 @@
-/* frames - one line a frame, for who looks for a fault in a story. */
+/* frames - what is said between nodes: whether a claim about bytes is true, and one line a frame for a story. */
 #include "tests/sim/cluster_impl.h"
+
+/* A place with digests is a promise: as long as the slot is of that generation, its bytes are these. */
+static void check_claim(struct cluster *c, uint32_t from, const Wire__Place *place, uint32_t first_layer,
+			const uint64_t *digests, size_t layers)
+{
+	struct member *m = &c->members[from];
+	for (size_t i = 0; i < layers; i++) {
+		uint64_t generation;
+		const uint8_t *bytes = member_ops.memory(m, place->region, place->offset + (first_layer + i) * TOY_LAYER_BYTES,
+							 TOY_LAYER_BYTES, &generation);
+		if (bytes && generation == place->generation && toy_digest(bytes, TOY_LAYER_BYTES) != digests[i])
+			cluster_fail(c, "%s claims a block (offset %llu, generation %llu, digest %llx) whose layer %zu is other bytes",
+				     m->name, (unsigned long long)place->offset, (unsigned long long)generation, (unsigned long long)digests[i],
+				     first_layer + i);
+	}
+}
+
+void cluster_check_claims(struct cluster *c, uint32_t from, const Wire__Envelope *e)
+{
+	if (e->body_case == WIRE__ENVELOPE__BODY_FOUND)
+		for (size_t i = 0; i < e->found->n_blocks; i++)
+			check_claim(c, from, e->found->blocks[i]->place, 0, e->found->blocks[i]->digests,
+				    e->found->blocks[i]->n_digests);
+	if (e->body_case == WIRE__ENVELOPE__BODY_OFFER)
+		check_claim(c, from, e->offer->place, 0, e->offer->digests, e->offer->n_digests);
+	if (e->body_case == WIRE__ENVELOPE__BODY_ANNOUNCE)
+		for (size_t i = 0; i < e->announce->n_places; i++)
+			check_claim(c, from, e->announce->places[i], e->announce->layer, &e->announce->digests[i], 1);
+}
 
 void cluster_note_frame(struct cluster *c, uint32_t from, uint32_t to, const Wire__Envelope *e)
 {
@@ -37,8 +66,10 @@ void cluster_note_frame(struct cluster *c, uint32_t from, uint32_t to, const Wir
 		sim_note(c->sim, to, "  %s: Attach %llu.%u has %u", who, JOB(e->attach->job), e->attach->blocks_have);
 		break;
 	case WIRE__ENVELOPE__BODY_ANNOUNCE:
-		sim_note(c->sim, to, "  %s: Announce %llu.%u layer %u blocks %u+%zu", who, JOB(e->announce->job),
-			 e->announce->layer, e->announce->block_first, e->announce->n_places);
+		sim_note(c->sim, to, "  %s: Announce %llu.%u layer %u blocks %u+%zu at %llu digest %llx", who, JOB(e->announce->job),
+			 e->announce->layer, e->announce->block_first, e->announce->n_places,
+			 (unsigned long long)(e->announce->n_places ? e->announce->places[0]->offset : 0),
+			 (unsigned long long)(e->announce->n_places ? e->announce->digests[0] : 0));
 		break;
 	case WIRE__ENVELOPE__BODY_PREFILLED:
 		sim_note(c->sim, to, "  %s: Prefilled %llu.%u", who, JOB(e->prefilled->job));

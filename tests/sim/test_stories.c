@@ -166,7 +166,7 @@ static void stopped_node_is_given_up_and_its_late_words_change_nothing(void **st
 	struct cluster *c = *state;
 	ask(c, 1000, 1);
 	sim_run(c->sim, 1100 * MS);
-	cluster_stop(c, DECODE_1);
+	sim_stop(c->sim, DECODE_1);
 	sim_run(c->sim, 4000 * MS);
 	sim_continue(c->sim, DECODE_1);
 	sim_run(c->sim, 6000 * MS);
@@ -210,6 +210,27 @@ static void cluster_serves_on_while_etcd_is_away(void **state)
 	assert_int_equal(counts.refused + counts.failed + counts.recoveries, 0);
 }
 
+/* Without faults nothing is tried twice and no read fails, whatever the load. */
+static void nothing_is_recovered_or_missed_without_faults(void **state)
+{
+	(void)state;
+	for (uint64_t seed = 0; seed < 12; seed++) {
+		struct cluster_options options = {
+			.seed = seed, .coordinators = 2, .prefills = 2, .decodes = 2, .stores = 2, .block_count = 160,
+			.chunk_tokens = 4 + 4 * (uint32_t)(seed % 3), .layer_ns = MS / 2, .replicas = 1 + seed % 2,
+			.seq_max = 12, .decode_dials = seed & 1,
+		};
+		struct cluster *c = cluster_create(&options);
+		clients_draw(c->clients, 40, 1000 * MS, 4000 * MS);
+		sim_run(c->sim, 10000 * MS);
+		struct client_counts counts;
+		clients_counts(c->clients, &counts);
+		assert_int_equal(counts.done, 40);
+		assert_int_equal(counts.refused + counts.failed + counts.recoveries + counts.misses_bad, 0);
+		cluster_destroy(c);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -221,6 +242,7 @@ int main(void)
 		T(stopped_node_is_given_up_and_its_late_words_change_nothing),
 		T(flipped_bit_is_a_miss_and_never_a_token),
 		T(cluster_serves_on_while_etcd_is_away),
+		cmocka_unit_test(nothing_is_recovered_or_missed_without_faults),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
