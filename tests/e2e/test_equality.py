@@ -85,8 +85,8 @@ class Equality(unittest.TestCase):
                          link_transport="ucx-tcp")
 
     def test_chunks_of_512_over_ucx_shm(self):
-        self.run_cluster(concurrency=(4,), models={"demo": DEMO}, prefill=1, decode=1, kvstore=1,
-                         prefill_chunk_tokens=512, link_transport="ucx-shm")
+        self.run_cluster(concurrency=(16,), prefill=1, decode=1, kvstore=1, prefill_chunk_tokens=512,
+                         link_transport="ucx-shm")
 
     def test_mapped_without_stores(self):
         self.run_cluster(concurrency=(16,), prefill=1, decode=2, kvstore=0, link_transport="mapped")

@@ -4,7 +4,7 @@
 usage: check_layout.py ROOT
 
 Rules: an include of ours names a room that the including room may use; a *_impl.h (and a room's job.h) is included by
-its own room only; no file is over 800 lines; the median function has at most 15 lines, the 95th percentile at most 60.
+its own room only; no file is over 800 lines; the median function has at most 15 lines, the 95th percentile at most 60; files that the documentation names exist.
 """
 import json
 import pathlib
@@ -60,6 +60,17 @@ def check_includes(root, files, allowed):
     return bad
 
 
+def check_mentions(root):
+    """Files that the documentation names exist."""
+    bad = []
+    pages = [root / "README.md", root / "CONTRIBUTING.md", *root.glob("docs/**/*.md"), *root.glob("*/README.md")]
+    for page in pages:
+        for match in re.finditer(r"`([a-z_]+(?:/[a-z_0-9.]+)*/[a-z_0-9-]+\.(?:c|h|cc|hh|py|sh|md|proto))`", page.read_text()):
+            if not (root / match[1]).exists() and not (page.parent / match[1]).exists():
+                bad.append(f"{page.relative_to(root)} names {match[1]}, which is not there")
+    return bad
+
+
 def function_lengths(root, files):
     command = ["ctags", "--output-format=json", "--fields=+ne", "--kinds-C=f", "--kinds-C++=f", "-o", "-", "-L", "-"]
     names = "\n".join(str(f) for f in files if f.suffix in (".c", ".cc"))
@@ -70,7 +81,7 @@ def function_lengths(root, files):
 
 def main(root):
     files = sources(root)
-    bad = check_includes(root, files, table(root))
+    bad = check_includes(root, files, table(root)) + check_mentions(root)
     for path in files:
         lines = len(path.read_text().splitlines())
         if lines > LINE_MAX:
