@@ -2,10 +2,14 @@
 
 #include <arpa/inet.h>
 #include <netinet/in.h>
+#include <sys/random.h>
 #include <sys/socket.h>
 #include <unistd.h>
 
-/* A socket bound to the port; -1: it is taken.  0 asks for any. */
+/* Below those that the kernel gives to outgoing connections, so that a port found stays free until it is used. */
+enum { PORT_FIRST = 20000, PORT_COUNT = 12000, PORTS_AT_ONCE_MAX = 16 };
+
+/* A socket bound to the port; -1: it is taken. */
 static int bound(uint16_t port)
 {
 	int fd = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
@@ -23,16 +27,16 @@ static int bound(uint16_t port)
 
 enum err ports_find(uint16_t *ret_ports, uint32_t count)
 {
-	int fds[16];
+	int fds[PORTS_AT_ONCE_MAX];
 	uint32_t n = 0;
-	for (; n < count && n < 16; n++) {
-		fds[n] = bound(0);
-		if (fds[n] < 0)
-			break;
-		struct sockaddr_in address;
-		socklen_t length = sizeof(address);
-		getsockname(fds[n], (struct sockaddr *)&address, &length);
-		ret_ports[n] = ntohs(address.sin_port);
+	uint32_t offset;
+	if (count > PORTS_AT_ONCE_MAX || getrandom(&offset, sizeof(offset), 0) != (ssize_t)sizeof(offset))
+		return ERR_BUSY;
+	for (uint32_t tries = 0; tries < 1000 && n < count; tries++) {
+		uint16_t port = (uint16_t)(PORT_FIRST + (offset + tries) % PORT_COUNT);
+		fds[n] = bound(port);
+		if (fds[n] >= 0)
+			ret_ports[n++] = port;
 	}
 	for (uint32_t i = 0; i < n; i++)
 		close(fds[i]);
