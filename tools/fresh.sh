@@ -9,6 +9,7 @@ root=${BATON_FRESH_DIR:-/var/tmp/baton-fresh}
 case "$root" in /?*) ;; *) echo "BATON_FRESH_DIR must be absolute"; exit 1 ;; esac
 umount_all() { for d in proc sys dev/shm dev; do mountpoint -q "$root/$d" && umount "$root/$d" || true; done; }
 trap umount_all EXIT
+trap 'exit 1' INT TERM
 umount_all
 rm -rf "$root"
 # The mirror and its settings are this machine's own.
