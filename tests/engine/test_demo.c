@@ -14,11 +14,10 @@
 
 enum { TOKENS_MAX = 2048, GREEDY = 32 };
 
-/* The reference keeps KV in f32, we in bf16; experts' rows are rounded to bf16 here only.  The bound is that of the tiny
- * bf16 models against f32 KV (tests/engine/test_golden.c): trained attention is sharp, so one rounded key shows more. */
-#define TOLERANCE 1e-1
-/* Below one in a hundred a token's log-probability moves more by the same rounding: three times that is allowed. */
-#define LIKELY log(1e-2)
+/* Of a probability.  The reference keeps KV in f32, we in bf16, and experts' rows are rounded to bf16 here only; where
+ * two experts are nearly as good the rounding may choose the other one, which moves tokens that are unlikely anyway.
+ * Arithmetic alone is compared far more closely by the tiny models: tests/engine/test_golden.c. */
+#define TOLERANCE 2e-2
 
 static struct driver driver;
 static double worst;
@@ -50,12 +49,10 @@ static void compare_top(const struct sample *sample, const json_t *logits)
 	assert_int_equal(sample->top_count, SAMPLING_TOP_LOGPROBS_MAX);
 	for (uint32_t i = 0; i < sample->top_count; i++) {
 		double reference = json_real_value(json_array_get(logits, sample->top[i].token)) - shift;
-		double difference = fabs((double)sample->top[i].logprob - reference);
-		if (reference > LIKELY)
-			worst = fmax(worst, difference);
-		double allowed = reference > LIKELY ? TOLERANCE : 3 * TOLERANCE;
-		if (!(difference <= allowed))
-			fail_msg("log-probability %.6f, the reference says %.6f", (double)sample->top[i].logprob, reference);
+		double difference = fabs(exp((double)sample->top[i].logprob) - exp(reference));
+		worst = fmax(worst, difference);
+		if (!(difference <= TOLERANCE))
+			fail_msg("probability %.6f, the reference says %.6f", exp((double)sample->top[i].logprob), exp(reference));
 	}
 }
 
@@ -65,7 +62,7 @@ static void compare_greedy(struct stream *stream, const struct sample *sample, c
 	for (uint32_t i = 0; i < GREEDY; i++) {
 		uint32_t token = (uint32_t)json_integer_value(json_array_get(greedy, i));
 		for (uint32_t j = 0; sample->token != token; j++) {
-			if (j == sample->top_count || (double)(sample->logprob - sample->top[j].logprob) > 2 * TOLERANCE)
+			if (j == sample->top_count || exp((double)sample->logprob) - exp((double)sample->top[j].logprob) > 2 * TOLERANCE)
 				fail_msg("token %u is %u, the reference says %u", i, sample->token, token);
 			if (sample->top[j].token == token)
 				break;
@@ -106,7 +103,7 @@ static void check_model(const char *name)
 	worst = 0;
 	for (size_t i = 0; i < json_array_size(cases); i++)
 		check_case(json_array_get(cases, i));
-	print_message("%s: largest difference of a log-probability %.2g (allowed %.2g)\n", name, worst, TOLERANCE);
+	print_message("%s: largest difference of a probability %.2g (allowed %.2g)\n", name, worst, TOLERANCE);
 	json_decref(cases);
 	driver_close(&driver);
 }
