@@ -35,9 +35,8 @@ static struct kv_hold *layout(struct carve *carve, uint32_t hold_max)
 	return h;
 }
 
-size_t kv_hold_bytes(uint32_t hold_max, uint32_t layer_count)
+size_t kv_hold_bytes(uint32_t hold_max)
 {
-	(void)layer_count; /* digests are sent from where they are */
 	struct carve carve = {0};
 	layout(&carve, hold_max);
 	return carve.used;

@@ -8,7 +8,7 @@
 
 struct kv_hold;
 
-size_t kv_hold_bytes(uint32_t hold_max, uint32_t layer_count);
+size_t kv_hold_bytes(uint32_t hold_max);
 struct kv_hold *kv_hold_init(void *memory, uint32_t hold_max, struct kv_local *local);
 void kv_hold_lookup(struct kv_hold *hold, uint32_t peer, const Wire__Lookup *lookup);
 void kv_hold_release(struct kv_hold *hold, uint32_t peer, uint64_t op);

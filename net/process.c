@@ -60,7 +60,6 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"shutdown-timeout", OPTION_COUNT, &s->shutdown_timeout_s, 0, 86400, "S", "seconds to drain after SIGTERM"},
 		{"log-level", OPTION_TEXT, &s->log_level, 0, 0, "LEVEL", "debug, info, warn, error"},
 		{"log-json", OPTION_FLAG, &s->log_json, 0, 0, NULL, "log lines as JSON"},
-		{"node-name", OPTION_TEXT, &s->name, 0, 0, "NAME", "the same as --name"},
 	};
 	memcpy(ret_rows, rows, sizeof(rows));
 }
@@ -120,8 +119,8 @@ static void on_signal(struct loop_signal *signal, int number, void *arg)
 static void on_link_lost(void *context, uint64_t node, uint64_t incarnation, enum err e)
 {
 	(void)incarnation;
+	(void)e; /* the link said so in the log */
 	struct process *p = context;
-	log_warn("link to node %016llx lost: %s", (unsigned long long)node, err_text(e));
 	if (p->shell)
 		shell_link_lost(p->shell, node);
 }

@@ -29,7 +29,7 @@ struct process_settings {
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 12 };
+enum { PROCESS_OPTIONS = 11 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */

@@ -16,6 +16,7 @@ struct shell_peer {
 	uint64_t node; /* 0: free */
 	uint64_t incarnation;
 	uint64_t reopen_ns; /* not 0: the link is lost, try again then */
+	bool told;          /* what carries it was logged */
 	uint8_t *address;
 	size_t address_length;
 };
@@ -102,6 +103,7 @@ static void open_link(struct shell *s, struct shell_peer *peer)
 {
 	struct why why = {0};
 	peer->reopen_ns = 0;
+	peer->told = false;
 	if (link_peer_open(s->options.link, peer->node, peer->incarnation, peer->address, peer->address_length, &why) ==
 	    ERR_OK)
 		return;
@@ -150,11 +152,26 @@ void shell_link_lost(struct shell *s, uint64_t node)
 		peer->reopen_ns = now(s) + REOPEN_NS;
 }
 
-static void reopen_links(struct shell *s)
+/* Says once what really carries the bytes of a peer: a silent fallback costs more than it saves. */
+static void tell_transport(struct shell *s, struct shell_peer *peer)
+{
+	char name[LINK_NAME_BYTES];
+	link_peer_transport(s->options.link, peer->node, name, sizeof(name));
+	if (strcmp(name, "connecting") == 0)
+		return;
+	peer->told = true;
+	log_info("link to node %016llx: %s", (unsigned long long)peer->node, name);
+}
+
+static void tend_links(struct shell *s)
 {
 	for (int i = 0; s->options.link && i < LINK_PEERS_MAX; i++) {
 		struct shell_peer *peer = &s->peers[i];
-		if (!peer->node || !peer->reopen_ns || now(s) < peer->reopen_ns)
+		if (!peer->node)
+			continue;
+		if (!peer->told)
+			tell_transport(s, peer);
+		if (!peer->reopen_ns || now(s) < peer->reopen_ns)
 			continue;
 		link_peer_close(s->options.link, peer->node);
 		open_link(s, peer);
@@ -165,7 +182,7 @@ static void tick(struct loop_timer *timer, void *arg)
 {
 	struct shell *s = arg;
 	loop_timer_arm(timer, s->options.tick_ns);
-	reopen_links(s);
+	tend_links(s);
 	s->core.tick(s->core.core, now(s));
 }
 

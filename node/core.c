@@ -155,7 +155,7 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	void *pool_memory = carve_take(carve, 1, kv_pool_bytes(&pool));
 	void *sched_memory = carve_take(carve, 1, sched_bytes(&sched));
 	void *reads_memory = carve_take(carve, 1, kv_reads_bytes(o->read_max));
-	void *hold_memory = carve_take(carve, 1, kv_hold_bytes(o->hold_max, o->layer_count));
+	void *hold_memory = carve_take(carve, 1, kv_hold_bytes(o->hold_max));
 	void *fetch_memory = carve_take(carve, 1, kv_fetches_bytes(&fetch));
 	void *offer_memory = carve_take(carve, 1, kv_offers_bytes(&offer));
 	void *prefill_memory = carve_take(carve, 1, prefill_bytes(&prefill));
