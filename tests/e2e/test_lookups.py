@@ -1,6 +1,7 @@
 #!/usr/bin/env python3
-"""The demonstration models do what they are for: fresh look-ups at about 1,500 tokens, exact.  At least 99 % by the dense
-model; 94 % by the mixture, whose training is not finished (tools/demo_model/README.md, "Measured").
+"""The demonstration models do what they are for: fresh look-ups at about 1,500 tokens, exact.  What was measured is in
+tools/demo_model/README.md; the bounds here are a little below it, because another numerics class may answer one or two of
+the 200 differently.  The training of the mixture is not finished.
 
 usage: test_lookups.py [COUNT]     look-ups of each model (default 200)
 """
@@ -31,7 +32,7 @@ class Lookups(unittest.TestCase):
         self.assertGreaterEqual(right, share * len(cases))
 
     def test_dense(self):
-        self.check_model(DEMO, 0.99)
+        self.check_model(DEMO, 0.98)
 
     def test_mixture(self):
         self.check_model(DEMO_MOE, 0.94)
