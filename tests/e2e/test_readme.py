@@ -44,7 +44,9 @@ class Readme(unittest.TestCase):
             else:
                 self.fail("the cluster did not start")
             self.assertIn("decode-2", self.run_line(next(x for x in lines if "baton status" in x), port))
-            self.assertIn("Mira", self.run_line(next(x for x in lines if "baton chat" in x), port))
+            # Sampled, so its words are not known before.
+            story = self.run_line(next(x for x in lines if "baton chat" in x), port)
+            self.assertGreater(len(story.split()), 10, story)
             self.assertIn('"content"', self.run_line(next(x for x in lines if x.startswith("curl")), port))
         finally:
             os.kill(process.pid, signal.SIGINT)
