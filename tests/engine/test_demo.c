@@ -12,7 +12,7 @@
 
 /* The demonstration models against what transformers computes with them in f32 (tools/demo_model/golden.py). */
 
-enum { TOKENS_MAX = 2048, GREEDY = 32 };
+enum { TOKENS_MAX = 2048, GREEDY = 32, END_OF_TEXT = 0, END_OF_TURN = 4 };
 
 /* Of a probability.  The reference keeps KV in f32, we in bf16, and experts' rows are rounded to bf16 here only; where
  * two experts are nearly as good the rounding may choose the other one, which moves tokens that are unlikely anyway.
@@ -56,7 +56,8 @@ static void compare_top(const struct sample *sample, const json_t *logits)
 	}
 }
 
-/* Equal tokens, unless the reference's is within twice the tolerance of ours: then it is taken. */
+/* Equal tokens up to the end of the answer, unless the reference's is within twice the tolerance of ours: then it is taken.
+ * What a model says after its end token it never learned: there the experts are nearly tied. */
 static void compare_greedy(struct stream *stream, const struct sample *sample, const json_t *greedy)
 {
 	for (uint32_t i = 0; i < GREEDY; i++) {
@@ -67,6 +68,8 @@ static void compare_greedy(struct stream *stream, const struct sample *sample, c
 			if (sample->top[j].token == token)
 				break;
 		}
+		if (token == END_OF_TEXT || token == END_OF_TURN)
+			return;
 		stream_append(stream, token);
 		if (i + 1 < GREEDY)
 			sample = step_to_end(stream);
