@@ -3,7 +3,9 @@
  *
  * Owns:   all of these.
  * Loop:   its own; process_run() is main's thread.
- * Rules:  1 process_open(), then make the core with process_env(), then process_join(), then process_run();
+ * Rules:  0 without TLS nothing listens beyond this machine (net/exposure.h); with it, nothing speaks without it, and
+ *           the certificate must name this node and its role;
+ *         1 process_open(), then make the core with process_env(), then process_join(), then process_run();
  *         2 after process_run() the core hears nothing any more: close the process, then free the core. */
 #ifndef NET_PROCESS_H
 #define NET_PROCESS_H
@@ -14,6 +16,7 @@
 #include "net/shell.h"
 
 struct process;
+struct tls;
 
 struct process_settings {
 	const char *name;
@@ -22,14 +25,16 @@ struct process_settings {
 	struct option_list etcd;
 	const char *cluster;
 	const char *link_transport; /* "auto", "mapped", … */
-	const char *link_network;   /* device of a trusted network; NULL: lo */
+	const char *link_network;   /* device of a trusted network; NULL: none, so no UCX between hosts */
+	const char *tls_ca_file, *tls_cert_file, *tls_key_file; /* all or none */
+	bool insecure;              /* listeners beyond this machine without TLS */
 	uint64_t time_factor;
 	uint64_t shutdown_timeout_s;
 	const char *log_level;      /* "debug", "info", "warn", "error" */
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 11 };
+enum { PROCESS_OPTIONS = 15 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */
@@ -47,6 +52,8 @@ MUST_USE enum err process_open(const struct process_settings *settings, const st
 struct loop *process_loop(struct process *process);
 struct link *process_link(struct process *process);
 const struct env *process_env(struct process *process);
+/* Ours, for control streams and bulk; NULL: plain. */
+struct tls *process_tls(struct process *process);
 uint64_t process_node(const struct process *process);
 uint64_t process_incarnation(const struct process *process);
 const uint8_t *process_link_address(const struct process *process, size_t *ret_length);
