@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
@@ -290,6 +291,8 @@ enum err process_open(const struct process_settings *settings, const struct proc
 		return e;
 	if (!settings->name || !*settings->name || strlen(settings->name) > MEMBER_NAME_MAX || strchr(settings->name, '/'))
 		return why_set(why, ERR_INVALID, "--name wants 1 to %d characters without a slash", MEMBER_NAME_MAX);
+	/* Memory holds prompts, KV and digests of keys: none of it belongs in a file that a crash leaves behind. */
+	(void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 	struct process *p = calloc(1, sizeof(*p));
 	if (!p)
 		return ERR_NOMEM;
