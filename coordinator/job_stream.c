@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/planted.h"
 #include "coordinator/core_impl.h"
 
 /* A choice that has not had a token in the running attempt: prefill gives the first one. */
@@ -193,7 +194,7 @@ static void take(struct coord *coord, struct job *job, uint32_t half, const Wire
 	struct choice *choice = &request->choices[token->choice];
 	uint32_t next = request->prompt_count + choice->tokens.count;
 	bool is_held = token->position > next && token->position <= next + choice->held_count;
-	if (token->position < next || is_held) {
+	if ((token->position < next && !planted(REPEATED_TOKEN_FORWARDED)) || is_held) {
 		coord->counters.tokens_dropped++;
 		return;
 	}
