@@ -73,7 +73,8 @@ enum err kv_reads_start(struct kv_reads *r, const struct kv_read_request *reques
 		.digest = request->digest,
 		.owner = request->owner,
 	};
-	kv_pool_ref(r->local->pool, read->landing);
+	if (!planted(LANDING_REUSED))
+		kv_pool_ref(r->local->pool, read->landing);
 	struct env_read out = {
 		.op = read->op,
 		.node = request->node,
@@ -134,7 +135,8 @@ bool kv_reads_landing_free(struct kv_reads *r, uint64_t op, struct kv_read_owner
 {
 	struct read *read = find(r, op);
 	assert(read && read->answered);
-	kv_pool_unref(r->local->pool, read->landing);
+	if (!planted(LANDING_REUSED))
+		kv_pool_unref(r->local->pool, read->landing);
 	read->op = 0;
 	r->count--;
 	if (!read->good || read->abandoned)

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/planted.h"
 #include "base/why.h"
 #include "proto/codec.h"
 
@@ -264,7 +265,8 @@ static enum err judge_hello(struct sessions *s, const struct conn *conn, const W
 	if (hello->peer_incarnation > s->options.incarnation)
 		return ERR_STALE; /* it knows a later life of ours: this process is the ghost */
 	const struct known *k = find_known(s, hello->node);
-	return k && hello->incarnation < k->incarnation ? ERR_STALE : ERR_OK;
+	bool older = k && hello->incarnation < k->incarnation && !planted(OLDER_INCARNATION_ACCEPTED);
+	return older ? ERR_STALE : ERR_OK;
 }
 
 static uint32_t free_peer(const struct sessions *s)
@@ -380,14 +382,15 @@ static void send_beat(struct sessions *s, uint32_t index, uint64_t now_ns)
 static void tick_peer(struct sessions *s, uint32_t index, uint64_t now_ns)
 {
 	struct peer *peer = &s->peers[index];
-	bool holder_over = now_ns >= peer->heard_ns + s->term_ns;
+	bool holder_over = now_ns >= peer->heard_ns + s->term_ns && !planted(HANG_NOT_DETECTED);
 	if (holder_over || (peer->fades_until_ns && now_ns >= peer->fades_until_ns)) {
 		sessions_end(s, index, ERR_DEADLINE, now_ns);
 		return;
 	}
 	if (!peer->fades_until_ns && now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns) {
 		peer->fades_until_ns = now_ns + 2 * s->margin_ns;
-		s->options.env->link_close(s->options.env->context, peer->info.node);
+		if (!planted(READS_AFTER_TERM))
+			s->options.env->link_close(s->options.env->context, peer->info.node);
 	}
 	if (now_ns >= peer->beat_next_ns)
 		send_beat(s, index, now_ns);
