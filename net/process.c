@@ -451,7 +451,7 @@ enum err process_join(struct process *p, const struct process_core *core, const 
 	log_info("%s listens at %s", member_role_text(p->self.role), p->self.url);
 	if (p->ended)
 		loop_stop(p->loop);
-	enum err e = membership_create(p->loop, &options, &p->membership);
+	e = membership_create(p->loop, &options, &p->membership);
 	return e == ERR_OK ? ERR_OK : why_set(why, e, "no membership: out of memory");
 }
 
