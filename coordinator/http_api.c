@@ -192,6 +192,8 @@ static struct cluster_view view_of(const struct http_api *api)
 		.models = api->options.models,
 		.model_count = api->options.model_count,
 		.name = api->options.name,
+		.tls = api->options.peers_tls,
+		.api_tls = api->options.tls,
 		.draining = api->draining,
 		.now_ns = loop_now_ns(api->loop),
 	};

@@ -206,6 +206,7 @@ static enum err open_http(struct program *program, struct why *why)
 		.name = program->settings.name,
 		.access = program->access,
 		.tls = program->api_tls,
+		.peers_tls = process_tls(program->process),
 	};
 	e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
