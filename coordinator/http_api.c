@@ -192,6 +192,8 @@ static struct cluster_view view_of(const struct http_api *api)
 		.models = api->options.models,
 		.model_count = api->options.model_count,
 		.name = api->options.name,
+		.tls = api->options.peers_tls,
+		.api_tls = api->options.tls,
 		.draining = api->draining,
 		.now_ns = loop_now_ns(api->loop),
 	};
@@ -404,7 +406,8 @@ enum err http_api_create(struct loop *loop, const struct http_api_options *optio
 		return ERR_NOMEM;
 	api->loop = loop;
 	api->options = *options;
-	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX};
+	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX,
+				    .tls = options->tls};
 	enum err e = http_server_create(loop, &http, &api->server, why);
 	if (e == ERR_OK)
 		e = add_routes(api);

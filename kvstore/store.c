@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kvstore/store_impl.h"
+#include "net/identity.h"
 #include "proto/codec.h"
 
 /* ---- sessions */
@@ -269,6 +270,9 @@ static void report(struct store *s)
 	load.sessions = sessions_count(s->sessions);
 	load.draining = s->draining;
 	load.steps = s->counters.offers_taken;
+	uint64_t refused[REFUSAL_COUNT];
+	load.n_refused = refusals_report(s->options.env, refused);
+	load.refused = refused;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.version = PROTO_VERSION;
 	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
