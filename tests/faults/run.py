@@ -4,22 +4,27 @@
 usage: run.py [--quick] [--requests N] [--time-factor F] [--seed N] [--only TEXT] [--list]
   --quick        the sample of ./check
   --requests N   rounds of the cells with many small requests, until N were under way during a fault
-  --only TEXT    cells whose name contains it
+  --only TEXT    cells whose name contains it; --repeat N times
 Needs root.  Exit code 77: cannot run here, and says why.
 """
 import argparse
 import asyncio
+import os
+import pathlib
 import random
+import re
+import shutil
 import sys
 import time
 
 import world
 from cells import all_cells
-from fleet import Fleet
+from fleet import BUILD, Fleet
 from judge import Result, judge, print_result, publish
 from traffic import Oracle, Traffic
 
-GROUPS = {"ucx": {}, "mapped": {"same_host": True}}
+GROUPS = {"ucx": {}, "mapped": {"same_host": True}, "relay": {"relayed": True}, "etcd3": {"etcd": 3},
+          "disk": {"shim": True, "small_disk": True}}
 WARM_S, AFTER_S = 0.8, 1.0
 QUIET_S = 2.5    # law 3: all that a dead peer held is free
 HEALED_S = 10.0  # after the heal everybody is back
@@ -31,7 +36,7 @@ class Run:
     def __init__(self, options, group):
         self.options, self.group = options, group
         self.rng = random.Random(f"{options.seed} {group}")
-        self.fleet = Fleet(factor=options.time_factor, **GROUPS[group])
+        self.fleet = Fleet(factor=options.time_factor, log_level=options.log_level, **GROUPS[group])
         self.calm = 0.0  # the longest gap without a fault
 
     async def cell(self, cell):
@@ -53,7 +58,28 @@ class Run:
         result.unhealed = await asyncio.to_thread(self.wait_healed)
         result.notes += await fault.check(self)
         judge(result)
+        if not result.ok():
+            self.keep_evidence(cell)
         return result
+
+    def keep_evidence(self, cell):
+        """Logs and views of a cell that failed, in the build folder."""
+        folder = BUILD / "faults" / re.sub(r"\W+", "-", cell.name)
+        shutil.rmtree(folder, ignore_errors=True)
+        folder.mkdir(parents=True)
+        for process in self.fleet.all.values():
+            if process.lives():
+                links = [os.readlink(fd) for fd in pathlib.Path(f"/proc/{process.pid}/fd").iterdir() if fd.is_symlink()]
+                (folder / f"{process.name}.descriptors").write_text("\n".join(sorted(links)) + "\n")
+        for log in pathlib.Path(self.fleet.folder).glob("*.log"):
+            shutil.copy(log, folder)
+        for coordinator in self.fleet.coordinators:
+            for path in ("/debug/topology", "/debug/requests", "/metrics"):
+                try:
+                    text = self.fleet.get(coordinator, path)[1]
+                except OSError as error:
+                    text = repr(error)
+                (folder / (coordinator.name + path.replace("/", "-"))).write_text(text)
 
     def wait_quiet(self):
         """What is still held when law 3's time is over."""
@@ -93,7 +119,7 @@ async def run_cells(options, cells):
                 run = Run(options, group)
                 run.calm = calm
                 await asyncio.to_thread(run.fleet.start)
-        run.fleet.stop()
+        await asyncio.to_thread(run.fleet.stop)
     return results
 
 
@@ -103,6 +129,7 @@ def chosen(options):
         cells = [c for c in cells if c.quick]
     if options.only:
         cells = [c for c in cells if any(word in c.name for word in options.only) or c.name.startswith("calm")]
+        cells = [c for c in cells for _ in range(1 if c.name.startswith("calm") else options.repeat)]
         groups = {c.group for c in cells if not c.name.startswith("calm")}
         cells = [c for c in cells if c.group in groups]
     return cells
@@ -115,6 +142,8 @@ def main():
     parser.add_argument("--time-factor", type=int, default=1)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append")
+    parser.add_argument("--log-level", default="info")
+    parser.add_argument("--repeat", type=int, default=1)
     parser.add_argument("--list", action="store_true")
     options = parser.parse_args()
     if options.list:

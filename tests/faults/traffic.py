@@ -115,6 +115,14 @@ class Request:
         moments = [self.sent] + self.times + ([self.ended] if self.ended else [])
         return max((b - a for a, b in zip(moments, moments[1:])), default=0)
 
+    def timeline(self, result):
+        """Where its longest wait lies, in seconds from the fault."""
+        moments = [self.sent] + self.times + ([self.ended] if self.ended else [])
+        length, begin = max((b - a, a) for a, b in zip(moments, moments[1:]))
+        return (f"{self.headers.get('x-request-id')} at {self.coordinator.name}, from {begin - result.injected:.2f} to "
+                f"{begin + length - result.injected:.2f} s after the fault; sent at {self.sent - result.injected:.2f}; "
+                f"all were back at {result.mended - result.injected:.2f}")
+
     def explain(self):
         want = self.oracle.answers[self.number]
         return (f"request {self.number} at {self.coordinator.name} {self.outcome()}: status {self.status} error "
