@@ -15,6 +15,7 @@ class Result:
         self.left, self.unhealed, self.notes = [], [], []
         self.faulted = self.wrong = self.lost = self.duplicated = self.refused = 0
         self.gap = self.bound = 0.0
+        self.crashed = False
 
     @property
     def requests(self):
@@ -25,7 +26,7 @@ class Result:
 
     def broken(self):
         """The cluster may not be used for another cell."""
-        return bool(self.left or self.unhealed or any(p.died() for p in self.run.fleet.all.values()))
+        return bool(self.crashed or self.left or self.unhealed or any(p.died() for p in self.run.fleet.all.values()))
 
     def row(self):
         return {"cell": self.cell.name, "requests": len(self.requests), "faulted": self.faulted, "wrong": self.wrong,

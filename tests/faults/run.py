@@ -16,6 +16,7 @@ import re
 import shutil
 import sys
 import time
+import traceback
 
 import world
 from cells import all_cells
@@ -38,6 +39,16 @@ class Run:
         self.rng = random.Random(f"{options.seed} {group}")
         self.fleet = Fleet(factor=options.time_factor, log_level=options.log_level, **GROUPS[group])
         self.calm = 0.0  # the longest gap without a fault
+
+    async def guarded(self, cell):
+        """A cell that cannot even be carried through has failed."""
+        try:
+            return await self.cell(cell)
+        except Exception as error:  # whatever it was, the next cells must run
+            result = Result(cell, self, cell.make(), Traffic(self.fleet, oracle(cell.kind), 0))
+            result.notes += [f"{type(error).__name__}: {error}"] + traceback.format_exc().splitlines()[-4:]
+            result.crashed = True
+            return result
 
     async def cell(self, cell):
         fleet, fault = self.fleet, cell.make()
@@ -110,7 +121,7 @@ async def run_cells(options, cells):
         run = Run(options, group)
         await asyncio.to_thread(run.fleet.start)
         for cell in (c for c in cells if c.group == group):
-            result = await run.cell(cell)
+            result = await run.guarded(cell)
             results.append(result)
             print_result(result)
             if result.broken():  # what it left behind must not spoil the next one

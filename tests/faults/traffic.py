@@ -259,6 +259,8 @@ class Traffic:
     async def finish(self):
         """No new requests; those under way end, or are lost."""
         self.running = False
+        if not self.tasks:
+            return
         _, late = await asyncio.wait(self.tasks, timeout=LOST_S)
         for task in late:
             task.cancel()
