@@ -12,7 +12,7 @@ from world import API_PORTS, CLIENT, DATA_PORTS, ETCD_PORTS, Cgroup
 class Fault:
     """A fault of one process, chosen among those of a role."""
 
-    def __init__(self, role, index=None):
+    def __init__(self, role=None, index=None):
         self.role, self.index, self.victim = role, index, None
 
     def choose(self, run):
@@ -215,9 +215,6 @@ class Both(Fault):
 
 class Calm(Fault):
     """Nothing is broken: what the machine does by itself, which the bounds of the others rest on."""
-
-    def __init__(self):
-        super().__init__(None)
 
     def victims(self):
         return []

@@ -119,7 +119,7 @@ class BitRot(Fault):
     def flip(self, rng):
         areas = []
         for line in pathlib.Path(f"/proc/{self.victim.pid}/maps").read_text().splitlines():
-            if "/memfd:" in line:
+            if "/memfd:" in line and " rw-s " in line:  # its own, not what it maps of its peers
                 low, high = (int(x, 16) for x in line.split()[0].split("-"))
                 areas.append((low, high - low))
         with open(f"/proc/{self.victim.pid}/mem", "r+b", buffering=0) as memory:

@@ -42,19 +42,21 @@ class Run:
 
     async def guarded(self, cell):
         """A cell that cannot even be carried through has failed."""
-        try:
-            return await self.cell(cell)
-        except Exception as error:  # whatever it was, the next cells must run
-            result = Result(cell, self, cell.make(), Traffic(self.fleet, oracle(cell.kind), 0))
-            result.notes += [f"{type(error).__name__}: {error}"] + traceback.format_exc().splitlines()[-4:]
-            result.crashed = True
-            return result
-
-    async def cell(self, cell):
-        fleet, fault = self.fleet, cell.make()
-        traffic = Traffic(fleet, oracle(cell.kind), cell.streams)
+        traffic, fault = Traffic(self.fleet, oracle(cell.kind), cell.streams), cell.make()
         traffic.retry_elsewhere = cell.retry
         result = Result(cell, self, fault, traffic)
+        try:
+            await self.cell(cell, fault, traffic, result)
+        except Exception as error:  # whatever it was, the next cells must run
+            await traffic.abandon()
+            result.notes += [f"{type(error).__name__}: {error}"] + traceback.format_exc().splitlines()[-4:]
+            result.crashed = True
+        if not result.ok():
+            self.keep_evidence(cell)
+        return result
+
+    async def cell(self, cell, fault, traffic, result):
+        fleet = self.fleet
         traffic.start()
         await asyncio.sleep(WARM_S)
         result.injected = time.monotonic()
@@ -69,9 +71,6 @@ class Run:
         result.unhealed = await asyncio.to_thread(self.wait_healed)
         result.notes += await fault.check(self)
         judge(result)
-        if not result.ok():
-            self.keep_evidence(cell)
-        return result
 
     def keep_evidence(self, cell):
         """Logs and views of a cell that failed, in the build folder."""

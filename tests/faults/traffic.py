@@ -256,6 +256,12 @@ class Traffic:
         self.requests.append(again)
         await perform(again)
 
+    async def abandon(self):
+        self.running = False
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
     async def finish(self):
         """No new requests; those under way end, or are lost."""
         self.running = False
