@@ -234,6 +234,13 @@ void coord_closed(struct coord *coord, uint32_t conn, uint64_t now_ns)
 	jobs_pump(coord, now_ns);
 }
 
+void coord_renew(struct coord *coord, uint64_t incarnation, uint64_t now_ns)
+{
+	enter(coord, now_ns);
+	sessions_renew(coord->sessions, incarnation, NULL, 0, now_ns);
+	jobs_pump(coord, now_ns);
+}
+
 /* ---- messages */
 
 static void take_events(struct coord *coord, uint32_t node, const Wire__KvEvents *wire)

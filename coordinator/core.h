@@ -201,6 +201,8 @@ void coord_opened(struct coord *coord, uint32_t conn, uint64_t node, uint64_t no
 void coord_dial_failed(struct coord *coord, uint64_t node, uint64_t now_ns);
 void coord_closed(struct coord *coord, uint32_t conn, uint64_t now_ns);
 void coord_message(struct coord *coord, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
+/* This coordinator goes on under a higher incarnation: every session ends and begins anew; its requests go on. */
+void coord_renew(struct coord *coord, uint64_t incarnation, uint64_t now_ns);
 /* Every 50 ms. */
 void coord_tick(struct coord *coord, uint64_t now_ns);
 

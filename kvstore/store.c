@@ -235,6 +235,13 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 	offers_pump(s, now_ns);
 }
 
+void store_renew(struct store *s, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		 uint64_t now_ns)
+{
+	sessions_renew(s->sessions, incarnation, link_address, link_address_length, now_ns);
+	offers_pump(s, now_ns);
+}
+
 void store_read_done(struct store *s, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
 {
 	offers_read_done(s, op, e, digest);

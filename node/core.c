@@ -247,6 +247,14 @@ void node_closed(struct node *n, uint32_t conn, uint64_t now_ns)
 	settle(n);
 }
 
+void node_renew(struct node *n, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		uint64_t now_ns)
+{
+	n->local.now_ns = now_ns;
+	sessions_renew(n->local.sessions, incarnation, link_address, link_address_length, now_ns);
+	settle(n);
+}
+
 static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *message, struct why *why)
 {
 	if (n->draining)

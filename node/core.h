@@ -92,6 +92,10 @@ void node_dial_failed(struct node *node, uint64_t dialed, uint64_t now_ns);
 void node_closed(struct node *node, uint32_t conn, uint64_t now_ns);
 void node_message(struct node *node, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
 
+/* This node goes on under a higher incarnation: every session ends, and all that was held for it. */
+void node_renew(struct node *node, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		uint64_t now_ns);
+
 /* The two answers to env->read. */
 void node_read_outcome(struct node *node, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns);
 void node_landing_free(struct node *node, uint64_t op, uint64_t now_ns);

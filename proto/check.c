@@ -217,6 +217,7 @@ enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 	case WIRE__ENVELOPE__BODY_OFFER_DONE:
 		return check_error(envelope->offer_done->error, "offer_done", why);
 	case WIRE__ENVELOPE__BODY_BEAT:
+	case WIRE__ENVELOPE__BODY_REFUSED:
 	case WIRE__ENVELOPE__BODY_KV_RESYNC:
 	case WIRE__ENVELOPE__BODY_RELEASE:
 		return ERR_OK;

@@ -40,8 +40,17 @@ struct member {
 	uint32_t slab_regions[SLABS]; /* UINT32_MAX: closed */
 	uint32_t slab_slot_bytes[SLABS];
 	uint32_t region_next;
+	/* its number (net/claim.h) */
+	bool starting;           /* waits for etcd to give one */
+	bool claiming;           /* was refused: will look who has its name */
+	uint64_t wall_back_ms;   /* its wall clock is behind by that */
+	uint64_t beaten;         /* the highest it was refused for */
+	uint64_t outranked, renewed; /* how often */
 	/* in etcd */
+	uint64_t claimed;        /* the number that etcd has of this name; 0: none */
+	bool claimed_here;       /* by the process that runs */
 	uint64_t lease_until_ns; /* 0: no key */
+	uint64_t register_ns;    /* its key vanished: it says it again then */
 	uint64_t key_incarnation;
 	uint64_t ticks;
 	uint64_t silent_since_ns; /* dead or stopped; 0: neither */
@@ -82,19 +91,23 @@ struct cluster {
 	uint32_t job_next;
 	uint64_t heard_ns[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to]: the last frame delivered */
 	uint64_t etcd_away_until_ns;
-	uint64_t kills;
+	uint64_t kills, wipes, renewals;
 	struct clients *clients;
 	struct faults *faults;
 };
 
 struct cluster *cluster_create(const struct cluster_options *options);
 void cluster_destroy(struct cluster *cluster);
+/* A process comes up, as soon as etcd gives it an incarnation. */
 void cluster_start(struct cluster *cluster, uint32_t member);
 void cluster_kill(struct cluster *cluster, uint32_t member);
 /* Nothing is left that anybody waits for, and every invariant of the cores holds; why not otherwise. */
 bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
 /* Everybody who should have a session with somebody has one. */
 bool cluster_whole(const struct cluster *cluster, char *why, size_t why_bytes);
+/* What may happen to etcd, besides being away: its data are lost; the lease of one member is revoked. */
+void cluster_wipe_etcd(struct cluster *cluster);
+void cluster_revoke(struct cluster *cluster, uint32_t member);
 /* A sentence that names the seed, then the story so far, then abort(). */
 void cluster_fail(struct cluster *cluster, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 #endif

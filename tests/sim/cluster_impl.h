@@ -12,8 +12,15 @@ void member_free(struct member *m);
 /* Whoever waits for something on this node may look. */
 void member_after_event(struct member *m);
 
+/* The core goes on under the member's incarnation. */
+void member_renew(struct member *m);
+
 /* etcd.c */
 void etcd_start(struct cluster *c);
+/* A process that starts asks for its incarnation; false: etcd is away. */
+bool etcd_first_claim(struct member *m);
+/* A process was refused by a peer for a higher incarnation. */
+void etcd_outranked(struct member *m, uint64_t incarnation, bool lives);
 /* The node has come up: it is told of all members soon. */
 void etcd_watch(struct cluster *c, uint32_t member);
 

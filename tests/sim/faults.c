@@ -236,6 +236,28 @@ static void strike_etcd(struct fault *fault, uint64_t until_ns)
 		fault->all->cluster->etcd_away_until_ns = until_ns;
 }
 
+static void strike_wipe(struct fault *fault, uint64_t until_ns)
+{
+	strike_etcd(fault, until_ns);
+	cluster_wipe_etcd(fault->all->cluster);
+}
+
+static void strike_revoke(struct fault *fault, uint64_t until_ns)
+{
+	(void)until_ns;
+	cluster_revoke(fault->all->cluster, fault->a);
+}
+
+/* The machine comes back with its wall clock an hour behind; sometimes etcd has lost its data as well. */
+static void strike_clock(struct fault *fault, uint64_t until_ns)
+{
+	struct cluster *c = fault->all->cluster;
+	c->members[fault->a].wall_back_ms += 3600000;
+	strike_kill(fault, until_ns);
+	if (sim_random(c->sim, 2))
+		cluster_wipe_etcd(c);
+}
+
 static const struct {
 	void (*strike)(struct fault *fault, uint64_t until_ns);
 	uint32_t lasts_ms_max;
@@ -257,6 +279,9 @@ static const struct {
 	[FAULT_KILL] = {strike_kill, 2000},
 	[FAULT_SKEW] = {strike_skew, 1},
 	[FAULT_ETCD] = {strike_etcd, 5000, true},
+	[FAULT_WIPE] = {strike_wipe, 3000, true},
+	[FAULT_REVOKE] = {strike_revoke, 1},
+	[FAULT_CLOCK] = {strike_clock, 2000},
 };
 
 static void set_node(struct fault *fault, uint32_t member)

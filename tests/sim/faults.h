@@ -11,7 +11,7 @@
 
 #define FAULT_KINDS(X)                                                                                        \
 	X(DROP) X(LATE) X(DUP) X(CORRUPT) X(TORN) X(STALE) X(LINK) X(DELAY) X(REORDER) X(CUT) X(SILENCE) X(ONE_WAY) \
-	X(STOP) X(KILL) X(SKEW) X(ETCD)
+	X(STOP) X(KILL) X(SKEW) X(ETCD) X(WIPE) X(REVOKE) X(CLOCK)
 enum fault_kind {
 #define X(name) FAULT_##name,
 	FAULT_KINDS(X)

@@ -306,6 +306,18 @@ void member_start(struct member *m)
 		start_store(m);
 }
 
+void member_renew(struct member *m)
+{
+	uint64_t now = sim_local(m->cluster->sim, m->index);
+	if (m->kind == COORDINATOR)
+		coord_renew(m->coord, m->incarnation, now);
+	else if (m->kind == ENGINE)
+		node_renew(m->engine, m->incarnation, NULL, 0, now);
+	else
+		store_renew(m->store, m->incarnation, NULL, 0, now);
+	member_after_event(m);
+}
+
 void member_free(struct member *m)
 {
 	free(m->memory);
