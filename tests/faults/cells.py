@@ -19,7 +19,7 @@ class Cell:
     make: object               # () -> Fault
     extra: float               # seconds that a client may wait longer than in calm, at time factor 1
     hold: float = 2.0          # seconds between inject and heal, at time factor 1
-    group: str = "ucx"         # the fleet it runs on: groups.py
+    group: str = "tcp"         # the fleet it runs on: groups.py
     # Outcomes besides "ok" of requests under way at a coordinator that is a victim; of all requests.
     at_victim: tuple = ()
     anywhere: tuple = ()
@@ -198,18 +198,26 @@ def clients():
         yield Cell(f"a peer says {name}", lambda d=data, e=ends: BadPeer(d, e), 0.25, hold=1.0)
 
 
-def mapped():
-    for cell in list(kills()) + list(hangs())[:4]:
-        if "coordinator" not in cell.name and "flaps" not in cell.name:
-            yield Cell(**{**cell.__dict__, "name": cell.name + " (mapped)", "group": "mapped", "quick": False})
+def elsewhere(group, names):
+    """The same over another transport."""
+    for cell in list(kills()) + list(hangs()) + list(network()):
+        if cell.name in names:
+            yield Cell(**{**cell.__dict__, "name": f"{cell.name} ({group})", "group": group, "quick": False})
+
+
+def transports():
+    names = ["kill -9 prefill", "kill -9 decode", "kill -9 kvstore", "restart decode, same name", "SIGSTOP prefill, SIGCONT",
+             "SIGSTOP decode, SIGCONT"]
+    yield from elsewhere("mapped", names)
+    yield from elsewhere("ucx", names + ["data plane of prefill cut", "data plane of decode cut"])
 
 
 def all_cells():
     cells = [Cell("calm", Calm, 0.0, quick=True)]
     for part in (kills, hangs, partitions, network, drains, doubles, clients, hosts, etcd, relayed):
         cells += part()
-    for group in ("mapped", "disk", "etcd3", "relay"):
+    for group in ("mapped", "ucx", "disk", "etcd3", "relay"):
         cells.append(Cell(f"calm ({group})", Calm, 0.0, group=group))
     cells.sort(key=lambda c: not c.name.startswith("calm"))
-    cells += mapped()
+    cells += transports()
     return cells

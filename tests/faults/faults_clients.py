@@ -30,7 +30,7 @@ class Leavers(Clients):
         self.phase, self.streamed, self.count, self.wrong = phase, streamed, count, []
 
     async def inject(self, run):
-        self.oracle = Oracle("long", 40, 3)
+        self.oracle = await asyncio.to_thread(Oracle, "long", 40, 3)
         await asyncio.gather(*(self.one(run, i) for i in range(self.count)))
         end = time.monotonic() + FREE_S * run.fleet.factor
         while (left := await asyncio.to_thread(run.fleet.held)) and time.monotonic() < end:
@@ -62,7 +62,7 @@ class SlowReaders(Clients):
         self.count = count
 
     async def inject(self, run):
-        oracle, self.sockets = Oracle("long", 40, 3), []
+        oracle, self.sockets = await asyncio.to_thread(Oracle, "long", 40, 3), []
         at = run.fleet.coordinators[0]
         self.rss = at.rss()
         for i in range(self.count):

@@ -16,6 +16,8 @@ ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BATON_BUILD", ROOT / "build")).resolve()
 DEMO = ROOT / "models" / "demo"
 CONTROL, API = 21000, 22000
+KEY = "faults-of-all-kinds"  # an administrator's: /debug beyond this host wants one
+AUTHORIZATION = {"Authorization": "Bearer " + KEY}
 PROGRAMS = {"prefill": "node/baton-prefill", "decode": "node/baton-decode", "kvstore": "kvstore/baton-kvstore",
             "coordinator": "coordinator/baton-coordinator"}
 ENGINES = ("prefill", "decode")
@@ -103,11 +105,11 @@ class Relay:
 
 
 class Fleet:
-    """2 prefill, 2 decode, 2 kvstore, 2 coordinators and etcd.  same_host: engines and stores share one namespace, so
-    that they read each other's mapped memory.  relayed: the first of each role has relays before it.  shim: Baton's
+    """2 prefill, 2 decode, 2 kvstore, 2 coordinators and etcd.  transport: what carries the blocks; "mapped" puts engines
+    and stores into one namespace, where they can read each other's memory.  relayed: the first of each role has relays before it.  shim: Baton's
     programs run under shim.c, with a clock that can be set.  small_disk: logs and etcd's data on a small tmpfs each."""
 
-    def __init__(self, factor=1, etcd=1, same_host=False, prefill=2, decode=2, kvstore=2, coordinators=2, extra=None,
+    def __init__(self, factor=1, etcd=1, transport="tcp", prefill=2, decode=2, kvstore=2, coordinators=2, extra=None,
                  relayed=False, shim=False, small_disk=False, log_level="info"):
         self.log_level = log_level
         self.world, self.factor = World.shared(), factor
@@ -119,7 +121,7 @@ class Fleet:
         self._mount(self.folder, "32m" if small_disk else "1g")
         os.mkdir(self.disks[1])
         self._mount(self.disks[1], "300m" if small_disk else "1g")
-        self.same_host = same_host
+        self.transport = transport
         self.etcd_names = [f"etcd-{i + 1}" for i in range(etcd)]
         for name in self.etcd_names:
             self._add_etcd(name)
@@ -138,14 +140,14 @@ class Fleet:
     def _relay(self, process):
         """Connections from and to the process; the relays' own carry a mark, and pass."""
         space, rules = process.space, {"nat_output": [], "nat_prerouting": []}
-        for kind, port, ports, mode in (("control", 20001, CONTROL_PORTS, "frames"), ("data", 20002, DATA_PORTS, "ucx")):
+        for kind, port, ports, mode in (("control", 20001, CONTROL_PORTS, "frames"), ("data", 20002, DATA_PORTS, "raw")):
             rules["nat_output"].append(f"oif != lo meta mark != 7 tcp dport {ports} redirect to :{port}")
             rules["nat_prerouting"].append(f"iif != lo tcp dport {ports} redirect to :{port}")
             self.relays[process.name, kind] = Relay(space, port, mode)
         space.nft("relay", rules)
 
     def _space(self, role, name):
-        shared = self.same_host and role in PROGRAMS and role != "coordinator"
+        shared = self.transport == "mapped" and role in PROGRAMS and role != "coordinator"
         return self.world.namespace("host" if shared else name.replace("coordinator", "coord"))
 
     def _etcd_url(self, name):
@@ -168,10 +170,12 @@ class Fleet:
                      "--etcd", ",".join(self._etcd_url(n) for n in self.etcd_names), "--time-factor", str(self.factor),
                      "--shutdown-timeout", "30", "--log-level", self.log_level, "--insecure"]
         if role == "coordinator":
-            arguments += ["--host", space.address, "--port", str(API), "--model", str(DEMO)]
+            arguments += ["--host", space.address, "--port", str(API), "--model", str(DEMO),
+                          "--admin-key", KEY]
         else:
-            arguments += ["--link-transport", "mapped" if self.same_host else "ucx-tcp", "--link-network",
-                          "lo" if self.same_host else "eth0"]
+            arguments += ["--link-transport", self.transport]
+            if self.transport.startswith("ucx"):
+                arguments += ["--link-network", "eth0"]
         if role == "kvstore":
             arguments += ["--kv-bytes", "16MiB", "--slab-bytes", "4MiB"]
         if role in ENGINES:
@@ -223,7 +227,7 @@ class Fleet:
     def get(self, process, path, timeout=5):
         connection = http.client.HTTPConnection(process.address, API, timeout=timeout)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=AUTHORIZATION)
             response = connection.getresponse()
             return response.status, response.read().decode()
         finally:

@@ -16,6 +16,7 @@ class Result:
         self.faulted = self.wrong = self.lost = self.duplicated = self.refused = 0
         self.gap = self.bound = 0.0
         self.crashed = False
+        self.row_of_end = None
 
     @property
     def requests(self):
@@ -28,7 +29,14 @@ class Result:
         """The cluster may not be used for another cell."""
         return bool(self.crashed or self.left or self.unhealed or any(p.died() for p in self.run.fleet.all.values()))
 
+    def close(self):
+        """Only the row stays: the requests of a long run are many."""
+        self.row_of_end = self.row()
+        self.traffic.requests = []
+
     def row(self):
+        if self.row_of_end:
+            return self.row_of_end
         return {"cell": self.cell.name, "requests": len(self.requests), "faulted": self.faulted, "wrong": self.wrong,
                 "lost": self.lost, "duplicated": self.duplicated, "left": len(self.left) + len(self.unhealed),
                 "gap": round(self.gap, 2), "bound": round(self.bound, 2), "ok": self.ok()}
@@ -60,7 +68,7 @@ def judge(result):
                 result.gap, worst = gap, request
     if cell.name.startswith("calm"):
         # More than a second is the machine's noise, not what a bound may rest on.
-        run.calm, result.bound = min(result.gap, 1.0 * factor), result.gap
+        run.calm, result.bound = max(0.25 * factor, min(result.gap, 1.0 * factor)), result.gap
     elif result.gap > result.bound:
         result.notes.append(f"a client waited {result.gap:.2f} s, at most {result.bound:.2f} s: {worst.timeline(result)}")
     for coordinator in result.traffic.unreached - set(victims):

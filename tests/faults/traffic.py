@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from cluster import essence, look_up, solo  # noqa: E402
-from fleet import API, BUILD, DEMO  # noqa: E402
+from fleet import API, AUTHORIZATION, BUILD, DEMO  # noqa: E402
 
 LOST_S = 60  # a request without an end after that is lost
 
@@ -184,7 +184,7 @@ def encode(request, extra):
     path, body = request.oracle.requests[request.number]
     data = json.dumps({**body, "stream": True} if request.streamed else body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: baton\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
-    for name, value in (extra or {}).items():
+    for name, value in {**AUTHORIZATION, **(extra or {})}.items():
         head += f"{name}: {value}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + data
 
