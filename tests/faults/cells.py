@@ -49,7 +49,8 @@ def hangs():
     for role in ("prefill", "decode", "kvstore"):
         yield Cell(f"SIGSTOP {role}, SIGCONT", lambda r=role: Stop(r), SILENT, hold=3.5, quick=role == "decode")
         yield Cell(f"{role} stops for 0.8 s", lambda r=role: Blink(r), 1.3)
-    yield Cell("SIGSTOP coordinator, SIGCONT", lambda: Stop("coordinator"), 0.3, hold=3.5, held_up=4.5)
+    yield Cell("SIGSTOP coordinator, SIGCONT", lambda: Stop("coordinator"), 0.3, hold=3.5, held_up=4.5,
+               at_victim=("refused",))  # woken, it needs a moment to find its nodes again
     for role in ("prefill", "decode", "kvstore"):
         yield Cell(f"{role} at a tenth of a core", lambda r=role: SlowCpu(r), 5.0, hold=6.0)
     yield Cell("coordinator at a tenth of a core", lambda: SlowCpu("coordinator"), 0.5, hold=4.0, held_up=6.0,

@@ -17,7 +17,7 @@ class Fault:
 
     def choose(self, run):
         processes = [p for p in run.fleet.of(self.role) if p.lives() and not p.stopped]
-        self.victim = processes[self.index] if self.index is not None else run.rng.choice(processes)
+        self.victim = processes[self.index] if self.index is not None else run.pick(self, processes)
         return self.victim
 
     def victims(self):

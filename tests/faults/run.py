@@ -4,6 +4,8 @@
 usage: run.py [--quick] [--requests N] [--time-factor F] [--seed N] [--only TEXT] [--list]
   --quick        the sample of ./check
   --requests N   rounds of the cells with many small requests, until N were under way during a fault
+  --soak MINUTES at 70 % of what it can do, with a fault of the table every 30 s (soak.py)
+  --kills        what a kill costs 800 requests, with and without spares, as a table in bench/results (kills.py)
   --only TEXT    cells whose name contains it; --repeat N times
 Needs root.  Exit code 77: cannot run here, and says why.
 """
@@ -18,6 +20,7 @@ import shutil
 import sys
 import time
 import traceback
+from dataclasses import replace
 
 import world
 from cells import all_cells
@@ -35,15 +38,20 @@ HEALED_S = 10.0  # after the heal everybody is back
 class Run:
     """What the cells of one group share."""
 
-    def __init__(self, options, group):
+    def __init__(self, options, group, **more):
         self.options, self.group = options, group
         self.rng = random.Random(f"{options.seed} {group}")
-        self.fleet = Fleet(factor=options.time_factor, log_level=options.log_level, **GROUPS[group])
+        self.fleet = Fleet(factor=options.time_factor, log_level=options.log_level, **{**GROUPS[group], **more})
+        self.rate = self.period = None  # soak.py
         self.calm = 0.5 * options.time_factor  # the longest gap without a fault; measured where the group has such a cell
+
+    def pick(self, fault, processes):
+        """Which of them the fault strikes."""
+        return self.rng.choice(processes)
 
     async def guarded(self, cell):
         """A cell that cannot even be carried through has failed."""
-        traffic, fault = Traffic(self.fleet, oracle(cell.kind), cell.streams), cell.make()
+        traffic, fault = Traffic(self.fleet, oracle(cell.kind), cell.streams, self.rate), cell.make()
         traffic.retry_elsewhere = cell.retry
         result = Result(cell, self, fault, traffic)
         try:
@@ -66,7 +74,7 @@ class Run:
         await fault.heal(self)
         await asyncio.to_thread(self.wait_healed)  # under load; what is not there yet is still a fault to its clients
         result.mended = time.monotonic()
-        await asyncio.sleep(AFTER_S)
+        await asyncio.sleep(max(AFTER_S, result.injected + self.period - time.monotonic() if self.period else 0))
         await traffic.finish()
         result.left = await asyncio.to_thread(self.wait_quiet)
         result.unhealed = await asyncio.to_thread(self.wait_healed)
@@ -136,6 +144,29 @@ async def run_cells(options, cells):
     return results
 
 
+async def run_many(options):
+    """Rounds of the quick faults of running processes under many small requests, until enough were faulted."""
+    results, faulted = [], 0
+    words = ("kill -9", "restart", "SIGSTOP", "cut off", "hears", "heard", "data plane", "loses", "SIGTERM", "apart")
+    cells = [c for c in all_cells() if c.group == "tcp" and c.streams and any(word in c.name for word in words)]
+    run = Run(options, "tcp")
+    await asyncio.to_thread(run.fleet.start)
+    while faulted < options.requests:
+        cell = replace(run.rng.choice(cells), kind="short", streams=32)
+        result = await run.guarded(cell)
+        results.append(result)
+        faulted += result.faulted
+        print_result(result)
+        result.close()
+        gc.collect()
+        if result.broken():
+            await asyncio.to_thread(run.fleet.stop)
+            run = Run(options, "tcp")
+            await asyncio.to_thread(run.fleet.start)
+    await asyncio.to_thread(run.fleet.stop)
+    return results
+
+
 def chosen(options):
     cells = all_cells()
     if options.quick:
@@ -150,6 +181,8 @@ def chosen(options):
 
 def main():
     parser = argparse.ArgumentParser(usage=__doc__)
+    parser.add_argument("--soak", type=float)
+    parser.add_argument("--kills", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--requests", type=int, default=0)
     parser.add_argument("--time-factor", type=int, default=1)
@@ -168,8 +201,15 @@ def main():
     world.enter()
     gc.disable()
     oracle("mixed")
-    results = asyncio.run(run_cells(options, chosen(options)))
-    return publish(results)
+    if options.soak:
+        from soak import soak
+        return asyncio.run(soak(options))
+    if options.kills:
+        from kills import kills
+        return asyncio.run(kills(options))
+    if options.requests:
+        return publish(asyncio.run(run_many(options)))
+    return publish(asyncio.run(run_cells(options, chosen(options))))
 
 
 if __name__ == "__main__":

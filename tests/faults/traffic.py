@@ -217,10 +217,12 @@ async def perform(request, headers=None):
 
 
 class Traffic:
-    """`streams` clients, each with one request after the other until stop()."""
+    """`streams` clients, each with one request after the other until finish().  rate: of all together, requests a
+    second; None: as fast as they are answered.  count: no more than so many; None: no bound."""
 
-    def __init__(self, fleet, oracle, streams=8, pause=0.0, streamed=0.85):
-        self.fleet, self.oracle, self.streams, self.pause, self.streamed = fleet, oracle, streams, pause, streamed
+    def __init__(self, fleet, oracle, streams=8, rate=None, count=None, streamed=0.85):
+        self.fleet, self.oracle, self.streams, self.streamed = fleet, oracle, streams, streamed
+        self.rate, self.left = rate, count
         self.requests, self.running, self.tasks = [], True, []
         self.rng = random.Random(streams)
         self.retry_elsewhere = False
@@ -231,7 +233,10 @@ class Traffic:
 
     async def _client(self, i):
         turn = i
-        while self.running:
+        while self.running and self.left != 0:
+            started = time.monotonic()
+            if self.left is not None:
+                self.left -= 1
             coordinators = self.fleet.coordinators
             at = coordinators[turn % len(coordinators)]
             request = Request(self.oracle, self.oracle.take(), at, self.rng.random() < self.streamed)
@@ -247,8 +252,8 @@ class Traffic:
                 await self._again(request, coordinators[(coordinators.index(at) + 1) % len(coordinators)])
             if request.outcome() in ("cut", "refused"):
                 await asyncio.sleep(0.1)  # a client that does not hammer
-            if self.pause:
-                await asyncio.sleep(self.pause * self.rng.random() * 2)
+            if self.rate:
+                await asyncio.sleep(max(0.0, started + self.streams / self.rate - time.monotonic()))
 
     async def _again(self, request, coordinator):
         again = Request(self.oracle, request.number, coordinator, request.streamed)
