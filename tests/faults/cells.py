@@ -155,14 +155,17 @@ def etcd():
 def hosts():
     yield Cell("disk of the logs full", LogsFull, 0.0, hold=4.0, group="disk")
     for role in ("prefill", "decode"):
-        yield Cell(f"{role}: weights cannot be read", lambda r=role: BadDisk(r, "eio", "model.safetensors", "error"), BROKEN,
+        yield Cell(f"{role}: weights cannot be read", lambda r=role: BadDisk(r, "eio", "model.safetensors", "model.safetensors: "), BROKEN,
                    hold=0.0, group="disk")
-    yield Cell("decode: weights truncated", lambda: BadDisk("decode", "short", "model.safetensors", "outside"), BROKEN,
+    yield Cell("decode: weights truncated", lambda: BadDisk("decode", "short", "model.safetensors", "model.safetensors: "), BROKEN,
                hold=0.0, group="disk")
-    yield Cell("prefill: config.json damaged", lambda: BadDisk("prefill", "flip", "config.json", "line"), BROKEN, hold=0.0,
+    yield Cell("prefill: a bit of its weights changed",
+               lambda: BadDisk("prefill", "flip", "model.safetensors", "expected --model-fingerprint"), BROKEN, hold=0.0,
+               group="disk")
+    yield Cell("prefill: config.json damaged", lambda: BadDisk("prefill", "flip", "config.json", "config.json: line"), BROKEN, hold=0.0,
                group="disk")
     yield Cell("coordinator: tokenizer.json cannot be read",
-               lambda: BadDisk("coordinator", "eio", "tokenizer.json", "error"), BROKEN, hold=0.0, group="disk",
+               lambda: BadDisk("coordinator", "eio", "tokenizer.json", "tokenizer.json: "), BROKEN, hold=0.0, group="disk",
                at_victim=("cut",), retry=True)
     for hours in (1, -1):
         yield Cell(f"all clocks jump {hours:+} h", lambda h=hours: ClockJump(None, h * 3600), 0.0, group="disk")

@@ -106,7 +106,8 @@ class Relay:
 
 class Fleet:
     """2 prefill, 2 decode, 2 kvstore, 2 coordinators and etcd.  transport: what carries the blocks; "mapped" puts engines
-    and stores into one namespace, where they can read each other's memory.  relayed: the first of each role has relays before it.  shim: Baton's
+    and stores into one namespace, where they can read each other's memory.  relayed: the first of each role has relays
+    before it.  shim: Baton's
     programs run under shim.c, with a clock that can be set.  small_disk: logs and etcd's data on a small tmpfs each."""
 
     def __init__(self, factor=1, etcd=1, transport="tcp", prefill=2, decode=2, kvstore=2, coordinators=2, extra=None,

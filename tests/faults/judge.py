@@ -51,8 +51,8 @@ def judge(result):
     cell, run = result.cell, result.run
     factor = run.fleet.factor
     victims = result.fault.victims()
-    # To compute again: twice what the machine takes in calm, with half of its nodes.
-    again = 2 * run.calm + 0.25 * factor
+    # To compute again, with half of the nodes and behind the others that do the same: from what the machine takes in calm.
+    again = 3 * run.calm + 0.25 * factor
     result.bound = cell.extra * factor + again
     worst = None
     for request in result.requests:

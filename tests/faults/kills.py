@@ -18,6 +18,16 @@ CASES = (("coordinator", "one of two", {}), ("coordinator", "the only one", {"co
          ("kvstore", "no spare", {"kvstore": 1}), ("kvstore", "one spare", {}))
 
 
+HEAD = f"""# What the end of one process costs {REQUESTS} requests
+
+`tests/faults/run.py --kills`: {STREAMS} clients, {REQUESTS} requests of mixed length, each asked once; the victim dies with
+`kill -9` after a third of them, and is started again {RESTART_S:g} s later. Two of each role unless it says otherwise, each in a
+network namespace of its own, on two cores. *Restored*: everybody sees everybody again.
+
+| killed | failed | of them wrong | restored, s | longest wait of the others, s |
+| --- | ---: | ---: | ---: | ---: |"""
+
+
 async def one(options, role, shape):
     fleet = Fleet(factor=options.time_factor, **shape)
     await asyncio.to_thread(fleet.start)
@@ -40,11 +50,7 @@ async def one(options, role, shape):
 
 
 async def kills(options):
-    lines = ["# What the end of one process costs 800 requests", "",
-             f"`tests/faults/run.py --kills`: {STREAMS} clients, {REQUESTS} requests of mixed length, each asked once; the victim",
-             f"dies with `kill -9` after a third of them, and is started again {RESTART_S:g} s later. Two of each role unless it says",
-             "otherwise, each in a network namespace of its own, on two cores. *Restored*: everybody sees everybody again.", "",
-             "| killed | failed | of them wrong | restored, s | longest wait of the others, s |", "| --- | ---: | ---: | ---: | ---: |"]
+    lines = [HEAD]
     failed_wrong = 0
     for role, words, shape in CASES:
         counts, restored, gap = await one(options, role, shape)
