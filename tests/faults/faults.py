@@ -12,6 +12,8 @@ from world import API_PORTS, CLIENT, DATA_PORTS, ETCD_PORTS, Cgroup
 class Fault:
     """A fault of one process, chosen among those of a role."""
 
+    asked = 0  # requests that the fault itself makes
+
     def __init__(self, role=None, index=None):
         self.role, self.index, self.victim = role, index, None
 

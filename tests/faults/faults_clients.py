@@ -42,6 +42,7 @@ class Leavers(Clients):
         request = Request(self.oracle, i % 40, at, self.streamed)
         reader, writer = await asyncio.open_connection(at.address, API, limit=1 << 20)
         writer.write(encode(request, None))
+        self.asked += 1
         await writer.drain()
         if self.phase == "decode" and self.streamed:
             for _ in range(12):

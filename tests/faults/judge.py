@@ -37,7 +37,8 @@ class Result:
     def row(self):
         if self.row_of_end:
             return self.row_of_end
-        return {"cell": self.cell.name, "requests": len(self.requests), "faulted": self.faulted, "wrong": self.wrong,
+        asked = self.fault.asked  # by the fault itself, and never waited for
+        return {"cell": self.cell.name, "requests": len(self.requests) + asked, "faulted": self.faulted + asked, "wrong": self.wrong,
                 "lost": self.lost, "duplicated": self.duplicated, "left": len(self.left) + len(self.unhealed),
                 "gap": round(self.gap, 2), "bound": round(self.bound, 2), "ok": self.ok()}
 
