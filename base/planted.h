@@ -79,13 +79,7 @@
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: CRC off") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", \
-	  "UCX keepalive, sglang#10110") \
-	X(READS_AFTER_TERM, "reads go on when the session is about to be over at the other side", \
-	  "Jepsen etcd 3.4.3: locks") \
-	X(HELD_TOKENS_KEPT, "tokens of a failed attempt that wait for the first one stay", \
-	  "dynamo: migration") \
-	X(INDEX_GAP_IGNORED, "the coordinator's index goes on after a gap in the events", \
-	  "dynamo#4904")
+	  "UCX keepalive, sglang#10110")
 
 #ifdef BATON_PLANTED
 enum planted_bug {

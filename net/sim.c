@@ -10,7 +10,7 @@
 #include "net/sim_impl.h"
 #include "proto/codec.h"
 
-enum { ARENA_BYTES = 1 << 20 };
+enum { ARENA_BYTES = 1 << 20, EVENTS_MAX = 100000000 };
 
 void *sim_need(void *memory)
 {
@@ -260,6 +260,12 @@ void sim_skew(struct sim *sim, uint32_t index, uint32_t rate)
 	n->clock_rate = rate;
 }
 
+void sim_step(struct sim *sim, uint32_t index, uint64_t forward_ns)
+{
+	sim_skew(sim, index, sim->nodes[index].clock_rate);
+	sim->nodes[index].clock_local_ns += forward_ns;
+}
+
 /* ---- what happened */
 
 void sim_mark(struct sim *sim, uint64_t word)
@@ -449,6 +455,7 @@ void sim_run(struct sim *sim, uint64_t until_ns)
 		struct sim_event event = heap_pop(sim);
 		sim->now_ns = event.at_ns;
 		sim->counters.events++;
+		assert(sim->counters.events < EVENTS_MAX); /* somebody runs in a circle */
 		run_event(sim, &event);
 	}
 	if (until_ns > sim->now_ns)

@@ -76,19 +76,42 @@ static void enqueue(struct sim *sim, size_t index, uint32_t end, struct sim_fram
 		pump_at(sim, index, end, lane->first->ready_ns);
 }
 
+/* The same once more: right behind it, or past all that comes then. */
+static void echo(struct sim *sim, size_t index, uint32_t end, const struct sim_frame *frame)
+{
+	const struct sim_conn *conn = &sim->conns[index];
+	struct sim_frame *again = sim_need(malloc(sizeof(*again) + frame->length));
+	memcpy(again, frame, sizeof(*again) + frame->length);
+	uint64_t late_ns = sim->nodes[conn->nodes[end]].echo_late_ns;
+	if (late_ns == 0) {
+		enqueue(sim, index, end, again);
+		return;
+	}
+	uint32_t to = conn->nodes[!end];
+	struct sim_event *event = sim_push(sim, frame->ready_ns + rng_below(&sim->rng, late_ns), SIM_MESSAGE, to);
+	event->life = conn->lives[!end];
+	event->conn = end_number(index, !end);
+	event->frame = again;
+}
+
 void sim_env_send(void *context, uint32_t number, const Wire__Envelope *envelope)
 {
 	struct sim_node *n = context;
 	uint32_t end;
 	struct sim_conn *conn = conn_of(n->sim, number, &end);
 	assert(conn->nodes[end] == n->index && conn->lives[end] == n->life);
+	if (n->sim->options.sent)
+		n->sim->options.sent(n->sim->options.context, n->index, conn->nodes[!end], envelope);
 	if (!conn->open[end] || conn->broken)
 		return;
 	size_t length = codec_packed_size(envelope);
 	assert(length > 0 && length <= PROTO_FRAME_MAX);
 	struct sim_frame *frame = sim_need(malloc(sizeof(*frame) + length));
 	frame->length = codec_pack(envelope, frame->bytes);
-	enqueue(n->sim, (size_t)(conn - n->sim->conns), end, frame);
+	size_t index = (size_t)(conn - n->sim->conns);
+	enqueue(n->sim, index, end, frame);
+	if (n->sim->now_ns < n->echo_until_ns && rng_below(&n->sim->rng, 1000) < n->echo_per_thousand)
+		echo(n->sim, index, end, frame);
 }
 
 static void send_end(struct sim *sim, size_t conn, uint32_t end)
@@ -96,6 +119,12 @@ static void send_end(struct sim *sim, size_t conn, uint32_t end)
 	struct sim_frame *frame = sim_need(malloc(sizeof(*frame)));
 	frame->length = 0;
 	enqueue(sim, conn, end, frame);
+}
+
+static void parted(const struct sim *sim, const struct sim_conn *conn, uint32_t end)
+{
+	if (sim->options.parted)
+		sim->options.parted(sim->options.context, conn->nodes[end], conn->nodes[!end]);
 }
 
 void sim_env_close(void *context, uint32_t number)
@@ -107,6 +136,7 @@ void sim_env_close(void *context, uint32_t number)
 		return;
 	conn->open[end] = false;
 	drop_frames(&conn->lanes[!end]);
+	parted(n->sim, conn, end);
 	if (!conn->broken)
 		send_end(n->sim, (size_t)(conn - n->sim->conns), end);
 }
@@ -155,8 +185,10 @@ bool sim_stream_event(struct sim *sim, const struct sim_event *event)
 		return false; /* the core closed it meanwhile, or heard of its end already */
 	if (event->kind == SIM_MESSAGE)
 		return !conn->broken;
-	if (event->kind == SIM_CLOSED)
+	if (event->kind == SIM_CLOSED) {
 		conn->open[end] = false;
+		parted(sim, conn, end);
+	}
 	return true;
 }
 

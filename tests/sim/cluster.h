@@ -43,6 +43,7 @@ struct member {
 	/* in etcd */
 	uint64_t lease_until_ns; /* 0: no key */
 	uint64_t key_incarnation;
+	uint64_t revoked_until_ns;
 	uint64_t ticks;
 	uint64_t silent_since_ns; /* dead or stopped; 0: neither */
 	uint64_t silent_incarnation;
@@ -59,6 +60,7 @@ struct job_seen {
 
 struct clients;
 struct faults;
+struct promises;
 
 struct cluster_options {
 	uint64_t seed;
@@ -85,6 +87,9 @@ struct cluster {
 	uint64_t kills;
 	struct clients *clients;
 	struct faults *faults;
+	struct promises *promises;
+	uint64_t lives[MEMBERS_MAX][MEMBERS_MAX]; /* [who][of whom]: the highest incarnation it had a session with */
+	uint64_t digest_misses;
 };
 
 struct cluster *cluster_create(const struct cluster_options *options);
@@ -95,6 +100,8 @@ void cluster_kill(struct cluster *cluster, uint32_t member);
 bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
 /* Everybody who should have a session with somebody has one. */
 bool cluster_whole(const struct cluster *cluster, char *why, size_t why_bytes);
+/* Every coordinator's index counts what the nodes have (when nothing happens any more). */
+bool cluster_indexed(const struct cluster *cluster, char *why, size_t why_bytes);
 /* A sentence that names the seed, then the story so far, then abort(). */
 void cluster_fail(struct cluster *cluster, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 #endif

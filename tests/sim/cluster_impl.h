@@ -14,6 +14,10 @@ void member_after_event(struct member *m);
 
 /* etcd.c */
 void etcd_start(struct cluster *c);
+/* All keys are gone. */
+void etcd_wipe(struct cluster *c);
+/* The member's key is gone, and does not come back before that. */
+void etcd_revoke(struct cluster *c, uint32_t member, uint64_t until_ns);
 /* The node has come up: it is told of all members soon. */
 void etcd_watch(struct cluster *c, uint32_t member);
 

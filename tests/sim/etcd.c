@@ -80,7 +80,7 @@ static void etcd_tick(void *context, uint64_t number)
 		return;
 	for (uint32_t i = 0; i < c->member_count; i++) {
 		struct member *m = &c->members[i];
-		bool alive = sim_up(c->sim, i) && !sim_stopped(c->sim, i);
+		bool alive = sim_up(c->sim, i) && !sim_stopped(c->sim, i) && now_ns >= m->revoked_until_ns;
 		bool fresh = m->lease_until_ns && m->key_incarnation == m->incarnation;
 		/* After etcd was away every lease gets its term anew, as a new leader does. */
 		if (c->etcd_away_until_ns && m->lease_until_ns)
@@ -96,6 +96,26 @@ static void etcd_tick(void *context, uint64_t number)
 		}
 	}
 	c->etcd_away_until_ns = 0;
+}
+
+static void take_key(struct cluster *c, struct member *m)
+{
+	if (!m->lease_until_ns)
+		return;
+	m->lease_until_ns = 0;
+	broadcast(c, m, 0);
+}
+
+void etcd_wipe(struct cluster *c)
+{
+	for (uint32_t i = 0; i < c->member_count; i++)
+		take_key(c, &c->members[i]);
+}
+
+void etcd_revoke(struct cluster *c, uint32_t member, uint64_t until_ns)
+{
+	c->members[member].revoked_until_ns = until_ns;
+	take_key(c, &c->members[member]);
 }
 
 static void on_snapshot(void *context, uint64_t number)

@@ -8,6 +8,7 @@
 
 #include "tests/sim/clients.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/promises.h"
 
 enum { CHECK_EVERY = 6, OFFER_MAX = 12, HOLD_MAX = 12 };
 
@@ -79,6 +80,7 @@ static void on_tick(void *core, uint64_t now)
 {
 	struct member *m = as_member(core);
 	CALL(m, coord_tick(m->coord, now), node_tick(m->engine, now), store_tick(m->store, now));
+	promises_check(m->cluster->promises, m->index);
 	if (m->ticks++ % CHECK_EVERY)
 		return;
 	if (m->kind == COORDINATOR)

@@ -4,7 +4,8 @@
 
 #include "base/rng.h"
 
-enum { FAULTS_FROM_MS = 400, FAULTS_TO_MS = 4000, HEAL_MS = 5000, PROGRESS_MS = 15000, QUIET_MS = 5000 };
+enum { FAULTS_FROM_MS = 400, FAULTS_TO_MS = 4000, HEAL_MS = 5000, PROGRESS_MS = 15000, QUIET_MS = 5000,
+       INDEX_MS = 3000 };
 
 static struct cluster *current;
 
@@ -36,7 +37,7 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		.decodes = 1 + (uint32_t)rng_below(&rng, 2),
 		.boths = rng_below(&rng, 3) == 0,
 		.stores = 1 + (uint32_t)rng_below(&rng, 2),
-		.block_count = 72 + (uint32_t)rng_below(&rng, 80),
+		.block_count = 76 + (uint32_t)rng_below(&rng, 80), /* the largest request fits */
 		.chunk_tokens = TOY_BLOCK_TOKENS * (1 + (uint32_t)rng_below(&rng, 3)),
 		.layer_ns = MS / 4 + rng_below(&rng, 2 * MS),
 		.replicas = 1 + (uint32_t)rng_below(&rng, 2),
@@ -45,6 +46,8 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 	};
 	if (state_of(seed) == HIT_D_LOCAL)
 		options.boths = 1;
+	if (state_of(seed) == HIT_D_RECEIVING && seed % 2) /* the next attempt has the same pair */
+		options.prefills = options.decodes = 1, options.boths = 0;
 	if (state_of(seed) == HIT_P_BLOCKED) { /* more prompts at a node than its schedule takes */
 		options.prefills = 1;
 		options.decodes = 2;
@@ -65,6 +68,8 @@ static void aim(struct cluster *c, uint64_t seed)
 		faults_part_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
 		clients_draw(c->clients, 6, at_ns, at_ns + 200 * MS);
 	}
+	if (state_of(seed) == HIT_D_RECEIVING && seed % 2)
+		faults_slow_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
 	faults_aim(c->faults, kind_of(seed), state_of(seed), at_ns);
 }
 
@@ -78,18 +83,24 @@ static void demand_progress(struct cluster *c)
 		if (sim_now(c->sim) < until_ns)
 			continue;
 		clients_print(c->clients);
-		cluster_fail(c, "requests have not ended %d ms after the world healed", PROGRESS_MS);
+		cluster_fail(c, "I4: requests have not ended %d ms after the world healed", PROGRESS_MS);
 	}
 	until_ns = sim_now(c->sim) + QUIET_MS * MS;
 	while (!cluster_quiet(c, why, sizeof(why))) {
 		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
 		if (sim_now(c->sim) > until_ns)
-			cluster_fail(c, "no request is left, and after %d ms still: %s", QUIET_MS, why);
+			cluster_fail(c, "I3: no request is left, and after %d ms still: %s", QUIET_MS, why);
 	}
 	while (!cluster_whole(c, why, sizeof(why))) {
 		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
 		if (sim_now(c->sim) > until_ns)
-			cluster_fail(c, "%d ms later still: %s", QUIET_MS, why);
+			cluster_fail(c, "I10: %d ms later still: %s", QUIET_MS, why);
+	}
+	until_ns = sim_now(c->sim) + INDEX_MS * MS;
+	while (!cluster_indexed(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I10: after %d ms of quiet %s", INDEX_MS, why);
 	}
 }
 
