@@ -80,6 +80,7 @@ struct sim_counters {
 	uint64_t frame_bytes;
 	uint64_t reads;
 	uint64_t read_faults[SIM_READ_FAULTS];
+	uint64_t stale_reads; /* met another generation than they asked for, and were still waited for */
 	uint64_t late_writes; /* bytes that landed after the outcome of their read */
 };
 
@@ -111,6 +112,8 @@ uint64_t sim_random(struct sim *sim, uint64_t bound);
 
 /* Every connection between the two breaks; each end hears of it after a while of its own. */
 void sim_cut(struct sim *sim, uint32_t a, uint32_t b);
+/* The same, half open: one hears of it at once, the other only after that time. */
+void sim_cut_half(struct sim *sim, uint32_t at_once, uint32_t late, uint64_t after_ns);
 /* Frames and reads from `from` to `to` stay on the way (and dials fail) until then. */
 void sim_block(struct sim *sim, uint32_t from, uint32_t to, uint64_t until_ns);
 /* Everything between the two takes that much longer. */

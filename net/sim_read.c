@@ -289,6 +289,7 @@ static void complete(struct sim *sim, struct sim_read *r)
 	uint64_t free_ns = sim->now_ns;
 	if (r->fault == SIM_READ_DUP && !r->denied)
 		free_ns = land_twice(sim, r) + 1;
+	sim->counters.stale_reads += r->stale && !r->answered;
 	if (!r->answered)
 		answer(sim, r, e, e == ERR_OK ? digest_of_landing(sim, r) : 0);
 	free_landing(sim, r, free_ns);

@@ -248,7 +248,8 @@ void sim_on_connect(struct sim *sim, const struct sim_event *event)
 
 /* ---- breaking */
 
-static void break_conn(struct sim *sim, size_t index)
+/* late: the node that hears of it only after late_ns, the other one at once; SIM_WORLD: each after a while. */
+static void break_conn(struct sim *sim, size_t index, uint32_t late, uint64_t late_ns)
 {
 	struct sim_conn *conn = &sim->conns[index];
 	conn->broken = true;
@@ -257,6 +258,8 @@ static void break_conn(struct sim *sim, size_t index)
 		if (!conn->open[end])
 			continue;
 		uint64_t after_ns = rng_below(&sim->rng, rng_below(&sim->rng, 4) ? 20000000 : 400000000);
+		if (late != SIM_WORLD)
+			after_ns = conn->nodes[end] == late ? late_ns : 0;
 		uint64_t at_ns = sim->now_ns + after_ns;
 		if (end == 0 && at_ns < conn->opened_ns)
 			at_ns = conn->opened_ns; /* the dialler hears that it opened first */
@@ -266,14 +269,24 @@ static void break_conn(struct sim *sim, size_t index)
 	}
 }
 
-void sim_cut(struct sim *sim, uint32_t a, uint32_t b)
+static void cut(struct sim *sim, uint32_t a, uint32_t b, uint32_t late, uint64_t late_ns)
 {
 	for (size_t i = 0; i < sim->conn_count; i++) {
 		const struct sim_conn *conn = &sim->conns[i];
 		bool theirs = (conn->nodes[0] == a && conn->nodes[1] == b) || (conn->nodes[0] == b && conn->nodes[1] == a);
 		if (theirs && !conn->broken && (conn->open[0] || conn->open[1]))
-			break_conn(sim, i);
+			break_conn(sim, i, late, late_ns);
 	}
+}
+
+void sim_cut(struct sim *sim, uint32_t a, uint32_t b)
+{
+	cut(sim, a, b, SIM_WORLD, 0);
+}
+
+void sim_cut_half(struct sim *sim, uint32_t at_once, uint32_t late, uint64_t after_ns)
+{
+	cut(sim, at_once, late, late, after_ns);
 }
 
 void sim_streams_resume(struct sim *sim)

@@ -7,7 +7,7 @@
 
 #include "tests/sim/cluster_impl.h"
 
-enum { FAULTS_MAX = 24 };
+enum { FAULTS_MAX = 32 };
 #define HIT_NONE HIT_COUNT
 
 struct fault {
@@ -23,6 +23,7 @@ struct fault {
 };
 
 struct faults {
+	bool spare_bytes;
 	struct cluster *cluster;
 	struct fault list[FAULTS_MAX];
 	uint32_t count, armed, struck;
@@ -168,7 +169,11 @@ static void strike_reorder(struct fault *fault, uint64_t until_ns)
 static void cut(void *context, uint64_t pair)
 {
 	struct cluster *c = ((struct faults *)context)->cluster;
-	sim_cut(c->sim, (uint32_t)(pair >> 32), (uint32_t)pair);
+	uint32_t a = (uint32_t)(pair >> 32), b = (uint32_t)pair;
+	if (sim_random(c->sim, 2))
+		sim_cut(c->sim, a, b);
+	else
+		sim_cut_half(c->sim, b, a, 50 * MS + sim_random(c->sim, 500 * MS));
 }
 
 /* One pair, or everything of a node; at once, or after a while in which it was slow: reads are out then. */
@@ -303,14 +308,15 @@ static const struct {
 	void (*strike)(struct fault *fault, uint64_t until_ns);
 	uint32_t lasts_ms_max;
 	bool everybody; /* hits the jobs of all nodes */
+	bool changes_bytes;
 } kinds[FAULT_COUNT] = {
 	[FAULT_DROP] = {strike_reads, 600},
 	[FAULT_LATE] = {strike_reads, 600},
 	[FAULT_DUP] = {strike_reads, 600},
-	[FAULT_CORRUPT] = {strike_reads, 600},
-	[FAULT_TORN] = {strike_reads, 600},
-	[FAULT_STALE] = {strike_reads, 600},
-	[FAULT_FOREIGN] = {strike_reads, 600},
+	[FAULT_CORRUPT] = {strike_reads, 600, .changes_bytes = true},
+	[FAULT_TORN] = {strike_reads, 600, .changes_bytes = true},
+	[FAULT_STALE] = {strike_reads, 600, .changes_bytes = true},
+	[FAULT_FOREIGN] = {strike_reads, 600, .changes_bytes = true},
 	[FAULT_LINK] = {strike_link, 300},
 	[FAULT_DELAY] = {strike_delay, 1500},
 	[FAULT_REORDER] = {strike_reorder, 1500},
@@ -423,11 +429,16 @@ static uint32_t draw_kinds(struct cluster *c, enum fault_kind ret_kinds[FAULT_CO
 	uint32_t count = 0;
 	bool all = sim_random(c->sim, 4) == 0;
 	for (int kind = 0; kind < FAULT_COUNT; kind++)
-		if (all || sim_random(c->sim, 2))
+		if ((all || sim_random(c->sim, 2)) && !(c->faults->spare_bytes && kinds[kind].changes_bytes))
 			ret_kinds[count++] = (enum fault_kind)kind;
 	if (count == 0)
 		ret_kinds[count++] = FAULT_KILL;
 	return count;
+}
+
+void faults_spare_bytes(struct faults *f)
+{
+	f->spare_bytes = true;
 }
 
 void faults_draw(struct faults *f, uint32_t count, uint64_t from_ns, uint64_t to_ns)
@@ -486,22 +497,22 @@ static void part_engines(void *context, uint64_t lasts_ns)
 		  (unsigned long long)(lasts_ns / MS));
 }
 
-static void slow_engines(void *context, uint64_t lasts_ns)
+static void slow_decode(void *context, uint64_t lasts_ns)
 {
 	struct faults *f = context;
 	struct cluster *c = f->cluster;
 	uint64_t extra_ns = 20 * MS + sim_random(c->sim, 300 * MS);
 	for (uint32_t i = 0; i < c->member_count; i++)
-		for (uint32_t j = 0; j < i; j++)
-			if (c->members[i].kind == ENGINE && c->members[j].kind == ENGINE)
+		for (uint32_t j = 0; j < c->member_count; j++)
+			if (c->members[i].role == WIRE__ROLE__ROLE_DECODE && i != j)
 				sim_delay(c->sim, i, j, extra_ns, sim_now(c->sim) + lasts_ns);
-	sim_story(c->sim, c->options.coordinators, "FAULT engines are slow to each other for %llu ms",
+	sim_story(c->sim, c->options.coordinators, "FAULT decode nodes are slow for %llu ms",
 		  (unsigned long long)(lasts_ns / MS));
 }
 
-void faults_slow_engines(struct faults *f, uint64_t from_ns, uint64_t lasts_ns)
+void faults_slow_decode(struct faults *f, uint64_t from_ns, uint64_t lasts_ns)
 {
-	sim_at(f->cluster->sim, from_ns, UINT32_MAX, slow_engines, f, lasts_ns);
+	sim_at(f->cluster->sim, from_ns, UINT32_MAX, slow_decode, f, lasts_ns);
 }
 
 void faults_part_engines(struct faults *f, uint64_t from_ns, uint64_t lasts_ns)

@@ -25,6 +25,20 @@ static enum hit_state state_of(uint64_t seed)
 	return (enum hit_state)(seed / FAULT_COUNT % HIT_COUNT);
 }
 
+/* Scenes around a hand-over that takes long, so that what was said outlives what it was said of. */
+enum scene {
+	SCENE_NONE,
+	SCENE_SAME_PAIR, /* the next attempt has the same two nodes */
+	SCENE_REUSE,     /* sessions break, and the blocks are wanted by others at once */
+};
+
+static enum scene scene_of(uint64_t seed)
+{
+	if (state_of(seed) != HIT_D_RECEIVING)
+		return SCENE_NONE;
+	return seed % 2 ? SCENE_SAME_PAIR : SCENE_REUSE;
+}
+
 static struct cluster_options draw_cluster(uint64_t seed, bool story)
 {
 	struct rng rng = {.seed = rng_mix(seed)};
@@ -46,8 +60,12 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 	};
 	if (state_of(seed) == HIT_D_LOCAL)
 		options.boths = 1;
-	if (state_of(seed) == HIT_D_RECEIVING && seed % 2) /* the next attempt has the same pair */
+	if (scene_of(seed) == SCENE_SAME_PAIR)
 		options.prefills = options.decodes = 1, options.boths = 0;
+	if (scene_of(seed) == SCENE_REUSE) {
+		options.prefills = 1, options.decodes = 2, options.boths = 0;
+		options.seq_max = 4;
+	}
 	if (state_of(seed) == HIT_P_BLOCKED) { /* more prompts at a node than its schedule takes */
 		options.prefills = 1;
 		options.decodes = 2;
@@ -68,8 +86,14 @@ static void aim(struct cluster *c, uint64_t seed)
 		faults_part_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
 		clients_draw(c->clients, 6, at_ns, at_ns + 200 * MS);
 	}
-	if (state_of(seed) == HIT_D_RECEIVING && seed % 2)
-		faults_slow_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
+	if (scene_of(seed) != SCENE_NONE)
+		faults_slow_decode(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
+	if (scene_of(seed) == SCENE_REUSE) {
+		faults_spare_bytes(c->faults);
+		clients_draw(c->clients, 14, at_ns, at_ns + 300 * MS);
+		for (uint32_t i = 0; i < 3; i++)
+			faults_aim(c->faults, FAULT_CUT, HIT_D_RECEIVING, at_ns + sim_random(c->sim, 1000 * MS));
+	}
 	faults_aim(c->faults, kind_of(seed), state_of(seed), at_ns);
 }
 

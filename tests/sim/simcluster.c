@@ -40,7 +40,7 @@ static void on_abort(int number)
 }
 
 struct totals {
-	uint64_t events, faults, frames, reads, read_faults, late_writes, kills, virtual_ms;
+	uint64_t events, faults, frames, reads, read_faults, stale_reads, late_writes, kills, virtual_ms;
 	struct client_counts clients;
 	struct hit_table hits;
 };
@@ -69,6 +69,7 @@ static void add(struct totals *t, const struct run_result *r)
 	t->faults += r->faults;
 	t->frames += r->sim.frames;
 	t->reads += r->sim.reads;
+	t->stale_reads += r->sim.stale_reads;
 	t->late_writes += r->sim.late_writes;
 	t->kills += r->kills;
 	t->virtual_ms += r->ended_ms;
@@ -84,8 +85,8 @@ static void print_totals(const struct totals *t, uint64_t seeds, double seconds)
 	const struct client_counts *c = &t->clients;
 	printf("%llu seeds in %.1f s (%.0f/s), %llu s of virtual time\n", N(seeds), seconds, (double)seeds / seconds,
 	       N(t->virtual_ms / 1000));
-	printf("events %llu, frames %llu, reads %llu of which faulted %llu, late writes %llu; faults %llu, kills %llu\n",
-	       N(t->events), N(t->frames), N(t->reads), N(t->read_faults), N(t->late_writes), N(t->faults), N(t->kills));
+	printf("events %llu, frames %llu, reads %llu of which faulted %llu and stale %llu, late writes %llu; faults %llu, kills %llu\n",
+	       N(t->events), N(t->frames), N(t->reads), N(t->read_faults), N(t->stale_reads), N(t->late_writes), N(t->faults), N(t->kills));
 	printf("requests %llu: done %llu, canceled %llu, submitted %llu, refused %llu, failed and tried again %llu, lost with "
 	       "their coordinator %llu\n",
 	       N(c->requests), N(c->done), N(c->canceled), N(c->submitted), N(c->refused), N(c->failed), N(c->lost));
