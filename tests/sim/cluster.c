@@ -22,6 +22,9 @@ static void start_when_claimed(void *context, uint64_t index)
 		return;
 	}
 	m->starting = false;
+	m->life++;
+	m->epoch_seen = 0;
+	m->lead_told_ns = 0;
 	m->told_ns = 0;
 	member_start(m);
 	sim_story(c->sim, (uint32_t)index, "starts, incarnation %llu", (unsigned long long)m->incarnation);
@@ -105,6 +108,8 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 		cluster_note_frame(c, from, to, envelope);
 	if (alive)
 		cluster_check_claims(c, from, envelope);
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)
+		lead_see_frame(c, to, envelope);
 	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)
 		return;
 	const Wire__JobId *job = envelope->reserve->job;

@@ -258,6 +258,38 @@ static void strike_clock(struct fault *fault, uint64_t until_ns)
 		cluster_wipe_etcd(c);
 }
 
+/* A coordinator: as often as not the one that leads. */
+static void pick_coordinator(struct fault *fault)
+{
+	struct cluster *c = fault->all->cluster;
+	uint32_t pick = (uint32_t)sim_random(c->sim, c->options.coordinators);
+	bool leader = sim_random(c->sim, 2);
+	for (uint32_t i = 0; leader && i < c->options.coordinators; i++)
+		if (c->members[i].candidacy && c->members[i].candidacy == c->leader_candidacy)
+			pick = i;
+	fault->a = pick;
+}
+
+static void strike_co_kill(struct fault *fault, uint64_t until_ns)
+{
+	pick_coordinator(fault);
+	strike_kill(fault, until_ns);
+}
+
+static void strike_co_stop(struct fault *fault, uint64_t until_ns)
+{
+	pick_coordinator(fault);
+	strike_stop(fault, until_ns);
+}
+
+static void strike_co_etcd(struct fault *fault, uint64_t until_ns)
+{
+	pick_coordinator(fault);
+	struct member *m = &fault->all->cluster->members[fault->a];
+	if (until_ns > m->etcd_cut_until_ns)
+		m->etcd_cut_until_ns = until_ns;
+}
+
 static const struct {
 	void (*strike)(struct fault *fault, uint64_t until_ns);
 	uint32_t lasts_ms_max;
@@ -282,6 +314,9 @@ static const struct {
 	[FAULT_WIPE] = {strike_wipe, 3000, true},
 	[FAULT_REVOKE] = {strike_revoke, 1},
 	[FAULT_CLOCK] = {strike_clock, 2000},
+	[FAULT_CO_KILL] = {strike_co_kill, 2000, true},
+	[FAULT_CO_STOP] = {strike_co_stop, 6000, true},
+	[FAULT_CO_ETCD] = {strike_co_etcd, 6000, true},
 };
 
 static void set_node(struct fault *fault, uint32_t member)
@@ -441,8 +476,11 @@ void faults_heal(struct faults *f)
 	c->etcd_away_until_ns = c->etcd_away_until_ns ? sim_now(c->sim) : 0;
 	sim_story(c->sim, 0, "(the world heals)");
 	sim_heal(c->sim);
-	for (uint32_t i = 0; i < c->member_count; i++)
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		if (c->members[i].etcd_cut_until_ns > sim_now(c->sim))
+			c->members[i].etcd_cut_until_ns = sim_now(c->sim);
 		start_again(f, i);
+	}
 }
 
 /* ---- the table */

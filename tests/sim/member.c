@@ -23,6 +23,8 @@ static struct member *as_member(void *core)
 
 void member_after_event(struct member *m)
 {
+	if (m->kind == COORDINATOR)
+		lead_check_coordinator(m);
 	faults_event(m->cluster->faults, m->index);
 }
 
@@ -81,6 +83,8 @@ static void on_tick(void *core, uint64_t now)
 	CALL(m, coord_tick(m->coord, now), node_tick(m->engine, now), store_tick(m->store, now));
 	if (m->ticks++ % CHECK_EVERY)
 		return;
+	if (m->kind != COORDINATOR)
+		lead_check_node(m);
 	if (m->kind == COORDINATOR)
 		coord_check(m->coord);
 	else if (m->kind == ENGINE)
@@ -161,6 +165,8 @@ static void start_coordinator(struct member *m)
 		.held_max = 64,
 		.prefill_ns = 3000 * MS,
 		.decode_ns = 3000 * MS,
+		.lead_context = m,
+		.claim_epoch = member_claim_epoch,
 		.env = sim_env(m->cluster->sim, m->index),
 		.hooks = clients_hooks(m->cluster),
 	};
