@@ -46,6 +46,10 @@
 	  "dynamo#4904, LMCache#4467") \
 	X(EVICTED_KEY_KEPT, "a store's index of keys still names a block that was evicted", \
 	  "LMCache#4467") \
+	X(TWO_COORDINATORS_LEADING, "a leader goes on when its lease is over, and another one leads", \
+	  "Jepsen etcd 3.4.3: locks") \
+	X(EPOCH_NOT_CHECKED, "a node obeys directives of a term that is over", \
+	  "Jepsen etcd 3.4.3: locks without fencing") \
 	X(PARTIAL_BLOCK_DIGEST_IGNORED, "the digest of a last block that is not full is not compared", \
 	  "LMCache#4467") \
 	X(TENANT_SALT_LEFT_OUT, "the tenant's salt is not in the key", \

@@ -93,6 +93,13 @@ static void on_gone(void *context, uint64_t node, uint64_t now_ns)
 	coord_member_remove(((struct program *)context)->coord, node, now_ns);
 }
 
+static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
+{
+	(void)address;
+	(void)length; /* a coordinator has no link */
+	coord_renew(((struct program *)context)->coord, incarnation, now_ns);
+}
+
 static void drain(void *context)
 {
 	struct program *program = context;
@@ -180,6 +187,7 @@ static enum err join(struct program *program, struct why *why)
 		.on_gone = on_gone,
 		.drain = drain,
 		.drained = drained,
+		.renew = renew,
 	};
 	struct member self = {.role = WIRE__ROLE__ROLE_COORDINATOR};
 	return process_join(program->process, &core, &self, why);
@@ -199,7 +207,7 @@ static enum err serve(struct program *program, struct why *why)
 	if (e == ERR_OK)
 		e = join(program, why);
 	if (e == ERR_OK)
-		process_run(program->process);
+		e = process_run(program->process, why);
 	http_api_destroy(program->api); /* while the core still takes cancels, and the loop lives */
 	process_close(program->process);
 	service_destroy(program->service);

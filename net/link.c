@@ -195,6 +195,14 @@ static void peer_unname(struct peer *peer, enum err e)
 	peer_wake(peer);
 }
 
+void link_renew(struct link *link, uint64_t incarnation)
+{
+	link->options.incarnation = incarnation;
+	struct peer *self = link_peer_find(link, link->options.node);
+	if (self)
+		self->incarnation = incarnation;
+}
+
 void link_peer_close(struct link *link, uint64_t node)
 {
 	struct peer *peer = link_peer_find(link, node);

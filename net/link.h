@@ -74,6 +74,10 @@ MUST_USE enum err link_handle(const struct link *link, const struct region *regi
 
 /* Appends what a peer needs to open us: opaque, below 4 KiB, good for the life of the link. */
 MUST_USE enum err link_local_address(const struct link *link, struct buf *address);
+/* This node goes on under a higher incarnation: handles and addresses of the old one are refused from now on, so give out
+ * link_local_address() anew.  Close all peers before. */
+void link_renew(struct link *link, uint64_t incarnation);
+
 /* Connecting goes on in the background: reads may be started at once.  ERR_EXISTS (close the older incarnation
  * first), ERR_PROTOCOL (malformed address), ERR_MISMATCH (address of another node or incarnation),
  * ERR_UNSUPPORTED (no common transport). */

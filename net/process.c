@@ -4,11 +4,14 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/random.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "net/etcd.h"
+#include "net/incarnation.h"
 #include "net/loop.h"
 
 static const uint64_t DRAIN_CHECK_NS = 20000000;
@@ -19,16 +22,21 @@ struct process {
 	struct process_core core;
 	struct member self;
 	uint64_t incarnation;
+	uint64_t life; /* random: tells this process from others of its name */
 	struct loop *loop;
 	struct link *link;
 	struct shell *shell;
+	struct etcd *etcd;
 	struct membership *membership;
 	struct loop_signal *signals[2];
 	struct loop_timer *drain_timer;
 	uint64_t drain_until_ns;
 	uint64_t leave_ns; /* 0: still draining */
+	bool joined;
+	bool ended;    /* a signal before process_join() */
 	bool draining;
 	bool registered;
+	uint64_t replaced_by; /* the incarnation that has our name; 0: we have it */
 	struct buf link_address;
 };
 
@@ -38,6 +46,7 @@ void process_defaults(struct process_settings *settings, const char *name)
 		.name = name,
 		.listen = "tcp://127.0.0.1:0",
 		.etcd = {.count = 1, .items = {"http://127.0.0.1:2379"}},
+		.etcd_timeout_s = 60,
 		.cluster = "default",
 		.link_transport = "auto",
 		.time_factor = 1,
@@ -53,6 +62,10 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"listen", OPTION_TEXT, &s->listen, 0, 0, "URL", "control streams; port 0 takes a free one"},
 		{"advertise-host", OPTION_TEXT, &s->advertise_host, 0, 0, "HOST", "as peers reach it; default: that of --listen"},
 		{"etcd", OPTION_LIST, &s->etcd, 0, 0, "URL,…", "endpoints of etcd"},
+		{"etcd-cacert", OPTION_TEXT, &s->etcd_ca, 0, 0, "FILE", "whom etcd's certificate is signed by; for https"},
+		{"etcd-cert", OPTION_TEXT, &s->etcd_certificate, 0, 0, "FILE", "our certificate for etcd"},
+		{"etcd-key", OPTION_TEXT, &s->etcd_key, 0, 0, "FILE", "its key"},
+		{"etcd-timeout", OPTION_COUNT, &s->etcd_timeout_s, 1, 86400, "S", "seconds to wait for etcd at start"},
 		{"cluster", OPTION_TEXT, &s->cluster, 0, 0, "NAME", "clusters of other names share nothing"},
 		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, ucx-tcp, ucx-shm, ucx-rdma"},
 		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "trusted network device for UCX; default: lo"},
@@ -104,7 +117,9 @@ static void on_signal(struct loop_signal *signal, int number, void *arg)
 {
 	(void)signal;
 	struct process *p = arg;
-	if (p->draining) {
+	if (!p->joined)
+		p->ended = true;
+	if (p->draining || p->ended) {
 		loop_stop(p->loop);
 		return;
 	}
@@ -135,6 +150,13 @@ static enum err open_link(struct process *p, struct why *why)
 	return e == ERR_OK ? link_local_address(p->link, &p->link_address) : e;
 }
 
+static void on_outranked(void *context, uint64_t incarnation, bool lives)
+{
+	struct process *p = context;
+	if (p->membership)
+		membership_outranked(p->membership, incarnation, lives);
+}
+
 static enum err open_shell(struct process *p, const struct process_parts *parts, struct why *why)
 {
 	struct shell_options options = {
@@ -143,9 +165,68 @@ static enum err open_shell(struct process *p, const struct process_parts *parts,
 		.read_max = parts->read_max,
 		.context = parts->context,
 		.landing = parts->landing,
+		.outranked_context = p,
+		.outranked = on_outranked,
 		.trace = log_enabled(LOG_DEBUG),
 	};
 	return shell_create(p->loop, &options, &p->shell, why);
+}
+
+static void on_etcd_state(struct etcd *etcd, bool up, const char *text, void *arg)
+{
+	(void)etcd;
+	(void)arg;
+	if (up)
+		log_info("etcd answers");
+	else
+		log_warn("etcd is away (%s); going on with the last view", text);
+}
+
+static enum err open_etcd(struct process *p, struct why *why)
+{
+	struct etcd_options options = {
+		.endpoints = p->settings.etcd.items,
+		.endpoint_count = p->settings.etcd.count,
+		.ca_file = p->settings.etcd_ca,
+		.certificate_file = p->settings.etcd_certificate,
+		.key_file = p->settings.etcd_key,
+		.on_state = on_etcd_state,
+	};
+	if (!p->settings.etcd_certificate != !p->settings.etcd_key)
+		return why_set(why, ERR_INVALID, "--etcd-cert and --etcd-key want each other");
+	return etcd_create(p->loop, &options, &p->etcd, why);
+}
+
+static enum err take_incarnation(struct process *p, struct why *why)
+{
+	struct timespec wall;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	if (getrandom(&p->life, sizeof(p->life), 0) != sizeof(p->life))
+		return why_set(why, ERR_IO, "getrandom: %m");
+	struct incarnation_options options = {
+		.etcd = p->etcd,
+		.endpoints = &p->settings.etcd,
+		.cluster = p->settings.cluster,
+		.name = p->settings.name,
+		.life = p->life,
+		.wall_ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec,
+		.timeout_ns = p->settings.etcd_timeout_s * 1000000000u,
+		.stop = &p->ended,
+	};
+	return incarnation_claim(p->loop, &options, &p->incarnation, why);
+}
+
+/* Everything up to the incarnation; link and shell bear it. */
+static enum err open_first(struct process *p, struct why *why)
+{
+	enum err e = loop_create(&p->loop);
+	if (e == ERR_OK)
+		e = loop_timer_create(p->loop, drain_check, p, &p->drain_timer);
+	for (int i = 0; i < 2 && e == ERR_OK; i++)
+		e = loop_signal_create(p->loop, i ? SIGINT : SIGTERM, on_signal, p, &p->signals[i]);
+	if (e == ERR_OK)
+		e = open_etcd(p, why);
+	return e == ERR_OK ? take_incarnation(p, why) : e;
 }
 
 enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
@@ -160,18 +241,11 @@ enum err process_open(const struct process_settings *settings, const struct proc
 	if (!p)
 		return ERR_NOMEM;
 	p->settings = *settings;
-	struct timespec wall;
-	clock_gettime(CLOCK_REALTIME, &wall);
-	p->incarnation = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
-	e = loop_create(&p->loop);
+	e = open_first(p, why);
 	if (e == ERR_OK && parts->with_link)
 		e = open_link(p, why);
 	if (e == ERR_OK)
 		e = open_shell(p, parts, why);
-	if (e == ERR_OK)
-		e = loop_timer_create(p->loop, drain_check, p, &p->drain_timer);
-	for (int i = 0; i < 2 && e == ERR_OK; i++)
-		e = loop_signal_create(p->loop, i ? SIGINT : SIGTERM, on_signal, p, &p->signals[i]);
 	if (e != ERR_OK) {
 		process_close(p);
 		return e;
@@ -183,6 +257,11 @@ enum err process_open(const struct process_settings *settings, const struct proc
 struct loop *process_loop(struct process *p)
 {
 	return p->loop;
+}
+
+struct etcd *process_etcd(struct process *p)
+{
+	return p->etcd;
 }
 
 struct link *process_link(struct process *p)
@@ -229,10 +308,32 @@ static void on_gone(void *context, uint64_t node)
 		p->core.on_gone(p->core.context, node, loop_now_ns(p->loop));
 }
 
-static void on_state(void *context, bool etcd_up, bool registered)
+static void on_renewed(void *context, uint64_t incarnation)
 {
 	struct process *p = context;
-	(void)etcd_up;
+	p->incarnation = p->self.incarnation = incarnation;
+	if (p->link)
+		link_renew(p->link, incarnation);
+	buf_clear(&p->link_address);
+	if (p->link && link_local_address(p->link, &p->link_address) != ERR_OK) {
+		log_error("no memory for an address; ending"); /* without one nobody could read here */
+		loop_stop(p->loop);
+		return;
+	}
+	p->core.renew(p->core.context, incarnation, (const uint8_t *)p->link_address.data, p->link_address.length,
+		      loop_now_ns(p->loop));
+}
+
+static void on_replaced(void *context, uint64_t incarnation)
+{
+	struct process *p = context;
+	p->replaced_by = incarnation;
+	loop_stop(p->loop);
+}
+
+static void on_state(void *context, bool registered)
+{
+	struct process *p = context;
 	if (registered && !p->registered)
 		log_info("registered in etcd as %s", p->settings.name);
 	p->registered = registered;
@@ -262,22 +363,34 @@ enum err process_join(struct process *p, const struct process_core *core, const 
 	own_url(p, p->self.url, sizeof(p->self.url));
 	shell_attach(p->shell, &p->core.shell);
 	struct membership_options options = {
-		.endpoints = p->settings.etcd.items,
-		.endpoint_count = p->settings.etcd.count,
+		.etcd = p->etcd,
 		.cluster = p->settings.cluster,
 		.self = &p->self,
+		.life = p->life,
 		.context = p,
 		.on_member = on_member,
 		.on_gone = on_gone,
 		.on_state = on_state,
+		.on_renewed = on_renewed,
+		.on_replaced = on_replaced,
 	};
+	p->joined = true;
 	log_info("%s listens at %s", member_role_text(p->self.role), p->self.url);
-	return membership_create(p->loop, &options, &p->membership, why);
+	if (p->ended)
+		loop_stop(p->loop);
+	enum err e = membership_create(p->loop, &options, &p->membership);
+	return e == ERR_OK ? ERR_OK : why_set(why, e, "no membership: out of memory");
 }
 
-void process_run(struct process *p)
+enum err process_run(struct process *p, struct why *why)
 {
 	loop_run(p->loop);
+	if (!p->replaced_by)
+		return ERR_OK;
+	return why_set(why, ERR_STALE,
+		       "another process has the name %s now (incarnation %llu, this one is %llu): this one ends, so that no two "
+		       "speak for one node",
+		       p->settings.name, (unsigned long long)p->replaced_by, (unsigned long long)p->incarnation);
 }
 
 void process_close(struct process *p)
@@ -285,6 +398,7 @@ void process_close(struct process *p)
 	if (!p)
 		return;
 	membership_destroy(p->membership);
+	etcd_destroy(p->etcd);
 	if (p->link)
 		link_destroy(p->link);
 	shell_destroy(p->shell);

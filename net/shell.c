@@ -288,6 +288,13 @@ static const char *env_link_name(void *context, uint64_t node)
 	return name;
 }
 
+static void env_outranked(void *context, uint64_t incarnation, bool lives)
+{
+	struct shell *s = context;
+	if (s->options.outranked)
+		s->options.outranked(s->options.outranked_context, incarnation, lives);
+}
+
 static void env_trace_line(void *context, const char *format, ...)
 {
 	(void)context;
@@ -311,6 +318,7 @@ static void bind_env(struct shell *s)
 		.read = env_read,
 		.read_cancel = env_read_cancel,
 		.link_name = env_link_name,
+		.outranked = env_outranked,
 		.trace = s->options.trace ? env_trace_line : NULL,
 	};
 }

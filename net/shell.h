@@ -41,6 +41,9 @@ struct shell_options {
 	/* The memory of a landing (env_read: landing, landing_offset). */
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+	/* env's hook of that name. */
+	void *outranked_context;
+	void (*outranked)(void *context, uint64_t incarnation, bool lives);
 	bool trace;         /* the core's story goes to the log, at level debug */
 };
 

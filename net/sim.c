@@ -131,6 +131,14 @@ static void env_trace_line(void *context, const char *format, ...)
 	sim_line(node->sim, node->index, text);
 }
 
+static void env_outranked(void *context, uint64_t incarnation, bool lives)
+{
+	struct sim_node *node = context;
+	const struct sim_options *options = &node->sim->options;
+	if (options->outranked)
+		options->outranked(options->context, node->index, incarnation, lives);
+}
+
 uint32_t sim_add(struct sim *sim, uint64_t node, const char *name)
 {
 	assert(sim->node_count < SIM_NODES_MAX && node != 0);
@@ -151,6 +159,7 @@ uint32_t sim_add(struct sim *sim, uint64_t node, const char *name)
 		.link_close = sim_env_link_close,
 		.read = sim_env_read,
 		.read_cancel = sim_env_read_cancel,
+		.outranked = env_outranked,
 		.trace = env_trace_line,
 	};
 	return index;
@@ -159,6 +168,11 @@ uint32_t sim_add(struct sim *sim, uint64_t node, const char *name)
 const struct env *sim_env(struct sim *sim, uint32_t index)
 {
 	return &sim->nodes[index].env;
+}
+
+void sim_renew(struct sim *sim, uint32_t index, uint64_t incarnation)
+{
+	sim->nodes[index].incarnation = incarnation;
 }
 
 void sim_start(struct sim *sim, uint32_t index, uint64_t incarnation, const struct sim_node_ops *ops, void *core)

@@ -71,6 +71,8 @@ struct sim_options {
 	void (*reading)(void *context, uint32_t reader, uint32_t owner, const struct env_read *read);
 	/* Sees every read that a fault hits. */
 	void (*read_fault)(void *context, uint32_t reader, uint32_t owner, enum sim_read_fault fault);
+	/* A node was refused by a peer that knows a later life of it (net/env.h). */
+	void (*outranked)(void *context, uint32_t index, uint64_t incarnation, bool lives);
 	void *context;
 };
 
@@ -95,6 +97,8 @@ const struct env *sim_env(struct sim *sim, uint32_t index);
 /* The node comes up; events go to this core until sim_kill().  A read by a peer that linked to another incarnation finds
  * nobody. */
 void sim_start(struct sim *sim, uint32_t index, uint64_t incarnation, const struct sim_node_ops *ops, void *core);
+/* The node goes on under another incarnation; its core must hear of it too. */
+void sim_renew(struct sim *sim, uint32_t index, uint64_t incarnation);
 bool sim_up(const struct sim *sim, uint32_t index);
 
 /* Runs fn at (or as soon as possible after) a time of the world; on_node: as an event of that node, so that it waits

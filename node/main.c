@@ -116,6 +116,11 @@ static void on_gone(void *context, uint64_t node, uint64_t now_ns)
 	node_member_gone(((struct program *)context)->node, node, now_ns);
 }
 
+static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
+{
+	node_renew(((struct program *)context)->node, incarnation, address, length, now_ns);
+}
+
 static void drain(void *context)
 {
 	node_drain(((struct program *)context)->node);
@@ -229,6 +234,7 @@ static enum err join(struct program *program, struct why *why)
 		.on_gone = on_gone,
 		.drain = drain,
 		.drained = drained,
+		.renew = renew,
 	};
 	struct member self = {
 		.role = program->role,
@@ -259,7 +265,7 @@ static enum err run(struct program *program, struct why *why)
 	engine_port_attach(program->port, program->node);
 	e = join(program, why);
 	if (e == ERR_OK)
-		process_run(program->process);
+		e = process_run(program->process, why);
 	return e;
 }
 

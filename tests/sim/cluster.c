@@ -15,16 +15,33 @@ enum { DEAD_MS = 2800 };
 
 /* ---- life */
 
+static void start_when_claimed(void *context, uint64_t index)
+{
+	struct cluster *c = context;
+	struct member *m = &c->members[index];
+	if (!etcd_first_claim(m)) {
+		sim_at(c->sim, sim_now(c->sim) + 100 * MS, UINT32_MAX, start_when_claimed, c, index);
+		return;
+	}
+	m->starting = false;
+	m->life++;
+	m->epoch_seen = 0;
+	m->lead_told_ns = 0;
+	m->told_ns = 0;
+	member_start(m);
+	sim_story(c->sim, (uint32_t)index, "starts, incarnation %llu", (unsigned long long)m->incarnation);
+	sim_start(c->sim, (uint32_t)index, m->incarnation, &member_ops, m);
+	etcd_watch(c, (uint32_t)index);
+}
+
 void cluster_start(struct cluster *c, uint32_t index)
 {
 	struct member *m = &c->members[index];
+	if (m->starting)
+		return;
 	assert(!sim_up(c->sim, index) && !m->memory);
-	m->incarnation++;
-	m->told_ns = 0;
-	member_start(m);
-	sim_story(c->sim, index, "starts, incarnation %llu", (unsigned long long)m->incarnation);
-	sim_start(c->sim, index, m->incarnation, &member_ops, m);
-	etcd_watch(c, index);
+	m->starting = true;
+	start_when_claimed(c, index);
 }
 
 /* Law 3: silence is death at 2 s, and all is free at 2.5 s; with ticks and a clock that is 5 % slow, DEAD_MS.  Counted
@@ -137,6 +154,8 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 		cluster_check_claims(c, from, envelope);
 	promises_heard(c->promises, from, to, envelope);
 	see_misses(c, envelope);
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)
+		lead_see_frame(c, to, envelope);
 	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)
 		return;
 	const Wire__JobId *job = envelope->reserve->job;
@@ -147,6 +166,12 @@ static void see_read_fault(void *context, uint32_t reader, uint32_t owner, enum 
 {
 	struct cluster *c = context;
 	faults_read_hit(c->faults, reader, owner, fault);
+}
+
+static void see_outranked(void *context, uint32_t index, uint64_t incarnation, bool lives)
+{
+	struct cluster *c = context;
+	etcd_outranked(&c->members[index], incarnation, lives);
 }
 
 struct cluster *cluster_create(const struct cluster_options *options)
@@ -166,6 +191,7 @@ struct cluster *cluster_create(const struct cluster_options *options)
 		.linked = see_linked,
 		.reading = see_reading,
 		.read_fault = see_read_fault,
+		.outranked = see_outranked,
 		.context = c,
 	};
 	c->sim = sim_create(&sim);

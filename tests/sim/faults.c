@@ -291,17 +291,58 @@ static void strike_etcd(struct fault *fault, uint64_t until_ns)
 		fault->all->cluster->etcd_away_until_ns = until_ns;
 }
 
-/* etcd comes back with an empty data directory. */
-static void strike_wiped(struct fault *fault, uint64_t until_ns)
+static void strike_wipe(struct fault *fault, uint64_t until_ns)
 {
-	(void)until_ns;
-	etcd_wipe(fault->all->cluster);
+	strike_etcd(fault, until_ns);
+	cluster_wipe_etcd(fault->all->cluster);
 }
 
-/* The key is gone while its holder lives, who puts it back only later. */
-static void strike_revoked(struct fault *fault, uint64_t until_ns)
+static void strike_revoke(struct fault *fault, uint64_t until_ns)
 {
-	etcd_revoke(fault->all->cluster, fault->a, until_ns);
+	(void)until_ns;
+	cluster_revoke(fault->all->cluster, fault->a);
+}
+
+/* The machine comes back with its wall clock an hour behind; sometimes etcd has lost its data as well. */
+static void strike_clock(struct fault *fault, uint64_t until_ns)
+{
+	struct cluster *c = fault->all->cluster;
+	c->members[fault->a].wall_back_ms += 3600000;
+	strike_kill(fault, until_ns);
+	if (sim_random(c->sim, 2))
+		cluster_wipe_etcd(c);
+}
+
+/* A coordinator: as often as not the one that leads. */
+static void pick_coordinator(struct fault *fault)
+{
+	struct cluster *c = fault->all->cluster;
+	uint32_t pick = (uint32_t)sim_random(c->sim, c->options.coordinators);
+	bool leader = sim_random(c->sim, 2);
+	for (uint32_t i = 0; leader && i < c->options.coordinators; i++)
+		if (c->members[i].candidacy && c->members[i].candidacy == c->leader_candidacy)
+			pick = i;
+	fault->a = pick;
+}
+
+static void strike_co_kill(struct fault *fault, uint64_t until_ns)
+{
+	pick_coordinator(fault);
+	strike_kill(fault, until_ns);
+}
+
+static void strike_co_stop(struct fault *fault, uint64_t until_ns)
+{
+	pick_coordinator(fault);
+	strike_stop(fault, until_ns);
+}
+
+static void strike_co_etcd(struct fault *fault, uint64_t until_ns)
+{
+	pick_coordinator(fault);
+	struct member *m = &fault->all->cluster->members[fault->a];
+	if (until_ns > m->etcd_cut_until_ns)
+		m->etcd_cut_until_ns = until_ns;
 }
 
 static const struct {
@@ -330,8 +371,12 @@ static const struct {
 	[FAULT_SKEW] = {strike_skew, 1},
 	[FAULT_STEP] = {strike_step, 1},
 	[FAULT_ETCD] = {strike_etcd, 5000, true},
-	[FAULT_WIPED] = {strike_wiped, 1, true},
-	[FAULT_REVOKED] = {strike_revoked, 4000},
+	[FAULT_WIPE] = {strike_wipe, 3000, true},
+	[FAULT_REVOKE] = {strike_revoke, 1},
+	[FAULT_CLOCK] = {strike_clock, 2000},
+	[FAULT_CO_KILL] = {strike_co_kill, 2000, true},
+	[FAULT_CO_STOP] = {strike_co_stop, 6000, true},
+	[FAULT_CO_ETCD] = {strike_co_etcd, 6000, true},
 };
 
 static void set_node(struct fault *fault, uint32_t member)
@@ -528,12 +573,13 @@ void faults_heal(struct faults *f)
 	for (uint32_t i = 0; i < f->count; i++)
 		f->list[i].armed = false;
 	c->etcd_away_until_ns = c->etcd_away_until_ns ? sim_now(c->sim) : 0;
-	for (uint32_t i = 0; i < c->member_count; i++)
-		c->members[i].revoked_until_ns = 0;
 	sim_story(c->sim, 0, "(the world heals)");
 	sim_heal(c->sim);
-	for (uint32_t i = 0; i < c->member_count; i++)
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		if (c->members[i].etcd_cut_until_ns > sim_now(c->sim))
+			c->members[i].etcd_cut_until_ns = sim_now(c->sim);
 		start_again(f, i);
+	}
 }
 
 /* ---- the table */

@@ -11,7 +11,8 @@
 
 #define FAULT_KINDS(X)                                                                                        \
 	X(DROP) X(LATE) X(DUP) X(CORRUPT) X(TORN) X(STALE) X(FOREIGN) X(LINK) X(DELAY) X(REORDER) X(ECHO) X(CUT)   \
-	X(SILENCE) X(ONE_WAY) X(STOP) X(KILL) X(FLAP) X(SKEW) X(STEP) X(ETCD) X(WIPED) X(REVOKED)
+	X(SILENCE) X(ONE_WAY) X(STOP) X(KILL) X(FLAP) X(SKEW) X(STEP) X(ETCD) X(WIPE) X(REVOKE) X(CLOCK)           \
+	X(CO_KILL) X(CO_STOP) X(CO_ETCD)
 enum fault_kind {
 #define X(name) FAULT_##name,
 	FAULT_KINDS(X)

@@ -24,6 +24,8 @@ static struct member *as_member(void *core)
 
 void member_after_event(struct member *m)
 {
+	if (m->kind == COORDINATOR)
+		lead_check_coordinator(m);
 	faults_event(m->cluster->faults, m->index);
 }
 
@@ -83,6 +85,8 @@ static void on_tick(void *core, uint64_t now)
 	promises_check(m->cluster->promises, m->index);
 	if (m->ticks++ % CHECK_EVERY)
 		return;
+	if (m->kind != COORDINATOR)
+		lead_check_node(m);
 	if (m->kind == COORDINATOR)
 		coord_check(m->coord);
 	else if (m->kind == ENGINE)
@@ -163,6 +167,8 @@ static void start_coordinator(struct member *m)
 		.held_max = 64,
 		.prefill_ns = 3000 * MS,
 		.decode_ns = 3000 * MS,
+		.lead_context = m,
+		.claim_epoch = member_claim_epoch,
 		.env = sim_env(m->cluster->sim, m->index),
 		.hooks = clients_hooks(m->cluster),
 	};
@@ -306,6 +312,18 @@ void member_start(struct member *m)
 		start_engine(m);
 	else
 		start_store(m);
+}
+
+void member_renew(struct member *m)
+{
+	uint64_t now = sim_local(m->cluster->sim, m->index);
+	if (m->kind == COORDINATOR)
+		coord_renew(m->coord, m->incarnation, now);
+	else if (m->kind == ENGINE)
+		node_renew(m->engine, m->incarnation, NULL, 0, now);
+	else
+		store_renew(m->store, m->incarnation, NULL, 0, now);
+	member_after_event(m);
 }
 
 void member_free(struct member *m)

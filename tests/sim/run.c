@@ -46,7 +46,7 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		.seed = seed,
 		.story = story,
 		.frames = story,
-		.coordinators = 1 + (uint32_t)rng_below(&rng, 2),
+		.coordinators = 2 + (rng_below(&rng, 4) == 0),
 		.prefills = 1 + (uint32_t)rng_below(&rng, 2),
 		.decodes = 1 + (uint32_t)rng_below(&rng, 2),
 		.boths = rng_below(&rng, 3) == 0,
@@ -134,11 +134,13 @@ void run_seed(uint64_t seed, bool story, struct run_result *ret_result)
 	struct cluster *c = current = cluster_create(&options);
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
+	lead_draw_drains(c, 1 + (uint32_t)sim_random(c->sim, 3), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	faults_draw(c->faults, 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	sim_run(c->sim, HEAL_MS * MS);
 	faults_heal(c->faults);
 	/* Sessions are back within a redial and the lease's time; then nothing may fail any more. */
 	sim_run(c->sim, sim_now(c->sim) + 3000 * MS);
+	lead_undrain_all(c);
 	clients_demand(c->clients);
 	clients_draw(c->clients, 4, sim_now(c->sim), sim_now(c->sim) + 500 * MS);
 	demand_progress(c);
@@ -149,6 +151,10 @@ void run_seed(uint64_t seed, bool story, struct run_result *ret_result)
 		.ended_ms = sim_now(c->sim) / MS,
 		.hits = *faults_hits(c->faults),
 		.kills = c->kills,
+		.renewals = c->renewals,
+		.directives = c->directives,
+		.directives_refused = c->directives_refused,
+		.drains = c->drains,
 	};
 	sim_counters(c->sim, &ret_result->sim);
 	clients_counts(c->clients, &ret_result->clients);

@@ -11,7 +11,7 @@ struct run_result {
 	struct sim_counters sim;
 	struct client_counts clients;
 	struct hit_table hits;
-	uint64_t kills;
+	uint64_t kills, renewals, directives, directives_refused, drains;
 };
 
 /* Fails by cluster_fail(), with the seed and the story.  story: printed on standard output. */

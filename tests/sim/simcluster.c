@@ -41,6 +41,7 @@ static void on_abort(int number)
 
 struct totals {
 	uint64_t events, faults, frames, reads, read_faults, stale_reads, late_writes, kills, virtual_ms;
+	uint64_t renewals, directives, directives_refused, drains;
 	struct client_counts clients;
 	struct hit_table hits;
 };
@@ -72,6 +73,10 @@ static void add(struct totals *t, const struct run_result *r)
 	t->stale_reads += r->sim.stale_reads;
 	t->late_writes += r->sim.late_writes;
 	t->kills += r->kills;
+	t->renewals += r->renewals;
+	t->directives += r->directives;
+	t->directives_refused += r->directives_refused;
+	t->drains += r->drains;
 	t->virtual_ms += r->ended_ms;
 	for (int i = 0; i < SIM_READ_FAULTS; i++)
 		t->read_faults += r->sim.read_faults[i];
@@ -87,6 +92,8 @@ static void print_totals(const struct totals *t, uint64_t seeds, double seconds)
 	       N(t->virtual_ms / 1000));
 	printf("events %llu, frames %llu, reads %llu of which faulted %llu and stale %llu, late writes %llu; faults %llu, kills %llu\n",
 	       N(t->events), N(t->frames), N(t->reads), N(t->read_faults), N(t->stale_reads), N(t->late_writes), N(t->faults), N(t->kills));
+	printf("directives taken %llu, refused %llu; drains %llu; lives renewed %llu\n", N(t->directives),
+	       N(t->directives_refused), N(t->drains), N(t->renewals));
 	printf("requests %llu: done %llu, canceled %llu, submitted %llu, refused %llu, failed and tried again %llu, lost with "
 	       "their coordinator %llu\n",
 	       N(c->requests), N(c->done), N(c->canceled), N(c->submitted), N(c->refused), N(c->failed), N(c->lost));

@@ -210,6 +210,71 @@ static void cluster_serves_on_while_etcd_is_away(void **state)
 	assert_int_equal(counts.refused + counts.failed + counts.recoveries, 0);
 }
 
+/* Everybody's key vanishes under living sessions: noise.  Requests of that moment do not notice. */
+static void emptied_etcd_is_filled_again_and_costs_no_request(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 880, 1);
+	sim_run(c->sim, 900 * MS);
+	cluster_wipe_etcd(c);
+	ask(c, 905, 1);
+	ask(c, 1500, 2);
+	sim_run(c->sim, 6000 * MS);
+	struct client_counts counts;
+	clients_counts(c->clients, &counts);
+	assert_int_equal(counts.done, 3);
+	assert_int_equal(counts.refused + counts.failed + counts.recoveries, 0);
+	for (uint32_t i = 0; i < c->member_count; i++)
+		assert_true(c->members[i].lease_until_ns && c->members[i].claimed == c->members[i].incarnation);
+	assert_int_equal(c->renewals, 0);
+}
+
+/* The worst case of both: nobody but the peers knows that this name had a higher number. */
+static void node_joins_though_its_clock_went_back_and_etcd_was_emptied(void **state)
+{
+	struct cluster *c = *state;
+	static const uint32_t victims[] = {COORDINATOR_1, PREFILL_1, DECODE_1, KVSTORE_1};
+	sim_run(c->sim, 1000 * MS);
+	for (int i = 0; i < 4; i++) {
+		struct member *m = &c->members[victims[i]];
+		uint64_t before = m->incarnation, renewed = m->renewed;
+		m->wall_back_ms += 3600000;
+		cluster_kill(c, victims[i]);
+		cluster_wipe_etcd(c);
+		cluster_start(c, victims[i]);
+		assert_true(m->incarnation < before);
+		sim_run(c->sim, sim_now(c->sim) + 5000 * MS);
+		assert_int_equal(m->renewed, renewed + 1);
+		assert_true(m->incarnation > before);
+		char why[256];
+		if (!cluster_whole(c, why, sizeof(why)))
+			cluster_fail(c, "%s", why);
+	}
+	ask(c, 22000, 1);
+	sim_run(c->sim, 24000 * MS);
+	struct client_counts counts;
+	clients_counts(c->clients, &counts);
+	assert_int_equal(counts.refused + counts.failed + counts.recoveries, 0);
+}
+
+/* A stepped clock alone is nothing: etcd remembers the last number. */
+static void node_restarts_though_its_clock_went_back(void **state)
+{
+	struct cluster *c = *state;
+	sim_run(c->sim, 1000 * MS);
+	struct member *m = &c->members[DECODE_1];
+	uint64_t before = m->incarnation;
+	m->wall_back_ms += 3600000;
+	cluster_kill(c, DECODE_1);
+	cluster_start(c, DECODE_1);
+	assert_int_equal(m->incarnation, before + 1);
+	sim_run(c->sim, 3000 * MS);
+	assert_int_equal(m->outranked, 0);
+	char why[256];
+	if (!cluster_whole(c, why, sizeof(why)))
+		cluster_fail(c, "%s", why);
+}
+
 /* Without faults nothing is tried twice and no read fails, whatever the load. */
 static void nothing_is_recovered_or_missed_without_faults(void **state)
 {
@@ -269,6 +334,9 @@ int main(void)
 		T(stopped_node_is_given_up_and_its_late_words_change_nothing),
 		T(flipped_bit_is_a_miss_and_never_a_token),
 		T(cluster_serves_on_while_etcd_is_away),
+		T(emptied_etcd_is_filled_again_and_costs_no_request),
+		T(node_joins_though_its_clock_went_back_and_etcd_was_emptied),
+		T(node_restarts_though_its_clock_went_back),
 		cmocka_unit_test(what_is_said_twice_changes_nothing),
 		cmocka_unit_test(nothing_is_recovered_or_missed_without_faults),
 	};
