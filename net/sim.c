@@ -344,6 +344,11 @@ uint64_t sim_random(struct sim *sim, uint64_t bound)
 	return rng_below(&sim->rng, bound);
 }
 
+uint32_t sim_connection(const struct sim *sim)
+{
+	return sim->connection;
+}
+
 uint32_t sim_index(const struct sim *sim, uint64_t node)
 {
 	for (uint32_t i = 0; i < sim->node_count; i++)
@@ -380,6 +385,7 @@ static void deliver(struct sim *sim, struct sim_node *n, const struct sim_event 
 	const struct sim_conn *conn = &sim->conns[event->conn / 2 - 1];
 	uint32_t sender = !(event->conn & 1), from = conn->nodes[sender];
 	bool alive = sim->nodes[from].core && conn->lives[sender] == sim->nodes[from].life;
+	sim->connection = event->conn / 2 - 1;
 	if (sim->options.tap)
 		sim->options.tap(sim->options.context, from, n->index, alive, envelope);
 	n->ops->message(n->core, event->conn, envelope, sim_local(sim, n->index));

@@ -111,6 +111,8 @@ uint64_t sim_now(const struct sim *sim);
 /* The clock of a node, as its core sees it. */
 uint64_t sim_local(const struct sim *sim, uint32_t index);
 uint64_t sim_random(struct sim *sim, uint64_t bound);
+/* In tap, sent and parted: which connection; the same number at both ends. */
+uint32_t sim_connection(const struct sim *sim);
 
 /* ---- faults: each does one thing, until it is undone or its time is over */
 

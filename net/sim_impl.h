@@ -123,6 +123,7 @@ struct sim {
 	uint64_t serial;
 	uint64_t digest;
 	struct sim_counters counters;
+	uint32_t connection; /* that a watcher is told of */
 	struct sim_queue queue; /* a heap */
 	struct sim_node nodes[SIM_NODES_MAX];
 	uint32_t node_count;

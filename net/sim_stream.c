@@ -100,6 +100,7 @@ void sim_env_send(void *context, uint32_t number, const Wire__Envelope *envelope
 	uint32_t end;
 	struct sim_conn *conn = conn_of(n->sim, number, &end);
 	assert(conn->nodes[end] == n->index && conn->lives[end] == n->life);
+	n->sim->connection = number / 2 - 1;
 	if (n->sim->options.sent)
 		n->sim->options.sent(n->sim->options.context, n->index, conn->nodes[!end], envelope);
 	if (!conn->open[end] || conn->broken)
@@ -121,8 +122,9 @@ static void send_end(struct sim *sim, size_t conn, uint32_t end)
 	enqueue(sim, conn, end, frame);
 }
 
-static void parted(const struct sim *sim, const struct sim_conn *conn, uint32_t end)
+static void parted(struct sim *sim, const struct sim_conn *conn, uint32_t end)
 {
+	sim->connection = (uint32_t)(conn - sim->conns);
 	if (sim->options.parted)
 		sim->options.parted(sim->options.context, conn->nodes[end], conn->nodes[!end]);
 }

@@ -546,13 +546,31 @@ static void slow_decode(void *context, uint64_t lasts_ns)
 {
 	struct faults *f = context;
 	struct cluster *c = f->cluster;
-	uint64_t extra_ns = 20 * MS + sim_random(c->sim, 300 * MS);
+	uint64_t extra_ns = 10 * MS + sim_random(c->sim, sim_random(c->sim, 2) ? 60 * MS : 300 * MS);
 	for (uint32_t i = 0; i < c->member_count; i++)
 		for (uint32_t j = 0; j < c->member_count; j++)
 			if (c->members[i].role == WIRE__ROLE__ROLE_DECODE && i != j)
 				sim_delay(c->sim, i, j, extra_ns, sim_now(c->sim) + lasts_ns);
 	sim_story(c->sim, c->options.coordinators, "FAULT decode nodes are slow for %llu ms",
 		  (unsigned long long)(lasts_ns / MS));
+}
+
+/* A decode node's connections to other engines break, and it is the last to hear of it. */
+static void half_open(void *context, uint64_t after_ns)
+{
+	struct faults *f = context;
+	struct cluster *c = f->cluster;
+	uint32_t first = c->options.coordinators + c->options.prefills;
+	uint32_t late = first + (uint32_t)sim_random(c->sim, c->options.decodes);
+	sim_story(c->sim, late, "FAULT connections to engines are half open for %llu ms", (unsigned long long)(after_ns / MS));
+	for (uint32_t i = c->options.coordinators; i < c->member_count; i++)
+		if (i != late && c->members[i].kind == ENGINE)
+			sim_cut_half(c->sim, i, late, after_ns);
+}
+
+void faults_half_open(struct faults *f, uint64_t at_ns, uint64_t after_ns)
+{
+	sim_at(f->cluster->sim, at_ns, UINT32_MAX, half_open, f, after_ns);
 }
 
 void faults_slow_decode(struct faults *f, uint64_t from_ns, uint64_t lasts_ns)

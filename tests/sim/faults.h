@@ -47,6 +47,7 @@ void faults_draw(struct faults *faults, uint32_t count, uint64_t from_ns, uint64
 void faults_aim(struct faults *faults, enum fault_kind kind, enum hit_state state, uint64_t from_ns);
 /* For a while from then on no two engines can reach each other: jobs wait for their hand-over. */
 void faults_part_engines(struct faults *faults, uint64_t from_ns, uint64_t lasts_ns);
+void faults_half_open(struct faults *faults, uint64_t at_ns, uint64_t after_ns);
 /* None of those that change what is read is drawn: then no digest may be wrong. */
 void faults_spare_bytes(struct faults *faults);
 /* Frames and reads of decode nodes take long: what an attempt said arrives when the next one runs. */

@@ -22,6 +22,7 @@ struct line {
 	uint64_t offset, generation;
 	uint32_t region;
 	uint32_t peer;
+	uint32_t connection; /* it ends with that */
 	bool open_only; /* no place: says that the reader still wants to hear of them */
 	struct agreement agreement;
 };
@@ -62,21 +63,23 @@ static bool same(const struct agreement *a, const struct agreement *b)
 static void book_add(struct book *book, const struct line *line)
 {
 	for (uint32_t i = 0; i < book->count; i++) {
-		const struct line *l = &book->lines[i];
+		struct line *l = &book->lines[i];
 		if (l->offset == line->offset && l->generation == line->generation && l->peer == line->peer &&
-		    l->region == line->region && l->open_only == line->open_only && same(&l->agreement, &line->agreement))
+		    l->region == line->region && l->open_only == line->open_only && same(&l->agreement, &line->agreement)) {
+			l->connection = line->connection;
 			return; /* each layer is announced by itself */
+		}
 	}
 	assert(book->count < LINES_MAX);
 	book->lines[book->count++] = *line;
 }
 
-/* Strikes what there is with the peer; agreement NULL: everything. */
-static void book_strike(struct book *book, uint32_t peer, const struct agreement *agreement)
+/* Strikes what there is with the peer of that agreement; NULL: of that connection. */
+static void book_strike(struct book *book, uint32_t peer, const struct agreement *agreement, uint32_t connection)
 {
 	for (uint32_t i = 0; i < book->count;) {
 		const struct line *l = &book->lines[i];
-		if (l->peer == peer && (!agreement || same(&l->agreement, agreement)))
+		if (l->peer == peer && (agreement ? same(&l->agreement, agreement) : l->connection == connection))
 			book->lines[i] = book->lines[--book->count];
 		else
 			i++;
@@ -121,28 +124,31 @@ static struct agreement by_op(enum agreement_kind kind, uint32_t asker, uint64_t
 	return (struct agreement){.kind = kind, .asker = asker, .op = op};
 }
 
-static void add_place(struct book *book, uint32_t peer, const struct agreement *agreement, const Wire__Place *place)
+static void add_place(struct promises *p, struct book *book, uint32_t peer, const struct agreement *agreement,
+		      const Wire__Place *place)
 {
 	struct line line = {.offset = place->offset, .generation = place->generation, .region = place->region, .peer = peer,
-			    .agreement = *agreement};
+			    .connection = sim_connection(p->cluster->sim), .agreement = *agreement};
 	book_add(book, &line);
 }
 
-static void add_places(struct book *book, uint32_t peer, const struct agreement *agreement, const Wire__Envelope *e)
+static void add_places(struct promises *p, struct book *book, uint32_t peer, const struct agreement *agreement,
+		       const Wire__Envelope *e)
 {
 	if (e->body_case == WIRE__ENVELOPE__BODY_ANNOUNCE)
 		for (size_t i = 0; i < e->announce->n_places; i++)
-			add_place(book, peer, agreement, e->announce->places[i]);
+			add_place(p, book, peer, agreement, e->announce->places[i]);
 	else if (e->body_case == WIRE__ENVELOPE__BODY_FOUND)
 		for (size_t i = 0; i < e->found->n_blocks; i++)
-			add_place(book, peer, agreement, e->found->blocks[i]->place);
+			add_place(p, book, peer, agreement, e->found->blocks[i]->place);
 	else if (e->body_case == WIRE__ENVELOPE__BODY_OFFER)
-		add_place(book, peer, agreement, e->offer->place);
+		add_place(p, book, peer, agreement, e->offer->place);
 }
 
 static void open(struct promises *p, uint32_t reader, uint32_t owner, const struct agreement *agreement)
 {
-	struct line line = {.peer = owner, .agreement = *agreement, .open_only = true};
+	struct line line = {.peer = owner, .connection = sim_connection(p->cluster->sim),
+			    .agreement = *agreement, .open_only = true};
 	book_add(&p->readers[reader], &line);
 }
 
@@ -154,8 +160,8 @@ static void over(struct promises *p, uint32_t node, uint32_t peer, const struct 
 		if (l->peer == peer && same(&l->agreement, agreement))
 			check_line(p->cluster, node, l);
 	}
-	book_strike(&p->owners[node], peer, agreement);
-	book_strike(&p->readers[node], peer, agreement);
+	book_strike(&p->owners[node], peer, agreement, 0);
+	book_strike(&p->readers[node], peer, agreement, 0);
 }
 
 void promises_sent(struct promises *p, uint32_t from, uint32_t to, const Wire__Envelope *e)
@@ -172,15 +178,15 @@ void promises_sent(struct promises *p, uint32_t from, uint32_t to, const Wire__E
 		break;
 	case WIRE__ENVELOPE__BODY_ANNOUNCE:
 		a = by_job(e->announce->job);
-		add_places(&p->owners[from], to, &a, e);
+		add_places(p, &p->owners[from], to, &a, e);
 		break;
 	case WIRE__ENVELOPE__BODY_FOUND:
 		a = by_op(LOOKUP, to, e->found->op);
-		add_places(&p->owners[from], to, &a, e);
+		add_places(p, &p->owners[from], to, &a, e);
 		break;
 	case WIRE__ENVELOPE__BODY_OFFER:
 		a = by_op(OFFER, from, e->offer->op);
-		add_places(&p->owners[from], to, &a, e);
+		add_places(p, &p->owners[from], to, &a, e);
 		break;
 	case WIRE__ENVELOPE__BODY_TRANSFER_END:
 		a = by_job(e->transfer_end->job);
@@ -204,7 +210,7 @@ static void hear_found(struct promises *p, uint32_t from, uint32_t to, const Wir
 {
 	struct agreement a = by_op(LOOKUP, to, e->found->op);
 	if (is_open(&p->readers[to], from, &a))
-		add_places(&p->readers[to], from, &a, e);
+		add_places(p, &p->readers[to], from, &a, e);
 }
 
 void promises_heard(struct promises *p, uint32_t from, uint32_t to, const Wire__Envelope *e)
@@ -214,14 +220,14 @@ void promises_heard(struct promises *p, uint32_t from, uint32_t to, const Wire__
 	case WIRE__ENVELOPE__BODY_ANNOUNCE:
 		a = by_job(e->announce->job);
 		if (is_open(&p->readers[to], from, &a))
-			add_places(&p->readers[to], from, &a, e);
+			add_places(p, &p->readers[to], from, &a, e);
 		break;
 	case WIRE__ENVELOPE__BODY_FOUND:
 		hear_found(p, from, to, e);
 		break;
 	case WIRE__ENVELOPE__BODY_OFFER:
 		a = by_op(OFFER, from, e->offer->op);
-		add_places(&p->readers[to], from, &a, e);
+		add_places(p, &p->readers[to], from, &a, e);
 		break;
 	case WIRE__ENVELOPE__BODY_LOOKUP: /* asked anew: the answer before is void */
 		a = by_op(LOOKUP, from, e->lookup->op);
@@ -246,8 +252,8 @@ void promises_heard(struct promises *p, uint32_t from, uint32_t to, const Wire__
 
 void promises_parted(struct promises *p, uint32_t node, uint32_t peer)
 {
-	book_strike(&p->owners[node], peer, NULL);
-	book_strike(&p->readers[node], peer, NULL);
+	book_strike(&p->owners[node], peer, NULL, sim_connection(p->cluster->sim));
+	book_strike(&p->readers[node], peer, NULL, sim_connection(p->cluster->sim));
 }
 
 void promises_died(struct promises *p, uint32_t node)
