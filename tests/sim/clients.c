@@ -306,7 +306,10 @@ void clients_add(struct clients *all, const struct client_request *request)
 	for (uint32_t i = 0; i < request->choice_count; i++)
 		client->expected_count[i] = toy_oracle(request->prompt, request->prompt_count, &request->sampling, i,
 						       client->expected[i], &client->expected_finish[i]);
-	sim_at(all->cluster->sim, request->at_ns, UINT32_MAX, on_arrive, client, 0);
+	if (all->cluster->options.cut.requests[client->number / 64] >> client->number % 64 & 1)
+		finish_client(client);
+	else
+		sim_at(all->cluster->sim, request->at_ns, UINT32_MAX, on_arrive, client, 0);
 }
 
 /* Prompts share their beginnings: a few streams of text, cut at random lengths, some with an end of their own.  Some

@@ -80,7 +80,14 @@ struct clients;
 struct faults;
 struct promises;
 
+/* What a seed draws and yet does not happen: to find out what a violation needs. */
+struct cluster_cut {
+	uint64_t faults;      /* a bit each, in the order in which they were drawn */
+	uint64_t requests[2];
+};
+
 struct cluster_options {
+	struct cluster_cut cut;
 	uint64_t seed;
 	bool story;
 	bool frames; /* the story tells every frame too */

@@ -390,7 +390,7 @@ static void strike(struct fault *fault)
 {
 	struct faults *f = fault->all;
 	struct cluster *c = f->cluster;
-	if (fault->struck || f->healed)
+	if (fault->struck || f->healed || c->options.cut.faults >> (fault - f->list) & 1)
 		return;
 	for (uint32_t i = 0; i < c->member_count && !sim_up(c->sim, fault->a); i++)
 		set_node(fault, (fault->a + 1) % c->member_count); /* the dead feel nothing: the next one */
