@@ -46,6 +46,10 @@
 	  "dynamo#4904, LMCache#4467") \
 	X(EVICTED_KEY_KEPT, "a store's index of keys still names a block that was evicted", \
 	  "LMCache#4467") \
+	X(TWO_COORDINATORS_LEADING, "a leader goes on when its lease is over, and another one leads", \
+	  "Jepsen etcd 3.4.3: locks") \
+	X(EPOCH_NOT_CHECKED, "a node obeys directives of a term that is over", \
+	  "Jepsen etcd 3.4.3: locks without fencing") \
 	X(PARTIAL_BLOCK_DIGEST_IGNORED, "the digest of a last block that is not full is not compared", \
 	  "LMCache#4467") \
 	X(TENANT_SALT_LEFT_OUT, "the tenant's salt is not in the key", \
@@ -79,13 +83,7 @@
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: CRC off") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", \
-	  "UCX keepalive, sglang#10110") \
-	X(READS_AFTER_TERM, "reads go on when the session is about to be over at the other side", \
-	  "Jepsen etcd 3.4.3: locks") \
-	X(HELD_TOKENS_KEPT, "tokens of a failed attempt that wait for the first one stay", \
-	  "dynamo: migration") \
-	X(INDEX_GAP_IGNORED, "the coordinator's index goes on after a gap in the events", \
-	  "dynamo#4904")
+	  "UCX keepalive, sglang#10110")
 
 #ifdef BATON_PLANTED
 enum planted_bug {

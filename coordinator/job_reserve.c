@@ -221,7 +221,7 @@ void job_refused(struct coord *coord, struct job *job, uint32_t half, enum err e
 	if (e == ERR_AGAIN)
 		node->full_until_ns = now_ns + FULL_NS;
 	else if (e == ERR_DRAINING)
-		node->draining = true;
+		registry_draining(node, true, now_ns);
 	job_avoid(coord, job, job->half[half].node,
 		  e == ERR_TOO_LARGE ? AVOID_ALWAYS : e == ERR_AGAIN ? AVOID_REFUSED : AVOID_FAILED);
 	job->retry_ns = now_ns + backoff_ns(job->refusals++);

@@ -71,6 +71,19 @@ static bool eligible(const struct registry_node *node, const struct request *req
 		request->prompt_count + request->sampling.max_tokens <= node->announced.context_max);
 }
 
+bool route_possible(const struct coord *coord, const struct request *request)
+{
+	bool prefills = false, decodes = false;
+	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
+		const struct registry_node *node = &coord->registry.nodes[i];
+		if (!node->id || !eligible(node, request))
+			continue;
+		prefills |= node_prefills(node);
+		decodes |= node_decodes(node);
+	}
+	return prefills && decodes;
+}
+
 /* The distinct compats under the model's name. */
 static uint32_t find_pools(const struct coord *coord, const struct request *request,
 			   struct pool_of_nodes pools[COMPATS_MAX])

@@ -13,7 +13,7 @@
 #include "tests/sim/planted.h"
 #include "tests/sim/run.h"
 
-enum { PLANTINGS_MAX = 96, SAID_MAX = 160 };
+enum { PLANTINGS_MAX = 96, WORDS_MAX = 1024 };
 
 struct prey {
 	struct planting planting;
@@ -22,7 +22,7 @@ struct prey {
 	double started_s, took_s;
 	bool over, found, given_up;
 	unsigned long long seed;
-	char by[SAID_MAX];
+	char by[HUNT_SAID_MAX];
 };
 
 static double seconds_now(void)
@@ -43,7 +43,7 @@ static void run_seeds(const struct prey *prey, const struct hunt_options *o)
 	(void)there;
 	for (uint64_t seed = 0; seed < o->limit; seed++) {
 		struct run_result result;
-		run_seed(seed, false, &result);
+		run_seed(seed, false, NULL, &result);
 	}
 	_exit(0);
 }
@@ -60,18 +60,28 @@ static void start(struct prey *prey, const struct hunt_options *o)
 		run_seeds(prey, o);
 }
 
-/* What an invariant or an assertion said: "… seed N fails at T ms: WHAT", or "Assertion `WHAT' failed". */
-static void take_word(struct prey *prey, const char *line)
+/* What an invariant or an assertion said: "… seed N fails at T ms: WHAT", or "FILE:LINE: … Assertion `WHAT' failed". */
+static void take_line(const char *line, unsigned long long *seed, char *said)
 {
 	const char *fails = strstr(line, " fails at "), *what = fails ? strstr(fails, " ms: ") : NULL;
-	const char *seed = strstr(line, "seed ");
-	if (seed && (what || strstr(line, "aborted in seed")))
-		sscanf(seed, "seed %llu", &prey->seed);
-	const char *assertion = strstr(line, "Assertion `");
+	const char *named = strstr(line, "seed "), *assertion = strstr(line, ": Assertion `"), *file = strstr(line, "../");
+	if (named && (what || strstr(line, "aborted in seed")))
+		sscanf(named, "seed %llu", seed);
 	if (what)
-		snprintf(prey->by, sizeof(prey->by), "%s", what + 5);
-	else if (assertion && !prey->by[0])
-		snprintf(prey->by, sizeof(prey->by), "I8: %s", assertion);
+		snprintf(said, HUNT_SAID_MAX, "%s", what + 5);
+	else if (assertion && !said[0])
+		snprintf(said, HUNT_SAID_MAX, "I8: %s", file && file < assertion ? file + 3 : assertion + 2);
+}
+
+static void take_words(FILE *file, unsigned long long *seed, char *said)
+{
+	char line[WORDS_MAX];
+	rewind(file);
+	while (fgets(line, sizeof(line), file)) {
+		line[strcspn(line, "\n")] = 0;
+		take_line(line, seed, said);
+	}
+	fclose(file);
 }
 
 static void finish(struct prey *prey, int status)
@@ -81,13 +91,7 @@ static void finish(struct prey *prey, int status)
 	prey->took_s = seconds_now() - prey->started_s;
 	prey->given_up = WIFSIGNALED(status) && WTERMSIG(status) == SIGALRM;
 	prey->found = !prey->given_up && !(WIFEXITED(status) && WEXITSTATUS(status) == 0);
-	char line[1024];
-	rewind(prey->said);
-	while (fgets(line, sizeof(line), prey->said)) {
-		line[strcspn(line, "\n")] = 0;
-		take_word(prey, line);
-	}
-	fclose(prey->said);
+	take_words(prey->said, &prey->seed, prey->by);
 	if (prey->found && !prey->by[0])
 		snprintf(prey->by, sizeof(prey->by), "I8: ended with status %d", status);
 }
@@ -135,4 +139,70 @@ int hunt_all(const struct hunt_options *o)
 	printf("%u of %u planted bugs found within %u seeds each, %u missed, %.1f s\n", found, count, o->limit, missed,
 	       seconds_now() - started_s);
 	return missed > 0 || found == 0;
+}
+
+/* ---- what a violation needs */
+
+bool hunt_seed(uint64_t seed, const struct cluster_cut *cut, char *ret_said)
+{
+	FILE *said = tmpfile();
+	assert(said);
+	fflush(NULL);
+	pid_t pid = fork();
+	assert(pid >= 0);
+	if (pid == 0) {
+		struct run_result result;
+		dup2(fileno(said), STDERR_FILENO);
+		run_seed(seed, false, cut, &result);
+		_exit(0);
+	}
+	int status;
+	unsigned long long named;
+	pid_t ended = waitpid(pid, &status, 0);
+	assert(ended == pid);
+	(void)ended;
+	ret_said[0] = 0;
+	take_words(said, &named, ret_said);
+	return !WIFEXITED(status) || WEXITSTATUS(status) != 0;
+}
+
+/* Still the same kind of violation: its name, like "I7", and the words up to the first number. */
+static bool alike(const char *a, const char *b)
+{
+	return strncmp(a, b, 3) == 0;
+}
+
+static uint32_t leave_out(uint64_t seed, struct cluster_cut *cut, uint64_t *bits, const char *first)
+{
+	uint32_t kept = 0;
+	char said[HUNT_SAID_MAX];
+	for (int i = 0; i < 64; i++) {
+		uint64_t before = *bits;
+		*bits |= UINT64_C(1) << i;
+		if (hunt_seed(seed, cut, said) && alike(said, first))
+			continue;
+		*bits = before;
+		kept++;
+	}
+	return kept;
+}
+
+int hunt_shrink(uint64_t seed, struct cluster_cut *ret_cut)
+{
+	char first[HUNT_SAID_MAX];
+	struct cluster_cut cut = {0};
+	if (!hunt_seed(seed, &cut, first)) {
+		printf("seed %llu does not fail\n", (unsigned long long)seed);
+		return 1;
+	}
+	printf("seed %llu: %s\n", (unsigned long long)seed, first);
+	uint32_t faults = leave_out(seed, &cut, &cut.faults, first);
+	uint32_t requests = leave_out(seed, &cut, &cut.requests[0], first);
+	requests += leave_out(seed, &cut, &cut.requests[1], first);
+	faults = leave_out(seed, &cut, &cut.faults, first); /* some were needed only by requests that are gone */
+	char said[HUNT_SAID_MAX];
+	bool fails = hunt_seed(seed, &cut, said);
+	printf("%u faults and %u requests are enough: %s\n", faults, requests, said);
+	*ret_cut = cut;
+	return !fails;
 }
