@@ -3,7 +3,6 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
 #include "coordinator/api_error.h"
 #include "coordinator/cluster_view.h"
@@ -24,14 +23,12 @@ struct exchange {
 	struct http_api *api;
 	struct http_request *request;
 	struct service_call *call;
-	char id[COORD_TEXT_MAX + 1];
 };
 
 static const char version_json[] = "{\"version\":\"0.1.0\"}";
 
-/* ---- request ids */
-
-static bool is_id(const char *text)
+/* A name that may stand in logs and metrics. */
+static bool is_name(const char *text)
 {
 	size_t length = strlen(text);
 	for (size_t i = 0; i < length; i++)
@@ -40,25 +37,9 @@ static bool is_id(const char *text)
 	return length > 0 && length <= COORD_TEXT_MAX;
 }
 
-/* The client's, where it is printable and short; else one of ours. */
-static void request_id(const struct http_request *request, char ret_id[COORD_TEXT_MAX + 1])
-{
-	const char *given = http_header(request, "x-request-id");
-	if (given && is_id(given)) {
-		snprintf(ret_id, COORD_TEXT_MAX + 1, "%s", given);
-		return;
-	}
-	uint64_t random = 0;
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		random = (uint64_t)(uintptr_t)request;
-	snprintf(ret_id, COORD_TEXT_MAX + 1, "req-%016llx", (unsigned long long)random);
-}
-
 static void reply(struct http_request *request, int status, const char *type, const char *body, size_t length)
 {
-	char id[COORD_TEXT_MAX + 1];
-	request_id(request, id);
-	struct http_field fields[] = {{"Content-Type", type}, {"x-request-id", id}, {NULL, NULL}};
+	struct http_field fields[] = {{"Content-Type", type}, {NULL, NULL}};
 	http_reply(request, status, fields, body, length);
 }
 
@@ -77,8 +58,8 @@ static void sink_reply(void *context, int status, uint64_t retry_after_ns, const
 {
 	struct exchange *exchange = context;
 	char seconds[24], ms[24];
-	struct http_field fields[FIELDS] = {{"Content-Type", "application/json"}, {"x-request-id", exchange->id}};
-	int count = 2;
+	struct http_field fields[FIELDS] = {{"Content-Type", "application/json"}};
+	int count = 1;
 	if (retry_after_ns) {
 		snprintf(seconds, sizeof(seconds), "%llu", (unsigned long long)(retry_after_ns + 999999999) / 1000000000);
 		snprintf(ms, sizeof(ms), "%llu", (unsigned long long)(retry_after_ns / 1000000));
@@ -96,7 +77,6 @@ static void sink_start(void *context)
 	struct http_field fields[] = {{"Content-Type", "text/event-stream; charset=utf-8"},
 				      {"Cache-Control", "no-cache"},
 				      {"X-Accel-Buffering", "no"}, /* a proxy must not gather what we flush */
-				      {"x-request-id", exchange->id},
 				      {NULL, NULL}};
 	http_stream_start(exchange->request, 200, fields);
 }
@@ -137,14 +117,13 @@ static void post(struct http_api *api, struct http_request *request, enum api_ki
 	}
 	exchange->api = api;
 	exchange->request = request;
-	request_id(request, exchange->id);
 	const char *trace = http_header(request, "x-baton-trace");
 	const char *tenant = http_header(request, "x-baton-tenant");
 	struct service_post what = {
 		.kind = kind,
-		.request_id = exchange->id,
+		.request_id = http_request_id(request),
 		.idempotency_key = http_header(request, "idempotency-key"),
-		.tenant = tenant && is_id(tenant) ? tenant : NULL,
+		.tenant = tenant && is_name(tenant) ? tenant : NULL,
 		.trace = trace && strcmp(trace, "0") != 0,
 	};
 	what.body = http_body(request, &what.length);
