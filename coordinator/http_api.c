@@ -1,22 +1,13 @@
-#include "coordinator/http_api.h"
+#include "coordinator/http_api_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "coordinator/api_error.h"
 #include "coordinator/cluster_view.h"
-#include "net/http.h"
 #include "net/loop.h"
 
-enum { FIELDS = 8, DUMP_BYTES = 256 << 10 };
-
-struct http_api {
-	struct loop *loop;
-	struct http_api_options options;
-	struct http_server *server;
-	bool draining;
-};
+enum { DUMP_BYTES = 256 << 10 };
 
 /* One POST on its way.  Freed with its end. */
 struct exchange {
@@ -37,37 +28,12 @@ static bool is_name(const char *text)
 	return length > 0 && length <= COORD_TEXT_MAX;
 }
 
-static void reply(struct http_request *request, int status, const char *type, const char *body, size_t length)
-{
-	struct http_field fields[] = {{"Content-Type", type}, {NULL, NULL}};
-	http_reply(request, status, fields, body, length);
-}
-
-static void reply_buf(struct http_request *request, int status, const char *type, enum err e, struct buf *body)
-{
-	if (e == ERR_OK)
-		reply(request, status, type, body->data, body->length);
-	else
-		http_reply_error(request, 500, "InternalServerError", NULL, NULL, err_text(e), NULL);
-	buf_fini(body);
-}
-
 /* ---- the sink of an exchange */
 
-static void sink_reply(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length)
+static void sink_reply(void *context, const struct service_answer *answer)
 {
 	struct exchange *exchange = context;
-	char seconds[24], ms[24];
-	struct http_field fields[FIELDS] = {{"Content-Type", "application/json"}};
-	int count = 1;
-	if (retry_after_ns) {
-		snprintf(seconds, sizeof(seconds), "%llu", (unsigned long long)(retry_after_ns + 999999999) / 1000000000);
-		snprintf(ms, sizeof(ms), "%llu", (unsigned long long)(retry_after_ns / 1000000));
-		fields[count++] = (struct http_field){"retry-after", seconds};
-		fields[count++] = (struct http_field){"retry-after-ms", ms};
-	}
-	fields[count] = (struct http_field){NULL, NULL};
-	http_reply(exchange->request, status, fields, body, length);
+	http_api_reply_answer(exchange->request, answer);
 	free(exchange);
 }
 
@@ -108,8 +74,31 @@ static void on_gone(struct http_request *request, void *context)
 	free(exchange);
 }
 
+/* x-request-timeout: seconds, with a fraction if need be.  False: it was wrong, and is answered. */
+static bool read_timeout(struct http_request *request, uint64_t *ret_ns)
+{
+	const char *text = http_header(request, "x-request-timeout");
+	char *end = NULL;
+	double seconds = text ? strtod(text, &end) : 0;
+	*ret_ns = 0;
+	if (!text)
+		return true;
+	if (end != text && !*end && seconds > 0 && seconds <= HTTP_API_TIMEOUT_MAX_S) {
+		*ret_ns = (uint64_t)(seconds * 1e9);
+		return true;
+	}
+	struct api_error error;
+	api_error_field(&error, "x-request-timeout", "x-request-timeout: \"%.40s\", expected seconds, at most %d", text,
+			HTTP_API_TIMEOUT_MAX_S);
+	http_api_reply_error(request, &error);
+	return false;
+}
+
 static void post(struct http_api *api, struct http_request *request, enum api_kind kind)
 {
+	uint64_t timeout_ns;
+	if (!http_api_takes_json(request) || !read_timeout(request, &timeout_ns))
+		return;
 	struct exchange *exchange = calloc(1, sizeof(*exchange));
 	if (!exchange) {
 		http_reply_error(request, 500, "InternalServerError", NULL, NULL, "out of memory", NULL);
@@ -124,6 +113,7 @@ static void post(struct http_api *api, struct http_request *request, enum api_ki
 		.request_id = http_request_id(request),
 		.idempotency_key = http_header(request, "idempotency-key"),
 		.tenant = tenant && is_name(tenant) ? tenant : NULL,
+		.timeout_ns = timeout_ns,
 		.trace = trace && strcmp(trace, "0") != 0,
 	};
 	what.body = http_body(request, &what.length);
@@ -166,7 +156,7 @@ static void get_models(struct http_request *request, void *context)
 	struct http_api *api = context;
 	struct buf body = {0};
 	enum err e = service_models(api->options.service, &body);
-	reply_buf(request, 200, "application/json", e, &body);
+	http_api_reply_buf(request, 200, "application/json", e, &body);
 }
 
 static void get_model(struct http_request *request, void *context)
@@ -181,20 +171,20 @@ static void get_model(struct http_request *request, void *context)
 		api_error_set(&error, 404, "model_not_found", "The model `%s` does not exist.", name);
 		e = api_error_body(&error, &body);
 	}
-	reply_buf(request, status, "application/json", e, &body);
+	http_api_reply_buf(request, status, "application/json", e, &body);
 }
 
 static void get_health(struct http_request *request, void *context)
 {
 	struct http_api *api = context;
 	bool healthy = !api->draining && service_ready(api->options.service);
-	reply(request, healthy ? 200 : 503, "text/plain; charset=utf-8", "", 0);
+	http_api_reply(request, healthy ? 200 : 503, "text/plain; charset=utf-8", "", 0);
 }
 
 static void get_livez(struct http_request *request, void *context)
 {
 	(void)context;
-	reply(request, 200, "text/plain; charset=utf-8", "ok\n", 3);
+	http_api_reply(request, 200, "text/plain; charset=utf-8", "ok\n", 3);
 }
 
 static void get_readyz(struct http_request *request, void *context)
@@ -203,13 +193,28 @@ static void get_readyz(struct http_request *request, void *context)
 	struct buf body = {0};
 	bool ready = false;
 	enum err e = cluster_readiness(&view, &body, &ready);
-	reply_buf(request, ready ? 200 : 503, "application/json", e, &body);
+	http_api_reply_buf(request, ready ? 200 : 503, "application/json", e, &body);
 }
 
 static void get_version(struct http_request *request, void *context)
 {
 	(void)context;
-	reply(request, 200, "application/json", version_json, strlen(version_json));
+	http_api_reply(request, 200, "application/json", version_json, strlen(version_json));
+}
+
+/* What SageMaker asks: as /health. */
+static void get_ping(struct http_request *request, void *context)
+{
+	get_health(request, context);
+}
+
+/* As vLLM's: requests that were accepted and have not ended. */
+static void get_load(struct http_request *request, void *context)
+{
+	struct http_api *api = context;
+	char body[48];
+	int length = snprintf(body, sizeof(body), "{\"server_load\":%u}", coord_requests(api->options.coord));
+	http_api_reply(request, 200, "application/json", body, (size_t)length);
 }
 
 static void get_metrics(struct http_request *request, void *context)
@@ -220,7 +225,7 @@ static void get_metrics(struct http_request *request, void *context)
 	struct metrics_text text = {.buf = &body};
 	service_metrics(api->options.service, &text);
 	cluster_metrics(&view, &text);
-	reply_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", text.e, &body);
+	http_api_reply_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", text.e, &body);
 }
 
 static void get_topology(struct http_request *request, void *context)
@@ -228,7 +233,7 @@ static void get_topology(struct http_request *request, void *context)
 	struct cluster_view view = view_of(context);
 	struct buf body = {0};
 	enum err e = cluster_topology(&view, &body);
-	reply_buf(request, 200, "application/json", e, &body);
+	http_api_reply_buf(request, 200, "application/json", e, &body);
 }
 
 static void get_requests(struct http_request *request, void *context)
@@ -240,7 +245,7 @@ static void get_requests(struct http_request *request, void *context)
 		return;
 	}
 	coord_dump(api->options.coord, loop_now_ns(api->loop), text, DUMP_BYTES);
-	reply(request, 200, "text/plain; charset=utf-8", text, strlen(text));
+	http_api_reply(request, 200, "text/plain; charset=utf-8", text, strlen(text));
 	free(text);
 }
 
@@ -254,9 +259,16 @@ static enum err add_routes(struct http_api *api)
 	} routes[] = {
 		{"POST", "/v1/completions", post_completion},
 		{"POST", "/v1/chat/completions", post_chat},
+		{"POST", "/tokenize", http_post_tokenize},
+		{"POST", "/detokenize", http_post_detokenize},
+		{"POST", "/v1/chat/completions/render", http_post_render_chat},
+		{"POST", "/v1/completions/render", http_post_render_completion},
 		{"GET", "/v1/models", get_models},
 		{"GET", "/v1/models/*", get_model},
 		{"GET", "/health", get_health},
+		{"GET", "/ping", get_ping},
+		{"POST", "/ping", get_ping},
+		{"GET", "/load", get_load},
 		{"GET", "/livez", get_livez},
 		{"GET", "/readyz", get_readyz},
 		{"GET", "/version", get_version},
@@ -280,7 +292,8 @@ enum err http_api_create(struct loop *loop, const struct http_api_options *optio
 		return ERR_NOMEM;
 	api->loop = loop;
 	api->options = *options;
-	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX};
+	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX,
+				    .origins = options->origins, .origin_count = options->origin_count};
 	enum err e = http_server_create(loop, &http, &api->server, why);
 	if (e == ERR_OK)
 		e = add_routes(api);
