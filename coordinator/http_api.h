@@ -16,7 +16,7 @@
 struct http_api;
 struct loop;
 
-enum { HTTP_API_QUEUED_MAX = 4 << 20, HTTP_API_BODY_MAX = 16 << 20 };
+enum { HTTP_API_QUEUED_MAX = 4 << 20, HTTP_API_BODY_MAX = 16 << 20, HTTP_API_TIMEOUT_MAX_S = 86400 };
 
 struct http_api_options {
 	const char *host;
@@ -27,6 +27,8 @@ struct http_api_options {
 	uint32_t model_count;
 	const char *name; /* of this coordinator */
 	struct access *access; /* who may ask; outlives the API */
+	const char *const *origins; /* [origin_count] whose pages may read replies; outlive the API */
+	size_t origin_count;
 };
 
 MUST_USE enum err http_api_create(struct loop *loop, const struct http_api_options *options, struct http_api **ret_api,

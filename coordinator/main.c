@@ -11,7 +11,7 @@
 #include "net/loop.h"
 #include "net/process.h"
 
-enum { COORDINATOR_OPTIONS = 13 };
+enum { COORDINATOR_OPTIONS = 17 };
 
 struct program {
 	struct process_settings settings;
@@ -26,6 +26,10 @@ struct program {
 	struct option_list api_keys, admin_keys;
 	const char *keys_file, *tenant_salt_file;
 	bool metrics_public;
+	uint64_t request_timeout_s;
+	struct option_list origins;
+	const char *chat_template;
+	bool trust_request_template;
 	struct served_model models[SERVED_MODELS_MAX];
 	uint32_t model_count;
 	struct process *process;
@@ -121,6 +125,11 @@ static enum err open_models(struct program *program, struct why *why)
 		if (e != ERR_OK)
 			return e;
 		program->model_count++;
+		model->trust_request_template = program->trust_request_template;
+		if (program->chat_template)
+			e = served_model_template(model, program->chat_template, why);
+		if (e != ERR_OK)
+			return e;
 		log_info("model %s: %u tokens of context", model->name, model->context_max);
 	}
 	return ERR_OK;
@@ -129,6 +138,7 @@ static enum err open_models(struct program *program, struct why *why)
 static enum err open_core(struct program *program, struct why *why)
 {
 	struct service_options service = {.models = program->models, .model_count = program->model_count,
+					  .request_timeout_ns = program->request_timeout_s * 1000000000,
 					  .context = program, .now_ns = now};
 	enum err e = service_create(&service, &program->service);
 	if (e != ERR_OK)
@@ -181,6 +191,8 @@ static enum err open_http(struct program *program, struct why *why)
 		.model_count = program->model_count,
 		.name = program->settings.name,
 		.access = program->access,
+		.origins = program->origins.items,
+		.origin_count = program->origins.count,
 	};
 	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
@@ -241,6 +253,10 @@ static void fill_table(struct program *p, struct option *table)
 		{"max-model-len", OPTION_COUNT, &p->context_max, 0, 1 << 20, "N", "tokens of prompt and answer; 0: the model's"},
 		{"max-requests", OPTION_COUNT, &p->requests_max, 1, 65536, "N", "requests accepted and not ended"},
 		{"max-queue", OPTION_COUNT, &p->queue_max, 1, 65536, "N", "of them waiting for nodes"},
+		{"request-timeout", OPTION_COUNT, &p->request_timeout_s, 0, HTTP_API_TIMEOUT_MAX_S, "S", "seconds from a request to its last token; 0: no end"},
+		{"allowed-origins", OPTION_LIST, &p->origins, 0, 0, "ORIGIN", "whose pages may read answers (CORS), or *; none unless given"},
+		{"chat-template", OPTION_TEXT, &p->chat_template, 0, 0, "FILE", "instead of the models' own; or the template itself"},
+		{"trust-request-chat-template", OPTION_FLAG, &p->trust_request_template, 0, 0, NULL, "a request may bring its own template"},
 		{"max-nodes", OPTION_COUNT, &p->nodes_max, 2, 4096, "N", "members of the cluster"},
 		{"index-blocks", OPTION_COUNT, &p->index_blocks, 1024, 1 << 28, "N", "blocks that the index remembers"},
 		{"api-key", OPTION_LIST, &p->api_keys, 0, 0, "KEY,…", "clients must show one; ps shows it until it is hashed"},
@@ -255,7 +271,7 @@ static void fill_table(struct program *p, struct option *table)
 int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.host = "127.0.0.1", .port = 8000, .requests_max = 1024, .queue_max = 256,
-				  .nodes_max = 64, .index_blocks = 1 << 20};
+				  .nodes_max = 64, .index_blocks = 1 << 20, .request_timeout_s = 600};
 	process_defaults(&program.settings, "coordinator-1");
 	struct option table[COORDINATOR_OPTIONS + PROCESS_OPTIONS];
 	fill_table(&program, table);

@@ -16,7 +16,7 @@
 #include "coordinator/core.h"
 #include "coordinator/stop.h"
 
-enum { API_CHOICES_MAX = 128 };
+enum { API_CHOICES_MAX = 128, REQUEST_TEMPLATE_MAX = 65536 };
 
 enum api_kind { API_COMPLETION, API_CHAT };
 
@@ -37,6 +37,9 @@ struct api_request {
 	bool skip_special_tokens;
 	bool add_special_tokens;
 	bool add_generation_prompt;
+	bool continue_final_message; /* the answer goes on in the last message */
+	int32_t truncate_prompt_tokens; /* so many of the last; -1: as many as fit; 0: all */
+	const char *chat_template;  /* the client's own; NULL */
 	bool trace;                 /* show what happened: "baton" in the answer */
 	const json_t *prompt;       /* completions */
 	const json_t *messages;     /* chat: an array of objects with roles */

@@ -14,7 +14,7 @@ enum err service_create(const struct service_options *options, struct service **
 {
 	struct service *service = calloc(1, sizeof(*service));
 	struct api_metrics *metrics = calloc(options->model_count + 1, sizeof(*metrics));
-	if (!service || !metrics) {
+	if (!service || !metrics || idempotency_create(&service->keys) != ERR_OK) {
 		free(service);
 		free(metrics);
 		return ERR_NOMEM;
@@ -31,6 +31,7 @@ void service_destroy(struct service *service)
 		return;
 	while (service->calls)
 		call_free(service->calls);
+	idempotency_destroy(service->keys);
 	free(service->metrics);
 	free(service);
 }
@@ -176,6 +177,7 @@ static enum err submit(struct service_call *call, uint32_t index, const struct s
 		.choice_count = call->request.n,
 		.sampling = call->request.sampling,
 		.class = call->request.class,
+		.deadline_ns = call->deadline_ns,
 	};
 	part->open = true; /* it may end before coord_submit() returns */
 	call->parts_open++;
@@ -206,10 +208,11 @@ static void refuse_post(struct service *service, const struct service_post *post
 	struct buf body = {0};
 	service->counts.refused++;
 	log_debug("request %s: %d: %s", post->request_id ? post->request_id : "", error->status, error->message);
-	if (api_error_body(error, &body) == ERR_OK)
-		sink->reply(sink->context, error->status, error->retry_after_ns, body.data, body.length);
-	else
-		sink->reply(sink->context, 500, 0, "{}", 2);
+	enum err e = api_error_body(error, &body);
+	struct service_answer answer = {.status = error->status, .retry_after_ns = error->retry_after_ns,
+					.retry_is_vain = error->retry_is_vain, .body = e == ERR_OK ? body.data : "{}",
+					.length = e == ERR_OK ? body.length : 2};
+	sink->reply(sink->context, &answer);
 	buf_fini(&body);
 }
 
@@ -253,8 +256,8 @@ static void cancel_parts(struct service_call *call)
 void service_gone(struct service_call *call)
 {
 	call->service->counts.gone++;
-	call->over = true;
-	log_info("request %s: its client left", call->request_id);
+	call_over(call);
+	log_info("request %s: 499: its client left", call->request_id);
 	cancel_parts(call);
 }
 

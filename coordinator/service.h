@@ -30,15 +30,24 @@ struct service_call;
 struct service_options {
 	struct served_model *models; /* [model_count]; outlive the service */
 	uint32_t model_count;
+	uint64_t request_timeout_ns; /* from acceptance to the last token; 0: none */
 	void *context;
 	uint64_t (*now_ns)(void *context); /* the clock that the core is given */
+};
+
+/* A whole answer, or the error instead of one: JSON. */
+struct service_answer {
+	int status;
+	uint64_t retry_after_ns; /* 0: no hint */
+	bool retry_is_vain;      /* clients repeat such a status by themselves, and should not */
+	const char *body;
+	size_t length;
 };
 
 /* Where an answer goes. */
 struct service_sink {
 	void *context;
-	/* The whole answer, JSON.  retry_after_ns 0: none. */
-	void (*reply)(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length);
+	void (*reply)(void *context, const struct service_answer *answer);
 	void (*stream_start)(void *context);
 	/* False: the reader is too slow; the call is given up. */
 	bool (*stream_write)(void *context, const char *data, size_t length);
@@ -54,6 +63,7 @@ struct service_post {
 	const char *idempotency_key; /* an absent seed is derived from it, so that a repeated request is answered alike */
 	const char *tenant;
 	const uint8_t *tenant_salt;  /* 32 bytes that only this tenant's requests have; NULL: none */
+	uint64_t timeout_ns;         /* the client's own, where shorter than the service's; 0: none */
 	bool trace;
 };
 

@@ -12,7 +12,7 @@
 
 /* ---- beginning */
 
-static const struct served_model *find_model(const struct service *service, const char *name)
+const struct served_model *service_find_model(const struct service *service, const char *name)
 {
 	for (uint32_t i = 0; i < service->options.model_count; i++)
 		if (strcmp(service->options.models[i].name, name) == 0)
@@ -21,7 +21,7 @@ static const struct served_model *find_model(const struct service *service, cons
 }
 
 /* What the nodes that serve it now can do may be less than what the model can. */
-static uint32_t context_of(const struct service *service, const struct served_model *model)
+uint32_t service_context(const struct service *service, const struct served_model *model)
 {
 	struct coord_model known[SERVED_MODELS_MAX * 2];
 	uint32_t count = coord_models(service->coord, known, SERVED_MODELS_MAX * 2);
@@ -32,18 +32,28 @@ static uint32_t context_of(const struct service *service, const struct served_mo
 	return most;
 }
 
-static uint64_t derived_seed(const struct service_post *post)
-{
-	struct sha256 sha;
-	uint8_t digest[32];
+/* What follows from tenant and idempotency key: the seed, the name in the table, the answer's id. */
+struct derived {
 	uint64_t seed;
+	struct id128 name;
+	uint64_t id[2];
+};
+_Static_assert(sizeof(struct derived) <= 2 * 32, "two digests hold it");
+
+static void derive(const struct service_post *post, struct derived *ret_derived)
+{
+	uint8_t digests[2][32];
 	const char *tenant = post->tenant ? post->tenant : "";
-	sha256_init(&sha);
-	sha256_add(&sha, tenant, strlen(tenant) + 1);
-	sha256_add(&sha, post->idempotency_key, strlen(post->idempotency_key));
-	sha256_end(&sha, digest);
-	memcpy(&seed, digest, sizeof(seed));
-	return seed;
+	for (int i = 0; i < 2; i++) {
+		struct sha256 sha;
+		sha256_init(&sha);
+		sha256_add(&sha, tenant, strlen(tenant) + 1);
+		sha256_add(&sha, post->idempotency_key, strlen(post->idempotency_key));
+		if (i > 0)
+			sha256_add(&sha, "", 1);
+		sha256_end(&sha, digests[i]);
+	}
+	memcpy(ret_derived, digests, sizeof(*ret_derived));
 }
 
 static void random_bytes(void *bytes, size_t length)
@@ -52,14 +62,63 @@ static void random_bytes(void *bytes, size_t length)
 		abort(); /* 16 bytes never come in parts, and Linux has had it since 3.17 */
 }
 
-static void settle_seed(struct service_call *call, const struct service_post *post)
+/* Without a key all of it is drawn. */
+static void settle_identity(struct service_call *call, const struct service_post *post, struct derived *ret_derived)
 {
-	if (call->request.has_seed)
-		return;
-	if (post->idempotency_key && *post->idempotency_key)
-		call->request.sampling.seed = derived_seed(post);
+	if (post->idempotency_key)
+		derive(post, ret_derived);
 	else
-		random_bytes(&call->request.sampling.seed, sizeof(call->request.sampling.seed));
+		random_bytes(ret_derived, sizeof(*ret_derived));
+	if (!call->request.has_seed)
+		call->request.sampling.seed = ret_derived->seed;
+}
+
+static void digest_request(const struct service_post *post, struct id128 *ret_digest)
+{
+	struct sha256 sha;
+	uint8_t digest[32], kind = (uint8_t)post->kind;
+	sha256_init(&sha);
+	sha256_add(&sha, &kind, 1);
+	sha256_add(&sha, post->body, post->length);
+	sha256_end(&sha, digest);
+	memcpy(ret_digest->bytes, digest, sizeof(ret_digest->bytes));
+}
+
+static enum err check_key(const struct service_post *post, struct api_error *error)
+{
+	size_t length = post->idempotency_key ? strlen(post->idempotency_key) : 1;
+	if (length > 0 && length <= IDEMPOTENCY_KEY_MAX)
+		return ERR_OK;
+	return api_error_field(error, "Idempotency-Key", "Idempotency-Key: %zu bytes, expected 1 to %d", length,
+			       IDEMPOTENCY_KEY_MAX);
+}
+
+/* Last of all: a request that was refused has not used its key. */
+static enum err take_key(struct service_call *call, const struct service_post *post, const struct derived *derived,
+			 uint64_t now_ns, struct api_error *error)
+{
+	struct id128 request;
+	if (!post->idempotency_key)
+		return ERR_OK;
+	digest_request(post, &request);
+	enum err e = idempotency_begin(call->service->keys, &derived->name, &request, now_ns, &call->ticket);
+	if (e == ERR_EXISTS)
+		api_error_set(error, 422, "idempotency_key_reused",
+			      "This Idempotency-Key was given for another request. A key belongs to one request.");
+	else if (e == ERR_BUSY)
+		api_error_set(error, 409, "idempotency_key_in_use", "The request with this Idempotency-Key still runs.");
+	if (e == ERR_BUSY)
+		error->retry_after_ns = 1000000000;
+	return e;
+}
+
+/* The shorter one of the service's and the client's. */
+static uint64_t deadline_of(const struct service *service, const struct service_post *post, uint64_t now_ns)
+{
+	uint64_t limit = service->options.request_timeout_ns;
+	if (post->timeout_ns && (!limit || post->timeout_ns < limit))
+		limit = post->timeout_ns;
+	return limit ? now_ns + limit : 0;
 }
 
 static enum err make_answers(struct service_call *call)
@@ -86,10 +145,8 @@ static enum err make_answers(struct service_call *call)
 	return e;
 }
 
-static void fill_reply(struct service_call *call)
+static void fill_reply(struct service_call *call, const struct derived *derived)
 {
-	uint64_t random[2];
-	random_bytes(random, sizeof(random));
 	struct reply *reply = &call->reply;
 	reply->request = &call->request;
 	reply->prompts = &call->prompts;
@@ -97,30 +154,35 @@ static void fill_reply(struct service_call *call)
 	reply->created = (int64_t)time(NULL);
 	reply->traces = &call->traces;
 	snprintf(reply->id, sizeof(reply->id), "%s-%016llx%016llx", call->request.kind == API_CHAT ? "chatcmpl" : "cmpl",
-		 (unsigned long long)random[0], (unsigned long long)random[1]);
+		 (unsigned long long)derived->id[0], (unsigned long long)derived->id[1]);
 }
 
 static enum err fill_call(struct service_call *call, const struct service_post *post, struct api_error *error)
 {
 	struct service *service = call->service;
-	enum err e = api_request_parse(post->kind, post->body, post->length, &call->request, error);
+	struct derived derived;
+	uint64_t now_ns = service->options.now_ns(service->options.context);
+	enum err e = check_key(post, error);
+	if (e == ERR_OK)
+		e = api_request_parse(post->kind, post->body, post->length, &call->request, error);
 	if (e != ERR_OK)
 		return e;
 	call->request.trace |= post->trace;
-	call->model = find_model(service, call->request.model);
+	call->model = service_find_model(service, call->request.model);
 	if (!call->model) {
 		api_error_set(error, 404, "model_not_found", "The model `%s` does not exist.", call->request.model);
 		snprintf(error->param, sizeof(error->param), "model");
 		return ERR_NOT_FOUND;
 	}
 	call->metrics = &service->metrics[call->model - service->options.models];
-	settle_seed(call, post);
-	e = prompts_make(&call->request, call->model, context_of(service, call->model), &call->prompts, error);
+	call->deadline_ns = deadline_of(service, post, now_ns);
+	settle_identity(call, post, &derived);
+	e = prompts_make(&call->request, call->model, service_context(service, call->model), &call->prompts, error);
 	if (e == ERR_OK)
 		e = make_answers(call);
 	if (e == ERR_OK)
-		fill_reply(call);
-	return e;
+		fill_reply(call, &derived);
+	return e == ERR_OK ? take_key(call, post, &derived, now_ns, error) : e;
 }
 
 struct service_call *call_create(struct service *service, const struct service_post *post,
@@ -181,9 +243,16 @@ void call_free_when_done(struct service_call *call)
 		call_free(call);
 }
 
-static void end_sink(struct service_call *call)
+void call_over(struct service_call *call)
 {
 	call->over = true;
+	idempotency_end(call->service->keys, call->ticket);
+	call->ticket = IDEMPOTENCY_NONE;
+}
+
+static void end_sink(struct service_call *call)
+{
+	call_over(call);
 	call->service->doomed |= call->parts_open > 0;
 }
 
@@ -206,8 +275,11 @@ void call_fail(struct service_call *call, const struct api_error *error)
 		e = buf_text(&call->out, "\n\n");
 	log_info("request %s: %d: %s", call->request_id, error->status, error->message);
 	if (!call->streaming) {
-		call->sink.reply(call->sink.context, error->status, error->retry_after_ns,
-				 e == ERR_OK ? call->out.data : "{}", e == ERR_OK ? call->out.length : 2);
+		struct service_answer answer = {.status = error->status, .retry_after_ns = error->retry_after_ns,
+						.retry_is_vain = error->retry_is_vain,
+						.body = e == ERR_OK ? call->out.data : "{}",
+						.length = e == ERR_OK ? call->out.length : 2};
+		call->sink.reply(call->sink.context, &answer);
 	} else {
 		(void)flush(call);
 		call->sink.stream_end(call->sink.context); /* never with [DONE]: clients would take it for whole */
@@ -286,6 +358,7 @@ void call_finish(struct service_call *call)
 		fail_with(call, e);
 		return;
 	}
-	call->sink.reply(call->sink.context, 200, 0, call->out.data, call->out.length);
+	struct service_answer answer = {.status = 200, .body = call->out.data, .length = call->out.length};
+	call->sink.reply(call->sink.context, &answer);
 	end_sink(call);
 }

@@ -4,6 +4,7 @@
  * A call is freed when its sink is done with and the core has ended all its parts. */
 #ifndef COORDINATOR_SERVICE_IMPL_H
 #define COORDINATOR_SERVICE_IMPL_H
+#include "coordinator/idempotency.h"
 #include "coordinator/prompt.h"
 #include "coordinator/reply.h"
 #include "coordinator/service.h"
@@ -30,6 +31,8 @@ struct service_call {
 	struct service_part *parts;  /* [part_count] */
 	uint32_t part_count, parts_open;
 	uint32_t busy;               /* on the stack: not to be freed */
+	uint32_t ticket;             /* of its idempotency key */
+	uint64_t deadline_ns;        /* 0: none */
 	bool streaming;              /* stream_start() was said */
 	bool over;                   /* the sink is done with */
 	struct buf out;              /* an event on its way */
@@ -42,15 +45,21 @@ struct service {
 	struct coord *coord;
 	struct service_call *calls;
 	struct api_metrics *metrics; /* [model_count] */
+	struct idempotency *keys;
 	struct service_counts counts;
 	bool doomed;                 /* some call is over and has open parts */
 };
 
 /* service_call.c */
+const struct served_model *service_find_model(const struct service *service, const char *name); /* NULL */
+/* Tokens of prompt and answer, as the nodes that serve it now can hold them. */
+uint32_t service_context(const struct service *service, const struct served_model *model);
 /* Parses, tokenises; NULL: *error says why not. */
 struct service_call *call_create(struct service *service, const struct service_post *post,
 				 const struct service_sink *sink, struct api_error *error);
 void call_free(struct service_call *call);
+/* The sink is done with: nothing more is written, and its idempotency key is free for a retry. */
+void call_over(struct service_call *call);
 void call_free_when_done(struct service_call *call);
 /* Ends the sink with an error; parts that are open are cancelled by the next tick. */
 void call_fail(struct service_call *call, const struct api_error *error);

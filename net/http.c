@@ -64,18 +64,13 @@ static bool method_matches(const struct http_route *route, const char *method)
 	return strcmp(route->method, method) == 0 || (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
 }
 
-/* Exact before prefix, longer before shorter; *ret_path_known: another method would have done. */
-const struct http_route *http_route_find(const struct http_server *server, const struct http_head *head,
-                                         bool *ret_path_known)
+/* Exact before prefix, longer before shorter. */
+const struct http_route *http_route_find(const struct http_server *server, const struct http_head *head)
 {
 	const struct http_route *best = NULL;
-	*ret_path_known = false;
 	for (size_t i = 0; i < server->route_count; i++) {
 		const struct http_route *route = &server->routes[i];
-		if (!path_matches(route, head->path))
-			continue;
-		*ret_path_known = true;
-		if (!method_matches(route, head->method))
+		if (!path_matches(route, head->path) || !method_matches(route, head->method))
 			continue;
 		if (!best || (best->prefix_length && (!route->prefix_length || route->prefix_length > best->prefix_length)))
 			best = route;
@@ -83,6 +78,26 @@ const struct http_route *http_route_find(const struct http_server *server, const
 	return best;
 }
 
+static void add_method(char allow[HTTP_ALLOW_MAX], const char *method)
+{
+	size_t length = strlen(allow);
+	snprintf(allow + length, HTTP_ALLOW_MAX - length, "%s%s", length ? ", " : "", method);
+}
+
+void http_route_methods(const struct http_server *server, const char *path, char ret_allow[HTTP_ALLOW_MAX])
+{
+	ret_allow[0] = 0;
+	for (size_t i = 0; i < server->route_count; i++) {
+		const struct http_route *route = &server->routes[i];
+		if (!path_matches(route, path) || strstr(ret_allow, route->method))
+			continue;
+		add_method(ret_allow, route->method);
+		if (strcmp(route->method, "GET") == 0)
+			add_method(ret_allow, "HEAD");
+	}
+	if (ret_allow[0])
+		add_method(ret_allow, "OPTIONS");
+}
 
 enum err http_route(struct http_server *server, const char *method, const char *path, http_handler *handler,
                     void *context)
@@ -153,6 +168,7 @@ enum err http_server_create(struct loop *loop, const struct http_options *option
 	o->body_max = o->body_max ? o->body_max : 32 << 20;
 	o->connections_max = o->connections_max ? o->connections_max : 4096;
 	o->idle_timeout_ns = o->idle_timeout_ns ? o->idle_timeout_ns : (uint64_t)120 * 1000000000;
+	o->receive_timeout_ns = o->receive_timeout_ns ? o->receive_timeout_ns : (uint64_t)60 * 1000000000;
 	enum err e = bind_address(server, why);
 	if (e != ERR_OK)
 		goto free_server;
@@ -244,6 +260,11 @@ const char *http_body(const struct http_request *request, size_t *ret_length)
 {
 	*ret_length = request->body.length;
 	return request->body.data ? request->body.data : "";
+}
+
+const char *http_request_id(const struct http_request *request)
+{
+	return request->id;
 }
 
 const char *http_peer_address(const struct http_request *request)

@@ -1,7 +1,9 @@
 /* http - an HTTP/1.1 server: routes, whole replies, streamed replies.  The library behind it does not show.
  *
- * Closed by default: what no route names is 404, a known path with another method 405, both with a JSON body in
- * OpenAI's shape, {"error":{"message","type","param","code"}}.
+ * Closed by default: what no route names is 404, a known path with another method 405 with Allow, both with a JSON body
+ * in OpenAI's shape, {"error":{"message","type","param","code"}}.  Every reply, also of our own errors, has an
+ * x-request-id: the client's where it is printable and short, else one of ours.  OPTIONS of a known path says what it
+ * takes; other origins' pages may read replies only where `origins` names them.
  *
  * Owns:   its listening socket, connections and requests.
  * Loop:   touch only from the loop given at create; handlers and callbacks run there.
@@ -29,7 +31,12 @@ struct http_options {
 	size_t body_max;          /* bytes; 0: 32 MiB; over it: 413 */
 	uint32_t connections_max; /* 0: 4096; over it new ones wait in the backlog */
 	uint64_t idle_timeout_ns; /* of a kept-alive connection; 0: 120 s */
+	uint64_t receive_timeout_ns; /* of a whole request, from its first byte; 0: 60 s; over it: 408 */
+	const char *const *origins; /* [origin_count] of pages that may read replies (CORS), "*": any; outlive the server */
+	size_t origin_count;
 };
+
+enum { HTTP_ID_MAX = 127 };
 
 /* ERR_BUSY (address in use), ERR_INVALID (address), ERR_IO. */
 MUST_USE enum err http_server_create(struct loop *loop, const struct http_options *options,
@@ -55,6 +62,7 @@ const char *http_query(const struct http_request *request, const char *name);  /
 const char *http_header(const struct http_request *request, const char *name); /* any case; NULL if absent */
 const char *http_body(const struct http_request *request, size_t *ret_length); /* 0-terminated besides */
 const char *http_peer_address(const struct http_request *request);
+const char *http_request_id(const struct http_request *request);
 
 /* Called once if the client goes away before the request ended. */
 void http_on_gone(struct http_request *request, http_handler *gone, void *context);

@@ -10,7 +10,6 @@
 #define READ_BYTES 65536
 #define PIPELINED_MAX 65536 /* beside an open request; more waits in the socket */
 #define OUT_PIPELINED_MAX ((size_t)1 << 20)
-#define RECEIVE_NS ((uint64_t)60000000000) /* a whole request, from its first byte */
 #define LINGER_NS ((uint64_t)2000000000)
 
 static void connection_run(struct http_connection *connection);
@@ -139,26 +138,21 @@ static void refuse(struct http_connection *connection, int status, const char *m
 	connection->close_after = true;
 	connection->state = CONNECTION_HANDLING;
 	loop_timer_cancel(connection->timer);
-	connection->request->head.method = method;
+	if (!connection->request->head.method)
+		connection->request->head.method = method;
+	if (!connection->request->id[0])
+		http_request_name(connection->request);
 	http_reply_error(connection->request, status, "invalid_request_error", NULL, NULL, message, NULL);
 }
 
 static void dispatch(struct http_connection *connection)
 {
 	struct http_request *request = connection->request;
-	bool path_known = false;
-	const struct http_route *route = http_route_find(connection->server, &request->head, &path_known);
 	connection->state = CONNECTION_HANDLING;
 	loop_timer_cancel(connection->timer);
 	request->handled = true;
 	connection->server->requests_open++;
-	if (route)
-		route->handler(request, route->context);
-	else if (path_known)
-		http_reply_error(request, 405, "invalid_request_error", "method_not_allowed", NULL,
-		                 "This path does not take this method.", NULL);
-	else
-		http_reply_error(request, 404, "invalid_request_error", "not_found", NULL, "There is no such path.", NULL);
+	http_request_dispatch(request);
 }
 
 static void begin_body(struct http_connection *connection)
@@ -194,6 +188,7 @@ static void parse_head(struct http_connection *connection, size_t length)
 	request->head_text = text;
 	connection->request = request;
 	enum err e = http_head_parse(text, length, &request->head);
+	http_request_name(request);
 	if (e == ERR_OK)
 		begin_body(connection);
 	else if (e == ERR_TOO_LARGE)
@@ -265,14 +260,20 @@ static bool take_body(struct http_connection *connection)
 	return true;
 }
 
+/* Where nothing is read, the end of the client's stream is still wanted. */
+void http_connection_watch(struct http_connection *connection)
+{
+	unsigned events = (connection->reading ? LOOP_READ : LOOP_CLOSED) | (connection->writing ? LOOP_WRITE : 0);
+	if (loop_watch_set(connection->watch, events) != ERR_OK)
+		http_connection_break(connection);
+}
+
 static void set_reading(struct http_connection *connection, bool reading)
 {
 	if (connection->fd < 0 || connection->reading == reading)
 		return;
 	connection->reading = reading;
-	unsigned events = (reading ? LOOP_READ : 0) | (connection->writing ? LOOP_WRITE : 0);
-	if (loop_watch_set(connection->watch, events) != ERR_OK)
-		http_connection_break(connection);
+	http_connection_watch(connection);
 }
 
 /* As far as what has come goes.  A handler that replied at once is followed up from the task. */
@@ -321,7 +322,7 @@ static void read_some(struct http_connection *connection)
 	bool first = connection->state == CONNECTION_HEAD && connection->in.length == 0;
 	connection->in.length += (size_t)n;
 	if (first)
-		loop_timer_arm(connection->timer, RECEIVE_NS);
+		loop_timer_arm(connection->timer, connection->server->options.receive_timeout_ns);
 	connection_run(connection);
 }
 
@@ -335,13 +336,20 @@ static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
 		else if (connection->state == CONNECTION_HANDLING && !connection->request)
 			loop_post(connection->server->loop, &connection->task);
 	}
-	if (ready & LOOP_READ && !connection->broken)
+	if (ready & LOOP_CLOSED && !connection->reading && !connection->broken)
+		http_connection_lost(connection);
+	else if (ready & LOOP_READ && !connection->broken)
 		read_some(connection);
 }
 
 static void on_timer(struct loop_timer *timer, void *arg)
 {
-	http_connection_lost(arg);
+	struct http_connection *connection = arg;
+	bool begun = connection->state == CONNECTION_BODY || (connection->state == CONNECTION_HEAD && connection->in.length);
+	if (begun)
+		refuse(connection, 408, "The request did not come whole in time.");
+	else
+		http_connection_lost(connection);
 }
 
 enum err http_connection_open(struct http_server *server, int fd, struct http_connection **ret_connection)

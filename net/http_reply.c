@@ -27,6 +27,7 @@ static const char *reason(int status)
 	case 408: return "Request Timeout";
 	case 409: return "Conflict";
 	case 413: return "Content Too Large";
+	case 415: return "Unsupported Media Type";
 	case 422: return "Unprocessable Content";
 	case 429: return "Too Many Requests";
 	case 431: return "Request Header Fields Too Large";
@@ -45,9 +46,7 @@ static void watch_writing(struct http_connection *connection, bool writing)
 	if (connection->writing == writing)
 		return;
 	connection->writing = writing;
-	unsigned events = (connection->reading ? LOOP_READ : 0) | (writing ? LOOP_WRITE : 0);
-	if (loop_watch_set(connection->watch, events) != ERR_OK)
-		http_connection_break(connection);
+	http_connection_watch(connection);
 }
 
 void http_connection_flush(struct http_connection *connection)
@@ -103,6 +102,26 @@ static bool is_clean(const char *text)
 	return text[strcspn(text, "\r\n")] == 0;
 }
 
+static void write_field(struct http_connection *connection, const char *name, const char *value)
+{
+	write_text(connection, name);
+	write_text(connection, ": ");
+	write_text(connection, value);
+	write_text(connection, "\r\n");
+}
+
+/* Of every reply. */
+static void write_common(struct http_request *request)
+{
+	const char *origin = http_request_origin(request);
+	write_field(request->connection, "x-request-id", request->id);
+	if (!origin)
+		return;
+	write_field(request->connection, "Access-Control-Allow-Origin", origin);
+	write_field(request->connection, "Access-Control-Expose-Headers", "x-request-id, retry-after, retry-after-ms");
+	write_field(request->connection, "Vary", "Origin");
+}
+
 static void write_head(struct http_request *request, int status, const struct http_field *fields, const char *framing)
 {
 	struct http_connection *connection = request->connection;
@@ -115,13 +134,10 @@ static void write_head(struct http_request *request, int status, const struct ht
 	for (const struct http_field *field = fields; field && field->name; field++) {
 		assert(is_clean(field->name));
 		has_type |= strcasecmp(field->name, "content-type") == 0;
-		if (!is_clean(field->value))
-			continue;
-		write_text(connection, field->name);
-		write_text(connection, ": ");
-		write_text(connection, field->value);
-		write_text(connection, "\r\n");
+		if (is_clean(field->value))
+			write_field(connection, field->name, field->value);
 	}
+	write_common(request);
 	if (!has_type && status != 204)
 		write_text(connection, "Content-Type: text/plain; charset=utf-8\r\n");
 	write_text(connection, framing);

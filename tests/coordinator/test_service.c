@@ -15,6 +15,7 @@ struct client {
 	struct buf body;
 	int status;
 	uint64_t retry_after_ns;
+	bool retry_is_vain;
 	uint32_t replies, starts, writes, ends;
 	uint32_t patience; /* writes it takes; 0: all */
 };
@@ -26,13 +27,14 @@ struct world {
 	uint64_t now_ns;
 };
 
-static void sink_reply(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length)
+static void sink_reply(void *context, const struct service_answer *answer)
 {
 	struct client *client = context;
 	client->replies++;
-	client->status = status;
-	client->retry_after_ns = retry_after_ns;
-	assert_int_equal(buf_append(&client->body, body, length), ERR_OK);
+	client->status = answer->status;
+	client->retry_after_ns = answer->retry_after_ns;
+	client->retry_is_vain = answer->retry_is_vain;
+	assert_int_equal(buf_append(&client->body, answer->body, answer->length), ERR_OK);
 }
 
 static void sink_start(void *context)
@@ -67,7 +69,8 @@ static int setup(void **state)
 		print_error("%s\n", why.text);
 		return 1;
 	}
-	struct service_options options = {.models = &world.model, .model_count = 1, .context = &world, .now_ns = now};
+	struct service_options options = {.models = &world.model, .model_count = 1, .context = &world, .now_ns = now,
+					  .request_timeout_ns = 600 * (uint64_t)1000000000};
 	assert_int_equal(service_create(&options, &world.service), ERR_OK);
 	world.coord.hooks = service_hooks(world.service);
 	world.coord.context_max = world.model.context_max;
@@ -381,10 +384,50 @@ static uint64_t seed_of(struct world *world, const char *fields, const char *key
 static void an_absent_seed_is_drawn_or_follows_the_key(void **state)
 {
 	struct world *world = *state;
-	assert_int_equal(seed_of(world, "\"prompt\":\"x\",\"seed\":7", "k"), 7);
+	assert_int_equal(seed_of(world, "\"prompt\":\"x\",\"seed\":7", "j"), 7);
 	assert_true(seed_of(world, "\"prompt\":\"x\"", "k") == seed_of(world, "\"prompt\":\"x\"", "k"));
 	assert_true(seed_of(world, "\"prompt\":\"x\"", "k") != seed_of(world, "\"prompt\":\"x\"", "l"));
 	assert_true(seed_of(world, "\"prompt\":\"x\"", NULL) != seed_of(world, "\"prompt\":\"x\"", NULL));
+}
+
+static void a_key_belongs_to_one_request_and_one_copy_runs(void **state)
+{
+	struct world *world = *state;
+	struct client first = {0}, second = {0}, other = {0}, bad = {0}, again = {0}, third = {0};
+	assert_null(post(world, API_COMPLETION, "\"prompt\":\"x\",\"n\":99", "k", &bad)); /* uses no key */
+	assert_int_equal(bad.status, 400);
+	struct service_call *call = post(world, API_COMPLETION, "\"prompt\":\"x\"", "k", &first);
+	assert_non_null(call);
+	assert_null(post(world, API_COMPLETION, "\"prompt\":\"x\"", "k", &second));
+	assert_int_equal(second.status, 409);
+	assert_int_equal(second.retry_after_ns, 1000000000);
+	assert_null(post(world, API_COMPLETION, "\"prompt\":\"y\"", "k", &other));
+	assert_int_equal(other.status, 422);
+	service_gone(call); /* the client that left may come back at once */
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\"", "k", &again));
+	scripted_end(&world->coord, 1, ERR_OK);
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\"", "k", &third));
+	scripted_end(&world->coord, 2, ERR_OK);
+	json_t *a = parsed(&again), *b = parsed(&third);
+	assert_string_equal(json_string_value(json_object_get(a, "id")), json_string_value(json_object_get(b, "id")));
+	json_decref(a);
+	json_decref(b);
+	struct client *clients[] = {&first, &second, &other, &bad, &again, &third};
+	for (int i = 0; i < 6; i++)
+		buf_fini(&clients[i]->body);
+}
+
+static void a_deadline_that_passed_is_408_and_not_to_be_repeated(void **state)
+{
+	struct world *world = *state;
+	struct client client = {0};
+	assert_non_null(post(world, API_COMPLETION, "\"prompt\":\"x\"", NULL, &client));
+	assert_true(world->coord.requests[0].deadline_ns > world->now_ns + 599 * (uint64_t)1000000000);
+	scripted_end(&world->coord, 0, ERR_DEADLINE);
+	assert_int_equal(client.status, 408);
+	assert_true(client.retry_is_vain);
+	assert_non_null(strstr(client.body.data, "\"code\":\"request_timeout\""));
+	buf_fini(&client.body);
 }
 
 static void a_cache_salt_becomes_part_of_every_key(void **state)
@@ -416,6 +459,8 @@ int main(void)
 		TEST(a_client_that_leaves_cancels),
 		TEST(a_client_that_does_not_read_is_given_up),
 		TEST(an_absent_seed_is_drawn_or_follows_the_key),
+		TEST(a_key_belongs_to_one_request_and_one_copy_runs),
+		TEST(a_deadline_that_passed_is_408_and_not_to_be_repeated),
 		TEST(a_cache_salt_becomes_part_of_every_key),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
