@@ -25,6 +25,7 @@
 #include "base/id128.h"
 #include "base/sampling.h"
 #include "base/why.h"
+#include "coordinator/fair.h"
 #include "coordinator/route.h"
 #include "net/env.h"
 #include "net/session.h"
@@ -72,6 +73,7 @@ struct coord_request {
 	uint32_t choice_count;  /* n: 1 .. choices_max */
 	struct sampling sampling; /* seed always set; prompt_count + max_tokens <= the model's context_max */
 	enum coord_class class;
+	struct fair_share share; /* of the tenant, as it is now */
 	uint64_t deadline_ns; /* absolute, of the shell's clock; 0: none */
 };
 
@@ -126,7 +128,7 @@ struct coord_timings {
 struct coord_outcome {
 	uint64_t request;
 	void *user;
-	enum err error;          /* OK; UNAVAILABLE, DEADLINE, CANCELED (by coord_cancel), INVALID, ... */
+	enum err error;          /* OK; UNAVAILABLE, DEADLINE, AGAIN (it waited, and others came first), CANCELED (by coord_cancel), INVALID, ... */
 	struct why why;
 	uint64_t retry_after_ns; /* hint with UNAVAILABLE */
 	uint32_t choice_count;
@@ -162,6 +164,7 @@ struct coord_options {
 	uint32_t requests_max; /* accepted and not ended; 0: 1024 */
 	uint32_t choices_max;  /* of a request, <= SAMPLING_CHOICES_MAX; 0: that */
 	uint32_t queue_max;    /* requests waiting for their first pair; 0: 256 */
+	uint32_t tenants_max;  /* told apart at once (fair.h); 0: 128 */
 	uint32_t context_max;  /* tokens of prompt and answer; 0: 32768 */
 	uint64_t tokens_max;   /* of all requests together, prompt + choices * max_tokens each; 0: 16 Mi */
 	uint32_t blocks_max;   /* of the index; 0: 1 Mi */
@@ -173,6 +176,7 @@ struct coord_options {
 	uint64_t prefill_token_ns; /* 0: 2 ms */
 	uint64_t decode_ns;    /* silence between tokens; 0: 20 s */
 	uint64_t queue_ns;     /* longest wait for a first pair; 0: 30 s */
+	uint64_t wait_max_ns;  /* longest wait to be expected of a request that is accepted; 0: 10 s */
 	uint64_t spare_ns;     /* longest wait for another pair after a failure; 0: 10 s */
 	uint64_t end_ns;       /* longest wait for the last JobEnd after the last token; 0: 1 s */
 	struct route_weights weights; /* zero: route_weights_default() */
@@ -208,7 +212,8 @@ void coord_tick(struct coord *coord, uint64_t now_ns);
 
 /* Accepts: on_token and on_end follow, maybe before this returns.  Refuses at once, and no hook is called:
  *   NOT_FOUND    no member serves the model
- *   UNAVAILABLE  a role has no living node, or all is full and so is the queue: *ret_retry_after_ns is a hint
+ *   UNAVAILABLE  a role has no living node, or all is full and the queue is full or slow: *ret_retry_after_ns is a hint
+ *   AGAIN        its tenant waits with as much as it may: likewise
  *   TOO_LARGE    prompt + max_tokens is over context_max
  *   INVALID      no token, no choice, too many choices, a text too long
  *   DRAINING     after coord_drain() */
@@ -279,6 +284,7 @@ struct coord_counters {
 	uint64_t tokens_kept;
 	/* counters */
 	uint64_t accepted, refused_unavailable, refused_other;
+	uint64_t shed; /* accepted, and sent away while they waited */
 	uint64_t ended_ok, ended_canceled, ended_deadline, ended_unavailable, ended_other;
 	uint64_t prompt_tokens, tokens_forwarded, cached_tokens;
 	uint64_t attempts;          /* started */
@@ -291,6 +297,14 @@ struct coord_counters {
 	uint64_t index_added, index_removed, index_ignored, index_gaps, index_drops;
 	uint64_t route_decisions, route_both;
 };
+
+/* What a tenant has here now; zero for one that is not known. */
+struct coord_tenant_load {
+	uint32_t waiting, running;
+};
+struct coord_tenant_load coord_tenant_load(const struct coord *coord, const char *tenant);
+/* Work that waits would begin after so long; 0: none waits, or it was not measured yet. */
+uint64_t coord_wait_ns(const struct coord *coord);
 
 void coord_counters(const struct coord *coord, struct coord_counters *ret_counters);
 

@@ -105,6 +105,8 @@ void world_init(struct world *world, const struct coord_options *base)
 	memset(world, 0, sizeof(*world));
 	world->now_ns = 1000 * MS;
 	world->conn_next = 1;
+	world->tenant = "";
+	world->class = COORD_DEFAULT;
 	world->env = (struct env){world, env_send, env_close, env_dial, env_link_open, env_link_close};
 	struct coord_options options = base ? *base : (struct coord_options){0};
 	options.node = 99;
@@ -292,12 +294,13 @@ enum err world_submit(struct world *world, uint32_t first, uint32_t count, uint3
 		.user = seen,
 		.id = "r",
 		.model = "m",
-		.tenant = "",
+		.tenant = world->tenant,
+		.share = world->share,
 		.tokens = prompt,
 		.prompt_count = count,
 		.choice_count = choices,
 		.sampling = {.seed = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = max_tokens, .logprobs = -1},
-		.class = COORD_DEFAULT,
+		.class = world->class,
 	};
 	struct why why;
 	uint64_t retry_after_ns;
@@ -305,7 +308,7 @@ enum err world_submit(struct world *world, uint32_t first, uint32_t count, uint3
 	if (e == ERR_OK)
 		world->seen_count++;
 	else
-		assert(!seen->ends && (e != ERR_UNAVAILABLE || retry_after_ns));
+		assert(!seen->ends && ((e != ERR_UNAVAILABLE && e != ERR_AGAIN) || retry_after_ns));
 	*ret_seen = e == ERR_OK ? seen : NULL;
 	coord_check(world->coord);
 	return e;

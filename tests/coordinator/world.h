@@ -51,6 +51,9 @@ struct world {
 	uint32_t routed;
 	struct route_record route;
 	struct codec_arena arena;
+	const char *tenant;      /* of what is submitted next */
+	struct fair_share share;
+	enum coord_class class;
 	bool deaf; /* what is sent is dropped: for the benchmark of the queue */
 };
 

@@ -87,7 +87,7 @@ static void refused(struct client *client, enum err e, const struct why *why)
 {
 	struct clients *all = client->cluster->clients;
 	all->counts.refused++;
-	if (e != ERR_UNAVAILABLE && e != ERR_NOT_FOUND)
+	if (e != ERR_UNAVAILABLE && e != ERR_AGAIN && e != ERR_NOT_FOUND)
 		cluster_fail(client->cluster, "request %u is refused: %s (%s)", client->number, err_text(e), why->text);
 	client->state = CLIENT_WAITING;
 	submit_later(client, 150 * MS);
@@ -101,20 +101,23 @@ static void on_submit(void *context, uint64_t number)
 	const struct client_request *r = &client->request;
 	if (client->submission != number || client->state != CLIENT_RUNNING)
 		return;
+	/* One salt: tenants differ in their shares only, so that what one wrote still serves all. */
+	static const char *const tenants[] = {"", "acme", "flood"};
 	char id[24];
 	snprintf(id, sizeof(id), "req-%u", client->number);
 	struct coord_request request = {
 		.user = client,
 		.id = id,
 		.model = "toy",
-		.tenant = "",
+		.tenant = tenants[client->number % 3],
+		.share = {.weight = 1 + client->number % 2, .running_max = client->number % 3 == 2 ? 6 : 0},
 		.salt = (const uint8_t *)"salt",
 		.salt_length = 4,
 		.tokens = r->prompt,
 		.prompt_count = r->prompt_count,
 		.choice_count = r->choice_count,
 		.sampling = r->sampling,
-		.class = COORD_DEFAULT,
+		.class = (enum coord_class)(client->number / 3 % COORD_CLASSES),
 	};
 	uint64_t retry_after_ns = 0;
 	struct why why = {0};
@@ -239,7 +242,7 @@ static void on_end(void *context, const struct coord_outcome *outcome)
 		finish_client(client);
 	} else if (outcome->error == ERR_CANCELED && client->cancel_sent) {
 		finish_client(client);
-	} else if (outcome->error == ERR_UNAVAILABLE && !all->demand) {
+	} else if (outcome->error == ERR_AGAIN || (outcome->error == ERR_UNAVAILABLE && !all->demand)) {
 		all->counts.failed++;
 		client->state = CLIENT_WAITING;
 		submit_later(client, 200 * MS);
