@@ -90,6 +90,16 @@ struct coord_token {
 	uint32_t stop_token;  /* of sampling.stop_ids, +1; 0: an eos token or none */
 };
 
+/* What the model said of the prompt's own tokens (sampling.prompt_logprobs): of the next `count`, the first at
+ * `position`.  Every token but the first comes exactly once, in order, all before the first token of any choice. */
+struct coord_scores {
+	uint64_t request;
+	void *user;
+	uint32_t position;
+	uint32_t count;
+	const struct sample *scores; /* [count] */
+};
+
 /* What happened to a context on the nodes, over all halves of one kind. */
 struct coord_accounting {
 	uint64_t context, computed, reused, fetched, transferred; /* tokens */
@@ -148,6 +158,8 @@ struct coord_hooks {
 	void *context;
 	/* ENOUGH: the shell ends this choice (a stop string): no more of it comes. */
 	enum coord_more (*on_token)(void *context, const struct coord_token *token);
+	/* NULL: no request asks for them. */
+	void (*on_scores)(void *context, const struct coord_scores *scores);
 	/* The request is over.  The outcome is valid during the call. */
 	void (*on_end)(void *context, const struct coord_outcome *outcome);
 	/* A decision was made, with the numbers it rests on; for logs and traces.  NULL: not wanted. */

@@ -105,6 +105,7 @@ struct request {
 	uint32_t prompt_count, choice_count;
 	uint32_t live; /* choices that are not over */
 	uint32_t promised; /* pages */
+	uint32_t scored;   /* prompt tokens after the first whose log-probabilities were forwarded */
 	struct token_run prompt;
 	struct token_run keys; /* of the prompt's full blocks, four words each; for keys_compat */
 	struct id128 keys_compat;
@@ -214,6 +215,11 @@ void choice_drop_held(struct coord *coord, struct choice *choice);
 /* No half is left that could give the next token of some choice. */
 bool job_starved(const struct job *job);
 bool choice_lacks_first(const struct choice *choice);
+
+/* ---- job_scores.c: log-probabilities of the prompt */
+void jobs_scores(struct coord *coord, uint32_t node, const Wire__PromptLogprobs *message, uint64_t now_ns);
+/* Some are still to come: no token may be forwarded. */
+bool request_lacks_scores(const struct request *request);
 
 /* ---- job_end.c: JobEnd, accounting */
 void jobs_job_end(struct coord *coord, uint32_t node, const Wire__JobEnd *end, uint64_t now_ns);

@@ -60,6 +60,7 @@ static void put_request(struct coord *coord, struct reserve_parts *parts, const 
 	reserve->tokens = coord->scratch.tokens;
 	reserve->n_tokens = job_context(job);
 	reserve->prompt_count = request->prompt_count;
+	reserve->scored = request->scored;
 	reserve->choices = parts->choices;
 	for (uint32_t rest = job->choices; rest; rest &= rest - 1)
 		parts->choices[reserve->n_choices++] = (uint32_t)__builtin_ctz(rest);

@@ -139,6 +139,8 @@ static enum err check(const struct coord *coord, const struct coord_request *r, 
 		return why_set(why, ERR_INVALID, "n is %u, expected 1 to %u", r->choice_count, coord->options.choices_max);
 	if (r->sampling.max_tokens < 1)
 		return why_set(why, ERR_INVALID, "max_tokens is 0, expected at least 1");
+	if (r->sampling.prompt_logprobs > SAMPLING_TOP_LOGPROBS_MAX + 1)
+		return why_set(why, ERR_INVALID, "prompt_logprobs %u", r->sampling.prompt_logprobs);
 	if (r->class >= COORD_CLASSES)
 		return why_set(why, ERR_INVALID, "class %d", (int)r->class);
 	if ((uint64_t)r->prompt_count + r->sampling.max_tokens > coord->options.context_max)

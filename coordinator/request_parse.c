@@ -49,8 +49,6 @@ static void refuse_lacking(struct fields *f)
 		field_refuse(f, "response_format", "only {\"type\": \"text\"} is supported yet");
 	if (field_get(f, "suffix"))
 		field_refuse(f, "suffix", "not supported: no model served here fills in the middle");
-	if (field_get(f, "prompt_logprobs"))
-		field_refuse(f, "prompt_logprobs", "not supported");
 }
 
 static void read_stream(struct fields *f, struct api_request *r)

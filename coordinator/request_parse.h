@@ -33,6 +33,9 @@ struct api_request {
 	enum coord_class class;
 	bool stream, include_usage, continuous_usage;
 	bool echo;
+	bool echo_only;             /* max_tokens 0: the prompt alone; one token is computed and thrown away */
+	bool prompt_logprobs;       /* asked for by name: in the answer; sampling.prompt_logprobs says how many are computed */
+	uint8_t prompt_top;         /* alternatives of those */
 	bool return_token_ids;
 	bool skip_special_tokens;
 	bool add_special_tokens;

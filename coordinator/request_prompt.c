@@ -51,8 +51,6 @@ void request_read_prompt(struct fields *f, struct api_request *r)
 	if (!json_is_string(r->prompt) && json_array_size(r->prompt) == 0)
 		field_refuse(f, "prompt", "expected a text, a list of texts, a list of tokens or a list of those");
 	r->echo = field_bool(f, "echo", false);
-	if (r->echo && r->sampling.logprobs >= 0)
-		field_refuse(f, "echo", "not supported together with logprobs");
 	if (field_integer(f, "best_of", 1, SAMPLING_CHOICES_MAX, r->n) != r->n)
 		field_refuse(f, "best_of", "only as n is supported");
 	read_common(f, r);

@@ -8,7 +8,13 @@
 static void read_lengths(struct fields *f, struct api_request *r)
 {
 	struct sampling *s = &r->sampling;
-	s->max_tokens = (uint32_t)field_integer(f, "max_tokens", 1, INT32_MAX, 0);
+	s->max_tokens = (uint32_t)field_integer(f, "max_tokens", 0, INT32_MAX, 0);
+	if (field_get(f, "max_tokens") && s->max_tokens == 0) {
+		r->echo_only = r->kind == API_COMPLETION && field_bool(f, "echo", false);
+		if (!r->echo_only)
+			field_refuse(f, "max_tokens", "is 0, expected at least 1; completions with \"echo\" take 0");
+		s->max_tokens = 1;
+	}
 	if (r->kind == API_CHAT)
 		s->max_tokens = (uint32_t)field_integer(f, "max_completion_tokens", 1, INT32_MAX, s->max_tokens);
 	s->min_tokens = (uint32_t)field_integer(f, "min_tokens", 0, INT32_MAX, 0);
@@ -30,6 +36,19 @@ static void read_numbers(struct fields *f, struct api_request *r)
 	r->has_seed = field_get(f, "seed") != NULL;
 	s->seed = (uint64_t)field_integer(f, "seed", INT64_MIN, INT64_MAX, 0);
 	r->n = (uint32_t)field_integer(f, "n", 1, SAMPLING_CHOICES_MAX, 1);
+}
+
+/* Of the prompt's own tokens: by name, or because the prompt is echoed with log-probabilities. */
+static void read_prompt_logprobs(struct fields *f, struct api_request *r)
+{
+	int64_t named = field_integer(f, "prompt_logprobs", 0, SAMPLING_TOP_LOGPROBS_MAX, -1);
+	bool echo = r->kind == API_COMPLETION && field_bool(f, "echo", false);
+	int64_t echoed = echo ? r->sampling.logprobs : -1;
+	r->prompt_logprobs = named >= 0;
+	r->prompt_top = named > 0 ? (uint8_t)named : 0;
+	r->sampling.prompt_logprobs = (uint8_t)(1 + (named > echoed ? named : echoed));
+	if (named >= 0 && field_bool(f, "stream", false))
+		field_refuse(f, "prompt_logprobs", "not together with \"stream\": true");
 }
 
 /* Completions: a number.  Chat: a yes, and a number beside it. */
@@ -128,6 +147,7 @@ void request_read_sampling(struct fields *f, struct api_request *r)
 	read_numbers(f, r);
 	read_lengths(f, r);
 	read_logprobs(f, r);
+	read_prompt_logprobs(f, r);
 	read_stop(f, r);
 	read_stop_ids(f, r);
 	read_bias(f, r);

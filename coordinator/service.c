@@ -79,6 +79,14 @@ static enum coord_more on_token(void *context, const struct coord_token *token)
 	return call->over || answer->finish != FINISH_NONE ? COORD_ENOUGH : COORD_MORE;
 }
 
+static void on_scores(void *context, const struct coord_scores *scores)
+{
+	(void)context;
+	struct service_part *part = scores->user;
+	if (!part->call->over)
+		call_scores(part->call, part, scores);
+}
+
 static void on_end(void *context, const struct coord_outcome *outcome)
 {
 	(void)context;
@@ -119,7 +127,8 @@ static void on_route(void *context, uint64_t request, void *user, const struct r
 
 struct coord_hooks service_hooks(struct service *service)
 {
-	return (struct coord_hooks){.context = service, .on_token = on_token, .on_end = on_end, .on_route = on_route};
+	return (struct coord_hooks){.context = service, .on_token = on_token, .on_scores = on_scores, .on_end = on_end,
+				    .on_route = on_route};
 }
 
 /* ---- calls */

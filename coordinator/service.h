@@ -6,7 +6,8 @@
  *
  * Owns:   the calls that are open, the metrics of the API.  Not the models, not the core.
  * Loop:   the core's; the core's hooks are called within the core's functions.
- * Bounds: those of the core (requests_max), of request_parse.h and of the sink.
+ * Bounds: those of the core (requests_max), of request_parse.h and of the sink; SERVICE_SCORES_MAX log-probabilities of
+ *         prompt tokens, about 50 bytes each, in all open calls together, and a sixteenth of them in one.
  * Rules:  1 a call says exactly one of reply() and stream_end() to its sink, unless service_gone() came first; after
  *           that the sink hears nothing more;
  *         2 what a sink is given is valid during the call only; a sink never calls the service;
@@ -26,6 +27,8 @@
 
 struct service;
 struct service_call;
+
+enum { SERVICE_SCORES_MAX = 4 << 20 };
 
 struct service_options {
 	struct served_model *models; /* [model_count]; outlive the service */

@@ -7,6 +7,7 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "coordinator/json_out.h"
 #include "coordinator/service_impl.h"
 #include "model/model_dir.h"
 
@@ -121,6 +122,42 @@ static uint64_t deadline_of(const struct service *service, const struct service_
 	return limit ? now_ns + limit : 0;
 }
 
+/* The tokens of a prompt with what the model says of each: from the first, of which it says nothing. */
+static bool echoes_scores(const struct api_request *request)
+{
+	return request->echo && request->sampling.logprobs >= 0;
+}
+
+static enum err begin_echo(struct answer *answer, const struct api_request *request, const struct tokens *prompt)
+{
+	if (echoes_scores(request))
+		return answer_echo_token(answer, prompt->ids[0], NULL, prompt->count == 1);
+	return request->echo ? answer_echo(answer, prompt->ids, prompt->count) : ERR_OK;
+}
+
+/* Counts what the call may come to hold, before any of it is computed. */
+static enum err take_scores(struct service_call *call, struct api_error *error)
+{
+	const struct api_request *request = &call->request;
+	struct service *service = call->service;
+	uint64_t entries = 0;
+	uint64_t copies = (echoes_scores(request) ? request->n : 0) + request->prompt_logprobs;
+	for (uint32_t i = 0; i < call->prompts.count; i++)
+		entries += copies * call->prompts.list[i].count * request->sampling.prompt_logprobs;
+	if (entries > SERVICE_SCORES_MAX / 16)
+		return api_error_field(error, request->prompt_logprobs ? "prompt_logprobs" : "logprobs",
+				       "%llu log-probabilities of prompt tokens, at most %d in one request",
+				       (unsigned long long)entries, SERVICE_SCORES_MAX / 16);
+	if (entries + service->score_entries > SERVICE_SCORES_MAX) {
+		api_error_set(error, 429, "overloaded", "too many log-probabilities of prompts are on their way");
+		error->retry_after_ns = 1000000000;
+		return ERR_AGAIN;
+	}
+	call->score_entries = entries;
+	service->score_entries += entries;
+	return ERR_OK;
+}
+
 static enum err make_answers(struct service_call *call)
 {
 	const struct api_request *request = &call->request;
@@ -128,7 +165,8 @@ static enum err make_answers(struct service_call *call)
 	call->answers = calloc(count, sizeof(*call->answers));
 	call->token_ns = calloc(count, sizeof(*call->token_ns));
 	call->parts = calloc(call->prompts.count, sizeof(*call->parts));
-	if (!call->answers || !call->token_ns || !call->parts)
+	call->prompt_logprobs = calloc(call->prompts.count, sizeof(*call->prompt_logprobs));
+	if (!call->answers || !call->token_ns || !call->parts || !call->prompt_logprobs)
 		return ERR_NOMEM;
 	call->part_count = call->prompts.count;
 	call->reply.answers = call->answers;
@@ -137,8 +175,8 @@ static enum err make_answers(struct service_call *call)
 	for (uint32_t i = 0; i < count; i++) {
 		const struct tokens *prompt = &call->prompts.list[i / request->n];
 		answer_init(&call->answers[i], request, call->model->dir->tokenizer, i / request->n);
-		if (request->echo && e == ERR_OK)
-			e = answer_echo(&call->answers[i], prompt->ids, prompt->count);
+		if (e == ERR_OK)
+			e = begin_echo(&call->answers[i], request, prompt);
 	}
 	for (uint32_t i = 0; i < call->part_count; i++)
 		call->parts[i] = (struct service_part){.call = call, .first = i * request->n};
@@ -152,6 +190,7 @@ static void fill_reply(struct service_call *call, const struct derived *derived)
 	reply->prompts = &call->prompts;
 	reply->model = call->model->name;
 	reply->created = (int64_t)time(NULL);
+	reply->prompt_logprobs = call->prompt_logprobs;
 	reply->traces = &call->traces;
 	snprintf(reply->id, sizeof(reply->id), "%s-%016llx%016llx", call->request.kind == API_CHAT ? "chatcmpl" : "cmpl",
 		 (unsigned long long)derived->id[0], (unsigned long long)derived->id[1]);
@@ -178,6 +217,8 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 	call->deadline_ns = deadline_of(service, post, now_ns);
 	settle_identity(call, post, &derived);
 	e = prompts_make(&call->request, call->model, service_context(service, call->model), &call->prompts, error);
+	if (e == ERR_OK)
+		e = take_scores(call, error);
 	if (e == ERR_OK)
 		e = make_answers(call);
 	if (e == ERR_OK)
@@ -227,6 +268,10 @@ void call_free(struct service_call *call)
 		service->calls = call->next;
 	for (uint32_t i = 0; call->answers && i < call->reply.answer_count; i++)
 		answer_fini(&call->answers[i]);
+	for (uint32_t i = 0; call->prompt_logprobs && i < call->part_count; i++)
+		buf_fini(&call->prompt_logprobs[i]);
+	service->score_entries -= call->score_entries;
+	free(call->prompt_logprobs);
 	free(call->answers);
 	free(call->token_ns);
 	free(call->parts);
@@ -327,6 +372,42 @@ void call_stream(struct service_call *call, uint32_t answer)
 		fail_with(call, e);
 	else if (!flush(call))
 		too_slow(call);
+}
+
+static enum err keep_score(struct service_call *call, uint32_t prompt, const struct sample *score)
+{
+	struct buf *entries = &call->prompt_logprobs[prompt];
+	struct json_out out;
+	enum err e = entries->length ? buf_text(entries, ",") : ERR_OK;
+	json_out_init(&out, entries);
+	return e == ERR_OK ? logprobs_put_prompt(call->model->dir->tokenizer, score, call->request.prompt_top, &out) : e;
+}
+
+static enum err echo_score(struct service_call *call, const struct service_part *part, uint32_t position,
+			   const struct sample *score)
+{
+	const struct tokens *prompt = &call->prompts.list[part - call->parts];
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < call->request.n && e == ERR_OK; i++)
+		e = answer_echo_token(&call->answers[part->first + i], prompt->ids[position], score,
+				      position + 1 == prompt->count);
+	return e;
+}
+
+void call_scores(struct service_call *call, const struct service_part *part, const struct coord_scores *scores)
+{
+	bool echoes = echoes_scores(&call->request);
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < scores->count && e == ERR_OK; i++) {
+		if (call->request.prompt_logprobs)
+			e = keep_score(call, (uint32_t)(part - call->parts), &scores->scores[i]);
+		if (e == ERR_OK && echoes)
+			e = echo_score(call, part, scores->position + i, &scores->scores[i]);
+	}
+	if (e != ERR_OK)
+		fail_with(call, e);
+	for (uint32_t i = 0; echoes && i < call->request.n && !call->over; i++)
+		call_stream(call, part->first + i);
 }
 
 static void finish_stream(struct service_call *call)

@@ -29,6 +29,8 @@ struct service_call {
 	struct answer *answers;      /* [part_count * n] */
 	uint64_t *token_ns;          /* of the last token of each answer */
 	struct service_part *parts;  /* [part_count] */
+	struct buf *prompt_logprobs; /* [part_count] */
+	uint64_t score_entries;      /* counted in the service's */
 	uint32_t part_count, parts_open;
 	uint32_t busy;               /* on the stack: not to be freed */
 	uint32_t ticket;             /* of its idempotency key */
@@ -46,6 +48,7 @@ struct service {
 	struct service_call *calls;
 	struct api_metrics *metrics; /* [model_count] */
 	struct idempotency *keys;
+	uint64_t score_entries;      /* log-probabilities of prompts that open calls may come to hold */
 	struct service_counts counts;
 	bool doomed;                 /* some call is over and has open parts */
 };
@@ -65,6 +68,8 @@ void call_free_when_done(struct service_call *call);
 void call_fail(struct service_call *call, const struct api_error *error);
 /* All parts ended well. */
 void call_finish(struct service_call *call);
+/* Log-probabilities of the prompt came. */
+void call_scores(struct service_call *call, const struct service_part *part, const struct coord_scores *scores);
 /* A token came: writes what it brings, where the call streams. */
 void call_stream(struct service_call *call, uint32_t answer);
 #endif

@@ -243,6 +243,11 @@ static void put_sampling(struct json_out *out, const struct api_request *request
 		json_out_integer(out, s->logprobs);
 	else
 		json_out_null(out);
+	json_out_key(out, "prompt_logprobs");
+	if (request->prompt_logprobs)
+		json_out_unsigned(out, request->prompt_top);
+	else
+		json_out_null(out);
 	json_put_bool(out, "ignore_eos", s->ignore_eos);
 	put_stops(out, request);
 	json_put_bool(out, "include_stop_str_in_output", request->stop.include);

@@ -39,6 +39,20 @@ enum coord_more scripted_token(struct coord *coord, uint32_t request, uint32_t c
 	return more;
 }
 
+void scripted_scores(struct coord *coord, uint32_t request, uint32_t position, uint32_t count)
+{
+	struct scripted_request *r = &coord->requests[request];
+	struct sample scores[SCRIPTED_SCORES_MAX] = {0};
+	assert(r->open && count <= SCRIPTED_SCORES_MAX && position + count <= r->prompt_count);
+	for (uint32_t i = 0; i < count; i++)
+		scores[i] = (struct sample){.token = r->tokens[position + i], .logprob = -0.5f * (float)(position + i), .rank = 2,
+					    .top_count = r->sampling.prompt_logprobs > 1, .top = {{30, -0.25f}}};
+	struct coord_scores event = {request + 1, r->user, position, count, scores};
+	coord->in_hook = true;
+	coord->hooks.on_scores(coord->hooks.context, &event);
+	coord->in_hook = false;
+}
+
 void scripted_end(struct coord *coord, uint32_t request, enum err e)
 {
 	struct scripted_request *r = &coord->requests[request];
