@@ -67,6 +67,8 @@ static int status_of(enum err e)
 		return 503;
 	case ERR_DEADLINE:
 		return 408;
+	case ERR_AGAIN:
+		return 429;
 	default:
 		return 500;
 	}
@@ -74,7 +76,8 @@ static int status_of(enum err e)
 
 static const char *code_of(enum err e)
 {
-	return e == ERR_TOO_LARGE ? "context_length_exceeded" : e == ERR_DEADLINE ? "request_timeout" : NULL;
+	return e == ERR_TOO_LARGE ? "context_length_exceeded" : e == ERR_DEADLINE ? "request_timeout" :
+	       e == ERR_AGAIN ? "rate_limit_exceeded" : NULL;
 }
 
 void api_error_from(struct api_error *error, enum err e, const char *why, uint64_t retry_after_ns)
@@ -82,7 +85,7 @@ void api_error_from(struct api_error *error, enum err e, const char *why, uint64
 	int status = status_of(e);
 	api_error_set(error, status, code_of(e), "%s%s%s", err_text(e), why && *why ? ": " : "", why ? why : "");
 	error->retry_is_vain = e == ERR_DEADLINE; /* it would take as long again */
-	error->retry_after_ns = status == 503 && retry_after_ns == 0 ? 1000000000 : retry_after_ns;
+	error->retry_after_ns = (status == 503 || status == 429) && retry_after_ns == 0 ? 1000000000 : retry_after_ns;
 }
 
 enum err api_error_body(const struct api_error *error, struct buf *buf)

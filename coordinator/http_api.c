@@ -14,6 +14,7 @@ struct exchange {
 	struct http_api *api;
 	struct http_request *request;
 	struct service_call *call;
+	char tenant[ACCESS_NAME_MAX + 1];
 };
 
 static const char version_json[] = "{\"version\":\"0.1.0\"}";
@@ -23,17 +24,21 @@ static const char version_json[] = "{\"version\":\"0.1.0\"}";
 static void sink_reply(void *context, const struct service_answer *answer)
 {
 	struct exchange *exchange = context;
-	http_api_reply_answer(exchange->request, answer);
+	struct http_rate_fields rates;
+	http_api_reply_answer(exchange->request, answer, http_api_rates(exchange->api, exchange->tenant, &rates));
 	free(exchange);
 }
 
 static void sink_start(void *context)
 {
 	struct exchange *exchange = context;
-	struct http_field fields[] = {{"Content-Type", "text/event-stream; charset=utf-8"},
-				      {"Cache-Control", "no-cache"},
-				      {"X-Accel-Buffering", "no"}, /* a proxy must not gather what we flush */
-				      {NULL, NULL}};
+	struct http_rate_fields rates;
+	struct http_field fields[10] = {{"Content-Type", "text/event-stream; charset=utf-8"},
+					{"Cache-Control", "no-cache"},
+					{"X-Accel-Buffering", "no"}}; /* a proxy must not gather what we flush */
+	int count = 3;
+	for (const struct http_field *more = http_api_rates(exchange->api, exchange->tenant, &rates); more->name; more++)
+		fields[count++] = *more;
 	http_stream_start(exchange->request, 200, fields);
 }
 
@@ -84,6 +89,15 @@ static bool read_timeout(struct http_request *request, uint64_t *ret_ns)
 	return false;
 }
 
+static struct service_limits limits_of(const struct access_limits *limits)
+{
+	return (struct service_limits){
+		.quota = {.requests_per_minute = limits->requests_per_minute, .tokens_per_minute = limits->tokens_per_minute},
+		.share = {.weight = limits->weight, .running_max = limits->concurrent, .waiting_max = limits->queued},
+		.context_max = limits->context,
+	};
+}
+
 static void post(struct http_api *api, struct http_request *request, enum api_kind kind)
 {
 	uint64_t timeout_ns;
@@ -96,12 +110,15 @@ static void post(struct http_api *api, struct http_request *request, enum api_ki
 	}
 	exchange->api = api;
 	exchange->request = request;
+	strcpy(exchange->tenant, api->grant.tenant);
+	struct service_limits limits = limits_of(&api->grant.limits);
 	const char *trace = http_header(request, "x-baton-trace");
 	struct service_post what = {
 		.kind = kind,
 		.request_id = http_request_id(request),
 		.idempotency_key = http_header(request, "idempotency-key"),
 		.tenant = api->grant.tenant,
+		.limits = &limits,
 		.tenant_salt = api->grant.salted ? api->grant.salt : NULL,
 		.timeout_ns = timeout_ns,
 		.trace = trace && strcmp(trace, "0") != 0,

@@ -41,10 +41,17 @@ void http_api_reply(struct http_request *request, int status, const char *type, 
 /* Of a body that was built with e; it is freed. */
 void http_api_reply_buf(struct http_request *request, int status, const char *type, enum err e, struct buf *body);
 void http_api_reply_error(struct http_request *request, const struct api_error *error);
-/* An answer of the service, with its hints for a retry. */
-void http_api_reply_answer(struct http_request *request, const struct service_answer *answer);
+/* An answer of the service, with its hints for a retry, and more fields (NULL: none). */
+void http_api_reply_answer(struct http_request *request, const struct service_answer *answer, const struct http_field *more);
 /* The body is JSON, or says nothing else; else it is answered (415), and false. */
 bool http_api_takes_json(struct http_request *request);
+
+/* http_rates.c: fields that say what is left of the tenant's quota; they point into *rates. */
+struct http_rate_fields {
+	struct http_field fields[7];
+	char texts[6][24];
+};
+const struct http_field *http_api_rates(const struct http_api *api, const char *tenant, struct http_rate_fields *rates);
 
 /* http_text.c: texts and tokens without a model's work. */
 void http_post_tokenize(struct http_request *request, void *api);

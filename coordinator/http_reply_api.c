@@ -20,10 +20,10 @@ void http_api_reply_buf(struct http_request *request, int status, const char *ty
 	buf_fini(body);
 }
 
-void http_api_reply_answer(struct http_request *request, const struct service_answer *answer)
+void http_api_reply_answer(struct http_request *request, const struct service_answer *answer, const struct http_field *more)
 {
 	char seconds[24], ms[24];
-	struct http_field fields[5] = {{"Content-Type", "application/json"}};
+	struct http_field fields[12] = {{"Content-Type", "application/json"}};
 	int count = 1;
 	if (answer->retry_after_ns) {
 		snprintf(seconds, sizeof(seconds), "%llu",
@@ -34,6 +34,8 @@ void http_api_reply_answer(struct http_request *request, const struct service_an
 	}
 	if (answer->retry_is_vain)
 		fields[count++] = (struct http_field){"x-should-retry", "false"};
+	for (; more && more->name; more++)
+		fields[count++] = *more;
 	http_reply(request, answer->status, fields, answer->body, answer->length);
 }
 
@@ -44,7 +46,7 @@ void http_api_reply_error(struct http_request *request, const struct api_error *
 		struct service_answer answer = {.status = error->status, .retry_after_ns = error->retry_after_ns,
 						.retry_is_vain = error->retry_is_vain, .body = body.data,
 						.length = body.length};
-		http_api_reply_answer(request, &answer);
+		http_api_reply_answer(request, &answer, NULL);
 	} else {
 		http_reply_error(request, 500, "InternalServerError", NULL, NULL, "out of memory", NULL);
 	}

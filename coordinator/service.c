@@ -14,13 +14,16 @@ enum err service_create(const struct service_options *options, struct service **
 {
 	struct service *service = calloc(1, sizeof(*service));
 	struct api_metrics *metrics = calloc(options->model_count + 1, sizeof(*metrics));
-	if (!service || !metrics || idempotency_create(&service->keys) != ERR_OK) {
+	struct quota *quota = calloc(1, sizeof(*quota));
+	if (!service || !metrics || !quota || idempotency_create(&service->keys) != ERR_OK) {
+		free(quota);
 		free(service);
 		free(metrics);
 		return ERR_NOMEM;
 	}
 	service->options = *options;
 	service->metrics = metrics;
+	service->quota = quota;
 	*ret_service = service;
 	return ERR_OK;
 }
@@ -32,6 +35,7 @@ void service_destroy(struct service *service)
 	while (service->calls)
 		call_free(service->calls);
 	idempotency_destroy(service->keys);
+	free(service->quota);
 	free(service->metrics);
 	free(service);
 }
@@ -95,6 +99,7 @@ static void on_end(void *context, const struct coord_outcome *outcome)
 	part->open = false;
 	call->parts_open--;
 	call->reply.cached_tokens += outcome->cached_tokens;
+	quota_note_end(call, part, outcome);
 	api_metrics_outcome(call->metrics, outcome, call->over);
 	enum err e = ERR_OK;
 	if (call->request.trace && call->traces.length)
@@ -166,6 +171,7 @@ static void refused(struct service_call *call, enum err e, const struct why *why
 		error.retry_after_ns = retry_after_ns ? retry_after_ns : 1000000000;
 	}
 	call->service->counts.refused++;
+	quota_note_refused(call);
 	call_fail(call, &error);
 }
 
@@ -186,6 +192,7 @@ static enum err submit(struct service_call *call, uint32_t index, const struct s
 		.choice_count = call->request.n,
 		.sampling = call->request.sampling,
 		.class = call->request.class,
+		.share = post->limits ? post->limits->share : (struct fair_share){0},
 		.deadline_ns = call->deadline_ns,
 	};
 	part->open = true; /* it may end before coord_submit() returns */
@@ -230,7 +237,10 @@ struct service_call *service_post(struct service *service, const struct service_
 {
 	struct api_error error = {0};
 	service->counts.calls++;
-	struct service_call *call = call_create(service, post, sink, &error);
+	uint32_t account;
+	struct service_call *call = NULL;
+	if (quota_admit_request(service, post, &error, &account) == ERR_OK)
+		call = call_create(service, post, sink, account, &error);
 	if (!call) {
 		refuse_post(service, post, sink, &error);
 		return NULL;
@@ -349,5 +359,6 @@ void service_metrics(struct service *service, struct metrics_text *text)
 			call->metrics->running += call->parts[i].open && call->parts[i].routed;
 			call->metrics->waiting += call->parts[i].open && !call->parts[i].routed;
 		}
+	service_tenant_metrics(service, text);
 	api_metrics_show(service->metrics, service->options.models, count, text);
 }

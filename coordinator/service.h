@@ -22,6 +22,7 @@
 #include "base/why.h"
 #include "coordinator/api_metrics.h"
 #include "coordinator/core.h"
+#include "coordinator/quota.h"
 #include "coordinator/request_parse.h"
 #include "coordinator/served_model.h"
 
@@ -57,6 +58,13 @@ struct service_sink {
 	void (*stream_end)(void *context);
 };
 
+/* What its tenant may use. */
+struct service_limits {
+	struct quota_limits quota;
+	struct fair_share share;
+	uint32_t context_max; /* tokens of prompt and answer; 0: the model's */
+};
+
 /* A request as it came.  Texts may be NULL but for the body. */
 struct service_post {
 	enum api_kind kind;
@@ -66,6 +74,7 @@ struct service_post {
 	const char *idempotency_key; /* an absent seed is derived from it, so that a repeated request is answered alike */
 	const char *tenant;
 	const uint8_t *tenant_salt;  /* 32 bytes that only this tenant's requests have; NULL: none */
+	const struct service_limits *limits; /* the tenant's; valid during the call.  NULL: none */
 	uint64_t timeout_ns;         /* the client's own, where shorter than the service's; 0: none */
 	bool trace;
 };
@@ -84,6 +93,13 @@ struct service_call *service_post(struct service *service, const struct service_
 void service_gone(struct service_call *call);
 /* Together with coord_tick(). */
 void service_tick(struct service *service);
+
+/* What is left of a tenant's quota; false: it has none. */
+struct service_rates {
+	uint32_t requests, requests_left, tokens, tokens_left; /* of a minute; 0: no limit */
+	uint64_t requests_full_in_ns, tokens_full_in_ns;
+};
+bool service_rates(const struct service *service, const char *tenant, struct service_rates *ret_rates);
 
 /* JSON of GET /v1/models, and of one of them; appends.  ERR_NOT_FOUND. */
 MUST_USE enum err service_models(const struct service *service, struct buf *out);

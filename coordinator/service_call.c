@@ -216,18 +216,23 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 	call->metrics = &service->metrics[call->model - service->options.models];
 	call->deadline_ns = deadline_of(service, post, now_ns);
 	settle_identity(call, post, &derived);
-	e = prompts_make(&call->request, call->model, service_context(service, call->model), &call->prompts, error);
+	uint32_t context_max = service_context(service, call->model);
+	if (post->limits && post->limits->context_max && post->limits->context_max < context_max)
+		context_max = post->limits->context_max;
+	e = prompts_make(&call->request, call->model, context_max, &call->prompts, error);
 	if (e == ERR_OK)
 		e = take_scores(call, error);
 	if (e == ERR_OK)
 		e = make_answers(call);
 	if (e == ERR_OK)
 		fill_reply(call, &derived);
+	if (e == ERR_OK)
+		e = quota_admit_tokens(call, post, error);
 	return e == ERR_OK ? take_key(call, post, &derived, now_ns, error) : e;
 }
 
 struct service_call *call_create(struct service *service, const struct service_post *post,
-				 const struct service_sink *sink, struct api_error *error)
+				 const struct service_sink *sink, uint32_t account, struct api_error *error)
 {
 	struct service_call *call = calloc(1, sizeof(*call));
 	if (!call) {
@@ -236,6 +241,7 @@ struct service_call *call_create(struct service *service, const struct service_p
 	}
 	call->service = service;
 	call->sink = *sink;
+	call->account = account;
 	snprintf(call->request_id, sizeof(call->request_id), "%s", post->request_id ? post->request_id : "");
 	enum err e = fill_call(call, post, error);
 	if (e == ERR_OK) {
@@ -266,6 +272,7 @@ void call_free(struct service_call *call)
 		call->prev->next = call->next;
 	else if (listed)
 		service->calls = call->next;
+	quota_call_over(call);
 	for (uint32_t i = 0; call->answers && i < call->reply.answer_count; i++)
 		answer_fini(&call->answers[i]);
 	for (uint32_t i = 0; call->prompt_logprobs && i < call->part_count; i++)

@@ -35,6 +35,9 @@ struct service_call {
 	uint32_t busy;               /* on the stack: not to be freed */
 	uint32_t ticket;             /* of its idempotency key */
 	uint64_t deadline_ns;        /* 0: none */
+	uint32_t account;            /* of its tenant's quota */
+	uint64_t tokens_taken, tokens_used;
+	bool charged;                /* tokens_taken is to be settled */
 	bool streaming;              /* stream_start() was said */
 	bool over;                   /* the sink is done with */
 	struct buf out;              /* an event on its way */
@@ -48,10 +51,20 @@ struct service {
 	struct service_call *calls;
 	struct api_metrics *metrics; /* [model_count] */
 	struct idempotency *keys;
+	struct quota *quota;
 	uint64_t score_entries;      /* log-probabilities of prompts that open calls may come to hold */
 	struct service_counts counts;
 	bool doomed;                 /* some call is over and has open parts */
 };
+
+/* service_quota.c: AGAIN or TOO_LARGE, with the error to answer. */
+MUST_USE enum err quota_admit_request(struct service *service, const struct service_post *post, struct api_error *error,
+				      uint32_t *ret_account);
+MUST_USE enum err quota_admit_tokens(struct service_call *call, const struct service_post *post, struct api_error *error);
+void quota_note_end(struct service_call *call, const struct service_part *part, const struct coord_outcome *outcome);
+void quota_note_refused(struct service_call *call); /* for want of room */
+void quota_call_over(struct service_call *call);
+void service_tenant_metrics(const struct service *service, struct metrics_text *text);
 
 /* service_call.c */
 const struct served_model *service_find_model(const struct service *service, const char *name); /* NULL */
@@ -59,7 +72,7 @@ const struct served_model *service_find_model(const struct service *service, con
 uint32_t service_context(const struct service *service, const struct served_model *model);
 /* Parses, tokenises; NULL: *error says why not. */
 struct service_call *call_create(struct service *service, const struct service_post *post,
-				 const struct service_sink *sink, struct api_error *error);
+				 const struct service_sink *sink, uint32_t account, struct api_error *error);
 void call_free(struct service_call *call);
 /* The sink is done with: nothing more is written, and its idempotency key is free for a retry. */
 void call_over(struct service_call *call);

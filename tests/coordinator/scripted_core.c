@@ -88,3 +88,9 @@ const char *coord_node_name(const struct coord *coord, uint32_t node)
 	(void)coord, (void)node;
 	return "scripted";
 }
+
+struct coord_tenant_load coord_tenant_load(const struct coord *coord, const char *tenant)
+{
+	(void)coord, (void)tenant;
+	return (struct coord_tenant_load){0};
+}
