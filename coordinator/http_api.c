@@ -15,6 +15,7 @@ struct exchange {
 	struct http_request *request;
 	struct service_call *call;
 	char tenant[ACCESS_NAME_MAX + 1];
+	bool slow; /* does not read */
 };
 
 static const char version_json[] = "{\"version\":\"0.1.0\"}";
@@ -45,14 +46,17 @@ static void sink_start(void *context)
 static bool sink_write(void *context, const char *data, size_t length)
 {
 	struct exchange *exchange = context;
-	http_stream_write(exchange->request, data, length);
-	return http_queued_bytes(exchange->request) <= HTTP_API_QUEUED_MAX;
+	/* One event may be larger than what may wait: a reader that took all before it is not slow. */
+	exchange->slow = http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX;
+	if (!exchange->slow)
+		http_stream_write(exchange->request, data, length);
+	return !exchange->slow;
 }
 
 static void sink_end(void *context)
 {
 	struct exchange *exchange = context;
-	if (http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX)
+	if (exchange->slow)
 		http_abort(exchange->request);
 	else
 		http_stream_end(exchange->request);
@@ -130,6 +134,7 @@ static void post(struct http_api *api, struct http_request *request, enum api_ki
 	if (!call)
 		return; /* answered, and the exchange is gone */
 	exchange->call = call;
+	http_drop_body(request);
 	http_on_gone(request, on_gone, exchange);
 }
 
@@ -233,6 +238,8 @@ static void get_metrics(struct http_request *request, void *context)
 	service_metrics(api->options.service, &text);
 	cluster_metrics(&view, &text);
 	http_guard_metrics(api, &text);
+	metrics_family(&text, "baton_api_stalled_total", "counter", "Connections reset because nothing was taken of a reply.");
+	metrics_line(&text, NULL, (double)http_server_stalled(api->server));
 	http_api_reply_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", text.e, &body);
 }
 
@@ -289,7 +296,13 @@ enum err http_api_create(struct loop *loop, const struct http_api_options *optio
 		return ERR_NOMEM;
 	api->loop = loop;
 	api->options = *options;
-	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX,
+	const struct http_api_limits *limits = &options->limits;
+	struct http_options http = {.address = options->host, .port = options->port, .header_max = HTTP_API_HEADER_MAX,
+				    .body_max = HTTP_API_BODY_MAX, .send_buffer = HTTP_API_SEND_BUFFER,
+				    .connections_max = limits->connections_max,
+				    .header_timeout_ns = limits->header_timeout_s * 1000000000,
+				    .receive_timeout_ns = limits->body_timeout_s * 1000000000,
+				    .write_timeout_ns = limits->write_timeout_s * 1000000000,
 				    .origins = options->origins, .origin_count = options->origin_count};
 	enum err e = http_server_create(loop, &http, &api->server, why);
 	if (e == ERR_OK)

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "coordinator/json_in.h"
 #include "coordinator/request_fields.h"
 #include "coordinator/request_impl.h"
 
@@ -30,7 +31,7 @@ static void log_unknown(const json_t *body)
 		while (i < count && strcmp(known[i], key) != 0)
 			i++;
 		if (i == count)
-			log_debug("request: field \"%.60s\" is not known, ignored", key);
+			log_debug("request: a field with a name of %zu bytes is not known, ignored", strlen(key));
 	}
 }
 
@@ -108,17 +109,12 @@ static void read_all(struct fields *f, struct api_request *r)
 enum err api_request_parse(enum api_kind kind, const char *body, size_t length, struct api_request *ret_request,
 			   struct api_error *ret_error)
 {
-	json_error_t at;
-	json_t *object = json_loadb(body, length, 0, &at);
+	json_t *object = json_in_object(body, length, ret_error);
 	if (!object)
-		return api_error_field(ret_error, NULL, "the body is not JSON: %s (line %d, column %d)", at.text, at.line,
-				       at.column);
+		return ERR_INVALID;
 	struct fields fields = {.object = object, .error = ret_error};
 	*ret_request = (struct api_request){.kind = kind, .body = object};
-	if (json_is_object(object))
-		read_all(&fields, ret_request);
-	else
-		fields.e = api_error_field(ret_error, NULL, "the body is JSON, but no object");
+	read_all(&fields, ret_request);
 	if (fields.e != ERR_OK)
 		api_request_fini(ret_request);
 	else

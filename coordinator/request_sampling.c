@@ -70,8 +70,12 @@ static void add_stop(struct fields *f, struct api_request *r, const json_t *text
 	struct stop_set *stop = &r->stop;
 	size_t length = json_string_length(text);
 	if (!json_is_string(text) || length == 0 || length > STOP_BYTES_MAX || stop->count == STOP_MAX) {
-		field_refuse(f, "stop", "expected a text of 1 to %d bytes, or a list of at most %d of them", STOP_BYTES_MAX,
-			     STOP_MAX);
+		char got[FIELD_GOT];
+		const json_t *all = field_get(f, "stop");
+		bool many = json_array_size(all) > STOP_MAX;
+		field_refuse(f, "stop", "%s%s, expected a text of 1 to %d bytes, or a list of at most %d of them",
+			     many ? "a list too long" : json_is_array(all) ? "an item " : "",
+			     many ? "" : field_describe(text, got), STOP_BYTES_MAX, STOP_MAX);
 		return;
 	}
 	stop->text[stop->count] = json_string_value(text);
@@ -105,7 +109,8 @@ static void read_stop_ids(struct fields *f, struct api_request *r)
 		s->stop_ids[s->stop_id_count++] = (uint32_t)json_integer_value(id);
 	}
 	if (!good)
-		field_refuse(f, "stop_token_ids", "expected a list of at most %d token ids", SAMPLING_STOP_IDS_MAX);
+		field_refuse(f, "stop_token_ids", "is %s, expected a list of at most %d token ids",
+			     json_is_array(ids) ? "a list too long, or of something else" : "no list", SAMPLING_STOP_IDS_MAX);
 }
 
 static int by_token(const void *a, const void *b)
@@ -123,7 +128,9 @@ static void read_bias(struct fields *f, struct api_request *r)
 	if (!biases)
 		return;
 	if (!json_is_object(biases) || json_object_size(biases) > SAMPLING_BIAS_MAX) {
-		field_refuse(f, "logit_bias", "expected an object of at most %d token ids", SAMPLING_BIAS_MAX);
+		char got[FIELD_GOT];
+		field_refuse(f, "logit_bias", "%s, expected an object of at most %d token ids", field_describe(biases, got),
+			     SAMPLING_BIAS_MAX);
 		return;
 	}
 	json_object_foreach((json_t *)biases, key, value)

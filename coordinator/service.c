@@ -223,7 +223,9 @@ static void refuse_post(struct service *service, const struct service_post *post
 {
 	struct buf body = {0};
 	service->counts.refused++;
-	log_debug("request %s: %d: %s", post->request_id ? post->request_id : "", error->status, error->message);
+	/* Not the message: it may quote what the client sent. */
+	log_debug("request %s: %d: %s%s%s", post->request_id ? post->request_id : "", error->status,
+		  error->code ? error->code : error->type, error->param[0] ? ", of " : "", error->param);
 	enum err e = api_error_body(error, &body);
 	struct service_answer answer = {.status = error->status, .retry_after_ns = error->retry_after_ns,
 					.retry_is_vain = error->retry_is_vain, .body = e == ERR_OK ? body.data : "{}",

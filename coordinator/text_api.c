@@ -2,6 +2,7 @@
 
 #include <stdio.h>
 
+#include "coordinator/json_in.h"
 #include "coordinator/json_out.h"
 #include "coordinator/request_impl.h"
 #include "coordinator/service_impl.h"
@@ -12,13 +13,9 @@
 
 static enum err open_body(const char *body, size_t length, struct fields *ret_fields, struct api_error *error)
 {
-	json_error_t at;
-	json_t *object = json_loadb(body, length, 0, &at);
+	json_t *object = json_in_object(body, length, error);
 	*ret_fields = (struct fields){.object = object, .error = error};
-	if (json_is_object(object))
-		return ERR_OK;
-	json_decref(object);
-	return api_error_field(error, NULL, "the body is no JSON object: %s", object ? "another value" : at.text);
+	return object ? ERR_OK : ERR_INVALID;
 }
 
 static enum err pick_model(const struct service *service, const char *name, const struct served_model **ret_model,

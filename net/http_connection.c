@@ -30,7 +30,7 @@ static void request_free(struct http_request *request)
 	if (request->handled)
 		request->connection->server->requests_open--;
 	request->connection->request = NULL;
-	buf_fini(&request->body);
+	http_drop_body(request);
 	free(request->head_text);
 	free(request);
 }
@@ -43,6 +43,7 @@ void http_connection_free(struct http_connection *connection)
 	socket_close(connection);
 	loop_task_cancel(server->loop, &connection->task);
 	loop_timer_destroy(connection->timer);
+	loop_timer_destroy(connection->write_timer);
 	buf_fini(&connection->in);
 	buf_fini(&connection->out);
 	if (connection->prev)
@@ -66,6 +67,7 @@ void http_connection_lost(struct http_connection *connection)
 		return;
 	}
 	socket_close(connection);
+	loop_timer_cancel(connection->write_timer);
 	buf_clear(&connection->out);
 	connection->out_sent = 0;
 	http_handler *gone = request->on_gone;
@@ -118,6 +120,8 @@ static void on_task(void *arg)
 	connection->state = CONNECTION_HEAD;
 	loop_timer_arm(connection->timer, connection->server->options.idle_timeout_ns);
 	connection_run(connection);
+	if (connection->state == CONNECTION_HEAD && connection->in.length)
+		loop_timer_arm(connection->timer, connection->server->options.header_timeout_ns); /* it had begun already */
 }
 
 /* ---- requests ---- */
@@ -155,6 +159,38 @@ static void dispatch(struct http_connection *connection)
 	http_request_dispatch(request);
 }
 
+/* Of all bodies together. */
+static bool body_fits(struct http_connection *connection, uint64_t more)
+{
+	const struct http_server *server = connection->server;
+	if (server->bodies + more <= server->options.bodies_max)
+		return true;
+	refuse(connection, 503, "Too many large requests are being read. Please try again.");
+	return false;
+}
+
+static enum err take_bytes(struct http_connection *connection, const char *data, size_t length)
+{
+	struct http_request *request = connection->request;
+	if (!body_fits(connection, length))
+		return ERR_AGAIN;
+	enum err e = buf_append(&request->body, data, length);
+	if (e == ERR_OK)
+		connection->server->bodies += length;
+	else
+		refuse(connection, 413, "The request's body is too large.");
+	return e;
+}
+
+/* A body may take longer the more of it has come. */
+static void extend_body_time(struct http_connection *connection)
+{
+	uint64_t now_ns = loop_now_ns(connection->server->loop);
+	uint64_t end_ns = connection->body_since_ns + connection->server->options.receive_timeout_ns +
+			  (uint64_t)connection->request->body.length * 1000000000 / HTTP_BODY_RATE;
+	loop_timer_arm(connection->timer, end_ns > now_ns ? end_ns - now_ns : 0);
+}
+
 static void begin_body(struct http_connection *connection)
 {
 	struct http_request *request = connection->request;
@@ -164,7 +200,11 @@ static void begin_body(struct http_connection *connection)
 		refuse(connection, 413, "The request's body is too large.");
 		return;
 	}
+	if (!body_fits(connection, request->head.body_length))
+		return;
 	connection->state = CONNECTION_BODY;
+	connection->body_since_ns = loop_now_ns(connection->server->loop);
+	loop_timer_arm(connection->timer, connection->server->options.receive_timeout_ns);
 	connection->chunks = (struct http_chunks){0};
 	if (request->head.expects_continue && (request->head.chunked || request->head.body_length)) {
 		http_connection_write(connection, go_on, sizeof(go_on) - 1);
@@ -221,7 +261,6 @@ static bool take_head(struct http_connection *connection)
 
 static bool take_chunked(struct http_connection *connection)
 {
-	struct http_request *request = connection->request;
 	size_t consumed = 0, from = 0, length = 0;
 	bool end = false;
 	const char *data = connection->in.data + connection->in_taken;
@@ -231,10 +270,8 @@ static bool take_chunked(struct http_connection *connection)
 		refuse(connection, 400, "The request's chunked body is malformed.");
 		return false;
 	}
-	if (length && buf_append(&request->body, data + from, length) != ERR_OK) {
-		refuse(connection, 413, "The request's body is too large.");
+	if (length && take_bytes(connection, data + from, length) != ERR_OK)
 		return false;
-	}
 	connection->in_taken += consumed;
 	if (end)
 		dispatch(connection);
@@ -249,10 +286,8 @@ static bool take_body(struct http_connection *connection)
 	size_t have = connection->in.length - connection->in_taken;
 	size_t missing = (size_t)request->head.body_length - request->body.length;
 	size_t part = have < missing ? have : missing;
-	if (part && buf_append(&request->body, connection->in.data + connection->in_taken, part) != ERR_OK) {
-		refuse(connection, 413, "The request's body is too large.");
+	if (part && take_bytes(connection, connection->in.data + connection->in_taken, part) != ERR_OK)
 		return false;
-	}
 	connection->in_taken += part;
 	if (part < missing)
 		return false;
@@ -274,6 +309,13 @@ static void set_reading(struct http_connection *connection, bool reading)
 		return;
 	connection->reading = reading;
 	http_connection_watch(connection);
+}
+
+static void empty(struct buf *buf)
+{
+	size_t limit = buf->limit;
+	buf_fini(buf);
+	buf->limit = limit;
 }
 
 /* As far as what has come goes.  A handler that replied at once is followed up from the task. */
@@ -299,6 +341,8 @@ static void connection_run(struct http_connection *connection)
 		memmove(connection->in.data, connection->in.data + connection->in_taken, left);
 	connection->in.length = left;
 	connection->in_taken = 0;
+	if (left == 0)
+		empty(&connection->in); /* a connection that waits, or is answered, holds nothing */
 	set_reading(connection, connection->state != CONNECTION_HANDLING || left < PIPELINED_MAX);
 }
 
@@ -322,8 +366,10 @@ static void read_some(struct http_connection *connection)
 	bool first = connection->state == CONNECTION_HEAD && connection->in.length == 0;
 	connection->in.length += (size_t)n;
 	if (first)
-		loop_timer_arm(connection->timer, connection->server->options.receive_timeout_ns);
+		loop_timer_arm(connection->timer, connection->server->options.header_timeout_ns);
 	connection_run(connection);
+	if (connection->state == CONNECTION_BODY && connection->request)
+		extend_body_time(connection);
 }
 
 static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
@@ -352,6 +398,19 @@ static void on_timer(struct loop_timer *timer, void *arg)
 		http_connection_lost(connection);
 }
 
+/* Nothing was taken for so long: what waits for it is thrown away, in the kernel too. */
+static void on_write_timer(struct loop_timer *timer, void *arg)
+{
+	(void)timer;
+	struct http_connection *connection = arg;
+	struct linger reset = {.l_onoff = 1};
+	if (http_connection_patience(connection))
+		return;
+	(void)setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	connection->server->stalled++;
+	http_connection_lost(connection);
+}
+
 enum err http_connection_open(struct http_server *server, int fd, struct http_connection **ret_connection)
 {
 	struct http_connection *connection = calloc(1, sizeof(*connection));
@@ -365,8 +424,11 @@ enum err http_connection_open(struct http_server *server, int fd, struct http_co
 	loop_task_init(&connection->task, on_task, connection);
 	enum err e = loop_timer_create(server->loop, on_timer, connection, &connection->timer);
 	if (e == ERR_OK)
+		e = loop_timer_create(server->loop, on_write_timer, connection, &connection->write_timer);
+	if (e == ERR_OK)
 		e = loop_watch_create(server->loop, fd, LOOP_READ, on_ready, connection, &connection->watch);
 	if (e != ERR_OK) {
+		loop_timer_destroy(connection->write_timer);
 		loop_timer_destroy(connection->timer);
 		free(connection);
 		return e;

@@ -32,6 +32,9 @@ struct http_connection {
 	int fd; /* -1: the client is gone, the request not ended yet */
 	struct loop_watch *watch;
 	struct loop_timer *timer;
+	struct loop_timer *write_timer; /* armed while something waits to be taken */
+	int left; /* in the kernel, when write_timer was armed */
+	uint64_t body_since_ns;
 	struct loop_task task; /* go on after an end, or tell of a client gone */
 	enum connection_state state;
 	bool reading, writing; /* what the watch asks for */
@@ -71,6 +74,9 @@ struct http_server {
 	size_t route_count;
 	struct http_connection *connections;
 	uint32_t connection_count;
+	struct loop_timer *accept_timer; /* armed while no descriptor is left for a new connection */
+	size_t bodies; /* bytes */
+	uint64_t stalled;
 	uint32_t requests_open;
 };
 
@@ -102,5 +108,7 @@ void http_connection_watch(struct http_connection *connection);
 
 /* http_reply.c */
 void http_connection_write(struct http_connection *connection, const void *data, size_t length);
+/* Arms write_timer; false: the client has taken nothing since that was done before. */
+bool http_connection_patience(struct http_connection *connection);
 void http_connection_flush(struct http_connection *connection);
 #endif

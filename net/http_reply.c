@@ -4,12 +4,15 @@
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "net/http_impl.h"
 
 /* Above it the caller has ignored http_queued_bytes(): the connection is cut. */
 #define OUT_MAX ((size_t)256 << 20)
+#define OUT_KEPT 16384 /* more is given back once it was taken */
 
 static const char *reason(int status)
 {
@@ -49,9 +52,22 @@ static void watch_writing(struct http_connection *connection, bool writing)
 	http_connection_watch(connection);
 }
 
+/* A steady but slow reader frees a third of the kernel's buffer before we may write again: what it has taken of that is
+ * progress too. */
+bool http_connection_patience(struct http_connection *connection)
+{
+	int left = 0;
+	bool known = ioctl(connection->fd, SIOCOUTQ, &left) == 0;
+	bool progress = !known || left != connection->left;
+	connection->left = left;
+	loop_timer_arm(connection->write_timer, connection->server->options.write_timeout_ns);
+	return progress;
+}
+
 void http_connection_flush(struct http_connection *connection)
 {
 	struct buf *out = &connection->out;
+	size_t before = connection->out_sent;
 	while (connection->fd >= 0 && !connection->broken && connection->out_sent < out->length) {
 		ssize_t n = send(connection->fd, out->data + connection->out_sent, out->length - connection->out_sent,
 		                 MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -63,14 +79,20 @@ void http_connection_flush(struct http_connection *connection)
 			break;
 		connection->out_sent += (size_t)n;
 	}
+	bool taken = connection->out_sent != before;
 	if (connection->fd < 0 || connection->broken || connection->out_sent == out->length) {
 		buf_clear(out);
+		if (out->capacity > OUT_KEPT)
+			buf_fini(out);
 		connection->out_sent = 0;
+		loop_timer_cancel(connection->write_timer);
 	} else if (connection->out_sent > out->length / 2 && connection->out_sent >= 65536) {
 		memmove(out->data, out->data + connection->out_sent, out->length - connection->out_sent);
 		out->length -= connection->out_sent;
 		connection->out_sent = 0;
 	}
+	if (out->length && (taken || !loop_timer_armed(connection->write_timer)))
+		http_connection_patience(connection);
 	if (connection->fd >= 0 && !connection->broken)
 		watch_writing(connection, out->length > 0);
 }

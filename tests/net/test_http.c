@@ -70,7 +70,7 @@ static int setup(void **state)
 	struct why why = {0};
 	static const char *const origins[] = {"https://a.example", "https://b.example"};
 	struct http_options options = {.header_max = 4096, .body_max = 100000, .idle_timeout_ns = 60000 * MS,
-				       .receive_timeout_ns = 200 * MS, .origins = origins, .origin_count = 2};
+				       .receive_timeout_ns = 200 * MS, .header_timeout_ns = 200 * MS, .origins = origins, .origin_count = 2};
 	assert_int_equal(loop_create(&world->loop), ERR_OK);
 	assert_int_equal(http_server_create(world->loop, &options, &world->server, &why), ERR_OK);
 	assert_int_equal(http_route(world->server, "GET", "/echo", echo, world), ERR_OK);
