@@ -22,6 +22,7 @@ enum {
 	HOLDERS_MAX = 16,     /* hints in one Reserve */
 	BLOCK_TOKENS_MIN = 8, /* smaller blocks: only so many keys of a context are looked up */
 	COMPATS_MAX = 4,      /* of one model name, while it is rolled over */
+	APART_MAX = 32,       /* pairs remembered whose hand-over failed; the oldest is forgotten */
 };
 
 enum job_state {
@@ -130,6 +131,13 @@ struct wait_list {
 	uint32_t count;
 };
 
+/* Two nodes whose hand-over failed while both live: new jobs keep away from the pair for a while. */
+struct apart {
+	struct route_apart pair;
+	uint64_t incarnation[2];
+	uint64_t until_ns; /* 0: free */
+};
+
 struct scratch {
 	uint32_t *tokens;               /* [context_max + TOKENS_PAGE] */
 	struct id128 *keys;             /* [keys_max] */
@@ -160,6 +168,8 @@ struct coord {
 	uint64_t directives_sent, directives_refused;
 	struct coord_counters counters;
 	struct scratch scratch;
+	struct apart apart[APART_MAX];
+	uint32_t apart_next;
 };
 
 /* ---- core.c */
@@ -199,6 +209,8 @@ struct request *request_find(struct coord *coord, uint64_t number);
 uint32_t job_half_of(const struct job *job, uint32_t node);
 
 /* ---- job_route.c */
+/* The job's hand-over failed, and which of the two is to blame is not known. */
+void job_set_apart(struct coord *coord, struct job *job, uint64_t now_ns);
 enum try_result { TRY_ASKED, TRY_NOBODY, TRY_LATER };
 /* Some pair of nodes would take it, had they room: living, not draining, of its model and class. */
 bool route_possible(const struct coord *coord, const struct request *request);

@@ -164,12 +164,15 @@ static bool half_fits(const struct job *job, uint32_t half, Wire__Half wire)
 	return wire == (job->both ? WIRE__HALF__HALF_BOTH : half == 0 ? WIRE__HALF__HALF_PREFILL : WIRE__HALF__HALF_DECODE);
 }
 
-/* A node holds places for an attempt that is over there: it heard the Reserve again, after all was done. */
-static void give_back(struct coord *coord, uint32_t node, const Wire__Reserved *reserved)
+/* A node holds what nobody here waits for: its Reserve came twice, or late, after the job's end there.  Rule 5: it is
+ * cancelled, for nobody else would. */
+static void release_stray(struct coord *coord, uint32_t node, const Wire__Reserved *reserved)
 {
+	if (reserved->error != ERR_OK || reserved->job->coordinator != coord->options.node)
+		return;
 	Wire__Cancel cancel = WIRE__CANCEL__INIT;
 	cancel.job = reserved->job;
-	cancel.error = ERR_STALE;
+	cancel.error = ERR_CANCELED;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_CANCEL;
 	envelope.cancel = &cancel;
@@ -183,8 +186,8 @@ void jobs_reserved(struct coord *coord, uint32_t node, const Wire__Reserved *res
 	if (half == 2 || job->state != JOB_RESERVING || job->half[half].state != HALF_ASKED ||
 	    !half_fits(job, half, reserved->half)) {
 		coord->counters.messages_stray++;
-		if (half == 2 && reserved->error == ERR_OK)
-			give_back(coord, node, reserved);
+		if (half == 2)
+			release_stray(coord, node, reserved);
 		return;
 	}
 	if (reserved->error != ERR_OK) {

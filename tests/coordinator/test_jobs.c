@@ -187,6 +187,34 @@ static void refusal_of_a_half_cancels_the_other_and_tries_another_pair(void **st
 	}
 }
 
+/* A Reserve that reaches its node twice, the second time when all is over: nobody else would ever end that. */
+static void place_that_nobody_waits_for_is_given_back(void **state)
+{
+	struct world w;
+	struct seen *seen;
+	cluster(&w, false);
+	assert_int_equal(world_submit(&w, 100, 20, 1, 2, &seen), ERR_OK);
+	struct reserve r = started(&w, P1, D1);
+	say_reserved(&w, P1, &r.job, P, ERR_OK); /* said twice while it is wanted */
+	world_expect_silence(&w, P1);
+	tell(&w, P1, &r, seen, 0, 20, MORE);
+	say_end(&w, P1, &r.job, P, ERR_OK, NULL);
+	say_reserved(&w, P1, &r.job, P, ERR_OK); /* its half is over */
+	expect_cancel(&w, P1, &r.job);
+	tell(&w, D1, &r, seen, 0, 21, LENGTH);
+	say_end(&w, D1, &r.job, D, ERR_OK, NULL);
+	expect_end(seen, ERR_OK);
+	say_reserved(&w, D1, &r.job, D, ERR_OK); /* the request is over */
+	expect_cancel(&w, D1, &r.job);
+	say_reserved(&w, D1, &r.job, D, ERR_AGAIN); /* holds nothing */
+	Wire__JobId foreign = r.job;
+	foreign.coordinator++;
+	say_reserved(&w, D1, &foreign, D, ERR_OK);
+	world_expect_silence(&w, D1);
+	expect_empty(&w);
+	world_fini(&w);
+}
+
 static void lone_pair_that_is_full_is_asked_again_later(void **state)
 {
 	struct world w;
@@ -559,6 +587,7 @@ int main(void)
 		cmocka_unit_test(decode_that_is_heard_before_prefill_is_held),
 		cmocka_unit_test(end_that_never_comes_is_not_waited_for_long),
 		cmocka_unit_test(refusal_of_a_half_cancels_the_other_and_tries_another_pair),
+		cmocka_unit_test(place_that_nobody_waits_for_is_given_back),
 		cmocka_unit_test(lone_pair_that_is_full_is_asked_again_later),
 		cmocka_unit_test(request_that_no_node_can_hold_ends_so),
 		cmocka_unit_test(silence_after_reserve_tries_another_pair),

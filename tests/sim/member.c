@@ -243,7 +243,7 @@ static void start_engine(struct member *m)
 		.hold_max = HOLD_MAX,
 		.replicas = o->replicas,
 		.fetch_deadline_ns = 200 * MS,
-		.read_deadline_ns = 300 * MS,
+		.read_deadline_ns = 900 * MS,
 		.wait_deadline_ns = 1500 * MS,
 		.eos_ids = eos_ids,
 		.eos_count = 1,

@@ -195,6 +195,27 @@ static void flipped_bit_is_a_miss_and_never_a_token(void **state)
 	assert_true(counts.recoveries >= 1 && counts.misses >= 1);
 }
 
+/* Prefill's memory cannot be read while its control streams are well: half a second, then another pair; and the pair that
+ * failed is left alone for a while. */
+static void hand_over_that_stalls_goes_on_elsewhere(void **state)
+{
+	struct cluster *c = *state;
+	sim_read_faults(c->sim, DECODE_1, PREFILL_1, SIM_READ_DROP, 1000, 6000 * MS);
+	ask(c, 1000, 1);
+	ask(c, 2000, 1);
+	sim_run(c->sim, 5000 * MS);
+	uint64_t ms = sim_expect(c->sim, "coordinator 1 > coordinator > request 64 attempt 1: ask prefill 1 and decode 1, 0 of "
+					 "18 tokens cached\n"
+					 "decode 1 > decode of job 64.1 ends: out of time\n"
+					 "coordinator 1 > coordinator > request 64 attempt 2: ask prefill 2 and decode 2, 0 of "
+					 "19 tokens cached\n");
+	assert_in_range(ms, 1400, 1000 + 500); /* as for a broken connection */
+	sim_expect(c->sim, "coordinator 1 > coordinator > request 64 ends: ok\n"
+			   "coordinator 1 > coordinator > request 128 attempt 1: ask prefill 1 and decode 2, 16 of 18 tokens "
+			   "cached\n"
+			   "coordinator 1 > coordinator > request 128 ends: ok\n");
+}
+
 static void cluster_serves_on_while_etcd_is_away(void **state)
 {
 	struct cluster *c = *state;
@@ -333,6 +354,7 @@ int main(void)
 		T(stream_goes_on_when_its_decode_node_dies),
 		T(stopped_node_is_given_up_and_its_late_words_change_nothing),
 		T(flipped_bit_is_a_miss_and_never_a_token),
+		T(hand_over_that_stalls_goes_on_elsewhere),
 		T(cluster_serves_on_while_etcd_is_away),
 		T(emptied_etcd_is_filled_again_and_costs_no_request),
 		T(node_joins_though_its_clock_went_back_and_etcd_was_emptied),
