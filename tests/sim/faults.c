@@ -546,7 +546,8 @@ static void slow_decode(void *context, uint64_t lasts_ns)
 {
 	struct faults *f = context;
 	struct cluster *c = f->cluster;
-	uint64_t extra_ns = f->slow_to_all ? 10 * MS + sim_random(c->sim, 60 * MS) : 60 * MS + sim_random(c->sim, 100 * MS);
+	uint64_t extra_ns = f->slow_to_all ? 10 * MS + sim_random(c->sim, sim_random(c->sim, 2) ? 60 * MS : 250 * MS)
+						 : 60 * MS + sim_random(c->sim, 100 * MS);
 	for (uint32_t i = 0; i < c->member_count; i++)
 		for (uint32_t j = 0; j < c->member_count; j++)
 			if (c->members[i].role == WIRE__ROLE__ROLE_DECODE && i != j &&

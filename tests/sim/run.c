@@ -83,8 +83,11 @@ static void aim(struct cluster *c, uint64_t seed)
 	uint64_t at_ns = (500 + sim_random(c->sim, 1500)) * MS;
 	if (state_of(seed) == HIT_P_BLOCKED)
 		clients_draw(c->clients, 10, at_ns, at_ns + 10 * MS);
-	if (state_of(seed) == HIT_OFFERING || state_of(seed) == HIT_HOLDING) /* stores that are busy, and soon full */
+	if (state_of(seed) == HIT_OFFERING || state_of(seed) == HIT_HOLDING) { /* stores that are busy, and soon full */
 		clients_draw(c->clients, 14, at_ns, at_ns + 500 * MS);
+		for (uint32_t i = 0; i < 3; i++)
+			faults_aim(c->faults, FAULT_LATE, HIT_OFFERING, at_ns + sim_random(c->sim, 1000 * MS));
+	}
 	if (state_of(seed) == HIT_D_WAITING) {
 		faults_part_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
 		clients_draw(c->clients, 6, at_ns, at_ns + 200 * MS);
@@ -98,7 +101,7 @@ static void aim(struct cluster *c, uint64_t seed)
 	if (scene_of(seed) == SCENE_REUSE) {
 		faults_spare_bytes(c->faults);
 		clients_draw(c->clients, 14, at_ns, at_ns + 300 * MS);
-		for (uint32_t i = 0; i < 5; i++)
+		for (uint32_t i = 0; i < 8; i++)
 			faults_half_open(c->faults, at_ns + sim_random(c->sim, 1000 * MS), (100 + sim_random(c->sim, 300)) * MS);
 	}
 	faults_aim(c->faults, kind_of(seed), state_of(seed), at_ns);
