@@ -58,6 +58,7 @@ static struct coord_options resolve(const struct coord_options *given)
 	o.queue_ns = time_of(o.queue_ns, 30000000000ull, o.time_factor);
 	o.wait_max_ns = time_of(o.wait_max_ns, 10000000000ull, o.time_factor);
 	o.spare_ns = time_of(o.spare_ns, 10000000000ull, o.time_factor);
+	o.move_ns = time_of(o.move_ns, 1000000000ull, o.time_factor);
 	o.end_ns = time_of(o.end_ns, 1000000000ull, o.time_factor);
 	const struct route_weights none = {0};
 	if (memcmp(&o.weights, &none, sizeof(none)) == 0)
@@ -176,6 +177,7 @@ static void on_up(void *context, uint32_t peer)
 	if (registry_up(&coord->registry, info, peer, &node) != ERR_OK)
 		return; /* over nodes_max: the session lives, and nothing is given to it */
 	coord->slots[peer] = node;
+	direct_node_up(coord, node, coord->now_ns);
 	index_node_up(coord->index, node);
 	ask_snapshot(coord, node);
 	env_trace(coord->options.env, "coordinator > %s is up", core_node(coord, node)->announced.name);
@@ -238,6 +240,13 @@ void coord_closed(struct coord *coord, uint32_t conn, uint64_t now_ns)
 	jobs_pump(coord, now_ns);
 }
 
+void coord_renew(struct coord *coord, uint64_t incarnation, uint64_t now_ns)
+{
+	enter(coord, now_ns);
+	sessions_renew(coord->sessions, incarnation, NULL, 0, now_ns);
+	jobs_pump(coord, now_ns);
+}
+
 /* ---- messages */
 
 static void take_events(struct coord *coord, uint32_t node, const Wire__KvEvents *wire)
@@ -275,6 +284,9 @@ static void dispatch(struct coord *coord, uint32_t node, const Wire__Envelope *e
 	case WIRE__ENVELOPE__BODY_PROMPT_LOGPROBS:
 		jobs_scores(coord, node, envelope->prompt_logprobs, now_ns);
 		break;
+	case WIRE__ENVELOPE__BODY_DIRECTIVE_DONE:
+		direct_done(coord, envelope->directive_done, now_ns);
+		break;
 	case WIRE__ENVELOPE__BODY_JOB_END:
 		jobs_job_end(coord, node, envelope->job_end, now_ns);
 		jobs_pump(coord, now_ns);
@@ -296,6 +308,7 @@ void coord_tick(struct coord *coord, uint64_t now_ns)
 {
 	enter(coord, now_ns);
 	sessions_tick(coord->sessions, now_ns);
+	direct_tick(coord, now_ns);
 	jobs_tick(coord, now_ns);
 	jobs_pump(coord, now_ns);
 	index_sweep(coord->index, SWEEP_SLOTS);
@@ -357,6 +370,11 @@ void coord_members_only(struct coord *coord, const uint64_t *nodes, uint32_t cou
 void coord_drain(struct coord *coord)
 {
 	coord->draining = true;
+}
+
+void coord_undrain(struct coord *coord)
+{
+	coord->draining = false;
 }
 
 uint32_t coord_requests(const struct coord *coord)

@@ -28,6 +28,7 @@
 #include "coordinator/fair.h"
 #include "coordinator/route.h"
 #include "net/env.h"
+#include "net/identity.h"
 #include "net/session.h"
 
 enum {
@@ -190,8 +191,12 @@ struct coord_options {
 	uint64_t queue_ns;     /* longest wait for a first pair; 0: 30 s */
 	uint64_t wait_max_ns;  /* longest wait to be expected of a request that is accepted; 0: 10 s */
 	uint64_t spare_ns;     /* longest wait for another pair after a failure; 0: 10 s */
+	uint64_t move_ns;      /* a draining node's jobs get that long to end before they move; 0: 1 s */
 	uint64_t end_ns;       /* longest wait for the last JobEnd after the last token; 0: 1 s */
 	struct route_weights weights; /* zero: route_weights_default() */
+	/* An epoch above `beaten` is wanted for this candidacy: coord_lead_claimed() answers, later.  NULL: it never leads. */
+	void *lead_context;
+	void (*claim_epoch)(void *context, int64_t candidacy, uint64_t beaten);
 	/* Outlives the core.  send, close, dial; link_open and link_close are called with sessions (they may do nothing:
 	 * a coordinator reads nobody's memory); trace may be NULL; read and read_cancel are never called. */
 	const struct env *env;
@@ -217,6 +222,8 @@ void coord_opened(struct coord *coord, uint32_t conn, uint64_t node, uint64_t no
 void coord_dial_failed(struct coord *coord, uint64_t node, uint64_t now_ns);
 void coord_closed(struct coord *coord, uint32_t conn, uint64_t now_ns);
 void coord_message(struct coord *coord, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
+/* This coordinator goes on under a higher incarnation: every session ends and begins anew; its requests go on. */
+void coord_renew(struct coord *coord, uint64_t incarnation, uint64_t now_ns);
 /* Every 50 ms. */
 void coord_tick(struct coord *coord, uint64_t now_ns);
 
@@ -239,6 +246,33 @@ void coord_choice_done(struct coord *coord, uint64_t request, uint32_t choice, u
 /* Accepts nothing more; what is accepted goes on.  Done when coord_requests() is 0. */
 void coord_drain(struct coord *coord);
 uint32_t coord_requests(const struct coord *coord);
+
+/* Takes work again. */
+void coord_undrain(struct coord *coord);
+
+/* ---- leading: the shell runs the election, and tells (coordinator/lead.h) */
+
+void coord_lead_elected(struct coord *coord, int64_t candidacy, uint64_t until_ns, uint64_t now_ns);
+void coord_lead_renewed(struct coord *coord, int64_t candidacy, uint64_t until_ns, uint64_t now_ns);
+void coord_lead_deposed(struct coord *coord, uint64_t now_ns);
+void coord_lead_claimed(struct coord *coord, int64_t candidacy, uint64_t epoch, uint64_t now_ns);
+
+/* What only the leader may do: it directs a node, and says it again until the node's reports show it (also after a broken
+ * connection; a node that was started anew begins undrained).  The epoch that it went out with is in coord_lead().
+ *   NOT_FOUND    no node of that name
+ *   STALE        this coordinator does not lead
+ *   UNAVAILABLE  no session with the node now */
+enum coord_wish { COORD_WISH_NONE, COORD_WISH_DRAIN, COORD_WISH_UNDRAIN };
+MUST_USE enum err coord_direct(struct coord *coord, const char *name, enum coord_wish wish, uint64_t now_ns,
+			       struct why *why);
+
+struct coord_lead {
+	const char *state; /* "leading" */
+	uint64_t epoch;    /* 0: it does not lead */
+	uint64_t terms, steps_down;
+	uint64_t directives_sent, directives_refused;
+};
+void coord_lead(const struct coord *coord, uint64_t now_ns, struct coord_lead *ret_lead);
 
 /* ---- what it knows: for /v1/models, /readyz, /metrics, `baton status` */
 
@@ -277,10 +311,12 @@ struct coord_node {
 	uint32_t kv_blocks_used, kv_blocks_cached, kv_blocks_reserved, kv_blocks_total;
 	uint32_t blocks_indexed; /* that the index knows of it */
 	uint64_t steps, offer_lag;
+	uint64_t epoch, directives_refused; /* net/fence.h */
 	float prefill_tokens_per_s, step_seconds;
 	uint64_t load_age_ns; /* UINT64_MAX: none came */
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
+	uint64_t refused[REFUSAL_COUNT]; /* connections it did not let in, by reason */
 };
 
 /* In order of id; returns how many were written. */
@@ -302,6 +338,7 @@ struct coord_counters {
 	uint64_t attempts;          /* started */
 	uint64_t reserve_refusals, reserve_timeouts;
 	uint64_t recoveries_session, recoveries_job_end, recoveries_silence, recoveries_protocol;
+	uint64_t moved_draining;    /* attempts that left a node because it drains: no failures */
 	uint64_t choices_recovered;
 	uint64_t tokens_dropped;    /* duplicates and those of older attempts */
 	uint64_t tokens_held;       /* came before the one they follow */

@@ -8,6 +8,7 @@
 #include "coordinator/core.h"
 #include "coordinator/fair.h"
 #include "coordinator/index.h"
+#include "coordinator/lead.h"
 #include "coordinator/pace.h"
 #include "coordinator/registry.h"
 #include "coordinator/tokens.h"
@@ -25,6 +26,7 @@ enum {
 	HOLDERS_MAX = 16,     /* hints in one Reserve */
 	BLOCK_TOKENS_MIN = 8, /* smaller blocks: only so many keys of a context are looked up */
 	COMPATS_MAX = 4,      /* of one model name, while it is rolled over */
+	APART_MAX = 32,       /* pairs remembered whose hand-over failed; the oldest is forgotten */
 };
 
 enum job_state {
@@ -133,6 +135,13 @@ struct wait_list {
 	uint32_t count;
 };
 
+/* Two nodes whose hand-over failed while both live: new jobs keep away from the pair for a while. */
+struct apart {
+	struct route_apart pair;
+	uint64_t incarnation[2];
+	uint64_t until_ns; /* 0: free */
+};
+
 struct scratch {
 	uint32_t *tokens;               /* [context_max + TOKENS_PAGE] */
 	struct id128 *keys;             /* [keys_max] */
@@ -161,8 +170,12 @@ struct coord {
 	uint64_t now_ns; /* of the event that is handled */
 	bool draining;
 	bool in_hook;
+	struct lead lead;
+	uint64_t directives_sent, directives_refused;
 	struct coord_counters counters;
 	struct scratch scratch;
+	struct apart apart[APART_MAX];
+	uint32_t apart_next;
 };
 
 /* ---- core.c */
@@ -172,6 +185,11 @@ static inline struct registry_node *core_node(struct coord *coord, uint32_t node
 	return &coord->registry.nodes[node];
 }
 void core_job_id(const struct coord *coord, const struct job *job, Wire__JobId *ret_id);
+
+/* ---- direct.c: what the leader says to nodes */
+void direct_node_up(struct coord *coord, uint32_t node, uint64_t now_ns);
+void direct_done(struct coord *coord, const Wire__DirectiveDone *done, uint64_t now_ns);
+void direct_tick(struct coord *coord, uint64_t now_ns);
 
 /* ---- job.c: states, waiting lists, halves */
 const char *job_state_text(enum job_state state);
@@ -197,7 +215,11 @@ struct request *request_find(struct coord *coord, uint64_t number);
 uint32_t job_half_of(const struct job *job, uint32_t node);
 
 /* ---- job_route.c */
+/* The job's hand-over failed, and which of the two is to blame is not known. */
+void job_set_apart(struct coord *coord, struct job *job, uint64_t now_ns);
 enum try_result { TRY_ASKED, TRY_NOBODY, TRY_LATER };
+/* Some pair of nodes would take it, had they room: living, not draining, of its model and class. */
+bool route_possible(const struct coord *coord, const struct request *request);
 /* Chooses a pair and asks both; the job waits or is new. */
 enum try_result job_try(struct coord *coord, struct job *job, uint64_t now_ns);
 
@@ -227,7 +249,7 @@ void record_start(struct coord *coord, struct job *job, uint64_t now_ns);
 struct coord_attempt *record_of(const struct job *job); /* NULL: not listed */
 
 /* ---- job_recover.c */
-enum cause { CAUSE_SESSION, CAUSE_JOB_END, CAUSE_SILENCE, CAUSE_PROTOCOL };
+enum cause { CAUSE_SESSION, CAUSE_JOB_END, CAUSE_SILENCE, CAUSE_PROTOCOL, CAUSE_DRAINING };
 void job_fail(struct coord *coord, struct job *job, uint32_t half, enum err e, enum cause cause, uint64_t now_ns);
 void jobs_node_down(struct coord *coord, uint32_t node, uint64_t now_ns);
 void jobs_tick(struct coord *coord, uint64_t now_ns);

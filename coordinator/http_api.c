@@ -158,6 +158,8 @@ static struct cluster_view view_of(const struct http_api *api)
 		.models = api->options.models,
 		.model_count = api->options.model_count,
 		.name = api->options.name,
+		.tls = api->options.peers_tls,
+		.api_tls = api->options.tls,
 		.draining = api->draining,
 		.now_ns = loop_now_ns(api->loop),
 	};
@@ -303,7 +305,7 @@ enum err http_api_create(struct loop *loop, const struct http_api_options *optio
 				    .header_timeout_ns = limits->header_timeout_s * 1000000000,
 				    .receive_timeout_ns = limits->body_timeout_s * 1000000000,
 				    .write_timeout_ns = limits->write_timeout_s * 1000000000,
-				    .origins = options->origins, .origin_count = options->origin_count};
+				    .origins = options->origins, .origin_count = options->origin_count, .tls = options->tls};
 	enum err e = http_server_create(loop, &http, &api->server, why);
 	if (e == ERR_OK)
 		e = http_guard_routes(api, routes, sizeof(routes) / sizeof(routes[0]));

@@ -15,6 +15,7 @@
 #include "coordinator/service.h"
 
 struct http_api;
+struct tls;
 struct loop;
 
 enum { HTTP_API_QUEUED_MAX = 256 << 10, HTTP_API_HEADER_MAX = 16 << 10, HTTP_API_BODY_MAX = 4 << 20,
@@ -37,6 +38,8 @@ struct http_api_options {
 	struct access *access; /* who may ask; outlives the API */
 	const char *const *origins; /* [origin_count] whose pages may read replies; outlive the API */
 	size_t origin_count;
+	struct tls *tls;       /* server only; outlives the API; NULL: plain HTTP */
+	const struct tls *peers_tls; /* of the control streams, for the metrics */
 };
 
 MUST_USE enum err http_api_create(struct loop *loop, const struct http_api_options *options, struct http_api **ret_api,

@@ -170,6 +170,21 @@ static bool half_fits(const struct job *job, uint32_t half, Wire__Half wire)
 	return wire == (job->both ? WIRE__HALF__HALF_BOTH : half == 0 ? WIRE__HALF__HALF_PREFILL : WIRE__HALF__HALF_DECODE);
 }
 
+/* A node holds what nobody here waits for: its Reserve came twice, or late, after the job's end there.  Rule 5: it is
+ * cancelled, for nobody else would. */
+static void release_stray(struct coord *coord, uint32_t node, const Wire__Reserved *reserved)
+{
+	if (reserved->error != ERR_OK || reserved->job->coordinator != coord->options.node)
+		return;
+	Wire__Cancel cancel = WIRE__CANCEL__INIT;
+	cancel.job = reserved->job;
+	cancel.error = ERR_CANCELED;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_CANCEL;
+	envelope.cancel = &cancel;
+	core_send(coord, node, &envelope);
+}
+
 void jobs_reserved(struct coord *coord, uint32_t node, const Wire__Reserved *reserved, uint64_t now_ns)
 {
 	struct job *job = job_find(coord, reserved->job);
@@ -177,6 +192,8 @@ void jobs_reserved(struct coord *coord, uint32_t node, const Wire__Reserved *res
 	if (half == 2 || job->state != JOB_RESERVING || job->half[half].state != HALF_ASKED ||
 	    !half_fits(job, half, reserved->half)) {
 		coord->counters.messages_stray++;
+		if (half == 2)
+			release_stray(coord, node, reserved);
 		return;
 	}
 	if (reserved->error != ERR_OK) {
@@ -210,7 +227,7 @@ void job_refused(struct coord *coord, struct job *job, uint32_t half, enum err e
 	if (e == ERR_AGAIN)
 		node->full_until_ns = now_ns + FULL_NS;
 	else if (e == ERR_DRAINING)
-		node->draining = true;
+		registry_draining(node, true, now_ns);
 	job_avoid(coord, job, job->half[half].node,
 		  e == ERR_TOO_LARGE ? AVOID_ALWAYS : e == ERR_AGAIN ? AVOID_REFUSED : AVOID_FAILED);
 	job->retry_ns = now_ns + backoff_ns(job->refusals++);

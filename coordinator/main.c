@@ -8,14 +8,18 @@
 #include "coordinator/core.h"
 #include "coordinator/http_api.h"
 #include "coordinator/service.h"
+#include "net/exposure.h"
 #include "net/loop.h"
 #include "net/process.h"
+#include "net/tls.h"
 
-enum { COORDINATOR_OPTIONS = 22 };
+enum { COORDINATOR_OPTIONS = 24 };
 
 struct program {
 	struct process_settings settings;
 	const char *host;
+	const char *ssl_certfile, *ssl_keyfile;
+	struct tls *api_tls; /* NULL: plain HTTP */
 	uint64_t port;
 	struct option_list model_dirs;
 	uint64_t context_max;
@@ -104,6 +108,13 @@ static void on_gone(void *context, uint64_t node, uint64_t now_ns)
 	coord_member_remove(((struct program *)context)->coord, node, now_ns);
 }
 
+static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
+{
+	(void)address;
+	(void)length; /* a coordinator has no link */
+	coord_renew(((struct program *)context)->coord, incarnation, now_ns);
+}
+
 static void drain(void *context)
 {
 	struct program *program = context;
@@ -183,8 +194,21 @@ static enum err open_access(struct program *program, struct why *why)
 	return access_create(process_loop(program->process), &options, &program->access, why);
 }
 
+static enum err open_api_tls(struct program *program, struct why *why)
+{
+	struct tls_options options = {.certificate_file = program->ssl_certfile, .key_file = program->ssl_keyfile};
+	if (!program->ssl_certfile != !program->ssl_keyfile)
+		return why_set(why, ERR_INVALID, "--ssl-certfile and --ssl-keyfile go together");
+	enum err e = program->ssl_certfile ? tls_create(&options, &program->api_tls, why) : ERR_OK;
+	return e != ERR_OK ? e : exposure_check("--host", program->host, program->api_tls != NULL, program->settings.insecure,
+						"--ssl-certfile and --ssl-keyfile", why);
+}
+
 static enum err open_http(struct program *program, struct why *why)
 {
+	enum err e = open_api_tls(program, why);
+	if (e != ERR_OK)
+		return e;
 	program->limits.connections_max = (uint32_t)program->connections_max;
 	struct http_api_options options = {
 		.host = program->host,
@@ -198,10 +222,12 @@ static enum err open_http(struct program *program, struct why *why)
 		.limits = program->limits,
 		.origins = program->origins.items,
 		.origin_count = program->origins.count,
+		.tls = program->api_tls,
+		.peers_tls = process_tls(program->process),
 	};
-	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
+	e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
-		log_info("API at http://%s:%u/v1", program->host, http_api_port(program->api));
+		log_info("API at http%s://%s:%u/v1", program->api_tls ? "s" : "", program->host, http_api_port(program->api));
 	return e;
 }
 
@@ -215,6 +241,7 @@ static enum err join(struct program *program, struct why *why)
 		.on_gone = on_gone,
 		.drain = drain,
 		.drained = drained,
+		.renew = renew,
 	};
 	struct member self = {.role = WIRE__ROLE__ROLE_COORDINATOR};
 	return process_join(program->process, &core, &self, why);
@@ -238,8 +265,9 @@ static enum err serve(struct program *program, struct options *given, int argc, 
 	if (e == ERR_OK)
 		e = join(program, why);
 	if (e == ERR_OK)
-		process_run(program->process);
+		e = process_run(program->process, why);
 	http_api_destroy(program->api); /* while the core still takes cancels, and the loop lives */
+	tls_destroy(program->api_tls);
 	access_destroy(program->access);
 	process_close(program->process);
 	service_destroy(program->service);
@@ -254,6 +282,8 @@ static void fill_table(struct program *p, struct option *table)
 	const struct option rows[COORDINATOR_OPTIONS] = {
 		{"host", OPTION_TEXT, &p->host, 0, 0, "HOST", "address of the API"},
 		{"port", OPTION_COUNT, &p->port, 0, 65535, "PORT", "of the API; 0 takes a free one"},
+		{"ssl-certfile", OPTION_TEXT, &p->ssl_certfile, 0, 0, "PEM", "the API speaks TLS with this certificate"},
+		{"ssl-keyfile", OPTION_TEXT, &p->ssl_keyfile, 0, 0, "PEM", "its key; mode 600"},
 		{"model", OPTION_LIST, &p->model_dirs, 0, 0, "DIR", "Hugging Face directory, or NAME=DIR; may be given several times"},
 		{"max-model-len", OPTION_COUNT, &p->context_max, 0, 1 << 20, "N", "tokens of prompt and answer; 0: the model's"},
 		{"max-requests", OPTION_COUNT, &p->requests_max, 1, 65536, "N", "requests accepted and not ended"},

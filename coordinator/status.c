@@ -112,11 +112,14 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 		.prefill_tokens_per_s = node->load_ns ? node->prefill_tokens_per_s : node->announced.prefill_tokens_per_s,
 		.step_seconds = node->load_ns ? node->step_seconds : node->announced.step_seconds,
 		.load_age_ns = node->load_ns ? now_ns - node->load_ns : UINT64_MAX,
+		.epoch = node->epoch,
+		.directives_refused = node->directives_refused,
 		.transport_count = node->transport_count,
 	};
 	memcpy(out->name, node->announced.name, sizeof(out->name));
 	memcpy(out->models, node->announced.models, sizeof(out->models));
 	memcpy(out->transports, node->transports, node->transport_count * sizeof(out->transports[0]));
+	memcpy(out->refused, node->refused, sizeof(out->refused));
 }
 
 /* The slot of the smallest id above `after`. */

@@ -24,6 +24,7 @@
 struct loop;
 struct http_server;
 struct http_request;
+struct tls;
 
 struct http_options {
 	const char *address;      /* NULL: "127.0.0.1" */
@@ -39,6 +40,7 @@ struct http_options {
 	int send_buffer;             /* bytes that the kernel may keep of a connection's replies; 0: its own choice */
 	const char *const *origins; /* [origin_count] of pages that may read replies (CORS), "*": any; outlive the server */
 	size_t origin_count;
+	struct tls *tls;          /* server only (net/tls.h), outlives the server; NULL: plain */
 };
 
 enum { HTTP_ID_MAX = 127, HTTP_BODY_RATE = 16384 };

@@ -50,6 +50,7 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 
 static enum err check_load(const Wire__Load *load, struct why *why)
 {
+	DEMAND(load->n_refused <= 64, "load: %zu reasons of refusals", load->n_refused);
 	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
 	for (size_t i = 0; i < load->n_transports; i++) {
 		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);
@@ -193,6 +194,19 @@ static enum err check_job_end(const Wire__JobEnd *end, struct why *why)
 	return check_error(end->error, "job_end", why);
 }
 
+static enum err check_directive(const Wire__Directive *directive, struct why *why)
+{
+	DEMAND(directive->epoch, "directive: no epoch");
+	DEMAND(directive->kind <= WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN, "directive: kind %d", (int)directive->kind);
+	return ERR_OK;
+}
+
+static enum err check_directive_done(const Wire__DirectiveDone *done, struct why *why)
+{
+	DEMAND(done->kind <= WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN, "directive_done: kind %d", (int)done->kind);
+	return check_error(done->error, "directive_done", why);
+}
+
 enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 {
 	switch (envelope->body_case) {
@@ -236,7 +250,12 @@ enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 		return check_offer(envelope->offer, why);
 	case WIRE__ENVELOPE__BODY_OFFER_DONE:
 		return check_error(envelope->offer_done->error, "offer_done", why);
+	case WIRE__ENVELOPE__BODY_DIRECTIVE:
+		return check_directive(envelope->directive, why);
+	case WIRE__ENVELOPE__BODY_DIRECTIVE_DONE:
+		return check_directive_done(envelope->directive_done, why);
 	case WIRE__ENVELOPE__BODY_BEAT:
+	case WIRE__ENVELOPE__BODY_REFUSED:
 	case WIRE__ENVELOPE__BODY_KV_RESYNC:
 	case WIRE__ENVELOPE__BODY_RELEASE:
 		return ERR_OK;

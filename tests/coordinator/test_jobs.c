@@ -59,6 +59,35 @@ static void request_runs_through_a_pair(void **state)
 	world_fini(&w);
 }
 
+/* It heard the Reserve of an attempt that is over once more: nobody would ever free what it holds now. */
+static void reservation_for_what_is_over_is_given_back(void **state)
+{
+	struct world w;
+	struct seen *seen;
+	world_init(&w, NULL);
+	world_member(&w, WIRE__ROLE__ROLE_BOTH, "both 1", 1, "m");
+	world_up(&w, 0);
+	assert_int_equal(world_submit(&w, 100, 9, 1, 2, &seen), ERR_OK);
+	struct reserve r = expect_reserve(&w, 0, BOTH);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_OK);
+	world_expect(&w, 0, WIRE__ENVELOPE__BODY_START);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_OK); /* while it runs: the same words again */
+	say_reserved(&w, 0, &r.job, BOTH, ERR_EXISTS);
+	world_expect_silence(&w, 0);
+	tell(&w, 0, &r, seen, 0, 9, MORE);
+	tell(&w, 0, &r, seen, 0, 10, STOP);
+	say_end(&w, 0, &r.job, BOTH, ERR_OK, NULL);
+	expect_end(seen, ERR_OK);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_OK);
+	const Wire__Envelope *cancel = world_expect(&w, 0, WIRE__ENVELOPE__BODY_CANCEL);
+	assert_int_equal(cancel->cancel->job->number, r.job.number);
+	assert_int_equal(cancel->cancel->job->attempt, r.job.attempt);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_AGAIN); /* holds nothing */
+	world_expect_silence(&w, 0);
+	expect_empty(&w);
+	world_fini(&w);
+}
+
 static void one_node_of_both_roles_does_all(void **state)
 {
 	struct world w;
@@ -156,6 +185,34 @@ static void refusal_of_a_half_cancels_the_other_and_tries_another_pair(void **st
 		expect_empty(&w);
 		world_fini(&w);
 	}
+}
+
+/* A Reserve that reaches its node twice, the second time when all is over: nobody else would ever end that. */
+static void place_that_nobody_waits_for_is_given_back(void **state)
+{
+	struct world w;
+	struct seen *seen;
+	cluster(&w, false);
+	assert_int_equal(world_submit(&w, 100, 20, 1, 2, &seen), ERR_OK);
+	struct reserve r = started(&w, P1, D1);
+	say_reserved(&w, P1, &r.job, P, ERR_OK); /* said twice while it is wanted */
+	world_expect_silence(&w, P1);
+	tell(&w, P1, &r, seen, 0, 20, MORE);
+	say_end(&w, P1, &r.job, P, ERR_OK, NULL);
+	say_reserved(&w, P1, &r.job, P, ERR_OK); /* its half is over */
+	expect_cancel(&w, P1, &r.job);
+	tell(&w, D1, &r, seen, 0, 21, LENGTH);
+	say_end(&w, D1, &r.job, D, ERR_OK, NULL);
+	expect_end(seen, ERR_OK);
+	say_reserved(&w, D1, &r.job, D, ERR_OK); /* the request is over */
+	expect_cancel(&w, D1, &r.job);
+	say_reserved(&w, D1, &r.job, D, ERR_AGAIN); /* holds nothing */
+	Wire__JobId foreign = r.job;
+	foreign.coordinator++;
+	say_reserved(&w, D1, &foreign, D, ERR_OK);
+	world_expect_silence(&w, D1);
+	expect_empty(&w);
+	world_fini(&w);
 }
 
 static void lone_pair_that_is_full_is_asked_again_later(void **state)
@@ -671,10 +728,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(request_runs_through_a_pair),
+		cmocka_unit_test(reservation_for_what_is_over_is_given_back),
 		cmocka_unit_test(one_node_of_both_roles_does_all),
 		cmocka_unit_test(decode_that_is_heard_before_prefill_is_held),
 		cmocka_unit_test(end_that_never_comes_is_not_waited_for_long),
 		cmocka_unit_test(refusal_of_a_half_cancels_the_other_and_tries_another_pair),
+		cmocka_unit_test(place_that_nobody_waits_for_is_given_back),
 		cmocka_unit_test(lone_pair_that_is_full_is_asked_again_later),
 		cmocka_unit_test(request_that_no_node_can_hold_ends_so),
 		cmocka_unit_test(silence_after_reserve_tries_another_pair),
