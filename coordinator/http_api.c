@@ -7,15 +7,30 @@
 
 #include "coordinator/api_error.h"
 #include "coordinator/cluster_view.h"
+#include "coordinator/json_out.h"
 #include "net/http.h"
 #include "net/loop.h"
 
-enum { FIELDS = 8, DUMP_BYTES = 256 << 10 };
+enum { FIELDS = 8, DUMP_BYTES = 256 << 10, ROUTES_MAX = 48 };
+
+/* A route is for administrators unless it says otherwise (access.h). */
+struct api_route {
+	const char *method, *path;
+	enum access_class class;
+	http_handler *handler;
+};
+
+struct guard {
+	struct http_api *api;
+	const struct api_route *route;
+};
 
 struct http_api {
 	struct loop *loop;
 	struct http_api_options options;
 	struct http_server *server;
+	struct guard guards[ROUTES_MAX];
+	struct access_grant grant; /* of the request whose handler runs */
 	bool draining;
 };
 
@@ -139,12 +154,12 @@ static void post(struct http_api *api, struct http_request *request, enum api_ki
 	exchange->request = request;
 	request_id(request, exchange->id);
 	const char *trace = http_header(request, "x-baton-trace");
-	const char *tenant = http_header(request, "x-baton-tenant");
 	struct service_post what = {
 		.kind = kind,
 		.request_id = exchange->id,
 		.idempotency_key = http_header(request, "idempotency-key"),
-		.tenant = tenant && is_id(tenant) ? tenant : NULL,
+		.tenant = api->grant.tenant,
+		.tenant_salt = api->grant.salted ? api->grant.salt : NULL,
 		.trace = trace && strcmp(trace, "0") != 0,
 	};
 	what.body = http_body(request, &what.length);
@@ -233,6 +248,25 @@ static void get_version(struct http_request *request, void *context)
 	reply(request, 200, "application/json", version_json, strlen(version_json));
 }
 
+static void show_access(const struct access *access, struct metrics_text *text)
+{
+	struct access_counts c;
+	access_counts(access, &c);
+	const struct {
+		const char *reason;
+		uint64_t count;
+	} reasons[] = {{"no_key", c.key_missing}, {"wrong_key", c.key_wrong}, {"role", c.forbidden}};
+	metrics_family(text, "baton_api_denied_total", "counter", "Requests without a key that would do.");
+	for (int i = 0; i < 3; i++) {
+		const char *labels[] = {"reason", reasons[i].reason, NULL};
+		metrics_line(text, labels, (double)reasons[i].count);
+	}
+	metrics_family(text, "baton_api_keys", "gauge", "Keys in force.");
+	metrics_line(text, NULL, c.keys);
+	metrics_family(text, "baton_api_keys_reload_errors_total", "counter", "Readings of the file of keys that failed.");
+	metrics_line(text, NULL, (double)c.reload_errors);
+}
+
 static void get_metrics(struct http_request *request, void *context)
 {
 	struct http_api *api = context;
@@ -241,6 +275,7 @@ static void get_metrics(struct http_request *request, void *context)
 	struct metrics_text text = {.buf = &body};
 	service_metrics(api->options.service, &text);
 	cluster_metrics(&view, &text);
+	show_access(api->options.access, &text);
 	reply_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", text.e, &body);
 }
 
@@ -267,26 +302,94 @@ static void get_requests(struct http_request *request, void *context)
 
 /* ---- life */
 
+static void get_routes(struct http_request *request, void *context);
+
+static const struct api_route routes[] = {
+	{"POST", "/v1/completions", ACCESS_API, post_completion},
+	{"POST", "/v1/chat/completions", ACCESS_API, post_chat},
+	{"GET", "/v1/models", ACCESS_API, get_models},
+	{"GET", "/v1/models/*", ACCESS_API, get_model},
+	{"GET", "/version", ACCESS_API, get_version},
+	{"GET", "/health", ACCESS_PUBLIC, get_health},
+	{"GET", "/ping", ACCESS_PUBLIC, get_health},
+	{"GET", "/livez", ACCESS_PUBLIC, get_livez},
+	{"GET", "/readyz", ACCESS_PUBLIC, get_readyz},
+	{"GET", "/metrics", ACCESS_METRICS, get_metrics},
+	{"GET", "/debug/topology", ACCESS_ADMIN, get_topology},
+	{"GET", "/debug/requests", ACCESS_ADMIN, get_requests},
+	{"GET", "/debug/routes", ACCESS_ADMIN, get_routes},
+};
+
+#define ROUTES (sizeof(routes) / sizeof(routes[0]))
+_Static_assert(ROUTES <= ROUTES_MAX, "every route has its guard");
+
+/* So that whoever wants to know what answers whom need not read the source. */
+static void get_routes(struct http_request *request, void *context)
+{
+	(void)context;
+	struct buf body = {0};
+	struct json_out out;
+	json_out_init(&out, &body);
+	json_out_open(&out, '{');
+	json_put_open(&out, "routes", '[');
+	for (size_t i = 0; i < ROUTES; i++) {
+		json_out_open(&out, '{');
+		json_put_text(&out, "method", routes[i].method);
+		json_put_text(&out, "path", routes[i].path);
+		json_put_text(&out, "class", access_class_text(routes[i].class));
+		json_out_close(&out, '}');
+	}
+	json_out_close(&out, ']');
+	json_out_close(&out, '}');
+	reply_buf(request, 200, "application/json", out.e, &body);
+}
+
+/* "127.0.0.1:4711", "::1:4711" */
+static bool is_this_host(const char *peer)
+{
+	return strncmp(peer, "127.", 4) == 0 || strncmp(peer, "::1:", 4) == 0 || strncmp(peer, "::ffff:127.", 11) == 0;
+}
+
+static void refuse_access(struct http_request *request, enum access_verdict verdict)
+{
+	static const struct http_field bearer[] = {{"WWW-Authenticate", "Bearer"}, {NULL, NULL}};
+	static const char type[] = "invalid_request_error";
+	if (verdict == ACCESS_KEY_MISSING)
+		http_reply_error(request, 401, type, NULL, NULL,
+				 "You didn't provide an API key. Put it in an Authorization header: Authorization: Bearer KEY.", bearer);
+	else if (verdict == ACCESS_KEY_WRONG)
+		http_reply_error(request, 401, type, "invalid_api_key", NULL, "Incorrect API key provided.", bearer);
+	else if (verdict == ACCESS_TENANT_WRONG)
+		http_reply_error(request, 400, type, NULL, "x-baton-tenant",
+				 "x-baton-tenant: expected 1 to 63 letters, digits and ._-", NULL);
+	else
+		http_reply_error(request, 403, type, "insufficient_permissions", NULL,
+				 "You have insufficient permissions for this operation.", NULL);
+}
+
+/* In front of every handler. */
+static void guarded(struct http_request *request, void *context)
+{
+	const struct guard *guard = context;
+	struct http_api *api = guard->api;
+	struct access_question question = {
+		.class = guard->route->class,
+		.authorization = http_header(request, "authorization"),
+		.tenant = http_header(request, "x-baton-tenant"),
+		.from_this_host = is_this_host(http_peer_address(request)),
+	};
+	enum access_verdict verdict = access_judge(api->options.access, &question, &api->grant);
+	if (verdict == ACCESS_GRANTED)
+		guard->route->handler(request, api);
+	else
+		refuse_access(request, verdict);
+}
+
 static enum err add_routes(struct http_api *api)
 {
-	static const struct {
-		const char *method, *path;
-		http_handler *handler;
-	} routes[] = {
-		{"POST", "/v1/completions", post_completion},
-		{"POST", "/v1/chat/completions", post_chat},
-		{"GET", "/v1/models", get_models},
-		{"GET", "/v1/models/*", get_model},
-		{"GET", "/health", get_health},
-		{"GET", "/livez", get_livez},
-		{"GET", "/readyz", get_readyz},
-		{"GET", "/version", get_version},
-		{"GET", "/metrics", get_metrics},
-		{"GET", "/debug/topology", get_topology},
-		{"GET", "/debug/requests", get_requests},
-	};
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-		enum err e = http_route(api->server, routes[i].method, routes[i].path, routes[i].handler, api);
+	for (size_t i = 0; i < ROUTES; i++) {
+		api->guards[i] = (struct guard){api, &routes[i]};
+		enum err e = http_route(api->server, routes[i].method, routes[i].path, guarded, &api->guards[i]);
 		if (e != ERR_OK)
 			return e;
 	}

@@ -9,6 +9,7 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/why.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "coordinator/service.h"
 
@@ -25,6 +26,7 @@ struct http_api_options {
 	const struct served_model *models;
 	uint32_t model_count;
 	const char *name; /* of this coordinator */
+	struct access *access; /* who may ask; outlives the API */
 };
 
 MUST_USE enum err http_api_create(struct loop *loop, const struct http_api_options *options, struct http_api **ret_api,

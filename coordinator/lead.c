@@ -1,5 +1,6 @@
 #include "coordinator/lead.h"
 
+#include "base/planted.h"
 #include "net/claim.h"
 
 const char *lead_state_text(enum lead_state state)
@@ -31,7 +32,7 @@ enum lead_action lead_elected(struct lead *lead, int64_t candidacy, uint64_t unt
 
 void lead_tick(struct lead *lead, uint64_t now_ns)
 {
-	if (lead->state != LEAD_FOLLOWING && now_ns >= lead->until_ns)
+	if (lead->state != LEAD_FOLLOWING && now_ns >= lead->until_ns && !planted(TWO_LEADERS))
 		step_down(lead);
 }
 
@@ -74,5 +75,6 @@ enum lead_action lead_beaten(struct lead *lead, uint64_t epoch, uint64_t now_ns)
 
 uint64_t lead_epoch(const struct lead *lead, uint64_t now_ns)
 {
-	return lead->state == LEAD_LEADING && now_ns < lead->until_ns ? lead->epoch : 0;
+	bool over = now_ns >= lead->until_ns && !planted(TWO_LEADERS);
+	return lead->state == LEAD_LEADING && !over ? lead->epoch : 0;
 }

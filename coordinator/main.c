@@ -4,13 +4,14 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "coordinator/http_api.h"
 #include "coordinator/service.h"
 #include "net/loop.h"
 #include "net/process.h"
 
-enum { COORDINATOR_OPTIONS = 8 };
+enum { COORDINATOR_OPTIONS = 13 };
 
 struct program {
 	struct process_settings settings;
@@ -22,12 +23,16 @@ struct program {
 	uint64_t queue_max;
 	uint64_t index_blocks;
 	uint64_t nodes_max;
+	struct option_list api_keys, admin_keys;
+	const char *keys_file, *tenant_salt_file;
+	bool metrics_public;
 	struct served_model models[SERVED_MODELS_MAX];
 	uint32_t model_count;
 	struct process *process;
 	struct service *service;
 	void *memory;
 	struct coord *coord;
+	struct access *access;
 	struct http_api *api;
 };
 
@@ -160,6 +165,18 @@ static enum err open_core(struct program *program, struct why *why)
 	return ERR_OK;
 }
 
+static enum err open_access(struct program *program, struct why *why)
+{
+	struct access_options options = {
+		.api_keys = &program->api_keys,
+		.admin_keys = &program->admin_keys,
+		.keys_file = program->keys_file,
+		.tenant_salt_file = program->tenant_salt_file,
+		.metrics_public = program->metrics_public,
+	};
+	return access_create(process_loop(program->process), &options, &program->access, why);
+}
+
 static enum err open_http(struct program *program, struct why *why)
 {
 	struct http_api_options options = {
@@ -170,6 +187,7 @@ static enum err open_http(struct program *program, struct why *why)
 		.models = program->models,
 		.model_count = program->model_count,
 		.name = program->settings.name,
+		.access = program->access,
 	};
 	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
@@ -193,13 +211,17 @@ static enum err join(struct program *program, struct why *why)
 	return process_join(program->process, &core, &self, why);
 }
 
-static enum err serve(struct program *program, struct why *why)
+static enum err serve(struct program *program, struct options *given, int argc, char **argv, struct why *why)
 {
 	struct process_parts parts = {.with_link = false};
 	enum err e = process_open(&program->settings, &parts, &program->process, why);
 	if (e != ERR_OK)
 		return e;
-	e = open_models(program, why);
+	e = open_access(program, why);
+	options_forget(given, "api-key", argc, argv);
+	options_forget(given, "admin-key", argc, argv);
+	if (e == ERR_OK)
+		e = open_models(program, why);
 	if (e == ERR_OK)
 		e = open_core(program, why);
 	if (e == ERR_OK)
@@ -209,6 +231,7 @@ static enum err serve(struct program *program, struct why *why)
 	if (e == ERR_OK)
 		e = process_run(program->process, why);
 	http_api_destroy(program->api); /* while the core still takes cancels, and the loop lives */
+	access_destroy(program->access);
 	process_close(program->process);
 	service_destroy(program->service);
 	free(program->memory);
@@ -228,6 +251,11 @@ static void fill_table(struct program *p, struct option *table)
 		{"max-queue", OPTION_COUNT, &p->queue_max, 1, 65536, "N", "of them waiting for nodes"},
 		{"max-nodes", OPTION_COUNT, &p->nodes_max, 2, 4096, "N", "members of the cluster"},
 		{"index-blocks", OPTION_COUNT, &p->index_blocks, 1024, 1 << 28, "N", "blocks that the index remembers"},
+		{"api-key", OPTION_LIST, &p->api_keys, 0, 0, "KEY,…", "clients must show one; ps shows it until it is hashed"},
+		{"admin-key", OPTION_LIST, &p->admin_keys, 0, 0, "KEY,…", "likewise, for /debug and all that is not the API"},
+		{"api-keys-file", OPTION_TEXT, &p->keys_file, 0, 0, "FILE", "hashed keys, tenants, quotas; read again on change"},
+		{"tenant-salt-file", OPTION_TEXT, &p->tenant_salt_file, 0, 0, "FILE", "secret of 16 bytes or more, the same for all coordinators"},
+		{"metrics-public", OPTION_FLAG, &p->metrics_public, 0, 0, NULL, "/metrics without a key"},
 	};
 	memcpy(table, rows, sizeof(rows));
 }
@@ -247,7 +275,7 @@ int main(int argc, char **argv, char **environment)
 	if (e == ERR_OK && options.help)
 		options_print_help(&options);
 	else if (e == ERR_OK)
-		e = serve(&program, &why);
+		e = serve(&program, &options, argc, argv, &why);
 	if (e != ERR_OK)
 		fprintf(stderr, "baton-coordinator: %s%s%s\n", err_text(e), why.text[0] ? ": " : "", why.text);
 	options_fini(&options);

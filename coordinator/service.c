@@ -123,17 +123,15 @@ struct coord_hooks service_hooks(struct service *service)
 
 /* ---- calls */
 
-/* Part of every KV key: what differs here shares no KV.  Nothing given: nothing added. */
-static uint32_t make_salt(const struct service_call *call, const char *tenant, uint8_t *ret_salt)
+/* Part of every KV key: what differs here shares no KV.  Nothing given: nothing added.  The client's salt comes after the
+ * tenant's, so that it can only narrow whom it shares with. */
+static uint32_t make_salt(const struct service_call *call, const uint8_t *tenant_salt, uint8_t *ret_salt)
 {
+	static const uint8_t none[32];
 	const char *salt = call->request.cache_salt;
-	if (!*tenant && !*salt)
+	if (!tenant_salt && !*salt)
 		return 0;
-	struct sha256 sha;
-	sha256_init(&sha);
-	sha256_add(&sha, tenant, strlen(tenant) + 1);
-	sha256_add(&sha, salt, strlen(salt));
-	sha256_end(&sha, ret_salt);
+	hash_hmac(tenant_salt ? tenant_salt : none, sizeof(none), salt, strlen(salt), ret_salt);
 	return 32;
 }
 
@@ -161,7 +159,7 @@ static void refused(struct service_call *call, enum err e, const struct why *why
 	call_fail(call, &error);
 }
 
-static enum err submit(struct service_call *call, uint32_t index, const char *tenant, struct why *why,
+static enum err submit(struct service_call *call, uint32_t index, const struct service_post *post, struct why *why,
 		       uint64_t *ret_retry_after_ns)
 {
 	uint8_t salt[32];
@@ -170,9 +168,9 @@ static enum err submit(struct service_call *call, uint32_t index, const char *te
 		.user = part,
 		.id = call->request_id,
 		.model = call->model->name,
-		.tenant = tenant,
+		.tenant = post->tenant ? post->tenant : "",
 		.salt = salt,
-		.salt_length = make_salt(call, tenant, salt),
+		.salt_length = make_salt(call, post->tenant_salt, salt),
 		.tokens = call->prompts.list[index].ids,
 		.prompt_count = (uint32_t)call->prompts.list[index].count,
 		.choice_count = call->request.n,
@@ -230,7 +228,7 @@ struct service_call *service_post(struct service *service, const struct service_
 	for (uint32_t i = 0; i < call->part_count && !call->over; i++) {
 		struct why why = {0};
 		uint64_t retry_after_ns = 0;
-		enum err e = submit(call, i, post->tenant ? post->tenant : "", &why, &retry_after_ns);
+		enum err e = submit(call, i, post, &why, &retry_after_ns);
 		if (e != ERR_OK)
 			refused(call, e, &why, retry_after_ns);
 	}

@@ -53,6 +53,7 @@ struct service_post {
 	const char *request_id;      /* for logs; NULL: none */
 	const char *idempotency_key; /* an absent seed is derived from it, so that a repeated request is answered alike */
 	const char *tenant;
+	const uint8_t *tenant_salt;  /* 32 bytes that only this tenant's requests have; NULL: none */
 	bool trace;
 };
 

@@ -5,14 +5,18 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/random.h>
+#include <sys/resource.h>
 #include <time.h>
 #include <unistd.h>
 
 #include "base/buf.h"
 #include "base/log.h"
 #include "net/etcd.h"
+#include "net/exposure.h"
 #include "net/incarnation.h"
 #include "net/loop.h"
+#include "net/tls.h"
+#include "net/url.h"
 
 static const uint64_t DRAIN_CHECK_NS = 20000000;
 static const uint64_t LEAVE_NS = 300000000; /* for the lease to be revoked */
@@ -24,6 +28,8 @@ struct process {
 	uint64_t incarnation;
 	uint64_t life; /* random: tells this process from others of its name */
 	struct loop *loop;
+	struct tls *tls;        /* NULL: plain */
+	char listen[URL_HOST_MAX + 32];
 	struct link *link;
 	struct shell *shell;
 	struct etcd *etcd;
@@ -68,7 +74,11 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"etcd-timeout", OPTION_COUNT, &s->etcd_timeout_s, 1, 86400, "S", "seconds to wait for etcd at start"},
 		{"cluster", OPTION_TEXT, &s->cluster, 0, 0, "NAME", "clusters of other names share nothing"},
 		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, ucx-tcp, ucx-shm, ucx-rdma"},
-		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "trusted network device for UCX; default: lo"},
+		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX there"},
+		{"tls-ca-file", OPTION_TEXT, &s->tls_ca_file, 0, 0, "PEM", "whose certificates are trusted: control streams and bulk"},
+		{"tls-cert-file", OPTION_TEXT, &s->tls_cert_file, 0, 0, "PEM", "of this node: spiffe://<cluster>/baton/<role>/<name>"},
+		{"tls-key-file", OPTION_TEXT, &s->tls_key_file, 0, 0, "PEM", "of that certificate; mode 600"},
+		{"insecure", OPTION_FLAG, &s->insecure, 0, 0, NULL, "listen beyond this machine also without TLS"},
 		{"time-factor", OPTION_COUNT, &s->time_factor, 1, 100, "N", "stretches heartbeats on slow machines"},
 		{"shutdown-timeout", OPTION_COUNT, &s->shutdown_timeout_s, 0, 86400, "S", "seconds to drain after SIGTERM"},
 		{"log-level", OPTION_TEXT, &s->log_level, 0, 0, "LEVEL", "debug, info, warn, error"},
@@ -150,6 +160,45 @@ static enum err open_link(struct process *p, struct why *why)
 	return e == ERR_OK ? link_local_address(p->link, &p->link_address) : e;
 }
 
+/* All three files or none. */
+static enum err open_tls(struct process *p, struct why *why)
+{
+	const struct process_settings *s = &p->settings;
+	struct tls_options options = {s->tls_ca_file, s->tls_cert_file, s->tls_key_file, s->cluster};
+	int given = !!s->tls_ca_file + !!s->tls_cert_file + !!s->tls_key_file;
+	if (given == 0)
+		return ERR_OK;
+	if (given < 3)
+		return why_set(why, ERR_INVALID, "--tls-ca-file, --tls-cert-file and --tls-key-file go together: %s is missing",
+			       !s->tls_ca_file ? "--tls-ca-file" : !s->tls_cert_file ? "--tls-cert-file" : "--tls-key-file");
+	enum err e = tls_create(&options, &p->tls, why);
+	if (e == ERR_OK && strcmp(tls_self(p->tls)->name, s->name) != 0)
+		e = why_set(why, ERR_INVALID, "--tls-cert-file %s is of \"%s\", this is --name \"%s\"", s->tls_cert_file,
+			    tls_self(p->tls)->name, s->name);
+	return e;
+}
+
+/* "tcp://host:port" with certificates means TLS; without, it must not leave this machine. */
+static enum err check_listen(struct process *p, struct why *why)
+{
+	const char *listen = p->settings.listen;
+	struct url url;
+	enum err e = url_parse(listen, why, &url);
+	if (e == ERR_OK && url.is_ipc)
+		return why_set(why, ERR_INVALID, "--listen %s: peers dial tcp://host:port", listen);
+	if (e == ERR_OK && url.is_tls && !p->tls)
+		return why_set(why, ERR_INVALID, "--listen %s: needs --tls-ca-file, --tls-cert-file and --tls-key-file", listen);
+	if (e == ERR_OK)
+		e = exposure_check("--listen", url.host, p->tls != NULL, p->settings.insecure,
+				   "--tls-ca-file, --tls-cert-file and --tls-key-file", why);
+	if (e != ERR_OK)
+		return e;
+	bool six = strchr(url.host, ':') != NULL;
+	snprintf(p->listen, sizeof(p->listen), "%s://%s%s%s:%u", p->tls ? "tls+tcp" : "tcp", six ? "[" : "", url.host,
+		 six ? "]" : "", url.port);
+	return ERR_OK;
+}
+
 static void on_outranked(void *context, uint64_t incarnation, bool lives)
 {
 	struct process *p = context;
@@ -160,7 +209,8 @@ static void on_outranked(void *context, uint64_t incarnation, bool lives)
 static enum err open_shell(struct process *p, const struct process_parts *parts, struct why *why)
 {
 	struct shell_options options = {
-		.listen_url = p->settings.listen,
+		.listen_url = p->listen,
+		.tls = p->tls,
 		.link = p->link,
 		.read_max = parts->read_max,
 		.context = parts->context,
@@ -225,6 +275,10 @@ static enum err open_first(struct process *p, struct why *why)
 	for (int i = 0; i < 2 && e == ERR_OK; i++)
 		e = loop_signal_create(p->loop, i ? SIGINT : SIGTERM, on_signal, p, &p->signals[i]);
 	if (e == ERR_OK)
+		e = open_tls(p, why);
+	if (e == ERR_OK)
+		e = check_listen(p, why);
+	if (e == ERR_OK)
 		e = open_etcd(p, why);
 	return e == ERR_OK ? take_incarnation(p, why) : e;
 }
@@ -237,6 +291,8 @@ enum err process_open(const struct process_settings *settings, const struct proc
 		return e;
 	if (!settings->name || !*settings->name || strlen(settings->name) > MEMBER_NAME_MAX || strchr(settings->name, '/'))
 		return why_set(why, ERR_INVALID, "--name wants 1 to %d characters without a slash", MEMBER_NAME_MAX);
+	/* Memory holds prompts, KV and digests of keys: none of it belongs in a file that a crash leaves behind. */
+	(void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 	struct process *p = calloc(1, sizeof(*p));
 	if (!p)
 		return ERR_NOMEM;
@@ -272,6 +328,11 @@ struct link *process_link(struct process *p)
 const struct env *process_env(struct process *p)
 {
 	return shell_env(p->shell);
+}
+
+struct tls *process_tls(struct process *p)
+{
+	return p->tls;
 }
 
 uint64_t process_node(const struct process *p)
@@ -342,18 +403,28 @@ static void on_state(void *context, bool registered)
 /* "tcp://127.0.0.1:0" becomes what peers dial: the host as advertised and the port really bound. */
 static void own_url(const struct process *p, char *ret_url, size_t size)
 {
-	const char *host = strstr(p->settings.listen, "://");
-	host = host ? host + 3 : p->settings.listen;
-	const char *colon = strrchr(host, ':');
-	int host_length = colon ? (int)(colon - host) : (int)strlen(host);
+	const char *colon = strrchr(p->listen, ':');
+	uint16_t port = wire_port(shell_wire(p->shell));
 	if (p->settings.advertise_host)
-		snprintf(ret_url, size, "tcp://%s:%u", p->settings.advertise_host, wire_port(shell_wire(p->shell)));
+		snprintf(ret_url, size, "%s://%s:%u", p->tls ? "tls+tcp" : "tcp", p->settings.advertise_host, port);
 	else
-		snprintf(ret_url, size, "tcp://%.*s:%u", host_length, host, wire_port(shell_wire(p->shell)));
+		snprintf(ret_url, size, "%.*s:%u", (int)(colon - p->listen), p->listen, port);
+}
+
+static enum err check_role(const struct process *p, Wire__Role role, struct why *why)
+{
+	const struct identity *self = tls_self(p->tls);
+	if (!self || identity_has_role(self, role))
+		return ERR_OK;
+	return why_set(why, ERR_INVALID, "--tls-cert-file %s is of a %s, this is a %s", p->settings.tls_cert_file, self->role,
+		       member_role_text(role));
 }
 
 enum err process_join(struct process *p, const struct process_core *core, const struct member *self, struct why *why)
 {
+	enum err e = check_role(p, self->role, why);
+	if (e != ERR_OK)
+		return e;
 	p->core = *core;
 	p->self = *self;
 	p->self.node = process_node(p);
@@ -374,11 +445,13 @@ enum err process_join(struct process *p, const struct process_core *core, const 
 		.on_renewed = on_renewed,
 		.on_replaced = on_replaced,
 	};
+	if (p->tls)
+		log_info("peers need a certificate of cluster \"%s\"", p->settings.cluster);
 	p->joined = true;
 	log_info("%s listens at %s", member_role_text(p->self.role), p->self.url);
 	if (p->ended)
 		loop_stop(p->loop);
-	enum err e = membership_create(p->loop, &options, &p->membership);
+	e = membership_create(p->loop, &options, &p->membership);
 	return e == ERR_OK ? ERR_OK : why_set(why, e, "no membership: out of memory");
 }
 
@@ -402,6 +475,7 @@ void process_close(struct process *p)
 	if (p->link)
 		link_destroy(p->link);
 	shell_destroy(p->shell);
+	tls_destroy(p->tls);
 	loop_timer_destroy(p->drain_timer);
 	for (int i = 0; i < 2; i++)
 		loop_signal_destroy(p->signals[i]);

@@ -5,7 +5,9 @@
  *
  * Owns:   all of these, and the etcd client.
  * Loop:   its own; process_run() is main's thread.
- * Rules:  1 process_open(), then make the core with process_env(), then process_join(), then process_run();
+ * Rules:  0 without TLS nothing listens beyond this machine (net/exposure.h); with it, nothing speaks without it, and
+ *           the certificate must name this node and its role;
+ *         1 process_open(), then make the core with process_env(), then process_join(), then process_run();
  *         2 after process_run() the core hears nothing any more: close the process, then free the core. */
 #ifndef NET_PROCESS_H
 #define NET_PROCESS_H
@@ -16,6 +18,7 @@
 #include "net/shell.h"
 
 struct process;
+struct tls;
 
 struct process_settings {
 	const char *name;
@@ -26,14 +29,16 @@ struct process_settings {
 	uint64_t etcd_timeout_s;    /* at the start; later etcd may be away for ever */
 	const char *cluster;
 	const char *link_transport; /* "auto", "mapped", … */
-	const char *link_network;   /* device of a trusted network; NULL: lo */
+	const char *link_network;   /* device of a trusted network; NULL: none, so no UCX between hosts */
+	const char *tls_ca_file, *tls_cert_file, *tls_key_file; /* all or none */
+	bool insecure;              /* listeners beyond this machine without TLS */
 	uint64_t time_factor;
 	uint64_t shutdown_timeout_s;
 	const char *log_level;      /* "debug", "info", "warn", "error" */
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 15 };
+enum { PROCESS_OPTIONS = 19 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */
@@ -52,6 +57,8 @@ struct loop *process_loop(struct process *process);
 struct etcd *process_etcd(struct process *process);
 struct link *process_link(struct process *process);
 const struct env *process_env(struct process *process);
+/* Ours, for control streams and bulk; NULL: plain. */
+struct tls *process_tls(struct process *process);
 uint64_t process_node(const struct process *process);
 uint64_t process_incarnation(const struct process *process);
 const uint8_t *process_link_address(const struct process *process, size_t *ret_length);

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/planted.h"
 #include "base/why.h"
 #include "proto/codec.h"
 
@@ -320,7 +321,7 @@ static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello 
 	const struct env *env = s->options.env;
 	enum err e = judge_hello(s, conn, hello);
 	struct known *k = e == ERR_OK ? add_known(s, hello->node) : NULL;
-	if (k && hello->incarnation < k->incarnation) {
+	if (k && hello->incarnation < k->incarnation && !planted(OLDER_INCARNATION_ACCEPTED)) {
 		env_trace(env, "refuse %s: %s", hello->name, err_text(ERR_STALE));
 		refuse(s, conn, k);
 		return;
@@ -449,14 +450,15 @@ static void send_beat(struct sessions *s, uint32_t index, uint64_t now_ns)
 static void tick_peer(struct sessions *s, uint32_t index, uint64_t now_ns)
 {
 	struct peer *peer = &s->peers[index];
-	bool holder_over = now_ns >= peer->heard_ns + s->term_ns;
+	bool holder_over = now_ns >= peer->heard_ns + s->term_ns && !planted(HANG_NOT_DETECTED);
 	if (holder_over || (peer->fades_until_ns && now_ns >= peer->fades_until_ns)) {
 		sessions_end(s, index, ERR_DEADLINE, now_ns);
 		return;
 	}
 	if (!peer->fades_until_ns && now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns) {
 		peer->fades_until_ns = now_ns + 2 * s->margin_ns;
-		s->options.env->link_close(s->options.env->context, peer->info.node);
+		if (!planted(READS_AFTER_TERM))
+			s->options.env->link_close(s->options.env->context, peer->info.node);
 	}
 	if (now_ns >= peer->beat_next_ns)
 		send_beat(s, index, now_ns);

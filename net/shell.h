@@ -18,6 +18,7 @@
 struct link;
 struct loop;
 struct shell;
+struct tls;
 
 /* The core's event functions, as the shell calls them. */
 struct shell_core {
@@ -34,7 +35,7 @@ struct shell_core {
 
 struct shell_options {
 	const char *listen_url;
-	const struct stream_tls *tls;
+	struct tls *tls;    /* NULL: plain */
 	uint64_t tick_ns;   /* 0: 20 ms */
 	struct link *link;  /* NULL: a coordinator reads nobody's memory */
 	uint32_t read_max;

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/planted.h"
 #include "kvstore/key.h"
 #include "prefill/job.h"
 
@@ -232,7 +233,8 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 		p->options.handover(p->options.context, &handover);
 	}
 	free_blocks(p, job);
-	p->local->blocks_reserved -= job->blocks_promised;
+	if (!planted(RESERVATION_STRANDED) || job->state != PREFILL_RESERVED)
+		p->local->blocks_reserved -= job->blocks_promised;
 	p->count--;
 	job->ending = false;
 	move(job, PREFILL_FREE);
@@ -241,7 +243,7 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 /* Rule 2: what a plan in flight names waits for the step. */
 static void end(struct prefill *p, struct prefill_job *job, enum err e)
 {
-	if (!job->planned) {
+	if (!job->planned || planted(PLANNED_FREED)) {
 		end_now(p, job, e);
 		return;
 	}
@@ -251,7 +253,7 @@ static void end(struct prefill *p, struct prefill_job *job, enum err e)
 
 static void send_transfer_end(struct prefill *p, struct prefill_job *job, enum err e)
 {
-	if (job->decode_peer == PEER_NONE)
+	if (job->decode_peer == PEER_NONE || planted(PREFILL_ABORT_NOT_TOLD))
 		return;
 	Wire__JobId id = job_key_wire(&job->key);
 	Wire__TransferEnd transfer_end = WIRE__TRANSFER_END__INIT;
@@ -265,7 +267,7 @@ static void send_transfer_end(struct prefill *p, struct prefill_job *job, enum e
 /* Leading blocks that this node has already.  The last token is always computed: its logits are wanted. */
 static void reuse(struct prefill *p, struct prefill_job *job)
 {
-	uint32_t reusable = (job->sequence.token_count - 1) / p->local->block_tokens;
+	uint32_t reusable = (job->sequence.token_count - !planted(WHOLE_CONTEXT_REUSED)) / p->local->block_tokens;
 	uint32_t n = 0;
 	for (; n < reusable; n++) {
 		uint32_t block = kv_pool_find(p->local->pool, &job->keys[n]);
@@ -503,6 +505,9 @@ void prefill_tick(struct prefill *p)
 	for (uint32_t i = 0; i < p->options.job_max; i++)
 		if (p->jobs[i].state == PREFILL_BLOCKED)
 			try_compute(p, &p->jobs[i]);
+		else if (planted(SESSION_SHORTER_THAN_QUEUE) && p->jobs[i].state == PREFILL_HANDING &&
+			 p->local->now_ns > p->jobs[i].done_ns + 100000000)
+			end_now(p, &p->jobs[i], ERR_OK);
 }
 
 uint32_t prefill_count(const struct prefill *p)

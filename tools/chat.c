@@ -9,11 +9,12 @@
 #include "net/http_client.h"
 #include "tools/commands.h"
 
-enum { CHAT_OPTIONS = 7, REPLY_BYTES_MAX = 16 << 20, LINE_BYTES_MAX = 1 << 20 };
+enum { CHAT_OPTIONS = 8, REPLY_BYTES_MAX = 16 << 20, LINE_BYTES_MAX = 1 << 20 };
 
 struct chat {
 	const char *host;
 	uint64_t port;
+	const char *key; /* NULL: none */
 	const char *model;
 	const char *system;
 	uint64_t max_tokens; /* 0: the rest of the context */
@@ -29,7 +30,10 @@ static enum err call(const struct chat *chat, const char *method, const char *pa
 		     bool (*on_line)(void *, const char *, size_t), void *context, struct http_client_reply *reply,
 		     struct why *why)
 {
-	static const struct http_field fields[] = {{"Content-Type", "application/json"}, {NULL, NULL}};
+	char bearer[1024];
+	snprintf(bearer, sizeof(bearer), "Bearer %s", chat->key ? chat->key : "");
+	const struct http_field fields[] = {
+		{"Content-Type", "application/json"}, {chat->key ? "Authorization" : NULL, bearer}, {NULL, NULL}};
 	struct http_client_request request = {
 		.host = chat->host, .port = (uint16_t)chat->port, .method = method, .path = path, .fields = fields,
 		.body = body, .body_length = body ? strlen(body) : 0, .on_line = on_line, .context = context,
@@ -187,6 +191,7 @@ int command_chat(int argc, char **argv, char **environment)
 	const struct option table[CHAT_OPTIONS] = {
 		{"host", OPTION_TEXT, &chat.host, 0, 0, "HOST", "of a coordinator"},
 		{"port", OPTION_COUNT, &chat.port, 1, 65535, "PORT", "of its API"},
+		{"api-key", OPTION_TEXT, &chat.key, 0, 0, "KEY", "where the cluster wants keys; better as BATON_API_KEY"},
 		{"model", OPTION_TEXT, &chat.model, 0, 0, "NAME", "default: the first that is served"},
 		{"system", OPTION_TEXT, &chat.system, 0, 0, "TEXT", "how the model should behave"},
 		{"max-tokens", OPTION_COUNT, &chat.max_tokens, 0, 1 << 20, "N", "of an answer; 0: the rest of the context"},

@@ -16,7 +16,7 @@
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 18 };
+enum { UP_OPTIONS = 21 };
 
 struct up {
 	/* Settings. */
@@ -27,6 +27,8 @@ struct up {
 	const char *run_dir;
 	const char *link_transport;
 	const char *log_level;
+	const char *keys_file, *tenant_salt_file;
+	bool metrics_public;
 	uint64_t kv_bytes, store_bytes, chunk_tokens, time_factor, start_timeout_s, seq_max;
 	/* Running. */
 	char folder[PATH_MAX / 2];
@@ -261,6 +263,10 @@ static enum err start_coordinators(struct up *up, struct why *why)
 		for (size_t m = 0; m < up->models.count; m++)
 			add(&a, "--model", up->models.items[m]);
 		add_number(&a, "--port", up->port + i);
+		add(&a, "--api-keys-file", up->keys_file);
+		add(&a, "--tenant-salt-file", up->tenant_salt_file);
+		if (up->metrics_public)
+			a.argv[a.count++] = "--metrics-public";
 		e = children_start(&up->children, name, a.argv, why);
 	}
 	return e;
@@ -412,6 +418,9 @@ static void fill_table(struct up *up, struct option *table)
 		{"run-dir", OPTION_TEXT, &up->run_dir, 0, 0, "DIR", "logs and etcd's data; default: a new one in /tmp"},
 		{"log-level", OPTION_TEXT, &up->log_level, 0, 0, "LEVEL", "of the nodes' logs"},
 		{"time-factor", OPTION_COUNT, &up->time_factor, 1, 100, "N", "stretches heartbeats on slow machines"},
+		{"api-keys-file", OPTION_TEXT, &up->keys_file, 0, 0, "FILE", "as of baton-coordinator"},
+		{"tenant-salt-file", OPTION_TEXT, &up->tenant_salt_file, 0, 0, "FILE", "as of baton-coordinator"},
+		{"metrics-public", OPTION_FLAG, &up->metrics_public, 0, 0, NULL, "as of baton-coordinator"},
 		{"start-timeout", OPTION_COUNT, &up->start_timeout_s, 1, 86400, "S", "seconds until all must be ready"},
 	};
 	memcpy(table, rows, sizeof(rows));

@@ -41,6 +41,7 @@ class Cluster:
 
     def __init__(self, models=(DEMO,), **flags):
         self.port = free_port()
+        self.key = None  # shown with every request that names no other
         self.folder = tempfile.mkdtemp(prefix="baton-e2e-")
         arguments = [str(BATON), "up", "--port", str(self.port), "--run-dir", self.folder]
         for model in models:
@@ -85,12 +86,15 @@ class Cluster:
 
     # ---- HTTP
 
+    def _bearer(self):
+        return {"Authorization": "Bearer " + self.key} if self.key else {}
+
     def call(self, method, path, body=None, headers=None, timeout=120):
         """(status, headers, text)"""
         connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
         try:
             data = json.dumps(body).encode() if body is not None else None
-            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+            connection.request(method, path, data, {"Content-Type": "application/json", **self._bearer(), **(headers or {})})
             response = connection.getresponse()
             return response.status, dict(response.getheaders()), response.read().decode()
         finally:
@@ -108,7 +112,7 @@ class Cluster:
         events, done = [], False
         try:
             connection.request("POST", path, json.dumps({**body, "stream": True}).encode(),
-                               {"Content-Type": "application/json", "x-baton-trace": "1"})
+                               {"Content-Type": "application/json", "x-baton-trace": "1", **self._bearer()})
             response = connection.getresponse()
             if response.status != 200:
                 return [{"status": response.status, "headers": dict(response.getheaders()),

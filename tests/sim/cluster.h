@@ -91,10 +91,11 @@ struct cluster_options {
 	bool decode_dials;    /* decode nodes have the smaller ids */
 };
 
-/* Whose directives with that epoch were taken. */
+/* Who claimed an epoch, since etcd has its data; and who ever did. */
 struct epoch_holder {
-	uint64_t epoch, wipes;
+	uint64_t wipes;
 	uint32_t coordinator;
+	uint32_t ever; /* bit mask */
 };
 
 struct cluster {

@@ -2,7 +2,9 @@
  *
  *   simcluster --seeds A..B   runs them, replays every 64th and compares bit for bit, prints totals and the hit table;
  *                             fails when a pair of (fault, state) was never hit (with --full)
- *   simcluster --seed N       runs one and prints its story */
+ *   simcluster --seed N       runs one and prints its story
+ *   simcluster-planted --bug NAME …  the same with one planted bug (base/planted.h)
+ *   simcluster-planted --all         each of them until the first seed that fails, and the table */
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -10,6 +12,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "tests/sim/hunt.h"
+#include "tests/sim/planted.h"
 #include "tests/sim/run.h"
 
 enum { REPLAY_EVERY = 64 };
@@ -132,21 +136,72 @@ static int run_many(uint64_t from, uint64_t to, bool full)
 	return full && never > 0;
 }
 
+struct arguments {
+	unsigned long long from, to;
+	bool one, full, all;
+	struct hunt_options hunt;
+};
+
+static int usage(const char *program)
+{
+	fprintf(stderr,
+		"usage: %s [--bug NAME] [--seeds A..B [--full] | --seed N]\n"
+		"       %s --all [--limit SEEDS] [-j PROCESSES] [--skip SECONDS]\n",
+		program, program);
+	return 2;
+}
+
+static bool parse_one(struct arguments *a, const char *name, const char *value)
+{
+	if (strcmp(name, "--seed") == 0) {
+		a->one = true;
+		return sscanf(value, "%llu", &a->from) == 1;
+	}
+	if (strcmp(name, "--seeds") == 0)
+		return sscanf(value, "%llu..%llu", &a->from, &a->to) == 2 && a->from < a->to;
+	if (strcmp(name, "--bug") == 0)
+		return planting_choose(value);
+	if (strcmp(name, "--limit") == 0)
+		return sscanf(value, "%u", &a->hunt.limit) == 1;
+	if (strcmp(name, "--skip") == 0)
+		return sscanf(value, "%u", &a->hunt.skip_s) == 1;
+	if (strcmp(name, "-j") == 0)
+		return sscanf(value, "%u", &a->hunt.jobs) == 1 && a->hunt.jobs > 0;
+	return false;
+}
+
+static bool parse(struct arguments *a, int argc, char **argv)
+{
+	*a = (struct arguments){.to = 200, .hunt = {.limit = 500, .jobs = 1}};
+	for (int i = 1; i < argc; i++) {
+		if (strcmp(argv[i], "--full") == 0)
+			a->full = true;
+		else if (strcmp(argv[i], "--all") == 0)
+			a->all = true;
+		else if (i + 1 == argc || !parse_one(a, argv[i], argv[i + 1]))
+			return false;
+		else
+			i++;
+	}
+	return true;
+}
+
+static int run_one(uint64_t seed)
+{
+	struct run_result result;
+	run_seed(seed, true, &result);
+	printf("digest %016llx, %u faults, %llu events, %llu ms\n", N(result.digest), result.faults, N(result.sim.events),
+	       N(result.ended_ms));
+	return 0;
+}
+
 int main(int argc, char **argv)
 {
-	unsigned long long from = 0, to = 200;
-	bool full = argc > 3 && strcmp(argv[3], "--full") == 0;
+	struct arguments a;
+	if (!parse(&a, argc, argv))
+		return usage(argv[0]);
 	signal(SIGABRT, on_abort);
-	if (argc > 2 && strcmp(argv[1], "--seed") == 0) {
-		struct run_result result;
-		run_seed(strtoull(argv[2], NULL, 10), true, &result);
-		printf("digest %016llx, %u faults, %llu events, %llu ms\n", N(result.digest), result.faults,
-		       N(result.sim.events), N(result.ended_ms));
-		return 0;
-	}
-	if (argc > 2 && (strcmp(argv[1], "--seeds") != 0 || sscanf(argv[2], "%llu..%llu", &from, &to) != 2)) {
-		fprintf(stderr, "usage: %s [--seeds A..B [--full] | --seed N]\n", argv[0]);
-		return 2;
-	}
-	return run_many(from, to, full);
+	if (a.all)
+		return hunt_all(&a.hunt);
+	return a.one ? run_one(a.from) : run_many(a.from, a.to, a.full);
 }
