@@ -196,6 +196,10 @@ struct etcd_election_options {
 MUST_USE enum err etcd_election_start(struct etcd *etcd, const struct etcd_election_options *options,
 				      etcd_leader_fn *on_leader, void *arg,
 				      struct etcd_election **ret_election);
+/* Our key while we stand, for a comparison that goes with another write; NULL: none. */
+const char *etcd_election_key(const struct etcd_election *election);
+/* loop_now_ns() until which our lease is ours as far as we can know; 0 when we do not stand. */
+uint64_t etcd_election_until_ns(const struct etcd_election *election);
 /* Steps down (told by on_leader) and observes from now on; done when the key is gone, ERR_NOT_FOUND when there
  * was none.  done may be NULL. */
 void etcd_election_resign(struct etcd_election *election, etcd_done_fn *done, void *arg);

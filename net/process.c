@@ -56,7 +56,7 @@ void process_defaults(struct process_settings *settings, const char *name)
 		.cluster = "default",
 		.link_transport = "auto",
 		.time_factor = 1,
-		.shutdown_timeout_s = 30,
+		.shutdown_timeout_s = 20, /* a pod has 30 s: the rest is for leaving */
 		.log_level = "info",
 	};
 }
@@ -247,10 +247,15 @@ static enum err open_etcd(struct process *p, struct why *why)
 	return etcd_create(p->loop, &options, &p->etcd, why);
 }
 
-static enum err take_incarnation(struct process *p, struct why *why)
+uint64_t process_wall_ns(void)
 {
 	struct timespec wall;
 	clock_gettime(CLOCK_REALTIME, &wall);
+	return (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
+}
+
+static enum err take_incarnation(struct process *p, struct why *why)
+{
 	if (getrandom(&p->life, sizeof(p->life), 0) != sizeof(p->life))
 		return why_set(why, ERR_IO, "getrandom: %m");
 	struct incarnation_options options = {
@@ -259,7 +264,7 @@ static enum err take_incarnation(struct process *p, struct why *why)
 		.cluster = p->settings.cluster,
 		.name = p->settings.name,
 		.life = p->life,
-		.wall_ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec,
+		.wall_ns = process_wall_ns(),
 		.timeout_ns = p->settings.etcd_timeout_s * 1000000000u,
 		.stop = &p->ended,
 	};

@@ -53,6 +53,8 @@ struct process_parts {
 MUST_USE enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
 			       struct process **ret_process, struct why *why);
 
+/* The wall clock, which nothing here depends on but the numbers of net/claim.h, by their lower bound. */
+uint64_t process_wall_ns(void);
 struct loop *process_loop(struct process *process);
 struct etcd *process_etcd(struct process *process);
 struct link *process_link(struct process *process);
