@@ -33,6 +33,8 @@ struct etcd_options {
 	const char *ca_file;          /* https: PEM; certificate and key for mutual TLS */
 	const char *certificate_file;
 	const char *key_file;
+	const char *user;             /* with etcd's own authentication; NULL: none, or the certificate's common name */
+	const char *password;         /* copied.  Calls before the first token, or with one that is over, end with ERR_AGAIN */
 	/* etcd answered (up) or stopped answering (text says how); only on changes.  May be NULL. */
 	void (*on_state)(struct etcd *etcd, bool up, const char *text, void *arg);
 	void *arg;

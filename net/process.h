@@ -26,6 +26,7 @@ struct process_settings {
 	const char *advertise_host; /* NULL: that of listen */
 	struct option_list etcd;
 	const char *etcd_ca, *etcd_certificate, *etcd_key; /* PEM files, for https */
+	const char *etcd_user, *etcd_password_file;
 	uint64_t etcd_timeout_s;    /* at the start; later etcd may be away for ever */
 	const char *cluster;
 	const char *link_transport; /* "auto", "mapped", … */
@@ -38,7 +39,7 @@ struct process_settings {
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 19 };
+enum { PROCESS_OPTIONS = 21 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */
