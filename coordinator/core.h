@@ -27,6 +27,7 @@
 #include "base/why.h"
 #include "coordinator/route.h"
 #include "net/env.h"
+#include "net/identity.h"
 #include "net/session.h"
 
 enum {
@@ -298,6 +299,7 @@ struct coord_node {
 	uint64_t load_age_ns; /* UINT64_MAX: none came */
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
+	uint64_t refused[REFUSAL_COUNT]; /* connections it did not let in, by reason */
 };
 
 /* In order of id; returns how many were written. */

@@ -198,6 +198,8 @@ static struct cluster_view view_of(const struct http_api *api)
 		.model_count = api->options.model_count,
 		.name = api->options.name,
 		.leader = api->leader,
+		.tls = api->options.peers_tls,
+		.api_tls = api->options.tls,
 		.draining = api->draining,
 		.now_ns = loop_now_ns(api->loop),
 	};
@@ -477,7 +479,8 @@ enum err http_api_create(struct loop *loop, const struct http_api_options *optio
 		return ERR_NOMEM;
 	api->loop = loop;
 	api->options = *options;
-	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX};
+	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX,
+				    .tls = options->tls};
 	enum err e = http_server_create(loop, &http, &api->server, why);
 	if (e == ERR_OK)
 		e = add_routes(api);

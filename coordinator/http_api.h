@@ -15,6 +15,7 @@
 
 struct http_api;
 struct leader;
+struct tls;
 struct loop;
 
 enum { HTTP_API_QUEUED_MAX = 4 << 20, HTTP_API_BODY_MAX = 16 << 20 };
@@ -28,6 +29,8 @@ struct http_api_options {
 	uint32_t model_count;
 	const char *name; /* of this coordinator */
 	struct access *access; /* who may ask; outlives the API */
+	struct tls *tls;       /* server only; outlives the API; NULL: plain HTTP */
+	const struct tls *peers_tls; /* of the control streams, for the metrics */
 };
 
 MUST_USE enum err http_api_create(struct loop *loop, const struct http_api_options *options, struct http_api **ret_api,

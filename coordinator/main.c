@@ -9,14 +9,18 @@
 #include "coordinator/http_api.h"
 #include "coordinator/leader.h"
 #include "coordinator/service.h"
+#include "net/exposure.h"
 #include "net/loop.h"
 #include "net/process.h"
+#include "net/tls.h"
 
-enum { COORDINATOR_OPTIONS = 13 };
+enum { COORDINATOR_OPTIONS = 15 };
 
 struct program {
 	struct process_settings settings;
 	const char *host;
+	const char *ssl_certfile, *ssl_keyfile;
+	struct tls *api_tls; /* NULL: plain HTTP */
 	uint64_t port;
 	struct option_list model_dirs;
 	uint64_t context_max;
@@ -132,7 +136,8 @@ static enum err open_leader(struct program *program, struct why *why)
 	char url[LEADER_URL_MAX + 1];
 	const char *host = program->settings.advertise_host ? program->settings.advertise_host : program->host;
 	bool six = strchr(host, ':') != NULL;
-	snprintf(url, sizeof(url), "http://%s%s%s:%u", six ? "[" : "", host, six ? "]" : "", http_api_port(program->api));
+	snprintf(url, sizeof(url), "http%s://%s%s%s:%u", program->api_tls ? "s" : "", six ? "[" : "", host, six ? "]" : "",
+		 http_api_port(program->api));
 	struct leader_options options = {.loop = process_loop(program->process), .etcd = process_etcd(program->process),
 					 .coord = program->coord, .cluster = program->settings.cluster,
 					 .name = program->settings.name, .url = url, .wall_ns = process_wall_ns};
@@ -204,8 +209,21 @@ static enum err open_access(struct program *program, struct why *why)
 	return access_create(process_loop(program->process), &options, &program->access, why);
 }
 
+static enum err open_api_tls(struct program *program, struct why *why)
+{
+	struct tls_options options = {.certificate_file = program->ssl_certfile, .key_file = program->ssl_keyfile};
+	if (!program->ssl_certfile != !program->ssl_keyfile)
+		return why_set(why, ERR_INVALID, "--ssl-certfile and --ssl-keyfile go together");
+	enum err e = program->ssl_certfile ? tls_create(&options, &program->api_tls, why) : ERR_OK;
+	return e != ERR_OK ? e : exposure_check("--host", program->host, program->api_tls != NULL, program->settings.insecure,
+						"--ssl-certfile and --ssl-keyfile", why);
+}
+
 static enum err open_http(struct program *program, struct why *why)
 {
+	enum err e = open_api_tls(program, why);
+	if (e != ERR_OK)
+		return e;
 	struct http_api_options options = {
 		.host = program->host,
 		.port = (uint16_t)program->port,
@@ -215,10 +233,12 @@ static enum err open_http(struct program *program, struct why *why)
 		.model_count = program->model_count,
 		.name = program->settings.name,
 		.access = program->access,
+		.tls = program->api_tls,
+		.peers_tls = process_tls(program->process),
 	};
-	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
+	e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
-		log_info("API at http://%s:%u/v1", program->host, http_api_port(program->api));
+		log_info("API at http%s://%s:%u/v1", program->api_tls ? "s" : "", program->host, http_api_port(program->api));
 	return e;
 }
 
@@ -261,6 +281,7 @@ static enum err serve(struct program *program, struct options *given, int argc, 
 		e = process_run(program->process, why);
 	http_api_destroy(program->api); /* while the core still takes cancels, and the loop lives */
 	leader_destroy(program->leader);
+	tls_destroy(program->api_tls);
 	access_destroy(program->access);
 	process_close(program->process);
 	service_destroy(program->service);
@@ -275,6 +296,8 @@ static void fill_table(struct program *p, struct option *table)
 	const struct option rows[COORDINATOR_OPTIONS] = {
 		{"host", OPTION_TEXT, &p->host, 0, 0, "HOST", "address of the API"},
 		{"port", OPTION_COUNT, &p->port, 0, 65535, "PORT", "of the API; 0 takes a free one"},
+		{"ssl-certfile", OPTION_TEXT, &p->ssl_certfile, 0, 0, "PEM", "the API speaks TLS with this certificate"},
+		{"ssl-keyfile", OPTION_TEXT, &p->ssl_keyfile, 0, 0, "PEM", "its key; mode 600"},
 		{"model", OPTION_LIST, &p->model_dirs, 0, 0, "DIR", "Hugging Face directory, or NAME=DIR; may be given several times"},
 		{"max-model-len", OPTION_COUNT, &p->context_max, 0, 1 << 20, "N", "tokens of prompt and answer; 0: the model's"},
 		{"max-requests", OPTION_COUNT, &p->requests_max, 1, 65536, "N", "requests accepted and not ended"},

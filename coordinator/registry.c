@@ -138,6 +138,12 @@ static void load_transports(struct registry_node *node, const Wire__Load *load)
 	}
 }
 
+static void load_refused(struct registry_node *node, const Wire__Load *load)
+{
+	for (size_t i = 0; i < REFUSAL_COUNT; i++)
+		node->refused[i] = i < load->n_refused ? load->refused[i] : 0;
+}
+
 void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t now_ns)
 {
 	node->load_ns = now_ns;
@@ -160,6 +166,7 @@ void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t 
 	if (load->role != WIRE__ROLE__ROLE_NONE)
 		node->role = load->role;
 	load_transports(node, load);
+	load_refused(node, load);
 }
 
 bool node_serves(const struct registry_node *node, const char *model)

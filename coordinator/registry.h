@@ -41,6 +41,7 @@ struct registry_node {
 	uint64_t wished_ns; /* said last; 0: is to be said */
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
+	uint64_t refused[REFUSAL_COUNT];
 	/* overlays of this coordinator */
 	uint64_t suspect_until_ns;
 	uint64_t full_until_ns; /* it refused for want of room */

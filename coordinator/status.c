@@ -119,6 +119,7 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 	memcpy(out->name, node->announced.name, sizeof(out->name));
 	memcpy(out->models, node->announced.models, sizeof(out->models));
 	memcpy(out->transports, node->transports, node->transport_count * sizeof(out->transports[0]));
+	memcpy(out->refused, node->refused, sizeof(out->refused));
 }
 
 /* The slot of the smallest id above `after`. */

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kvstore/store_impl.h"
+#include "net/identity.h"
 #include "proto/codec.h"
 
 /* ---- sessions */
@@ -294,6 +295,9 @@ static void report(struct store *s)
 	load.epoch = s->fence.epoch;
 	load.directives_refused = s->fence.refused;
 	load.steps = s->counters.offers_taken;
+	uint64_t refused[REFUSAL_COUNT];
+	load.n_refused = refusals_report(s->options.env, refused);
+	load.refused = refused;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.version = PROTO_VERSION;
 	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;

@@ -28,6 +28,7 @@ enum err channel_create(int fd, const struct channel_options *options, struct ch
 		.purpose = options->purpose,
 		.server = options->server,
 		.expect_node = options->expect_node,
+		.expect_host = options->expect_host,
 	};
 	channel->is_open = !options->tls;
 	enum err e = options->tls ? tls_session(&channel->judgement, fd, &channel->ssl) : ERR_OK;
@@ -56,7 +57,7 @@ enum err channel_handshake(struct channel *channel, const char *peer)
 		return ERR_AGAIN;
 	channel->is_broken = true;
 	struct tls_judgement *judgement = &channel->judgement;
-	tls_explain(judgement, error);
+	tls_explain(judgement, channel->ssl, error);
 	tls_refuse(judgement->tls, judgement->refusal, peer, judgement->text);
 	return judgement->refusal == REFUSAL_ABANDONED ? ERR_PEER_GONE : ERR_DENIED;
 }
@@ -153,6 +154,15 @@ int channel_fd(const struct channel *channel)
 const struct identity *channel_identity(const struct channel *channel)
 {
 	return channel->judgement.is_identified ? &channel->judgement.identity : NULL;
+}
+
+void channel_end_sending(struct channel *channel)
+{
+	if (channel->ssl && channel->is_open && !channel->is_broken)
+		SSL_shutdown(channel->ssl);
+	ERR_clear_error();
+	channel->is_broken = true; /* said: not again when it is closed */
+	(void)shutdown(channel->fd, SHUT_WR);
 }
 
 void channel_close(struct channel *channel)

@@ -20,6 +20,7 @@ struct channel_options {
 	enum tls_purpose purpose;
 	bool server;
 	uint64_t expect_node; /* see net/tls_impl.h */
+	const char *expect_host;
 };
 
 /* The descriptor, connected and nonblocking, is the channel's if this succeeds. */
@@ -39,6 +40,8 @@ bool channel_pending(const struct channel *channel);
 int channel_fd(const struct channel *channel);
 /* The peer's, by its certificate; NULL: plain, or a client of the API. */
 const struct identity *channel_identity(const struct channel *channel);
+/* We send no more, and say so; reading goes on. */
+void channel_end_sending(struct channel *channel);
 /* At once; NULL is fine. */
 void channel_close(struct channel *channel);
 #endif

@@ -21,6 +21,7 @@
 struct loop;
 struct http_server;
 struct http_request;
+struct tls;
 
 struct http_options {
 	const char *address;      /* NULL: "127.0.0.1" */
@@ -29,6 +30,7 @@ struct http_options {
 	size_t body_max;          /* bytes; 0: 32 MiB; over it: 413 */
 	uint32_t connections_max; /* 0: 4096; over it new ones wait in the backlog */
 	uint64_t idle_timeout_ns; /* of a kept-alive connection; 0: 120 s */
+	struct tls *tls;          /* server only (net/tls.h), outlives the server; NULL: plain */
 };
 
 /* ERR_BUSY (address in use), ERR_INVALID (address), ERR_IO. */

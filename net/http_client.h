@@ -14,6 +14,7 @@
 
 struct http_client_request {
 	const char *host; /* name or address */
+	const char *ca_file; /* TLS, and the server's certificate is signed by this CA; NULL: plain */
 	uint16_t port;
 	const char *method;
 	const char *path;                /* with query */

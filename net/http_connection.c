@@ -1,5 +1,4 @@
 /* The life of a connection (drawing in http_impl.h): bytes in, requests out of them, and the ends of both. */
-#include <errno.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/socket.h>
@@ -11,6 +10,7 @@
 #define PIPELINED_MAX 65536 /* beside an open request; more waits in the socket */
 #define OUT_PIPELINED_MAX ((size_t)1 << 20)
 #define RECEIVE_NS ((uint64_t)60000000000) /* a whole request, from its first byte */
+#define HANDSHAKE_NS ((uint64_t)10000000000)
 #define LINGER_NS ((uint64_t)2000000000)
 
 static void connection_run(struct http_connection *connection);
@@ -21,8 +21,8 @@ static void socket_close(struct http_connection *connection)
 {
 	loop_watch_destroy(connection->watch);
 	connection->watch = NULL;
-	if (connection->fd >= 0)
-		close(connection->fd);
+	channel_close(connection->channel);
+	connection->channel = NULL;
 	connection->fd = -1;
 }
 
@@ -43,6 +43,7 @@ void http_connection_free(struct http_connection *connection)
 		request_free(connection->request);
 	socket_close(connection);
 	loop_task_cancel(server->loop, &connection->task);
+	loop_task_cancel(server->loop, &connection->read_task);
 	loop_timer_destroy(connection->timer);
 	buf_fini(&connection->in);
 	buf_fini(&connection->out);
@@ -94,7 +95,7 @@ static void linger(struct http_connection *connection)
 {
 	connection->state = CONNECTION_LINGER;
 	if (connection->out.length == 0)
-		shutdown(connection->fd, SHUT_WR);
+		channel_end_sending(connection->channel);
 	loop_timer_arm(connection->timer, connection->out.length ? connection->server->options.idle_timeout_ns : LINGER_NS);
 }
 
@@ -273,6 +274,8 @@ static void set_reading(struct http_connection *connection, bool reading)
 	unsigned events = (reading ? LOOP_READ : 0) | (connection->writing ? LOOP_WRITE : 0);
 	if (loop_watch_set(connection->watch, events) != ERR_OK)
 		http_connection_break(connection);
+	if (reading && channel_pending(connection->channel))
+		loop_post(connection->server->loop, &connection->read_task);
 }
 
 /* As far as what has come goes.  A handler that replied at once is followed up from the task. */
@@ -309,25 +312,57 @@ static void read_some(struct http_connection *connection)
 		http_connection_lost(connection);
 		return;
 	}
-	ssize_t n = recv(connection->fd, connection->in.data + connection->in.length, READ_BYTES, MSG_DONTWAIT);
-	if (n < 0 && (errno == EAGAIN || errno == EINTR))
+	size_t n = 0;
+	enum err e = channel_read(connection->channel, connection->in.data + connection->in.length, READ_BYTES, &n);
+	if (e == ERR_AGAIN)
 		return;
-	if (n <= 0) {
+	if (e != ERR_OK) {
 		http_connection_lost(connection);
 		return;
 	}
+	if (channel_pending(connection->channel))
+		loop_post(connection->server->loop, &connection->read_task);
 	if (connection->state == CONNECTION_LINGER)
 		return; /* thrown away: in.length stays */
 	bool first = connection->state == CONNECTION_HEAD && connection->in.length == 0;
-	connection->in.length += (size_t)n;
+	connection->in.length += n;
 	if (first)
 		loop_timer_arm(connection->timer, RECEIVE_NS);
 	connection_run(connection);
 }
 
+static void on_read_task(void *arg)
+{
+	struct http_connection *connection = arg;
+	if (connection->fd >= 0 && connection->reading && !connection->broken)
+		read_some(connection);
+}
+
+/* False: not yet, or the connection is gone. */
+static bool shake(struct http_connection *connection)
+{
+	if (connection->is_shaken)
+		return true;
+	enum err e = channel_handshake(connection->channel, connection->peer_address);
+	if (e == ERR_AGAIN)
+		e = loop_watch_set(connection->watch, channel_wants_write(connection->channel) ? LOOP_WRITE : LOOP_READ);
+	else if (e == ERR_OK) {
+		connection->is_shaken = true;
+		loop_timer_arm(connection->timer, connection->server->options.idle_timeout_ns);
+		e = loop_watch_set(connection->watch, LOOP_READ);
+		if (channel_pending(connection->channel))
+			loop_post(connection->server->loop, &connection->read_task);
+	}
+	if (e != ERR_OK)
+		http_connection_free(connection);
+	return e == ERR_OK && connection->is_shaken;
+}
+
 static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
 {
 	struct http_connection *connection = arg;
+	if (!shake(connection))
+		return;
 	if (ready & LOOP_WRITE) {
 		http_connection_flush(connection);
 		if (connection->state == CONNECTION_LINGER && connection->out.length == 0)
@@ -341,6 +376,9 @@ static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
 
 static void on_timer(struct loop_timer *timer, void *arg)
 {
+	struct http_connection *connection = arg;
+	if (!connection->is_shaken)
+		channel_refuse(connection->channel, REFUSAL_TIMEOUT, connection->peer_address, "no handshake in time");
 	http_connection_lost(arg);
 }
 
@@ -351,19 +389,25 @@ enum err http_connection_open(struct http_server *server, int fd, struct http_co
 		return ERR_NOMEM;
 	connection->server = server;
 	connection->fd = fd;
+	connection->is_shaken = !server->options.tls;
 	connection->reading = true;
 	/* One receive beyond a head or what is pipelined. */
 	connection->in.limit = server->options.header_max + PIPELINED_MAX + 2 * READ_BYTES;
 	loop_task_init(&connection->task, on_task, connection);
+	loop_task_init(&connection->read_task, on_read_task, connection);
 	enum err e = loop_timer_create(server->loop, on_timer, connection, &connection->timer);
 	if (e == ERR_OK)
 		e = loop_watch_create(server->loop, fd, LOOP_READ, on_ready, connection, &connection->watch);
+	struct channel_options options = {.tls = server->options.tls, .purpose = TLS_API, .server = true};
+	if (e == ERR_OK)
+		e = channel_create(fd, &options, &connection->channel);
 	if (e != ERR_OK) {
+		loop_watch_destroy(connection->watch);
 		loop_timer_destroy(connection->timer);
 		free(connection);
 		return e;
 	}
-	loop_timer_arm(connection->timer, server->options.idle_timeout_ns);
+	loop_timer_arm(connection->timer, connection->is_shaken ? server->options.idle_timeout_ns : HANDSHAKE_NS);
 	connection->next = server->connections;
 	if (server->connections)
 		server->connections->prev = connection;

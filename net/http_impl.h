@@ -8,6 +8,7 @@
 #ifndef NET_HTTP_IMPL_H
 #define NET_HTTP_IMPL_H
 #include "base/buf.h"
+#include "net/channel.h"
 #include "net/http.h"
 #include "net/http_parse.h"
 #include "net/loop.h"
@@ -27,10 +28,13 @@ struct http_route {
 struct http_connection {
 	struct http_server *server;
 	struct http_connection *prev, *next;
-	int fd; /* -1: the client is gone, the request not ended yet */
+	int fd; /* the channel's; -1: the client is gone, the request not ended yet */
+	struct channel *channel;
+	bool is_shaken; /* the TLS handshake is done, or there is none */
 	struct loop_watch *watch;
 	struct loop_timer *timer;
 	struct loop_task task; /* go on after an end, or tell of a client gone */
+	struct loop_task read_task; /* what OpenSSL holds already makes no descriptor ready */
 	enum connection_state state;
 	bool reading, writing; /* what the watch asks for */
 	bool broken;           /* the socket failed; told from the task */

@@ -1,6 +1,5 @@
 /* What goes out: status lines, fields, bodies, chunks, and JSON errors. */
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
@@ -54,15 +53,14 @@ void http_connection_flush(struct http_connection *connection)
 {
 	struct buf *out = &connection->out;
 	while (connection->fd >= 0 && !connection->broken && connection->out_sent < out->length) {
-		ssize_t n = send(connection->fd, out->data + connection->out_sent, out->length - connection->out_sent,
-		                 MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno != EAGAIN)
+		size_t n = 0;
+		enum err e = channel_write(connection->channel, out->data + connection->out_sent,
+					   out->length - connection->out_sent, &n);
+		if (e != ERR_OK && e != ERR_AGAIN)
 			http_connection_break(connection);
-		if (n <= 0)
+		if (e != ERR_OK)
 			break;
-		connection->out_sent += (size_t)n;
+		connection->out_sent += n;
 	}
 	if (connection->fd < 0 || connection->broken || connection->out_sent == out->length) {
 		buf_clear(out);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "net/env.h"
 
 enum {
 	PREFILL = 1 << WIRE__ROLE__ROLE_PREFILL,
@@ -30,6 +31,13 @@ const char *refusal_text(enum refusal refusal)
 #undef X
 	};
 	return (unsigned)refusal < REFUSAL_COUNT ? texts[refusal] : "unknown";
+}
+
+size_t refusals_report(const struct env *env, uint64_t *ret_counts)
+{
+	for (unsigned reason = 0; env->refused && reason < REFUSAL_COUNT; reason++)
+		ret_counts[reason] = env->refused(env->context, reason);
+	return env->refused ? REFUSAL_COUNT : 0;
 }
 
 /* One part of the path, up to '/' or the end; moves *at behind it. */

@@ -52,6 +52,10 @@ enum refusal {
 };
 const char *refusal_text(enum refusal refusal); /* "unknown_ca" */
 
+struct env;
+/* As a Load reports them; ret_counts has REFUSAL_COUNT places.  Returns how many were filled in: all, or none. */
+size_t refusals_report(const struct env *env, uint64_t *ret_counts);
+
 /* ERR_INVALID: why says what is wrong with it. */
 MUST_USE enum err identity_parse(const char *uri, size_t length, struct why *why, struct identity *ret_identity);
 /* ret_uri has IDENTITY_URI_MAX + 1 bytes. */

@@ -29,6 +29,7 @@ struct process {
 	uint64_t life; /* random: tells this process from others of its name */
 	struct loop *loop;
 	struct tls *tls;        /* NULL: plain */
+	struct url url;         /* of listen */
 	char listen[URL_HOST_MAX + 32];
 	struct link *link;
 	struct shell *shell;
@@ -75,7 +76,8 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"etcd-password-file", OPTION_TEXT, &s->etcd_password_file, 0, 0, "FILE", "its password: the first line"},
 		{"etcd-timeout", OPTION_COUNT, &s->etcd_timeout_s, 1, 86400, "S", "seconds to wait for etcd at start"},
 		{"cluster", OPTION_TEXT, &s->cluster, 0, 0, "NAME", "clusters of other names share nothing"},
-		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, ucx-tcp, ucx-shm, ucx-rdma"},
+		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm, ucx-rdma"},
+		{"link-port", OPTION_COUNT, &s->link_port, 0, 65535, "PORT", "where peers read KV over tls or tcp; 0 takes a free one"},
 		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX there"},
 		{"tls-ca-file", OPTION_TEXT, &s->tls_ca_file, 0, 0, "PEM", "whose certificates are trusted: control streams and bulk"},
 		{"tls-cert-file", OPTION_TEXT, &s->tls_cert_file, 0, 0, "PEM", "of this node: spiffe://<cluster>/baton/<role>/<name>"},
@@ -155,8 +157,14 @@ static void on_link_lost(void *context, uint64_t node, uint64_t incarnation, enu
 static enum err open_link(struct process *p, struct why *why)
 {
 	struct link_options options = {.on_peer_lost = on_link_lost, .context = p, .node = process_node(p), .incarnation = p->incarnation,
-				       .network = p->settings.link_network};
+				       .network = p->settings.link_network, .tls = p->tls, .bulk_host = p->url.host,
+				       .bulk_advertise = p->settings.advertise_host, .bulk_port = (uint16_t)p->settings.link_port};
 	enum err e = link_transport_parse(p->settings.link_transport, &options.transport, why);
+	bool over_ucx_net = options.transport == LINK_UCX_TCP || options.transport == LINK_UCX_RDMA;
+	if (e == ERR_OK && over_ucx_net && !p->settings.link_network)
+		e = why_set(why, ERR_INVALID, "--link-transport %s: UCX trusts whoever reaches its port, so it wants "
+			    "--link-network DEVICE, a network that nobody else reaches (lo: this machine)",
+			    p->settings.link_transport);
 	if (e == ERR_OK)
 		e = link_create(p->loop, &options, &p->link, why);
 	return e == ERR_OK ? link_local_address(p->link, &p->link_address) : e;
@@ -184,7 +192,7 @@ static enum err open_tls(struct process *p, struct why *why)
 static enum err check_listen(struct process *p, struct why *why)
 {
 	const char *listen = p->settings.listen;
-	struct url url;
+	struct url url = {0};
 	enum err e = url_parse(listen, why, &url);
 	if (e == ERR_OK && url.is_ipc)
 		return why_set(why, ERR_INVALID, "--listen %s: peers dial tcp://host:port", listen);
@@ -195,6 +203,7 @@ static enum err check_listen(struct process *p, struct why *why)
 				   "--tls-ca-file, --tls-cert-file and --tls-key-file", why);
 	if (e != ERR_OK)
 		return e;
+	p->url = url;
 	bool six = strchr(url.host, ':') != NULL;
 	snprintf(p->listen, sizeof(p->listen), "%s://%s%s%s:%u", p->tls ? "tls+tcp" : "tcp", six ? "[" : "", url.host,
 		 six ? "]" : "", url.port);

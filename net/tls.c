@@ -189,7 +189,7 @@ static enum refusal explain_reason(int reason)
 	}
 }
 
-void tls_explain(struct tls_judgement *judgement, int ssl_error)
+void tls_explain(struct tls_judgement *judgement, const SSL *ssl, int ssl_error)
 {
 	unsigned long code = ERR_peek_error();
 	if (judgement->is_refused) {
@@ -197,6 +197,12 @@ void tls_explain(struct tls_judgement *judgement, int ssl_error)
 		return;
 	}
 	const char *text = code ? ERR_reason_error_string(code) : NULL;
+	long result = SSL_get_verify_result(ssl);
+	if (result != X509_V_OK) {
+		refuse(judgement, REFUSAL_CA, X509_verify_cert_error_string(result));
+		ERR_clear_error();
+		return;
+	}
 	bool ended = !code || ERR_GET_REASON(code) == SSL_R_UNEXPECTED_EOF_WHILE_READING;
 	if (ssl_error == SSL_ERROR_SYSCALL || ssl_error == SSL_ERROR_ZERO_RETURN || ended)
 		refuse(judgement, REFUSAL_ABANDONED, "it hung up during the handshake");
@@ -256,6 +262,8 @@ static enum err load(const struct tls *tls, SSL_CTX *context, struct why *why)
 	ERR_clear_error();
 	if (tls->paths[0] && SSL_CTX_load_verify_file(context, tls->paths[0]) != 1)
 		return file_error(tls->paths[0], why);
+	if (!tls->paths[1])
+		return ERR_OK;
 	if (SSL_CTX_use_certificate_chain_file(context, tls->paths[1]) != 1)
 		return file_error(tls->paths[1], why);
 	if (SSL_CTX_use_PrivateKey_file(context, tls->paths[2], SSL_FILETYPE_PEM) != 1)
@@ -281,6 +289,8 @@ static void set_rules(const struct tls *tls, SSL_CTX *context)
 	SSL_CTX_set_ciphersuites(context, "TLS_AES_128_GCM_SHA256:TLS_AES_256_GCM_SHA384:TLS_CHACHA20_POLY1305_SHA256");
 	SSL_CTX_set_default_passwd_cb(context, no_passphrase);
 	SSL_CTX_set_verify_depth(context, CHAIN_MAX);
+	if (!tls->paths[1])
+		SSL_CTX_set_verify(context, SSL_VERIFY_PEER, NULL);
 	if (mutual)
 		SSL_CTX_set_verify(context, SSL_VERIFY_PEER | SSL_VERIFY_FAIL_IF_NO_PEER_CERT, on_verify);
 }
@@ -339,7 +349,8 @@ static void reload_if_changed(struct tls *tls)
 enum err tls_create(const struct tls_options *options, struct tls **ret_tls, struct why *why)
 {
 	const char *const paths[FILES] = {options->ca_file, options->certificate_file, options->key_file};
-	if (!paths[1] || !paths[2] || (options->cluster && !paths[0]))
+	bool is_client = paths[0] && !paths[1] && !paths[2] && !options->cluster;
+	if (!is_client && (!paths[1] || !paths[2] || (options->cluster && !paths[0])))
 		return why_set(why, ERR_INVALID, "tls: needs a certificate file, its key file%s",
 			       options->cluster ? " and a CA file" : "");
 	struct tls *tls = calloc(1, sizeof(*tls));
@@ -350,8 +361,9 @@ enum err tls_create(const struct tls_options *options, struct tls **ret_tls, str
 	tls->socket = socket_method();
 	tls->cluster = options->cluster ? strdup(options->cluster) : NULL;
 	for (int i = 0; i < FILES; i++)
-		tls->paths[i] = paths[i] && (i || options->cluster) ? strdup(paths[i]) : NULL;
-	if (!tls->socket || !tls->paths[1] || !tls->paths[2] || (options->cluster && (!tls->cluster || !tls->paths[0])))
+		if (paths[i] && (i || options->cluster || is_client) && !(tls->paths[i] = strdup(paths[i])))
+			e = ERR_NOMEM;
+	if (!tls->socket || (options->cluster && !tls->cluster))
 		e = ERR_NOMEM;
 	if (e == ERR_OK)
 		e = look_at_all(tls, tls->stamps, why);
@@ -361,7 +373,8 @@ enum err tls_create(const struct tls_options *options, struct tls **ret_tls, str
 		tls_destroy(tls);
 		return e;
 	}
-	warn_of_mode(tls->paths[2]);
+	if (!is_client)
+		warn_of_mode(tls->paths[2]);
 	*ret_tls = tls;
 	return ERR_OK;
 }
@@ -384,6 +397,18 @@ const struct identity *tls_self(const struct tls *tls)
 	return tls && tls->cluster ? &tls->self : NULL;
 }
 
+/* The name that the certificate must have; addresses are entries of their own there. */
+static bool expect_host(SSL *ssl, const char *host)
+{
+	if (!host)
+		return true;
+	X509_VERIFY_PARAM *rules = SSL_get0_param(ssl);
+	if (X509_VERIFY_PARAM_set1_ip_asc(rules, host) == 1)
+		return true;
+	ERR_clear_error();
+	return SSL_set_tlsext_host_name(ssl, host) == 1 && X509_VERIFY_PARAM_set1_host(rules, host, 0) == 1;
+}
+
 enum err tls_session(struct tls_judgement *judgement, int fd, SSL **ret_ssl)
 {
 	struct tls *tls = judgement->tls;
@@ -391,7 +416,8 @@ enum err tls_session(struct tls_judgement *judgement, int fd, SSL **ret_ssl)
 	reload_if_changed(tls);
 	SSL *ssl = SSL_new(tls->context);
 	pthread_mutex_unlock(&tls->lock);
-	BIO *bio = ssl ? BIO_new(tls->socket) : NULL;
+	BIO *bio = ssl && expect_host(ssl, judgement->expect_host) ? BIO_new(tls->socket) : NULL;
+	judgement->expect_host = NULL;
 	if (!bio) {
 		SSL_free(ssl);
 		return ERR_NOMEM;

@@ -2,7 +2,7 @@
  *
  * Mutual (control streams and bulk): TLS 1.3 only, both sides show a certificate of one CA that names them
  * (net/identity.h), and each is checked against cluster, role and name during the handshake.  Server only (the
- * API): TLS 1.2 or 1.3, the client shows none.  No session tickets, no early data: nothing can be replayed, and
+ * API): TLS 1.2 or 1.3, the client shows none.  Client of the API: checks the server's certificate and host.  No session tickets, no early data: nothing can be replayed, and
  * each connection is judged by the certificates of its own time.
  *
  * The files are looked at before each handshake and read again when they changed: renewed certificates need no
@@ -22,7 +22,7 @@
 struct tls;
 
 struct tls_options {
-	const char *ca_file;          /* mutual only */
+	const char *ca_file;          /* mutual, or alone: a client of the API */
 	const char *certificate_file; /* with the chain up to the CA, leaf first */
 	const char *key_file;
 	const char *cluster;          /* mutual: its and ours must be this one; NULL: server only */

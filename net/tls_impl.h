@@ -11,6 +11,7 @@ struct tls_judgement {
 	enum tls_purpose purpose;
 	bool server;
 	uint64_t expect_node; /* whom we dialled; 0: whoever may */
+	const char *expect_host; /* client of the API: used during tls_session() only */
 	/* found */
 	bool is_identified;
 	struct identity identity;
@@ -22,5 +23,5 @@ struct tls_judgement {
 /* judgement: filled in but for what is found; stays where it is as long as the session. */
 MUST_USE enum err tls_session(struct tls_judgement *judgement, int fd, SSL **ret_ssl);
 /* Why the handshake failed, where our check of the certificate did not refuse; empties OpenSSL's queue of errors. */
-void tls_explain(struct tls_judgement *judgement, int ssl_error);
+void tls_explain(struct tls_judgement *judgement, const SSL *ssl, int ssl_error);
 #endif

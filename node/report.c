@@ -1,3 +1,4 @@
+#include "net/identity.h"
 #include "node/core_impl.h"
 #include "proto/job.h"
 
@@ -90,6 +91,9 @@ static void send_load(struct node *n, uint32_t peer)
 		pointers[load.n_transports++] = transport;
 	}
 	load.transports = pointers;
+	uint64_t refused[REFUSAL_COUNT];
+	load.n_refused = refusals_report(env, refused);
+	load.refused = refused;
 	PROTO_ENVELOPE(envelope, LOAD, load, &load);
 	sessions_send(n->local.sessions, peer, &envelope);
 }

@@ -50,6 +50,7 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 
 static enum err check_load(const Wire__Load *load, struct why *why)
 {
+	DEMAND(load->n_refused <= 64, "load: %zu reasons of refusals", load->n_refused);
 	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
 	for (size_t i = 0; i < load->n_transports; i++) {
 		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);

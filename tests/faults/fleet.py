@@ -123,7 +123,7 @@ class Fleet:
         port = CONTROL + sum(p.space is space for p in self.all.values())
         arguments = [str(BUILD / PROGRAMS[role]), "--name", name, "--listen", f"tcp://{space.address}:{port}",
                      "--etcd", ",".join(self._etcd_url(n) for n in self.etcd_names), "--time-factor", str(self.factor),
-                     "--shutdown-timeout", "30"]
+                     "--shutdown-timeout", "30", "--insecure"]
         if role == "coordinator":
             arguments += ["--host", space.address, "--port", str(API), "--model", str(DEMO)]
         else:
