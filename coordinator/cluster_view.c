@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "coordinator/json_out.h"
+#include "coordinator/leader.h"
 #include "coordinator/service.h"
 #include "net/tls.h"
 
@@ -138,6 +139,8 @@ static void put_node(struct json_out *out, const struct coord_node *node)
 	json_put_text(out, "state", coord_node_state_text(node->state));
 	json_put_bool(out, "member", node->member);
 	json_put_unsigned(out, "incarnation", node->incarnation);
+	json_put_unsigned(out, "epoch", node->epoch);
+	json_put_unsigned(out, "directives_refused", node->directives_refused);
 	put_load(out, node);
 	json_put_unsigned(out, "kv_blocks_used", node->kv_blocks_used);
 	json_put_unsigned(out, "kv_blocks_cached", node->kv_blocks_cached);
@@ -150,6 +153,29 @@ static void put_node(struct json_out *out, const struct coord_node *node)
 	for (uint32_t i = 0; i < node->model_count; i++)
 		json_out_text(out, node->models[i], strlen(node->models[i]));
 	json_out_close(out, ']');
+	json_out_close(out, '}');
+}
+
+/* The epoch as this coordinator knows it: its own, or the highest that a node has seen. */
+static uint64_t epoch_of(const struct coord_lead *lead, const struct coord_node *nodes, uint32_t count)
+{
+	uint64_t epoch = lead->epoch;
+	for (uint32_t i = 0; i < count; i++)
+		if (nodes[i].epoch > epoch)
+			epoch = nodes[i].epoch;
+	return epoch;
+}
+
+static void put_leader(const struct cluster_view *view, struct json_out *out, const struct coord_node *nodes,
+		       uint32_t count)
+{
+	struct coord_lead lead;
+	coord_lead(view->coord, view->now_ns, &lead);
+	json_put_open(out, "leader", '{');
+	json_put_text(out, "name", view->leader && leader_name(view->leader)[0] ? leader_name(view->leader) : NULL);
+	json_put_text(out, "url", view->leader && leader_url(view->leader)[0] ? leader_url(view->leader) : NULL);
+	json_put_text(out, "this", lead.state);
+	json_put_unsigned(out, "epoch", epoch_of(&lead, nodes, count));
 	json_out_close(out, '}');
 }
 
@@ -186,6 +212,7 @@ enum err cluster_topology(const struct cluster_view *view, struct buf *buf)
 	json_put_bool(&out, "draining", view->draining);
 	put_counters(&out, &counters);
 	json_out_close(&out, '}');
+	put_leader(view, &out, nodes, count);
 	json_put_open(&out, "nodes", '[');
 	for (uint32_t i = 0; i < count; i++)
 		put_node(&out, &nodes[i]);
@@ -284,8 +311,8 @@ static void show_coordinator(const struct cluster_view *view, struct metrics_tex
 		const char *cause;
 		uint64_t count;
 	} causes[] = {{"session", c.recoveries_session}, {"job_end", c.recoveries_job_end},
-		      {"silence", c.recoveries_silence}, {"protocol", c.recoveries_protocol}};
-	for (int i = 0; i < 4; i++) {
+		      {"silence", c.recoveries_silence}, {"protocol", c.recoveries_protocol}, {"draining", c.moved_draining}};
+	for (int i = 0; i < 5; i++) {
 		const char *labels[] = {"cause", causes[i].cause, NULL};
 		metrics_line(text, labels, (double)causes[i].count);
 	}
@@ -300,6 +327,30 @@ static void show_coordinator(const struct cluster_view *view, struct metrics_tex
 	metrics_line(text, NULL, c.index_blocks);
 	metrics_family(text, "baton_requests_recovering", "gauge", "Jobs that wait for another pair.");
 	metrics_line(text, NULL, c.jobs_recovering);
+}
+
+static void show_lead(const struct cluster_view *view, struct metrics_text *text)
+{
+	struct coord_lead lead;
+	coord_lead(view->coord, view->now_ns, &lead);
+	metrics_family(text, "baton_leading", "gauge", "1 when this coordinator leads.");
+	metrics_line(text, NULL, lead.epoch != 0);
+	metrics_family(text, "baton_lead_epoch", "gauge", "Its epoch; 0 when it does not lead.");
+	metrics_line(text, NULL, (double)lead.epoch);
+	show_counter(text, "baton_lead_terms_total", "Terms begun.", lead.terms);
+	show_counter(text, "baton_lead_steps_down_total", "Terms ended.", lead.steps_down);
+	show_counter(text, "baton_directives_sent_total", "Directives said to nodes.", lead.directives_sent);
+	show_counter(text, "baton_directives_stale_total", "Of them refused, because a node knows a newer epoch.",
+		     lead.directives_refused);
+}
+
+static void show_fences(const struct showing *s)
+{
+	metrics_family(s->text, "baton_node_directives_refused_total", "counter", "Directives of older epochs that a node refused.");
+	for (uint32_t i = 0; i < s->count; i++) {
+		const char *labels[] = {"node", s->nodes[i].name, "role", role_text(s->nodes[i].role), NULL};
+		metrics_line(s->text, labels, (double)s->nodes[i].directives_refused);
+	}
 }
 
 static void show_service(const struct cluster_view *view, struct metrics_text *text)
@@ -335,8 +386,10 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_kv(&s);
 	show_transports(&s, false);
 	show_transports(&s, true);
+	show_fences(&s);
 	show_refused(&s, view);
 	free(nodes);
 	show_coordinator(view, text);
+	show_lead(view, text);
 	show_service(view, text);
 }

@@ -11,6 +11,7 @@
 #include "coordinator/metrics_text.h"
 #include "coordinator/served_model.h"
 
+struct leader;
 struct service;
 
 struct tls;
@@ -22,6 +23,7 @@ struct cluster_view {
 	const struct served_model *models;
 	uint32_t model_count;
 	const char *name; /* of the coordinator */
+	const struct leader *leader; /* NULL: no election */
 	bool draining;
 	uint64_t now_ns;
 };

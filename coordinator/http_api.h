@@ -15,6 +15,7 @@
 #include "coordinator/service.h"
 
 struct http_api;
+struct leader;
 struct tls;
 struct loop;
 
@@ -46,7 +47,9 @@ MUST_USE enum err http_api_create(struct loop *loop, const struct http_api_optio
 				  struct why *why);
 void http_api_destroy(struct http_api *api);
 uint16_t http_api_port(const struct http_api *api);
-/* Not ready any more; what is open goes on. */
+/* Whom requests are sent that only the leader may do; before the loop runs.  NULL: there is no election. */
+void http_api_set_leader(struct http_api *api, const struct leader *leader);
+/* Not ready any more, for good: the process leaves.  What is open goes on. */
 void http_api_drain(struct http_api *api);
 /* Nothing is open. */
 bool http_api_drained(const struct http_api *api);

@@ -27,7 +27,9 @@ struct http_api {
 	struct http_guard guards[HTTP_API_ROUTES_MAX];
 	size_t route_count;
 	struct access_grant grant; /* of the request whose handler runs */
+	const struct leader *leader;
 	bool draining;
+	bool leaving; /* the process ends: no request undrains it */
 };
 
 /* http_guard.c */

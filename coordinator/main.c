@@ -7,6 +7,7 @@
 #include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "coordinator/http_api.h"
+#include "coordinator/leader.h"
 #include "coordinator/service.h"
 #include "net/exposure.h"
 #include "net/loop.h"
@@ -43,6 +44,7 @@ struct program {
 	void *memory;
 	struct coord *coord;
 	struct access *access;
+	struct leader *leader;
 	struct http_api *api;
 };
 
@@ -70,6 +72,7 @@ static void message(void *core, uint32_t conn, const Wire__Envelope *envelope, u
 static void tick(void *core, uint64_t now_ns)
 {
 	struct program *program = core;
+	leader_tick(program->leader); /* first: a term that is over is over before the core does anything */
 	coord_tick(program->coord, now_ns);
 	service_tick(program->service);
 }
@@ -118,6 +121,7 @@ static void renew(void *context, uint64_t incarnation, const uint8_t *address, s
 static void drain(void *context)
 {
 	struct program *program = context;
+	leader_resign(program->leader);
 	coord_drain(program->coord);
 	http_api_drain(program->api);
 }
@@ -126,6 +130,28 @@ static bool drained(void *context)
 {
 	struct program *program = context;
 	return coord_requests(program->coord) == 0 && http_api_drained(program->api);
+}
+
+static void claim_epoch(void *context, int64_t candidacy, uint64_t beaten)
+{
+	leader_claim_epoch(((struct program *)context)->leader, candidacy, beaten);
+}
+
+static enum err open_leader(struct program *program, struct why *why)
+{
+	char url[LEADER_URL_MAX + 1];
+	const char *host = program->settings.advertise_host ? program->settings.advertise_host : program->host;
+	bool six = strchr(host, ':') != NULL;
+	snprintf(url, sizeof(url), "http%s://%s%s%s:%u", program->api_tls ? "s" : "", six ? "[" : "", host, six ? "]" : "",
+		 http_api_port(program->api));
+	struct leader_options options = {.loop = process_loop(program->process), .etcd = process_etcd(program->process),
+					 .coord = program->coord, .cluster = program->settings.cluster,
+					 .name = program->settings.name, .url = url, .wall_ns = process_wall_ns};
+	enum err e = leader_create(&options, &program->leader);
+	if (e != ERR_OK)
+		return why_set(why, e, "no election: out of memory");
+	http_api_set_leader(program->api, program->leader);
+	return ERR_OK;
 }
 
 static enum err open_models(struct program *program, struct why *why)
@@ -171,6 +197,8 @@ static enum err open_core(struct program *program, struct why *why)
 		.blocks_max = (uint32_t)program->index_blocks,
 		.context_max = context_max,
 		.time_factor = (uint32_t)program->settings.time_factor,
+		.lead_context = program,
+		.claim_epoch = claim_epoch,
 		.env = process_env(program->process),
 		.hooks = service_hooks(program->service),
 	};
@@ -264,10 +292,13 @@ static enum err serve(struct program *program, struct options *given, int argc, 
 	if (e == ERR_OK)
 		e = open_http(program, why);
 	if (e == ERR_OK)
+		e = open_leader(program, why);
+	if (e == ERR_OK)
 		e = join(program, why);
 	if (e == ERR_OK)
 		e = process_run(program->process, why);
 	http_api_destroy(program->api); /* while the core still takes cancels, and the loop lives */
+	leader_destroy(program->leader);
 	tls_destroy(program->api_tls);
 	access_destroy(program->access);
 	process_close(program->process);

@@ -33,6 +33,8 @@ struct etcd_options {
 	const char *ca_file;          /* https: PEM; certificate and key for mutual TLS */
 	const char *certificate_file;
 	const char *key_file;
+	const char *user;             /* with etcd's own authentication; NULL: none, or the certificate's common name */
+	const char *password;         /* copied.  Calls before the first token, or with one that is over, end with ERR_AGAIN */
 	/* etcd answered (up) or stopped answering (text says how); only on changes.  May be NULL. */
 	void (*on_state)(struct etcd *etcd, bool up, const char *text, void *arg);
 	void *arg;
@@ -196,6 +198,10 @@ struct etcd_election_options {
 MUST_USE enum err etcd_election_start(struct etcd *etcd, const struct etcd_election_options *options,
 				      etcd_leader_fn *on_leader, void *arg,
 				      struct etcd_election **ret_election);
+/* Our key while we stand, for a comparison that goes with another write; NULL: none. */
+const char *etcd_election_key(const struct etcd_election *election);
+/* loop_now_ns() until which our lease is ours as far as we can know; 0 when we do not stand. */
+uint64_t etcd_election_until_ns(const struct etcd_election *election);
 /* Steps down (told by on_leader) and observes from now on; done when the key is gone, ERR_NOT_FOUND when there
  * was none.  done may be NULL. */
 void etcd_election_resign(struct etcd_election *election, etcd_done_fn *done, void *arg);

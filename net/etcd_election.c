@@ -347,6 +347,16 @@ enum err etcd_election_start(struct etcd *etcd, const struct etcd_election_optio
 	return ERR_OK;
 }
 
+const char *etcd_election_key(const struct etcd_election *election)
+{
+	return election->key;
+}
+
+uint64_t etcd_election_until_ns(const struct etcd_election *election)
+{
+	return election->keepalive ? etcd_keepalive_until_ns(election->keepalive) : 0;
+}
+
 void etcd_election_resign(struct etcd_election *election, etcd_done_fn *done, void *arg)
 {
 	loop_timer_cancel(election->timer);

@@ -123,7 +123,8 @@ enum err add_endpoint(struct etcd &etcd, const char *url, const etcd_options &op
 	auto channel = grpc::CreateCustomChannel("dns:///" + target, credentials, channel_arguments(options));
 	Endpoint endpoint;
 	endpoint.url = url;
-	endpoint.stubs = {rpc::KV::NewStub(channel), rpc::Watch::NewStub(channel), rpc::Lease::NewStub(channel)};
+	endpoint.stubs = {rpc::KV::NewStub(channel), rpc::Watch::NewStub(channel), rpc::Lease::NewStub(channel),
+			  rpc::Auth::NewStub(channel)};
 	etcd.endpoints.push_back(std::move(endpoint));
 	return ERR_OK;
 }
@@ -162,7 +163,11 @@ enum err etcd_create(struct loop *loop, const struct etcd_options *options, stru
 		if (e != ERR_OK)
 			return e;
 	}
+	etcd->user = options->user ? options->user : "";
+	etcd->password = options->password ? options->password : "";
 	etcd->thread = std::thread(carry, etcd.get());
+	if (!etcd->user.empty())
+		etcd->authenticate();
 	*ret_etcd = etcd.release();
 	return ERR_OK;
 }

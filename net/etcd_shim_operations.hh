@@ -41,7 +41,8 @@ struct Tag {
 
 struct Endpoint {
 	std::string url;
-	std::tuple<std::unique_ptr<rpc::KV::Stub>, std::unique_ptr<rpc::Watch::Stub>, std::unique_ptr<rpc::Lease::Stub>>
+	std::tuple<std::unique_ptr<rpc::KV::Stub>, std::unique_ptr<rpc::Watch::Stub>, std::unique_ptr<rpc::Lease::Stub>,
+		   std::unique_ptr<rpc::Auth::Stub>>
 		stubs;
 
 	template <typename Stub> Stub &stub()
@@ -68,6 +69,8 @@ struct etcd {
 	std::map<uint64_t, Call *> calls; /* with a callback to come */
 	std::set<Operation *> operations; /* with tags out */
 	grpc::CompletionQueue queue;
+	std::string user, password, token, auth_error;
+	uint64_t token_ns = 0, auth_asked_ns = 0; /* when it was got, and last asked for; 0: never */
 	std::atomic<uint64_t> handed_out{0}; /* tags: orders our writes before the thread's, whatever gRPC does */
 	std::thread thread;
 
@@ -78,6 +81,23 @@ struct etcd {
 		state = up ? 1 : 0;
 		if (on_state)
 			on_state(this, up, text, arg);
+	}
+
+	/* Asks for a token, at most once a second: etcd hashes passwords slowly, on purpose. */
+	void authenticate();
+
+	/* What a server says of a token that is missing or over is no final word: another one is asked for. */
+	bool wants_token(const std::string &text)
+	{
+		static const char *const words[] = {"invalid auth token", "user name is empty", "auth store is old"};
+		if (user.empty())
+			return false;
+		for (const char *part : words)
+			if (text.find(part) != std::string::npos) {
+				authenticate();
+				return true;
+			}
+		return false;
 	}
 
 	/* Transport trouble moves everyone to the next endpoint; any answer of a server is a sign of life. */
@@ -117,6 +137,8 @@ struct Operation {
 		context = std::make_unique<grpc::ClientContext>();
 		if (timeout_ns)
 			context->set_deadline(std::chrono::system_clock::now() + std::chrono::nanoseconds(timeout_ns));
+		if (!etcd->token.empty())
+			context->AddMetadata("token", etcd->token);
 	}
 
 	Tag *take(Tag &tag)
@@ -327,6 +349,10 @@ struct Call : Operation {
 		}
 		enum err e = status_error(status);
 		std::string text = status.ok() ? "" : status_text(*this);
+		if (etcd->wants_token(text)) {
+			e = ERR_AGAIN;
+			text += etcd->auth_error;
+		}
 		etcd->judge(endpoint, e, text.c_str());
 		if (!done) /* on_state cancelled it */
 			return;
@@ -379,11 +405,46 @@ using DeleteCall = CallOf<rpc::KV::Stub, rpc::DeleteRangeRequest, rpc::DeleteRan
 using TxnCall = CallOf<rpc::KV::Stub, rpc::TxnRequest, rpc::TxnResponse>;
 using CompactCall = CallOf<rpc::KV::Stub, rpc::CompactionRequest, rpc::CompactionResponse>;
 using GrantCall = CallOf<rpc::Lease::Stub, rpc::LeaseGrantRequest, rpc::LeaseGrantResponse>;
+using AuthCallBase = CallOf<rpc::Auth::Stub, rpc::AuthenticateRequest, rpc::AuthenticateResponse>;
 using RevokeCall = CallOf<rpc::Lease::Stub, rpc::LeaseRevokeRequest, rpc::LeaseRevokeResponse>;
+
+inline void fill(const rpc::AuthenticateResponse &, Reply &)
+{
+}
+
+struct AuthCall : AuthCallBase {
+	using AuthCallBase::AuthCallBase;
+
+	void fill_reply(Reply &) override
+	{
+		etcd->token = response.token();
+		etcd->token_ns = loop_now_ns(etcd->loop);
+		etcd->auth_error.clear();
+	}
+
+	static void done_fn(struct etcd *etcd, enum err e, const char *text, const etcd_reply *, void *)
+	{
+		if (e != ERR_OK && e != ERR_CANCELED)
+			etcd->auth_error = std::string(" (user ") + etcd->user + ": " + text + ")";
+	}
+};
 
 /* ---- streams ---- */
 
 } // namespace etcd_shim
+
+inline void etcd::authenticate()
+{
+	uint64_t now_ns = loop_now_ns(loop);
+	if (auth_asked_ns && now_ns < auth_asked_ns + 1000000000u)
+		return;
+	auth_asked_ns = now_ns;
+	token.clear(); /* one that is over would be refused with the very question for another */
+	auto *call = new AuthCall(this, &rpc::Auth::Stub::AsyncAuthenticate, AuthCall::done_fn, nullptr);
+	call->request.set_name(user);
+	call->request.set_password(password);
+	call->start();
+}
 
 struct etcd_flow : Operation {
 	enum { START, READ, WRITE, FINISH };
@@ -427,6 +488,8 @@ struct etcd_flow : Operation {
 		enum err e = status.ok() ? ERR_UNAVAILABLE : status_error(status);
 		std::string text = status.ok() ? etcd->endpoints[endpoint].url + ": the server ended the stream"
 					       : status_text(*this);
+		if (etcd->wants_token(text))
+			e = ERR_AGAIN;
 		etcd->judge(endpoint, e, text.c_str());
 		if (etcd_flow_end_fn *fn = std::exchange(on_end, nullptr))
 			fn(arg, e, text.c_str());
@@ -498,8 +561,24 @@ struct WatchFlow : FlowOf<rpc::WatchRequest, rpc::WatchResponse> {
 	etcd_watch_message_fn *on_message = nullptr;
 	using FlowOf::FlowOf;
 
+	/* A watch with a token that is over is denied like one without permission: only with a fresh token is it the truth. */
+	bool is_stale_token()
+	{
+		uint64_t now_ns = loop_now_ns(etcd->loop);
+		return response.canceled() && !etcd->user.empty() &&
+		       response.cancel_reason().find("denied") != std::string::npos &&
+		       (etcd->token.empty() || now_ns > etcd->token_ns + 5000000000u);
+	}
+
 	void deliver() override
 	{
+		if (is_stale_token()) {
+			etcd->authenticate();
+			context->TryCancel();
+			if (etcd_flow_end_fn *fn = std::exchange(on_end, nullptr))
+				fn(arg, ERR_AGAIN, response.cancel_reason().c_str());
+			return;
+		}
 		std::vector<etcd_event> events;
 		for (const rpc::Event &event : response.events()) {
 			etcd_event view = {};

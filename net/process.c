@@ -58,7 +58,7 @@ void process_defaults(struct process_settings *settings, const char *name)
 		.cluster = "default",
 		.link_transport = "auto",
 		.time_factor = 1,
-		.shutdown_timeout_s = 30,
+		.shutdown_timeout_s = 20, /* a pod has 30 s: the rest is for leaving */
 		.log_level = "info",
 	};
 }
@@ -73,6 +73,8 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"etcd-cacert", OPTION_TEXT, &s->etcd_ca, 0, 0, "FILE", "whom etcd's certificate is signed by; for https"},
 		{"etcd-cert", OPTION_TEXT, &s->etcd_certificate, 0, 0, "FILE", "our certificate for etcd"},
 		{"etcd-key", OPTION_TEXT, &s->etcd_key, 0, 0, "FILE", "its key"},
+		{"etcd-user", OPTION_TEXT, &s->etcd_user, 0, 0, "NAME", "as whom to come to etcd, where it wants passwords"},
+		{"etcd-password-file", OPTION_TEXT, &s->etcd_password_file, 0, 0, "FILE", "its password: the first line"},
 		{"etcd-timeout", OPTION_COUNT, &s->etcd_timeout_s, 1, 86400, "S", "seconds to wait for etcd at start"},
 		{"cluster", OPTION_TEXT, &s->cluster, 0, 0, "NAME", "clusters of other names share nothing"},
 		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm, ucx-rdma"},
@@ -260,25 +262,57 @@ static void on_etcd_state(struct etcd *etcd, bool up, const char *text, void *ar
 		log_warn("etcd is away (%s); going on with the last view", text);
 }
 
+/* The first line of the file. */
+static enum err read_password(const char *path, char *ret_password, size_t size, struct why *why)
+{
+	FILE *file = fopen(path, "re");
+	if (!file)
+		return why_set(why, ERR_IO, "--etcd-password-file %s: %m", path);
+	bool read = fgets(ret_password, (int)size, file) != NULL;
+	fclose(file);
+	ret_password[read ? strcspn(ret_password, "\r\n") : 0] = 0;
+	if (!ret_password[0] || strlen(ret_password) + 1 == size)
+		return why_set(why, ERR_INVALID, "--etcd-password-file %s: expected a first line of 1 to %zu characters", path,
+			       size - 2);
+	return ERR_OK;
+}
+
 static enum err open_etcd(struct process *p, struct why *why)
 {
+	char password[258] = "";
+	enum err e = ERR_OK;
+	if (!p->settings.etcd_user != !p->settings.etcd_password_file)
+		return why_set(why, ERR_INVALID, "--etcd-user and --etcd-password-file want each other");
+	if (p->settings.etcd_password_file)
+		e = read_password(p->settings.etcd_password_file, password, sizeof(password), why);
+	if (e != ERR_OK)
+		return e;
 	struct etcd_options options = {
 		.endpoints = p->settings.etcd.items,
 		.endpoint_count = p->settings.etcd.count,
 		.ca_file = p->settings.etcd_ca,
 		.certificate_file = p->settings.etcd_certificate,
 		.key_file = p->settings.etcd_key,
+		.user = p->settings.etcd_user,
+		.password = password,
 		.on_state = on_etcd_state,
 	};
 	if (!p->settings.etcd_certificate != !p->settings.etcd_key)
 		return why_set(why, ERR_INVALID, "--etcd-cert and --etcd-key want each other");
-	return etcd_create(p->loop, &options, &p->etcd, why);
+	e = etcd_create(p->loop, &options, &p->etcd, why);
+	explicit_bzero(password, sizeof(password));
+	return e;
+}
+
+uint64_t process_wall_ns(void)
+{
+	struct timespec wall;
+	clock_gettime(CLOCK_REALTIME, &wall);
+	return (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec;
 }
 
 static enum err take_incarnation(struct process *p, struct why *why)
 {
-	struct timespec wall;
-	clock_gettime(CLOCK_REALTIME, &wall);
 	if (getrandom(&p->life, sizeof(p->life), 0) != sizeof(p->life))
 		return why_set(why, ERR_IO, "getrandom: %m");
 	struct incarnation_options options = {
@@ -287,7 +321,7 @@ static enum err take_incarnation(struct process *p, struct why *why)
 		.cluster = p->settings.cluster,
 		.name = p->settings.name,
 		.life = p->life,
-		.wall_ns = (uint64_t)wall.tv_sec * 1000000000u + (uint64_t)wall.tv_nsec,
+		.wall_ns = process_wall_ns(),
 		.timeout_ns = p->settings.etcd_timeout_s * 1000000000u,
 		.stop = &p->ended,
 	};

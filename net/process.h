@@ -26,6 +26,7 @@ struct process_settings {
 	const char *advertise_host; /* NULL: that of listen */
 	struct option_list etcd;
 	const char *etcd_ca, *etcd_certificate, *etcd_key; /* PEM files, for https */
+	const char *etcd_user, *etcd_password_file;
 	uint64_t etcd_timeout_s;    /* at the start; later etcd may be away for ever */
 	const char *cluster;
 	const char *link_transport; /* "auto", "mapped", … */
@@ -39,7 +40,7 @@ struct process_settings {
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 20 };
+enum { PROCESS_OPTIONS = 22 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */
@@ -55,6 +56,8 @@ struct process_parts {
 MUST_USE enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
 			       struct process **ret_process, struct why *why);
 
+/* The wall clock, which nothing here depends on but the numbers of net/claim.h, by their lower bound. */
+uint64_t process_wall_ns(void);
 struct loop *process_loop(struct process *process);
 struct etcd *process_etcd(struct process *process);
 struct link *process_link(struct process *process);

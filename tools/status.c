@@ -38,10 +38,17 @@ static void print_transports(const json_t *node)
 		       (double)number_of(transport, "bytes_read") / (1 << 20));
 }
 
+static void print_leader(const json_t *leader)
+{
+	const char *name = text_of(leader, "name");
+	printf("leader %s, epoch %lld\n", *name ? name : "nobody", number_of(leader, "epoch"));
+}
+
 static void print_table(const json_t *topology)
 {
 	size_t i;
 	json_t *node;
+	print_leader(json_object_get(topology, "leader"));
 	printf("%-16s %-12s %-9s %7s %5s %5s %19s %9s  %s\n", "NODE", "ROLE", "STATE", "PID", "JOBS", "SEQS",
 	       "KV USED/TOTAL", "SESSIONS", "MODELS");
 	json_array_foreach(json_object_get(topology, "nodes"), i, node)

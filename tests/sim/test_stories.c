@@ -231,6 +231,65 @@ static void cluster_serves_on_while_etcd_is_away(void **state)
 	assert_int_equal(counts.refused + counts.failed + counts.recoveries, 0);
 }
 
+static void direct(struct cluster *c, const char *name, enum coord_wish wish)
+{
+	struct why why;
+	assert_int_equal(coord_direct(c->members[COORDINATOR_1].coord, name, wish, sim_local(c->sim, COORDINATOR_1), &why),
+			 ERR_OK);
+}
+
+/* At a token's edge, without a failure: a stream has a while at the node that drains, then it goes on elsewhere. */
+static void stream_moves_off_a_node_that_drains(void **state)
+{
+	struct cluster *c = *state;
+	struct client_request request = {
+		.at_ns = 1000 * MS,
+		.prompt_count = 18,
+		.choice_count = 1,
+		.sampling = {.seed = 3, .temperature = 1, .top_p = 1, .repetition_penalty = 1, .logprobs = -1,
+			     .max_tokens = 45, .ignore_eos = true},
+	};
+	for (uint32_t i = 0; i < request.prompt_count; i++)
+		request.prompt[i] = i + 1;
+	for (int i = 0; i < 12; i++) /* enough of them that the nodes are slow */
+		clients_add(c->clients, &request);
+	sim_run(c->sim, 1100 * MS);
+	direct(c, "decode 1", COORD_WISH_DRAIN);
+	sim_run(c->sim, 2600 * MS);
+	struct node_status drained;
+	node_status(c->members[DECODE_1].engine, &drained);
+	assert_true(drained.draining);
+	assert_int_equal(drained.decode_jobs, 0);
+	sim_run(c->sim, 8000 * MS);
+	struct coord_counters counters;
+	coord_counters(c->members[COORDINATOR_1].coord, &counters);
+	struct client_counts counts;
+	clients_counts(c->clients, &counts);
+	assert_int_equal(counts.done, 12);
+	assert_int_equal(counts.refused + counts.failed, 0);
+	assert_true(counters.moved_draining > 0);
+	assert_int_equal(counters.recoveries_session + counters.recoveries_silence, 0);
+	direct(c, "decode 1", COORD_WISH_UNDRAIN);
+	sim_run(c->sim, 8500 * MS);
+	node_status(c->members[DECODE_1].engine, &drained);
+	assert_false(drained.draining);
+}
+
+/* Without a spare there is no elsewhere: the streams stay to their end. */
+static void last_node_of_a_role_finishes_what_it_has(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 1000, 2);
+	sim_run(c->sim, 1050 * MS);
+	direct(c, "decode 1", COORD_WISH_DRAIN);
+	direct(c, "decode 2", COORD_WISH_DRAIN);
+	sim_run(c->sim, 5000 * MS);
+	struct client_counts counts;
+	clients_counts(c->clients, &counts);
+	assert_int_equal(counts.done, 1);
+	assert_int_equal(counts.refused + counts.failed + counts.recoveries, 0);
+}
+
 /* Everybody's key vanishes under living sessions: noise.  Requests of that moment do not notice. */
 static void emptied_etcd_is_filled_again_and_costs_no_request(void **state)
 {
@@ -356,6 +415,8 @@ int main(void)
 		T(flipped_bit_is_a_miss_and_never_a_token),
 		T(hand_over_that_stalls_goes_on_elsewhere),
 		T(cluster_serves_on_while_etcd_is_away),
+		T(stream_moves_off_a_node_that_drains),
+		T(last_node_of_a_role_finishes_what_it_has),
 		T(emptied_etcd_is_filled_again_and_costs_no_request),
 		T(node_joins_though_its_clock_went_back_and_etcd_was_emptied),
 		T(node_restarts_though_its_clock_went_back),
