@@ -311,7 +311,6 @@ void coord_tick(struct coord *coord, uint64_t now_ns)
 	direct_tick(coord, now_ns);
 	jobs_tick(coord, now_ns);
 	jobs_pump(coord, now_ns);
-	pace_tick(&coord->pace, coord->fair.waiting > 0, now_ns);
 	index_sweep(coord->index, SWEEP_SLOTS);
 	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
 		const struct registry_node *node = core_node(coord, i);

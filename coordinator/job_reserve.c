@@ -287,4 +287,5 @@ void jobs_pump(struct coord *coord, uint64_t now_ns)
 	for (uint8_t class = 0; class < COORD_CLASSES && coord->fair.waiting; class++)
 		if (coord->fair.cost[class])
 			pump_class(coord, class, &pump, now_ns);
+	pace_tick(&coord->pace, coord->fair.waiting > 0, now_ns);
 }

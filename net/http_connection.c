@@ -426,9 +426,9 @@ static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
 static void on_timer(struct loop_timer *timer, void *arg)
 {
 	struct http_connection *connection = arg;
+	bool begun = connection->state == CONNECTION_BODY || (connection->state == CONNECTION_HEAD && connection->in.length);
 	if (!connection->is_shaken)
 		channel_refuse(connection->channel, REFUSAL_TIMEOUT, connection->peer_address, "no handshake in time");
-	bool begun = connection->state == CONNECTION_BODY || (connection->state == CONNECTION_HEAD && connection->in.length);
 	if (begun)
 		refuse(connection, 408, "The request did not come whole in time.");
 	else

@@ -392,15 +392,19 @@ static void an_empty_queue_says_nothing_of_the_pace(void **state)
 {
 	(void)state;
 	struct pace pace = {0};
-	for (uint64_t ms = 0; ms <= 2000; ms += 10) {
+	/* Every other 10 ms nothing waits, and what begins then has not waited: still 500 a second. */
+	for (uint64_t ms = 0; ms <= 8000; ms += 10) {
 		pace_begin(&pace, 5);
-		pace_tick(&pace, true, 1 + ms * 1000000);
+		pace_tick(&pace, ms / 10 % 2, 1 + ms * 1000000);
 	}
 	uint64_t before = pace_wait_ns(&pace, 1000);
-	pace_tick(&pace, false, 3000000000u);
+	assert_in_range(before, 1900000000u, 2100000000u);
+	pace_tick(&pace, false, 9000000000u);
+	pace_begin(&pace, 1000000);
 	pace_tick(&pace, true, 90000000000u);
 	assert_int_equal(pace_wait_ns(&pace, 1000), before);
 	/* Nodes that begin nothing any more are slower than they were. */
+	pace.begun = pace.waited_ns = 0;
 	pace_tick(&pace, true, 99000000000u);
 	assert_int_equal(pace_wait_ns(&pace, 1000), 2 * before);
 	pace.cost_per_ns = 1e-30;
