@@ -69,6 +69,8 @@ struct sim_options {
 	void (*linked)(void *context, uint32_t node, uint32_t peer, uint64_t incarnation);
 	/* Sees every read as it is asked for. */
 	void (*reading)(void *context, uint32_t reader, uint32_t owner, const struct env_read *read);
+	/* The link is about to call a read good that met another generation, and no fault made it so. */
+	void (*broken_link)(void *context, uint32_t reader, uint32_t owner);
 	/* Sees every read that a fault hits. */
 	void (*read_fault)(void *context, uint32_t reader, uint32_t owner, enum sim_read_fault fault);
 	/* A node was refused by a peer that knows a later life of it (net/env.h). */

@@ -81,7 +81,8 @@ struct sim_read {
 	uint8_t samples;  /* halves taken */
 	bool answered;
 	bool freeing;     /* landing-free is on its way: nothing lands any more */
-	bool stale;       /* the generation did not match */
+	bool stale;       /* the generation did not match, says the link */
+	bool met_other;   /* it did not, whatever the link says */
 	bool denied;
 	uint8_t *bounce;  /* what was sampled, for SIM_READ_DUP */
 };

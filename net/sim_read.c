@@ -236,6 +236,7 @@ static void take_half(struct sim *sim, struct sim_read *r, bool second)
 		return;
 	}
 	bool other = generation != r->read.generation && r->fault != SIM_READ_STALE;
+	r->met_other = r->met_other || other;
 	r->stale = r->stale || (other && !planted(GENERATION_NOT_CHECKED));
 	if (second && r->fault == SIM_READ_TORN)
 		return;
@@ -289,6 +290,8 @@ static void complete(struct sim *sim, struct sim_read *r)
 	uint64_t free_ns = sim->now_ns;
 	if (r->fault == SIM_READ_DUP && !r->denied)
 		free_ns = land_twice(sim, r) + 1;
+	if (e == ERR_OK && r->met_other && !r->answered && sim->options.broken_link)
+		sim->options.broken_link(sim->options.context, r->reader, r->owner);
 	sim->counters.stale_reads += r->stale && !r->answered;
 	if (!r->answered)
 		answer(sim, r, e, e == ERR_OK ? digest_of_landing(sim, r) : 0);

@@ -162,6 +162,14 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 	c->jobs[c->job_next++ % JOBS_SEEN_MAX] = (struct job_seen){job->coordinator, job->number, job->attempt, to};
 }
 
+/* I7, law 2: what is no longer the promised block is a miss, already before anybody looks at digests. */
+static void see_broken_link(void *context, uint32_t reader, uint32_t owner)
+{
+	struct cluster *c = context;
+	cluster_fail(c, "I7: %s is told that its read of %s is good, and the slot was given to another block",
+		     c->members[reader].name, c->members[owner].name);
+}
+
 static void see_read_fault(void *context, uint32_t reader, uint32_t owner, enum sim_read_fault fault)
 {
 	struct cluster *c = context;
@@ -190,6 +198,7 @@ struct cluster *cluster_create(const struct cluster_options *options)
 		.parted = see_parted,
 		.linked = see_linked,
 		.reading = see_reading,
+		.broken_link = see_broken_link,
 		.read_fault = see_read_fault,
 		.outranked = see_outranked,
 		.context = c,

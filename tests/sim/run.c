@@ -34,9 +34,11 @@ enum scene {
 
 static enum scene scene_of(uint64_t seed)
 {
-	if (state_of(seed) != HIT_D_RECEIVING && state_of(seed) != HIT_P_HANDING)
-		return SCENE_NONE;
-	return seed % 2 ? SCENE_SAME_PAIR : SCENE_REUSE;
+	enum hit_state state = state_of(seed);
+	if (state == HIT_D_RECEIVING || state == HIT_P_HANDING)
+		return seed % 2 ? SCENE_SAME_PAIR : SCENE_REUSE;
+	bool busy = state == HIT_P_COMPUTING || state == HIT_D_RUNNING || state == HIT_P_FETCHING;
+	return busy && seed % 2 == 0 ? SCENE_REUSE : SCENE_NONE;
 }
 
 static struct cluster_options draw_cluster(uint64_t seed, bool story)
