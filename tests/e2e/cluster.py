@@ -180,7 +180,8 @@ def solo(model, requests, extra=()):
 def essence(answer):
     """What law 1 speaks of: tokens, text, log-probabilities and why it ended; not ids, times or accounts."""
     return [{"index": c["index"], "text": c.get("text"), "message": c.get("message"), "logprobs": c.get("logprobs"),
-             "token_ids": c.get("token_ids"), "finish_reason": c["finish_reason"]} for c in answer["choices"]]
+             "token_ids": c.get("token_ids"), "finish_reason": c["finish_reason"],
+             "prompt_logprobs": c.get("prompt_logprobs", answer.get("prompt_logprobs"))} for c in answer["choices"]]
 
 
 NAMES = [a + b for a in ("Mi", "To", "Le", "Sa", "Ro", "Ka", "Ne", "Da") for b in ("ra", "bin", "na", "lio", "ven", "su")]
@@ -211,10 +212,12 @@ def mixed_requests(model, count, seed):
             body.update(presence_penalty=0.5, frequency_penalty=0.3, repetition_penalty=1.1)
         if rng.random() < 0.2:
             body.update(ignore_eos=True)
+        if number % 12 in (2, 3):  # what is said of the prompt, now and then
+            body.update(prompt_logprobs=3)
         if number % 2:
             body.update(messages=[{"role": "user", "content": text}], logprobs=True, top_logprobs=3)
             requests.append(("/v1/chat/completions", body))
         else:
-            body.update(prompt=text, logprobs=2)
+            body.update(prompt=text, logprobs=2, echo=number % 12 == 4)
             requests.append(("/v1/completions", body))
     return requests

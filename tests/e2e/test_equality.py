@@ -1,6 +1,6 @@
 #!/usr/bin/env python3
 """Law 1 on the real programs: whatever the cluster's shape, transport, chunks or caches, the same tokens and the same
-log-probabilities as one process computes alone; and every token of every prompt is accounted for.
+log-probabilities, those of the prompts too, as one process computes alone; and every token of every prompt is accounted for.
 
 usage: test_equality.py [REQUESTS]     (default 200)
 """

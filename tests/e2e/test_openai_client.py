@@ -281,6 +281,132 @@ class Sampling(unittest.TestCase):
         self.assertGreaterEqual(answer.usage.completion_tokens, 60)
 
 
+class Prompts(unittest.TestCase):
+    """What is said of the prompt itself."""
+
+    def test_an_echo_has_log_probabilities(self):
+        plain = complete(max_tokens=8, logprobs=2, extra_body={**LONG, "return_token_ids": True}).choices[0]
+        ids = plain.prompt_token_ids + plain.token_ids
+        # Law 1: what decode said of a token as it chose it, prefill says of it as a part of a prompt.
+        echo = complete(prompt=ids, max_tokens=0, echo=True, logprobs=2)
+        scored, chosen, begin = echo.choices[0].logprobs, plain.logprobs, len(plain.prompt_token_ids)
+        self.assertEqual(scored.token_logprobs[begin:], chosen.token_logprobs)
+        self.assertEqual(scored.top_logprobs[begin:], chosen.top_logprobs)
+        self.assertIsNone(scored.token_logprobs[0])
+        self.assertIsNone(scored.top_logprobs[0])
+        self.assertEqual(echo.choices[0].text, QUESTION + plain.text)
+        self.assertEqual("".join(scored.tokens), echo.choices[0].text)
+        for token, offset in zip(scored.tokens, scored.text_offset):
+            self.assertEqual(echo.choices[0].text[offset:offset + len(token)], token)
+        self.assertEqual((echo.usage.completion_tokens, echo.choices[0].finish_reason), (0, "length"))
+        self.assertEqual(echo.usage.prompt_tokens, len(ids))
+        # A warm cache changes nothing, and is not used: every row is computed.
+        again = complete(prompt=ids, max_tokens=0, echo=True, logprobs=2)
+        self.assertEqual(again.choices[0].logprobs, scored)
+        self.assertEqual(again.usage.prompt_tokens_details.cached_tokens, 0)
+
+    def test_an_echo_streams_the_same(self):
+        ask = {"echo": True, "logprobs": 1, "max_tokens": 4, "extra_body": LONG}
+        whole = complete(**ask).choices[0]
+        text, tokens, logprobs = "", [], []
+        for event in complete(stream=True, **ask):
+            text += event.choices[0].text
+            tokens += event.choices[0].logprobs.tokens
+            logprobs += event.choices[0].logprobs.token_logprobs
+        self.assertEqual((text, tokens, logprobs), (whole.text, whole.logprobs.tokens, whole.logprobs.token_logprobs))
+
+    def test_a_long_echo_streams_whole(self):
+        """Several times what a slow reader may leave unread, in bursts of a chunk of the prompt."""
+        ids = json.loads(fetch("/tokenize", {"prompt": QUESTION * 60})[2])["tokens"][:3500]
+        tokens = []
+        for event in complete(prompt=ids, echo=True, logprobs=20, max_tokens=2, stream=True, extra_body=LONG):
+            tokens += event.choices[0].logprobs.tokens
+        self.assertEqual(len(tokens), len(ids) + 2)
+
+    def test_prompt_logprobs(self):
+        answer = complete(max_tokens=2, n=2, extra_body={"prompt_logprobs": 2, "return_token_ids": True}).choices
+        ids = answer[0].prompt_token_ids
+        echo = complete(max_tokens=0, echo=True, logprobs=0).choices[0].logprobs.token_logprobs
+        for choice in answer:
+            self.assertEqual(len(choice.prompt_logprobs), len(ids))
+            self.assertIsNone(choice.prompt_logprobs[0])
+            for token, entry, logprob in zip(ids[1:], choice.prompt_logprobs[1:], echo[1:]):
+                own = entry[str(token)]
+                self.assertEqual(own["logprob"], logprob)
+                ranks = sorted(e["rank"] for e in entry.values())
+                self.assertEqual(ranks, sorted({1, 2, own["rank"]}))
+                self.assertEqual([e["logprob"] for e in sorted(entry.values(), key=lambda e: e["rank"])],
+                                 sorted((e["logprob"] for e in entry.values()), reverse=True))
+        said = chat(max_tokens=1, extra_body={"prompt_logprobs": 0})
+        self.assertEqual(len(said.prompt_logprobs), said.usage.prompt_tokens)
+        with self.assertRaises(openai.BadRequestError) as caught:
+            complete(stream=True, extra_body={"prompt_logprobs": 0})
+        self.assertEqual(caught.exception.param, "prompt_logprobs")
+
+    def test_the_end_of_a_prompt_may_be_kept(self):
+        whole = complete(extra_body={"return_token_ids": True}).choices[0].prompt_token_ids
+        for keep in (1, 7):
+            kept = complete(extra_body={"return_token_ids": True, "truncate_prompt_tokens": keep}).choices[0]
+            self.assertEqual(kept.prompt_token_ids, whole[-keep:])
+        rest = complete(prompt="a b " * 4000, max_tokens=10, extra_body={"truncate_prompt_tokens": -1}).usage
+        self.assertEqual(rest.prompt_tokens, client.models.list().data[0].max_model_len - 10)
+
+    def test_a_message_may_go_on(self):
+        def ids(**more):
+            return json.loads(fetch("/tokenize", {"messages": more.pop("messages"), **more})[2])["tokens"]
+        spoken = MESSAGES + [{"role": "assistant", "content": "The number is"}]
+        going = ids(messages=spoken, continue_final_message=True)
+        self.assertEqual(ids(messages=MESSAGES), going[:len(ids(messages=MESSAGES))])
+        text = json.loads(fetch("/detokenize", {"tokens": going})[2])["prompt"]
+        self.assertTrue(text.endswith("The number is"), text)
+        answer = chat(messages=spoken, extra_body={"continue_final_message": True, "return_token_ids": True})
+        self.assertEqual(answer.prompt_token_ids, going)
+
+    def test_a_template_of_the_client_is_refused_unless_trusted(self):
+        with self.assertRaises(openai.BadRequestError) as caught:
+            chat(extra_body={"chat_template": "{{ messages[0].content }}"})
+        self.assertEqual(caught.exception.param, "chat_template")
+        self.assertIn("--trust-request-chat-template", caught.exception.message)
+
+
+class Texts(unittest.TestCase):
+    """Routes on which no model works."""
+
+    def test_tokenize_and_back(self):
+        status, _, text = fetch("/tokenize", {"model": MODEL, "prompt": QUESTION, "return_token_strs": True})
+        said = json.loads(text)
+        self.assertEqual(status, 200)
+        self.assertEqual((said["count"], said["max_model_len"]), (len(said["tokens"]), 4096))
+        self.assertEqual(said["tokens"], complete(extra_body={"return_token_ids": True}).choices[0].prompt_token_ids)
+        self.assertEqual("".join(said["token_strs"]).replace("\u0120", " ").replace("\u010a", "\n"), QUESTION)
+        self.assertEqual(json.loads(fetch("/detokenize", {"tokens": said["tokens"]})[2]), {"prompt": QUESTION})
+
+    def test_a_chat_is_tokenized_as_it_is_asked(self):
+        said = json.loads(fetch("/tokenize", {"messages": MESSAGES})[2])
+        self.assertEqual(said["tokens"], chat(extra_body={"return_token_ids": True}).prompt_token_ids)
+        self.assertIsNone(said["token_strs"])
+
+    def test_wrong_texts_are_named(self):
+        for path, body, status, param in (
+                ("/tokenize", {}, 400, "prompt"), ("/tokenize", {"prompt": 7}, 400, "prompt"),
+                ("/tokenize", {"prompt": "x", "model": "other"}, 404, "model"), ("/detokenize", {}, 400, "tokens"),
+                ("/detokenize", {"tokens": [1 << 40]}, 400, "tokens"),
+                ("/v1/chat/completions/render", {"model": MODEL, "messages": MESSAGES, "top_p": 7}, 400, "top_p")):
+            with self.subTest(path=path, body=body):
+                got, _, text = fetch(path, body)
+                self.assertEqual((got, json.loads(text)["error"]["param"]), (status, param), text)
+
+    def test_render_is_what_the_nodes_would_see(self):
+        body = {"model": MODEL, "messages": MESSAGES, "temperature": 0.5, "seed": 3, "max_tokens": 9, "stop": ["x"]}
+        said = json.loads(fetch("/v1/chat/completions/render", body, {"x-request-id": "r-1"})[2])
+        self.assertEqual(said["request_id"], "r-1")
+        self.assertEqual(said["token_ids"], chat(extra_body={"return_token_ids": True}).prompt_token_ids)
+        self.assertEqual({key: said["sampling_params"][key] for key in ("temperature", "seed", "max_tokens", "stop", "n")},
+                         {"temperature": 0.5, "seed": 3, "max_tokens": 9, "stop": ["x"], "n": 1})
+        two = json.loads(fetch("/v1/completions/render", {"model": MODEL, "prompt": ["a", QUESTION]})[2])
+        self.assertEqual([len(one["token_ids"]) > 1 for one in two], [False, True])
+
+
 class Errors(unittest.TestCase):
     def check(self, kind, status, param, call, code=None):
         with self.assertRaises(kind) as caught:
@@ -318,8 +444,11 @@ class Errors(unittest.TestCase):
         self.check(openai.BadRequestError, 400, "messages", lambda: chat(max_tokens=1 << 20), "context_length_exceeded")
         self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a b " * 20000),
                    "context_length_exceeded")
-        self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a" * (10 << 20)),
+        self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a" * (3 << 20)),
                    "context_length_exceeded")
+        with self.assertRaises(openai.APIStatusError) as caught:
+            complete(prompt="a" * (10 << 20))
+        self.assertEqual(caught.exception.status_code, 413)
         self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt=[1 << 30]))
 
     def test_an_error_before_the_first_token_has_a_status_of_its_own(self):
@@ -340,7 +469,87 @@ class Errors(unittest.TestCase):
                          chat().choices[0].message.content)
 
 
+class Retries(unittest.TestCase):
+    """The client repeats by itself what may help, and only that."""
+
+    def counted(self, ask):
+        """How often the client asked; what it raised."""
+        asked = []
+        with openai.OpenAI(base_url=f"http://127.0.0.1:{port}/v1", api_key="none", max_retries=2, timeout=60) as eager:
+            send = eager._client.send
+            eager._client.send = lambda request, **more: asked.append(request.headers) or send(request, **more)
+            try:
+                ask(eager)
+            except openai.APIStatusError as error:
+                return len(asked), error
+        return len(asked), None
+
+    def test_a_deadline_that_passed_is_not_repeated(self):
+        times, error = self.counted(lambda eager: eager.completions.create(
+            model=MODEL, prompt="A long story.", max_tokens=2000, extra_body=LONG, extra_headers={"x-request-timeout": "0.2"}))
+        self.assertEqual((times, error.status_code, error.code), (1, 408, "request_timeout"))
+        self.assertEqual(error.response.headers["x-should-retry"], "false")
+
+    def test_a_deadline_in_a_stream_is_an_error_event(self):
+        got = []
+        with self.assertRaises(openai.APIError) as caught:
+            for event in complete(stream=True, max_tokens=3500, extra_body=LONG, extra_headers={"x-request-timeout": "0.5"}):
+                got.append(event)
+        self.assertTrue(got, "no token came before the deadline")
+        self.assertIn("deadline", caught.exception.message)
+        self.assertTrue(all(event.choices[0].finish_reason is None for event in got))
+
+    def test_bad_requests_are_not_repeated(self):
+        for ask, status in ((lambda c: c.completions.create(model=MODEL, prompt="x", temperature=9), 400),
+                            (lambda c: c.completions.create(model="other", prompt="x"), 404),
+                            (lambda c: c.completions.create(model=MODEL, prompt="x",
+                                                            extra_headers={"Content-Type": "text/plain"}), 415)):
+            times, error = self.counted(ask)
+            self.assertEqual((times, error.status_code), (1, status))
+
+    def test_a_copy_that_still_runs_is_repeated_when_it_may_be(self):
+        key = {"Idempotency-Key": f"retry-{time.monotonic()}"}
+        stream = complete(stream=True, max_tokens=3000, extra_body=LONG, extra_headers=key)
+        next(iter(stream))
+        times, error = self.counted(lambda eager: eager.completions.create(
+            model=MODEL, prompt=QUESTION, temperature=0, max_tokens=3000, stream=True, extra_body=LONG,
+            extra_headers=key).close())
+        self.assertGreater(times, 1)  # the client waits as it is told, and asks again
+        if error:
+            self.assertEqual((error.status_code, error.code), (409, "idempotency_key_in_use"))
+            self.assertEqual(error.response.headers["retry-after-ms"], "1000")
+        stream.close()
+
+    def test_a_wrong_timeout_is_named(self):
+        for wrong in ("", "soon", "-1", "0", "1e9", "nan"):
+            status, _, text = fetch("/v1/completions", {"model": MODEL, "prompt": "x"}, {"x-request-timeout": wrong})
+            self.assertEqual((status, json.loads(text)["error"]["param"]), (400, "x-request-timeout"), wrong)
+
+
 class Surroundings(unittest.TestCase):
+    def test_methods(self):
+        for method, path, status, allow in (("DELETE", "/v1/models/demo", 405, "GET, HEAD, OPTIONS"),
+                                            ("GET", "/v1/completions", 405, "POST, OPTIONS"),
+                                            ("OPTIONS", "/v1/completions", 204, "POST, OPTIONS"),
+                                            ("HEAD", "/v1/models", 200, None), ("GET", "/nowhere", 404, None)):
+            request = urllib.request.Request(f"http://127.0.0.1:{port}{path}", method=method,
+                                             headers={"Origin": "https://elsewhere.example"})
+            try:
+                response = urllib.request.urlopen(request, timeout=30)
+            except urllib.error.HTTPError as error:
+                response = error
+            with response, self.subTest(method=method, path=path):
+                text = response.read().decode()
+                self.assertEqual((response.status, response.headers["Allow"]), (status, allow), text)
+                self.assertTrue(response.headers["x-request-id"])
+                self.assertIsNone(response.headers["Access-Control-Allow-Origin"])
+                if status >= 400:
+                    self.assertEqual(set(json.loads(text)["error"]), {"message", "type", "param", "code"})
+
+    def test_load_and_ping(self):
+        self.assertEqual(fetch("/ping")[0::2], (200, ""))
+        self.assertEqual(json.loads(fetch("/load")[2]), {"server_load": 0})
+
     def test_request_ids(self):
         given = fetch("/v1/completions", {"model": MODEL, "prompt": "x"}, {"x-request-id": "mine-1"})
         self.assertEqual(given[1]["x-request-id"], "mine-1")
