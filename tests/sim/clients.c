@@ -27,6 +27,8 @@ struct client {
 	uint32_t coordinator; /* member */
 	uint64_t handle;      /* of the coordinator */
 	uint32_t submission;
+	float expected_scores[TOY_CONTEXT_MAX];
+	uint32_t scored; /* prompt tokens after the first */
 	uint32_t received[CHOICES_MAX];
 	bool finished[CHOICES_MAX];
 	bool cancel_sent;
@@ -90,7 +92,7 @@ static void refused(struct client *client, enum err e, const struct why *why)
 {
 	struct clients *all = client->cluster->clients;
 	all->counts.refused++;
-	if (e != ERR_UNAVAILABLE && e != ERR_NOT_FOUND)
+	if (e != ERR_UNAVAILABLE && e != ERR_AGAIN && e != ERR_NOT_FOUND)
 		cluster_fail(client->cluster, "I4: request %u is refused: %s (%s)", client->number, err_text(e), why->text);
 	client->state = CLIENT_WAITING;
 	submit_later(client, 150 * MS);
@@ -111,13 +113,14 @@ static void on_submit(void *context, uint64_t number)
 		.id = id,
 		.model = "toy",
 		.tenant = tenants[r->tenant],
+		.share = {.weight = 1 + r->tenant, .running_max = r->tenant == 2 ? 6 : 0},
 		.salt = (const uint8_t *)tenants[r->tenant],
 		.salt_length = (uint32_t)strlen(tenants[r->tenant]),
 		.tokens = r->prompt,
 		.prompt_count = r->prompt_count,
 		.choice_count = r->choice_count,
 		.sampling = r->sampling,
-		.class = COORD_DEFAULT,
+		.class = (enum coord_class)(client->number / 3 % COORD_CLASSES),
 	};
 	uint64_t retry_after_ns = 0;
 	struct why why = {0};
@@ -149,6 +152,7 @@ static void on_arrive(void *context, uint64_t submission)
 	client->coordinator = coordinator;
 	client->submission++;
 	client->cancel_sent = false;
+	client->scored = 0;
 	memset(client->received, 0, sizeof(client->received));
 	memset(client->finished, 0, sizeof(client->finished));
 	sim_at(c->sim, sim_now(c->sim), coordinator, on_submit, client, client->submission);
@@ -174,6 +178,26 @@ void clients_coordinator_died(struct clients *all, uint32_t member)
 
 /* ---- what the coordinator says */
 
+static void on_scores(void *context, const struct coord_scores *scores)
+{
+	struct client *client = scores->user;
+	struct cluster *c = context;
+	const struct client_request *r = &client->request;
+	if (client->state != CLIENT_RUNNING || !r->sampling.prompt_logprobs)
+		cluster_fail(c, "request %u: scores that nobody asked for", client->number);
+	for (uint32_t i = 0; i < scores->count; i++) {
+		uint32_t position = scores->position + i;
+		if (position != client->scored + 1 || position >= r->prompt_count)
+			cluster_fail(c, "request %u: score of position %u, expected %u of %u", client->number, position,
+				     client->scored + 1, r->prompt_count);
+		const struct sample *score = &scores->scores[i];
+		if (score->token != r->prompt[position] || score->logprob != client->expected_scores[position - 1])
+			cluster_fail(c, "request %u: WRONG SCORE %g at position %u, expected %g", client->number,
+				     (double)score->logprob, position, (double)client->expected_scores[position - 1]);
+		client->scored++;
+	}
+}
+
 static enum coord_more on_token(void *context, const struct coord_token *token)
 {
 	struct client *client = token->user;
@@ -182,6 +206,9 @@ static enum coord_more on_token(void *context, const struct coord_token *token)
 	if (client->state != CLIENT_RUNNING || choice >= client->request.choice_count)
 		cluster_fail(c, "I5: request %u: a token of choice %u after its end", client->number, choice);
 	uint32_t n = client->received[choice];
+	if (client->request.sampling.prompt_logprobs && client->scored + 1 != client->request.prompt_count)
+		cluster_fail(c, "request %u: a token after %u scores of %u", client->number, client->scored,
+			     client->request.prompt_count - 1);
 	if (client->finished[choice] || n >= client->expected_count[choice])
 		cluster_fail(c, "I5: request %u.%u: a token too many", client->number, choice);
 	if (token->position != client->request.prompt_count + n)
@@ -281,7 +308,7 @@ static void on_end(void *context, const struct coord_outcome *outcome)
 		finish_client(client);
 	} else if (outcome->error == ERR_CANCELED && client->cancel_sent) {
 		finish_client(client);
-	} else if (outcome->error == ERR_UNAVAILABLE && !all->demand) {
+	} else if (outcome->error == ERR_AGAIN || (outcome->error == ERR_UNAVAILABLE && !all->demand)) {
 		all->counts.failed++;
 		client->state = CLIENT_WAITING;
 		submit_later(client, 200 * MS);
@@ -293,7 +320,7 @@ static void on_end(void *context, const struct coord_outcome *outcome)
 
 struct coord_hooks clients_hooks(struct cluster *cluster)
 {
-	return (struct coord_hooks){.context = cluster, .on_token = on_token, .on_end = on_end};
+	return (struct coord_hooks){.context = cluster, .on_token = on_token, .on_scores = on_scores, .on_end = on_end};
 }
 
 /* ---- making requests */
@@ -306,6 +333,7 @@ void clients_add(struct clients *all, const struct client_request *request)
 	for (uint32_t i = 0; i < request->choice_count; i++)
 		client->expected_count[i] = toy_oracle(request->prompt, request->prompt_count, &request->sampling, i,
 						       client->expected[i], &client->expected_finish[i]);
+	toy_score_oracle(request->prompt, request->prompt_count, client->expected_scores);
 	if (all->cluster->options.cut.requests[client->number / 64] >> client->number % 64 & 1)
 		finish_client(client);
 	else
@@ -323,6 +351,8 @@ static void draw_prompt(struct clients *all, struct client_request *request)
 	if (same) {
 		shared = (shared + TOY_BLOCK_TOKENS - 1) / TOY_BLOCK_TOKENS * TOY_BLOCK_TOKENS;
 		own = 2 * TOY_BLOCK_TOKENS + 1;
+		/* Three answers to the longest of these are more than the smallest node's blocks. */
+		request->choice_count = request->choice_count < 2 ? request->choice_count : 2;
 	}
 	request->prompt_count = shared + own;
 	for (uint32_t i = 0; i < request->prompt_count; i++)
@@ -342,7 +372,8 @@ void clients_draw(struct clients *all, uint32_t count, uint64_t from_ns, uint64_
 			.sampling = {.seed = sim_random(sim, UINT64_MAX), .temperature = sim_random(sim, 2) ? 1 : 0,
 				     .top_p = 1, .repetition_penalty = 1, .logprobs = -1,
 				     .max_tokens = 1 + (uint32_t)sim_random(sim, 40),
-				     .ignore_eos = sim_random(sim, 2)},
+				     .ignore_eos = sim_random(sim, 2),
+				     .prompt_logprobs = rng_at(all->cluster->options.seed, i, 7) % 4 == 0},
 			.cancel_ns = sim_random(sim, 8) ? 0 : 1 + sim_random(sim, 300 * MS),
 			.enough = sim_random(sim, 12) ? 0 : 1 + (uint32_t)sim_random(sim, 10),
 		};
