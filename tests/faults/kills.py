@@ -46,7 +46,8 @@ async def one(options, role, shape):
     gap = max(r.gap() for r in traffic.requests if r.outcome() == "ok")
     await asyncio.to_thread(fleet.stop)
     gc.collect()
-    return {kind: outcomes.count(kind) for kind in ("ok", "wrong", "lost", "cut", "refused", "failed")}, restored, gap
+    counts = {kind: outcomes.count(kind) for kind in ("ok", "wrong", "lost", "cut", "refused", "failed")}
+    return {**counts, "turned away": traffic.turned_away}, restored, gap
 
 
 async def kills(options):

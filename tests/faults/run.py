@@ -74,7 +74,7 @@ class Run:
         await fault.heal(self)
         await asyncio.to_thread(self.wait_healed)  # under load; what is not there yet is still a fault to its clients
         result.mended = time.monotonic()
-        await asyncio.sleep(max(AFTER_S, result.injected + self.period - time.monotonic() if self.period else 0))
+        await asyncio.sleep(max(0.3 if self.options.quick else AFTER_S, result.injected + self.period - time.monotonic() if self.period else 0))
         await traffic.finish()
         result.left = await asyncio.to_thread(self.wait_quiet)
         result.unhealed = await asyncio.to_thread(self.wait_healed)
@@ -170,7 +170,7 @@ async def run_many(options):
 def chosen(options):
     cells = all_cells()
     if options.quick:
-        cells = [c for c in cells if c.quick]
+        cells = [replace(c, hold=min(c.hold, 2.6 if c.extra > 1 else 0.8), streams=min(c.streams, 5)) for c in cells if c.quick]
     if options.only:
         cells = [c for c in cells if any(word in c.name for word in options.only) or c.name.startswith("calm")]
         cells = [c for c in cells for _ in range(1 if c.name.startswith("calm") else options.repeat)]

@@ -226,6 +226,7 @@ class Traffic:
         self.requests, self.running, self.tasks = [], True, []
         self.rng = random.Random(streams)
         self.retry_elsewhere = False
+        self.turned_away = 0
         self.unreached = set()  # coordinators where nobody listened
 
     def start(self):
@@ -244,8 +245,10 @@ class Traffic:
             await perform(request)
             if request.unreached:  # it asked nothing of anybody: the next one may be there
                 self.requests.remove(request)
+                self.turned_away += 1
                 self.unreached.add(at)
                 turn += 1
+                await asyncio.sleep(0.05)
                 continue
             turn = i
             if self.retry_elsewhere and request.outcome() == "cut":
