@@ -70,6 +70,7 @@ struct store_status {
 	uint32_t holds;
 	uint32_t sessions;
 	bool draining;
+	uint64_t epoch, directives_refused; /* net/fence.h */
 };
 
 struct store;
@@ -89,7 +90,8 @@ void store_renew(struct store *store, uint64_t incarnation, const uint8_t *link_
 /* At least every SESSION_BEAT_NS / 2. */
 void store_tick(struct store *store, uint64_t now_ns);
 
-/* From now on offers are refused (DRAINING); look-ups and reads are served on. */
+/* From now on offers are refused (DRAINING), for ever: the process leaves.  (A leader's directive drains too, and undrains.)
+ * Look-ups and reads are served on. */
 void store_drain(struct store *store);
 /* Draining, and nobody holds or offers anything any more. */
 bool store_drained(const struct store *store);

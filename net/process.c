@@ -325,6 +325,12 @@ enum err process_open(const struct process_settings *settings, const struct proc
 		return why_set(why, ERR_INVALID, "--name wants 1 to %d characters without a slash", MEMBER_NAME_MAX);
 	/* Memory holds prompts, KV and digests of keys: none of it belongs in a file that a crash leaves behind. */
 	(void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	/* Every client and peer is a descriptor; the soft limit of most systems is 1024. */
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
 	struct process *p = calloc(1, sizeof(*p));
 	if (!p)
 		return ERR_NOMEM;

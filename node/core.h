@@ -76,6 +76,7 @@ struct node_status {
 	uint64_t steps, prompt_tokens, generation_tokens;
 	float prefill_tokens_per_s, step_seconds;
 	bool draining;
+	uint64_t epoch, directives_refused; /* net/fence.h */
 };
 
 size_t node_bytes(const struct node_options *options);
@@ -107,7 +108,8 @@ void node_step_done(struct node *node, const struct sample *samples, enum err e,
 /* Call every 20 ms or so. */
 void node_tick(struct node *node, uint64_t now_ns);
 
-/* No new work; what is held is served on.  node_idle(): nothing is left that anybody waits for. */
+/* No new work, for ever: the process leaves.  (A leader's directive drains too, and undrains.)  What is held is served on.
+ * node_idle(): nothing is left that anybody waits for. */
 void node_drain(struct node *node);
 bool node_idle(const struct node *node);
 

@@ -67,6 +67,8 @@ static void send_load(struct node *n, uint32_t peer)
 	load.blocks_reserved = status.blocks_reserved;
 	load.sessions = status.sessions;
 	load.draining = status.draining;
+	load.epoch = status.epoch;
+	load.directives_refused = status.directives_refused;
 	load.steps = status.steps;
 	load.offer_lag = status.offer_lag;
 	load.prefill_tokens_per_s = status.prefill_tokens_per_s;

@@ -163,6 +163,7 @@ static void vanish(struct member *m)
 void cluster_wipe_etcd(struct cluster *c)
 {
 	c->wipes++;
+	lead_etcd_wiped(c);
 	for (uint32_t i = 0; i < c->member_count; i++) {
 		c->members[i].claimed = 0;
 		c->members[i].claimed_here = false;
@@ -200,6 +201,9 @@ static void etcd_tick(void *context, uint64_t number)
 	sim_at(c->sim, now_ns + 250 * MS, UINT32_MAX, etcd_tick, c, 0);
 	if (now_ns < c->etcd_away_until_ns)
 		return;
+	if (c->etcd_away_until_ns)
+		lead_etcd_back(c);
+	lead_etcd_tick(c);
 	for (uint32_t i = 0; i < c->member_count; i++) {
 		struct member *m = &c->members[i];
 		/* After etcd was away every lease gets its term anew, as a new leader does. */
