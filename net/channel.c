@@ -165,6 +165,13 @@ void channel_end_sending(struct channel *channel)
 	(void)shutdown(channel->fd, SHUT_WR);
 }
 
+void channel_abort(struct channel *channel)
+{
+	struct linger reset = {.l_onoff = 1};
+	channel->is_broken = true;
+	(void)setsockopt(channel->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+}
+
 void channel_close(struct channel *channel)
 {
 	if (!channel)

@@ -42,6 +42,8 @@ int channel_fd(const struct channel *channel);
 const struct identity *channel_identity(const struct channel *channel);
 /* We send no more, and say so; reading goes on. */
 void channel_end_sending(struct channel *channel);
+/* When it is closed it ends by a reset and without TLS's farewell, so that nobody takes what came for the whole. */
+void channel_abort(struct channel *channel);
 /* At once; NULL is fine. */
 void channel_close(struct channel *channel);
 #endif

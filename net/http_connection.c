@@ -440,10 +440,9 @@ static void on_write_timer(struct loop_timer *timer, void *arg)
 {
 	(void)timer;
 	struct http_connection *connection = arg;
-	struct linger reset = {.l_onoff = 1};
 	if (http_connection_patience(connection))
 		return;
-	(void)setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+	channel_abort(connection->channel);
 	connection->server->stalled++;
 	http_connection_lost(connection);
 }

@@ -261,9 +261,8 @@ void http_abort(struct http_request *request)
 {
 	struct http_connection *connection = request->connection;
 	/* Reset instead of an orderly end, so that nobody takes what came for the whole. */
-	struct linger reset = {.l_onoff = 1};
 	if (connection->fd >= 0)
-		(void)setsockopt(connection->fd, SOL_SOCKET, SO_LINGER, &reset, sizeof(reset));
+		channel_abort(connection->channel);
 	http_connection_break(connection);
 	http_request_end(request);
 }

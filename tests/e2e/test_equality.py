@@ -88,6 +88,10 @@ class Equality(unittest.TestCase):
         self.run_cluster(concurrency=(16,), prefill=1, decode=1, kvstore=1, prefill_chunk_tokens=512,
                          link_transport="ucx-shm")
 
+    def test_two_stores_over_tls(self):
+        first = dict([next(iter(MODELS.items()))])
+        self.run_cluster(concurrency=(16,), models=first, prefill=1, decode=2, kvstore=2, tls=True, link_transport="tls")
+
     def test_mapped_without_stores(self):
         self.run_cluster(concurrency=(16,), prefill=1, decode=2, kvstore=0, link_transport="mapped")
 

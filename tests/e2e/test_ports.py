@@ -149,7 +149,8 @@ class Ports(unittest.TestCase):
     def ask(cls, method, path, body=None):
         """(status, text), from the foreign namespace, with the CA's trust."""
         done = cls.curl(["-s", "-m", "30", "-w", "\n%{http_code}", "--cacert", str(cls.folder / "tls" / "ca.pem"), "-X", method] +
-                        (["-d", json.dumps(body)] if body else []) + [f"https://{NODE}:{API}{path}"])
+                        (["-H", "Content-Type: application/json", "-d", json.dumps(body)] if body else []) +
+                        [f"https://{NODE}:{API}{path}"])
         text, _, status = done.rpartition("\n")
         return int(status or 0), text
 

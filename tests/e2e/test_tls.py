@@ -1,7 +1,6 @@
 #!/usr/bin/env python3
 """Mutual TLS on a real cluster: the same answers; nothing of prompts and KV to be read on the wire; and whoever has no
 certificate for what he wants is refused and counted, while the cluster does not notice."""
-import os
 import pathlib
 import re
 import socket
@@ -56,6 +55,7 @@ class Capture:
         time.sleep(0.3)
         self.going = False
         self.thread.join()
+        self.socket.close()
         return {key: bytes(data) for key, data in self.streams.items()}
 
 

@@ -3,11 +3,15 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <netinet/in.h>
+#include <openssl/ssl.h>
 #include <pthread.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/socket.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 #include "net/certs.h"
 #include "net/http.h"
@@ -43,6 +47,30 @@ static void broken(struct http_request *request, void *context)
 	http_stream_start(request, 200, NULL);
 	http_stream_write(request, "one\n", 4);
 	http_abort(request);
+}
+
+/* Without chunks only the connection's end says where the answer ends: a broken one must not look like a whole one. */
+static void broken_raw_stream_is_no_end(void **state)
+{
+	struct world *world = *state;
+	struct sockaddr_in address = {.sin_family = AF_INET, .sin_port = htons(http_server_port(world->server))};
+	address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
+	int fd = socket(AF_INET, SOCK_STREAM, 0);
+	assert_int_equal(connect(fd, (struct sockaddr *)&address, sizeof(address)), 0);
+	SSL_CTX *context = SSL_CTX_new(TLS_client_method());
+	SSL *ssl = SSL_new(context);
+	SSL_set_fd(ssl, fd);
+	assert_int_equal(SSL_connect(ssl), 1);
+	const char text[] = "GET /broken HTTP/1.0\r\n\r\n";
+	assert_int_equal(SSL_write(ssl, text, sizeof(text) - 1), sizeof(text) - 1);
+	char bytes[1024];
+	int n;
+	while ((n = SSL_read(ssl, bytes, sizeof(bytes))) > 0)
+		;
+	assert_int_not_equal(SSL_get_error(ssl, n), SSL_ERROR_ZERO_RETURN);
+	SSL_free(ssl);
+	SSL_CTX_free(context);
+	close(fd);
 }
 
 static void *run(void *arg)
@@ -228,6 +256,7 @@ int main(void)
 		cmocka_unit_test(whole_reply_comes_back),
 		cmocka_unit_test(streamed_lines_come_one_by_one_and_can_be_stopped),
 		cmocka_unit_test(broken_stream_and_error_status_show),
+		cmocka_unit_test(broken_raw_stream_is_no_end),
 		cmocka_unit_test(the_server_must_be_the_one_of_its_certificate),
 	};
 	int failed = cmocka_run_group_tests_name("plain", tests, setup, teardown);
