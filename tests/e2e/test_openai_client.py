@@ -318,7 +318,7 @@ class Errors(unittest.TestCase):
         self.check(openai.BadRequestError, 400, "messages", lambda: chat(max_tokens=1 << 20), "context_length_exceeded")
         self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a b " * 20000),
                    "context_length_exceeded")
-        self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a" * (10 << 20)),
+        self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt="a" * (3 << 20)),
                    "context_length_exceeded")
         self.check(openai.BadRequestError, 400, "prompt", lambda: complete(prompt=[1 << 30]))
 
