@@ -281,11 +281,11 @@ static void dispatch(struct coord *coord, uint32_t node, const Wire__Envelope *e
 	case WIRE__ENVELOPE__BODY_TOKENS:
 		jobs_tokens(coord, node, envelope->tokens, now_ns);
 		break;
-	case WIRE__ENVELOPE__BODY_PROMPT_LOGPROBS:
-		jobs_scores(coord, node, envelope->prompt_logprobs, now_ns);
-		break;
 	case WIRE__ENVELOPE__BODY_DIRECTIVE_DONE:
 		direct_done(coord, envelope->directive_done, now_ns);
+		break;
+	case WIRE__ENVELOPE__BODY_PROMPT_LOGPROBS:
+		jobs_scores(coord, node, envelope->prompt_logprobs, now_ns);
 		break;
 	case WIRE__ENVELOPE__BODY_JOB_END:
 		jobs_job_end(coord, node, envelope->job_end, now_ns);

@@ -305,7 +305,8 @@ enum err http_api_create(struct loop *loop, const struct http_api_options *optio
 				    .header_timeout_ns = limits->header_timeout_s * 1000000000,
 				    .receive_timeout_ns = limits->body_timeout_s * 1000000000,
 				    .write_timeout_ns = limits->write_timeout_s * 1000000000,
-				    .origins = options->origins, .origin_count = options->origin_count, .tls = options->tls};
+				    .tls = options->tls,
+				    .origins = options->origins, .origin_count = options->origin_count};
 	enum err e = http_server_create(loop, &http, &api->server, why);
 	if (e == ERR_OK)
 		e = http_guard_routes(api, routes, sizeof(routes) / sizeof(routes[0]));

@@ -36,10 +36,10 @@ struct http_api_options {
 	uint32_t model_count;
 	const char *name; /* of this coordinator */
 	struct access *access; /* who may ask; outlives the API */
-	const char *const *origins; /* [origin_count] whose pages may read replies; outlive the API */
-	size_t origin_count;
 	struct tls *tls;       /* server only; outlives the API; NULL: plain HTTP */
 	const struct tls *peers_tls; /* of the control streams, for the metrics */
+	const char *const *origins; /* [origin_count] whose pages may read replies; outlive the API */
+	size_t origin_count;
 };
 
 MUST_USE enum err http_api_create(struct loop *loop, const struct http_api_options *options, struct http_api **ret_api,

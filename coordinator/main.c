@@ -206,9 +206,6 @@ static enum err open_api_tls(struct program *program, struct why *why)
 
 static enum err open_http(struct program *program, struct why *why)
 {
-	enum err e = open_api_tls(program, why);
-	if (e != ERR_OK)
-		return e;
 	program->limits.connections_max = (uint32_t)program->connections_max;
 	struct http_api_options options = {
 		.host = program->host,
@@ -219,13 +216,13 @@ static enum err open_http(struct program *program, struct why *why)
 		.model_count = program->model_count,
 		.name = program->settings.name,
 		.access = program->access,
+		.tls = program->api_tls,
+		.peers_tls = process_tls(program->process),
 		.limits = program->limits,
 		.origins = program->origins.items,
 		.origin_count = program->origins.count,
-		.tls = program->api_tls,
-		.peers_tls = process_tls(program->process),
 	};
-	e = http_api_create(process_loop(program->process), &options, &program->api, why);
+	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
 		log_info("API at http%s://%s:%u/v1", program->api_tls ? "s" : "", program->host, http_api_port(program->api));
 	return e;
@@ -249,10 +246,14 @@ static enum err join(struct program *program, struct why *why)
 
 static enum err serve(struct program *program, struct options *given, int argc, char **argv, struct why *why)
 {
-	struct process_parts parts = {.with_link = false};
-	enum err e = process_open(&program->settings, &parts, &program->process, why);
-	if (e != ERR_OK)
+	struct process_parts parts = {.role = WIRE__ROLE__ROLE_COORDINATOR};
+	enum err e = open_api_tls(program, why);
+	if (e == ERR_OK)
+		e = process_open(&program->settings, &parts, &program->process, why);
+	if (e != ERR_OK) {
+		tls_destroy(program->api_tls);
 		return e;
+	}
 	e = open_access(program, why);
 	options_forget(given, "api-key", argc, argv);
 	options_forget(given, "admin-key", argc, argv);

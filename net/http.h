@@ -34,13 +34,13 @@ struct http_options {
 	size_t bodies_max;        /* bytes of all requests that are open; 0: 256 MiB */
 	uint32_t connections_max; /* 0: 4096; over it the longest idle one makes room, or new ones wait in the backlog */
 	uint64_t idle_timeout_ns; /* of a kept-alive connection; 0: 120 s */
+	struct tls *tls;          /* server only (net/tls.h), outlives the server; NULL: plain */
 	uint64_t header_timeout_ns;  /* of a whole head, from its first byte; 0: 10 s; over it: 408 */
 	uint64_t receive_timeout_ns; /* of a whole body, and a second for each HTTP_BODY_RATE bytes that came; 0: 30 s; 408 */
 	uint64_t write_timeout_ns;   /* without a byte of a reply taken; 0: 30 s; over it the connection is reset */
 	int send_buffer;             /* bytes that the kernel may keep of a connection's replies; 0: its own choice */
 	const char *const *origins; /* [origin_count] of pages that may read replies (CORS), "*": any; outlive the server */
 	size_t origin_count;
-	struct tls *tls;          /* server only (net/tls.h), outlives the server; NULL: plain */
 };
 
 enum { HTTP_ID_MAX = 127, HTTP_BODY_RATE = 16384 };

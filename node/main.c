@@ -309,7 +309,7 @@ static enum err check_fingerprint(const struct program *program, struct why *why
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
-	struct process_parts parts = {.with_link = true, .read_max = 16384, .context = program, .landing = landing};
+	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing};
 	if (e == ERR_OK)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
 	if (e != ERR_OK)

@@ -106,13 +106,12 @@ static void add(struct cluster *c, enum member_kind kind, Wire__Role role, uint6
 }
 
 /* I7: where no fault changes bytes, the generation says all, and the digest is right. */
-static void see_misses(struct cluster *c, const Wire__Envelope *envelope)
+void cluster_check_misses(struct cluster *c, uint64_t digest_misses)
 {
-	struct sim_counters counters;
-	if (envelope->body_case != WIRE__ENVELOPE__BODY_JOB_END || envelope->job_end->accounting->miss_digest == 0)
+	if (digest_misses == 0)
 		return;
+	struct sim_counters counters;
 	sim_counters(c->sim, &counters);
-	c->digest_misses += envelope->job_end->accounting->miss_digest;
 	const uint64_t *faults = counters.read_faults;
 	if (faults[SIM_READ_CORRUPT] + faults[SIM_READ_TORN] + faults[SIM_READ_STALE] + faults[SIM_READ_FOREIGN] == 0)
 		cluster_fail(c, "I7: a digest is wrong, and no fault has changed a byte");
@@ -153,7 +152,8 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 	if (alive)
 		cluster_check_claims(c, from, envelope);
 	promises_heard(c->promises, from, to, envelope);
-	see_misses(c, envelope);
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_JOB_END)
+		cluster_check_misses(c, envelope->job_end->accounting->miss_digest);
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)
 		lead_see_frame(c, to, envelope);
 	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)

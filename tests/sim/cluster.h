@@ -123,7 +123,6 @@ struct cluster {
 	struct faults *faults;
 	struct promises *promises;
 	uint64_t lives[MEMBERS_MAX][MEMBERS_MAX]; /* [who][of whom]: the highest incarnation it had a session with */
-	uint64_t digest_misses;
 };
 
 struct cluster *cluster_create(const struct cluster_options *options);

@@ -23,7 +23,7 @@ struct fault {
 };
 
 struct faults {
-	bool spare_bytes;
+	bool spare_bytes, slow_to_all;
 	struct cluster *cluster;
 	struct fault list[FAULTS_MAX];
 	uint32_t count, armed, struck;
@@ -546,10 +546,12 @@ static void slow_decode(void *context, uint64_t lasts_ns)
 {
 	struct faults *f = context;
 	struct cluster *c = f->cluster;
-	uint64_t extra_ns = 10 * MS + sim_random(c->sim, sim_random(c->sim, 2) ? 60 * MS : 300 * MS);
+	uint64_t extra_ns = f->slow_to_all ? 10 * MS + sim_random(c->sim, sim_random(c->sim, 2) ? 60 * MS : 250 * MS)
+						 : 60 * MS + sim_random(c->sim, 100 * MS);
 	for (uint32_t i = 0; i < c->member_count; i++)
 		for (uint32_t j = 0; j < c->member_count; j++)
-			if (c->members[i].role == WIRE__ROLE__ROLE_DECODE && i != j)
+			if (c->members[i].role == WIRE__ROLE__ROLE_DECODE && i != j &&
+			    (f->slow_to_all || c->members[j].kind == ENGINE))
 				sim_delay(c->sim, i, j, extra_ns, sim_now(c->sim) + lasts_ns);
 	sim_story(c->sim, c->options.coordinators, "FAULT decode nodes are slow for %llu ms",
 		  (unsigned long long)(lasts_ns / MS));
@@ -573,8 +575,9 @@ void faults_half_open(struct faults *f, uint64_t at_ns, uint64_t after_ns)
 	sim_at(f->cluster->sim, at_ns, UINT32_MAX, half_open, f, after_ns);
 }
 
-void faults_slow_decode(struct faults *f, uint64_t from_ns, uint64_t lasts_ns)
+void faults_slow_decode(struct faults *f, bool to_all, uint64_t from_ns, uint64_t lasts_ns)
 {
+	f->slow_to_all = to_all;
 	sim_at(f->cluster->sim, from_ns, UINT32_MAX, slow_decode, f, lasts_ns);
 }
 

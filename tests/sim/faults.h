@@ -50,8 +50,9 @@ void faults_part_engines(struct faults *faults, uint64_t from_ns, uint64_t lasts
 void faults_half_open(struct faults *faults, uint64_t at_ns, uint64_t after_ns);
 /* None of those that change what is read is drawn: then no digest may be wrong. */
 void faults_spare_bytes(struct faults *faults);
-/* Frames and reads of decode nodes take long: what an attempt said arrives when the next one runs. */
-void faults_slow_decode(struct faults *faults, uint64_t from_ns, uint64_t lasts_ns);
+/* Frames and reads between decode nodes and other engines (to_all: and all others) take long: what an attempt said
+ * arrives when the next one runs. */
+void faults_slow_decode(struct faults *faults, bool to_all, uint64_t from_ns, uint64_t lasts_ns);
 /* Undoes all that is going on, lets no more begin, and starts the dead again. */
 void faults_heal(struct faults *faults);
 uint32_t faults_struck(const struct faults *faults);

@@ -7,9 +7,9 @@
 #include "tests/sim/cluster.h"
 
 struct hunt_options {
-	uint32_t limit;  /* seeds for each bug */
-	uint32_t jobs;   /* processes at a time */
-	uint32_t skip_s; /* a bug that is not found after that many seconds is given up, and said so; 0: never */
+	uint32_t limit;    /* seeds for each bug */
+	uint32_t jobs;     /* processes at a time */
+	uint32_t at_least; /* that many must be found; 0: all */
 };
 
 /* What the seed says when it fails, up to HUNT_SAID_MAX bytes; false: it does not fail. */
@@ -17,6 +17,6 @@ enum { HUNT_SAID_MAX = 160 };
 bool hunt_seed(uint64_t seed, const struct cluster_cut *cut, char *ret_said);
 /* Leaves out faults and requests while it still fails by the same invariant; prints what is left.  0: it fails. */
 int hunt_shrink(uint64_t seed, struct cluster_cut *ret_cut);
-/* Every planting, until its first seed that fails; prints the table.  0: all were found that must be. */
+/* Every planted bug, until its first seed that fails; prints the table.  0: as many were found as must be. */
 int hunt_all(const struct hunt_options *options);
 #endif

@@ -83,6 +83,11 @@ static void on_tick(void *core, uint64_t now)
 	struct member *m = as_member(core);
 	CALL(m, coord_tick(m->coord, now), node_tick(m->engine, now), store_tick(m->store, now));
 	promises_check(m->cluster->promises, m->index);
+	if (m->kind == STORE) {
+		struct store_status status;
+		store_status(m->store, &status);
+		cluster_check_misses(m->cluster, status.counters.read_corrupt);
+	}
 	if (m->ticks++ % CHECK_EVERY)
 		return;
 	if (m->kind != COORDINATOR)

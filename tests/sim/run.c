@@ -61,7 +61,8 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 	if (state_of(seed) == HIT_D_LOCAL)
 		options.boths = 1;
 	if (scene_of(seed) == SCENE_SAME_PAIR)
-		options.prefills = options.decodes = 1, options.boths = 0;
+		options.prefills = options.decodes = 1, options.boths = 0, options.layer_ns = 4 * MS,
+		options.chunk_tokens = TOY_BLOCK_TOKENS; /* prefill speaks for longer than a word is on its way */
 	if (scene_of(seed) == SCENE_REUSE) {
 		options.prefills = 1, options.decodes = 2, options.boths = 0;
 		options.seq_max = 4;
@@ -82,16 +83,25 @@ static void aim(struct cluster *c, uint64_t seed)
 	uint64_t at_ns = (500 + sim_random(c->sim, 1500)) * MS;
 	if (state_of(seed) == HIT_P_BLOCKED)
 		clients_draw(c->clients, 10, at_ns, at_ns + 10 * MS);
+	if (state_of(seed) == HIT_OFFERING || state_of(seed) == HIT_HOLDING) { /* stores that are busy, and soon full */
+		clients_draw(c->clients, 14, at_ns, at_ns + 500 * MS);
+		for (uint32_t i = 0; i < 3; i++)
+			faults_aim(c->faults, FAULT_LATE, HIT_OFFERING, at_ns + sim_random(c->sim, 1000 * MS));
+	}
 	if (state_of(seed) == HIT_D_WAITING) {
 		faults_part_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
 		clients_draw(c->clients, 6, at_ns, at_ns + 200 * MS);
 	}
 	if (scene_of(seed) != SCENE_NONE)
-		faults_slow_decode(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
+		faults_slow_decode(c->faults, scene_of(seed) == SCENE_REUSE, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
+	for (uint32_t i = 0; scene_of(seed) == SCENE_SAME_PAIR && i < 4; i++)
+		faults_aim(c->faults, FAULT_LINK, HIT_D_RECEIVING, at_ns + i * (50 + sim_random(c->sim, 200)) * MS);
+	if (scene_of(seed) == SCENE_SAME_PAIR)
+		clients_draw(c->clients, 8, at_ns, at_ns + 400 * MS);
 	if (scene_of(seed) == SCENE_REUSE) {
 		faults_spare_bytes(c->faults);
 		clients_draw(c->clients, 14, at_ns, at_ns + 300 * MS);
-		for (uint32_t i = 0; i < 5; i++)
+		for (uint32_t i = 0; i < 8; i++)
 			faults_half_open(c->faults, at_ns + sim_random(c->sim, 1000 * MS), (100 + sim_random(c->sim, 300)) * MS);
 	}
 	faults_aim(c->faults, kind_of(seed), state_of(seed), at_ns);
@@ -137,7 +147,7 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
 	lead_draw_drains(c, 1 + (uint32_t)sim_random(c->sim, 3), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
-	faults_draw(c->faults, scene_of(seed) == SCENE_REUSE ? 1 : 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
+	faults_draw(c->faults, scene_of(seed) != SCENE_NONE ? 1 : 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	sim_run(c->sim, HEAL_MS * MS);
 	faults_heal(c->faults);
 	/* Sessions are back within a redial and the lease's time; then nothing may fail any more. */

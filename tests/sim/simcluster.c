@@ -202,7 +202,7 @@ static int usage(const char *program)
 {
 	fprintf(stderr,
 		"usage: %s [--bug NAME] [--seeds A..B [--full] [-j PROCESSES] | --seed N [--shrink]]\n"
-		"       %s --all [--limit SEEDS] [-j PROCESSES] [--skip SECONDS]\n",
+		"       %s --all [--limit SEEDS] [--at-least BUGS] [-j PROCESSES]\n",
 		program, program);
 	return 2;
 }
@@ -216,11 +216,11 @@ static bool parse_one(struct arguments *a, const char *name, const char *value)
 	if (strcmp(name, "--seeds") == 0)
 		return sscanf(value, "%llu..%llu", &a->from, &a->to) == 2 && a->from < a->to;
 	if (strcmp(name, "--bug") == 0)
-		return planting_choose(value);
+		return planted_choose(value);
 	if (strcmp(name, "--limit") == 0)
 		return sscanf(value, "%u", &a->hunt.limit) == 1;
-	if (strcmp(name, "--skip") == 0)
-		return sscanf(value, "%u", &a->hunt.skip_s) == 1;
+	if (strcmp(name, "--at-least") == 0)
+		return sscanf(value, "%u", &a->hunt.at_least) == 1;
 	if (strcmp(name, "-j") == 0)
 		return sscanf(value, "%u", &a->hunt.jobs) == 1 && a->hunt.jobs > 0 && a->hunt.jobs <= JOBS_MAX;
 	return false;
