@@ -25,6 +25,7 @@
 #include "base/id128.h"
 #include "base/sampling.h"
 #include "base/why.h"
+#include "coordinator/fair.h"
 #include "coordinator/route.h"
 #include "net/env.h"
 #include "net/identity.h"
@@ -73,6 +74,7 @@ struct coord_request {
 	uint32_t choice_count;  /* n: 1 .. choices_max */
 	struct sampling sampling; /* seed always set; prompt_count + max_tokens <= the model's context_max */
 	enum coord_class class;
+	struct fair_share share; /* of the tenant, as it is now */
 	uint64_t deadline_ns; /* absolute, of the shell's clock; 0: none */
 };
 
@@ -87,6 +89,16 @@ struct coord_token {
 	const struct sample *sample;
 	Wire__Finish finish;  /* not NONE: the last token of this choice */
 	uint32_t stop_token;  /* of sampling.stop_ids, +1; 0: an eos token or none */
+};
+
+/* What the model said of the prompt's own tokens (sampling.prompt_logprobs): of the next `count`, the first at
+ * `position`.  Every token but the first comes exactly once, in order, all before the first token of any choice. */
+struct coord_scores {
+	uint64_t request;
+	void *user;
+	uint32_t position;
+	uint32_t count;
+	const struct sample *scores; /* [count] */
 };
 
 /* What happened to a context on the nodes, over all halves of one kind. */
@@ -127,7 +139,7 @@ struct coord_timings {
 struct coord_outcome {
 	uint64_t request;
 	void *user;
-	enum err error;          /* OK; UNAVAILABLE, DEADLINE, CANCELED (by coord_cancel), INVALID, ... */
+	enum err error;          /* OK; UNAVAILABLE, DEADLINE, AGAIN (it waited, and others came first), CANCELED (by coord_cancel), INVALID, ... */
 	struct why why;
 	uint64_t retry_after_ns; /* hint with UNAVAILABLE */
 	uint32_t choice_count;
@@ -147,6 +159,8 @@ struct coord_hooks {
 	void *context;
 	/* ENOUGH: the shell ends this choice (a stop string): no more of it comes. */
 	enum coord_more (*on_token)(void *context, const struct coord_token *token);
+	/* NULL: no request asks for them. */
+	void (*on_scores)(void *context, const struct coord_scores *scores);
 	/* The request is over.  The outcome is valid during the call. */
 	void (*on_end)(void *context, const struct coord_outcome *outcome);
 	/* A decision was made, with the numbers it rests on; for logs and traces.  NULL: not wanted. */
@@ -163,6 +177,7 @@ struct coord_options {
 	uint32_t requests_max; /* accepted and not ended; 0: 1024 */
 	uint32_t choices_max;  /* of a request, <= SAMPLING_CHOICES_MAX; 0: that */
 	uint32_t queue_max;    /* requests waiting for their first pair; 0: 256 */
+	uint32_t tenants_max;  /* told apart at once (fair.h); 0: 128 */
 	uint32_t context_max;  /* tokens of prompt and answer; 0: 32768 */
 	uint64_t tokens_max;   /* of all requests together, prompt + choices * max_tokens each; 0: 16 Mi */
 	uint32_t blocks_max;   /* of the index; 0: 1 Mi */
@@ -174,6 +189,7 @@ struct coord_options {
 	uint64_t prefill_token_ns; /* 0: 2 ms */
 	uint64_t decode_ns;    /* silence between tokens; 0: 20 s */
 	uint64_t queue_ns;     /* longest wait for a first pair; 0: 30 s */
+	uint64_t wait_max_ns;  /* longest wait to be expected of a request that is accepted; 0: 10 s */
 	uint64_t spare_ns;     /* longest wait for another pair after a failure; 0: 10 s */
 	uint64_t move_ns;      /* a draining node's jobs get that long to end before they move; 0: 1 s */
 	uint64_t end_ns;       /* longest wait for the last JobEnd after the last token; 0: 1 s */
@@ -215,7 +231,8 @@ void coord_tick(struct coord *coord, uint64_t now_ns);
 
 /* Accepts: on_token and on_end follow, maybe before this returns.  Refuses at once, and no hook is called:
  *   NOT_FOUND    no member serves the model
- *   UNAVAILABLE  a role has no living node, or all is full and so is the queue: *ret_retry_after_ns is a hint
+ *   UNAVAILABLE  a role has no living node, or all is full and the queue is full or slow: *ret_retry_after_ns is a hint
+ *   AGAIN        its tenant waits with as much as it may: likewise
  *   TOO_LARGE    prompt + max_tokens is over context_max
  *   INVALID      no token, no choice, too many choices, a text too long
  *   DRAINING     after coord_drain() */
@@ -315,6 +332,7 @@ struct coord_counters {
 	uint64_t tokens_kept;
 	/* counters */
 	uint64_t accepted, refused_unavailable, refused_other;
+	uint64_t shed; /* accepted, and sent away while they waited */
 	uint64_t ended_ok, ended_canceled, ended_deadline, ended_unavailable, ended_other;
 	uint64_t prompt_tokens, tokens_forwarded, cached_tokens;
 	uint64_t attempts;          /* started */
@@ -328,6 +346,14 @@ struct coord_counters {
 	uint64_t index_added, index_removed, index_ignored, index_gaps, index_drops;
 	uint64_t route_decisions, route_both;
 };
+
+/* What a tenant has here now; zero for one that is not known. */
+struct coord_tenant_load {
+	uint32_t waiting, running;
+};
+struct coord_tenant_load coord_tenant_load(const struct coord *coord, const char *tenant);
+/* Work that waits would begin after so long; 0: none waits, or it was not measured yet. */
+uint64_t coord_wait_ns(const struct coord *coord);
 
 void coord_counters(const struct coord *coord, struct coord_counters *ret_counters);
 

@@ -3,7 +3,6 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/planted.h"
 #include "coordinator/index_impl.h"
 
 #define FREE_END UINT32_MAX
@@ -331,8 +330,7 @@ static struct id128 key_at(const uint8_t *keys, uint32_t i)
 static enum err check_sequence(struct block_index *index, struct index_node *node,
 			       const struct index_events *events)
 {
-	bool next = events->sequence == node->sequence + 1 || planted(INDEX_GAP_IGNORED);
-	if (events->reset || (node->synced && next))
+	if (events->reset || (node->synced && events->sequence == node->sequence + 1))
 		return ERR_OK;
 	bool said = node->gap_said;
 	node->synced = false;
@@ -347,6 +345,8 @@ enum err index_events(struct block_index *index, uint32_t node_index, const stru
 {
 	struct index_node *node = &index->nodes[node_index];
 	assert(node->number != NUMBER_NONE);
+	if (events->sequence <= node->sequence)
+		return ERR_OK; /* said again, a snapshot too: what came since would be undone */
 	enum err e = check_sequence(index, node, events);
 	if (events->reset) {
 		/* A number that holds nothing may go on: the first snapshot of a session. */

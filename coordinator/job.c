@@ -48,18 +48,17 @@ void job_move(struct job *job, enum job_state to)
 
 /* ---- waiting lists */
 
-static struct wait_list *list_of(struct coord *coord, const struct job *job, enum job_state state)
-{
-	return &coord->waiting[state == JOB_RECOVERING ? WAIT_RECOVERING : WAIT_QUEUED + job->request->class];
-}
-
 /* A job that waited before keeps its time of arrival, and with it its place and its bound. */
 void job_wait(struct coord *coord, struct job *job, enum job_state state, uint64_t now_ns)
 {
 	job_move(job, state);
 	if (!job->since_ns)
 		job->since_ns = now_ns;
-	struct wait_list *list = list_of(coord, job, state);
+	if (state == JOB_QUEUED) {
+		fair_wait(&coord->fair, &job->request->place, job->since_ns);
+		return;
+	}
+	struct wait_list *list = &coord->recovering;
 	struct job *after = list->last;
 	while (after && after->since_ns > job->since_ns)
 		after = after->wait_prev;
@@ -73,7 +72,11 @@ void job_wait(struct coord *coord, struct job *job, enum job_state state, uint64
 void job_unwait(struct coord *coord, struct job *job)
 {
 	assert(job->state == JOB_QUEUED || job->state == JOB_RECOVERING);
-	struct wait_list *list = list_of(coord, job, job->state);
+	if (job->state == JOB_QUEUED) {
+		fair_leave(&coord->fair, &job->request->place);
+		return;
+	}
+	struct wait_list *list = &coord->recovering;
 	*(job->wait_prev ? &job->wait_prev->wait_next : &list->first) = job->wait_next;
 	*(job->wait_next ? &job->wait_next->wait_prev : &list->last) = job->wait_prev;
 	job->wait_prev = job->wait_next = NULL;

@@ -2,7 +2,6 @@
 #include <assert.h>
 #include <string.h>
 
-#include "base/planted.h"
 #include "coordinator/core_impl.h"
 
 #define SUSPECT_NS 5000000000ull
@@ -65,7 +64,7 @@ static void close_attempt(struct coord *coord, struct job *job, uint32_t half, e
 	}
 	job_drop_halves(coord, job, ERR_CANCELED);
 	job->record = RECORD_NONE;
-	for (uint32_t rest = planted(HELD_TOKENS_KEPT) ? 0 : job->choices; rest; rest &= rest - 1)
+	for (uint32_t rest = job->choices; rest; rest &= rest - 1)
 		choice_drop_held(coord, &job->request->choices[__builtin_ctz(rest)]);
 }
 

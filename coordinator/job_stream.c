@@ -208,6 +208,10 @@ static void take(struct coord *coord, struct job *job, uint32_t half, const Wire
 			job_fail(coord, job, half, ERR_PROTOCOL, CAUSE_PROTOCOL, now_ns);
 		return;
 	}
+	if (request_lacks_scores(request)) { /* they come before it, on the same stream */
+		job_fail(coord, job, half, ERR_PROTOCOL, CAUSE_PROTOCOL, now_ns);
+		return;
+	}
 	note_first(coord, job, half == 1, now_ns);
 	bool more = forward(coord, job, token->choice, &now, now_ns);
 	while (more && choice->held_count) {

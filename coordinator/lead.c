@@ -32,7 +32,7 @@ enum lead_action lead_elected(struct lead *lead, int64_t candidacy, uint64_t unt
 
 void lead_tick(struct lead *lead, uint64_t now_ns)
 {
-	if (lead->state != LEAD_FOLLOWING && now_ns >= lead->until_ns && !planted(TWO_LEADERS))
+	if (lead->state != LEAD_FOLLOWING && now_ns >= lead->until_ns && !planted(TWO_COORDINATORS_LEADING))
 		step_down(lead);
 }
 
@@ -75,6 +75,6 @@ enum lead_action lead_beaten(struct lead *lead, uint64_t epoch, uint64_t now_ns)
 
 uint64_t lead_epoch(const struct lead *lead, uint64_t now_ns)
 {
-	bool over = now_ns >= lead->until_ns && !planted(TWO_LEADERS);
-	return lead->state == LEAD_LEADING && !over ? lead->epoch : 0;
+	bool in_term = now_ns < lead->until_ns || planted(TWO_COORDINATORS_LEADING);
+	return lead->state == LEAD_LEADING && in_term ? lead->epoch : 0;
 }

@@ -14,7 +14,7 @@
 #include "net/process.h"
 #include "net/tls.h"
 
-enum { COORDINATOR_OPTIONS = 15 };
+enum { COORDINATOR_OPTIONS = 24 };
 
 struct program {
 	struct process_settings settings;
@@ -28,9 +28,15 @@ struct program {
 	uint64_t queue_max;
 	uint64_t index_blocks;
 	uint64_t nodes_max;
+	struct http_api_limits limits;
+	uint64_t connections_max, queue_wait_s;
 	struct option_list api_keys, admin_keys;
 	const char *keys_file, *tenant_salt_file;
 	bool metrics_public;
+	uint64_t request_timeout_s;
+	struct option_list origins;
+	const char *chat_template;
+	bool trust_request_template;
 	struct served_model models[SERVED_MODELS_MAX];
 	uint32_t model_count;
 	struct process *process;
@@ -158,6 +164,11 @@ static enum err open_models(struct program *program, struct why *why)
 		if (e != ERR_OK)
 			return e;
 		program->model_count++;
+		model->trust_request_template = program->trust_request_template;
+		if (program->chat_template)
+			e = served_model_template(model, program->chat_template, why);
+		if (e != ERR_OK)
+			return e;
 		log_info("model %s: %u tokens of context", model->name, model->context_max);
 	}
 	return ERR_OK;
@@ -166,6 +177,7 @@ static enum err open_models(struct program *program, struct why *why)
 static enum err open_core(struct program *program, struct why *why)
 {
 	struct service_options service = {.models = program->models, .model_count = program->model_count,
+					  .request_timeout_ns = program->request_timeout_s * 1000000000,
 					  .context = program, .now_ns = now};
 	enum err e = service_create(&service, &program->service);
 	if (e != ERR_OK)
@@ -181,6 +193,7 @@ static enum err open_core(struct program *program, struct why *why)
 		.nodes_max = (uint32_t)program->nodes_max,
 		.requests_max = (uint32_t)program->requests_max,
 		.queue_max = (uint32_t)program->queue_max,
+		.wait_max_ns = program->queue_wait_s * 1000000000,
 		.blocks_max = (uint32_t)program->index_blocks,
 		.context_max = context_max,
 		.time_factor = (uint32_t)program->settings.time_factor,
@@ -221,9 +234,7 @@ static enum err open_api_tls(struct program *program, struct why *why)
 
 static enum err open_http(struct program *program, struct why *why)
 {
-	enum err e = open_api_tls(program, why);
-	if (e != ERR_OK)
-		return e;
+	program->limits.connections_max = (uint32_t)program->connections_max;
 	struct http_api_options options = {
 		.host = program->host,
 		.port = (uint16_t)program->port,
@@ -235,8 +246,11 @@ static enum err open_http(struct program *program, struct why *why)
 		.access = program->access,
 		.tls = program->api_tls,
 		.peers_tls = process_tls(program->process),
+		.limits = program->limits,
+		.origins = program->origins.items,
+		.origin_count = program->origins.count,
 	};
-	e = http_api_create(process_loop(program->process), &options, &program->api, why);
+	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
 		log_info("API at http%s://%s:%u/v1", program->api_tls ? "s" : "", program->host, http_api_port(program->api));
 	return e;
@@ -260,10 +274,14 @@ static enum err join(struct program *program, struct why *why)
 
 static enum err serve(struct program *program, struct options *given, int argc, char **argv, struct why *why)
 {
-	struct process_parts parts = {.with_link = false};
-	enum err e = process_open(&program->settings, &parts, &program->process, why);
-	if (e != ERR_OK)
+	struct process_parts parts = {.role = WIRE__ROLE__ROLE_COORDINATOR};
+	enum err e = open_api_tls(program, why);
+	if (e == ERR_OK)
+		e = process_open(&program->settings, &parts, &program->process, why);
+	if (e != ERR_OK) {
+		tls_destroy(program->api_tls);
 		return e;
+	}
 	e = open_access(program, why);
 	options_forget(given, "api-key", argc, argv);
 	options_forget(given, "admin-key", argc, argv);
@@ -302,6 +320,15 @@ static void fill_table(struct program *p, struct option *table)
 		{"max-model-len", OPTION_COUNT, &p->context_max, 0, 1 << 20, "N", "tokens of prompt and answer; 0: the model's"},
 		{"max-requests", OPTION_COUNT, &p->requests_max, 1, 65536, "N", "requests accepted and not ended"},
 		{"max-queue", OPTION_COUNT, &p->queue_max, 1, 65536, "N", "of them waiting for nodes"},
+		{"request-timeout", OPTION_COUNT, &p->request_timeout_s, 0, HTTP_API_TIMEOUT_MAX_S, "S", "seconds from a request to its last token; 0: no end"},
+		{"allowed-origins", OPTION_LIST, &p->origins, 0, 0, "ORIGIN", "whose pages may read answers (CORS), or *; none unless given"},
+		{"chat-template", OPTION_TEXT, &p->chat_template, 0, 0, "FILE", "instead of the models' own; or the template itself"},
+		{"trust-request-chat-template", OPTION_FLAG, &p->trust_request_template, 0, 0, NULL, "a request may bring its own template"},
+		{"max-queue-wait", OPTION_COUNT, &p->queue_wait_s, 1, 3600, "S", "a longer wait for nodes is refused at once (429)"},
+		{"max-connections", OPTION_COUNT, &p->connections_max, 1, 1 << 20, "N", "of clients; over it idle ones are closed"},
+		{"header-timeout", OPTION_COUNT, &p->limits.header_timeout_s, 1, 3600, "S", "seconds for a request's head"},
+		{"body-timeout", OPTION_COUNT, &p->limits.body_timeout_s, 1, 3600, "S", "for its body, and one for each 16 KiB"},
+		{"write-timeout", OPTION_COUNT, &p->limits.write_timeout_s, 1, 3600, "S", "without reading, and a client is cut"},
 		{"max-nodes", OPTION_COUNT, &p->nodes_max, 2, 4096, "N", "members of the cluster"},
 		{"index-blocks", OPTION_COUNT, &p->index_blocks, 1024, 1 << 28, "N", "blocks that the index remembers"},
 		{"api-key", OPTION_LIST, &p->api_keys, 0, 0, "KEY,…", "clients must show one; ps shows it until it is hashed"},
@@ -315,8 +342,9 @@ static void fill_table(struct program *p, struct option *table)
 
 int main(int argc, char **argv, char **environment)
 {
-	struct program program = {.host = "127.0.0.1", .port = 8000, .requests_max = 1024, .queue_max = 256,
-				  .nodes_max = 64, .index_blocks = 1 << 20};
+	struct program program = {.host = "127.0.0.1", .connections_max = 4096, .queue_wait_s = 10,
+				  .limits = {.header_timeout_s = 10, .body_timeout_s = 30, .write_timeout_s = 30}, .port = 8000, .requests_max = 1024, .queue_max = 256,
+				  .nodes_max = 64, .index_blocks = 1 << 20, .request_timeout_s = 600};
 	process_defaults(&program.settings, "coordinator-1");
 	struct option table[COORDINATOR_OPTIONS + PROCESS_OPTIONS];
 	fill_table(&program, table);

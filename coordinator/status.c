@@ -161,9 +161,24 @@ static void count_jobs(const struct coord *coord, struct coord_counters *counter
 			counters->jobs_running += state == JOB_PREFILLING || state == JOB_DECODING;
 		}
 	}
-	counters->jobs_recovering = coord->waiting[WAIT_RECOVERING].count;
-	for (int i = WAIT_QUEUED; i < WAIT_LISTS; i++)
-		counters->requests_queued += coord->waiting[i].count;
+	counters->jobs_recovering = coord->recovering.count;
+	counters->requests_queued = coord->fair.waiting;
+}
+
+struct coord_tenant_load coord_tenant_load(const struct coord *coord, const char *tenant)
+{
+	for (uint32_t i = 0; i < coord->fair.tenants_seen; i++)
+		if (strcmp(coord->fair.tenants[i].name, tenant) == 0)
+			return (struct coord_tenant_load){coord->fair.tenants[i].waiting, coord->fair.tenants[i].running};
+	return (struct coord_tenant_load){0};
+}
+
+uint64_t coord_wait_ns(const struct coord *coord)
+{
+	uint64_t cost = 0;
+	for (int c = 0; c < FAIR_CLASSES; c++)
+		cost += coord->fair.cost[c];
+	return pace_wait_ns(&coord->pace, cost);
 }
 
 void coord_counters(const struct coord *coord, struct coord_counters *ret_counters)

@@ -299,6 +299,11 @@ void decode_tick(struct decode *d)
 		struct decode_job *job = &d->jobs[i];
 		if (job->state == DECODE_RECEIVING && job->waiting > 0)
 			decode_issue_waiting(d, job);
+		if (decode_stalls(d, job)) {
+			job->account.miss_deadline++;
+			decode_end(d, job, ERR_DEADLINE);
+			continue;
+		}
 		if (job->state != DECODE_WAITING)
 			continue;
 		if (d->local->now_ns >= job->started_ns + d->options.wait_deadline_ns)

@@ -50,6 +50,7 @@ void decode_try_attach(struct decode *d, struct decode_job *job)
 	size_t layers = d->local->layer_count;
 	memset(job->pieces, PIECE_NONE, job->context_blocks * layers);
 	memset(job->layers_done, 0, job->context_blocks * sizeof(*job->layers_done));
+	job->reading = 0;
 	job->prefill_peer = peer;
 	decode_move(job, DECODE_RECEIVING);
 	Wire__JobId id = job_key_wire(&job->key);
@@ -83,6 +84,8 @@ static bool issue(struct decode *d, struct decode_job *job, uint32_t block, uint
 	};
 	if (kv_reads_start(d->local->reads, &request) != ERR_OK)
 		return false;
+	if (job->reading++ == 0)
+		job->progress_ns = d->local->now_ns;
 	*piece_at(d, job, block, layer) = PIECE_READING;
 	return true;
 }
@@ -178,6 +181,30 @@ static void count_miss(Wire__Accounting *account, enum err e)
 		account->miss_gone++;
 }
 
+/* Jobs of one prefill node share the way: what comes for one is a sign for all. */
+static void note_progress(struct decode *d, uint64_t partner)
+{
+	for (uint32_t i = 0; i < d->options.job_max; i++)
+		if (d->jobs[i].state == DECODE_RECEIVING && d->jobs[i].partner == partner)
+			d->jobs[i].progress_ns = d->local->now_ns;
+}
+
+/* A later attempt is more patient: where every way is slow, the last one must get through. */
+static uint64_t stall_ns(const struct decode *d, const struct decode_job *job)
+{
+	uint32_t tries = job->key.attempt > 0 ? job->key.attempt - 1 : 0;
+	return d->options.stall_ns << (tries < 4 ? tries : 4);
+}
+
+bool decode_stalls(const struct decode *d, const struct decode_job *job)
+{
+	if (job->state == DECODE_WAITING)
+		return sessions_find(d->local->sessions, job->partner) == PEER_NONE &&
+		       d->local->now_ns >= job->started_ns + stall_ns(d, job);
+	return job->state == DECODE_RECEIVING && job->reading > 0 &&
+	       d->local->now_ns >= job->progress_ns + stall_ns(d, job);
+}
+
 static void block_whole(struct decode *d, struct decode_job *job, uint32_t block)
 {
 	job->blocks_done++;
@@ -199,6 +226,8 @@ void decode_read_done(struct decode *d, const struct kv_read_owner *owner, enum 
 		decode_end(d, job, verdict);
 		return;
 	}
+	job->reading--;
+	note_progress(d, job->partner);
 	*piece_at(d, job, owner->block_index, owner->layer) = PIECE_DONE;
 	job->account.bytes_read += d->local->layer_bytes;
 	if (++job->layers_done[owner->block_index] == d->local->layer_count)

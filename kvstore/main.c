@@ -161,7 +161,7 @@ static enum err serve(struct program *program, struct why *why)
 	if (program->slab_bytes > program->kv_bytes || program->kv_bytes / program->slab_bytes > STORE_SLABS_MAX)
 		return why_set(why, ERR_INVALID, "--kv-bytes holds %llu slabs of --slab-bytes, expected 1 to %d",
 			       (unsigned long long)(program->kv_bytes / program->slab_bytes), STORE_SLABS_MAX);
-	struct process_parts parts = {.with_link = true, .read_max = 65536, .context = program, .landing = landing};
+	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
 	enum err e = process_open(&program->settings, &parts, &program->process, why);
 	if (e != ERR_OK)
 		return e;

@@ -167,9 +167,20 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 		memcpy(offer->block.parent.bytes, wire->parent.data, PROTO_KEY_BYTES);
 }
 
+/* The peer says it again: its first words are answered, once. */
+static bool is_repeated(const struct store *s, uint32_t peer, uint64_t op)
+{
+	for (uint32_t i = 0; i < s->options.offer_max; i++)
+		if (s->offers[i].state != OFFER_FREE && s->offers[i].peer == peer && s->offers[i].op == op)
+			return true;
+	return false;
+}
+
 void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
 {
 	s->counters.offers++;
+	if (is_repeated(s, peer, wire->op))
+		return;
 	struct id128 key = codec_key(&wire->key, 0);
 	uint32_t entry = ledger_lookup(s->ledger, &key);
 	bool being_read = entry != LEDGER_NONE && ledger_state(s->ledger, entry) <= LEDGER_READING;

@@ -377,7 +377,10 @@ static enum err open_bulk(struct link *link, struct why *why)
 	struct bulk_options options = {
 		.node = o->node, .incarnation = o->incarnation, .tls = o->tls, .host = o->bulk_host, .port = o->bulk_port,
 	};
-	return bulk_create(link->loop, &options, &link->bulk, why);
+	enum err e = bulk_create(link->loop, &options, &link->bulk, why);
+	if (e == ERR_OK)
+		log_info("link > bulk at %s://%s:%u", o->tls ? "tls+tcp" : "tcp", o->bulk_host, bulk_port(link->bulk));
+	return e;
 }
 
 enum err link_create(struct loop *loop, const struct link_options *options, struct link **ret_link, struct why *why)

@@ -31,6 +31,7 @@ struct process {
 	struct tls *tls;        /* NULL: plain */
 	struct url url;         /* of listen */
 	char listen[URL_HOST_MAX + 32];
+	enum link_transport transport;
 	struct link *link;
 	struct shell *shell;
 	struct etcd *etcd;
@@ -157,16 +158,9 @@ static void on_link_lost(void *context, uint64_t node, uint64_t incarnation, enu
 static enum err open_link(struct process *p, struct why *why)
 {
 	struct link_options options = {.on_peer_lost = on_link_lost, .context = p, .node = process_node(p), .incarnation = p->incarnation,
-				       .network = p->settings.link_network, .tls = p->tls, .bulk_host = p->url.host,
+				       .transport = p->transport, .network = p->settings.link_network, .tls = p->tls, .bulk_host = p->url.host,
 				       .bulk_advertise = p->settings.advertise_host, .bulk_port = (uint16_t)p->settings.link_port};
-	enum err e = link_transport_parse(p->settings.link_transport, &options.transport, why);
-	bool over_ucx_net = options.transport == LINK_UCX_TCP || options.transport == LINK_UCX_RDMA;
-	if (e == ERR_OK && over_ucx_net && !p->settings.link_network)
-		e = why_set(why, ERR_INVALID, "--link-transport %s: UCX trusts whoever reaches its port, so it wants "
-			    "--link-network DEVICE, a network that nobody else reaches (lo: this machine)",
-			    p->settings.link_transport);
-	if (e == ERR_OK)
-		e = link_create(p->loop, &options, &p->link, why);
+	enum err e = link_create(p->loop, &options, &p->link, why);
 	return e == ERR_OK ? link_local_address(p->link, &p->link_address) : e;
 }
 
@@ -186,6 +180,15 @@ static enum err open_tls(struct process *p, struct why *why)
 		e = why_set(why, ERR_INVALID, "--tls-cert-file %s is of \"%s\", this is --name \"%s\"", s->tls_cert_file,
 			    tls_self(p->tls)->name, s->name);
 	return e;
+}
+
+static enum err check_role(const struct process *p, Wire__Role role, struct why *why)
+{
+	const struct identity *self = tls_self(p->tls);
+	if (!self || identity_has_role(self, role))
+		return ERR_OK;
+	return why_set(why, ERR_INVALID, "--tls-cert-file %s is of a %s, this is a %s", p->settings.tls_cert_file, self->role,
+		       member_role_text(role));
 }
 
 /* "tcp://host:port" with certificates means TLS; without, it must not leave this machine. */
@@ -215,6 +218,22 @@ static void on_outranked(void *context, uint64_t incarnation, bool lives)
 	struct process *p = context;
 	if (p->membership)
 		membership_outranked(p->membership, incarnation, lives);
+}
+
+/* What the link would refuse later, before anybody is waited for. */
+static enum err check_link(struct process *p, struct why *why)
+{
+	const char *text = p->settings.link_transport;
+	enum err e = link_transport_parse(text, &p->transport, why);
+	bool over_ucx_net = p->transport == LINK_UCX_TCP || p->transport == LINK_UCX_RDMA;
+	if (e == ERR_OK && over_ucx_net && !p->settings.link_network)
+		e = why_set(why, ERR_INVALID, "--link-transport %s: UCX trusts whoever reaches its port, so it wants "
+			    "--link-network DEVICE, a network that nobody else reaches (lo: this machine)", text);
+	if (e == ERR_OK && p->transport == LINK_TLS && !p->tls)
+		e = why_set(why, ERR_INVALID, "--link-transport tls needs certificates: --tls-ca-file and the others");
+	if (e == ERR_OK && p->transport == LINK_TCP && p->tls)
+		e = why_set(why, ERR_INVALID, "--link-transport tcp is in the clear, but certificates are given: expected tls");
+	return e;
 }
 
 static enum err open_shell(struct process *p, const struct process_parts *parts, struct why *why)
@@ -310,7 +329,7 @@ static enum err take_incarnation(struct process *p, struct why *why)
 }
 
 /* Everything up to the incarnation; link and shell bear it. */
-static enum err open_first(struct process *p, struct why *why)
+static enum err open_first(struct process *p, const struct process_parts *parts, struct why *why)
 {
 	enum err e = loop_create(&p->loop);
 	if (e == ERR_OK)
@@ -320,7 +339,11 @@ static enum err open_first(struct process *p, struct why *why)
 	if (e == ERR_OK)
 		e = open_tls(p, why);
 	if (e == ERR_OK)
+		e = check_role(p, parts->role, why);
+	if (e == ERR_OK)
 		e = check_listen(p, why);
+	if (e == ERR_OK && parts->with_link)
+		e = check_link(p, why);
 	if (e == ERR_OK)
 		e = open_etcd(p, why);
 	return e == ERR_OK ? take_incarnation(p, why) : e;
@@ -336,11 +359,17 @@ enum err process_open(const struct process_settings *settings, const struct proc
 		return why_set(why, ERR_INVALID, "--name wants 1 to %d characters without a slash", MEMBER_NAME_MAX);
 	/* Memory holds prompts, KV and digests of keys: none of it belongs in a file that a crash leaves behind. */
 	(void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
+	/* Every client and peer is a descriptor; the soft limit of most systems is 1024. */
+	struct rlimit files;
+	if (getrlimit(RLIMIT_NOFILE, &files) == 0 && files.rlim_cur < files.rlim_max) {
+		files.rlim_cur = files.rlim_max;
+		(void)setrlimit(RLIMIT_NOFILE, &files);
+	}
 	struct process *p = calloc(1, sizeof(*p));
 	if (!p)
 		return ERR_NOMEM;
 	p->settings = *settings;
-	e = open_first(p, why);
+	e = open_first(p, parts, why);
 	if (e == ERR_OK && parts->with_link)
 		e = open_link(p, why);
 	if (e == ERR_OK)
@@ -454,20 +483,8 @@ static void own_url(const struct process *p, char *ret_url, size_t size)
 		snprintf(ret_url, size, "%.*s:%u", (int)(colon - p->listen), p->listen, port);
 }
 
-static enum err check_role(const struct process *p, Wire__Role role, struct why *why)
-{
-	const struct identity *self = tls_self(p->tls);
-	if (!self || identity_has_role(self, role))
-		return ERR_OK;
-	return why_set(why, ERR_INVALID, "--tls-cert-file %s is of a %s, this is a %s", p->settings.tls_cert_file, self->role,
-		       member_role_text(role));
-}
-
 enum err process_join(struct process *p, const struct process_core *core, const struct member *self, struct why *why)
 {
-	enum err e = check_role(p, self->role, why);
-	if (e != ERR_OK)
-		return e;
 	p->core = *core;
 	p->self = *self;
 	p->self.node = process_node(p);
@@ -494,7 +511,7 @@ enum err process_join(struct process *p, const struct process_core *core, const 
 	log_info("%s listens at %s", member_role_text(p->self.role), p->self.url);
 	if (p->ended)
 		loop_stop(p->loop);
-	e = membership_create(p->loop, &options, &p->membership);
+	enum err e = membership_create(p->loop, &options, &p->membership);
 	return e == ERR_OK ? ERR_OK : why_set(why, e, "no membership: out of memory");
 }
 

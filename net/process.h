@@ -47,6 +47,7 @@ void process_defaults(struct process_settings *settings, const char *name);
 void process_options(struct process_settings *settings, struct option *ret_rows);
 
 struct process_parts {
+	Wire__Role role; /* the certificate must be of one */
 	bool with_link;
 	uint32_t read_max;
 	void *context;

@@ -455,10 +455,10 @@ static void tick_peer(struct sessions *s, uint32_t index, uint64_t now_ns)
 		sessions_end(s, index, ERR_DEADLINE, now_ns);
 		return;
 	}
-	if (!peer->fades_until_ns && now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns) {
+	bool user_over = now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns && !planted(HANG_NOT_DETECTED);
+	if (!peer->fades_until_ns && user_over) {
 		peer->fades_until_ns = now_ns + 2 * s->margin_ns;
-		if (!planted(READS_AFTER_TERM))
-			s->options.env->link_close(s->options.env->context, peer->info.node);
+		s->options.env->link_close(s->options.env->context, peer->info.node);
 	}
 	if (now_ns >= peer->beat_next_ns)
 		send_beat(s, index, now_ns);

@@ -105,6 +105,7 @@ static struct decode_options decode_options(struct node *n, const struct node_op
 		.context_max = o->context_max,
 		.read_deadline_ns = or_default(o->read_deadline_ns, 2000000000),
 		.wait_deadline_ns = or_default(o->wait_deadline_ns, 5000000000),
+		.stall_ns = 400000000 * or_default(o->time_factor, 1),
 		.finish = {o->eos_ids, o->eos_count, o->context_max},
 		.local = local,
 		.context = n,

@@ -113,6 +113,8 @@ static void take_context(struct prefill *p, struct prefill_job *job, const Wire_
 		.tokens = job->tokens,
 		.token_count = count,
 		.prompt_count = reserve->prompt_count,
+		.score_first = reserve->scored,
+		.score_end = job->sampling.prompt_logprobs ? reserve->prompt_count - 1 : 0,
 		.blocks = job->blocks,
 		.choice_count = (uint16_t)reserve->n_choices,
 		.arrival = p->arrival_next++,
@@ -264,10 +266,19 @@ static void send_transfer_end(struct prefill *p, struct prefill_job *job, enum e
 	job->decode_peer = PEER_NONE;
 }
 
-/* Leading blocks that this node has already.  The last token is always computed: its logits are wanted. */
+/* Leading blocks that need not be computed.  The last token always is, its logits are wanted; and so is every row that
+ * is scored. */
+static uint32_t reusable_blocks(const struct prefill *p, const struct prefill_job *job)
+{
+	const struct sequence *s = &job->sequence;
+	uint32_t tokens = s->score_first < s->score_end ? s->score_first : s->token_count - !planted(WHOLE_CONTEXT_REUSED);
+	return tokens / p->local->block_tokens;
+}
+
+/* Leading blocks that this node has already. */
 static void reuse(struct prefill *p, struct prefill_job *job)
 {
-	uint32_t reusable = (job->sequence.token_count - !planted(WHOLE_CONTEXT_REUSED)) / p->local->block_tokens;
+	uint32_t reusable = reusable_blocks(p, job);
 	uint32_t n = 0;
 	for (; n < reusable; n++) {
 		uint32_t block = kv_pool_find(p->local->pool, &job->keys[n]);
@@ -283,7 +294,7 @@ static void reuse(struct prefill *p, struct prefill_job *job)
 static bool start_fetch(struct prefill *p, struct prefill_job *job)
 {
 	uint32_t have = job->sequence.block_count;
-	uint32_t reusable = (job->sequence.token_count - 1) / p->local->block_tokens;
+	uint32_t reusable = reusable_blocks(p, job);
 	if (reusable == have || (reusable - have) * p->local->block_tokens < p->options.fetch_min_tokens)
 		return false;
 	struct kv_fetch_request request = {
@@ -496,6 +507,8 @@ void prefill_step_done(struct prefill *p, const struct run *run, const struct sa
 		return;
 	}
 	publish(p, job);
+	if (run->score_count > 0)
+		prefill_send_scores(p, job, run, samples + run->score_index);
 	if (run->sample_count > 0)
 		sampled(p, job, samples + run->sample_first);
 }

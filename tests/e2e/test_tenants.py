@@ -31,13 +31,14 @@ class Tenants(unittest.TestCase):
     def setUpClass(cls):
         cls.folder = tempfile.mkdtemp(prefix="baton-tenants-")
         cls.keys, entries = {}, ""
-        for name, role, tenant in (("a1", "user", "acme"), ("a2", "user", "acme"), ("b", "user", "beta"),
+        for name, role, tenant in (("a1", "user", "acme"), ("a2", "user", "acme"), ("b", "user", "beta"), ("s", "user", "small"),
                                    ("scrape", "metrics", ""), ("root", "admin", "")):
             extra = ["--tenant", tenant] if tenant else []
             cls.keys[name], entry = new_key("--name", name, "--role", role, *extra)
             entries += entry
         cls.file = pathlib.Path(cls.folder, "keys.yaml")
-        cls.file.write_text("keys:\n" + entries)
+        cls.file.write_text("tenants:\n  small: {requests-per-minute: 6, tokens-per-minute: 200, context: 256}\n"
+                            "keys:\n" + entries)
         cls.salt = pathlib.Path(cls.folder, "salt")
         cls.salt.write_bytes(os.urandom(32))
         cls.cluster = Cluster(prefill=1, decode=2, kvstore=1, coordinator=2, api_keys_file=cls.file,
@@ -255,6 +256,42 @@ class Tenants(unittest.TestCase):
         self.assert_no_hit(foreign)
         _, warm = self.ask("a2", text)
         self.assertGreater(warm["reused"] + warm["fetched"], 0, "control")
+
+    def test_9_a_tenant_gets_its_quota_and_no_more(self):
+        def ask(key="s", prompt="Mira has 482.", **fields):
+            body = {"model": "demo", "prompt": prompt, "max_tokens": 2, "temperature": 0, "ignore_eos": True, **fields}
+            status, headers, text = self.call(key, "POST", "/v1/completions", body)
+            return status, {k.lower(): v for k, v in headers.items()}, json.loads(text)
+
+        status, headers, answer = ask()
+        self.assertEqual(status, 200, answer)
+        self.assertEqual((headers["x-ratelimit-limit-requests"], headers["x-ratelimit-limit-tokens"]), ("6", "200"))
+        self.assertEqual(headers["x-ratelimit-remaining-requests"], "5")
+        # What was not used is back: only prompt and answer are gone.
+        used = answer["usage"]["total_tokens"]
+        status, headers, answer = ask(max_tokens=100)
+        self.assertEqual(status, 200, answer)
+        status, headers, answer = ask(prompt=self.prompt(9))
+        self.assertEqual((status, answer["error"]["code"]), (400, "context_length_exceeded"), "the tenant's context")
+        status, headers, answer = ask(max_tokens=220)
+        self.assertEqual((status, answer["error"]["code"]), (429, "insufficient_quota"))
+        self.assertEqual(headers["x-should-retry"], "false")
+        self.assertNotIn("retry-after", headers)
+        status, headers, answer = ask(max_tokens=150)
+        self.assertEqual((status, answer["error"]["code"]), (429, "rate_limit_exceeded"), answer)
+        self.assertGreater(int(headers["retry-after-ms"]), 1000)
+        self.assertIn("tokens a minute", answer["error"]["message"])
+        self.assertLessEqual(int(headers["x-ratelimit-remaining-tokens"]), 200 - used - 100)
+        seen = [ask(max_tokens=1)[0] for _ in range(3)]
+        self.assertEqual(seen[-1], 429)
+        status, headers, answer = ask(max_tokens=1)
+        self.assertIn("requests a minute", answer["error"]["message"])
+        self.assertTrue(0 < int(headers["retry-after-ms"]) <= 10_000, headers)
+        self.assertEqual(ask("b")[0], 200, "others are not concerned")
+        self.assertNotIn("x-ratelimit-limit-requests", ask("b")[1])
+        metrics = self.call("root", "GET", "/metrics")[2]
+        refused = next(line for line in metrics.splitlines() if line.startswith('baton_tenant_refused_total{tenant="small"}'))
+        self.assertGreaterEqual(int(refused.split()[1]), 4)
 
     def as_root(self, function, event):
         before, self.cluster.key = self.cluster.key, self.keys["root"]

@@ -12,12 +12,14 @@ from world import API_PORTS, CLIENT, DATA_PORTS, ETCD_PORTS, Cgroup
 class Fault:
     """A fault of one process, chosen among those of a role."""
 
-    def __init__(self, role, index=None):
+    asked = 0  # requests that the fault itself makes
+
+    def __init__(self, role=None, index=None):
         self.role, self.index, self.victim = role, index, None
 
     def choose(self, run):
         processes = [p for p in run.fleet.of(self.role) if p.lives() and not p.stopped]
-        self.victim = processes[self.index] if self.index is not None else run.rng.choice(processes)
+        self.victim = processes[self.index] if self.index is not None else run.pick(self, processes)
         return self.victim
 
     def victims(self):
@@ -215,9 +217,6 @@ class Both(Fault):
 
 class Calm(Fault):
     """Nothing is broken: what the machine does by itself, which the bounds of the others rest on."""
-
-    def __init__(self):
-        super().__init__(None)
 
     def victims(self):
         return []

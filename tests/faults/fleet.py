@@ -4,17 +4,20 @@ import json
 import os
 import pathlib
 import re
+import shutil
 import signal
 import subprocess
 import tempfile
 import time
 
-from world import ETCD_PORTS, INSIDE, World, die_with_parent
+from world import CONTROL_PORTS, DATA_PORTS, ETCD_PORTS, INSIDE, World, die_with_parent, run
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
 BUILD = pathlib.Path(os.environ.get("BATON_BUILD", ROOT / "build")).resolve()
 DEMO = ROOT / "models" / "demo"
 CONTROL, API = 21000, 22000
+KEY = "faults-of-all-kinds"  # an administrator's: /debug beyond this host wants one
+AUTHORIZATION = {"Authorization": "Bearer " + KEY}
 PROGRAMS = {"prefill": "node/baton-prefill", "decode": "node/baton-decode", "kvstore": "kvstore/baton-kvstore",
             "coordinator": "coordinator/baton-coordinator"}
 ENGINES = ("prefill", "decode")
@@ -83,26 +86,69 @@ class Process:
         return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{self.pid}/status").read_text())[1]) * 1024
 
 
-class Fleet:
-    """2 prefill, 2 decode, 2 kvstore, 2 coordinators and etcd.  same_host: engines and stores share one namespace, so
-    that they read each other's mapped memory."""
+class Relay:
+    """relay.c before one node: all its control streams, or all its data connections, go through it."""
 
-    def __init__(self, factor=1, etcd=1, same_host=False, prefill=2, decode=2, kvstore=2, coordinators=2, extra=None):
+    def __init__(self, space, port, mode):
+        self.process = subprocess.Popen(space.prefix() + [str(BUILD / "tests" / "faults" / "relay"), str(port), mode],
+                                        stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True,
+                                        preexec_fn=die_with_parent)
+
+    def tell(self, *commands):
+        self.process.stdin.write("".join(command + "\n" for command in commands))
+        self.process.stdin.flush()
+
+    def done(self):
+        """How often it did what it was told to do to frames, messages and connections."""
+        self.tell("show")
+        return int(self.process.stdout.readline().split()[-1])
+
+
+class Fleet:
+    """2 prefill, 2 decode, 2 kvstore, 2 coordinators and etcd.  transport: what carries the blocks; "mapped" puts engines
+    and stores into one namespace, where they can read each other's memory.  relayed: the first of each role has relays
+    before it.  shim: Baton's
+    programs run under shim.c, with a clock that can be set.  small_disk: logs and etcd's data on a small tmpfs each."""
+
+    def __init__(self, factor=1, etcd=1, transport="tcp", prefill=2, decode=2, kvstore=2, coordinators=2, extra=None,
+                 relayed=False, shim=False, small_disk=False, log_level="info"):
+        self.log_level = log_level
         self.world, self.factor = World.shared(), factor
         self.folder = tempfile.mkdtemp(prefix=f"baton-faults-{os.environ[INSIDE]}-")
-        self.all, self.extra = {}, extra or {}
-        self.same_host = same_host
+        self.disks = [self.folder, self.folder + "/etcd"]
+        self.all, self.extra, self.relays = {}, extra or {}, {}
+        self.shim = shim
+        # In memory: a busy disk under the logs would be one more fault.
+        self._mount(self.folder, "32m" if small_disk else "1g")
+        os.mkdir(self.disks[1])
+        self._mount(self.disks[1], "300m" if small_disk else "1g")
+        self.transport = transport
         self.etcd_names = [f"etcd-{i + 1}" for i in range(etcd)]
         for name in self.etcd_names:
             self._add_etcd(name)
         for role, count in (("kvstore", kvstore), ("prefill", prefill), ("decode", decode), ("coordinator", coordinators)):
             for i in range(count):
                 self._add(role, f"{role}-{i + 1}")
+            if relayed:
+                self._relay(self.of(role)[0])
 
     # ---- making
 
+    @staticmethod
+    def _mount(folder, size):
+        run("mount", "-t", "tmpfs", "-o", f"size={size}", "tmpfs", folder)
+
+    def _relay(self, process):
+        """Connections from and to the process; the relays' own carry a mark, and pass."""
+        space, rules = process.space, {"nat_output": [], "nat_prerouting": []}
+        for kind, port, ports, mode in (("control", 20001, CONTROL_PORTS, "frames"), ("data", 20002, DATA_PORTS, "raw")):
+            rules["nat_output"].append(f"oif != lo meta mark != 7 tcp dport {ports} redirect to :{port}")
+            rules["nat_prerouting"].append(f"iif != lo tcp dport {ports} redirect to :{port}")
+            self.relays[process.name, kind] = Relay(space, port, mode)
+        space.nft("relay", rules)
+
     def _space(self, role, name):
-        shared = self.same_host and role in PROGRAMS and role != "coordinator"
+        shared = self.transport == "mapped" and role in PROGRAMS and role != "coordinator"
         return self.world.namespace("host" if shared else name.replace("coordinator", "coord"))
 
     def _etcd_url(self, name):
@@ -113,7 +159,7 @@ class Fleet:
         low, high = ETCD_PORTS.split("-")
         peers = ",".join(f"{n}=http://{self.world.namespace(n).address}:{high}" for n in self.etcd_names)
         url, peer = f"http://{space.address}:{low}", f"http://{space.address}:{high}"
-        arguments = ["etcd", "--name", name, "--data-dir", f"{self.folder}/{name}.data", "--listen-client-urls", url,
+        arguments = ["etcd", "--name", name, "--data-dir", f"{self.folder}/etcd/{name}.data", "--listen-client-urls", url,
                      "--advertise-client-urls", url, "--listen-peer-urls", peer, "--initial-advertise-peer-urls", peer,
                      "--initial-cluster", peers, "--logger", "zap", "--log-level", "warn"]
         self.all[name] = Process(self, name, "etcd", space, arguments)
@@ -123,21 +169,28 @@ class Fleet:
         port = CONTROL + sum(p.space is space for p in self.all.values())
         arguments = [str(BUILD / PROGRAMS[role]), "--name", name, "--listen", f"tcp://{space.address}:{port}",
                      "--etcd", ",".join(self._etcd_url(n) for n in self.etcd_names), "--time-factor", str(self.factor),
-                     "--shutdown-timeout", "30", "--insecure"]
+                     "--shutdown-timeout", "30", "--log-level", self.log_level, "--insecure"]
         if role == "coordinator":
-            arguments += ["--host", space.address, "--port", str(API), "--model", str(DEMO)]
+            arguments += ["--host", space.address, "--port", str(API), "--model", str(DEMO),
+                          "--admin-key", KEY]
         else:
-            arguments += ["--link-transport", "mapped" if self.same_host else "ucx-tcp", "--link-network",
-                          "lo" if self.same_host else "eth0"]
+            arguments += ["--link-transport", self.transport]
+            if self.transport.startswith("ucx"):
+                arguments += ["--link-network", "eth0"]
         if role == "kvstore":
             arguments += ["--kv-bytes", "16MiB", "--slab-bytes", "4MiB"]
         if role in ENGINES:
             arguments += ["--model", str(DEMO), "--kv-bytes", "32MiB", "--threads", "1", "--max-num-seqs", "64",
                           "--prefill-chunk-tokens", "64"]
         arguments += [str(word) for word in self.extra.get(role, ())]
-        self.all[name] = Process(self, name, role, space, arguments)
-        self.all[name].port = port
-        return self.all[name]
+        process = self.all[name] = Process(self, name, role, space, arguments)
+        process.port = port
+        if self.shim:
+            process.clock = pathlib.Path(self.folder, name + ".clock")
+            process.clock.write_text("0")
+            process.environment = {"LD_PRELOAD": str(BUILD / "tests" / "faults" / "shim.so"),
+                                   "FAULTS_CLOCK": str(process.clock)}
+        return process
 
     def of(self, role):
         return [p for p in self.all.values() if p.role == role]
@@ -162,13 +215,20 @@ class Fleet:
                 if process.stopped:
                     process.send(signal.SIGCONT)
                 process.kill()
+        for relay in self.relays.values():
+            relay.process.kill()
+        for space in self.world.namespaces.values():
+            space.nft("relay", None)
+        for disk in reversed(self.disks):
+            subprocess.run(["umount", disk], capture_output=True)
+        shutil.rmtree(self.folder, ignore_errors=True)
 
     # ---- looking
 
     def get(self, process, path, timeout=5):
         connection = http.client.HTTPConnection(process.address, API, timeout=timeout)
         try:
-            connection.request("GET", path)
+            connection.request("GET", path, headers=AUTHORIZATION)
             response = connection.getresponse()
             return response.status, response.read().decode()
         finally:

@@ -10,7 +10,8 @@
  *   cut BYTES                  each connection ends after so many more bytes, in the middle of whatever it was
  *   reset 1                    all connections end now, with a reset
  *   dup N, late N, truncate N, garble N, huge N        every Nth frame ("frames": u32 length and payload, net/stream.h)
- *   flip N                     one bit of every Nth large message ("ucx": its TCP framing); headers are left whole
+ *   flip N                     one bit of every Nth large piece: anywhere in it ("raw"), or among a block's bytes only
+ *                              ("ucx": its TCP framing, whose headers UCX trusts)
  *   show                       one line: pieces, bytes, what was done to them
  *
  * A garbled frame is one that cannot be parsed: a changed number in a whole frame is what TCP's checksum and TLS are
@@ -194,6 +195,10 @@ static void take(struct relay *r, struct way *way)
 {
 	size_t at = 0, taken;
 	if (r->mode == RAW) {
+		if (way->in_length >= LARGE && every(setting(r, way, FLIP), ++way->large)) {
+			way->in[(size_t)rand() % way->in_length] ^= (uint8_t)(1 << rand() % 8);
+			r->done++;
+		}
 		put(r, way, way->in, way->in_length, 0);
 		way->in_length = 0;
 		return;

@@ -10,7 +10,7 @@ import time
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[1] / "e2e"))
 from cluster import essence, look_up, solo  # noqa: E402
-from fleet import API, BUILD, DEMO  # noqa: E402
+from fleet import API, AUTHORIZATION, BUILD, DEMO  # noqa: E402
 
 LOST_S = 60  # a request without an end after that is lost
 
@@ -115,6 +115,14 @@ class Request:
         moments = [self.sent] + self.times + ([self.ended] if self.ended else [])
         return max((b - a for a, b in zip(moments, moments[1:])), default=0)
 
+    def timeline(self, result):
+        """Where its longest wait lies, in seconds from the fault."""
+        moments = [self.sent] + self.times + ([self.ended] if self.ended else [])
+        length, begin = max((b - a, a) for a, b in zip(moments, moments[1:]))
+        return (f"{self.headers.get('x-request-id')} at {self.coordinator.name}, from {begin - result.injected:.2f} to "
+                f"{begin + length - result.injected:.2f} s after the fault; sent at {self.sent - result.injected:.2f}; "
+                f"all were back at {result.mended - result.injected:.2f}")
+
     def explain(self):
         want = self.oracle.answers[self.number]
         return (f"request {self.number} at {self.coordinator.name} {self.outcome()}: status {self.status} error "
@@ -176,7 +184,7 @@ def encode(request, extra):
     path, body = request.oracle.requests[request.number]
     data = json.dumps({**body, "stream": True} if request.streamed else body).encode()
     head = f"POST {path} HTTP/1.1\r\nHost: baton\r\nContent-Type: application/json\r\nContent-Length: {len(data)}\r\n"
-    for name, value in (extra or {}).items():
+    for name, value in {**AUTHORIZATION, **(extra or {})}.items():
         head += f"{name}: {value}\r\n"
     return head.encode() + b"Connection: close\r\n\r\n" + data
 
@@ -209,10 +217,12 @@ async def perform(request, headers=None):
 
 
 class Traffic:
-    """`streams` clients, each with one request after the other until stop()."""
+    """`streams` clients, each with one request after the other until finish().  rate: of all together, requests a
+    second; None: as fast as they are answered.  count: no more than so many; None: no bound."""
 
-    def __init__(self, fleet, oracle, streams=8, pause=0.0, streamed=0.85):
-        self.fleet, self.oracle, self.streams, self.pause, self.streamed = fleet, oracle, streams, pause, streamed
+    def __init__(self, fleet, oracle, streams=8, rate=None, count=None, streamed=0.85):
+        self.fleet, self.oracle, self.streams, self.streamed = fleet, oracle, streams, streamed
+        self.rate, self.left = rate, count
         self.requests, self.running, self.tasks = [], True, []
         self.rng = random.Random(streams)
         self.retry_elsewhere = False
@@ -223,7 +233,10 @@ class Traffic:
 
     async def _client(self, i):
         turn = i
-        while self.running:
+        while self.running and self.left != 0:
+            started = time.monotonic()
+            if self.left is not None:
+                self.left -= 1
             coordinators = self.fleet.coordinators
             at = coordinators[turn % len(coordinators)]
             request = Request(self.oracle, self.oracle.take(), at, self.rng.random() < self.streamed)
@@ -239,8 +252,8 @@ class Traffic:
                 await self._again(request, coordinators[(coordinators.index(at) + 1) % len(coordinators)])
             if request.outcome() in ("cut", "refused"):
                 await asyncio.sleep(0.1)  # a client that does not hammer
-            if self.pause:
-                await asyncio.sleep(self.pause * self.rng.random() * 2)
+            if self.rate:
+                await asyncio.sleep(max(0.0, started + self.streams / self.rate - time.monotonic()))
 
     async def _again(self, request, coordinator):
         again = Request(self.oracle, request.number, coordinator, request.streamed)
@@ -248,9 +261,17 @@ class Traffic:
         self.requests.append(again)
         await perform(again)
 
+    async def abandon(self):
+        self.running = False
+        for task in self.tasks:
+            task.cancel()
+        await asyncio.gather(*self.tasks, return_exceptions=True)
+
     async def finish(self):
         """No new requests; those under way end, or are lost."""
         self.running = False
+        if not self.tasks:
+            return
         _, late = await asyncio.wait(self.tasks, timeout=LOST_S)
         for task in late:
             task.cancel()

@@ -136,13 +136,14 @@ link set eth0 up
         return ["nsenter", f"--net=/run/netns/{self.name}"]
 
     def nft(self, table, chains):
-        """Replaces a table of rules: {"input": [...], "output": [...]}; none removes it."""
+        """Replaces a table of rules: {"input": [...], "nat_output": [...]}; none removes it."""
         text = f"table inet {table}\ndelete table inet {table}\n"
         if chains:
             text += f"table inet {table} {{\n"
-            for hook, rules in chains.items():
-                kind = "nat hook output priority -100" if hook == "nat" else f"filter hook {hook} priority 0"
-                text += f" chain {hook} {{\n  type {kind}\n"
+            for chain, rules in chains.items():
+                kind, _, hook = chain.rpartition("_")
+                kind = f"nat hook {hook} priority -100" if kind == "nat" else f"filter hook {hook} priority 0"
+                text += f" chain {chain} {{\n  type {kind}\n"
                 text += "".join(f"  {rule}\n" for rule in rules) + " }\n"
             text += "}\n"
         run(*self.prefix(), "nft", "-f", "-", text=text)

@@ -61,6 +61,7 @@ struct member {
 	uint64_t lead_told_ns;
 	uint64_t etcd_cut_until_ns;  /* it alone does not reach etcd */
 	uint64_t epoch_beaten, epoch_seen;
+	uint64_t epoch_claimed, epoch_claimed_wipes; /* after so many wipes of etcd */
 	uint64_t ticks;
 	uint64_t silent_since_ns; /* dead or stopped; 0: neither */
 	uint64_t silent_incarnation;
@@ -77,8 +78,16 @@ struct job_seen {
 
 struct clients;
 struct faults;
+struct promises;
+
+/* What a seed draws and yet does not happen: to find out what a violation needs. */
+struct cluster_cut {
+	uint64_t faults;      /* a bit each, in the order in which they were drawn */
+	uint64_t requests[2];
+};
 
 struct cluster_options {
+	struct cluster_cut cut;
 	uint64_t seed;
 	bool story;
 	bool frames; /* the story tells every frame too */
@@ -91,11 +100,10 @@ struct cluster_options {
 	bool decode_dials;    /* decode nodes have the smaller ids */
 };
 
-/* Who claimed an epoch, since etcd has its data; and who ever did. */
+/* Whose directives with that epoch were taken. */
 struct epoch_holder {
-	uint64_t wipes;
+	uint64_t epoch, wipes;
 	uint32_t coordinator;
-	uint32_t ever; /* bit mask */
 };
 
 struct cluster {
@@ -113,6 +121,8 @@ struct cluster {
 	uint64_t directives, directives_refused, drains;
 	struct clients *clients;
 	struct faults *faults;
+	struct promises *promises;
+	uint64_t lives[MEMBERS_MAX][MEMBERS_MAX]; /* [who][of whom]: the highest incarnation it had a session with */
 };
 
 struct cluster *cluster_create(const struct cluster_options *options);
@@ -124,6 +134,8 @@ void cluster_kill(struct cluster *cluster, uint32_t member);
 bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
 /* Everybody who should have a session with somebody has one. */
 bool cluster_whole(const struct cluster *cluster, char *why, size_t why_bytes);
+/* Every coordinator's index counts what the nodes have (when nothing happens any more). */
+bool cluster_indexed(const struct cluster *cluster, char *why, size_t why_bytes);
 /* What may happen to etcd, besides being away: its data are lost; the lease of one member is revoked. */
 void cluster_wipe_etcd(struct cluster *cluster);
 void cluster_revoke(struct cluster *cluster, uint32_t member);

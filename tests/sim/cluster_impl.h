@@ -15,6 +15,9 @@ void member_after_event(struct member *m);
 /* The core goes on under the member's incarnation. */
 void member_renew(struct member *m);
 
+/* cluster.c: a node has met that many wrong digests. */
+void cluster_check_misses(struct cluster *c, uint64_t digest_misses);
+
 /* etcd.c */
 void etcd_start(struct cluster *c);
 /* A process that starts asks for its incarnation; false: etcd is away. */

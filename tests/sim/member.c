@@ -8,6 +8,7 @@
 
 #include "tests/sim/clients.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/promises.h"
 
 enum { CHECK_EVERY = 6, OFFER_MAX = 12, HOLD_MAX = 12 };
 
@@ -81,6 +82,12 @@ static void on_tick(void *core, uint64_t now)
 {
 	struct member *m = as_member(core);
 	CALL(m, coord_tick(m->coord, now), node_tick(m->engine, now), store_tick(m->store, now));
+	promises_check(m->cluster->promises, m->index);
+	if (m->kind == STORE) {
+		struct store_status status;
+		store_status(m->store, &status);
+		cluster_check_misses(m->cluster, status.counters.read_corrupt);
+	}
 	if (m->ticks++ % CHECK_EVERY)
 		return;
 	if (m->kind != COORDINATOR)
@@ -242,7 +249,7 @@ static void start_engine(struct member *m)
 		.hold_max = HOLD_MAX,
 		.replicas = o->replicas,
 		.fetch_deadline_ns = 200 * MS,
-		.read_deadline_ns = 300 * MS,
+		.read_deadline_ns = 900 * MS,
 		.wait_deadline_ns = 1500 * MS,
 		.eos_ids = eos_ids,
 		.eos_count = 1,

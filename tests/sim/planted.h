@@ -1,23 +1,19 @@
-/* planted - which bugs of base/planted.h are switched on, and the list of what can be.  In the plain build: none.
- *
- * A planting is one bug, or two where one alone is caught by a second check and harmless: then both are named. */
+/* planted - the list of bugs of base/planted.h, and the switch.  In the plain build: none. */
 #ifndef TESTS_SIM_PLANTED_H
 #define TESTS_SIM_PLANTED_H
 #include <stdbool.h>
 #include <stdint.h>
 
-enum { PLANTING_NAME_MAX = 63 };
+enum { PLANTED_NAME_MAX = 63 };
 
-struct planting {
-	char name[PLANTING_NAME_MAX + 1];
+struct planted_line {
+	char name[PLANTED_NAME_MAX + 1]; /* "status-dropped" */
 	const char *text;
-	const char *report;   /* where it was seen */
-	const char *absorbed; /* why nobody can see it, and which planting shows it; NULL: it must be found */
-	uint64_t bugs;        /* a bit each */
+	const char *report;              /* where it was seen */
 };
 
-uint32_t plantings_count(void);
-struct planting planting_at(uint32_t index);
+uint32_t planted_count(void);
+struct planted_line planted_line(uint32_t index);
 /* Switches it on, and all others off; false: there is none of that name. */
-bool planting_choose(const char *name);
+bool planted_choose(const char *name);
 #endif
