@@ -59,11 +59,7 @@
 	X(FAILED_OFFER_NOT_ANSWERED, "a store does not say that its read of an offered block failed", "vllm#50754") \
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: checksums off by default") \
-	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110") \
-	X(HELD_TOKENS_KEPT, "tokens of a failed attempt that wait for the first one stay", \
-	  "dynamo: migration") \
-	X(INDEX_GAP_IGNORED, "the coordinator's index goes on after a gap in the events", \
-	  "dynamo#4904")
+	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED
 enum planted_bug {

@@ -4,13 +4,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/log.h"
 #include "coordinator/cluster_view.h"
-#include "coordinator/drain_api.h"
-#include "coordinator/leader.h"
 #include "net/loop.h"
 
-enum { FIELDS = 4, DUMP_BYTES = 256 << 10 };
+enum { DUMP_BYTES = 256 << 10 };
 
 /* One POST on its way.  Freed with its end. */
 struct exchange {
@@ -161,9 +158,9 @@ static struct cluster_view view_of(const struct http_api *api)
 		.models = api->options.models,
 		.model_count = api->options.model_count,
 		.name = api->options.name,
-		.leader = api->leader,
 		.tls = api->options.peers_tls,
 		.api_tls = api->options.tls,
+		.leader = api->leader,
 		.draining = api->draining,
 		.now_ns = loop_now_ns(api->loop),
 	};
@@ -270,69 +267,6 @@ static void get_requests(struct http_request *request, void *context)
 	free(text);
 }
 
-/* ---- draining */
-
-static void reply_drain(struct http_request *request, const struct drain_answer *answer, enum err e, struct buf *body)
-{
-	char seconds[24];
-	if (e != ERR_OK) {
-		http_api_reply_buf(request, 500, "application/json", e, body);
-		return;
-	}
-	struct http_field fields[FIELDS] = {{"Content-Type", "application/json"}};
-	int count = 1;
-	if (answer->location[0])
-		fields[count++] = (struct http_field){"Location", answer->location};
-	snprintf(seconds, sizeof(seconds), "%llu", (unsigned long long)(answer->retry_after_ns + 999999999) / 1000000000);
-	if (answer->retry_after_ns)
-		fields[count++] = (struct http_field){"retry-after", seconds};
-	fields[count] = (struct http_field){NULL, NULL};
-	http_reply(request, answer->status, fields, body->data, body->length);
-	buf_fini(body);
-}
-
-static void change_drain(struct http_api *api, struct http_request *request, bool drain)
-{
-	struct drain_call call = {
-		.coord = api->options.coord,
-		.name = api->options.name,
-		.leader_name = api->leader ? leader_name(api->leader) : "",
-		.leader_url = api->leader ? leader_url(api->leader) : "",
-		.path = http_path(request),
-		.drain = drain,
-		.now_ns = loop_now_ns(api->loop),
-	};
-	struct buf body = {0};
-	struct drain_answer answer;
-	size_t length;
-	const char *text = http_body(request, &length);
-	enum err e = drain_call(&call, text, length, &body, &answer);
-	if (e == ERR_OK && answer.self && api->leaving && !drain) {
-		buf_fini(&body);
-		http_reply_error(request, 409, "Conflict", "leaving", NULL, "This coordinator ends: start it anew.", NULL);
-		return;
-	}
-	if (e == ERR_OK && answer.self) {
-		log_info("%s by request", drain ? "draining" : "serving again");
-		api->draining = drain;
-		if (drain)
-			coord_drain(api->options.coord);
-		else
-			coord_undrain(api->options.coord);
-	}
-	reply_drain(request, &answer, e, &body);
-}
-
-static void post_drain(struct http_request *request, void *context)
-{
-	change_drain(context, request, true);
-}
-
-static void post_undrain(struct http_request *request, void *context)
-{
-	change_drain(context, request, false);
-}
-
 /* ---- life */
 
 static const struct http_api_route routes[] = {
@@ -354,9 +288,9 @@ static const struct http_api_route routes[] = {
 	{"GET", "/metrics", ACCESS_METRICS, get_metrics},
 	{"GET", "/debug/topology", ACCESS_ADMIN, get_topology},
 	{"GET", "/debug/requests", ACCESS_ADMIN, get_requests},
-	{"POST", "/drain", ACCESS_ADMIN, post_drain},
-	{"DELETE", "/drain", ACCESS_ADMIN, post_undrain},
-	{"POST", "/undrain", ACCESS_ADMIN, post_undrain},
+	{"POST", "/drain", ACCESS_ADMIN, http_post_drain},
+	{"DELETE", "/drain", ACCESS_ADMIN, http_delete_drain},
+	{"POST", "/undrain", ACCESS_ADMIN, http_post_undrain},
 	{"GET", "/debug/routes", ACCESS_ADMIN, http_get_routes},
 };
 

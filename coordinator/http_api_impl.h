@@ -27,7 +27,7 @@ struct http_api {
 	struct http_guard guards[HTTP_API_ROUTES_MAX];
 	size_t route_count;
 	struct access_grant grant; /* of the request whose handler runs */
-	const struct leader *leader;
+	const struct leader *leader; /* NULL: there is no election */
 	bool draining;
 	bool leaving; /* the process ends: no request undrains it */
 };
@@ -37,6 +37,11 @@ struct http_api {
 MUST_USE enum err http_guard_routes(struct http_api *api, const struct http_api_route *routes, size_t count);
 void http_get_routes(struct http_request *request, void *api);
 void http_guard_metrics(const struct http_api *api, struct metrics_text *text);
+
+/* http_drain.c */
+void http_post_drain(struct http_request *request, void *api);
+void http_post_undrain(struct http_request *request, void *api);
+void http_delete_drain(struct http_request *request, void *api);
 
 /* http_reply_api.c: answers of handlers that answer at once. */
 void http_api_reply(struct http_request *request, int status, const char *type, const char *body, size_t length);

@@ -61,6 +61,7 @@ struct member {
 	uint64_t lead_told_ns;
 	uint64_t etcd_cut_until_ns;  /* it alone does not reach etcd */
 	uint64_t epoch_beaten, epoch_seen;
+	uint64_t epoch_claimed, epoch_claimed_wipes; /* after so many wipes of etcd */
 	uint64_t ticks;
 	uint64_t silent_since_ns; /* dead or stopped; 0: neither */
 	uint64_t silent_incarnation;
@@ -99,11 +100,10 @@ struct cluster_options {
 	bool decode_dials;    /* decode nodes have the smaller ids */
 };
 
-/* Who claimed an epoch, since etcd has its data; and who ever did. */
+/* Whose directives with that epoch were taken. */
 struct epoch_holder {
-	uint64_t wipes;
+	uint64_t epoch, wipes;
 	uint32_t coordinator;
-	uint32_t ever; /* bit mask */
 };
 
 struct cluster {

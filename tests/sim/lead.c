@@ -63,19 +63,6 @@ static void on_claimed(void *context, uint64_t number)
 	member_after_event(m);
 }
 
-/* An epoch is one coordinator's, as long as etcd has its data. */
-static void note_claim(struct member *m, uint64_t epoch)
-{
-	struct cluster *c = m->cluster;
-	if (epoch >= EPOCHS_MAX)
-		cluster_fail(c, "more than %d epochs", EPOCHS_MAX);
-	struct epoch_holder *holder = &c->epochs[epoch];
-	if (holder->ever && holder->wipes == c->epoch_wipes)
-		cluster_fail(c, "I6: %s and %s have the same epoch %llu", c->members[holder->coordinator].name, m->name,
-			     (unsigned long long)epoch);
-	*holder = (struct epoch_holder){c->epoch_wipes, m->index, holder->ever | 1u << m->index};
-}
-
 /* As net/etcd_claim.c: only while the candidacy is there.  No wall clock: an emptied etcd begins at 1 again, and the
  * nodes have to teach the leader better. */
 static void on_claim(void *context, uint64_t candidacy)
@@ -90,7 +77,8 @@ static void on_claim(void *context, uint64_t candidacy)
 		return;
 	struct claim claim = {.stored = c->epoch_stored, .beaten = m->epoch_beaten};
 	claim_judge(&claim, &c->epoch_stored);
-	note_claim(m, c->epoch_stored);
+	m->epoch_claimed = c->epoch_stored;
+	m->epoch_claimed_wipes = c->epoch_wipes;
 	tell(m, on_claimed, candidacy << 32 | c->epoch_stored);
 }
 
@@ -201,7 +189,8 @@ void lead_check_node(struct member *m)
 	m->epoch_seen = epoch;
 }
 
-/* What a node took was of a coordinator that had claimed the epoch. */
+/* An epoch that a node took is one coordinator's.  An emptied etcd gives the same numbers again, while the leader of
+ * before may still be in its term: those are told apart by where they were claimed. */
 void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelope)
 {
 	const Wire__DirectiveDone *done = envelope->directive_done;
@@ -210,9 +199,15 @@ void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelo
 		return;
 	}
 	c->directives++;
-	if (done->epoch >= EPOCHS_MAX || !(c->epochs[done->epoch].ever & 1u << to))
-		cluster_fail(c, "I6: a directive of %s was taken with epoch %llu, which it never had", c->members[to].name,
-			     (unsigned long long)done->epoch);
+	const struct member *leader = &c->members[to];
+	if (leader->epoch_claimed != done->epoch)
+		return; /* the answer to a term before */
+	struct epoch_holder *holder = &c->epochs[done->epoch % EPOCHS_MAX];
+	bool known = holder->epoch == done->epoch && holder->wipes == leader->epoch_claimed_wipes;
+	if (known && holder->coordinator != to)
+		cluster_fail(c, "I6: directives of %s and %s were accepted with the same epoch %llu",
+			     c->members[holder->coordinator].name, c->members[to].name, (unsigned long long)done->epoch);
+	*holder = (struct epoch_holder){done->epoch, leader->epoch_claimed_wipes, to};
 }
 
 /* ---- operators */
