@@ -149,6 +149,10 @@ enum err api_request_parse(enum api_kind kind, const char *body, size_t length, 
 {
 	json_error_t at;
 	json_t *object = json_loadb(body, length, 0, &at);
+	if (!object && json_error_code(&at) == json_error_out_of_memory) {
+		api_error_from(ret_error, ERR_NOMEM, "no memory for the body", 0);
+		return ERR_NOMEM;
+	}
 	if (!object)
 		return api_error_field(ret_error, NULL, "the body is not JSON: %s (line %d, column %d)", at.text, at.line,
 				       at.column);

@@ -46,20 +46,20 @@ static uint64_t derived_seed(const struct service_post *post)
 	return seed;
 }
 
-static void random_bytes(void *bytes, size_t length)
+/* 16 bytes never come in parts. */
+static enum err random_bytes(void *bytes, size_t length)
 {
-	if (getrandom(bytes, length, 0) != (ssize_t)length)
-		abort(); /* 16 bytes never come in parts, and Linux has had it since 3.17 */
+	return getrandom(bytes, length, 0) == (ssize_t)length ? ERR_OK : ERR_IO;
 }
 
-static void settle_seed(struct service_call *call, const struct service_post *post)
+static enum err settle_seed(struct service_call *call, const struct service_post *post)
 {
 	if (call->request.has_seed)
-		return;
-	if (post->idempotency_key && *post->idempotency_key)
-		call->request.sampling.seed = derived_seed(post);
-	else
-		random_bytes(&call->request.sampling.seed, sizeof(call->request.sampling.seed));
+		return ERR_OK;
+	if (!post->idempotency_key || !*post->idempotency_key)
+		return random_bytes(&call->request.sampling.seed, sizeof(call->request.sampling.seed));
+	call->request.sampling.seed = derived_seed(post);
+	return ERR_OK;
 }
 
 static enum err make_answers(struct service_call *call)
@@ -86,10 +86,12 @@ static enum err make_answers(struct service_call *call)
 	return e;
 }
 
-static void fill_reply(struct service_call *call)
+static enum err fill_reply(struct service_call *call)
 {
 	uint64_t random[2];
-	random_bytes(random, sizeof(random));
+	enum err e = random_bytes(random, sizeof(random));
+	if (e != ERR_OK)
+		return e;
 	struct reply *reply = &call->reply;
 	reply->request = &call->request;
 	reply->prompts = &call->prompts;
@@ -98,6 +100,7 @@ static void fill_reply(struct service_call *call)
 	reply->traces = &call->traces;
 	snprintf(reply->id, sizeof(reply->id), "%s-%016llx%016llx", call->request.kind == API_CHAT ? "chatcmpl" : "cmpl",
 		 (unsigned long long)random[0], (unsigned long long)random[1]);
+	return ERR_OK;
 }
 
 static enum err fill_call(struct service_call *call, const struct service_post *post, struct api_error *error)
@@ -114,13 +117,12 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 		return ERR_NOT_FOUND;
 	}
 	call->metrics = &service->metrics[call->model - service->options.models];
-	settle_seed(call, post);
-	e = prompts_make(&call->request, call->model, context_of(service, call->model), &call->prompts, error);
+	e = settle_seed(call, post);
+	if (e == ERR_OK)
+		e = prompts_make(&call->request, call->model, context_of(service, call->model), &call->prompts, error);
 	if (e == ERR_OK)
 		e = make_answers(call);
-	if (e == ERR_OK)
-		fill_reply(call);
-	return e;
+	return e == ERR_OK ? fill_reply(call) : e;
 }
 
 struct service_call *call_create(struct service *service, const struct service_post *post,

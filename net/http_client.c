@@ -30,32 +30,36 @@ struct call {
 	bool stopped; /* on_line said enough */
 };
 
-static enum err dial(struct call *call)
+static enum err dial(const struct http_client_request *request, int *ret_fd, struct why *why)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list = NULL;
 	char port[8];
-	snprintf(port, sizeof(port), "%u", call->request->port);
-	if (getaddrinfo(call->request->host, port, &hints, &list) != 0)
-		return why_set(call->why, ERR_UNAVAILABLE, "host '%s' is not known", call->request->host);
-	uint64_t ns = call->request->timeout_ns ? call->request->timeout_ns : (uint64_t)600 * 1000000000;
+	snprintf(port, sizeof(port), "%u", request->port);
+	if (getaddrinfo(request->host, port, &hints, &list) != 0)
+		return why_set(why, ERR_UNAVAILABLE, "host '%s' is not known", request->host);
+	uint64_t ns = request->timeout_ns ? request->timeout_ns : (uint64_t)600 * 1000000000;
 	struct timeval wait = {(time_t)(ns / 1000000000), (suseconds_t)(ns % 1000000000 / 1000)};
-	call->fd = -1;
-	for (struct addrinfo *at = list; at && call->fd < 0; at = at->ai_next) {
-		int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fd < 0)
+	int fd = -1, error = 0;
+	for (struct addrinfo *at = list; at && fd < 0; at = at->ai_next) {
+		fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
+		if (fd < 0) {
+			error = errno;
 			continue;
+		}
 		(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
 		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
 		if (connect(fd, at->ai_addr, at->ai_addrlen) == 0)
-			call->fd = fd;
-		else
-			close(fd);
+			break;
+		error = errno;
+		close(fd);
+		fd = -1;
 	}
 	freeaddrinfo(list);
-	if (call->fd >= 0)
+	*ret_fd = fd;
+	if (fd >= 0)
 		return ERR_OK;
-	return why_set(call->why, ERR_UNAVAILABLE, "connecting to %s port %u: %s", call->request->host,
-	               call->request->port, strerror(errno));
+	return why_set(why, ERR_UNAVAILABLE, "connecting to %s port %u: %s", request->host, request->port,
+	               strerror(error));
 }
 
 static enum err send_all(struct call *call, const char *data, size_t length)
@@ -218,22 +222,30 @@ static enum err receive_body(struct call *call)
 	}
 }
 
-enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
-                          struct why *why)
+enum err http_client_exchange(int fd, const struct http_client_request *request, struct http_client_reply *ret_reply,
+                              struct why *why)
 {
-	struct call call = {.request = request, .reply = ret_reply, .why = why};
+	struct call call = {.fd = fd, .request = request, .reply = ret_reply, .why = why};
 	call.in.limit = HEAD_MAX + 2 * READ_BYTES;
 	call.line.limit = LINE_MAX_BYTES;
-	enum err e = dial(&call);
-	if (e != ERR_OK)
-		return e;
-	e = send_request(&call);
+	enum err e = send_request(&call);
 	if (e == ERR_OK)
 		e = receive_head(&call);
 	if (e == ERR_OK && strcmp(request->method, "HEAD") != 0)
 		e = receive_body(&call);
-	close(call.fd);
 	buf_fini(&call.in);
 	buf_fini(&call.line);
+	return e;
+}
+
+enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
+                          struct why *why)
+{
+	int fd;
+	enum err e = dial(request, &fd, why);
+	if (e != ERR_OK)
+		return e;
+	e = http_client_exchange(fd, request, ret_reply, why);
+	close(fd);
 	return e;
 }
