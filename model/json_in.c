@@ -24,7 +24,7 @@ static enum err read_all(int fd, char *data, size_t length, const char *path, st
 
 enum err file_read(const char *path, size_t length_max, struct why *why, char **ret_data, size_t *ret_length)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
 	if (fd < 0)
 		return why_set(why, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
 	struct stat st;

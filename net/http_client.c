@@ -241,7 +241,7 @@ enum err http_client_exchange(int fd, const struct http_client_request *request,
 enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
                           struct why *why)
 {
-	int fd;
+	int fd = -1;
 	enum err e = dial(request, &fd, why);
 	if (e != ERR_OK)
 		return e;

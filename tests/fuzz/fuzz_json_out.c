@@ -81,7 +81,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	json_out_close(&out, ']');
 	assert(out.e == ERR_OK && !memchr(buf.data, '\n', buf.length));
 	json_error_t error;
-	json_t *json = json_loadb(buf.data, buf.length, 0, &error);
+	json_t *json = json_loadb(buf.data, buf.length, JSON_ALLOW_NUL, &error);
 	assert(json && json_array_size(json) == count);
 	for (size_t i = 0; i < count; i++)
 		check(json_array_get(json, i), &values[i]);
