@@ -15,4 +15,6 @@ struct sha256 {
 void sha256_init(struct sha256 *sha);
 void sha256_add(struct sha256 *sha, const void *data, size_t length);
 void sha256_end(struct sha256 *sha, uint8_t ret_digest[32]);
+/* RFC 2104: who does not know the secret can neither make nor guess it. */
+void hash_hmac(const void *secret, size_t secret_length, const void *data, size_t length, uint8_t ret_digest[32]);
 #endif

@@ -77,6 +77,11 @@ const char *options_nearest(const char *wrong, const char *const *names, size_t 
 	return best;
 }
 
+static void wipe(char *text)
+{
+	explicit_bzero(text, strlen(text));
+}
+
 static const struct option *find(const struct options *o, const char *name)
 {
 	for (size_t i = 0; i < o->count; i++)
@@ -311,6 +316,42 @@ enum err options_parse(struct options *o, int argc, char **argv, struct why *why
 	if (e == ERR_OK && config)
 		e = options_yaml(config, yaml_pair, &pass, why);
 	return e;
+}
+
+/* "BATON_KV_BLOCKS=…" is the variable of "kv-blocks": where its value begins, or NULL. */
+static char *variable_value(char *variable, const char *name)
+{
+	if (strncmp(variable, "BATON_", 6) != 0)
+		return NULL;
+	char *at = variable + 6;
+	for (; *name && *at == (*name == '-' ? '_' : toupper((unsigned char)*name)); name++)
+		at++;
+	return !*name && *at == '=' ? at + 1 : NULL;
+}
+
+void options_forget(struct options *o, const char *name, int argc, char **argv)
+{
+	const struct option *option = find(o, name);
+	size_t length = strlen(name);
+	for (int i = 1; i < argc; i++) {
+		if (strncmp(argv[i], "--", 2) != 0 || strncmp(argv[i] + 2, name, length) != 0)
+			continue;
+		if (argv[i][2 + length] == '=')
+			wipe(argv[i] + 3 + length);
+		else if (!argv[i][2 + length] && i + 1 < argc)
+			wipe(argv[++i]);
+	}
+	for (char **variable = o->environment; variable && *variable; variable++) {
+		char *value = variable_value(*variable, name);
+		if (value)
+			wipe(value);
+	}
+	/* Values are copies of ours (keep()). */
+	const struct option_list *list = option && option->type == OPTION_LIST ? option->value : NULL;
+	for (size_t i = 0; list && i < list->count; i++)
+		wipe((char *)(uintptr_t)list->items[i]);
+	if (option && option->type == OPTION_TEXT && *(char **)option->value)
+		wipe(*(char **)option->value);
 }
 
 void options_print_help(const struct options *o)

@@ -55,6 +55,9 @@ struct options {
 MUST_USE enum err options_parse(struct options *options, int argc, char **argv, struct why *why);
 void options_print_help(const struct options *options);
 void options_fini(struct options *options);
+/* Overwrites what was given for this option wherever it stands: on the command line, in the environment and here, so that
+ * /proc shows it no longer.  Its value is not to be used after this. */
+void options_forget(struct options *options, const char *name, int argc, char **argv);
 /* The nearest of the names to a wrong one, or NULL when none is near (for subcommands too). */
 const char *options_nearest(const char *wrong, const char *const *names, size_t count);
 /* "64MiB" and the like to bytes. */

@@ -29,6 +29,7 @@ struct sampling {
 	uint32_t max_tokens;      /* generated tokens of a choice, >= 1 */
 	uint32_t min_tokens;      /* stop tokens are masked before this many */
 	int8_t logprobs;          /* -1: none; 0..20: of the chosen token and that many alternatives */
+	uint8_t prompt_logprobs;  /* 0: none; else of each prompt token but the first, and one less alternatives: 1..21 */
 	bool ignore_eos;
 	uint8_t stop_id_count;
 	uint8_t bias_count;
@@ -44,11 +45,12 @@ struct sample_top {
 	float logprob;
 };
 
-/* One token chosen for one choice.  Log-probabilities are of the model's raw distribution (before
+/* One token chosen for one choice, or one of the prompt that was scored.  Log-probabilities are of the model's raw distribution (before
  * temperature, penalties and cuts), as vLLM's default. */
 struct sample {
 	uint32_t token;
 	float logprob;
+	uint32_t rank; /* of a prompt token that was scored: 1 is the likeliest; else 0 */
 	uint32_t top_count;
 	struct sample_top top[SAMPLING_TOP_LOGPROBS_MAX]; /* most likely first; ties: lower token first */
 };

@@ -5,6 +5,7 @@ void answer_init(struct answer *answer, const struct api_request *request, const
 {
 	*answer = (struct answer){.request = request, .prompt = prompt, .stop_string = STOP_NONE, .stop_token = -1};
 	detokenizer_init(&answer->detokenizer, tokenizer, request->skip_special_tokens);
+	detokenizer_init(&answer->echo, tokenizer, request->skip_special_tokens);
 	stopper_init(&answer->stopper, &request->stop);
 }
 
@@ -30,6 +31,29 @@ enum err answer_echo(struct answer *answer, const uint32_t *ids, size_t count)
 	enum err e = detokenize(answer->detokenizer.tokenizer, ids, count, answer->request->skip_special_tokens, &answer->text);
 	answer->characters = count_characters(&answer->text);
 	return e;
+}
+
+enum err answer_echo_token(struct answer *answer, uint32_t id, const struct sample *sample, bool last)
+{
+	const struct api_request *request = answer->request;
+	const struct tokenizer *tokenizer = answer->echo.tokenizer;
+	uint64_t offset = answer->characters;
+	struct buf *piece = &answer->piece;
+	buf_clear(piece);
+	enum err e = detokenizer_feed(&answer->echo, id, piece);
+	if (e == ERR_OK && last)
+		e = detokenizer_finish(&answer->echo, piece);
+	answer->characters += count_characters(piece);
+	if (e == ERR_OK && piece->length)
+		e = buf_append(&answer->text, piece->data, piece->length);
+	if (e != ERR_OK)
+		return e;
+	if (!sample)
+		return logprobs_add_unknown(&answer->logprobs, tokenizer, id, offset);
+	struct sample shown = *sample; /* more may have been computed than this list wants */
+	uint32_t most = (uint32_t)request->sampling.logprobs;
+	shown.top_count = shown.top_count < most ? shown.top_count : most;
+	return logprobs_add(&answer->logprobs, request->kind, tokenizer, &shown, offset);
 }
 
 /* A token that stops the answer is no part of its text, unless the client wants it. */
@@ -63,6 +87,10 @@ enum err answer_token(struct answer *answer, const struct sample *sample, enum f
 {
 	const struct api_request *request = answer->request;
 	uint64_t offset = answer->characters;
+	if (request->echo_only) { /* nobody asked for this token */
+		answer->finish = FINISH_LENGTH;
+		return ERR_OK;
+	}
 	answer->tokens++;
 	if (stop_token)
 		answer->stop_token = request->sampling.stop_ids[stop_token - 1];

@@ -19,6 +19,7 @@
 struct answer {
 	const struct api_request *request;
 	struct detokenizer detokenizer;
+	struct detokenizer echo; /* of the prompt, where it is echoed token by token */
 	struct stopper stopper;
 	struct buf text;
 	struct buf ids;          /* "17,4,99" */
@@ -38,6 +39,8 @@ void answer_init(struct answer *answer, const struct api_request *request, const
 void answer_fini(struct answer *answer);
 /* Text in front of the answer (echo). */
 MUST_USE enum err answer_echo(struct answer *answer, const uint32_t *ids, size_t count);
+/* The same, token by token: what the model said of each but the first, whose sample is NULL. */
+MUST_USE enum err answer_echo_token(struct answer *answer, uint32_t id, const struct sample *sample, bool last);
 /* The next token.  finish: as the node says; the answer may be over by a stop string all the same.
  * stop_token: index into stop_token_ids plus 1, 0: none. */
 MUST_USE enum err answer_token(struct answer *answer, const struct sample *sample, enum finish finish,

@@ -10,7 +10,17 @@ static const char *type_of(int status)
 	switch (status) {
 	case 400:
 	case 413:
+	case 415:
+	case 422:
 		return "invalid_request_error";
+	case 401:
+		return "AuthenticationError";
+	case 403:
+		return "PermissionDeniedError";
+	case 408:
+		return "RequestTimeoutError";
+	case 409:
+		return "ConflictError";
 	case 404:
 		return "NotFoundError";
 	case 429:
@@ -53,20 +63,29 @@ static int status_of(enum err e)
 		return 404;
 	case ERR_UNAVAILABLE:
 	case ERR_DRAINING:
-	case ERR_DEADLINE:
 	case ERR_CANCELED:
 		return 503;
+	case ERR_DEADLINE:
+		return 408;
+	case ERR_AGAIN:
+		return 429;
 	default:
 		return 500;
 	}
 }
 
+static const char *code_of(enum err e)
+{
+	return e == ERR_TOO_LARGE ? "context_length_exceeded" : e == ERR_DEADLINE ? "request_timeout" :
+	       e == ERR_AGAIN ? "rate_limit_exceeded" : NULL;
+}
+
 void api_error_from(struct api_error *error, enum err e, const char *why, uint64_t retry_after_ns)
 {
 	int status = status_of(e);
-	api_error_set(error, status, e == ERR_TOO_LARGE ? "context_length_exceeded" : NULL, "%s%s%s", err_text(e),
-		      why && *why ? ": " : "", why ? why : "");
-	error->retry_after_ns = status == 503 && retry_after_ns == 0 ? 1000000000 : retry_after_ns;
+	api_error_set(error, status, code_of(e), "%s%s%s", err_text(e), why && *why ? ": " : "", why ? why : "");
+	error->retry_is_vain = e == ERR_DEADLINE; /* it would take as long again */
+	error->retry_after_ns = (status == 503 || status == 429) && retry_after_ns == 0 ? 1000000000 : retry_after_ns;
 }
 
 enum err api_error_body(const struct api_error *error, struct buf *buf)

@@ -6,6 +6,7 @@
 
 #include "coordinator/json_out.h"
 #include "coordinator/service.h"
+#include "net/tls.h"
 
 enum { VIEW_NODES_MAX = 1024 };
 
@@ -236,6 +237,26 @@ static void show_transports(const struct showing *s, bool bytes)
 		}
 }
 
+static void show_refusal(struct metrics_text *text, const char *node, enum refusal reason, uint64_t count)
+{
+	const char *labels[] = {"node", node, "reason", refusal_text(reason), NULL};
+	metrics_line(text, labels, (double)count);
+}
+
+/* What the nodes report, and what this coordinator refused itself. */
+static void show_refused(const struct showing *s, const struct cluster_view *view)
+{
+	metrics_family(s->text, "baton_connections_refused_total", "counter", "Connections not let in, by reason.");
+	for (int reason = 0; reason < REFUSAL_COUNT; reason++) {
+		uint64_t own = 0;
+		for (uint32_t i = 0; i < s->count; i++)
+			show_refusal(s->text, s->nodes[i].name, (enum refusal)reason, s->nodes[i].refused[reason]);
+		own += view->tls ? tls_refused(view->tls, (enum refusal)reason) : 0;
+		own += view->api_tls ? tls_refused(view->api_tls, (enum refusal)reason) : 0;
+		show_refusal(s->text, view->name, (enum refusal)reason, own);
+	}
+}
+
 static void show_kv(const struct showing *s)
 {
 	metrics_family(s->text, "vllm:kv_cache_usage_perc", "gauge", "Blocks in use, 0 to 1.");
@@ -314,6 +335,7 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_kv(&s);
 	show_transports(&s, false);
 	show_transports(&s, true);
+	show_refused(&s, view);
 	free(nodes);
 	show_coordinator(view, text);
 	show_service(view, text);

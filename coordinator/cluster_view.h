@@ -13,7 +13,10 @@
 
 struct service;
 
+struct tls;
+
 struct cluster_view {
+	const struct tls *tls, *api_tls; /* of this coordinator, for what they refused; may be NULL */
 	const struct coord *coord;
 	const struct service *service;
 	const struct served_model *models;

@@ -8,6 +8,8 @@ void completion_choice(struct json_out *out, const struct reply *reply, struct a
 	reply_logprobs(out, answer);
 	reply_finish(out, answer);
 	reply_ids(out, answer);
-	if (!answer->opened)
-		reply_prompt_ids(out, reply, answer->prompt);
+	if (answer->opened)
+		return;
+	reply_prompt_ids(out, reply, answer->prompt);
+	reply_prompt_logprobs(out, reply, answer->prompt);
 }

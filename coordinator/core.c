@@ -44,6 +44,7 @@ static struct coord_options resolve(const struct coord_options *given)
 	o.requests_max = or_default(o.requests_max, 1024);
 	o.choices_max = or_default(o.choices_max, SAMPLING_CHOICES_MAX);
 	o.queue_max = or_default(o.queue_max, 256);
+	o.tenants_max = or_default(o.tenants_max, 128);
 	o.context_max = or_default(o.context_max, 32768);
 	o.tokens_max = o.tokens_max ? o.tokens_max : 16u << 20;
 	o.blocks_max = or_default(o.blocks_max, 1u << 20);
@@ -55,7 +56,9 @@ static struct coord_options resolve(const struct coord_options *given)
 	o.prefill_token_ns = time_of(o.prefill_token_ns, 2000000ull, o.time_factor);
 	o.decode_ns = time_of(o.decode_ns, 20000000000ull, o.time_factor);
 	o.queue_ns = time_of(o.queue_ns, 30000000000ull, o.time_factor);
+	o.wait_max_ns = time_of(o.wait_max_ns, 10000000000ull, o.time_factor);
 	o.spare_ns = time_of(o.spare_ns, 10000000000ull, o.time_factor);
+	o.move_ns = time_of(o.move_ns, 1000000000ull, o.time_factor);
 	o.end_ns = time_of(o.end_ns, 1000000000ull, o.time_factor);
 	const struct route_weights none = {0};
 	if (memcmp(&o.weights, &none, sizeof(none)) == 0)
@@ -77,6 +80,7 @@ static struct coord *lay_out(void *memory, const struct coord_options *o, size_t
 	void *sessions = carve(&carver, sessions_bytes(&session));
 	void *blocks = carve(&carver, index_bytes(&index));
 	void *nodes = carve(&carver, registry_bytes(o->nodes_max));
+	void *tenants = carve(&carver, fair_bytes(o->tenants_max));
 	void *words = carve(&carver, tokens_bytes(pages));
 	struct request *requests = carve(&carver, o->requests_max * sizeof(struct request));
 	struct choice *choices = carve(&carver, (size_t)o->requests_max * o->choices_max * sizeof(struct choice));
@@ -98,6 +102,7 @@ static struct coord *lay_out(void *memory, const struct coord_options *o, size_t
 	coord->sessions = sessions_init(sessions, &session);
 	coord->index = index_init(blocks, &index);
 	registry_init(&coord->registry, nodes, o->nodes_max);
+	fair_init(&coord->fair, tenants, o->tenants_max);
 	tokens_init(&coord->pool, words, pages);
 	for (uint32_t i = 0; i < o->requests_max; i++) {
 		requests[i].used = false;
@@ -172,6 +177,7 @@ static void on_up(void *context, uint32_t peer)
 	if (registry_up(&coord->registry, info, peer, &node) != ERR_OK)
 		return; /* over nodes_max: the session lives, and nothing is given to it */
 	coord->slots[peer] = node;
+	direct_node_up(coord, node, coord->now_ns);
 	index_node_up(coord->index, node);
 	ask_snapshot(coord, node);
 	env_trace(coord->options.env, "coordinator > %s is up", core_node(coord, node)->announced.name);
@@ -234,6 +240,13 @@ void coord_closed(struct coord *coord, uint32_t conn, uint64_t now_ns)
 	jobs_pump(coord, now_ns);
 }
 
+void coord_renew(struct coord *coord, uint64_t incarnation, uint64_t now_ns)
+{
+	enter(coord, now_ns);
+	sessions_renew(coord->sessions, incarnation, NULL, 0, now_ns);
+	jobs_pump(coord, now_ns);
+}
+
 /* ---- messages */
 
 static void take_events(struct coord *coord, uint32_t node, const Wire__KvEvents *wire)
@@ -268,6 +281,12 @@ static void dispatch(struct coord *coord, uint32_t node, const Wire__Envelope *e
 	case WIRE__ENVELOPE__BODY_TOKENS:
 		jobs_tokens(coord, node, envelope->tokens, now_ns);
 		break;
+	case WIRE__ENVELOPE__BODY_DIRECTIVE_DONE:
+		direct_done(coord, envelope->directive_done, now_ns);
+		break;
+	case WIRE__ENVELOPE__BODY_PROMPT_LOGPROBS:
+		jobs_scores(coord, node, envelope->prompt_logprobs, now_ns);
+		break;
 	case WIRE__ENVELOPE__BODY_JOB_END:
 		jobs_job_end(coord, node, envelope->job_end, now_ns);
 		jobs_pump(coord, now_ns);
@@ -289,6 +308,7 @@ void coord_tick(struct coord *coord, uint64_t now_ns)
 {
 	enter(coord, now_ns);
 	sessions_tick(coord->sessions, now_ns);
+	direct_tick(coord, now_ns);
 	jobs_tick(coord, now_ns);
 	jobs_pump(coord, now_ns);
 	index_sweep(coord->index, SWEEP_SLOTS);
@@ -350,6 +370,11 @@ void coord_members_only(struct coord *coord, const uint64_t *nodes, uint32_t cou
 void coord_drain(struct coord *coord)
 {
 	coord->draining = true;
+}
+
+void coord_undrain(struct coord *coord)
+{
+	coord->draining = false;
 }
 
 uint32_t coord_requests(const struct coord *coord)

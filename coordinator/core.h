@@ -25,8 +25,10 @@
 #include "base/id128.h"
 #include "base/sampling.h"
 #include "base/why.h"
+#include "coordinator/fair.h"
 #include "coordinator/route.h"
 #include "net/env.h"
+#include "net/identity.h"
 #include "net/session.h"
 
 enum {
@@ -72,6 +74,7 @@ struct coord_request {
 	uint32_t choice_count;  /* n: 1 .. choices_max */
 	struct sampling sampling; /* seed always set; prompt_count + max_tokens <= the model's context_max */
 	enum coord_class class;
+	struct fair_share share; /* of the tenant, as it is now */
 	uint64_t deadline_ns; /* absolute, of the shell's clock; 0: none */
 };
 
@@ -86,6 +89,16 @@ struct coord_token {
 	const struct sample *sample;
 	Wire__Finish finish;  /* not NONE: the last token of this choice */
 	uint32_t stop_token;  /* of sampling.stop_ids, +1; 0: an eos token or none */
+};
+
+/* What the model said of the prompt's own tokens (sampling.prompt_logprobs): of the next `count`, the first at
+ * `position`.  Every token but the first comes exactly once, in order, all before the first token of any choice. */
+struct coord_scores {
+	uint64_t request;
+	void *user;
+	uint32_t position;
+	uint32_t count;
+	const struct sample *scores; /* [count] */
 };
 
 /* What happened to a context on the nodes, over all halves of one kind. */
@@ -126,7 +139,7 @@ struct coord_timings {
 struct coord_outcome {
 	uint64_t request;
 	void *user;
-	enum err error;          /* OK; UNAVAILABLE, DEADLINE, CANCELED (by coord_cancel), INVALID, ... */
+	enum err error;          /* OK; UNAVAILABLE, DEADLINE, AGAIN (it waited, and others came first), CANCELED (by coord_cancel), INVALID, ... */
 	struct why why;
 	uint64_t retry_after_ns; /* hint with UNAVAILABLE */
 	uint32_t choice_count;
@@ -146,6 +159,8 @@ struct coord_hooks {
 	void *context;
 	/* ENOUGH: the shell ends this choice (a stop string): no more of it comes. */
 	enum coord_more (*on_token)(void *context, const struct coord_token *token);
+	/* NULL: no request asks for them. */
+	void (*on_scores)(void *context, const struct coord_scores *scores);
 	/* The request is over.  The outcome is valid during the call. */
 	void (*on_end)(void *context, const struct coord_outcome *outcome);
 	/* A decision was made, with the numbers it rests on; for logs and traces.  NULL: not wanted. */
@@ -162,6 +177,7 @@ struct coord_options {
 	uint32_t requests_max; /* accepted and not ended; 0: 1024 */
 	uint32_t choices_max;  /* of a request, <= SAMPLING_CHOICES_MAX; 0: that */
 	uint32_t queue_max;    /* requests waiting for their first pair; 0: 256 */
+	uint32_t tenants_max;  /* told apart at once (fair.h); 0: 128 */
 	uint32_t context_max;  /* tokens of prompt and answer; 0: 32768 */
 	uint64_t tokens_max;   /* of all requests together, prompt + choices * max_tokens each; 0: 16 Mi */
 	uint32_t blocks_max;   /* of the index; 0: 1 Mi */
@@ -173,9 +189,14 @@ struct coord_options {
 	uint64_t prefill_token_ns; /* 0: 2 ms */
 	uint64_t decode_ns;    /* silence between tokens; 0: 20 s */
 	uint64_t queue_ns;     /* longest wait for a first pair; 0: 30 s */
+	uint64_t wait_max_ns;  /* longest wait to be expected of a request that is accepted; 0: 10 s */
 	uint64_t spare_ns;     /* longest wait for another pair after a failure; 0: 10 s */
+	uint64_t move_ns;      /* a draining node's jobs get that long to end before they move; 0: 1 s */
 	uint64_t end_ns;       /* longest wait for the last JobEnd after the last token; 0: 1 s */
 	struct route_weights weights; /* zero: route_weights_default() */
+	/* An epoch above `beaten` is wanted for this candidacy: coord_lead_claimed() answers, later.  NULL: it never leads. */
+	void *lead_context;
+	void (*claim_epoch)(void *context, int64_t candidacy, uint64_t beaten);
 	/* Outlives the core.  send, close, dial; link_open and link_close are called with sessions (they may do nothing:
 	 * a coordinator reads nobody's memory); trace may be NULL; read and read_cancel are never called. */
 	const struct env *env;
@@ -201,6 +222,8 @@ void coord_opened(struct coord *coord, uint32_t conn, uint64_t node, uint64_t no
 void coord_dial_failed(struct coord *coord, uint64_t node, uint64_t now_ns);
 void coord_closed(struct coord *coord, uint32_t conn, uint64_t now_ns);
 void coord_message(struct coord *coord, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
+/* This coordinator goes on under a higher incarnation: every session ends and begins anew; its requests go on. */
+void coord_renew(struct coord *coord, uint64_t incarnation, uint64_t now_ns);
 /* Every 50 ms. */
 void coord_tick(struct coord *coord, uint64_t now_ns);
 
@@ -208,7 +231,8 @@ void coord_tick(struct coord *coord, uint64_t now_ns);
 
 /* Accepts: on_token and on_end follow, maybe before this returns.  Refuses at once, and no hook is called:
  *   NOT_FOUND    no member serves the model
- *   UNAVAILABLE  a role has no living node, or all is full and so is the queue: *ret_retry_after_ns is a hint
+ *   UNAVAILABLE  a role has no living node, or all is full and the queue is full or slow: *ret_retry_after_ns is a hint
+ *   AGAIN        its tenant waits with as much as it may: likewise
  *   TOO_LARGE    prompt + max_tokens is over context_max
  *   INVALID      no token, no choice, too many choices, a text too long
  *   DRAINING     after coord_drain() */
@@ -222,6 +246,33 @@ void coord_choice_done(struct coord *coord, uint64_t request, uint32_t choice, u
 /* Accepts nothing more; what is accepted goes on.  Done when coord_requests() is 0. */
 void coord_drain(struct coord *coord);
 uint32_t coord_requests(const struct coord *coord);
+
+/* Takes work again. */
+void coord_undrain(struct coord *coord);
+
+/* ---- leading: the shell runs the election, and tells (coordinator/lead.h) */
+
+void coord_lead_elected(struct coord *coord, int64_t candidacy, uint64_t until_ns, uint64_t now_ns);
+void coord_lead_renewed(struct coord *coord, int64_t candidacy, uint64_t until_ns, uint64_t now_ns);
+void coord_lead_deposed(struct coord *coord, uint64_t now_ns);
+void coord_lead_claimed(struct coord *coord, int64_t candidacy, uint64_t epoch, uint64_t now_ns);
+
+/* What only the leader may do: it directs a node, and says it again until the node's reports show it (also after a broken
+ * connection; a node that was started anew begins undrained).  The epoch that it went out with is in coord_lead().
+ *   NOT_FOUND    no node of that name
+ *   STALE        this coordinator does not lead
+ *   UNAVAILABLE  no session with the node now */
+enum coord_wish { COORD_WISH_NONE, COORD_WISH_DRAIN, COORD_WISH_UNDRAIN };
+MUST_USE enum err coord_direct(struct coord *coord, const char *name, enum coord_wish wish, uint64_t now_ns,
+			       struct why *why);
+
+struct coord_lead {
+	const char *state; /* "leading" */
+	uint64_t epoch;    /* 0: it does not lead */
+	uint64_t terms, steps_down;
+	uint64_t directives_sent, directives_refused;
+};
+void coord_lead(const struct coord *coord, uint64_t now_ns, struct coord_lead *ret_lead);
 
 /* ---- what it knows: for /v1/models, /readyz, /metrics, `baton status` */
 
@@ -260,10 +311,12 @@ struct coord_node {
 	uint32_t kv_blocks_used, kv_blocks_cached, kv_blocks_reserved, kv_blocks_total;
 	uint32_t blocks_indexed; /* that the index knows of it */
 	uint64_t steps, offer_lag;
+	uint64_t epoch, directives_refused; /* net/fence.h */
 	float prefill_tokens_per_s, step_seconds;
 	uint64_t load_age_ns; /* UINT64_MAX: none came */
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
+	uint64_t refused[REFUSAL_COUNT]; /* connections it did not let in, by reason */
 };
 
 /* In order of id; returns how many were written. */
@@ -279,11 +332,13 @@ struct coord_counters {
 	uint64_t tokens_kept;
 	/* counters */
 	uint64_t accepted, refused_unavailable, refused_other;
+	uint64_t shed; /* accepted, and sent away while they waited */
 	uint64_t ended_ok, ended_canceled, ended_deadline, ended_unavailable, ended_other;
 	uint64_t prompt_tokens, tokens_forwarded, cached_tokens;
 	uint64_t attempts;          /* started */
 	uint64_t reserve_refusals, reserve_timeouts;
 	uint64_t recoveries_session, recoveries_job_end, recoveries_silence, recoveries_protocol;
+	uint64_t moved_draining;    /* attempts that left a node because it drains: no failures */
 	uint64_t choices_recovered;
 	uint64_t tokens_dropped;    /* duplicates and those of older attempts */
 	uint64_t tokens_held;       /* came before the one they follow */
@@ -291,6 +346,14 @@ struct coord_counters {
 	uint64_t index_added, index_removed, index_ignored, index_gaps, index_drops;
 	uint64_t route_decisions, route_both;
 };
+
+/* What a tenant has here now; zero for one that is not known. */
+struct coord_tenant_load {
+	uint32_t waiting, running;
+};
+struct coord_tenant_load coord_tenant_load(const struct coord *coord, const char *tenant);
+/* Work that waits would begin after so long; 0: none waits, or it was not measured yet. */
+uint64_t coord_wait_ns(const struct coord *coord);
 
 void coord_counters(const struct coord *coord, struct coord_counters *ret_counters);
 

@@ -73,18 +73,26 @@ static void check_request(const struct coord *coord, const struct request *reque
 
 static void check_lists(const struct coord *coord)
 {
-	for (int i = 0; i < WAIT_LISTS; i++) {
-		uint32_t count = 0;
-		const struct job *last = NULL;
-		for (const struct job *job = coord->waiting[i].first; job; job = job->wait_next) {
-			assert(job->state == (i == WAIT_RECOVERING ? JOB_RECOVERING : JOB_QUEUED));
-			assert(job->request->used && job->wait_prev == last);
-			assert(!last || last->since_ns <= job->since_ns);
-			last = job;
-			count++;
-		}
-		assert(count == coord->waiting[i].count && coord->waiting[i].last == last);
+	uint32_t count = 0, queued = 0;
+	const struct job *last = NULL;
+	for (const struct job *job = coord->recovering.first; job; job = job->wait_next) {
+		assert(job->state == JOB_RECOVERING);
+		assert(job->request->used && job->wait_prev == last);
+		assert(!last || last->since_ns <= job->since_ns);
+		last = job;
+		count++;
 	}
+	assert(count == coord->recovering.count && coord->recovering.last == last);
+	fair_check(&coord->fair);
+	for (uint32_t i = 0; i < coord->options.requests_max; i++) {
+		const struct request *request = &coord->requests[i];
+		if (!request->used)
+			continue;
+		bool waits = request->jobs[0].state == JOB_QUEUED;
+		assert(waits == request->place.waiting && waits != request->place.running);
+		queued += waits;
+	}
+	assert(queued == coord->fair.waiting);
 }
 
 /* What nodes are charged with is the sum over the halves. */

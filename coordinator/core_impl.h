@@ -6,9 +6,14 @@
 #ifndef COORDINATOR_CORE_IMPL_H
 #define COORDINATOR_CORE_IMPL_H
 #include "coordinator/core.h"
+#include "coordinator/fair.h"
 #include "coordinator/index.h"
+#include "coordinator/lead.h"
+#include "coordinator/pace.h"
 #include "coordinator/registry.h"
 #include "coordinator/tokens.h"
+
+_Static_assert((int)FAIR_CLASSES == (int)COORD_CLASSES, "classes are served in their order");
 
 #define HELD_NONE   UINT32_MAX
 #define RECORD_NONE UINT32_MAX
@@ -21,6 +26,7 @@ enum {
 	HOLDERS_MAX = 16,     /* hints in one Reserve */
 	BLOCK_TOKENS_MIN = 8, /* smaller blocks: only so many keys of a context are looked up */
 	COMPATS_MAX = 4,      /* of one model name, while it is rolled over */
+	APART_MAX = 32,       /* pairs remembered whose hand-over failed; the oldest is forgotten */
 };
 
 enum job_state {
@@ -97,9 +103,11 @@ struct request {
 	uint32_t salt_length;
 	struct sampling sampling;
 	enum coord_class class;
+	struct fair_item place; /* while it waits for its first pair, and what it was charged with since */
 	uint32_t prompt_count, choice_count;
 	uint32_t live; /* choices that are not over */
 	uint32_t promised; /* pages */
+	uint32_t scored;   /* prompt tokens after the first whose log-probabilities were forwarded */
 	struct token_run prompt;
 	struct token_run keys; /* of the prompt's full blocks, four words each; for keys_compat */
 	struct id128 keys_compat;
@@ -121,12 +129,17 @@ struct held {
 	struct sample sample;
 };
 
-/* Jobs that wait for a pair, first come first served in each list; those to be recovered before all. */
-enum { WAIT_RECOVERING, WAIT_QUEUED, WAIT_LISTS = WAIT_QUEUED + COORD_CLASSES };
-
+/* Jobs to be recovered, first come first served, before all that wait for a first pair (fair.h). */
 struct wait_list {
 	struct job *first, *last;
 	uint32_t count;
+};
+
+/* Two nodes whose hand-over failed while both live: new jobs keep away from the pair for a while. */
+struct apart {
+	struct route_apart pair;
+	uint64_t incarnation[2];
+	uint64_t until_ns; /* 0: free */
 };
 
 struct scratch {
@@ -146,7 +159,9 @@ struct coord {
 	struct request *requests; /* [requests_max] */
 	uint32_t request_free;
 	uint64_t serial;
-	struct wait_list waiting[WAIT_LISTS];
+	struct wait_list recovering;
+	struct fair fair;
+	struct pace pace;
 	uint32_t *slots; /* [peer_max] node of a session */
 	struct held *held;
 	uint32_t held_free;
@@ -155,8 +170,12 @@ struct coord {
 	uint64_t now_ns; /* of the event that is handled */
 	bool draining;
 	bool in_hook;
+	struct lead lead;
+	uint64_t directives_sent, directives_refused;
 	struct coord_counters counters;
 	struct scratch scratch;
+	struct apart apart[APART_MAX];
+	uint32_t apart_next;
 };
 
 /* ---- core.c */
@@ -166,6 +185,11 @@ static inline struct registry_node *core_node(struct coord *coord, uint32_t node
 	return &coord->registry.nodes[node];
 }
 void core_job_id(const struct coord *coord, const struct job *job, Wire__JobId *ret_id);
+
+/* ---- direct.c: what the leader says to nodes */
+void direct_node_up(struct coord *coord, uint32_t node, uint64_t now_ns);
+void direct_done(struct coord *coord, const Wire__DirectiveDone *done, uint64_t now_ns);
+void direct_tick(struct coord *coord, uint64_t now_ns);
 
 /* ---- job.c: states, waiting lists, halves */
 const char *job_state_text(enum job_state state);
@@ -191,7 +215,11 @@ struct request *request_find(struct coord *coord, uint64_t number);
 uint32_t job_half_of(const struct job *job, uint32_t node);
 
 /* ---- job_route.c */
+/* The job's hand-over failed, and which of the two is to blame is not known. */
+void job_set_apart(struct coord *coord, struct job *job, uint64_t now_ns);
 enum try_result { TRY_ASKED, TRY_NOBODY, TRY_LATER };
+/* Some pair of nodes would take it, had they room: living, not draining, of its model and class. */
+bool route_possible(const struct coord *coord, const struct request *request);
 /* Chooses a pair and asks both; the job waits or is new. */
 enum try_result job_try(struct coord *coord, struct job *job, uint64_t now_ns);
 
@@ -199,7 +227,7 @@ enum try_result job_try(struct coord *coord, struct job *job, uint64_t now_ns);
 void job_ask(struct coord *coord, struct job *job, const struct route_record *route, uint64_t now_ns);
 void jobs_reserved(struct coord *coord, uint32_t node, const Wire__Reserved *reserved, uint64_t now_ns);
 void job_refused(struct coord *coord, struct job *job, uint32_t half, enum err e, uint64_t now_ns);
-/* Tries the waiting jobs, oldest first. */
+/* Tries the waiting jobs: those to be recovered, then each class in the order of fair.h. */
 void jobs_pump(struct coord *coord, uint64_t now_ns);
 
 /* ---- job_stream.c */
@@ -210,16 +238,31 @@ void choice_drop_held(struct coord *coord, struct choice *choice);
 bool job_starved(const struct job *job);
 bool choice_lacks_first(const struct choice *choice);
 
+/* ---- job_scores.c: log-probabilities of the prompt */
+void jobs_scores(struct coord *coord, uint32_t node, const Wire__PromptLogprobs *message, uint64_t now_ns);
+/* Some are still to come: no token may be forwarded. */
+bool request_lacks_scores(const struct request *request);
+
 /* ---- job_end.c: JobEnd, accounting */
 void jobs_job_end(struct coord *coord, uint32_t node, const Wire__JobEnd *end, uint64_t now_ns);
 void record_start(struct coord *coord, struct job *job, uint64_t now_ns);
 struct coord_attempt *record_of(const struct job *job); /* NULL: not listed */
 
 /* ---- job_recover.c */
-enum cause { CAUSE_SESSION, CAUSE_JOB_END, CAUSE_SILENCE, CAUSE_PROTOCOL };
+enum cause { CAUSE_SESSION, CAUSE_JOB_END, CAUSE_SILENCE, CAUSE_PROTOCOL, CAUSE_DRAINING };
 void job_fail(struct coord *coord, struct job *job, uint32_t half, enum err e, enum cause cause, uint64_t now_ns);
 void jobs_node_down(struct coord *coord, uint32_t node, uint64_t now_ns);
 void jobs_tick(struct coord *coord, uint64_t now_ns);
+
+/* ---- admission.c */
+uint64_t admission_guess(const struct request *request); /* its cost, before it is known */
+void admission_end(struct coord *coord, struct request *request);
+struct request *admission_request(struct fair_item *item);
+/* Until it begins, by what is ahead of it; 0: nothing is known. */
+uint64_t admission_wait_ns(const struct coord *coord, const struct request *request);
+/* It waits: may it?  Others may have been sent away for it. */
+MUST_USE enum err admission_check(struct coord *coord, struct request *request, uint64_t now_ns, struct why *why,
+				  uint64_t *ret_retry_after_ns);
 
 /* ---- request.c */
 bool error_is_final(enum err e);

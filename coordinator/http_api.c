@@ -1,117 +1,62 @@
-#include "coordinator/http_api.h"
+#include "coordinator/http_api_impl.h"
 
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
-#include <sys/random.h>
 
-#include "coordinator/api_error.h"
 #include "coordinator/cluster_view.h"
-#include "net/http.h"
 #include "net/loop.h"
 
-enum { FIELDS = 8, DUMP_BYTES = 256 << 10 };
-
-struct http_api {
-	struct loop *loop;
-	struct http_api_options options;
-	struct http_server *server;
-	bool draining;
-};
+enum { DUMP_BYTES = 256 << 10 };
 
 /* One POST on its way.  Freed with its end. */
 struct exchange {
 	struct http_api *api;
 	struct http_request *request;
 	struct service_call *call;
-	char id[COORD_TEXT_MAX + 1];
+	char tenant[ACCESS_NAME_MAX + 1];
+	bool slow; /* does not read */
 };
 
 static const char version_json[] = "{\"version\":\"0.1.0\"}";
 
-/* ---- request ids */
-
-static bool is_id(const char *text)
-{
-	size_t length = strlen(text);
-	for (size_t i = 0; i < length; i++)
-		if (text[i] < 0x21 || text[i] > 0x7e)
-			return false;
-	return length > 0 && length <= COORD_TEXT_MAX;
-}
-
-/* The client's, where it is printable and short; else one of ours. */
-static void request_id(const struct http_request *request, char ret_id[COORD_TEXT_MAX + 1])
-{
-	const char *given = http_header(request, "x-request-id");
-	if (given && is_id(given)) {
-		snprintf(ret_id, COORD_TEXT_MAX + 1, "%s", given);
-		return;
-	}
-	uint64_t random = 0;
-	if (getrandom(&random, sizeof(random), 0) != sizeof(random))
-		random = (uint64_t)(uintptr_t)request;
-	snprintf(ret_id, COORD_TEXT_MAX + 1, "req-%016llx", (unsigned long long)random);
-}
-
-static void reply(struct http_request *request, int status, const char *type, const char *body, size_t length)
-{
-	char id[COORD_TEXT_MAX + 1];
-	request_id(request, id);
-	struct http_field fields[] = {{"Content-Type", type}, {"x-request-id", id}, {NULL, NULL}};
-	http_reply(request, status, fields, body, length);
-}
-
-static void reply_buf(struct http_request *request, int status, const char *type, enum err e, struct buf *body)
-{
-	if (e == ERR_OK)
-		reply(request, status, type, body->data, body->length);
-	else
-		http_reply_error(request, 500, "InternalServerError", NULL, NULL, err_text(e), NULL);
-	buf_fini(body);
-}
-
 /* ---- the sink of an exchange */
 
-static void sink_reply(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length)
+static void sink_reply(void *context, const struct service_answer *answer)
 {
 	struct exchange *exchange = context;
-	char seconds[24], ms[24];
-	struct http_field fields[FIELDS] = {{"Content-Type", "application/json"}, {"x-request-id", exchange->id}};
-	int count = 2;
-	if (retry_after_ns) {
-		snprintf(seconds, sizeof(seconds), "%llu", (unsigned long long)(retry_after_ns + 999999999) / 1000000000);
-		snprintf(ms, sizeof(ms), "%llu", (unsigned long long)(retry_after_ns / 1000000));
-		fields[count++] = (struct http_field){"retry-after", seconds};
-		fields[count++] = (struct http_field){"retry-after-ms", ms};
-	}
-	fields[count] = (struct http_field){NULL, NULL};
-	http_reply(exchange->request, status, fields, body, length);
+	struct http_rate_fields rates;
+	http_api_reply_answer(exchange->request, answer, http_api_rates(exchange->api, exchange->tenant, &rates));
 	free(exchange);
 }
 
 static void sink_start(void *context)
 {
 	struct exchange *exchange = context;
-	struct http_field fields[] = {{"Content-Type", "text/event-stream; charset=utf-8"},
-				      {"Cache-Control", "no-cache"},
-				      {"X-Accel-Buffering", "no"}, /* a proxy must not gather what we flush */
-				      {"x-request-id", exchange->id},
-				      {NULL, NULL}};
+	struct http_rate_fields rates;
+	struct http_field fields[10] = {{"Content-Type", "text/event-stream; charset=utf-8"},
+					{"Cache-Control", "no-cache"},
+					{"X-Accel-Buffering", "no"}}; /* a proxy must not gather what we flush */
+	int count = 3;
+	for (const struct http_field *more = http_api_rates(exchange->api, exchange->tenant, &rates); more->name; more++)
+		fields[count++] = *more;
 	http_stream_start(exchange->request, 200, fields);
 }
 
 static bool sink_write(void *context, const char *data, size_t length)
 {
 	struct exchange *exchange = context;
-	http_stream_write(exchange->request, data, length);
-	return http_queued_bytes(exchange->request) <= HTTP_API_QUEUED_MAX;
+	/* One event may be larger than what may wait: a reader that took all before it is not slow. */
+	exchange->slow = http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX;
+	if (!exchange->slow)
+		http_stream_write(exchange->request, data, length);
+	return !exchange->slow;
 }
 
 static void sink_end(void *context)
 {
 	struct exchange *exchange = context;
-	if (http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX)
+	if (exchange->slow)
 		http_abort(exchange->request);
 	else
 		http_stream_end(exchange->request);
@@ -128,8 +73,40 @@ static void on_gone(struct http_request *request, void *context)
 	free(exchange);
 }
 
+/* x-request-timeout: seconds, with a fraction if need be.  False: it was wrong, and is answered. */
+static bool read_timeout(struct http_request *request, uint64_t *ret_ns)
+{
+	const char *text = http_header(request, "x-request-timeout");
+	char *end = NULL;
+	double seconds = text ? strtod(text, &end) : 0;
+	*ret_ns = 0;
+	if (!text)
+		return true;
+	if (end != text && !*end && seconds > 0 && seconds <= HTTP_API_TIMEOUT_MAX_S) {
+		*ret_ns = (uint64_t)(seconds * 1e9);
+		return true;
+	}
+	struct api_error error;
+	api_error_field(&error, "x-request-timeout", "x-request-timeout: \"%.40s\", expected seconds, at most %d", text,
+			HTTP_API_TIMEOUT_MAX_S);
+	http_api_reply_error(request, &error);
+	return false;
+}
+
+static struct service_limits limits_of(const struct access_limits *limits)
+{
+	return (struct service_limits){
+		.quota = {.requests_per_minute = limits->requests_per_minute, .tokens_per_minute = limits->tokens_per_minute},
+		.share = {.weight = limits->weight, .running_max = limits->concurrent, .waiting_max = limits->queued},
+		.context_max = limits->context,
+	};
+}
+
 static void post(struct http_api *api, struct http_request *request, enum api_kind kind)
 {
+	uint64_t timeout_ns;
+	if (!http_api_takes_json(request) || !read_timeout(request, &timeout_ns))
+		return;
 	struct exchange *exchange = calloc(1, sizeof(*exchange));
 	if (!exchange) {
 		http_reply_error(request, 500, "InternalServerError", NULL, NULL, "out of memory", NULL);
@@ -137,14 +114,17 @@ static void post(struct http_api *api, struct http_request *request, enum api_ki
 	}
 	exchange->api = api;
 	exchange->request = request;
-	request_id(request, exchange->id);
+	strcpy(exchange->tenant, api->grant.tenant);
+	struct service_limits limits = limits_of(&api->grant.limits);
 	const char *trace = http_header(request, "x-baton-trace");
-	const char *tenant = http_header(request, "x-baton-tenant");
 	struct service_post what = {
 		.kind = kind,
-		.request_id = exchange->id,
+		.request_id = http_request_id(request),
 		.idempotency_key = http_header(request, "idempotency-key"),
-		.tenant = tenant && is_id(tenant) ? tenant : NULL,
+		.tenant = api->grant.tenant,
+		.limits = &limits,
+		.tenant_salt = api->grant.salted ? api->grant.salt : NULL,
+		.timeout_ns = timeout_ns,
 		.trace = trace && strcmp(trace, "0") != 0,
 	};
 	what.body = http_body(request, &what.length);
@@ -154,6 +134,7 @@ static void post(struct http_api *api, struct http_request *request, enum api_ki
 	if (!call)
 		return; /* answered, and the exchange is gone */
 	exchange->call = call;
+	http_drop_body(request);
 	http_on_gone(request, on_gone, exchange);
 }
 
@@ -177,6 +158,8 @@ static struct cluster_view view_of(const struct http_api *api)
 		.models = api->options.models,
 		.model_count = api->options.model_count,
 		.name = api->options.name,
+		.tls = api->options.peers_tls,
+		.api_tls = api->options.tls,
 		.draining = api->draining,
 		.now_ns = loop_now_ns(api->loop),
 	};
@@ -187,7 +170,7 @@ static void get_models(struct http_request *request, void *context)
 	struct http_api *api = context;
 	struct buf body = {0};
 	enum err e = service_models(api->options.service, &body);
-	reply_buf(request, 200, "application/json", e, &body);
+	http_api_reply_buf(request, 200, "application/json", e, &body);
 }
 
 static void get_model(struct http_request *request, void *context)
@@ -202,20 +185,20 @@ static void get_model(struct http_request *request, void *context)
 		api_error_set(&error, 404, "model_not_found", "The model `%s` does not exist.", name);
 		e = api_error_body(&error, &body);
 	}
-	reply_buf(request, status, "application/json", e, &body);
+	http_api_reply_buf(request, status, "application/json", e, &body);
 }
 
 static void get_health(struct http_request *request, void *context)
 {
 	struct http_api *api = context;
 	bool healthy = !api->draining && service_ready(api->options.service);
-	reply(request, healthy ? 200 : 503, "text/plain; charset=utf-8", "", 0);
+	http_api_reply(request, healthy ? 200 : 503, "text/plain; charset=utf-8", "", 0);
 }
 
 static void get_livez(struct http_request *request, void *context)
 {
 	(void)context;
-	reply(request, 200, "text/plain; charset=utf-8", "ok\n", 3);
+	http_api_reply(request, 200, "text/plain; charset=utf-8", "ok\n", 3);
 }
 
 static void get_readyz(struct http_request *request, void *context)
@@ -224,13 +207,28 @@ static void get_readyz(struct http_request *request, void *context)
 	struct buf body = {0};
 	bool ready = false;
 	enum err e = cluster_readiness(&view, &body, &ready);
-	reply_buf(request, ready ? 200 : 503, "application/json", e, &body);
+	http_api_reply_buf(request, ready ? 200 : 503, "application/json", e, &body);
 }
 
 static void get_version(struct http_request *request, void *context)
 {
 	(void)context;
-	reply(request, 200, "application/json", version_json, strlen(version_json));
+	http_api_reply(request, 200, "application/json", version_json, strlen(version_json));
+}
+
+/* What SageMaker asks: as /health. */
+static void get_ping(struct http_request *request, void *context)
+{
+	get_health(request, context);
+}
+
+/* As vLLM's: requests that were accepted and have not ended. */
+static void get_load(struct http_request *request, void *context)
+{
+	struct http_api *api = context;
+	char body[48];
+	int length = snprintf(body, sizeof(body), "{\"server_load\":%u}", coord_requests(api->options.coord));
+	http_api_reply(request, 200, "application/json", body, (size_t)length);
 }
 
 static void get_metrics(struct http_request *request, void *context)
@@ -241,7 +239,10 @@ static void get_metrics(struct http_request *request, void *context)
 	struct metrics_text text = {.buf = &body};
 	service_metrics(api->options.service, &text);
 	cluster_metrics(&view, &text);
-	reply_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", text.e, &body);
+	http_guard_metrics(api, &text);
+	metrics_family(&text, "baton_api_stalled_total", "counter", "Connections reset because nothing was taken of a reply.");
+	metrics_line(&text, NULL, (double)http_server_stalled(api->server));
+	http_api_reply_buf(request, 200, "text/plain; version=0.0.4; charset=utf-8", text.e, &body);
 }
 
 static void get_topology(struct http_request *request, void *context)
@@ -249,7 +250,7 @@ static void get_topology(struct http_request *request, void *context)
 	struct cluster_view view = view_of(context);
 	struct buf body = {0};
 	enum err e = cluster_topology(&view, &body);
-	reply_buf(request, 200, "application/json", e, &body);
+	http_api_reply_buf(request, 200, "application/json", e, &body);
 }
 
 static void get_requests(struct http_request *request, void *context)
@@ -261,37 +262,33 @@ static void get_requests(struct http_request *request, void *context)
 		return;
 	}
 	coord_dump(api->options.coord, loop_now_ns(api->loop), text, DUMP_BYTES);
-	reply(request, 200, "text/plain; charset=utf-8", text, strlen(text));
+	http_api_reply(request, 200, "text/plain; charset=utf-8", text, strlen(text));
 	free(text);
 }
 
 /* ---- life */
 
-static enum err add_routes(struct http_api *api)
-{
-	static const struct {
-		const char *method, *path;
-		http_handler *handler;
-	} routes[] = {
-		{"POST", "/v1/completions", post_completion},
-		{"POST", "/v1/chat/completions", post_chat},
-		{"GET", "/v1/models", get_models},
-		{"GET", "/v1/models/*", get_model},
-		{"GET", "/health", get_health},
-		{"GET", "/livez", get_livez},
-		{"GET", "/readyz", get_readyz},
-		{"GET", "/version", get_version},
-		{"GET", "/metrics", get_metrics},
-		{"GET", "/debug/topology", get_topology},
-		{"GET", "/debug/requests", get_requests},
-	};
-	for (size_t i = 0; i < sizeof(routes) / sizeof(routes[0]); i++) {
-		enum err e = http_route(api->server, routes[i].method, routes[i].path, routes[i].handler, api);
-		if (e != ERR_OK)
-			return e;
-	}
-	return ERR_OK;
-}
+static const struct http_api_route routes[] = {
+	{"POST", "/v1/completions", ACCESS_API, post_completion},
+	{"POST", "/v1/chat/completions", ACCESS_API, post_chat},
+	{"POST", "/tokenize", ACCESS_API, http_post_tokenize},
+	{"POST", "/detokenize", ACCESS_API, http_post_detokenize},
+	{"POST", "/v1/chat/completions/render", ACCESS_API, http_post_render_chat},
+	{"POST", "/v1/completions/render", ACCESS_API, http_post_render_completion},
+	{"GET", "/v1/models", ACCESS_API, get_models},
+	{"GET", "/v1/models/*", ACCESS_API, get_model},
+	{"GET", "/version", ACCESS_API, get_version},
+	{"GET", "/health", ACCESS_PUBLIC, get_health},
+	{"GET", "/ping", ACCESS_PUBLIC, get_ping},
+	{"POST", "/ping", ACCESS_PUBLIC, get_ping},
+	{"GET", "/livez", ACCESS_PUBLIC, get_livez},
+	{"GET", "/readyz", ACCESS_PUBLIC, get_readyz},
+	{"GET", "/load", ACCESS_METRICS, get_load},
+	{"GET", "/metrics", ACCESS_METRICS, get_metrics},
+	{"GET", "/debug/topology", ACCESS_ADMIN, get_topology},
+	{"GET", "/debug/requests", ACCESS_ADMIN, get_requests},
+	{"GET", "/debug/routes", ACCESS_ADMIN, http_get_routes},
+};
 
 enum err http_api_create(struct loop *loop, const struct http_api_options *options, struct http_api **ret_api,
 			 struct why *why)
@@ -301,10 +298,18 @@ enum err http_api_create(struct loop *loop, const struct http_api_options *optio
 		return ERR_NOMEM;
 	api->loop = loop;
 	api->options = *options;
-	struct http_options http = {.address = options->host, .port = options->port, .body_max = HTTP_API_BODY_MAX};
+	const struct http_api_limits *limits = &options->limits;
+	struct http_options http = {.address = options->host, .port = options->port, .header_max = HTTP_API_HEADER_MAX,
+				    .body_max = HTTP_API_BODY_MAX, .send_buffer = HTTP_API_SEND_BUFFER,
+				    .connections_max = limits->connections_max,
+				    .header_timeout_ns = limits->header_timeout_s * 1000000000,
+				    .receive_timeout_ns = limits->body_timeout_s * 1000000000,
+				    .write_timeout_ns = limits->write_timeout_s * 1000000000,
+				    .tls = options->tls,
+				    .origins = options->origins, .origin_count = options->origin_count};
 	enum err e = http_server_create(loop, &http, &api->server, why);
 	if (e == ERR_OK)
-		e = add_routes(api);
+		e = http_guard_routes(api, routes, sizeof(routes) / sizeof(routes[0]));
 	if (e != ERR_OK) {
 		http_api_destroy(api);
 		return e;

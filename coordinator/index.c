@@ -345,6 +345,8 @@ enum err index_events(struct block_index *index, uint32_t node_index, const stru
 {
 	struct index_node *node = &index->nodes[node_index];
 	assert(node->number != NUMBER_NONE);
+	if (events->sequence <= node->sequence)
+		return ERR_OK; /* said again, a snapshot too: what came since would be undone */
 	enum err e = check_sequence(index, node, events);
 	if (events->reset) {
 		/* A number that holds nothing may go on: the first snapshot of a session. */

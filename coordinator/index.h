@@ -7,7 +7,8 @@
  * held is forgotten at once (its number is no longer live), and index_sweep() takes the dead numbers out of the
  * table little by little.
  *
- * Rules: 1 an event whose sequence is not the next one is not applied, nor any after it, until a reset;
+ * Rules: 1 an event whose sequence is not the next one is not applied, nor any after it, until a reset; one that was
+ *          heard before (a reset too) changes nothing;
  *        2 a number is given again only after a whole sweep that began when it was dead already;
  *        3 what does not fit (blocks_max keys, or bit sets) is ignored and counted: the index forgets, it never lies
  *          about more than a node's own removals in flight.

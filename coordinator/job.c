@@ -14,6 +14,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/planted.h"
 #include "coordinator/core_impl.h"
 #include "proto/codec.h"
 
@@ -47,18 +48,17 @@ void job_move(struct job *job, enum job_state to)
 
 /* ---- waiting lists */
 
-static struct wait_list *list_of(struct coord *coord, const struct job *job, enum job_state state)
-{
-	return &coord->waiting[state == JOB_RECOVERING ? WAIT_RECOVERING : WAIT_QUEUED + job->request->class];
-}
-
 /* A job that waited before keeps its time of arrival, and with it its place and its bound. */
 void job_wait(struct coord *coord, struct job *job, enum job_state state, uint64_t now_ns)
 {
 	job_move(job, state);
 	if (!job->since_ns)
 		job->since_ns = now_ns;
-	struct wait_list *list = list_of(coord, job, state);
+	if (state == JOB_QUEUED) {
+		fair_wait(&coord->fair, &job->request->place, job->since_ns);
+		return;
+	}
+	struct wait_list *list = &coord->recovering;
 	struct job *after = list->last;
 	while (after && after->since_ns > job->since_ns)
 		after = after->wait_prev;
@@ -72,7 +72,11 @@ void job_wait(struct coord *coord, struct job *job, enum job_state state, uint64
 void job_unwait(struct coord *coord, struct job *job)
 {
 	assert(job->state == JOB_QUEUED || job->state == JOB_RECOVERING);
-	struct wait_list *list = list_of(coord, job, job->state);
+	if (job->state == JOB_QUEUED) {
+		fair_leave(&coord->fair, &job->request->place);
+		return;
+	}
+	struct wait_list *list = &coord->recovering;
 	*(job->wait_prev ? &job->wait_prev->wait_next : &list->first) = job->wait_next;
 	*(job->wait_next ? &job->wait_next->wait_prev : &list->last) = job->wait_prev;
 	job->wait_prev = job->wait_next = NULL;
@@ -119,7 +123,8 @@ void half_cancel(struct coord *coord, const struct job *job, struct half *half, 
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_CANCEL;
 	envelope.cancel = &cancel;
-	core_send(coord, half->node, &envelope);
+	if (!planted(ABORT_NOT_TOLD))
+		core_send(coord, half->node, &envelope);
 	half->cancelled = true;
 }
 
@@ -194,7 +199,7 @@ struct job *job_find(struct coord *coord, const Wire__JobId *id)
 	for (uint32_t i = 0; request && i < request->choice_count; i++) {
 		struct job *job = &request->jobs[i];
 		if (job->state != JOB_FREE && job->number == id->number)
-			return job->attempt == id->attempt ? job : NULL;
+			return job->attempt == id->attempt || planted(OLDER_ATTEMPT_ACCEPTED) ? job : NULL;
 	}
 	return NULL;
 }

@@ -131,10 +131,19 @@ static uint32_t blame(const struct job *job, uint32_t half, enum err e)
 	return other && !job->both ? 1 - half : half;
 }
 
+/* Decode could not get what prefill announced, in time or whole: one of the two, or what lies between them. */
+static bool tells_of_the_way(const struct job *job, uint32_t half, enum err e)
+{
+	return half == 1 && !job->both && !job->decode_proven &&
+	       (e == ERR_DEADLINE || e == ERR_PEER_GONE || e == ERR_CORRUPT || e == ERR_STALE);
+}
+
 static void end_running(struct coord *coord, struct job *job, uint32_t half, enum err e, uint64_t now_ns)
 {
 	bool last = half == 1 || job->both;
 	uint32_t to_blame = blame(job, half, e);
+	if (tells_of_the_way(job, half, e))
+		job_set_apart(coord, job, now_ns);
 	half_over(coord, &job->half[half]);
 	if (e != ERR_OK && (last || !job->decode_proven))
 		job_fail(coord, job, to_blame, e, CAUSE_JOB_END, now_ns);

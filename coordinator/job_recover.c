@@ -12,7 +12,8 @@ static void count_cause(struct coord *coord, enum cause cause)
 	uint64_t *counts[] = {[CAUSE_SESSION] = &c->recoveries_session,
 			      [CAUSE_JOB_END] = &c->recoveries_job_end,
 			      [CAUSE_SILENCE] = &c->recoveries_silence,
-			      [CAUSE_PROTOCOL] = &c->recoveries_protocol};
+			      [CAUSE_PROTOCOL] = &c->recoveries_protocol,
+			      [CAUSE_DRAINING] = &c->moved_draining};
 	++*counts[cause];
 }
 
@@ -189,9 +190,38 @@ static uint64_t prefill_bound_ns(struct coord *coord, const struct job *job)
 	return coord->options.prefill_ns + (job->uncached + work.tokens) * coord->options.prefill_token_ns;
 }
 
+/* A half whose node has been draining for long enough, or 2. */
+static uint32_t draining_half(struct coord *coord, const struct job *job, uint64_t now_ns)
+{
+	for (uint32_t half = 0; half < 2; half++) {
+		bool needed = half == 1 ? !job->both : job->state == JOB_PREFILLING || job->both;
+		if (!needed || job->half[half].state != HALF_RUNNING)
+			continue;
+		const struct registry_node *node = core_node(coord, job->half[half].node);
+		if (node->draining && now_ns >= node->draining_since_ns + coord->options.move_ns)
+			return half;
+	}
+	return 2;
+}
+
+/* The streams of a node that drains go on elsewhere, at a token's edge, if there is an elsewhere; else they stay to their
+ * end, or to that of the node.  True: it moved. */
+static bool move_off(struct coord *coord, struct job *job, uint64_t now_ns)
+{
+	if (job->state != JOB_PREFILLING && job->state != JOB_DECODING)
+		return false;
+	uint32_t half = draining_half(coord, job, now_ns);
+	if (half == 2 || job->started >= coord->options.attempts_max || !route_possible(coord, job->request))
+		return false;
+	job_fail(coord, job, half, ERR_DRAINING, CAUSE_DRAINING, now_ns);
+	return true;
+}
+
 static void job_tick(struct coord *coord, struct job *job, uint64_t now_ns)
 {
 	const struct coord_options *o = &coord->options;
+	if (move_off(coord, job, now_ns))
+		return;
 	switch (job->state) {
 	case JOB_QUEUED:
 	case JOB_RECOVERING:

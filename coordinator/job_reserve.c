@@ -60,6 +60,7 @@ static void put_request(struct coord *coord, struct reserve_parts *parts, const 
 	reserve->tokens = coord->scratch.tokens;
 	reserve->n_tokens = job_context(job);
 	reserve->prompt_count = request->prompt_count;
+	reserve->scored = request->scored;
 	reserve->choices = parts->choices;
 	for (uint32_t rest = job->choices; rest; rest &= rest - 1)
 		parts->choices[reserve->n_choices++] = (uint32_t)__builtin_ctz(rest);
@@ -103,7 +104,12 @@ static void bind_halves(struct coord *coord, struct job *job, const struct route
 void job_ask(struct coord *coord, struct job *job, const struct route_record *route, uint64_t now_ns)
 {
 	struct request *request = job->request;
-	job_unwait(coord, job);
+	if (job->state == JOB_QUEUED) {
+		pace_begin(&coord->pace, request->place.cost);
+		fair_run(&coord->fair, &request->place);
+	} else {
+		job_unwait(coord, job);
+	}
 	job_move(job, JOB_RESERVING);
 	job->attempt++;
 	job->asked_ns = now_ns;
@@ -164,6 +170,21 @@ static bool half_fits(const struct job *job, uint32_t half, Wire__Half wire)
 	return wire == (job->both ? WIRE__HALF__HALF_BOTH : half == 0 ? WIRE__HALF__HALF_PREFILL : WIRE__HALF__HALF_DECODE);
 }
 
+/* A node holds what nobody here waits for: its Reserve came twice, or late, after the job's end there.  Rule 5: it is
+ * cancelled, for nobody else would. */
+static void release_stray(struct coord *coord, uint32_t node, const Wire__Reserved *reserved)
+{
+	if (reserved->error != ERR_OK || reserved->job->coordinator != coord->options.node)
+		return;
+	Wire__Cancel cancel = WIRE__CANCEL__INIT;
+	cancel.job = reserved->job;
+	cancel.error = ERR_CANCELED;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_CANCEL;
+	envelope.cancel = &cancel;
+	core_send(coord, node, &envelope);
+}
+
 void jobs_reserved(struct coord *coord, uint32_t node, const Wire__Reserved *reserved, uint64_t now_ns)
 {
 	struct job *job = job_find(coord, reserved->job);
@@ -171,6 +192,8 @@ void jobs_reserved(struct coord *coord, uint32_t node, const Wire__Reserved *res
 	if (half == 2 || job->state != JOB_RESERVING || job->half[half].state != HALF_ASKED ||
 	    !half_fits(job, half, reserved->half)) {
 		coord->counters.messages_stray++;
+		if (half == 2)
+			release_stray(coord, node, reserved);
 		return;
 	}
 	if (reserved->error != ERR_OK) {
@@ -204,7 +227,7 @@ void job_refused(struct coord *coord, struct job *job, uint32_t half, enum err e
 	if (e == ERR_AGAIN)
 		node->full_until_ns = now_ns + FULL_NS;
 	else if (e == ERR_DRAINING)
-		node->draining = true;
+		registry_draining(node, true, now_ns);
 	job_avoid(coord, job, job->half[half].node,
 		  e == ERR_TOO_LARGE ? AVOID_ALWAYS : e == ERR_AGAIN ? AVOID_REFUSED : AVOID_FAILED);
 	job->retry_ns = now_ns + backoff_ns(job->refusals++);
@@ -235,23 +258,34 @@ static const struct job *find_stuck(const struct pump *pump, const struct job *j
 }
 
 /* A job that could not be placed holds back its like behind it: a long queue costs one try. */
-static void pump_list(struct coord *coord, struct wait_list *list, struct pump *pump, uint64_t now_ns)
+static void pump_job(struct coord *coord, struct job *job, struct pump *pump, uint64_t now_ns)
 {
-	for (struct job *job = list->first, *next; job && pump->stuck_count < PUMP_TRIES_MAX; job = next) {
-		next = job->wait_next;
-		if (now_ns < job->retry_ns)
-			continue; /* what it need not avoid was tried when it was refused */
-		const struct job *stuck = find_stuck(pump, job);
-		if (!stuck && job_try(coord, job, now_ns) != TRY_ASKED)
-			pump->stuck[pump->stuck_count++] = job;
-		else if (stuck)
-			job->nobody_ns = !stuck->nobody_ns ? 0 : job->nobody_ns ? job->nobody_ns : now_ns;
-	}
+	if (now_ns < job->retry_ns)
+		return; /* what it need not avoid was tried when it was refused */
+	const struct job *stuck = find_stuck(pump, job);
+	if (!stuck && job_try(coord, job, now_ns) != TRY_ASKED)
+		pump->stuck[pump->stuck_count++] = job;
+	else if (stuck)
+		job->nobody_ns = !stuck->nobody_ns ? 0 : job->nobody_ns ? job->nobody_ns : now_ns;
+}
+
+static void pump_class(struct coord *coord, uint8_t class, struct pump *pump, uint64_t now_ns)
+{
+	struct fair_item *item;
+	fair_walk(&coord->fair, class);
+	while (pump->stuck_count < PUMP_TRIES_MAX && (item = fair_next(&coord->fair)))
+		pump_job(coord, &admission_request(item)->jobs[0], pump, now_ns);
 }
 
 void jobs_pump(struct coord *coord, uint64_t now_ns)
 {
 	struct pump pump = {0};
-	for (int i = 0; i < WAIT_LISTS; i++)
-		pump_list(coord, &coord->waiting[i], &pump, now_ns);
+	for (struct job *job = coord->recovering.first, *next; job && pump.stuck_count < PUMP_TRIES_MAX; job = next) {
+		next = job->wait_next;
+		pump_job(coord, job, &pump, now_ns);
+	}
+	for (uint8_t class = 0; class < COORD_CLASSES && coord->fair.waiting; class++)
+		if (coord->fair.cost[class])
+			pump_class(coord, class, &pump, now_ns);
+	pace_tick(&coord->pace, coord->fair.waiting > 0, now_ns);
 }

@@ -71,6 +71,19 @@ static bool eligible(const struct registry_node *node, const struct request *req
 		request->prompt_count + request->sampling.max_tokens <= node->announced.context_max);
 }
 
+bool route_possible(const struct coord *coord, const struct request *request)
+{
+	bool prefills = false, decodes = false;
+	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
+		const struct registry_node *node = &coord->registry.nodes[i];
+		if (!node->id || !eligible(node, request))
+			continue;
+		prefills |= node_prefills(node);
+		decodes |= node_decodes(node);
+	}
+	return prefills && decodes;
+}
+
 /* The distinct compats under the model's name. */
 static uint32_t find_pools(const struct coord *coord, const struct request *request,
 			   struct pool_of_nodes pools[COMPATS_MAX])
@@ -145,6 +158,44 @@ static uint32_t gather(struct coord *coord, const struct job *job, const struct 
 	return count;
 }
 
+/* ---- pairs that cannot reach each other */
+
+#define APART_NS 5000000000ull
+
+static bool still_apart(const struct coord *coord, const struct apart *apart, uint64_t now_ns)
+{
+	const struct registry_node *nodes = coord->registry.nodes;
+	return now_ns < apart->until_ns && nodes[apart->pair.prefill].incarnation == apart->incarnation[0] &&
+	       nodes[apart->pair.decode].incarnation == apart->incarnation[1];
+}
+
+void job_set_apart(struct coord *coord, struct job *job, uint64_t now_ns)
+{
+	struct route_apart pair = {job->half[0].node, job->half[1].node};
+	struct apart *apart = NULL;
+	for (uint32_t i = 0; i < APART_MAX && !apart; i++)
+		if (coord->apart[i].pair.prefill == pair.prefill && coord->apart[i].pair.decode == pair.decode)
+			apart = &coord->apart[i];
+	if (!apart)
+		apart = &coord->apart[coord->apart_next++ % APART_MAX];
+	*apart = (struct apart){
+		.pair = pair,
+		.incarnation = {core_node(coord, pair.prefill)->incarnation, core_node(coord, pair.decode)->incarnation},
+		.until_ns = now_ns + APART_NS * coord->options.time_factor,
+	};
+	job_avoid(coord, job, pair.prefill, AVOID_FAILED);
+	job_avoid(coord, job, pair.decode, AVOID_FAILED);
+}
+
+static uint32_t list_apart(const struct coord *coord, uint64_t now_ns, struct route_apart out[APART_MAX])
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < APART_MAX; i++)
+		if (still_apart(coord, &coord->apart[i], now_ns))
+			out[count++] = coord->apart[i].pair;
+	return count;
+}
+
 static uint32_t blocks_needed(const struct job *job, uint32_t context, uint32_t block_tokens)
 {
 	const struct sampling *sampling = &job->request->sampling;
@@ -167,6 +218,8 @@ static bool choose(struct coord *coord, struct job *job, uint64_t now_ns, struct
 	struct pool_of_nodes pools[COMPATS_MAX];
 	uint32_t pool_count = find_pools(coord, request, pools), best_pool = 0;
 	uint32_t context = context_tokens(coord, job);
+	struct route_apart apart[APART_MAX];
+	uint32_t apart_count = list_apart(coord, now_ns, apart);
 	*ret_best = (struct route_record){.prefill = ROUTE_NONE, .decode = ROUTE_NONE};
 	*ret_lives = false;
 	for (uint32_t p = 0; p < pool_count; p++) {
@@ -174,7 +227,8 @@ static bool choose(struct coord *coord, struct job *job, uint64_t now_ns, struct
 		fill_depths(coord, context_keys(coord, request, context, &pools[p].compat, pools[p].block_tokens));
 		uint32_t count = gather(coord, job, &pools[p], now_ns, lives);
 		*ret_lives |= lives[0] && lives[1];
-		struct route_query query = {context, blocks_needed(job, context, pools[p].block_tokens), coord->turn};
+		struct route_query query = {context, blocks_needed(job, context, pools[p].block_tokens), coord->turn, apart,
+					    apart_count};
 		struct route_record record;
 		if (!route_choose(&coord->options.weights, &query, coord->scratch.candidates, count, &record) ||
 		    !better(&record, ret_best))

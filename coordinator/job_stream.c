@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/planted.h"
 #include "coordinator/core_impl.h"
 
 /* A choice that has not had a token in the running attempt: prefill gives the first one. */
@@ -193,7 +194,8 @@ static void take(struct coord *coord, struct job *job, uint32_t half, const Wire
 	struct choice *choice = &request->choices[token->choice];
 	uint32_t next = request->prompt_count + choice->tokens.count;
 	bool is_held = token->position > next && token->position <= next + choice->held_count;
-	if (token->position < next || is_held) {
+	bool checked = !planted(POSITION_NOT_CHECKED);
+	if (((token->position < next && !planted(REPEATED_TOKEN_FORWARDED)) || is_held) && checked) {
 		coord->counters.tokens_dropped++;
 		return;
 	}
@@ -201,9 +203,13 @@ static void take(struct coord *coord, struct job *job, uint32_t half, const Wire
 	read_sample(token, &now.sample);
 	job->progress_ns = now_ns;
 	job->decode_proven |= half == 1;
-	if (token->position > next) {
+	if (token->position > next && checked) {
 		if (!may_hold(job, choice, half, token, next) || !hold(coord, choice, token, &now.sample))
 			job_fail(coord, job, half, ERR_PROTOCOL, CAUSE_PROTOCOL, now_ns);
+		return;
+	}
+	if (request_lacks_scores(request)) { /* they come before it, on the same stream */
+		job_fail(coord, job, half, ERR_PROTOCOL, CAUSE_PROTOCOL, now_ns);
 		return;
 	}
 	note_first(coord, job, half == 1, now_ns);

@@ -1,5 +1,6 @@
 #include "coordinator/logprobs.h"
 
+#include <stdio.h>
 #include <string.h>
 
 #include "model/detokenize.h"
@@ -98,8 +99,9 @@ static enum err begin_item(struct buf *list, struct json_out *out)
 	return list->length ? buf_text(list, ",") : ERR_OK;
 }
 
+/* known false: of the token nothing but its spelling is. */
 static enum err completion_entry(struct logprobs *logprobs, const struct tokenizer *tokenizer,
-				 const struct sample *sample, uint64_t offset)
+				 const struct sample *sample, uint64_t offset, bool known)
 {
 	for (int i = 0; i < LOGPROB_LISTS; i++) {
 		struct json_out out;
@@ -108,6 +110,8 @@ static enum err completion_entry(struct logprobs *logprobs, const struct tokeniz
 			return e;
 		if (i == 0)
 			put_spelling(&out, tokenizer, sample->token);
+		else if (i < 3 && !known)
+			json_out_null(&out);
 		else if (i == 1)
 			json_out_float(&out, sample->logprob);
 		else if (i == 2)
@@ -124,13 +128,48 @@ enum err logprobs_add(struct logprobs *logprobs, enum api_kind kind, const struc
 		      const struct sample *sample, uint64_t offset)
 {
 	if (kind == API_COMPLETION)
-		return completion_entry(logprobs, tokenizer, sample, offset);
+		return completion_entry(logprobs, tokenizer, sample, offset, true);
 	struct json_out out;
 	enum err e = begin_item(&logprobs->list[0], &out);
 	if (e != ERR_OK)
 		return e;
 	chat_entry(&out, tokenizer, sample);
 	return out.e;
+}
+
+enum err logprobs_add_unknown(struct logprobs *logprobs, const struct tokenizer *tokenizer, uint32_t token,
+			      uint64_t offset)
+{
+	struct sample sample = {.token = token};
+	return completion_entry(logprobs, tokenizer, &sample, offset, false);
+}
+
+static void put_ranked(struct json_out *out, const struct tokenizer *tokenizer, uint32_t token, float logprob,
+		       uint32_t rank)
+{
+	char key[16];
+	snprintf(key, sizeof(key), "%u", token);
+	json_out_key(out, key);
+	json_out_open(out, '{');
+	json_out_key(out, "logprob");
+	json_out_float(out, logprob);
+	json_put_unsigned(out, "rank", rank);
+	json_out_key(out, "decoded_token");
+	put_spelling(out, tokenizer, token);
+	json_out_close(out, '}');
+}
+
+enum err logprobs_put_prompt(const struct tokenizer *tokenizer, const struct sample *sample, uint32_t top_max,
+			     struct json_out *out)
+{
+	uint32_t count = sample->top_count < top_max ? sample->top_count : top_max;
+	json_out_open(out, '{');
+	put_ranked(out, tokenizer, sample->token, sample->logprob, sample->rank);
+	for (uint32_t i = 0; i < count; i++)
+		if (sample->top[i].token != sample->token)
+			put_ranked(out, tokenizer, sample->top[i].token, sample->top[i].logprob, i + 1);
+	json_out_close(out, '}');
+	return out->e;
 }
 
 void logprobs_put(struct logprobs *logprobs, enum api_kind kind, struct json_out *out)

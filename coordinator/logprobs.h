@@ -19,6 +19,12 @@ struct logprobs {
 	struct buf list[LOGPROB_LISTS]; /* chat: only the first */
 };
 
+/* As the first token of a prompt has it: nothing came before, so nothing is said of it (completions only). */
+MUST_USE enum err logprobs_add_unknown(struct logprobs *logprobs, const struct tokenizer *tokenizer, uint32_t token,
+				       uint64_t offset);
+/* vLLM's entry of one prompt token: {"17":{"logprob","rank","decoded_token"}, …}, it and the likeliest. */
+MUST_USE enum err logprobs_put_prompt(const struct tokenizer *tokenizer, const struct sample *sample, uint32_t top_max,
+				      struct json_out *out);
 /* offset: characters of the text before this token. */
 MUST_USE enum err logprobs_add(struct logprobs *logprobs, enum api_kind kind, const struct tokenizer *tokenizer,
 			       const struct sample *sample, uint64_t offset);

@@ -4,17 +4,22 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "coordinator/access.h"
 #include "coordinator/core.h"
 #include "coordinator/http_api.h"
 #include "coordinator/service.h"
+#include "net/exposure.h"
 #include "net/loop.h"
 #include "net/process.h"
+#include "net/tls.h"
 
-enum { COORDINATOR_OPTIONS = 8 };
+enum { COORDINATOR_OPTIONS = 24 };
 
 struct program {
 	struct process_settings settings;
 	const char *host;
+	const char *ssl_certfile, *ssl_keyfile;
+	struct tls *api_tls; /* NULL: plain HTTP */
 	uint64_t port;
 	struct option_list model_dirs;
 	uint64_t context_max;
@@ -22,12 +27,22 @@ struct program {
 	uint64_t queue_max;
 	uint64_t index_blocks;
 	uint64_t nodes_max;
+	struct http_api_limits limits;
+	uint64_t connections_max, queue_wait_s;
+	struct option_list api_keys, admin_keys;
+	const char *keys_file, *tenant_salt_file;
+	bool metrics_public;
+	uint64_t request_timeout_s;
+	struct option_list origins;
+	const char *chat_template;
+	bool trust_request_template;
 	struct served_model models[SERVED_MODELS_MAX];
 	uint32_t model_count;
 	struct process *process;
 	struct service *service;
 	void *memory;
 	struct coord *coord;
+	struct access *access;
 	struct http_api *api;
 };
 
@@ -93,6 +108,13 @@ static void on_gone(void *context, uint64_t node, uint64_t now_ns)
 	coord_member_remove(((struct program *)context)->coord, node, now_ns);
 }
 
+static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
+{
+	(void)address;
+	(void)length; /* a coordinator has no link */
+	coord_renew(((struct program *)context)->coord, incarnation, now_ns);
+}
+
 static void drain(void *context)
 {
 	struct program *program = context;
@@ -116,6 +138,11 @@ static enum err open_models(struct program *program, struct why *why)
 		if (e != ERR_OK)
 			return e;
 		program->model_count++;
+		model->trust_request_template = program->trust_request_template;
+		if (program->chat_template)
+			e = served_model_template(model, program->chat_template, why);
+		if (e != ERR_OK)
+			return e;
 		log_info("model %s: %u tokens of context", model->name, model->context_max);
 	}
 	return ERR_OK;
@@ -124,6 +151,7 @@ static enum err open_models(struct program *program, struct why *why)
 static enum err open_core(struct program *program, struct why *why)
 {
 	struct service_options service = {.models = program->models, .model_count = program->model_count,
+					  .request_timeout_ns = program->request_timeout_s * 1000000000,
 					  .context = program, .now_ns = now};
 	enum err e = service_create(&service, &program->service);
 	if (e != ERR_OK)
@@ -139,6 +167,7 @@ static enum err open_core(struct program *program, struct why *why)
 		.nodes_max = (uint32_t)program->nodes_max,
 		.requests_max = (uint32_t)program->requests_max,
 		.queue_max = (uint32_t)program->queue_max,
+		.wait_max_ns = program->queue_wait_s * 1000000000,
 		.blocks_max = (uint32_t)program->index_blocks,
 		.context_max = context_max,
 		.time_factor = (uint32_t)program->settings.time_factor,
@@ -153,8 +182,31 @@ static enum err open_core(struct program *program, struct why *why)
 	return ERR_OK;
 }
 
+static enum err open_access(struct program *program, struct why *why)
+{
+	struct access_options options = {
+		.api_keys = &program->api_keys,
+		.admin_keys = &program->admin_keys,
+		.keys_file = program->keys_file,
+		.tenant_salt_file = program->tenant_salt_file,
+		.metrics_public = program->metrics_public,
+	};
+	return access_create(process_loop(program->process), &options, &program->access, why);
+}
+
+static enum err open_api_tls(struct program *program, struct why *why)
+{
+	struct tls_options options = {.certificate_file = program->ssl_certfile, .key_file = program->ssl_keyfile};
+	if (!program->ssl_certfile != !program->ssl_keyfile)
+		return why_set(why, ERR_INVALID, "--ssl-certfile and --ssl-keyfile go together");
+	enum err e = program->ssl_certfile ? tls_create(&options, &program->api_tls, why) : ERR_OK;
+	return e != ERR_OK ? e : exposure_check("--host", program->host, program->api_tls != NULL, program->settings.insecure,
+						"--ssl-certfile and --ssl-keyfile", why);
+}
+
 static enum err open_http(struct program *program, struct why *why)
 {
+	program->limits.connections_max = (uint32_t)program->connections_max;
 	struct http_api_options options = {
 		.host = program->host,
 		.port = (uint16_t)program->port,
@@ -163,10 +215,16 @@ static enum err open_http(struct program *program, struct why *why)
 		.models = program->models,
 		.model_count = program->model_count,
 		.name = program->settings.name,
+		.access = program->access,
+		.tls = program->api_tls,
+		.peers_tls = process_tls(program->process),
+		.limits = program->limits,
+		.origins = program->origins.items,
+		.origin_count = program->origins.count,
 	};
 	enum err e = http_api_create(process_loop(program->process), &options, &program->api, why);
 	if (e == ERR_OK)
-		log_info("API at http://%s:%u/v1", program->host, http_api_port(program->api));
+		log_info("API at http%s://%s:%u/v1", program->api_tls ? "s" : "", program->host, http_api_port(program->api));
 	return e;
 }
 
@@ -180,18 +238,27 @@ static enum err join(struct program *program, struct why *why)
 		.on_gone = on_gone,
 		.drain = drain,
 		.drained = drained,
+		.renew = renew,
 	};
 	struct member self = {.role = WIRE__ROLE__ROLE_COORDINATOR};
 	return process_join(program->process, &core, &self, why);
 }
 
-static enum err serve(struct program *program, struct why *why)
+static enum err serve(struct program *program, struct options *given, int argc, char **argv, struct why *why)
 {
-	struct process_parts parts = {.with_link = false};
-	enum err e = process_open(&program->settings, &parts, &program->process, why);
-	if (e != ERR_OK)
+	struct process_parts parts = {.role = WIRE__ROLE__ROLE_COORDINATOR};
+	enum err e = open_api_tls(program, why);
+	if (e == ERR_OK)
+		e = process_open(&program->settings, &parts, &program->process, why);
+	if (e != ERR_OK) {
+		tls_destroy(program->api_tls);
 		return e;
-	e = open_models(program, why);
+	}
+	e = open_access(program, why);
+	options_forget(given, "api-key", argc, argv);
+	options_forget(given, "admin-key", argc, argv);
+	if (e == ERR_OK)
+		e = open_models(program, why);
 	if (e == ERR_OK)
 		e = open_core(program, why);
 	if (e == ERR_OK)
@@ -199,8 +266,10 @@ static enum err serve(struct program *program, struct why *why)
 	if (e == ERR_OK)
 		e = join(program, why);
 	if (e == ERR_OK)
-		process_run(program->process);
+		e = process_run(program->process, why);
 	http_api_destroy(program->api); /* while the core still takes cancels, and the loop lives */
+	tls_destroy(program->api_tls);
+	access_destroy(program->access);
 	process_close(program->process);
 	service_destroy(program->service);
 	free(program->memory);
@@ -214,20 +283,37 @@ static void fill_table(struct program *p, struct option *table)
 	const struct option rows[COORDINATOR_OPTIONS] = {
 		{"host", OPTION_TEXT, &p->host, 0, 0, "HOST", "address of the API"},
 		{"port", OPTION_COUNT, &p->port, 0, 65535, "PORT", "of the API; 0 takes a free one"},
+		{"ssl-certfile", OPTION_TEXT, &p->ssl_certfile, 0, 0, "PEM", "the API speaks TLS with this certificate"},
+		{"ssl-keyfile", OPTION_TEXT, &p->ssl_keyfile, 0, 0, "PEM", "its key; mode 600"},
 		{"model", OPTION_LIST, &p->model_dirs, 0, 0, "DIR", "Hugging Face directory, or NAME=DIR; may be given several times"},
 		{"max-model-len", OPTION_COUNT, &p->context_max, 0, 1 << 20, "N", "tokens of prompt and answer; 0: the model's"},
 		{"max-requests", OPTION_COUNT, &p->requests_max, 1, 65536, "N", "requests accepted and not ended"},
 		{"max-queue", OPTION_COUNT, &p->queue_max, 1, 65536, "N", "of them waiting for nodes"},
+		{"request-timeout", OPTION_COUNT, &p->request_timeout_s, 0, HTTP_API_TIMEOUT_MAX_S, "S", "seconds from a request to its last token; 0: no end"},
+		{"allowed-origins", OPTION_LIST, &p->origins, 0, 0, "ORIGIN", "whose pages may read answers (CORS), or *; none unless given"},
+		{"chat-template", OPTION_TEXT, &p->chat_template, 0, 0, "FILE", "instead of the models' own; or the template itself"},
+		{"trust-request-chat-template", OPTION_FLAG, &p->trust_request_template, 0, 0, NULL, "a request may bring its own template"},
+		{"max-queue-wait", OPTION_COUNT, &p->queue_wait_s, 1, 3600, "S", "a longer wait for nodes is refused at once (429)"},
+		{"max-connections", OPTION_COUNT, &p->connections_max, 1, 1 << 20, "N", "of clients; over it idle ones are closed"},
+		{"header-timeout", OPTION_COUNT, &p->limits.header_timeout_s, 1, 3600, "S", "seconds for a request's head"},
+		{"body-timeout", OPTION_COUNT, &p->limits.body_timeout_s, 1, 3600, "S", "for its body, and one for each 16 KiB"},
+		{"write-timeout", OPTION_COUNT, &p->limits.write_timeout_s, 1, 3600, "S", "without reading, and a client is cut"},
 		{"max-nodes", OPTION_COUNT, &p->nodes_max, 2, 4096, "N", "members of the cluster"},
 		{"index-blocks", OPTION_COUNT, &p->index_blocks, 1024, 1 << 28, "N", "blocks that the index remembers"},
+		{"api-key", OPTION_LIST, &p->api_keys, 0, 0, "KEY,…", "clients must show one; ps shows it until it is hashed"},
+		{"admin-key", OPTION_LIST, &p->admin_keys, 0, 0, "KEY,…", "likewise, for /debug and all that is not the API"},
+		{"api-keys-file", OPTION_TEXT, &p->keys_file, 0, 0, "FILE", "hashed keys, tenants, quotas; read again on change"},
+		{"tenant-salt-file", OPTION_TEXT, &p->tenant_salt_file, 0, 0, "FILE", "secret of 16 bytes or more, the same for all coordinators"},
+		{"metrics-public", OPTION_FLAG, &p->metrics_public, 0, 0, NULL, "/metrics without a key"},
 	};
 	memcpy(table, rows, sizeof(rows));
 }
 
 int main(int argc, char **argv, char **environment)
 {
-	struct program program = {.host = "127.0.0.1", .port = 8000, .requests_max = 1024, .queue_max = 256,
-				  .nodes_max = 64, .index_blocks = 1 << 20};
+	struct program program = {.host = "127.0.0.1", .connections_max = 4096, .queue_wait_s = 10,
+				  .limits = {.header_timeout_s = 10, .body_timeout_s = 30, .write_timeout_s = 30}, .port = 8000, .requests_max = 1024, .queue_max = 256,
+				  .nodes_max = 64, .index_blocks = 1 << 20, .request_timeout_s = 600};
 	process_defaults(&program.settings, "coordinator-1");
 	struct option table[COORDINATOR_OPTIONS + PROCESS_OPTIONS];
 	fill_table(&program, table);
@@ -239,7 +325,7 @@ int main(int argc, char **argv, char **environment)
 	if (e == ERR_OK && options.help)
 		options_print_help(&options);
 	else if (e == ERR_OK)
-		e = serve(&program, &why);
+		e = serve(&program, &options, argc, argv, &why);
 	if (e != ERR_OK)
 		fprintf(stderr, "baton-coordinator: %s%s%s\n", err_text(e), why.text[0] ? ": " : "", why.text);
 	options_fini(&options);

@@ -4,7 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/buf.h"
+#include "coordinator/prompt_impl.h"
 #include "model/model_dir.h"
 
 enum {
@@ -27,7 +27,7 @@ static enum err check_bytes(const struct served_model *model, size_t length, con
 	return ERR_INVALID;
 }
 
-static enum err encode(const struct served_model *model, const char *text, size_t length, bool add_special,
+enum err prompt_encode(const struct served_model *model, const char *text, size_t length, bool add_special,
 		       struct tokens *tokens, const char *param, struct api_error *error)
 {
 	if (check_bytes(model, length, param, error) != ERR_OK)
@@ -39,8 +39,8 @@ static enum err encode(const struct served_model *model, const char *text, size_
 	return api_error_field(error, param, "%s cannot be tokenised: %s", param, err_text(e));
 }
 
-static enum err take_ids(const struct served_model *model, const json_t *list, struct tokens *tokens,
-			 struct api_error *error)
+enum err prompt_take_ids(const struct served_model *model, const json_t *list, struct tokens *tokens,
+			 const char *param, struct api_error *error)
 {
 	size_t i;
 	json_t *item;
@@ -49,7 +49,7 @@ static enum err take_ids(const struct served_model *model, const json_t *list, s
 	{
 		int64_t id = json_integer_value(item);
 		if (!json_is_integer(item) || id < 0 || id >= vocab)
-			return api_error_field(error, "prompt", "prompt: item %zu is no token id of %s, expected 0 to %u", i,
+			return api_error_field(error, param, "%s: item %zu is no token id of %s, expected 0 to %u", param, i,
 					       model->name, vocab - 1);
 		if (tokens_add(tokens, (uint32_t)id) != ERR_OK)
 			return ERR_NOMEM;
@@ -61,10 +61,10 @@ static enum err one_prompt(const struct api_request *request, const struct serve
 			   struct tokens *tokens, struct api_error *error)
 {
 	if (json_is_array(prompt))
-		return take_ids(model, prompt, tokens, error);
+		return prompt_take_ids(model, prompt, tokens, "prompt", error);
 	if (!json_is_string(prompt))
 		return api_error_field(error, "prompt", "prompt: expected texts or lists of tokens");
-	return encode(model, json_string_value(prompt), json_string_length(prompt), request->add_special_tokens, tokens,
+	return prompt_encode(model, json_string_value(prompt), json_string_length(prompt), request->add_special_tokens, tokens,
 		      "prompt", error);
 }
 
@@ -85,78 +85,29 @@ static enum err completion_prompts(const struct api_request *request, const stru
 	return e;
 }
 
-/* ---- chat */
+/* ---- lengths */
 
-/* Content as parts: their texts, a line each, as templates of text models want it. */
-static json_t *join_parts(const json_t *parts, struct api_error *error)
+/* Keeps the end of a prompt, as truncation on the left side does. */
+static enum err truncate(const struct api_request *request, struct prompts *prompts, uint32_t context_max,
+			 struct api_error *error)
 {
-	struct buf text = {0};
-	size_t i;
-	json_t *part, *joined = NULL;
-	json_array_foreach((json_t *)parts, i, part)
-	{
-		const json_t *piece = json_object_get(part, "text");
-		if (!json_is_string(piece)) {
-			api_error_field(error, "messages", "messages: a part of a content is no text; only text is supported");
-			goto done;
-		}
-		if ((i > 0 && buf_text(&text, "\n") != ERR_OK) ||
-		    buf_append(&text, json_string_value(piece), json_string_length(piece)) != ERR_OK)
-			goto done;
+	uint32_t answer = request->sampling.max_tokens;
+	int64_t keep = request->truncate_prompt_tokens;
+	if (keep > context_max)
+		return api_error_field(error, "truncate_prompt_tokens",
+				       "truncate_prompt_tokens: is %lld, over the model's context of %u tokens",
+				       (long long)keep, context_max);
+	if (keep < 0)
+		keep = answer < context_max ? (int64_t)context_max - (answer ? answer : 1) : 1;
+	for (uint32_t i = 0; keep > 0 && i < prompts->count; i++) {
+		struct tokens *tokens = &prompts->list[i];
+		if (tokens->count <= (size_t)keep)
+			continue;
+		memmove(tokens->ids, tokens->ids + tokens->count - (size_t)keep, (size_t)keep * sizeof(*tokens->ids));
+		tokens->count = (size_t)keep;
 	}
-	joined = json_stringn(text.data ? text.data : "", text.length);
-done:
-	buf_fini(&text);
-	return joined;
-}
-
-static enum err plain_messages(const json_t *messages, json_t **ret_messages, struct api_error *error)
-{
-	json_t *copy = json_array(), *message;
-	size_t i;
-	json_array_foreach((json_t *)messages, i, message)
-	{
-		const json_t *content = json_object_get(message, "content");
-		json_t *plain = json_copy(message);
-		if (json_is_array(content)) {
-			json_t *joined = join_parts(content, error);
-			if (!joined || json_object_set_new(plain, "content", joined) != 0) {
-				json_decref(plain);
-				json_decref(copy);
-				return error->status ? ERR_INVALID : ERR_NOMEM;
-			}
-		} else if (content && !json_is_null(content) && !json_is_string(content)) {
-			json_decref(plain);
-			json_decref(copy);
-			return api_error_field(error, "messages", "messages[%zu].content: expected a text or a list of parts", i);
-		}
-		json_array_append_new(copy, plain);
-	}
-	*ret_messages = copy;
 	return ERR_OK;
 }
-
-static enum err chat_prompt(const struct api_request *request, const struct served_model *model, struct tokens *tokens,
-			    struct api_error *error)
-{
-	json_t *messages = NULL;
-	enum err e = plain_messages(request->messages, &messages, error);
-	if (e != ERR_OK)
-		return e;
-	struct buf text = {.limit = TOKENIZER_TEXT_MAX};
-	struct why why = {0};
-	e = model_dir_chat(model->dir, messages, request->add_generation_prompt, request->template_variables, &why, &text);
-	if (e == ERR_OK)
-		e = encode(model, text.data ? text.data : "", text.length, request->add_special_tokens, tokens, "messages",
-			   error);
-	else
-		e = api_error_field(error, "messages", "messages: %s", why.text[0] ? why.text : err_text(e));
-	buf_fini(&text);
-	json_decref(messages);
-	return e;
-}
-
-/* ---- lengths */
 
 static enum err settle_lengths(struct api_request *request, const struct prompts *prompts, uint32_t context_max,
 			       struct api_error *error)
@@ -204,8 +155,8 @@ static enum err check_ids(const struct api_request *request, const struct served
 	return ERR_OK;
 }
 
-enum err prompts_make(struct api_request *request, const struct served_model *model, uint32_t context_max,
-		      struct prompts *ret_prompts, struct api_error *error)
+enum err prompts_encode(struct api_request *request, const struct served_model *model, uint32_t context_max,
+			struct prompts *ret_prompts, struct api_error *error)
 {
 	size_t count = request->kind == API_COMPLETION && is_many(request->prompt) ? json_array_size(request->prompt) : 1;
 	if (count * request->n > API_CHOICES_MAX)
@@ -215,12 +166,27 @@ enum err prompts_make(struct api_request *request, const struct served_model *mo
 	struct prompts prompts = {.count = (uint32_t)count, .list = calloc(count, sizeof(struct tokens))};
 	if (!prompts.list)
 		return ERR_NOMEM;
+	enum err e = request->kind == API_CHAT ? prompt_chat(request, model, &prompts.list[0], error)
+					       : completion_prompts(request, model, &prompts, error);
+	if (e == ERR_OK)
+		e = truncate(request, &prompts, context_max, error);
+	if (e == ERR_OK)
+		*ret_prompts = prompts;
+	else
+		prompts_fini(&prompts);
+	return e;
+}
+
+enum err prompts_make(struct api_request *request, const struct served_model *model, uint32_t context_max,
+		      struct prompts *ret_prompts, struct api_error *error)
+{
+	struct prompts prompts;
 	enum err e = check_ids(request, model, error);
 	if (e == ERR_OK)
-		e = request->kind == API_CHAT ? chat_prompt(request, model, &prompts.list[0], error)
-					      : completion_prompts(request, model, &prompts, error);
-	if (e == ERR_OK)
-		e = settle_lengths(request, &prompts, context_max, error);
+		e = prompts_encode(request, model, context_max, &prompts, error);
+	if (e != ERR_OK)
+		return e;
+	e = settle_lengths(request, &prompts, context_max, error);
 	if (e == ERR_OK)
 		*ret_prompts = prompts;
 	else

@@ -14,6 +14,12 @@ struct prompts {
 	struct tokens *list; /* [count] */
 };
 
+/* The ids alone, truncated where the request asks for it: what /tokenize and /render want. */
+MUST_USE enum err prompts_encode(struct api_request *request, const struct served_model *model, uint32_t context_max,
+				 struct prompts *ret_prompts, struct api_error *error);
+/* The items of a list as ids; param: the list's name. */
+MUST_USE enum err prompt_take_ids(const struct served_model *model, const json_t *list, struct tokens *tokens,
+				  const char *param, struct api_error *error);
 /* context_max: of the nodes that serve the model now.  Sets sampling.max_tokens where the client gave none.
  * On an error nothing is to be freed. */
 MUST_USE enum err prompts_make(struct api_request *request, const struct served_model *model, uint32_t context_max,

@@ -88,6 +88,9 @@ enum err registry_up(struct registry *registry, const struct session_peer *info,
 		.role = info->role,
 		.compat = info->has_compat ? info->compat : node->announced.compat,
 	};
+	/* A directive is for this life of the node: another begins undrained. */
+	if (node->incarnation == info->incarnation)
+		fresh.wish = node->wish;
 	if (!fresh.member)
 		memcpy(fresh.announced.name, info->name, sizeof(fresh.announced.name));
 	*node = fresh;
@@ -103,6 +106,13 @@ void registry_down(struct registry *registry, uint32_t slot)
 	node->suspect_until_ns = node->full_until_ns = node->resync_ns = 0;
 	node->other = (struct work){0};
 	give_slot(node);
+}
+
+void registry_draining(struct registry_node *node, bool draining, uint64_t now_ns)
+{
+	if (draining && !node->draining)
+		node->draining_since_ns = now_ns;
+	node->draining = draining;
 }
 
 static uint64_t beyond(uint64_t reported, uint64_t own)
@@ -128,6 +138,12 @@ static void load_transports(struct registry_node *node, const Wire__Load *load)
 	}
 }
 
+static void load_refused(struct registry_node *node, const Wire__Load *load)
+{
+	for (size_t i = 0; i < REFUSAL_COUNT; i++)
+		node->refused[i] = i < load->n_refused ? load->refused[i] : 0;
+}
+
 void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t now_ns)
 {
 	node->load_ns = now_ns;
@@ -144,10 +160,13 @@ void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t 
 	node->offer_lag = load->offer_lag;
 	node->prefill_tokens_per_s = load->prefill_tokens_per_s;
 	node->step_seconds = load->step_seconds;
-	node->draining = load->draining;
+	node->epoch = load->epoch;
+	node->directives_refused = load->directives_refused;
+	registry_draining(node, load->draining, now_ns);
 	if (load->role != WIRE__ROLE__ROLE_NONE)
 		node->role = load->role;
 	load_transports(node, load);
+	load_refused(node, load);
 }
 
 bool node_serves(const struct registry_node *node, const char *model)

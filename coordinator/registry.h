@@ -34,8 +34,14 @@ struct registry_node {
 	uint64_t steps, offer_lag;
 	float prefill_tokens_per_s, step_seconds;
 	bool draining;
+	uint64_t draining_since_ns; /* as seen here */
+	uint64_t epoch, directives_refused;
+	/* what this coordinator, leading, has directed */
+	enum coord_wish wish;
+	uint64_t wished_ns; /* said last; 0: is to be said */
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
+	uint64_t refused[REFUSAL_COUNT];
 	/* overlays of this coordinator */
 	uint64_t suspect_until_ns;
 	uint64_t full_until_ns; /* it refused for want of room */
@@ -60,6 +66,8 @@ void registry_member_remove(struct registry *registry, uint32_t slot);
 MUST_USE enum err registry_up(struct registry *registry, const struct session_peer *info, uint32_t peer,
 			      uint32_t *ret_slot);
 void registry_down(struct registry *registry, uint32_t slot);
+/* The node says that it drains, in a report or a refusal. */
+void registry_draining(struct registry_node *node, bool draining, uint64_t now_ns);
 void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t now_ns);
 
 bool node_serves(const struct registry_node *node, const char *model);

@@ -48,6 +48,18 @@ void reply_prompt_ids(struct json_out *out, const struct reply *reply, uint32_t 
 	json_out_close(out, ']');
 }
 
+void reply_prompt_logprobs(struct json_out *out, const struct reply *reply, uint32_t prompt)
+{
+	if (!reply->request->prompt_logprobs)
+		return;
+	const struct buf *entries = &reply->prompt_logprobs[prompt];
+	json_put_open(out, "prompt_logprobs", '[');
+	json_out_null(out);
+	if (entries->length)
+		json_out_raw(out, entries->data, entries->length);
+	json_out_close(out, ']');
+}
+
 /* ---- usage */
 
 /* What happened: one object; of several prompts a list. */
@@ -120,8 +132,10 @@ enum err reply_whole(const struct reply *reply, struct buf *buf)
 	}
 	json_out_close(&out, ']');
 	put_usage(&out, reply, true);
-	if (reply->request->kind == API_CHAT)
+	if (reply->request->kind == API_CHAT) {
 		reply_prompt_ids(&out, reply, 0);
+		reply_prompt_logprobs(&out, reply, 0);
+	}
 	json_out_close(&out, '}');
 	return out.e;
 }

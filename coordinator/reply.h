@@ -23,6 +23,7 @@ struct reply {
 	struct answer *answers; /* [answer_count]; those of a prompt lie together */
 	uint32_t answer_count;
 	uint64_t cached_tokens; /* of the prompts */
+	const struct buf *prompt_logprobs; /* [prompts->count] entries with commas between; where the request asks for them */
 	const struct buf *traces; /* what happened, an object a prompt with commas between (trace.h); NULL */
 };
 

@@ -14,5 +14,7 @@ void completion_choice(struct json_out *out, const struct reply *reply, struct a
 void reply_logprobs(struct json_out *out, struct answer *answer);
 void reply_finish(struct json_out *out, const struct answer *answer);
 void reply_ids(struct json_out *out, const struct answer *answer);
+/* prompt_logprobs, where asked for: null for the first token, then an entry for each. */
+void reply_prompt_logprobs(struct json_out *out, const struct reply *reply, uint32_t prompt);
 void reply_prompt_ids(struct json_out *out, const struct reply *reply, uint32_t prompt);
 #endif

@@ -40,6 +40,7 @@ static void count_end(struct coord *coord, const struct coord_outcome *outcome)
 
 static void free_request(struct coord *coord, struct request *request)
 {
+	admission_end(coord, request);
 	for (uint32_t i = 0; i < request->choice_count; i++) {
 		choice_drop_held(coord, &request->choices[i]);
 		tokens_free(&coord->pool, &request->choices[i].tokens);
@@ -138,6 +139,8 @@ static enum err check(const struct coord *coord, const struct coord_request *r, 
 		return why_set(why, ERR_INVALID, "n is %u, expected 1 to %u", r->choice_count, coord->options.choices_max);
 	if (r->sampling.max_tokens < 1)
 		return why_set(why, ERR_INVALID, "max_tokens is 0, expected at least 1");
+	if (r->sampling.prompt_logprobs > SAMPLING_TOP_LOGPROBS_MAX + 1)
+		return why_set(why, ERR_INVALID, "prompt_logprobs %u", r->sampling.prompt_logprobs);
 	if (r->class >= COORD_CLASSES)
 		return why_set(why, ERR_INVALID, "class %d", (int)r->class);
 	if ((uint64_t)r->prompt_count + r->sampling.max_tokens > coord->options.context_max)
@@ -220,6 +223,11 @@ static void copy_request(struct coord *coord, struct request *request, const str
 	request->class = r->class;
 	request->prompt_count = r->prompt_count;
 	request->choice_count = request->live = r->choice_count;
+	request->place = (struct fair_item){
+		.tenant = fair_tenant(&coord->fair, r->tenant, &r->share),
+		.class = (uint8_t)r->class,
+		.cost = admission_guess(request),
+	};
 	request->deadline_ns = r->deadline_ns;
 	request->accepted_ns = now_ns;
 	tokens_append(&coord->pool, &request->prompt, r->tokens, r->prompt_count);
@@ -246,14 +254,6 @@ static struct request *take_request(struct coord *coord, uint32_t pages)
 	request->number = ++coord->serial * coord->options.requests_max + index;
 	coord->counters.requests++;
 	return request;
-}
-
-static uint32_t queued(const struct coord *coord)
-{
-	uint32_t count = 0;
-	for (int i = WAIT_QUEUED; i < WAIT_LISTS; i++)
-		count += coord->waiting[i].count;
-	return count;
 }
 
 static enum err refuse_full(struct coord *coord, struct why *why, uint64_t *ret_retry_after_ns)
@@ -287,16 +287,18 @@ static void begin(struct coord *coord, struct request *request, uint64_t now_ns)
 	job_wait(coord, job, JOB_QUEUED, now_ns);
 }
 
-/* Without a queue, only what finds a pair at once is accepted. */
-static bool admit(struct coord *coord, struct request *request, uint64_t now_ns)
+/* What finds no pair at once may have to go. */
+static enum err admit(struct coord *coord, struct request *request, uint64_t now_ns, struct why *why,
+		      uint64_t *ret_retry_after_ns)
 {
-	uint32_t before = queued(coord);
+	bool first = coord->fair.waiting == 0;
 	begin(coord, request, now_ns);
-	if (before == 0)
-		job_try(coord, &request->jobs[0], now_ns);
-	else
+	if (!first)
 		jobs_pump(coord, now_ns);
-	return request->jobs[0].state != JOB_QUEUED || before < coord->options.queue_max;
+	else if (fair_may_run(&coord->fair, request->place.tenant))
+		job_try(coord, &request->jobs[0], now_ns);
+	pace_tick(&coord->pace, coord->fair.waiting > 0, now_ns);
+	return request->place.waiting ? admission_check(coord, request, now_ns, why, ret_retry_after_ns) : ERR_OK;
 }
 
 static void unbegin(struct coord *coord, struct request *request)
@@ -321,9 +323,11 @@ enum err coord_submit(struct coord *coord, const struct coord_request *r, uint64
 	if (!request)
 		return refuse_full(coord, why, ret_retry_after_ns);
 	copy_request(coord, request, r, now_ns);
-	if (!admit(coord, request, now_ns)) {
+	e = admit(coord, request, now_ns, why, ret_retry_after_ns);
+	if (e != ERR_OK) {
 		unbegin(coord, request);
-		return refuse_full(coord, why, ret_retry_after_ns);
+		coord->counters.refused_unavailable++;
+		return e;
 	}
 	*ret_request = request->number;
 	return ERR_OK;

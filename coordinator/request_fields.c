@@ -23,6 +23,21 @@ void field_refuse(struct fields *fields, const char *key, const char *format, ..
 	fields->e = api_error_field(fields->error, name, "%s: %s", name, text);
 }
 
+const char *field_describe(const json_t *value, char text[FIELD_GOT])
+{
+	if (json_is_integer(value))
+		snprintf(text, FIELD_GOT, "is %lld", (long long)json_integer_value(value));
+	else if (json_is_real(value))
+		snprintf(text, FIELD_GOT, "is %g", json_real_value(value));
+	else if (json_is_string(value))
+		snprintf(text, FIELD_GOT, "is a text of %zu bytes", json_string_length(value));
+	else if (json_is_boolean(value))
+		snprintf(text, FIELD_GOT, "is %s", json_is_true(value) ? "true" : "false");
+	else
+		snprintf(text, FIELD_GOT, "is %s", json_is_array(value) ? "a list" : "an object");
+	return text;
+}
+
 double field_number(struct fields *fields, const char *key, double min, double max, double fallback)
 {
 	const json_t *value = field_get(fields, key);
@@ -31,7 +46,8 @@ double field_number(struct fields *fields, const char *key, double min, double m
 	double number = json_number_value(value);
 	if (json_is_number(value) && number >= min && number <= max)
 		return number;
-	field_refuse(fields, key, "expected a number from %g to %g", min, max);
+	char got[FIELD_GOT];
+	field_refuse(fields, key, "%s, expected a number from %g to %g", field_describe(value, got), min, max);
 	return fallback;
 }
 
@@ -52,15 +68,18 @@ int64_t field_integer(struct fields *fields, const char *key, int64_t min, int64
 	int64_t number = json_integer_value(value);
 	if (json_is_integer(value) && number >= min && number <= max)
 		return number;
-	field_refuse(fields, key, "expected an integer from %lld to %lld", (long long)min, (long long)max);
+	char got[FIELD_GOT];
+	field_refuse(fields, key, "%s, expected an integer from %lld to %lld", field_describe(value, got), (long long)min,
+		     (long long)max);
 	return fallback;
 }
 
 bool field_bool(struct fields *fields, const char *key, bool fallback)
 {
 	const json_t *value = field_get(fields, key);
+	char got[FIELD_GOT];
 	if (value && !json_is_boolean(value))
-		field_refuse(fields, key, "expected true or false");
+		field_refuse(fields, key, "%s, expected true or false", field_describe(value, got));
 	return json_is_boolean(value) ? json_is_true(value) : fallback;
 }
 
@@ -71,6 +90,7 @@ const char *field_text(struct fields *fields, const char *key, size_t length_max
 		return fallback;
 	if (json_is_string(value) && json_string_length(value) <= length_max)
 		return json_string_value(value);
-	field_refuse(fields, key, "expected a text of at most %zu bytes", length_max);
+	char got[FIELD_GOT];
+	field_refuse(fields, key, "%s, expected a text of at most %zu bytes", field_describe(value, got), length_max);
 	return fallback;
 }

@@ -17,6 +17,10 @@ struct fields {
 	enum err e;
 };
 
+enum { FIELD_GOT = 64 };
+
+/* What came instead of what was expected, "is 17": never a text's content, which may be somebody's prompt. */
+const char *field_describe(const json_t *value, char text[FIELD_GOT]);
 /* NULL when the key is absent or null. */
 const json_t *field_get(const struct fields *fields, const char *key);
 void field_refuse(struct fields *fields, const char *key, const char *format, ...)

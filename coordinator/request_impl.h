@@ -6,4 +6,7 @@
 
 /* request_sampling.c: how tokens are drawn, how many, and what ends them. */
 void request_read_sampling(struct fields *fields, struct api_request *request);
+/* request_prompt.c: what becomes the prompt: messages and their template, or texts and tokens. */
+void request_read_messages(struct fields *fields, struct api_request *request);
+void request_read_prompt(struct fields *fields, struct api_request *request);
 #endif

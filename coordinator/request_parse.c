@@ -4,17 +4,18 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "coordinator/json_in.h"
 #include "coordinator/request_fields.h"
 #include "coordinator/request_impl.h"
 
-/* All that is read here or in request_sampling.c, and what changes nothing that we do. */
+/* All that is read here, in request_prompt.c or in request_sampling.c, and what changes nothing that we do. */
 static const char *const known[] = {
 	"add_generation_prompt", "add_special_tokens", "baton_trace", "best_of", "cache_salt", "chat_template",
 	"chat_template_kwargs", "continue_final_message", "echo", "frequency_penalty", "function_call", "functions",
 	"ignore_eos", "include_stop_str_in_output", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
-	"messages", "metadata", "min_p", "min_tokens", "model", "n", "parallel_tool_calls", "presence_penalty", "prompt",
-	"prompt_logprobs", "repetition_penalty", "response_format", "return_token_ids", "seed", "service_tier",
-	"skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "suffix", "temperature",
+	"messages", "metadata", "min_p", "min_tokens", "model", "n", "parallel_tool_calls", "presence_penalty", "priority",
+	"prompt", "prompt_cache_key", "prompt_logprobs", "reasoning_effort", "repetition_penalty", "request_id",
+	"response_format", "return_token_ids", "seed", "service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "suffix", "temperature",
 	"tool_choice", "tools", "top_k", "top_logprobs", "top_p", "truncate_prompt_tokens", "user",
 };
 
@@ -30,7 +31,7 @@ static void log_unknown(const json_t *body)
 		while (i < count && strcmp(known[i], key) != 0)
 			i++;
 		if (i == count)
-			log_debug("request: field \"%.60s\" is not known, ignored", key);
+			log_debug("request: a field with a name of %zu bytes is not known, ignored", strlen(key));
 	}
 }
 
@@ -40,19 +41,15 @@ static void refuse_lacking(struct fields *f)
 	const json_t *tools = field_get(f, "tools");
 	const char *choice = json_string_value(field_get(f, "tool_choice"));
 	if (json_array_size(tools) > 0 && !(choice && strcmp(choice, "none") == 0))
-		field_refuse(f, "tools", "calling tools is not supported");
+		field_refuse(f, "tools", "calling tools is not supported yet; \"tool_choice\": \"none\" answers in text");
 	if (json_array_size(field_get(f, "functions")) > 0)
-		field_refuse(f, "functions", "calling functions is not supported");
+		field_refuse(f, "functions", "calling functions is not supported yet");
 	const json_t *format = field_get(f, "response_format");
 	const char *type = json_string_value(json_object_get(format, "type"));
 	if (format && !(type && strcmp(type, "text") == 0))
-		field_refuse(f, "response_format", "only {\"type\": \"text\"} is supported");
-	static const char *const lacking[] = {"suffix", "prompt_logprobs", "truncate_prompt_tokens", "chat_template"};
-	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
-		if (field_get(f, lacking[i]))
-			field_refuse(f, lacking[i], "not supported");
-	if (field_bool(f, "continue_final_message", false))
-		field_refuse(f, "continue_final_message", "not supported");
+		field_refuse(f, "response_format", "only {\"type\": \"text\"} is supported yet");
+	if (field_get(f, "suffix"))
+		field_refuse(f, "suffix", "not supported: no model served here fills in the middle");
 }
 
 static void read_stream(struct fields *f, struct api_request *r)
@@ -89,40 +86,6 @@ static void read_tier(struct fields *f, struct api_request *r)
 	field_refuse(f, "service_tier", "\"%s\", expected auto, default, priority or flex", tier);
 }
 
-static void read_messages(struct fields *f, struct api_request *r)
-{
-	r->messages = field_get(f, "messages");
-	if (!json_is_array(r->messages) || json_array_size(r->messages) == 0) {
-		field_refuse(f, "messages", "expected a list of at least one message");
-		return;
-	}
-	size_t i;
-	json_t *message;
-	json_array_foreach((json_t *)r->messages, i, message)
-	{
-		char name[48];
-		snprintf(name, sizeof(name), "messages[%zu].role", i);
-		if (!json_is_string(json_object_get(message, "role")))
-			field_refuse(f, name, "expected a text");
-	}
-	r->add_generation_prompt = field_bool(f, "add_generation_prompt", true);
-	r->template_variables = field_get(f, "chat_template_kwargs");
-	if (r->template_variables && !json_is_object(r->template_variables))
-		field_refuse(f, "chat_template_kwargs", "expected an object");
-}
-
-static void read_prompt(struct fields *f, struct api_request *r)
-{
-	r->prompt = field_get(f, "prompt");
-	if (!json_is_string(r->prompt) && json_array_size(r->prompt) == 0)
-		field_refuse(f, "prompt", "expected a text, a list of texts, a list of tokens or a list of those");
-	r->echo = field_bool(f, "echo", false);
-	if (r->echo && r->sampling.logprobs >= 0)
-		field_refuse(f, "echo", "not supported together with logprobs");
-	if (field_integer(f, "best_of", 1, SAMPLING_CHOICES_MAX, r->n) != r->n)
-		field_refuse(f, "best_of", "only as n is supported");
-}
-
 static void read_all(struct fields *f, struct api_request *r)
 {
 	r->model = field_text(f, "model", COORD_TEXT_MAX, NULL);
@@ -130,16 +93,15 @@ static void read_all(struct fields *f, struct api_request *r)
 		field_refuse(f, "model", "you must provide a model");
 	request_read_sampling(f, r);
 	if (r->kind == API_CHAT)
-		read_messages(f, r);
+		request_read_messages(f, r);
 	else
-		read_prompt(f, r);
+		request_read_prompt(f, r);
 	read_stream(f, r);
 	read_tier(f, r);
 	r->user = field_text(f, "user", 1024, "");
 	r->cache_salt = field_text(f, "cache_salt", 1024, "");
 	r->return_token_ids = field_bool(f, "return_token_ids", false);
 	r->skip_special_tokens = field_bool(f, "skip_special_tokens", true);
-	r->add_special_tokens = field_bool(f, "add_special_tokens", r->kind == API_COMPLETION);
 	r->trace = field_bool(f, "baton_trace", false);
 	refuse_lacking(f);
 }
@@ -147,21 +109,12 @@ static void read_all(struct fields *f, struct api_request *r)
 enum err api_request_parse(enum api_kind kind, const char *body, size_t length, struct api_request *ret_request,
 			   struct api_error *ret_error)
 {
-	json_error_t at;
-	json_t *object = json_loadb(body, length, 0, &at);
-	if (!object && json_error_code(&at) == json_error_out_of_memory) {
-		api_error_from(ret_error, ERR_NOMEM, "no memory for the body", 0);
-		return ERR_NOMEM;
-	}
+	json_t *object = json_in_object(body, length, ret_error);
 	if (!object)
-		return api_error_field(ret_error, NULL, "the body is not JSON: %s (line %d, column %d)", at.text, at.line,
-				       at.column);
+		return ret_error->status < 500 ? ERR_INVALID : ERR_NOMEM;
 	struct fields fields = {.object = object, .error = ret_error};
 	*ret_request = (struct api_request){.kind = kind, .body = object};
-	if (json_is_object(object))
-		read_all(&fields, ret_request);
-	else
-		fields.e = api_error_field(ret_error, NULL, "the body is JSON, but no object");
+	read_all(&fields, ret_request);
 	if (fields.e != ERR_OK)
 		api_request_fini(ret_request);
 	else

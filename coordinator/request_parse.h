@@ -16,7 +16,7 @@
 #include "coordinator/core.h"
 #include "coordinator/stop.h"
 
-enum { API_CHOICES_MAX = 128 };
+enum { API_CHOICES_MAX = 128, REQUEST_TEMPLATE_MAX = 65536 };
 
 enum api_kind { API_COMPLETION, API_CHAT };
 
@@ -33,10 +33,16 @@ struct api_request {
 	enum coord_class class;
 	bool stream, include_usage, continuous_usage;
 	bool echo;
+	bool echo_only;             /* max_tokens 0: the prompt alone; one token is computed and thrown away */
+	bool prompt_logprobs;       /* asked for by name: in the answer; sampling.prompt_logprobs says how many are computed */
+	uint8_t prompt_top;         /* alternatives of those */
 	bool return_token_ids;
 	bool skip_special_tokens;
 	bool add_special_tokens;
 	bool add_generation_prompt;
+	bool continue_final_message; /* the answer goes on in the last message */
+	int32_t truncate_prompt_tokens; /* so many of the last; -1: as many as fit; 0: all */
+	const char *chat_template;  /* the client's own; NULL */
 	bool trace;                 /* show what happened: "baton" in the answer */
 	const json_t *prompt;       /* completions */
 	const json_t *messages;     /* chat: an array of objects with roles */

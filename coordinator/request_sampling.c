@@ -8,7 +8,13 @@
 static void read_lengths(struct fields *f, struct api_request *r)
 {
 	struct sampling *s = &r->sampling;
-	s->max_tokens = (uint32_t)field_integer(f, "max_tokens", 1, INT32_MAX, 0);
+	s->max_tokens = (uint32_t)field_integer(f, "max_tokens", 0, INT32_MAX, 0);
+	if (field_get(f, "max_tokens") && s->max_tokens == 0) {
+		r->echo_only = r->kind == API_COMPLETION && field_bool(f, "echo", false);
+		if (!r->echo_only)
+			field_refuse(f, "max_tokens", "is 0, expected at least 1; completions with \"echo\" take 0");
+		s->max_tokens = 1;
+	}
 	if (r->kind == API_CHAT)
 		s->max_tokens = (uint32_t)field_integer(f, "max_completion_tokens", 1, INT32_MAX, s->max_tokens);
 	s->min_tokens = (uint32_t)field_integer(f, "min_tokens", 0, INT32_MAX, 0);
@@ -32,6 +38,19 @@ static void read_numbers(struct fields *f, struct api_request *r)
 	r->n = (uint32_t)field_integer(f, "n", 1, SAMPLING_CHOICES_MAX, 1);
 }
 
+/* Of the prompt's own tokens: by name, or because the prompt is echoed with log-probabilities. */
+static void read_prompt_logprobs(struct fields *f, struct api_request *r)
+{
+	int64_t named = field_integer(f, "prompt_logprobs", 0, SAMPLING_TOP_LOGPROBS_MAX, -1);
+	bool echo = r->kind == API_COMPLETION && field_bool(f, "echo", false);
+	int64_t echoed = echo ? r->sampling.logprobs : -1;
+	r->prompt_logprobs = named >= 0;
+	r->prompt_top = named > 0 ? (uint8_t)named : 0;
+	r->sampling.prompt_logprobs = (uint8_t)(1 + (named > echoed ? named : echoed));
+	if (named >= 0 && field_bool(f, "stream", false))
+		field_refuse(f, "prompt_logprobs", "not together with \"stream\": true");
+}
+
 /* Completions: a number.  Chat: a yes, and a number beside it. */
 static void read_logprobs(struct fields *f, struct api_request *r)
 {
@@ -51,8 +70,12 @@ static void add_stop(struct fields *f, struct api_request *r, const json_t *text
 	struct stop_set *stop = &r->stop;
 	size_t length = json_string_length(text);
 	if (!json_is_string(text) || length == 0 || length > STOP_BYTES_MAX || stop->count == STOP_MAX) {
-		field_refuse(f, "stop", "expected a text of 1 to %d bytes, or a list of at most %d of them", STOP_BYTES_MAX,
-			     STOP_MAX);
+		char got[FIELD_GOT];
+		const json_t *all = field_get(f, "stop");
+		bool many = json_array_size(all) > STOP_MAX;
+		field_refuse(f, "stop", "%s%s, expected a text of 1 to %d bytes, or a list of at most %d of them",
+			     many ? "a list too long" : json_is_array(all) ? "an item " : "",
+			     many ? "" : field_describe(text, got), STOP_BYTES_MAX, STOP_MAX);
 		return;
 	}
 	stop->text[stop->count] = json_string_value(text);
@@ -86,7 +109,8 @@ static void read_stop_ids(struct fields *f, struct api_request *r)
 		s->stop_ids[s->stop_id_count++] = (uint32_t)json_integer_value(id);
 	}
 	if (!good)
-		field_refuse(f, "stop_token_ids", "expected a list of at most %d token ids", SAMPLING_STOP_IDS_MAX);
+		field_refuse(f, "stop_token_ids", "is %s, expected a list of at most %d token ids",
+			     json_is_array(ids) ? "a list too long, or of something else" : "no list", SAMPLING_STOP_IDS_MAX);
 }
 
 static int by_token(const void *a, const void *b)
@@ -104,7 +128,9 @@ static void read_bias(struct fields *f, struct api_request *r)
 	if (!biases)
 		return;
 	if (!json_is_object(biases) || json_object_size(biases) > SAMPLING_BIAS_MAX) {
-		field_refuse(f, "logit_bias", "expected an object of at most %d token ids", SAMPLING_BIAS_MAX);
+		char got[FIELD_GOT];
+		field_refuse(f, "logit_bias", "%s, expected an object of at most %d token ids", field_describe(biases, got),
+			     SAMPLING_BIAS_MAX);
 		return;
 	}
 	json_object_foreach((json_t *)biases, key, value)
@@ -128,6 +154,7 @@ void request_read_sampling(struct fields *f, struct api_request *r)
 	read_numbers(f, r);
 	read_lengths(f, r);
 	read_logprobs(f, r);
+	read_prompt_logprobs(f, r);
 	read_stop(f, r);
 	read_stop_ids(f, r);
 	read_bias(f, r);

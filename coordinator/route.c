@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <string.h>
 
+enum { AVOID_APART = 2 }; /* like a suspect node */
+
 struct route_weights route_weights_default(void)
 {
 	return (struct route_weights){
@@ -125,24 +127,36 @@ static bool pair_before(const struct pair *a, const struct pair *b)
 	return b->prefill == ROUTE_NONE || a->avoid < b->avoid || (a->avoid == b->avoid && a->cost < b->cost);
 }
 
-static void offer_pair(struct pair *pair, const struct route_line *p, const struct route_line *d)
+static bool are_apart(const struct route_query *q, uint32_t prefill, uint32_t decode)
+{
+	for (uint32_t i = 0; i < q->apart_count; i++)
+		if (q->apart[i].prefill == prefill && q->apart[i].decode == decode)
+			return true;
+	return false;
+}
+
+static void offer_pair(const struct route_query *q, struct pair *pair, const struct route_line *p,
+		       const struct route_line *d)
 {
 	uint32_t avoid = p->avoid > d->avoid ? p->avoid : d->avoid;
+	avoid += are_apart(q, p->node, d->node) ? AVOID_APART : 0;
 	struct pair found = {p->node, d->node, avoid, p->cached, p == d ? p->cost : p->cost + d->cost};
 	if (pair_before(&found, pair))
 		*pair = found;
 }
 
-/* The best of each half; where that is one node, one of the two gives way to its second, or the node does both. */
-static struct pair best_pair(const struct best best[3])
+/* The best of each half; where that is one node, or the two cannot reach each other, one of them gives way to its next,
+ * or a node does both. */
+static struct pair best_pair(const struct route_query *q, const struct best best[3])
 {
 	struct pair pair = {.prefill = ROUTE_NONE, .decode = ROUTE_NONE};
-	for (uint32_t p = 0; p < best[0].listed && p < 2; p++)
-		for (uint32_t d = 0; d < best[1].listed && d < 2; d++)
+	uint32_t tries = q->apart_count ? ROUTE_LISTED : 2;
+	for (uint32_t p = 0; p < best[0].listed && p < tries; p++)
+		for (uint32_t d = 0; d < best[1].listed && d < tries; d++)
 			if (best[0].rank[p].line.node != best[1].rank[d].line.node)
-				offer_pair(&pair, &best[0].rank[p].line, &best[1].rank[d].line);
+				offer_pair(q, &pair, &best[0].rank[p].line, &best[1].rank[d].line);
 	if (best[2].listed)
-		offer_pair(&pair, &best[2].rank[0].line, &best[2].rank[0].line);
+		offer_pair(q, &pair, &best[2].rank[0].line, &best[2].rank[0].line);
 	return pair;
 }
 
@@ -154,7 +168,7 @@ bool route_choose(const struct route_weights *weights, const struct route_query 
 		best[i].listed = best[i].count = 0;
 	for (uint32_t i = 0; i < count; i++)
 		consider(weights, query, &candidates[i], (i + count - query->turn % count) % count, best);
-	struct pair pair = best_pair(best);
+	struct pair pair = best_pair(query, best);
 	*ret_record = (struct route_record){
 		.prefill = pair.prefill,
 		.decode = pair.decode,

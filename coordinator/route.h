@@ -6,7 +6,7 @@
  * both moves nothing.
  *
  * Rules: 1 nodes to avoid (they just failed this job, or are suspect, or say they are full) come after all others,
- *          whatever they cost, but before none at all;
+ *          whatever they cost, but before none at all; so do pairs whose hand-over just failed;
  *        2 equal costs: the lower load, then the one after the last chosen, in turn.
  * Memory: none.  Any loop. */
 #ifndef COORDINATOR_ROUTE_H
@@ -40,10 +40,17 @@ struct route_candidate {
 	uint32_t blocks_total;  /* 0: unknown */
 };
 
+/* Two nodes that could not reach each other a moment ago. */
+struct route_apart {
+	uint32_t prefill, decode;
+};
+
 struct route_query {
 	uint32_t context;       /* tokens */
 	uint32_t blocks_needed; /* at decode, when all is generated */
 	uint32_t turn;          /* grows with every decision */
+	const struct route_apart *apart; /* rule 1 */
+	uint32_t apart_count;
 };
 
 struct route_line {

@@ -4,6 +4,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/buf.h"
 #include "model/model_dir.h"
 
 static uint32_t longest_token(const struct tokenizer *tokenizer)
@@ -49,8 +50,36 @@ enum err served_model_open(const char *spec, uint32_t context_max, struct why *w
 	return e;
 }
 
+static enum err read_file(const char *path, struct why *why, struct buf *text)
+{
+	FILE *file = fopen(path, "rb");
+	if (!file)
+		return why_set(why, ERR_NOT_FOUND, "--chat-template %s: cannot be read", path);
+	char piece[4096];
+	enum err e = ERR_OK;
+	for (size_t n; e == ERR_OK && (n = fread(piece, 1, sizeof(piece), file)) > 0; )
+		e = buf_append(text, piece, n);
+	fclose(file);
+	return e == ERR_OK ? e : why_set(why, e, "--chat-template %s: over %zu bytes", path, text->limit);
+}
+
+enum err served_model_template(struct served_model *model, const char *template_or_path, struct why *why)
+{
+	struct buf text = {.limit = 1 << 20};
+	bool inline_text = strpbrk(template_or_path, "{}\n");
+	enum err e = inline_text ? buf_text(&text, template_or_path) : read_file(template_or_path, why, &text);
+	if (e == ERR_OK)
+		e = chat_template_parse(text.data ? text.data : "", text.length, why, &model->chat_template);
+	if (e != ERR_OK && !inline_text)
+		why_prefix(why, "%s", template_or_path);
+	buf_fini(&text);
+	return e;
+}
+
 void served_model_close(struct served_model *model)
 {
+	chat_template_destroy(model->chat_template);
+	model->chat_template = NULL;
 	model_dir_close(model->dir);
 	model->dir = NULL;
 }

@@ -14,13 +14,16 @@ enum err service_create(const struct service_options *options, struct service **
 {
 	struct service *service = calloc(1, sizeof(*service));
 	struct api_metrics *metrics = calloc(options->model_count + 1, sizeof(*metrics));
-	if (!service || !metrics) {
+	struct quota *quota = calloc(1, sizeof(*quota));
+	if (!service || !metrics || !quota || idempotency_create(&service->keys) != ERR_OK) {
+		free(quota);
 		free(service);
 		free(metrics);
 		return ERR_NOMEM;
 	}
 	service->options = *options;
 	service->metrics = metrics;
+	service->quota = quota;
 	*ret_service = service;
 	return ERR_OK;
 }
@@ -31,6 +34,8 @@ void service_destroy(struct service *service)
 		return;
 	while (service->calls)
 		call_free(service->calls);
+	idempotency_destroy(service->keys);
+	free(service->quota);
 	free(service->metrics);
 	free(service);
 }
@@ -78,6 +83,14 @@ static enum coord_more on_token(void *context, const struct coord_token *token)
 	return call->over || answer->finish != FINISH_NONE ? COORD_ENOUGH : COORD_MORE;
 }
 
+static void on_scores(void *context, const struct coord_scores *scores)
+{
+	(void)context;
+	struct service_part *part = scores->user;
+	if (!part->call->over)
+		call_scores(part->call, part, scores);
+}
+
 static void on_end(void *context, const struct coord_outcome *outcome)
 {
 	(void)context;
@@ -86,6 +99,7 @@ static void on_end(void *context, const struct coord_outcome *outcome)
 	part->open = false;
 	call->parts_open--;
 	call->reply.cached_tokens += outcome->cached_tokens;
+	quota_note_end(call, part, outcome);
 	api_metrics_outcome(call->metrics, outcome, call->over);
 	enum err e = ERR_OK;
 	if (call->request.trace && call->traces.length)
@@ -118,22 +132,21 @@ static void on_route(void *context, uint64_t request, void *user, const struct r
 
 struct coord_hooks service_hooks(struct service *service)
 {
-	return (struct coord_hooks){.context = service, .on_token = on_token, .on_end = on_end, .on_route = on_route};
+	return (struct coord_hooks){.context = service, .on_token = on_token, .on_scores = on_scores, .on_end = on_end,
+				    .on_route = on_route};
 }
 
 /* ---- calls */
 
-/* Part of every KV key: what differs here shares no KV.  Nothing given: nothing added. */
-static uint32_t make_salt(const struct service_call *call, const char *tenant, uint8_t *ret_salt)
+/* Part of every KV key: what differs here shares no KV.  Nothing given: nothing added.  The client's salt comes after the
+ * tenant's, so that it can only narrow whom it shares with. */
+static uint32_t make_salt(const struct service_call *call, const uint8_t *tenant_salt, uint8_t *ret_salt)
 {
+	static const uint8_t none[32];
 	const char *salt = call->request.cache_salt;
-	if (!*tenant && !*salt)
+	if (!tenant_salt && !*salt)
 		return 0;
-	struct sha256 sha;
-	sha256_init(&sha);
-	sha256_add(&sha, tenant, strlen(tenant) + 1);
-	sha256_add(&sha, salt, strlen(salt));
-	sha256_end(&sha, ret_salt);
+	hash_hmac(tenant_salt ? tenant_salt : none, sizeof(none), salt, strlen(salt), ret_salt);
 	return 32;
 }
 
@@ -158,10 +171,11 @@ static void refused(struct service_call *call, enum err e, const struct why *why
 		error.retry_after_ns = retry_after_ns ? retry_after_ns : 1000000000;
 	}
 	call->service->counts.refused++;
+	quota_note_refused(call);
 	call_fail(call, &error);
 }
 
-static enum err submit(struct service_call *call, uint32_t index, const char *tenant, struct why *why,
+static enum err submit(struct service_call *call, uint32_t index, const struct service_post *post, struct why *why,
 		       uint64_t *ret_retry_after_ns)
 {
 	uint8_t salt[32];
@@ -170,14 +184,16 @@ static enum err submit(struct service_call *call, uint32_t index, const char *te
 		.user = part,
 		.id = call->request_id,
 		.model = call->model->name,
-		.tenant = tenant,
+		.tenant = post->tenant ? post->tenant : "",
 		.salt = salt,
-		.salt_length = make_salt(call, tenant, salt),
+		.salt_length = make_salt(call, post->tenant_salt, salt),
 		.tokens = call->prompts.list[index].ids,
 		.prompt_count = (uint32_t)call->prompts.list[index].count,
 		.choice_count = call->request.n,
 		.sampling = call->request.sampling,
 		.class = call->request.class,
+		.share = post->limits ? post->limits->share : (struct fair_share){0},
+		.deadline_ns = call->deadline_ns,
 	};
 	part->open = true; /* it may end before coord_submit() returns */
 	call->parts_open++;
@@ -207,11 +223,14 @@ static void refuse_post(struct service *service, const struct service_post *post
 {
 	struct buf body = {0};
 	service->counts.refused++;
-	log_debug("request %s: %d: %s", post->request_id ? post->request_id : "", error->status, error->message);
-	if (api_error_body(error, &body) == ERR_OK)
-		sink->reply(sink->context, error->status, error->retry_after_ns, body.data, body.length);
-	else
-		sink->reply(sink->context, 500, 0, "{}", 2);
+	/* Not the message: it may quote what the client sent. */
+	log_debug("request %s: %d: %s%s%s", post->request_id ? post->request_id : "", error->status,
+		  error->code ? error->code : error->type, error->param[0] ? ", of " : "", error->param);
+	enum err e = api_error_body(error, &body);
+	struct service_answer answer = {.status = error->status, .retry_after_ns = error->retry_after_ns,
+					.retry_is_vain = error->retry_is_vain, .body = e == ERR_OK ? body.data : "{}",
+					.length = e == ERR_OK ? body.length : 2};
+	sink->reply(sink->context, &answer);
 	buf_fini(&body);
 }
 
@@ -220,7 +239,10 @@ struct service_call *service_post(struct service *service, const struct service_
 {
 	struct api_error error = {0};
 	service->counts.calls++;
-	struct service_call *call = call_create(service, post, sink, &error);
+	uint32_t account;
+	struct service_call *call = NULL;
+	if (quota_admit_request(service, post, &error, &account) == ERR_OK)
+		call = call_create(service, post, sink, account, &error);
 	if (!call) {
 		refuse_post(service, post, sink, &error);
 		return NULL;
@@ -230,7 +252,7 @@ struct service_call *service_post(struct service *service, const struct service_
 	for (uint32_t i = 0; i < call->part_count && !call->over; i++) {
 		struct why why = {0};
 		uint64_t retry_after_ns = 0;
-		enum err e = submit(call, i, post->tenant ? post->tenant : "", &why, &retry_after_ns);
+		enum err e = submit(call, i, post, &why, &retry_after_ns);
 		if (e != ERR_OK)
 			refused(call, e, &why, retry_after_ns);
 	}
@@ -255,8 +277,8 @@ static void cancel_parts(struct service_call *call)
 void service_gone(struct service_call *call)
 {
 	call->service->counts.gone++;
-	call->over = true;
-	log_info("request %s: its client left", call->request_id);
+	call_over(call);
+	log_info("request %s: 499: its client left", call->request_id);
 	cancel_parts(call);
 }
 
@@ -339,5 +361,6 @@ void service_metrics(struct service *service, struct metrics_text *text)
 			call->metrics->running += call->parts[i].open && call->parts[i].routed;
 			call->metrics->waiting += call->parts[i].open && !call->parts[i].routed;
 		}
+	service_tenant_metrics(service, text);
 	api_metrics_show(service->metrics, service->options.models, count, text);
 }

@@ -6,7 +6,8 @@
  *
  * Owns:   the calls that are open, the metrics of the API.  Not the models, not the core.
  * Loop:   the core's; the core's hooks are called within the core's functions.
- * Bounds: those of the core (requests_max), of request_parse.h and of the sink.
+ * Bounds: those of the core (requests_max), of request_parse.h and of the sink; SERVICE_SCORES_MAX log-probabilities of
+ *         prompt tokens, about 50 bytes each, in all open calls together, and a sixteenth of them in one.
  * Rules:  1 a call says exactly one of reply() and stream_end() to its sink, unless service_gone() came first; after
  *           that the sink hears nothing more;
  *         2 what a sink is given is valid during the call only; a sink never calls the service;
@@ -21,28 +22,47 @@
 #include "base/why.h"
 #include "coordinator/api_metrics.h"
 #include "coordinator/core.h"
+#include "coordinator/quota.h"
 #include "coordinator/request_parse.h"
 #include "coordinator/served_model.h"
 
 struct service;
 struct service_call;
 
+enum { SERVICE_SCORES_MAX = 4 << 20 };
+
 struct service_options {
 	struct served_model *models; /* [model_count]; outlive the service */
 	uint32_t model_count;
+	uint64_t request_timeout_ns; /* from acceptance to the last token; 0: none */
 	void *context;
 	uint64_t (*now_ns)(void *context); /* the clock that the core is given */
+};
+
+/* A whole answer, or the error instead of one: JSON. */
+struct service_answer {
+	int status;
+	uint64_t retry_after_ns; /* 0: no hint */
+	bool retry_is_vain;      /* clients repeat such a status by themselves, and should not */
+	const char *body;
+	size_t length;
 };
 
 /* Where an answer goes. */
 struct service_sink {
 	void *context;
-	/* The whole answer, JSON.  retry_after_ns 0: none. */
-	void (*reply)(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length);
+	void (*reply)(void *context, const struct service_answer *answer);
 	void (*stream_start)(void *context);
 	/* False: the reader is too slow; the call is given up. */
 	bool (*stream_write)(void *context, const char *data, size_t length);
 	void (*stream_end)(void *context);
+};
+
+/* What its tenant may use. */
+struct service_limits {
+	struct quota_limits quota;
+	struct fair_share share;
+	uint32_t context_max; /* tokens of prompt and answer; 0: the model's */
 };
 
 /* A request as it came.  Texts may be NULL but for the body. */
@@ -53,6 +73,9 @@ struct service_post {
 	const char *request_id;      /* for logs; NULL: none */
 	const char *idempotency_key; /* an absent seed is derived from it, so that a repeated request is answered alike */
 	const char *tenant;
+	const uint8_t *tenant_salt;  /* 32 bytes that only this tenant's requests have; NULL: none */
+	const struct service_limits *limits; /* the tenant's; valid during the call.  NULL: none */
+	uint64_t timeout_ns;         /* the client's own, where shorter than the service's; 0: none */
 	bool trace;
 };
 
@@ -70,6 +93,13 @@ struct service_call *service_post(struct service *service, const struct service_
 void service_gone(struct service_call *call);
 /* Together with coord_tick(). */
 void service_tick(struct service *service);
+
+/* What is left of a tenant's quota; false: it has none. */
+struct service_rates {
+	uint32_t requests, requests_left, tokens, tokens_left; /* of a minute; 0: no limit */
+	uint64_t requests_full_in_ns, tokens_full_in_ns;
+};
+bool service_rates(const struct service *service, const char *tenant, struct service_rates *ret_rates);
 
 /* JSON of GET /v1/models, and of one of them; appends.  ERR_NOT_FOUND. */
 MUST_USE enum err service_models(const struct service *service, struct buf *out);

@@ -7,12 +7,13 @@
 
 #include "base/hash.h"
 #include "base/log.h"
+#include "coordinator/json_out.h"
 #include "coordinator/service_impl.h"
 #include "model/model_dir.h"
 
 /* ---- beginning */
 
-static const struct served_model *find_model(const struct service *service, const char *name)
+const struct served_model *service_find_model(const struct service *service, const char *name)
 {
 	for (uint32_t i = 0; i < service->options.model_count; i++)
 		if (strcmp(service->options.models[i].name, name) == 0)
@@ -21,7 +22,7 @@ static const struct served_model *find_model(const struct service *service, cons
 }
 
 /* What the nodes that serve it now can do may be less than what the model can. */
-static uint32_t context_of(const struct service *service, const struct served_model *model)
+uint32_t service_context(const struct service *service, const struct served_model *model)
 {
 	struct coord_model known[SERVED_MODELS_MAX * 2];
 	uint32_t count = coord_models(service->coord, known, SERVED_MODELS_MAX * 2);
@@ -32,33 +33,130 @@ static uint32_t context_of(const struct service *service, const struct served_mo
 	return most;
 }
 
-static uint64_t derived_seed(const struct service_post *post)
-{
-	struct sha256 sha;
-	uint8_t digest[32];
+/* What follows from tenant and idempotency key: the seed, the name in the table, the answer's id. */
+struct derived {
 	uint64_t seed;
+	struct id128 name;
+	uint64_t id[2];
+};
+_Static_assert(sizeof(struct derived) <= 2 * 32, "two digests hold it");
+
+static void derive(const struct service_post *post, struct derived *ret_derived)
+{
+	uint8_t digests[2][32];
 	const char *tenant = post->tenant ? post->tenant : "";
-	sha256_init(&sha);
-	sha256_add(&sha, tenant, strlen(tenant) + 1);
-	sha256_add(&sha, post->idempotency_key, strlen(post->idempotency_key));
-	sha256_end(&sha, digest);
-	memcpy(&seed, digest, sizeof(seed));
-	return seed;
+	for (int i = 0; i < 2; i++) {
+		struct sha256 sha;
+		sha256_init(&sha);
+		sha256_add(&sha, tenant, strlen(tenant) + 1);
+		sha256_add(&sha, post->idempotency_key, strlen(post->idempotency_key));
+		if (i > 0)
+			sha256_add(&sha, "", 1);
+		sha256_end(&sha, digests[i]);
+	}
+	memcpy(ret_derived, digests, sizeof(*ret_derived));
 }
 
-/* 16 bytes never come in parts. */
+/* So few bytes never come in parts. */
 static enum err random_bytes(void *bytes, size_t length)
 {
 	return getrandom(bytes, length, 0) == (ssize_t)length ? ERR_OK : ERR_IO;
 }
 
-static enum err settle_seed(struct service_call *call, const struct service_post *post)
+/* Without a key all of it is drawn. */
+static enum err settle_identity(struct service_call *call, const struct service_post *post, struct derived *ret_derived)
 {
-	if (call->request.has_seed)
+	enum err e = ERR_OK;
+	if (post->idempotency_key)
+		derive(post, ret_derived);
+	else
+		e = random_bytes(ret_derived, sizeof(*ret_derived));
+	if (e == ERR_OK && !call->request.has_seed)
+		call->request.sampling.seed = ret_derived->seed;
+	return e;
+}
+
+static void digest_request(const struct service_post *post, struct id128 *ret_digest)
+{
+	struct sha256 sha;
+	uint8_t digest[32], kind = (uint8_t)post->kind;
+	sha256_init(&sha);
+	sha256_add(&sha, &kind, 1);
+	sha256_add(&sha, post->body, post->length);
+	sha256_end(&sha, digest);
+	memcpy(ret_digest->bytes, digest, sizeof(ret_digest->bytes));
+}
+
+static enum err check_key(const struct service_post *post, struct api_error *error)
+{
+	size_t length = post->idempotency_key ? strlen(post->idempotency_key) : 1;
+	if (length > 0 && length <= IDEMPOTENCY_KEY_MAX)
 		return ERR_OK;
-	if (!post->idempotency_key || !*post->idempotency_key)
-		return random_bytes(&call->request.sampling.seed, sizeof(call->request.sampling.seed));
-	call->request.sampling.seed = derived_seed(post);
+	return api_error_field(error, "Idempotency-Key", "Idempotency-Key: %zu bytes, expected 1 to %d", length,
+			       IDEMPOTENCY_KEY_MAX);
+}
+
+/* Last of all: a request that was refused has not used its key. */
+static enum err take_key(struct service_call *call, const struct service_post *post, const struct derived *derived,
+			 uint64_t now_ns, struct api_error *error)
+{
+	struct id128 request;
+	if (!post->idempotency_key)
+		return ERR_OK;
+	digest_request(post, &request);
+	enum err e = idempotency_begin(call->service->keys, &derived->name, &request, now_ns, &call->ticket);
+	if (e == ERR_EXISTS)
+		api_error_set(error, 422, "idempotency_key_reused",
+			      "This Idempotency-Key was given for another request. A key belongs to one request.");
+	else if (e == ERR_BUSY)
+		api_error_set(error, 409, "idempotency_key_in_use", "The request with this Idempotency-Key still runs.");
+	if (e == ERR_BUSY)
+		error->retry_after_ns = 1000000000;
+	return e;
+}
+
+/* The shorter one of the service's and the client's. */
+static uint64_t deadline_of(const struct service *service, const struct service_post *post, uint64_t now_ns)
+{
+	uint64_t limit = service->options.request_timeout_ns;
+	if (post->timeout_ns && (!limit || post->timeout_ns < limit))
+		limit = post->timeout_ns;
+	return limit ? now_ns + limit : 0;
+}
+
+/* The tokens of a prompt with what the model says of each: from the first, of which it says nothing. */
+static bool echoes_scores(const struct api_request *request)
+{
+	return request->echo && request->sampling.logprobs >= 0;
+}
+
+static enum err begin_echo(struct answer *answer, const struct api_request *request, const struct tokens *prompt)
+{
+	if (echoes_scores(request))
+		return answer_echo_token(answer, prompt->ids[0], NULL, prompt->count == 1);
+	return request->echo ? answer_echo(answer, prompt->ids, prompt->count) : ERR_OK;
+}
+
+/* Counts what the call may come to hold, before any of it is computed. */
+static enum err take_scores(struct service_call *call, struct api_error *error)
+{
+	const struct api_request *request = &call->request;
+	struct service *service = call->service;
+	uint64_t entries = 0;
+	uint64_t copies = (echoes_scores(request) ? request->n : 0) + request->prompt_logprobs;
+	for (uint32_t i = 0; i < call->prompts.count; i++)
+		entries += copies * call->prompts.list[i].count * request->sampling.prompt_logprobs;
+	if (entries > SERVICE_SCORES_MAX / 16)
+		return api_error_field(error, request->prompt_logprobs ? "prompt_logprobs" : "logprobs",
+				       "%llu log-probabilities of prompt tokens, at most %d in one request",
+				       (unsigned long long)entries, SERVICE_SCORES_MAX / 16);
+	if (entries + service->score_entries > SERVICE_SCORES_MAX) {
+		api_error_set(error, 429, "overloaded", "too many log-probabilities of prompts are on their way");
+		error->retry_after_ns = 1000000000;
+		return ERR_AGAIN;
+	}
+	call->score_entries = entries;
+	service->score_entries += entries;
 	return ERR_OK;
 }
 
@@ -69,7 +167,8 @@ static enum err make_answers(struct service_call *call)
 	call->answers = calloc(count, sizeof(*call->answers));
 	call->token_ns = calloc(count, sizeof(*call->token_ns));
 	call->parts = calloc(call->prompts.count, sizeof(*call->parts));
-	if (!call->answers || !call->token_ns || !call->parts)
+	call->prompt_logprobs = calloc(call->prompts.count, sizeof(*call->prompt_logprobs));
+	if (!call->answers || !call->token_ns || !call->parts || !call->prompt_logprobs)
 		return ERR_NOMEM;
 	call->part_count = call->prompts.count;
 	call->reply.answers = call->answers;
@@ -78,55 +177,66 @@ static enum err make_answers(struct service_call *call)
 	for (uint32_t i = 0; i < count; i++) {
 		const struct tokens *prompt = &call->prompts.list[i / request->n];
 		answer_init(&call->answers[i], request, call->model->dir->tokenizer, i / request->n);
-		if (request->echo && e == ERR_OK)
-			e = answer_echo(&call->answers[i], prompt->ids, prompt->count);
+		if (e == ERR_OK)
+			e = begin_echo(&call->answers[i], request, prompt);
 	}
 	for (uint32_t i = 0; i < call->part_count; i++)
 		call->parts[i] = (struct service_part){.call = call, .first = i * request->n};
 	return e;
 }
 
-static enum err fill_reply(struct service_call *call)
+static void fill_reply(struct service_call *call, const struct derived *derived)
 {
-	uint64_t random[2];
-	enum err e = random_bytes(random, sizeof(random));
-	if (e != ERR_OK)
-		return e;
 	struct reply *reply = &call->reply;
 	reply->request = &call->request;
 	reply->prompts = &call->prompts;
 	reply->model = call->model->name;
 	reply->created = (int64_t)time(NULL);
+	reply->prompt_logprobs = call->prompt_logprobs;
 	reply->traces = &call->traces;
 	snprintf(reply->id, sizeof(reply->id), "%s-%016llx%016llx", call->request.kind == API_CHAT ? "chatcmpl" : "cmpl",
-		 (unsigned long long)random[0], (unsigned long long)random[1]);
-	return ERR_OK;
+		 (unsigned long long)derived->id[0], (unsigned long long)derived->id[1]);
 }
 
 static enum err fill_call(struct service_call *call, const struct service_post *post, struct api_error *error)
 {
 	struct service *service = call->service;
-	enum err e = api_request_parse(post->kind, post->body, post->length, &call->request, error);
+	struct derived derived;
+	uint64_t now_ns = service->options.now_ns(service->options.context);
+	enum err e = check_key(post, error);
+	if (e == ERR_OK)
+		e = api_request_parse(post->kind, post->body, post->length, &call->request, error);
 	if (e != ERR_OK)
 		return e;
 	call->request.trace |= post->trace;
-	call->model = find_model(service, call->request.model);
+	call->model = service_find_model(service, call->request.model);
 	if (!call->model) {
 		api_error_set(error, 404, "model_not_found", "The model `%s` does not exist.", call->request.model);
 		snprintf(error->param, sizeof(error->param), "model");
 		return ERR_NOT_FOUND;
 	}
 	call->metrics = &service->metrics[call->model - service->options.models];
-	e = settle_seed(call, post);
+	call->deadline_ns = deadline_of(service, post, now_ns);
+	e = settle_identity(call, post, &derived);
+	if (e != ERR_OK)
+		return e;
+	uint32_t context_max = service_context(service, call->model);
+	if (post->limits && post->limits->context_max && post->limits->context_max < context_max)
+		context_max = post->limits->context_max;
+	e = prompts_make(&call->request, call->model, context_max, &call->prompts, error);
 	if (e == ERR_OK)
-		e = prompts_make(&call->request, call->model, context_of(service, call->model), &call->prompts, error);
+		e = take_scores(call, error);
 	if (e == ERR_OK)
 		e = make_answers(call);
-	return e == ERR_OK ? fill_reply(call) : e;
+	if (e == ERR_OK)
+		fill_reply(call, &derived);
+	if (e == ERR_OK)
+		e = quota_admit_tokens(call, post, error);
+	return e == ERR_OK ? take_key(call, post, &derived, now_ns, error) : e;
 }
 
 struct service_call *call_create(struct service *service, const struct service_post *post,
-				 const struct service_sink *sink, struct api_error *error)
+				 const struct service_sink *sink, uint32_t account, struct api_error *error)
 {
 	struct service_call *call = calloc(1, sizeof(*call));
 	if (!call) {
@@ -135,6 +245,7 @@ struct service_call *call_create(struct service *service, const struct service_p
 	}
 	call->service = service;
 	call->sink = *sink;
+	call->account = account;
 	snprintf(call->request_id, sizeof(call->request_id), "%s", post->request_id ? post->request_id : "");
 	enum err e = fill_call(call, post, error);
 	if (e == ERR_OK) {
@@ -165,8 +276,13 @@ void call_free(struct service_call *call)
 		call->prev->next = call->next;
 	else if (listed)
 		service->calls = call->next;
+	quota_call_over(call);
 	for (uint32_t i = 0; call->answers && i < call->reply.answer_count; i++)
 		answer_fini(&call->answers[i]);
+	for (uint32_t i = 0; call->prompt_logprobs && i < call->part_count; i++)
+		buf_fini(&call->prompt_logprobs[i]);
+	service->score_entries -= call->score_entries;
+	free(call->prompt_logprobs);
 	free(call->answers);
 	free(call->token_ns);
 	free(call->parts);
@@ -183,9 +299,16 @@ void call_free_when_done(struct service_call *call)
 		call_free(call);
 }
 
-static void end_sink(struct service_call *call)
+void call_over(struct service_call *call)
 {
 	call->over = true;
+	idempotency_end(call->service->keys, call->ticket);
+	call->ticket = IDEMPOTENCY_NONE;
+}
+
+static void end_sink(struct service_call *call)
+{
+	call_over(call);
 	call->service->doomed |= call->parts_open > 0;
 }
 
@@ -208,8 +331,11 @@ void call_fail(struct service_call *call, const struct api_error *error)
 		e = buf_text(&call->out, "\n\n");
 	log_info("request %s: %d: %s", call->request_id, error->status, error->message);
 	if (!call->streaming) {
-		call->sink.reply(call->sink.context, error->status, error->retry_after_ns,
-				 e == ERR_OK ? call->out.data : "{}", e == ERR_OK ? call->out.length : 2);
+		struct service_answer answer = {.status = error->status, .retry_after_ns = error->retry_after_ns,
+						.retry_is_vain = error->retry_is_vain,
+						.body = e == ERR_OK ? call->out.data : "{}",
+						.length = e == ERR_OK ? call->out.length : 2};
+		call->sink.reply(call->sink.context, &answer);
 	} else {
 		(void)flush(call);
 		call->sink.stream_end(call->sink.context); /* never with [DONE]: clients would take it for whole */
@@ -259,6 +385,42 @@ void call_stream(struct service_call *call, uint32_t answer)
 		too_slow(call);
 }
 
+static enum err keep_score(struct service_call *call, uint32_t prompt, const struct sample *score)
+{
+	struct buf *entries = &call->prompt_logprobs[prompt];
+	struct json_out out;
+	enum err e = entries->length ? buf_text(entries, ",") : ERR_OK;
+	json_out_init(&out, entries);
+	return e == ERR_OK ? logprobs_put_prompt(call->model->dir->tokenizer, score, call->request.prompt_top, &out) : e;
+}
+
+static enum err echo_score(struct service_call *call, const struct service_part *part, uint32_t position,
+			   const struct sample *score)
+{
+	const struct tokens *prompt = &call->prompts.list[part - call->parts];
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < call->request.n && e == ERR_OK; i++)
+		e = answer_echo_token(&call->answers[part->first + i], prompt->ids[position], score,
+				      position + 1 == prompt->count);
+	return e;
+}
+
+void call_scores(struct service_call *call, const struct service_part *part, const struct coord_scores *scores)
+{
+	bool echoes = echoes_scores(&call->request);
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < scores->count && e == ERR_OK; i++) {
+		if (call->request.prompt_logprobs)
+			e = keep_score(call, (uint32_t)(part - call->parts), &scores->scores[i]);
+		if (e == ERR_OK && echoes)
+			e = echo_score(call, part, scores->position + i, &scores->scores[i]);
+	}
+	if (e != ERR_OK)
+		fail_with(call, e);
+	for (uint32_t i = 0; echoes && i < call->request.n && !call->over; i++)
+		call_stream(call, part->first + i);
+}
+
 static void finish_stream(struct service_call *call)
 {
 	if (!start_stream(call))
@@ -288,6 +450,7 @@ void call_finish(struct service_call *call)
 		fail_with(call, e);
 		return;
 	}
-	call->sink.reply(call->sink.context, 200, 0, call->out.data, call->out.length);
+	struct service_answer answer = {.status = 200, .body = call->out.data, .length = call->out.length};
+	call->sink.reply(call->sink.context, &answer);
 	end_sink(call);
 }

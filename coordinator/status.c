@@ -112,11 +112,14 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 		.prefill_tokens_per_s = node->load_ns ? node->prefill_tokens_per_s : node->announced.prefill_tokens_per_s,
 		.step_seconds = node->load_ns ? node->step_seconds : node->announced.step_seconds,
 		.load_age_ns = node->load_ns ? now_ns - node->load_ns : UINT64_MAX,
+		.epoch = node->epoch,
+		.directives_refused = node->directives_refused,
 		.transport_count = node->transport_count,
 	};
 	memcpy(out->name, node->announced.name, sizeof(out->name));
 	memcpy(out->models, node->announced.models, sizeof(out->models));
 	memcpy(out->transports, node->transports, node->transport_count * sizeof(out->transports[0]));
+	memcpy(out->refused, node->refused, sizeof(out->refused));
 }
 
 /* The slot of the smallest id above `after`. */
@@ -158,9 +161,24 @@ static void count_jobs(const struct coord *coord, struct coord_counters *counter
 			counters->jobs_running += state == JOB_PREFILLING || state == JOB_DECODING;
 		}
 	}
-	counters->jobs_recovering = coord->waiting[WAIT_RECOVERING].count;
-	for (int i = WAIT_QUEUED; i < WAIT_LISTS; i++)
-		counters->requests_queued += coord->waiting[i].count;
+	counters->jobs_recovering = coord->recovering.count;
+	counters->requests_queued = coord->fair.waiting;
+}
+
+struct coord_tenant_load coord_tenant_load(const struct coord *coord, const char *tenant)
+{
+	for (uint32_t i = 0; i < coord->fair.tenants_seen; i++)
+		if (strcmp(coord->fair.tenants[i].name, tenant) == 0)
+			return (struct coord_tenant_load){coord->fair.tenants[i].waiting, coord->fair.tenants[i].running};
+	return (struct coord_tenant_load){0};
+}
+
+uint64_t coord_wait_ns(const struct coord *coord)
+{
+	uint64_t cost = 0;
+	for (int c = 0; c < FAIR_CLASSES; c++)
+		cost += coord->fair.cost[c];
+	return pace_wait_ns(&coord->pace, cost);
 }
 
 void coord_counters(const struct coord *coord, struct coord_counters *ret_counters)

@@ -10,7 +10,7 @@
 #include "base/buf.h"
 #include "base/err.h"
 
-enum { STOP_MAX = 16, STOP_BYTES_MAX = 1024, STOP_NONE = -1 };
+enum { STOP_MAX = 16, STOP_BYTES_MAX = 256, STOP_NONE = -1 };
 
 /* The strings of a request; they belong to who made the set. */
 struct stop_set {

@@ -1,5 +1,6 @@
 #include <assert.h>
 
+#include "base/planted.h"
 #include "decode/job.h"
 #include "kvstore/key.h"
 
@@ -33,7 +34,8 @@ static void give_blocks(struct decode *d, struct decode_job *job, struct decode_
 	if (!partial)
 		return;
 	uint32_t copy = job->spares[--job->spare_count];
-	d->options.copy_block(d->options.context, job->blocks[shared], copy);
+	if (!planted(PARTIAL_BLOCK_NOT_COPIED))
+		d->options.copy_block(d->options.context, job->blocks[shared], copy);
 	choice->blocks[shared] = copy;
 }
 
@@ -64,7 +66,7 @@ static void start_choice(struct decode *d, struct decode_job *job, uint32_t inde
 		.computed = job->context,
 		.blocks = choice->blocks,
 		.choice_count = 1,
-		.choices = {job->choices[index]},
+		.choices = {planted(CHOICE_NUMBER_LOST) ? (uint16_t)index : job->choices[index]},
 		.arrival = d->arrival_next++,
 	};
 	choice->has_parent = job->full_count > 0;

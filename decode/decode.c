@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/planted.h"
 #include "decode/job.h"
 #include "kvstore/key.h"
 
@@ -137,7 +138,7 @@ static enum err check_room(const struct decode *d, const Wire__Reserve *reserve,
 static void take_context(struct decode *d, struct decode_job *job, const Wire__Reserve *reserve)
 {
 	job->context = (uint32_t)reserve->n_tokens;
-	job->prompt_count = reserve->prompt_count;
+	job->prompt_count = planted(PROMPT_COUNT_WRONG) ? job->context : reserve->prompt_count;
 	memcpy(job->tokens, reserve->tokens, job->context * sizeof(uint32_t));
 	job->choice_count = (uint32_t)reserve->n_choices;
 	for (uint32_t i = 0; i < job->choice_count; i++)
@@ -152,7 +153,7 @@ static void take_context(struct decode *d, struct decode_job *job, const Wire__R
 
 enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *reserve, struct why *why)
 {
-	if (decode_find(d, reserve->job))
+	if (decode_find(d, reserve->job) && !planted(JOB_ACCEPTED_TWICE))
 		return why_set(why, ERR_EXISTS, "this job and attempt is reserved already");
 	struct sampling sampling;
 	enum err e = codec_sampling_get(reserve->sampling, why, &sampling);
@@ -298,6 +299,11 @@ void decode_tick(struct decode *d)
 		struct decode_job *job = &d->jobs[i];
 		if (job->state == DECODE_RECEIVING && job->waiting > 0)
 			decode_issue_waiting(d, job);
+		if (decode_stalls(d, job)) {
+			job->account.miss_deadline++;
+			decode_end(d, job, ERR_DEADLINE);
+			continue;
+		}
 		if (job->state != DECODE_WAITING)
 			continue;
 		if (d->local->now_ns >= job->started_ns + d->options.wait_deadline_ns)

@@ -41,7 +41,8 @@ struct decode_options {
 	uint32_t choice_max;
 	uint32_t context_max;
 	uint64_t read_deadline_ns;
-	uint64_t wait_deadline_ns;  /* in WAITING: for room and for the session with prefill */
+	uint64_t wait_deadline_ns;  /* in WAITING: for room */
+	uint64_t stall_ns;          /* without a byte while reads from prefill are out, or without a session with it */
 	struct finish_rules finish;
 	struct kv_local *local;
 	struct sched *sched;

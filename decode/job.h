@@ -47,6 +47,8 @@ struct decode_job {
 	uint32_t *layers_done;       /* [block_max] */
 	uint32_t blocks_done;        /* of block_count, those had included */
 	uint32_t waiting;            /* pieces announced that found no room */
+	uint32_t reading;            /* reads out */
+	uint64_t progress_ns;        /* when something last came from that prefill node, or was first asked of it */
 	bool prefilled;
 	struct sample first[SAMPLING_CHOICES_MAX];
 	enum finish first_finish[SAMPLING_CHOICES_MAX];
@@ -97,6 +99,8 @@ void decode_send_transfer_end(struct decode *d, struct decode_job *job, enum err
 /* receive.c */
 void decode_try_attach(struct decode *d, struct decode_job *job);
 void decode_issue_waiting(struct decode *d, struct decode_job *job);
+/* The way to prefill is cut, or prefill does not serve: another pair does better. */
+bool decode_stalls(const struct decode *d, const struct decode_job *job);
 
 /* choice.c */
 void decode_run(struct decode *d, struct decode_job *job);

@@ -80,18 +80,47 @@ static void sample_run(struct engine *engine, const struct run *run, const float
 	sampler_sample(engine->sampler, &row, engine->samples + run->sample_first);
 }
 
+static void score_row(struct engine *engine, const struct run *run, uint32_t i, const float *logits)
+{
+	const struct sequence *sequence = run->sequence;
+	sampler_score(engine->sampler, logits, sequence->tokens[run->score_first + i + 1],
+		      sequence->sampling->prompt_logprobs - 1u, engine->samples + run->score_index + i);
+}
+
+/* A row whose logits are wanted: its run, and which of its scores; the run's score_count stands for its samples. */
+struct wanted {
+	const struct run *run;
+	uint32_t score;
+};
+
+static uint32_t list_wanted(const struct plan *plan, struct wanted *wanted)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < plan->run_count; i++) {
+		const struct run *run = &plan->runs[i];
+		for (uint32_t k = 0; k < run->score_count; k++)
+			wanted[count++] = (struct wanted){run, k};
+		if (run->sample_count > 0)
+			wanted[count++] = (struct wanted){run, run->score_count};
+	}
+	return count;
+}
+
 static void sample_all(struct engine *engine, const struct plan *plan)
 {
-	const struct run *sampling[PLAN_RUNS_MAX];
-	uint32_t count = 0;
-	for (uint32_t i = 0; i < plan->run_count; i++)
-		if (plan->runs[i].sample_count > 0)
-			sampling[count++] = &plan->runs[i];
+	struct wanted wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX];
+	uint32_t count = list_wanted(plan, wanted);
 	for (uint32_t first = 0; first < count; first += FORWARD_LOGITS_ROWS) {
 		uint32_t rows = count - first < FORWARD_LOGITS_ROWS ? count - first : FORWARD_LOGITS_ROWS;
 		const float *logits = forward_logits(engine->forward, first, rows);
-		for (uint32_t i = 0; i < rows; i++)
-			sample_run(engine, sampling[first + i], logits + (size_t)i * engine->config->vocab_size);
+		for (uint32_t i = 0; i < rows; i++) {
+			const struct wanted *w = &wanted[first + i];
+			const float *row = logits + (size_t)i * engine->config->vocab_size;
+			if (w->score < w->run->score_count)
+				score_row(engine, w->run, w->score, row);
+			else
+				sample_run(engine, w->run, row);
+		}
 	}
 }
 
@@ -134,6 +163,9 @@ static enum err check_run(const struct engine *engine, const struct run *run)
 	assert(run->sample_count == 0 || run->first + run->count == sequence->token_count);
 	assert(run->sample_count <= sequence->choice_count);
 	assert(run->sample_first + run->sample_count <= PLAN_SAMPLES_MAX);
+	assert(run->score_count == 0 || (run->score_first >= run->first && sequence->sampling->prompt_logprobs > 0));
+	assert(run->score_count <= run->count && run->score_index + run->score_count <= PLAN_SAMPLES_MAX);
+	assert(run->score_count == 0 || run->score_first + run->score_count < sequence->prompt_count);
 	assert((uint64_t)sequence->block_count * engine->kv.layout.block_tokens >= run->first + run->count);
 	for (uint32_t i = 0; i <= (run->first + run->count - 1) / engine->kv.layout.block_tokens; i++)
 		assert(sequence->blocks[i] < engine->block_count);

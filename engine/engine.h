@@ -33,7 +33,7 @@ struct engine_callbacks {
 	void *context;
 	/* A layer of the step is computed and its KV written and digested.  Compute thread; only post. */
 	void (*on_layer_done)(void *context, const struct plan *plan, uint32_t layer);
-	/* The step is over.  samples: [plan->sample_count], valid during the call. */
+	/* The step is over.  samples: [plan->sample_count], chosen and scored, as the runs say; valid during the call. */
 	void (*on_step_done)(void *context, const struct plan *plan, const struct sample *samples, enum err e);
 };
 

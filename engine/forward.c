@@ -10,8 +10,8 @@
 struct forward {
 	struct forward_options options;
 	struct layers layers;
-	uint32_t last_count;
-	uint32_t last_rows[PLAN_RUNS_MAX]; /* [last_count] the rows that sample */
+	uint32_t wanted_count;
+	uint32_t wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX]; /* [wanted_count] the rows that sample or are scored */
 	uint32_t logits_rows;              /* room of the three below */
 	float *last_x;                     /* [logits_rows][hidden] */
 	float *last_delta;                 /* [logits_rows][hidden] */
@@ -80,19 +80,21 @@ static void add_run(struct forward *forward, const struct run *run)
 	struct batch *batch = &forward->layers.batch;
 	batch->runs[batch->run_count++] = (struct kv_run){.blocks = run->sequence->blocks, .first_position = run->first,
 							  .row_first = batch->row_count, .row_count = run->count};
+	for (uint32_t i = 0; i < run->score_count; i++)
+		forward->wanted[forward->wanted_count++] = batch->row_count + run->score_first - run->first + i;
 	for (uint32_t i = 0; i < run->count; i++) {
 		batch->tokens[batch->row_count] = run->sequence->tokens[run->first + i];
 		batch->positions[batch->row_count++] = run->first + i;
 	}
 	if (run->sample_count > 0)
-		forward->last_rows[forward->last_count++] = batch->row_count - 1;
+		forward->wanted[forward->wanted_count++] = batch->row_count - 1;
 }
 
 enum err forward_step(struct forward *forward, const struct plan *plan)
 {
 	struct layers *layers = &forward->layers;
 	assert(plan->token_count <= forward->options.rows_max && plan->run_count <= PLAN_RUNS_MAX);
-	layers->batch.row_count = layers->batch.run_count = forward->last_count = 0;
+	layers->batch.row_count = layers->batch.run_count = forward->wanted_count = 0;
 	for (uint32_t i = 0; i < plan->run_count; i++)
 		add_run(forward, &plan->runs[i]);
 	assert(layers->batch.row_count == plan->token_count);
@@ -112,8 +114,8 @@ const float *forward_logits(struct forward *forward, uint32_t first, uint32_t co
 {
 	const struct model_config *c = forward->options.config;
 	struct device *device = forward->options.device;
-	const uint32_t *rows = forward->last_rows + first;
-	assert(count <= forward->logits_rows && first + count <= forward->last_count);
+	const uint32_t *rows = forward->wanted + first;
+	assert(count <= forward->logits_rows && first + count <= forward->wanted_count);
 	op_gather(device, forward->layers.x, c->hidden_size, rows, count, c->hidden_size, forward->last_x);
 	op_gather(device, forward->layers.delta, c->hidden_size, rows, count, c->hidden_size, forward->last_delta);
 	const struct norm_call norm = {.x = forward->last_x, .add = forward->last_delta,

@@ -35,7 +35,7 @@ void forward_set_kv(struct forward *forward, const struct kv_memory *kv);
 
 /* Runs the layers over the plan's rows.  Afterwards forward_logits() may be asked. */
 MUST_USE enum err forward_step(struct forward *forward, const struct plan *plan);
-/* Logits of the last rows of the runs that sample: [count][vocab_size], of the sampling runs numbered
- * first, first + 1, … in the plan's order; count <= FORWARD_LOGITS_ROWS. */
+/* Logits of the rows that are wanted, [count][vocab_size]: in the plan's order, of each run first the scored rows, then
+ * the last one if it samples.  Of those numbered first, first + 1, …; count <= FORWARD_LOGITS_ROWS. */
 const float *forward_logits(struct forward *forward, uint32_t first, uint32_t count);
 #endif

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/map.h"
+#include "base/planted.h"
 
 /* Where a block is.  Moves: FREE -> USED [kv_pool_take]; USED -> FREE, CACHED [kv_pool_unref];
  * CACHED -> USED [kv_pool_ref, or kv_pool_take, which evicts]; CACHED -> FREE [kv_pool_forget]. */
@@ -129,7 +130,7 @@ static void event_add(struct kv_pool *pool, const struct id128 *key, bool added)
 static void unseal(struct kv_pool *pool, uint32_t index)
 {
 	struct block *block = &pool->blocks[index];
-	uint32_t held = map_remove(&pool->keys, &block->key);
+	uint32_t held = planted(INDEX_OVER_LEDGER) ? index : map_remove(&pool->keys, &block->key);
 	assert(held == index);
 	(void)held;
 	block->sealed = false;
@@ -153,7 +154,7 @@ enum err kv_pool_take(struct kv_pool *pool, uint32_t *ret_block)
 	block->refs = 1;
 	set_state(pool, block, BLOCK_USED);
 	/* Acquire: what is written into the block stays after the new generation, for readers of shared memory. */
-	__atomic_fetch_add(&pool->generations[index], 1, __ATOMIC_ACQ_REL);
+	__atomic_fetch_add(&pool->generations[index], !planted(GENERATION_NOT_GROWN), __ATOMIC_ACQ_REL);
 	*ret_block = index;
 	return ERR_OK;
 }

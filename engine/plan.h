@@ -1,7 +1,8 @@
 /* plan - one step of the engine: a batch of mixed prompt chunks and decode rows.
  *
  * A run is `count` consecutive tokens of one sequence starting at position `first`.  A run that reaches
- * the sequence's last token samples choice_count tokens.  Rows are padded to token_bucket by backends that
+ * the sequence's last token samples choice_count tokens; rows of a prompt may be scored besides: the log-probability of
+ * the token that follows.  Rows are padded to token_bucket by backends that
  * replay recorded graphs; the CPU ignores the bucket.  A value: the scheduler fills it, the engine reads it. */
 #ifndef ENGINE_PLAN_H
 #define ENGINE_PLAN_H
@@ -19,6 +20,9 @@ struct run {
 	uint32_t count;
 	uint16_t sample_count; /* 0, or the sequence's choice_count */
 	uint32_t sample_first; /* index of the first of its samples in the step's results */
+	uint32_t score_first;  /* position of the first row that is scored */
+	uint32_t score_count;
+	uint32_t score_index;  /* of the first of its scores in the step's results */
 	bool digest;           /* wants the digests of the blocks it touches, layer by layer */
 };
 
@@ -27,7 +31,8 @@ struct plan {
 	uint32_t run_count;
 	uint32_t token_count;
 	uint32_t token_bucket; /* token_count rounded up to a bucket: 1, 2, 4, 8, 16, 32, then multiples of 64 */
-	uint32_t sample_count;
+	uint32_t sample_count; /* results: tokens chosen and tokens scored */
+	uint32_t score_count;  /* of them, scored */
 	struct run runs[PLAN_RUNS_MAX];
 };
 #endif

@@ -284,6 +284,25 @@ static void add_logprobs(struct sampler *sampler, const struct sampler_row *row,
 	}
 }
 
+/* Ties go to the lower token, as in `top`. */
+static uint32_t rank_of(const float *logits, uint32_t count, uint32_t token)
+{
+	uint32_t before = 0;
+	for (uint32_t i = 0; i < count; i++)
+		before += logits[i] > logits[token] || (logits[i] == logits[token] && i < token);
+	return before + 1;
+}
+
+void sampler_score(struct sampler *sampler, const float *logits, uint32_t token, uint32_t top_count,
+		   struct sample *ret_score)
+{
+	struct sampling sampling = {.logprobs = (int8_t)top_count};
+	struct sampler_row row = {.logits = logits, .sampling = &sampling, .choice_count = 1};
+	assert(token < sampler->vocab_size);
+	*ret_score = (struct sample){.token = token, .rank = rank_of(logits, sampler->vocab_size, token)};
+	add_logprobs(sampler, &row, ret_score);
+}
+
 void sampler_sample(struct sampler *sampler, const struct sampler_row *row, struct sample *samples)
 {
 	memset(samples, 0, row->choice_count * sizeof(*samples));

@@ -39,6 +39,9 @@ struct sampler_row {
 MUST_USE enum err sampler_create(const struct sampler_options *options, struct sampler **ret_sampler);
 void sampler_destroy(struct sampler *sampler);
 
+/* How likely the model held this token after the row, and which alternatives: log-probabilities of its raw distribution. */
+void sampler_score(struct sampler *sampler, const float *logits, uint32_t token, uint32_t top_count,
+		   struct sample *ret_score);
 /* samples: [choice_count].  logprob and top are 0 unless asked for. */
 void sampler_sample(struct sampler *sampler, const struct sampler_row *row, struct sample *samples);
 #endif

@@ -83,14 +83,34 @@ static uint32_t chunk_size(const struct sched *sched, const struct sequence *seq
 	return end > sequence->computed ? end - sequence->computed : 0;
 }
 
+/* Of the next `count` rows, those whose next token is scored. */
+static uint32_t scored_rows(const struct sequence *sequence, uint32_t count, uint32_t *ret_first)
+{
+	uint32_t first = sequence->computed > sequence->score_first ? sequence->computed : sequence->score_first;
+	uint32_t end = sequence->computed + count;
+	end = end < sequence->score_end ? end : sequence->score_end;
+	*ret_first = first;
+	return end > first ? end - first : 0;
+}
+
+/* Every scored row wants a place among the step's results, and so do the tokens chosen at the end. */
+static uint32_t scores_room(const struct plan *plan, const struct sequence *sequence, uint32_t room)
+{
+	uint32_t places = PLAN_SAMPLES_MAX - plan->sample_count;
+	uint32_t most = places > sequence->choice_count ? places - sequence->choice_count : 0;
+	bool scores = sequence->computed < sequence->score_end && sequence->score_first < sequence->score_end;
+	return scores && most < room ? most : room;
+}
+
 /* Appends a run of count tokens, unless it samples and the step has no place for its samples. */
 static void add_run(const struct sched *sched, struct plan *plan, struct sequence *sequence, uint32_t count)
 {
+	uint32_t score_first = 0, score_count = scored_rows(sequence, count, &score_first);
 	uint32_t block_tokens = sched->options.block_tokens;
 	uint32_t first = sequence->computed;
 	uint32_t end = first + count;
 	uint16_t sample_count = end == sequence->token_count ? sequence->choice_count : 0;
-	if (plan->sample_count + sample_count > PLAN_SAMPLES_MAX)
+	if (plan->sample_count + sample_count + score_count > PLAN_SAMPLES_MAX)
 		return;
 	assert((uint64_t)sequence->block_count * block_tokens >= end);
 	plan->runs[plan->run_count++] = (struct run){
@@ -99,22 +119,28 @@ static void add_run(const struct sched *sched, struct plan *plan, struct sequenc
 		.count = count,
 		.sample_count = sample_count,
 		.sample_first = plan->sample_count,
+		.score_first = score_first,
+		.score_count = score_count,
+		.score_index = plan->sample_count + sample_count,
 		.digest = sequence->handed_over || count > 1 || first < sequence->prompt_count || end % block_tokens == 0,
 	};
 	plan->token_count += count;
-	plan->sample_count += sample_count;
+	plan->sample_count += sample_count + score_count;
+	plan->score_count += score_count;
 }
 
 void sched_plan(struct sched *sched, struct plan *ret_plan)
 {
 	ret_plan->number = ++sched->plan_number;
-	ret_plan->run_count = ret_plan->token_count = ret_plan->sample_count = 0;
+	ret_plan->run_count = ret_plan->token_count = 0;
+	ret_plan->sample_count = ret_plan->score_count = 0;
 	for (uint32_t i = 0; i < sched->count; i++)
 		if (tokens_left(sched->sequences[i]) == 1)
 			add_run(sched, ret_plan, sched->sequences[i], 1);
 	for (uint32_t i = 0; i < sched->count; i++) {
 		struct sequence *sequence = sched->sequences[i];
 		uint32_t room = sched->options.batch_tokens_max - ret_plan->token_count;
+		room = scores_room(ret_plan, sequence, room);
 		uint32_t count = tokens_left(sequence) > 1 ? chunk_size(sched, sequence, room) : 0;
 		if (count > 0)
 			add_run(sched, ret_plan, sequence, count);

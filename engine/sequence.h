@@ -22,6 +22,7 @@ struct sequence {
 	uint16_t choice_count;           /* >= 1: choices sampled from the last row (n > 1 only at prefill) */
 	uint16_t choices[SAMPLING_CHOICES_MAX];
 	uint64_t arrival;                /* order of service among prompts: lower first */
+	uint32_t score_first, score_end; /* rows whose next token, one of the prompt, is scored; equal: none */
 	bool handed_over;                /* others read its blocks: every run is digested */
 	uint32_t sched_slot;             /* the scheduler's own */
 };

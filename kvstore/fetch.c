@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/planted.h"
 #include "kvstore/fetch_impl.h"
 #include "kvstore/owners.h"
 #include "proto/job.h"
@@ -204,7 +205,11 @@ void kv_fetch_found(struct kv_fetches *f, uint32_t peer, const Wire__Found *foun
 {
 	uint32_t s;
 	struct fetch *fetch = find_op(f, peer, found->op, &s);
-	if (!fetch || fetch->sources[s].answered) {
+	if (fetch && fetch->sources[s].answered)
+		return; /* said again: to release it would take away what the first answer holds */
+	if (!fetch) {
+		if (planted(LATE_ANSWER_NOT_RELEASED))
+			return;
 		send_release(f, peer, found->op); /* too late: nobody waits for it, so nobody may hold it */
 		return;
 	}

@@ -1,6 +1,7 @@
 #include "kvstore/hold.h"
 
 #include "base/carve.h"
+#include "base/planted.h"
 #include "proto/job.h"
 
 struct held {
@@ -59,7 +60,8 @@ static void hold_block(struct kv_hold *h, uint32_t peer, uint64_t op, uint32_t b
 		i++;
 	h->held[i] = (struct held){.peer = peer, .block = block, .op = op};
 	h->count++;
-	kv_pool_ref(h->local->pool, block);
+	if (!planted(HELD_WITHOUT_REFERENCE))
+		kv_pool_ref(h->local->pool, block);
 }
 
 static void add_found(struct kv_hold *h, Wire__Found *found, uint32_t key_index, uint32_t block)
@@ -95,7 +97,8 @@ void kv_hold_lookup(struct kv_hold *h, uint32_t peer, const Wire__Lookup *lookup
 
 static void drop(struct kv_hold *h, struct held *held)
 {
-	kv_pool_unref(h->local->pool, held->block);
+	if (!planted(HELD_WITHOUT_REFERENCE))
+		kv_pool_unref(h->local->pool, held->block);
 	held->peer = PEER_NONE;
 	h->count--;
 }
@@ -110,7 +113,7 @@ void kv_hold_release(struct kv_hold *h, uint32_t peer, uint64_t op)
 void kv_hold_peer_down(struct kv_hold *h, uint32_t peer)
 {
 	for (uint32_t i = 0; i < h->hold_max && h->count; i++)
-		if (h->held[i].peer == peer)
+		if (h->held[i].peer == peer && !planted(RECLAIM_NEVER))
 			drop(h, &h->held[i]);
 }
 

@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/planted.h"
 
 static void add_u32(struct sha256 *sha, uint32_t value)
 {
@@ -22,6 +23,8 @@ static void end(struct sha256 *sha, struct id128 *ret_id)
 	uint8_t digest[32];
 	sha256_end(sha, digest);
 	memcpy(ret_id->bytes, digest, sizeof(ret_id->bytes));
+	if (planted(KEY_TRUNCATED))
+		memset(ret_id->bytes + 2, 0, sizeof(ret_id->bytes) - 2);
 }
 
 void kv_compat(const struct kv_compat_parts *parts, struct id128 *ret_compat)
@@ -46,7 +49,7 @@ void kv_key_root(const struct id128 *compat, uint32_t layer_group, const void *s
 	add_bytes(&sha, "baton root", 10);
 	add_bytes(&sha, compat->bytes, sizeof(compat->bytes));
 	add_u32(&sha, layer_group);
-	add_bytes(&sha, salt, salt_length);
+	add_bytes(&sha, salt, planted(TENANT_SALT_LEFT_OUT) ? 0 : salt_length);
 	end(&sha, ret_root);
 }
 
@@ -54,7 +57,8 @@ void kv_key_next(const struct id128 *parent, const uint32_t *tokens, uint32_t to
 {
 	struct sha256 sha;
 	sha256_init(&sha);
-	sha256_add(&sha, parent->bytes, sizeof(parent->bytes));
+	if (!planted(PARENT_NOT_IN_KEY))
+		sha256_add(&sha, parent->bytes, sizeof(parent->bytes));
 	for (uint32_t i = 0; i < token_count; i++)
 		add_u32(&sha, tokens[i]);
 	end(&sha, ret_key);

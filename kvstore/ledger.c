@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/map.h"
+#include "base/planted.h"
 
 struct entry {
 	enum ledger_state state;
@@ -133,7 +134,8 @@ static void evict(struct ledger *l, uint32_t entry)
 {
 	l->policy->remove(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
 	ledger_move(l, entry, LEDGER_EVICTED);
-	forget_key(l, entry);
+	if (!planted(EVICTED_KEY_KEPT))
+		forget_key(l, entry);
 	free_entry(l, entry);
 	l->evicted++;
 }

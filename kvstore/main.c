@@ -94,6 +94,11 @@ static void landing_free(void *core, uint64_t op, uint64_t now_ns)
 	store_landing_free(core, op, now_ns);
 }
 
+static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
+{
+	store_renew(((struct program *)context)->store, incarnation, address, length, now_ns);
+}
+
 static void drain(void *context)
 {
 	store_drain(((struct program *)context)->store);
@@ -144,6 +149,7 @@ static enum err join(struct program *program, struct why *why)
 		.context = program,
 		.drain = drain,
 		.drained = drained,
+		.renew = renew,
 	};
 	struct member self = {.role = WIRE__ROLE__ROLE_KVSTORE};
 	snprintf(self.device, sizeof(self.device), "%llu MiB DRAM", (unsigned long long)program->kv_bytes >> 20);
@@ -155,7 +161,7 @@ static enum err serve(struct program *program, struct why *why)
 	if (program->slab_bytes > program->kv_bytes || program->kv_bytes / program->slab_bytes > STORE_SLABS_MAX)
 		return why_set(why, ERR_INVALID, "--kv-bytes holds %llu slabs of --slab-bytes, expected 1 to %d",
 			       (unsigned long long)(program->kv_bytes / program->slab_bytes), STORE_SLABS_MAX);
-	struct process_parts parts = {.with_link = true, .read_max = 65536, .context = program, .landing = landing};
+	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
 	enum err e = process_open(&program->settings, &parts, &program->process, why);
 	if (e != ERR_OK)
 		return e;
@@ -168,7 +174,7 @@ static enum err serve(struct program *program, struct why *why)
 	program->store = store_init(memory, &options);
 	e = join(program, why);
 	if (e == ERR_OK)
-		process_run(program->process);
+		e = process_run(program->process, why);
 	process_close(program->process);
 	for (int i = 0; i < STORE_SLABS_MAX; i++)
 		region_destroy(program->regions[i]);

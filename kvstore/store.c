@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "kvstore/store_impl.h"
+#include "net/identity.h"
 #include "proto/codec.h"
 
 /* ---- sessions */
@@ -196,6 +197,26 @@ static void take_release(struct store *s, uint32_t peer, const Wire__Release *re
 		release_all(s, lookup);
 }
 
+/* What the coordinator that leads wants of this store; an older epoch is refused (net/fence.h), as is anybody else's. */
+static void take_directive(struct store *s, uint32_t peer, const Wire__Directive *directive)
+{
+	const struct session_peer *info = sessions_peer(s->sessions, peer);
+	if (info->role != WIRE__ROLE__ROLE_COORDINATOR)
+		return;
+	enum err e = fence_judge(&s->fence, directive->epoch, info->node);
+	if (e == ERR_OK && directive->kind != WIRE__DIRECTIVE_KIND__DIRECTIVE_LEAD && !s->leaving)
+		s->draining = directive->kind == WIRE__DIRECTIVE_KIND__DIRECTIVE_DRAIN;
+	Wire__DirectiveDone done = WIRE__DIRECTIVE_DONE__INIT;
+	done.epoch = s->fence.epoch;
+	done.kind = directive->kind;
+	done.error = e;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_DIRECTIVE_DONE;
+	envelope.directive_done = &done;
+	sessions_send(s->sessions, peer, &envelope);
+}
+
 /* ---- events */
 
 void store_opened(struct store *s, uint32_t conn, uint64_t node, uint64_t now_ns)
@@ -224,6 +245,9 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 		case WIRE__ENVELOPE__BODY_OFFER:
 			offers_take(s, peer, envelope->offer);
 			break;
+		case WIRE__ENVELOPE__BODY_DIRECTIVE:
+			take_directive(s, peer, envelope->directive);
+			break;
 		case WIRE__ENVELOPE__BODY_KV_RESYNC:
 		case WIRE__ENVELOPE__BODY_LOAD:
 		case WIRE__ENVELOPE__BODY_KV_EVENTS:
@@ -232,6 +256,13 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 			sessions_end(s->sessions, peer, ERR_PROTOCOL, now_ns);
 		}
 	}
+	offers_pump(s, now_ns);
+}
+
+void store_renew(struct store *s, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		 uint64_t now_ns)
+{
+	sessions_renew(s->sessions, incarnation, link_address, link_address_length, now_ns);
 	offers_pump(s, now_ns);
 }
 
@@ -261,7 +292,12 @@ static void report(struct store *s)
 	load.blocks_reserved = counts.entries[LEDGER_READING];
 	load.sessions = sessions_count(s->sessions);
 	load.draining = s->draining;
+	load.epoch = s->fence.epoch;
+	load.directives_refused = s->fence.refused;
 	load.steps = s->counters.offers_taken;
+	uint64_t refused[REFUSAL_COUNT];
+	load.n_refused = refusals_report(s->options.env, refused);
+	load.refused = refused;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.version = PROTO_VERSION;
 	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
@@ -287,7 +323,7 @@ void store_tick(struct store *s, uint64_t now_ns)
 
 void store_drain(struct store *s)
 {
-	s->draining = true;
+	s->draining = s->leaving = true;
 }
 
 bool store_drained(const struct store *s)
@@ -305,6 +341,8 @@ void store_status(const struct store *s, struct store_status *ret_status)
 		.holds = holds_count(s->holds),
 		.sessions = sessions_count(s->sessions),
 		.draining = s->draining,
+		.epoch = s->fence.epoch,
+		.directives_refused = s->fence.refused,
 	};
 	ledger_counts(s->ledger, &ret_status->ledger);
 }

@@ -70,6 +70,7 @@ struct store_status {
 	uint32_t holds;
 	uint32_t sessions;
 	bool draining;
+	uint64_t epoch, directives_refused; /* net/fence.h */
 };
 
 struct store;
@@ -83,10 +84,14 @@ void store_closed(struct store *store, uint32_t conn, uint64_t now_ns);
 void store_message(struct store *store, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
 void store_read_done(struct store *store, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns);
 void store_landing_free(struct store *store, uint64_t op, uint64_t now_ns);
+/* This store goes on under a higher incarnation: every session ends, and all that was held for it; the blocks stay. */
+void store_renew(struct store *store, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		 uint64_t now_ns);
 /* At least every SESSION_BEAT_NS / 2. */
 void store_tick(struct store *store, uint64_t now_ns);
 
-/* From now on offers are refused (DRAINING); look-ups and reads are served on. */
+/* From now on offers are refused (DRAINING), for ever: the process leaves.  (A leader's directive drains too, and undrains.)
+ * Look-ups and reads are served on. */
 void store_drain(struct store *store);
 /* Draining, and nobody holds or offers anything any more. */
 bool store_drained(const struct store *store);

@@ -3,6 +3,7 @@
 #define KVSTORE_STORE_IMPL_H
 #include "kvstore/holds.h"
 #include "kvstore/store.h"
+#include "net/fence.h"
 #include "net/session.h"
 
 #define OFFER_NONE UINT32_MAX
@@ -48,6 +49,8 @@ struct store {
 	struct store_counters counters;
 	uint64_t report_next_ns;
 	bool draining;
+	bool leaving; /* the process ends: no directive undrains it */
+	struct fence fence;
 
 	struct offer *offers;    /* [offer_max] */
 	uint64_t *offer_digests; /* [offer_max][layers_max] */

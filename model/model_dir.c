@@ -227,6 +227,13 @@ enum err model_dir_chat(const struct model_dir *dir, const json_t *messages, boo
 {
 	if (!dir->chat_template)
 		return why_set(why, ERR_UNSUPPORTED, "model %s has no chat template", dir->name);
+	return model_dir_chat_with(dir, dir->chat_template, NULL, messages, add_generation_prompt, extra, why, out);
+}
+
+enum err model_dir_chat_with(const struct model_dir *dir, const struct chat_template *chat_template,
+			     const struct template_limits *limits, const json_t *messages, bool add_generation_prompt,
+			     const json_t *extra, struct why *why, struct buf *out)
+{
 	json_t *variables = json_object();
 	if (!variables)
 		return ERR_NOMEM;
@@ -236,7 +243,7 @@ enum err model_dir_chat(const struct model_dir *dir, const json_t *messages, boo
 	failed |= set_token(variables, "bos_token", dir->bos_token);
 	failed |= set_token(variables, "eos_token", dir->eos_token);
 	enum err e = failed ? ERR_NOMEM
-			    : chat_template_render(dir->chat_template, variables, NULL, why, out);
+			    : chat_template_render(chat_template, variables, limits, why, out);
 	json_decref(variables);
 	return e;
 }

@@ -46,4 +46,8 @@ void model_dir_close(struct model_dir *dir);
 MUST_USE enum err model_dir_chat(const struct model_dir *dir, const json_t *messages,
 				 bool add_generation_prompt, const json_t *extra, struct why *why,
 				 struct buf *out);
+/* The same with another template than the model's, within limits (NULL: the defaults). */
+MUST_USE enum err model_dir_chat_with(const struct model_dir *dir, const struct chat_template *chat_template,
+				      const struct template_limits *limits, const json_t *messages,
+				      bool add_generation_prompt, const json_t *extra, struct why *why, struct buf *out);
 #endif

@@ -9,6 +9,7 @@
  *        3 hooks never fail: a send on a broken connection is dropped, and its end arrives as an event. */
 #ifndef NET_ENV_H
 #define NET_ENV_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
@@ -46,6 +47,11 @@ struct env {
 	void (*read_cancel)(void *context, uint64_t op);
 	/* What carries reads from this node, as people call it: "mapped", "ucx:tcp".  NULL hook: not known. */
 	const char *(*link_name)(void *context, uint64_t node);
+	/* A peer refused this process: it knows a later life of this node's name, and whether that one lives.  NULL: whoever
+	 * shares its name with nobody (net/claim.h says what follows). */
+	void (*outranked)(void *context, uint64_t incarnation, bool lives);
+	/* Connections not let in so far, for a reason (enum refusal).  NULL hook: not counted. */
+	uint64_t (*refused)(void *context, unsigned reason);
 	/* One line of the story: "prefill 1 > take request 7: 2048 tokens, 512 cached".  NULL: not wanted. */
 	void (*trace)(void *context, const char *format, ...) __attribute__((format(printf, 2, 3)));
 };

@@ -15,6 +15,7 @@
 #include "net/http_impl.h"
 
 #define BACKLOG 1024
+#define ACCEPT_AGAIN_NS ((uint64_t)100000000)
 
 void http_server_accept(struct http_server *server, bool accepting)
 {
@@ -32,24 +33,55 @@ static void describe_peer(struct http_connection *connection, const struct socka
 		snprintf(connection->peer_address, sizeof(connection->peer_address), "%s:%s", host, port);
 }
 
+/* Of those that only wait for a next request, the one that came first; false: there is none. */
+static bool make_room(struct http_server *server)
+{
+	struct http_connection *oldest = NULL;
+	for (struct http_connection *connection = server->connections; connection; connection = connection->next)
+		if (connection->state == CONNECTION_HEAD && connection->in.length == 0 && connection->out.length == 0)
+			oldest = connection;
+	if (oldest)
+		http_connection_free(oldest);
+	return oldest;
+}
+
+static void on_accept_timer(struct loop_timer *timer, void *arg)
+{
+	(void)timer;
+	http_server_accept(arg, true);
+}
+
+/* Without a descriptor the backlog stays readable: looking again at once would be all that this loop does. */
+static void accept_later(struct http_server *server)
+{
+	http_server_accept(server, false);
+	loop_timer_arm(server->accept_timer, ACCEPT_AGAIN_NS);
+}
+
 static void on_accept(struct loop_watch *watch, unsigned ready, void *arg)
 {
 	struct http_server *server = arg;
 	struct sockaddr_storage address;
 	socklen_t length = sizeof(address);
 	int one = 1;
+	if (server->connection_count >= server->options.connections_max && !make_room(server)) {
+		http_server_accept(server, false);
+		return;
+	}
 	int fd = accept4(server->fd, (struct sockaddr *)&address, &length, SOCK_CLOEXEC | SOCK_NONBLOCK);
+	if (fd < 0 && (errno == EMFILE || errno == ENFILE || errno == ENOBUFS || errno == ENOMEM) && !make_room(server))
+		accept_later(server);
 	if (fd < 0)
 		return;
 	(void)setsockopt(fd, IPPROTO_TCP, TCP_NODELAY, &one, sizeof(one));
+	if (server->options.send_buffer)
+		(void)setsockopt(fd, SOL_SOCKET, SO_SNDBUF, &server->options.send_buffer, sizeof(int));
 	struct http_connection *connection = NULL;
 	if (http_connection_open(server, fd, &connection) != ERR_OK) {
 		close(fd);
 		return;
 	}
 	describe_peer(connection, &address, length);
-	if (server->connection_count >= server->options.connections_max)
-		http_server_accept(server, false);
 }
 
 /* ---- routes ---- */
@@ -64,18 +96,13 @@ static bool method_matches(const struct http_route *route, const char *method)
 	return strcmp(route->method, method) == 0 || (strcmp(method, "HEAD") == 0 && strcmp(route->method, "GET") == 0);
 }
 
-/* Exact before prefix, longer before shorter; *ret_path_known: another method would have done. */
-const struct http_route *http_route_find(const struct http_server *server, const struct http_head *head,
-                                         bool *ret_path_known)
+/* Exact before prefix, longer before shorter. */
+const struct http_route *http_route_find(const struct http_server *server, const struct http_head *head)
 {
 	const struct http_route *best = NULL;
-	*ret_path_known = false;
 	for (size_t i = 0; i < server->route_count; i++) {
 		const struct http_route *route = &server->routes[i];
-		if (!path_matches(route, head->path))
-			continue;
-		*ret_path_known = true;
-		if (!method_matches(route, head->method))
+		if (!path_matches(route, head->path) || !method_matches(route, head->method))
 			continue;
 		if (!best || (best->prefix_length && (!route->prefix_length || route->prefix_length > best->prefix_length)))
 			best = route;
@@ -83,6 +110,26 @@ const struct http_route *http_route_find(const struct http_server *server, const
 	return best;
 }
 
+static void add_method(char allow[HTTP_ALLOW_MAX], const char *method)
+{
+	size_t length = strlen(allow);
+	snprintf(allow + length, HTTP_ALLOW_MAX - length, "%s%s", length ? ", " : "", method);
+}
+
+void http_route_methods(const struct http_server *server, const char *path, char ret_allow[HTTP_ALLOW_MAX])
+{
+	ret_allow[0] = 0;
+	for (size_t i = 0; i < server->route_count; i++) {
+		const struct http_route *route = &server->routes[i];
+		if (!path_matches(route, path) || strstr(ret_allow, route->method))
+			continue;
+		add_method(ret_allow, route->method);
+		if (strcmp(route->method, "GET") == 0)
+			add_method(ret_allow, "HEAD");
+	}
+	if (ret_allow[0])
+		add_method(ret_allow, "OPTIONS");
+}
 
 enum err http_route(struct http_server *server, const char *method, const char *path, http_handler *handler,
                     void *context)
@@ -155,6 +202,10 @@ enum err http_server_create(struct loop *loop, const struct http_options *option
 	o->body_max = o->body_max ? o->body_max : 32 << 20;
 	o->connections_max = o->connections_max ? o->connections_max : 4096;
 	o->idle_timeout_ns = o->idle_timeout_ns ? o->idle_timeout_ns : (uint64_t)120 * 1000000000;
+	o->bodies_max = o->bodies_max ? o->bodies_max : (size_t)256 << 20;
+	o->header_timeout_ns = o->header_timeout_ns ? o->header_timeout_ns : (uint64_t)10 * 1000000000;
+	o->receive_timeout_ns = o->receive_timeout_ns ? o->receive_timeout_ns : (uint64_t)30 * 1000000000;
+	o->write_timeout_ns = o->write_timeout_ns ? o->write_timeout_ns : (uint64_t)30 * 1000000000;
 	enum err e = bind_address(server, why);
 	if (e != ERR_OK)
 		goto free_server;
@@ -162,6 +213,8 @@ enum err http_server_create(struct loop *loop, const struct http_options *option
 	if (e != ERR_OK)
 		goto close_fd;
 	e = loop_watch_create(loop, server->fd, LOOP_READ, on_accept, server, &server->watch);
+	if (e == ERR_OK)
+		e = loop_timer_create(loop, on_accept_timer, server, &server->accept_timer);
 	if (e != ERR_OK)
 		goto close_fd;
 	server->accepting = true;
@@ -169,6 +222,7 @@ enum err http_server_create(struct loop *loop, const struct http_options *option
 	return ERR_OK;
 
 close_fd:
+	loop_watch_destroy(server->watch);
 	close(server->fd);
 free_server:
 	free(server);
@@ -202,6 +256,7 @@ void http_server_destroy(struct http_server *server)
 		assert(!connection->request || !connection->request->handled); /* its owner ends it first */
 		http_connection_free(connection);
 	}
+	loop_timer_destroy(server->accept_timer);
 	for (size_t i = 0; i < server->route_count; i++) {
 		free(server->routes[i].method);
 		free(server->routes[i].path);
@@ -212,6 +267,11 @@ void http_server_destroy(struct http_server *server)
 uint16_t http_server_port(const struct http_server *server)
 {
 	return server->port;
+}
+
+uint64_t http_server_stalled(const struct http_server *server)
+{
+	return server->stalled;
 }
 
 uint32_t http_server_requests_open(const struct http_server *server)
@@ -248,6 +308,17 @@ const char *http_body(const struct http_request *request, size_t *ret_length)
 {
 	*ret_length = request->body.length;
 	return request->body.data ? request->body.data : "";
+}
+
+void http_drop_body(struct http_request *request)
+{
+	request->connection->server->bodies -= request->body.length;
+	buf_fini(&request->body);
+}
+
+const char *http_request_id(const struct http_request *request)
+{
+	return request->id;
 }
 
 const char *http_peer_address(const struct http_request *request)

@@ -1,12 +1,15 @@
 /* http - an HTTP/1.1 server: routes, whole replies, streamed replies.  The library behind it does not show.
  *
- * Closed by default: what no route names is 404, a known path with another method 405, both with a JSON body in
- * OpenAI's shape, {"error":{"message","type","param","code"}}.
+ * Closed by default: what no route names is 404, a known path with another method 405 with Allow, both with a JSON body
+ * in OpenAI's shape, {"error":{"message","type","param","code"}}.  Every reply, also of our own errors, has an
+ * x-request-id: the client's where it is printable and short, else one of ours.  OPTIONS of a known path says what it
+ * takes; other origins' pages may read replies only where `origins` names them.
  *
  * Owns:   its listening socket, connections and requests.
  * Loop:   touch only from the loop given at create; handlers and callbacks run there.
- * Bounds: header_max and body_max bytes per request, connections_max connections; what a slow reader has not
- *         taken is bounded by the caller, who asks http_queued_bytes().
+ * Bounds: header_max and body_max bytes per request, bodies_max of all together (over it: 503), connections_max connections;
+ *         what a slow reader has not taken is bounded by the caller, who asks http_queued_bytes(), and in time by
+ *         write_timeout_ns without a byte taken.  Whoever dribbles a head or a body is answered 408.
  * Rules:  1 a request is valid until its handler's owner ends it by exactly one of http_reply(), http_reply_error(),
  *           http_stream_end(), http_abort(); also after the client went away (writes are dropped then).
  *         2 on_gone runs at most once, never after the end, and never from inside a call of the owner. */
@@ -21,15 +24,26 @@
 struct loop;
 struct http_server;
 struct http_request;
+struct tls;
 
 struct http_options {
 	const char *address;      /* NULL: "127.0.0.1" */
 	uint16_t port;            /* 0: any free one, see http_server_port() */
 	size_t header_max;        /* bytes; 0: 64 KiB; over it: 431 */
 	size_t body_max;          /* bytes; 0: 32 MiB; over it: 413 */
-	uint32_t connections_max; /* 0: 4096; over it new ones wait in the backlog */
+	size_t bodies_max;        /* bytes of all requests that are open; 0: 256 MiB */
+	uint32_t connections_max; /* 0: 4096; over it the longest idle one makes room, or new ones wait in the backlog */
 	uint64_t idle_timeout_ns; /* of a kept-alive connection; 0: 120 s */
+	struct tls *tls;          /* server only (net/tls.h), outlives the server; NULL: plain */
+	uint64_t header_timeout_ns;  /* of a whole head, from its first byte; 0: 10 s; over it: 408 */
+	uint64_t receive_timeout_ns; /* of a whole body, and a second for each HTTP_BODY_RATE bytes that came; 0: 30 s; 408 */
+	uint64_t write_timeout_ns;   /* without a byte of a reply taken; 0: 30 s; over it the connection is reset */
+	int send_buffer;             /* bytes that the kernel may keep of a connection's replies; 0: its own choice */
+	const char *const *origins; /* [origin_count] of pages that may read replies (CORS), "*": any; outlive the server */
+	size_t origin_count;
 };
+
+enum { HTTP_ID_MAX = 127, HTTP_BODY_RATE = 16384 };
 
 /* ERR_BUSY (address in use), ERR_INVALID (address), ERR_IO. */
 MUST_USE enum err http_server_create(struct loop *loop, const struct http_options *options,
@@ -40,6 +54,8 @@ void http_server_destroy(struct http_server *server);
 /* Stops accepting; open requests go on, and connections close after them (drain). */
 void http_server_drain(struct http_server *server);
 uint16_t http_server_port(const struct http_server *server);
+/* Connections that were reset because nothing was taken of their replies. */
+uint64_t http_server_stalled(const struct http_server *server);
 uint32_t http_server_requests_open(const struct http_server *server);
 
 typedef void http_handler(struct http_request *request, void *context);
@@ -54,7 +70,10 @@ const char *http_path(const struct http_request *request); /* decoded, without t
 const char *http_query(const struct http_request *request, const char *name);  /* decoded; NULL if absent */
 const char *http_header(const struct http_request *request, const char *name); /* any case; NULL if absent */
 const char *http_body(const struct http_request *request, size_t *ret_length); /* 0-terminated besides */
+/* It was read: its memory is free, and http_body() is empty. */
+void http_drop_body(struct http_request *request);
 const char *http_peer_address(const struct http_request *request);
+const char *http_request_id(const struct http_request *request);
 
 /* Called once if the client goes away before the request ended. */
 void http_on_gone(struct http_request *request, http_handler *gone, void *context);

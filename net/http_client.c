@@ -2,14 +2,15 @@
 
 #include <errno.h>
 #include <netdb.h>
+#include <poll.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <strings.h>
 #include <sys/socket.h>
-#include <sys/time.h>
 #include <unistd.h>
 
+#include "net/channel.h"
 #include "net/http_parse.h"
 
 #define HEAD_MAX 65536
@@ -20,7 +21,9 @@ struct call {
 	const struct http_client_request *request;
 	struct http_client_reply *reply;
 	struct why *why;
-	int fd;
+	struct tls *tls; /* NULL: plain */
+	struct channel *channel;
+	int timeout_ms;  /* between two arrivals */
 	struct buf in;   /* what came and is not used yet */
 	struct buf line; /* an unfinished line */
 	bool chunked;
@@ -30,48 +33,90 @@ struct call {
 	bool stopped; /* on_line said enough */
 };
 
-static enum err dial(const struct http_client_request *request, int *ret_fd, struct why *why)
+static enum err wait(struct call *call, int fd, short events)
+{
+	struct pollfd poll_fd = {.fd = fd, .events = events};
+	int ready;
+	do {
+		ready = poll(&poll_fd, 1, call->timeout_ms);
+	} while (ready < 0 && errno == EINTR);
+	return ready > 0 ? ERR_OK : ERR_DEADLINE;
+}
+
+/* A nonblocking socket, connected; -1: errno says why. */
+static int connect_to(struct call *call, const struct addrinfo *at)
+{
+	int fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC | SOCK_NONBLOCK, 0), error = 0;
+	socklen_t length = sizeof(error);
+	if (fd < 0)
+		return -1;
+	if (connect(fd, at->ai_addr, at->ai_addrlen) == 0)
+		return fd;
+	error = errno;
+	if (error == EINPROGRESS) {
+		error = ETIMEDOUT;
+		if (wait(call, fd, POLLOUT) == ERR_OK && getsockopt(fd, SOL_SOCKET, SO_ERROR, &error, &length) == 0 && error == 0)
+			return fd;
+	}
+	close(fd);
+	errno = error;
+	return -1;
+}
+
+static enum err shake(struct call *call)
+{
+	enum err e;
+	while ((e = channel_handshake(call->channel, call->request->host)) == ERR_AGAIN) {
+		short events = channel_wants_write(call->channel) ? POLLOUT : POLLIN;
+		if (wait(call, channel_fd(call->channel), events) != ERR_OK)
+			return why_set(call->why, ERR_DEADLINE, "no TLS handshake with %s in time", call->request->host);
+	}
+	return e == ERR_OK ? ERR_OK : why_set(call->why, e, "TLS with %s port %u: %s", call->request->host, call->request->port,
+					      channel_refusal(call->channel));
+}
+
+static enum err open_channel(struct call *call, int fd)
+{
+	const char *ca_file = call->request->ca_file;
+	enum err e = ca_file ? tls_create(&(struct tls_options){.ca_file = ca_file}, &call->tls, call->why) : ERR_OK;
+	struct channel_options options = {.tls = call->tls, .purpose = TLS_API, .expect_host = call->request->host};
+	if (e == ERR_OK)
+		e = channel_create(fd, &options, &call->channel);
+	if (e != ERR_OK) {
+		close(fd);
+		return e;
+	}
+	return shake(call);
+}
+
+static enum err dial(struct call *call)
 {
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list = NULL;
 	char port[8];
-	snprintf(port, sizeof(port), "%u", request->port);
-	if (getaddrinfo(request->host, port, &hints, &list) != 0)
-		return why_set(why, ERR_UNAVAILABLE, "host '%s' is not known", request->host);
-	uint64_t ns = request->timeout_ns ? request->timeout_ns : (uint64_t)600 * 1000000000;
-	struct timeval wait = {(time_t)(ns / 1000000000), (suseconds_t)(ns % 1000000000 / 1000)};
-	int fd = -1, error = 0;
-	for (struct addrinfo *at = list; at && fd < 0; at = at->ai_next) {
-		fd = socket(at->ai_family, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fd < 0) {
-			error = errno;
-			continue;
-		}
-		(void)setsockopt(fd, SOL_SOCKET, SO_RCVTIMEO, &wait, sizeof(wait));
-		(void)setsockopt(fd, SOL_SOCKET, SO_SNDTIMEO, &wait, sizeof(wait));
-		if (connect(fd, at->ai_addr, at->ai_addrlen) == 0)
-			break;
-		error = errno;
-		close(fd);
-		fd = -1;
-	}
+	int fd = -1;
+	snprintf(port, sizeof(port), "%u", call->request->port);
+	if (getaddrinfo(call->request->host, port, &hints, &list) != 0)
+		return why_set(call->why, ERR_UNAVAILABLE, "host '%s' is not known", call->request->host);
+	for (struct addrinfo *at = list; at && fd < 0; at = at->ai_next)
+		fd = connect_to(call, at);
+	int error = errno;
 	freeaddrinfo(list);
-	*ret_fd = fd;
 	if (fd >= 0)
-		return ERR_OK;
-	return why_set(why, ERR_UNAVAILABLE, "connecting to %s port %u: %s", request->host, request->port,
-	               strerror(error));
+		return open_channel(call, fd);
+	return why_set(call->why, ERR_UNAVAILABLE, "connecting to %s port %u: %s", call->request->host,
+	               call->request->port, strerror(error));
 }
 
 static enum err send_all(struct call *call, const char *data, size_t length)
 {
 	for (size_t at = 0; at < length;) {
-		ssize_t n = send(call->fd, data + at, length - at, MSG_NOSIGNAL);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n <= 0)
-			return why_set(call->why, errno == EAGAIN ? ERR_DEADLINE : ERR_PEER_GONE, "sending the request: %s",
-			               strerror(errno));
-		at += (size_t)n;
+		size_t n = 0;
+		enum err e = channel_write(call->channel, data + at, length - at, &n);
+		if (e == ERR_AGAIN)
+			e = wait(call, channel_fd(call->channel), POLLOUT);
+		if (e != ERR_OK)
+			return why_set(call->why, e, "sending the request: %s", err_text(e));
+		at += n;
 	}
 	return ERR_OK;
 }
@@ -102,15 +147,12 @@ static enum err receive(struct call *call)
 	enum err e = buf_reserve(&call->in, READ_BYTES);
 	if (e != ERR_OK)
 		return e;
-	ssize_t n;
-	do {
-		n = recv(call->fd, call->in.data + call->in.length, READ_BYTES, 0);
-	} while (n < 0 && errno == EINTR);
-	if (n < 0)
-		return why_set(call->why, errno == EAGAIN ? ERR_DEADLINE : ERR_PEER_GONE, "waiting for the reply: %s",
-		               strerror(errno));
-	call->in.length += (size_t)n;
-	return n ? ERR_OK : ERR_NOT_FOUND;
+	size_t n = 0;
+	while ((e = channel_read(call->channel, call->in.data + call->in.length, READ_BYTES, &n)) == ERR_AGAIN)
+		if (wait(call, channel_fd(call->channel), POLLIN) != ERR_OK)
+			return why_set(call->why, ERR_DEADLINE, "waiting for the reply: nothing came in time");
+	call->in.length += n;
+	return e == ERR_PEER_GONE ? ERR_NOT_FOUND : e;
 }
 
 static void drop(struct buf *buf, size_t length)
@@ -222,17 +264,24 @@ static enum err receive_body(struct call *call)
 	}
 }
 
-enum err http_client_exchange(int fd, const struct http_client_request *request, struct http_client_reply *ret_reply,
-                              struct why *why)
+/* fd: -1: it dials. */
+static enum err run(int fd, const struct http_client_request *request, struct http_client_reply *ret_reply,
+                    struct why *why)
 {
-	struct call call = {.fd = fd, .request = request, .reply = ret_reply, .why = why};
+	struct call call = {.request = request, .reply = ret_reply, .why = why};
+	uint64_t ns = request->timeout_ns ? request->timeout_ns : (uint64_t)600 * 1000000000;
+	call.timeout_ms = ns / 1000000 < 1u << 30 ? (int)(ns / 1000000) : 1 << 30;
 	call.in.limit = HEAD_MAX + 2 * READ_BYTES;
 	call.line.limit = LINE_MAX_BYTES;
-	enum err e = send_request(&call);
+	enum err e = fd < 0 ? dial(&call) : open_channel(&call, fd);
+	if (e == ERR_OK)
+		e = send_request(&call);
 	if (e == ERR_OK)
 		e = receive_head(&call);
 	if (e == ERR_OK && strcmp(request->method, "HEAD") != 0)
 		e = receive_body(&call);
+	channel_close(call.channel);
+	tls_destroy(call.tls);
 	buf_fini(&call.in);
 	buf_fini(&call.line);
 	return e;
@@ -241,11 +290,11 @@ enum err http_client_exchange(int fd, const struct http_client_request *request,
 enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
                           struct why *why)
 {
-	int fd = -1;
-	enum err e = dial(request, &fd, why);
-	if (e != ERR_OK)
-		return e;
-	e = http_client_exchange(fd, request, ret_reply, why);
-	close(fd);
-	return e;
+	return run(-1, request, ret_reply, why);
+}
+
+enum err http_client_exchange(int fd, const struct http_client_request *request, struct http_client_reply *ret_reply,
+                              struct why *why)
+{
+	return run(fd, request, ret_reply, why);
 }

@@ -14,6 +14,7 @@
 
 struct http_client_request {
 	const char *host; /* name or address */
+	const char *ca_file; /* TLS, and the server's certificate is signed by this CA; NULL: plain */
 	uint16_t port;
 	const char *method;
 	const char *path;                /* with query */
@@ -33,7 +34,7 @@ struct http_client_reply {
 /* ERR_UNAVAILABLE (cannot connect), ERR_PEER_GONE (ended before its end), ERR_DEADLINE, ERR_PROTOCOL, ERR_TOO_LARGE. */
 MUST_USE enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
                                    struct why *why);
-/* The same over a connection that the caller has, and closes. */
+/* The same over a nonblocking connection that is open already; it is closed. */
 MUST_USE enum err http_client_exchange(int fd, const struct http_client_request *request,
                                        struct http_client_reply *ret_reply, struct why *why);
 #endif

@@ -1,15 +1,17 @@
 /* What goes out: status lines, fields, bodies, chunks, and JSON errors. */
 #include <assert.h>
-#include <errno.h>
 #include <stdio.h>
 #include <string.h>
 #include <strings.h>
+#include <linux/sockios.h>
+#include <sys/ioctl.h>
 #include <sys/socket.h>
 
 #include "net/http_impl.h"
 
 /* Above it the caller has ignored http_queued_bytes(): the connection is cut. */
 #define OUT_MAX ((size_t)256 << 20)
+#define OUT_KEPT 16384 /* more is given back once it was taken */
 
 static const char *reason(int status)
 {
@@ -27,6 +29,7 @@ static const char *reason(int status)
 	case 408: return "Request Timeout";
 	case 409: return "Conflict";
 	case 413: return "Content Too Large";
+	case 415: return "Unsupported Media Type";
 	case 422: return "Unprocessable Content";
 	case 429: return "Too Many Requests";
 	case 431: return "Request Header Fields Too Large";
@@ -45,33 +48,49 @@ static void watch_writing(struct http_connection *connection, bool writing)
 	if (connection->writing == writing)
 		return;
 	connection->writing = writing;
-	unsigned events = (connection->reading ? LOOP_READ : 0) | (writing ? LOOP_WRITE : 0);
-	if (loop_watch_set(connection->watch, events) != ERR_OK)
-		http_connection_break(connection);
+	http_connection_watch(connection);
+}
+
+/* A steady but slow reader frees a third of the kernel's buffer before we may write again: what it has taken of that is
+ * progress too. */
+bool http_connection_patience(struct http_connection *connection)
+{
+	int left = 0;
+	bool known = ioctl(connection->fd, SIOCOUTQ, &left) == 0;
+	bool progress = !known || left != connection->left;
+	connection->left = left;
+	loop_timer_arm(connection->write_timer, connection->server->options.write_timeout_ns);
+	return progress;
 }
 
 void http_connection_flush(struct http_connection *connection)
 {
 	struct buf *out = &connection->out;
+	size_t before = connection->out_sent;
 	while (connection->fd >= 0 && !connection->broken && connection->out_sent < out->length) {
-		ssize_t n = send(connection->fd, out->data + connection->out_sent, out->length - connection->out_sent,
-		                 MSG_NOSIGNAL | MSG_DONTWAIT);
-		if (n < 0 && errno == EINTR)
-			continue;
-		if (n < 0 && errno != EAGAIN)
+		size_t n = 0;
+		enum err e = channel_write(connection->channel, out->data + connection->out_sent,
+					   out->length - connection->out_sent, &n);
+		if (e != ERR_OK && e != ERR_AGAIN)
 			http_connection_break(connection);
-		if (n <= 0)
+		if (e != ERR_OK)
 			break;
-		connection->out_sent += (size_t)n;
+		connection->out_sent += n;
 	}
+	bool taken = connection->out_sent != before;
 	if (connection->fd < 0 || connection->broken || connection->out_sent == out->length) {
 		buf_clear(out);
+		if (out->capacity > OUT_KEPT)
+			buf_fini(out);
 		connection->out_sent = 0;
+		loop_timer_cancel(connection->write_timer);
 	} else if (connection->out_sent > out->length / 2 && connection->out_sent >= 65536) {
 		memmove(out->data, out->data + connection->out_sent, out->length - connection->out_sent);
 		out->length -= connection->out_sent;
 		connection->out_sent = 0;
 	}
+	if (out->length && (taken || !loop_timer_armed(connection->write_timer)))
+		http_connection_patience(connection);
 	if (connection->fd >= 0 && !connection->broken)
 		watch_writing(connection, out->length > 0);
 }
@@ -103,6 +122,26 @@ static bool is_clean(const char *text)
 	return text[strcspn(text, "\r\n")] == 0;
 }
 
+static void write_field(struct http_connection *connection, const char *name, const char *value)
+{
+	write_text(connection, name);
+	write_text(connection, ": ");
+	write_text(connection, value);
+	write_text(connection, "\r\n");
+}
+
+/* Of every reply. */
+static void write_common(struct http_request *request)
+{
+	const char *origin = http_request_origin(request);
+	write_field(request->connection, "x-request-id", request->id);
+	if (!origin)
+		return;
+	write_field(request->connection, "Access-Control-Allow-Origin", origin);
+	write_field(request->connection, "Access-Control-Expose-Headers", "x-request-id, retry-after, retry-after-ms");
+	write_field(request->connection, "Vary", "Origin");
+}
+
 static void write_head(struct http_request *request, int status, const struct http_field *fields, const char *framing)
 {
 	struct http_connection *connection = request->connection;
@@ -115,13 +154,10 @@ static void write_head(struct http_request *request, int status, const struct ht
 	for (const struct http_field *field = fields; field && field->name; field++) {
 		assert(is_clean(field->name));
 		has_type |= strcasecmp(field->name, "content-type") == 0;
-		if (!is_clean(field->value))
-			continue;
-		write_text(connection, field->name);
-		write_text(connection, ": ");
-		write_text(connection, field->value);
-		write_text(connection, "\r\n");
+		if (is_clean(field->value))
+			write_field(connection, field->name, field->value);
 	}
+	write_common(request);
 	if (!has_type && status != 204)
 		write_text(connection, "Content-Type: text/plain; charset=utf-8\r\n");
 	write_text(connection, framing);

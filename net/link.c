@@ -18,6 +18,8 @@ static const char *const transport_names[] = {
 	[LINK_UCX_TCP] = "ucx-tcp",
 	[LINK_UCX_SHM] = "ucx-shm",
 	[LINK_UCX_RDMA] = "ucx-rdma",
+	[LINK_TLS] = "tls",
+	[LINK_TCP] = "tcp",
 };
 
 enum err link_transport_parse(const char *text, enum link_transport *ret_transport, struct why *why)
@@ -28,7 +30,7 @@ enum err link_transport_parse(const char *text, enum link_transport *ret_transpo
 		*ret_transport = (enum link_transport)i;
 		return ERR_OK;
 	}
-	return why_set(why, ERR_INVALID, "transport '%s': expected auto, mapped, ucx-tcp, ucx-shm or ucx-rdma", text);
+	return why_set(why, ERR_INVALID, "transport '%s': expected auto, mapped, ucx-tcp, ucx-shm, ucx-rdma, tls or tcp", text);
 }
 
 /* ---- peers ---- */
@@ -142,7 +144,7 @@ static bool is_same_host(const struct link_address *address)
 	return memcmp(ours, unknown, sizeof(ours)) != 0 && memcmp(ours, address->boot_id, sizeof(ours)) == 0;
 }
 
-/* Mapped where it is asked for or possible, else UCX. */
+/* Mapped where it is asked for or possible, else UCX where both sides have it, else bulk. */
 static enum err choose_and_open(struct peer *peer, const struct link_address *address, struct why *why)
 {
 	enum link_transport wanted = peer->link->options.transport;
@@ -153,12 +155,14 @@ static enum err choose_and_open(struct peer *peer, const struct link_address *ad
 		if (wanted == LINK_MAPPED)
 			return why_set(why, e, "connecting to the peer's socket '%s': %s", address->socket_name,
 			               err_text(e));
-		log_info("link > peer %016llx is on this host, but its socket '%s' does not answer: %s; using UCX",
+		log_info("link > peer %016llx is on this host, but its socket '%s' does not answer: %s",
 		         (unsigned long long)peer->node, address->socket_name, err_text(e));
 	}
-	if (!peer->link->ucx)
-		return why_set(why, ERR_UNSUPPORTED, "peer offers no mapped memory and this link has no UCX");
-	return ucx_peer_open(peer, address, why);
+	if (peer->link->ucx && (address->ucx_address_length > 0 || !peer->link->bulk))
+		return ucx_peer_open(peer, address, why);
+	if (!peer->link->bulk)
+		return why_set(why, ERR_UNSUPPORTED, "peer offers no mapped memory, and this link has neither UCX nor a bulk port");
+	return bulk_link_open(peer, address, why);
 }
 
 enum err link_peer_open(struct link *link, uint64_t node, uint64_t incarnation, const void *address,
@@ -193,6 +197,14 @@ static void peer_unname(struct peer *peer, enum err e)
 		peer->lost_err = e;
 	peer->lost = true;
 	peer_wake(peer);
+}
+
+void link_renew(struct link *link, uint64_t incarnation)
+{
+	link->options.incarnation = incarnation;
+	struct peer *self = link_peer_find(link, link->options.node);
+	if (self)
+		self->incarnation = incarnation;
 }
 
 void link_peer_close(struct link *link, uint64_t node)
@@ -247,6 +259,8 @@ enum err link_region_add(struct link *link, struct region *region, struct why *w
 		if (e != ERR_OK)
 			return e;
 	}
+	if (link->bulk)
+		bulk_region_add(link->bulk, region);
 	link->regions[link->region_count++] = region;
 	local_region_added(link->local, region);
 	return ERR_OK;
@@ -260,6 +274,8 @@ void link_region_remove(struct link *link, struct region *region)
 		link->regions[i] = link->regions[--link->region_count];
 		local_region_removed(link->local, region);
 		copy_flush(link->copy);
+		if (link->bulk)
+			bulk_region_remove(link->bulk, region);
 		if (link->ucx)
 			ucx_region_removed(link->ucx, region);
 		return;
@@ -304,6 +320,12 @@ enum err link_local_address(const struct link *link, struct buf *buf)
 		address.ucx_transport = (uint8_t)ucx_transport(link->ucx);
 		ucx_local_address(link->ucx, &address.ucx_address, &address.ucx_address_length);
 	}
+	if (link->bulk) {
+		const struct link_options *o = &link->options;
+		address.bulk = o->tls ? LINK_BULK_TLS : LINK_BULK_TCP;
+		address.bulk_port = bulk_port(link->bulk);
+		snprintf(address.bulk_host, sizeof(address.bulk_host), "%s", o->bulk_advertise ? o->bulk_advertise : o->bulk_host);
+	}
 	return link_address_pack(&address, buf);
 }
 
@@ -325,8 +347,40 @@ static void set_defaults(struct link_options *options)
 		options->pieces_max = PIECES_MAX_DEFAULT;
 	if (!options->flight_bytes_max)
 		options->flight_bytes_max = FLIGHT_BYTES_DEFAULT;
-	if (!options->network)
+	bool is_auto = options->transport == LINK_AUTO;
+	if (!options->network && !is_auto)
 		options->network = "lo";
+	if (!options->bulk_host && !is_auto)
+		options->bulk_host = "127.0.0.1";
+}
+
+static bool wants_ucx(const struct link_options *options)
+{
+	enum link_transport transport = options->transport;
+	return transport == LINK_AUTO ? options->network != NULL
+				      : transport == LINK_UCX_TCP || transport == LINK_UCX_SHM || transport == LINK_UCX_RDMA;
+}
+
+static bool wants_bulk(const struct link_options *options)
+{
+	enum link_transport transport = options->transport;
+	return transport == LINK_AUTO ? options->bulk_host != NULL : transport == LINK_TLS || transport == LINK_TCP;
+}
+
+static enum err open_bulk(struct link *link, struct why *why)
+{
+	const struct link_options *o = &link->options;
+	if (o->transport == LINK_TLS && !o->tls)
+		return why_set(why, ERR_INVALID, "transport tls needs certificates");
+	if (o->transport == LINK_TCP && o->tls)
+		return why_set(why, ERR_INVALID, "transport tcp is in the clear, but certificates are given: expected tls");
+	struct bulk_options options = {
+		.node = o->node, .incarnation = o->incarnation, .tls = o->tls, .host = o->bulk_host, .port = o->bulk_port,
+	};
+	enum err e = bulk_create(link->loop, &options, &link->bulk, why);
+	if (e == ERR_OK)
+		log_info("link > bulk at %s://%s:%u", o->tls ? "tls+tcp" : "tcp", o->bulk_host, bulk_port(link->bulk));
+	return e;
 }
 
 enum err link_create(struct loop *loop, const struct link_options *options, struct link **ret_link, struct why *why)
@@ -343,18 +397,21 @@ enum err link_create(struct loop *loop, const struct link_options *options, stru
 	e = local_create(link, &link->local, why);
 	if (e != ERR_OK)
 		goto destroy_copy;
-	if (options->transport != LINK_MAPPED) {
+	if (wants_ucx(&link->options))
 		e = ucx_create(link, &link->ucx, why);
-		if (e != ERR_OK)
-			goto destroy_local;
-	}
-	e = add_self(link);
+	if (e != ERR_OK)
+		goto destroy_local;
+	if (wants_bulk(&link->options))
+		e = open_bulk(link, why);
+	if (e == ERR_OK)
+		e = add_self(link);
 	if (e != ERR_OK)
 		goto destroy_ucx;
 	*ret_link = link;
 	return ERR_OK;
 
 destroy_ucx:
+	bulk_destroy(link->bulk);
 	ucx_destroy(link->ucx);
 destroy_local:
 	local_destroy(link->local);
@@ -374,19 +431,25 @@ void link_destroy(struct link *link)
 		peer_unname(peer, ERR_CANCELED);
 		peer_turn(peer);
 	}
-	/* After these three no thread and no library can write into a landing any more. */
+	/* After these four no thread and no library can write into a landing any more. */
 	copy_destroy(link->copy);
 	ucx_destroy(link->ucx);
 	link->ucx = NULL;
+	if (link->bulk)
+		bulk_stop(link->bulk);
+	link->bulk_stopped = true;
 	local_destroy(link->local);
 	while (link->peers) {
 		peer_settle_quarantined(link->peers);
 		peer_free(link->peers);
 	}
+	bulk_destroy(link->bulk);
 	free(link);
 }
 
 void link_served(const struct link *link, struct link_served *ret_served)
 {
 	*ret_served = link->served;
+	if (link->bulk)
+		bulk_served(link->bulk, ret_served);
 }

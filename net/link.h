@@ -1,9 +1,9 @@
 /* link - how this process reads the memory of its peers (DESIGN 5, law 2: every transfer is a read).
  *
- * Serves its own regions and reads those of peers over mapped memory (same host), UCX messages (TCP or shared
- * memory) or one-sided UCX reads.  Addresses travel through the control plane as opaque bytes.
+ * Serves its own regions and reads those of peers over mapped memory (same host), our own TCP inside TLS or plain
+ * (net/bulk.h), UCX messages (TCP or shared memory) or one-sided UCX reads.  Addresses travel through the control plane as opaque bytes.
  *
- * Owns:   UCX context and worker, one unix socket, the copy thread, mappings of peers' regions.
+ * Owns:   UCX context and worker, one unix socket, the copy thread, the bulk thread, mappings of peers' regions.
  *         Not the regions, not the landing buffers.
  * Loop:   touch only from the loop given to link_create(); all callbacks run there, never inside the
  *         call that caused them, except from link_destroy().
@@ -27,24 +27,33 @@
 struct loop;
 struct link;
 struct link_read;
+struct tls;
 
 enum link_transport {
-	LINK_AUTO, /* mapped if the peer is on this host, else RDMA where both sides have it, else UCX over TCP */
+	LINK_AUTO, /* mapped if the peer is on this host, else UCX where `network` is given on both sides, else bulk */
 	LINK_MAPPED,
 	LINK_UCX_TCP,
 	LINK_UCX_SHM,
 	LINK_UCX_RDMA,
+	LINK_TLS, /* our own TCP, inside TLS */
+	LINK_TCP, /* the same in the clear */
 };
-/* "auto", "mapped", "ucx-tcp", "ucx-shm", "ucx-rdma"; ERR_INVALID names what was expected. */
+/* "auto", "mapped", "ucx-tcp", "ucx-shm", "ucx-rdma", "tls", "tcp"; ERR_INVALID names what was expected. */
 MUST_USE enum err link_transport_parse(const char *text, enum link_transport *ret_transport, struct why *why);
 
 struct link_options {
 	uint64_t node;
 	uint64_t incarnation;
 	enum link_transport transport;
-	/* The network device UCX may use and listen on; NULL: "lo".  UCX trusts whoever reaches its port, so
-	 * this must be a network that the site declares trusted (DESIGN 11). */
+	/* The network device UCX may use and listen on.  UCX trusts whoever reaches its port, so this must be a network
+	 * that the site declares trusted (DESIGN 11).  NULL: none with LINK_AUTO, "lo" where UCX is asked for. */
 	const char *network;
+	/* Bulk.  The address to listen at (NULL: none with LINK_AUTO, else "127.0.0.1"), how peers reach it (NULL: the
+	 * same), its port (0: a free one).  tls: outlives the link; NULL: plain.  Texts stay the caller's. */
+	const char *bulk_host;
+	const char *bulk_advertise;
+	uint16_t bulk_port;
+	struct tls *tls;
 	/* Folder of the unix socket; NULL: an abstract name, which reaches the same network namespace only. */
 	const char *socket_dir;
 	/* ucp_get instead of our messages also over TCP and shared memory.  Always so with RDMA. */
@@ -74,6 +83,10 @@ MUST_USE enum err link_handle(const struct link *link, const struct region *regi
 
 /* Appends what a peer needs to open us: opaque, below 4 KiB, good for the life of the link. */
 MUST_USE enum err link_local_address(const struct link *link, struct buf *address);
+/* This node goes on under a higher incarnation: handles and addresses of the old one are refused from now on, so give out
+ * link_local_address() anew.  Close all peers before. */
+void link_renew(struct link *link, uint64_t incarnation);
+
 /* Connecting goes on in the background: reads may be started at once.  ERR_EXISTS (close the older incarnation
  * first), ERR_PROTOCOL (malformed address), ERR_MISMATCH (address of another node or incarnation),
  * ERR_UNSUPPORTED (no common transport). */
@@ -123,9 +136,9 @@ struct link_counters {
 };
 /* ERR_NOT_FOUND: no such peer. */
 MUST_USE enum err link_peer_counters(const struct link *link, uint64_t node, struct link_counters *ret_counters);
-/* What is really in use: "mapped", "ucx:tcp/lo", "ucx:posix/memory+cma/memory", "connecting", "lost", "none". */
+/* What is really in use: "mapped", "tls", "tcp", "ucx:tcp/lo", "ucx:posix/memory+cma/memory", "connecting", "lost", "none". */
 void link_peer_transport(const struct link *link, uint64_t node, char *text, size_t text_bytes);
-/* What we served to others over UCX (a mapped reader does not ask). */
+/* What we served to others over UCX and bulk (a mapped reader does not ask). */
 struct link_served {
 	uint64_t reads;
 	uint64_t bytes;

@@ -12,6 +12,7 @@
  * all pieces are settled. */
 #ifndef NET_LINK_IMPL_H
 #define NET_LINK_IMPL_H
+#include "net/bulk.h"
 #include "net/copy.h"
 #include "net/link.h"
 #include "net/loop.h"
@@ -37,6 +38,7 @@ struct piece {
 	/* the transport's */
 	struct copy_job job;
 	struct peer_map *map; /* mapped: held during the copy */
+	struct bulk_read read_bulk; /* bulk */
 	struct ucx_flight *flight; /* UCX: what its requests hold instead of the piece */
 	bool copying;         /* UCX: landed; the copy thread digests */
 	bool parked;          /* one-sided: waits for the region's key */
@@ -105,12 +107,17 @@ struct link {
 	bool destroying;
 	struct copy *copy;
 	struct local *local; /* unix socket */
-	struct ucx *ucx;     /* NULL: mapped only */
+	struct ucx *ucx;     /* NULL: none */
+	struct bulk *bulk;   /* NULL: none */
+	bool bulk_stopped;
 	struct peer *peers;  /* named ones and those still closing */
 	struct region *regions[REGIONS_MAX];
 	size_t region_count;
 	struct link_served served;
 };
+
+enum { LINK_HOST_MAX = 253 };
+enum link_bulk { LINK_BULK_NONE, LINK_BULK_TCP, LINK_BULK_TLS };
 
 /* What travels as an address. */
 struct link_address {
@@ -121,6 +128,9 @@ struct link_address {
 	uint8_t ucx_transport; /* enum link_transport; LINK_MAPPED: no UCX */
 	const uint8_t *ucx_address;
 	uint16_t ucx_address_length;
+	enum link_bulk bulk;
+	uint16_t bulk_port;
+	char bulk_host[LINK_HOST_MAX + 1];
 };
 
 /* link_address.c */
@@ -148,6 +158,9 @@ void peer_closed(struct peer *peer);
 /* link_mapped.c: our own regions, and those of peers on this host */
 extern const struct transport transport_self;
 MUST_USE enum err mapped_peer_open(struct peer *peer, const struct link_address *address);
+
+/* link_bulk.c */
+MUST_USE enum err bulk_link_open(struct peer *peer, const struct link_address *address, struct why *why);
 
 /* link_local.c: the unix socket that hands out memfds and notices death */
 MUST_USE enum err local_create(struct link *link, struct local **ret_local, struct why *why);

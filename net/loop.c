@@ -101,8 +101,10 @@ static void run_task(struct loop_task *task)
 {
 	loop_task_fn *fn = task->fn;
 	void *arg = task->arg;
-	/* Cleared first: the function may free the task, or post it again. */
-	__atomic_store_n(&task->queued, 0, __ATOMIC_RELEASE);
+	/* Cleared first: the function may free the task, or post it again.  An exchange, not a store: who posts now and finds
+	 * the task queued still has been read by us then, so that the function sees what he wrote.  A store may linger
+	 * until the function has looked, and his news would wait for the next post. */
+	(void)__atomic_exchange_n(&task->queued, 0, __ATOMIC_ACQ_REL);
 	fn(arg);
 }
 

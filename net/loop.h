@@ -67,8 +67,9 @@ void loop_timer_cancel(struct loop_timer *timer);
 bool loop_timer_armed(const struct loop_timer *timer);
 void loop_timer_destroy(struct loop_timer *timer);
 
-/* Level triggered: called every turn while the descriptor is ready for something that was asked for. */
-enum { LOOP_READ = 1, LOOP_WRITE = 2 };
+/* Level triggered: called every turn while the descriptor is ready for something that was asked for.  CLOSED: the peer's
+ * end of stream has come, also while bytes before it are not read yet (sockets only). */
+enum { LOOP_READ = 1, LOOP_WRITE = 2, LOOP_CLOSED = 4 };
 typedef void loop_watch_fn(struct loop_watch *watch, unsigned ready, void *arg);
 /* The descriptor stays the caller's, and open until the watch is destroyed. */
 MUST_USE enum err loop_watch_create(struct loop *loop, int fd, unsigned events, loop_watch_fn *fn, void *arg,

@@ -112,17 +112,18 @@ void loop_timer_destroy(struct loop_timer *timer)
 static void on_ready(evutil_socket_t fd, short events, void *arg)
 {
 	struct loop_watch *watch = arg;
-	unsigned ready = (events & EV_READ ? LOOP_READ : 0u) | (events & EV_WRITE ? LOOP_WRITE : 0u);
+	unsigned ready = (events & EV_READ ? LOOP_READ : 0u) | (events & EV_WRITE ? LOOP_WRITE : 0u) |
+			 (events & EV_CLOSED ? LOOP_CLOSED : 0u);
 	watch->fn(watch, ready, watch->arg);
 }
 
 enum err loop_watch_set(struct loop_watch *watch, unsigned events)
 {
-	assert(!(events & ~(unsigned)(LOOP_READ | LOOP_WRITE)));
+	assert(!(events & ~(unsigned)(LOOP_READ | LOOP_WRITE | LOOP_CLOSED)));
 	struct event *event = NULL;
 	if (events) {
 		short flags = (short)(EV_PERSIST | (events & LOOP_READ ? EV_READ : 0) |
-				      (events & LOOP_WRITE ? EV_WRITE : 0));
+				      (events & LOOP_WRITE ? EV_WRITE : 0) | (events & LOOP_CLOSED ? EV_CLOSED : 0));
 		event = event_new(loop_event_base(watch->loop), watch->fd, flags, on_ready, watch);
 		if (!event)
 			return ERR_NOMEM;

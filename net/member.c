@@ -7,14 +7,13 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/hash.h"
+#include "net/identity.h"
 
 #define MEMBER_RATE_MAX 1e12
 
 uint64_t member_node_id(const char *name)
 {
-	uint64_t id = hash_xxh3(name, strlen(name), 0);
-	return id ? id : 1;
+	return identity_name_node(name);
 }
 
 static const struct {

@@ -3,7 +3,11 @@
  * The record is JSON under /baton/<cluster>/nodes/<name>, under a lease that this process keeps; when the lease is lost
  * while the process lives it registers anew.  etcd being away is normal: the last view stays (law 3).
  *
- * Owns:   the etcd client, its lease, its watch.
+ * Who has the name is said by /baton/<cluster>/incarnations/<name>, which stays (net/claim.h).  The record is only put
+ * while that number is ours.  When an emptied etcd has lost it we write it again; when a peer refused us for a higher one
+ * we take a higher one still; when another process took it, we have been replaced.
+ *
+ * Owns:   its lease, its watch.  Not the etcd client.
  * Loop:   the one given; callbacks run there.
  * Bounds: a record has at most MEMBER_RECORD_MAX bytes, a view MEMBERS_MAX members; more are ignored with a warning. */
 #ifndef NET_MEMBER_H
@@ -30,7 +34,7 @@ enum {
 
 struct member {
 	uint64_t node;        /* member_node_id(name) */
-	uint64_t incarnation; /* grows with each start: nanoseconds of the wall clock at start */
+	uint64_t incarnation; /* grows with each start (net/claim.h) */
 	Wire__Role role;
 	uint32_t pid;
 	bool has_compat;
@@ -53,23 +57,34 @@ MUST_USE enum err member_format(const struct member *member, char *ret_text);
 MUST_USE enum err member_parse(const char *text, size_t length, struct why *why, struct member *ret_member);
 
 struct membership_options {
-	const char *const *endpoints;
-	size_t endpoint_count;
+	struct etcd *etcd;             /* outlives the membership */
 	const char *cluster;           /* NULL: "default" */
 	const struct member *self;     /* copied; NULL: only watches */
+	uint64_t life;                 /* that self's incarnation was claimed with */
 	uint32_t ttl_s;                /* 0: 5 */
 	void *context;
 	/* A member is there or changed; it is gone (its key vanished). */
 	void (*on_member)(void *context, const struct member *member);
 	void (*on_gone)(void *context, uint64_t node);
-	/* May be NULL.  registered: our record is in etcd under our lease. */
-	void (*on_state)(void *context, bool etcd_up, bool registered);
+	/* The others may be NULL.  registered: our record is in etcd under our lease. */
+	void (*on_state)(void *context, bool registered);
+	/* This process goes on under a higher number. */
+	void (*on_renewed)(void *context, uint64_t incarnation);
+	/* Another process has this name now, with that number: the end. */
+	void (*on_replaced)(void *context, uint64_t incarnation);
 };
 
+enum { MEMBER_KEY_MAX = 192 };
+/* "/baton/<cluster>/incarnations/<name>" */
+void member_incarnation_key(const char *cluster, const char *name, char ret_key[MEMBER_KEY_MAX]);
+
 MUST_USE enum err membership_create(struct loop *loop, const struct membership_options *options,
-				    struct membership **ret_membership, struct why *why);
+				    struct membership **ret_membership);
 /* Changes what is announced (role, profile): put again. */
 void membership_update(struct membership *membership, const struct member *self);
+/* A peer refused this process for a later life of its name.  lives: that one is in session with the peer, so it is not for
+ * us to go above it; it is only looked who has the name. */
+void membership_outranked(struct membership *membership, uint64_t incarnation, bool lives);
 /* Takes the record away, in the background: give the loop some turns before membership_destroy(). */
 void membership_leave(struct membership *membership);
 void membership_destroy(struct membership *membership);

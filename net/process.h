@@ -1,9 +1,13 @@
 /* process - what every long-running program of Baton has in common: settings, loop, link, shell, membership, and an
  * orderly end on SIGTERM or SIGINT (drain, then leave; a second signal leaves at once).
  *
- * Owns:   all of these.
+ * It starts by asking etcd for an incarnation (net/claim.h), and waits for that; afterwards it lives without etcd.
+ *
+ * Owns:   all of these, and the etcd client.
  * Loop:   its own; process_run() is main's thread.
- * Rules:  1 process_open(), then make the core with process_env(), then process_join(), then process_run();
+ * Rules:  0 without TLS nothing listens beyond this machine (net/exposure.h); with it, nothing speaks without it, and
+ *           the certificate must name this node and its role;
+ *         1 process_open(), then make the core with process_env(), then process_join(), then process_run();
  *         2 after process_run() the core hears nothing any more: close the process, then free the core. */
 #ifndef NET_PROCESS_H
 #define NET_PROCESS_H
@@ -14,28 +18,35 @@
 #include "net/shell.h"
 
 struct process;
+struct tls;
 
 struct process_settings {
 	const char *name;
 	const char *listen;         /* "tcp://127.0.0.1:0" */
 	const char *advertise_host; /* NULL: that of listen */
 	struct option_list etcd;
+	const char *etcd_ca, *etcd_certificate, *etcd_key; /* PEM files, for https */
+	uint64_t etcd_timeout_s;    /* at the start; later etcd may be away for ever */
 	const char *cluster;
 	const char *link_transport; /* "auto", "mapped", … */
-	const char *link_network;   /* device of a trusted network; NULL: lo */
+	uint64_t link_port;         /* of bulk, at the host of `listen`; 0: a free one */
+	const char *link_network;   /* device of a trusted network; NULL: none, so no UCX between hosts */
+	const char *tls_ca_file, *tls_cert_file, *tls_key_file; /* all or none */
+	bool insecure;              /* listeners beyond this machine without TLS */
 	uint64_t time_factor;
 	uint64_t shutdown_timeout_s;
 	const char *log_level;      /* "debug", "info", "warn", "error" */
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 11 };
+enum { PROCESS_OPTIONS = 20 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */
 void process_options(struct process_settings *settings, struct option *ret_rows);
 
 struct process_parts {
+	Wire__Role role; /* the certificate must be of one */
 	bool with_link;
 	uint32_t read_max;
 	void *context;
@@ -45,8 +56,11 @@ MUST_USE enum err process_open(const struct process_settings *settings, const st
 			       struct process **ret_process, struct why *why);
 
 struct loop *process_loop(struct process *process);
+struct etcd *process_etcd(struct process *process);
 struct link *process_link(struct process *process);
 const struct env *process_env(struct process *process);
+/* Ours, for control streams and bulk; NULL: plain. */
+struct tls *process_tls(struct process *process);
 uint64_t process_node(const struct process *process);
 uint64_t process_incarnation(const struct process *process);
 const uint8_t *process_link_address(const struct process *process, size_t *ret_length);
@@ -60,10 +74,14 @@ struct process_core {
 	void (*drain)(void *context);
 	/* Nothing is left that anybody waits for. */
 	bool (*drained)(void *context);
+	/* The process goes on under a higher incarnation: sessions_renew(). */
+	void (*renew)(void *context, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		      uint64_t now_ns);
 };
 /* Fills in node, incarnation, name, pid and url of `self`, and announces it. */
 MUST_USE enum err process_join(struct process *process, const struct process_core *core, const struct member *self,
 			       struct why *why);
-void process_run(struct process *process);
+/* Until it has left.  STALE: another process has this one's name now, so this one must not go on. */
+MUST_USE enum err process_run(struct process *process, struct why *why);
 void process_close(struct process *process);
 #endif

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/planted.h"
 #include "base/why.h"
 #include "proto/codec.h"
 
@@ -255,16 +256,40 @@ void sessions_closed(struct sessions *s, uint32_t id, uint64_t now_ns)
 }
 
 /* Why a greeting is refused, or OK. */
-static enum err judge_hello(struct sessions *s, const struct conn *conn, const Wire__Hello *hello)
+static enum err judge_hello(const struct sessions *s, const struct conn *conn, const Wire__Hello *hello)
 {
 	if (conn->peer != PEER_NONE)
 		return ERR_PROTOCOL; /* a second Hello */
 	if (hello->node == s->options.node || (conn->dialed && conn->dialed != hello->node))
 		return ERR_MISMATCH;
-	if (hello->peer_incarnation > s->options.incarnation)
-		return ERR_STALE; /* it knows a later life of ours: this process is the ghost */
-	const struct known *k = find_known(s, hello->node);
-	return k && hello->incarnation < k->incarnation ? ERR_STALE : ERR_OK;
+	return ERR_OK;
+}
+
+static void outranked(struct sessions *s, uint64_t incarnation, bool lives)
+{
+	const struct env *env = s->options.env;
+	if (incarnation > s->options.incarnation && env->outranked)
+		env->outranked(env->context, incarnation, lives);
+}
+
+static bool is_alive(const struct sessions *s, const struct known *k)
+{
+	uint32_t index = sessions_find(s, k->node);
+	return index != PEER_NONE && s->peers[index].info.incarnation == k->incarnation;
+}
+
+/* Tells a ghost, or the successor of one whose clock was ahead, which life of its name we know.  It closes then; a bare
+ * close of ours might overtake the words.  Who does not close is closed after a term, like who does not greet. */
+static void refuse(struct sessions *s, const struct conn *conn, const struct known *k)
+{
+	Wire__Refused refused = WIRE__REFUSED__INIT;
+	refused.incarnation = k->incarnation;
+	refused.lives = is_alive(s, k);
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_REFUSED;
+	envelope.refused = &refused;
+	s->options.env->send(s->options.env->context, conn->id, &envelope);
 }
 
 static uint32_t free_peer(const struct sessions *s)
@@ -296,6 +321,17 @@ static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello 
 	const struct env *env = s->options.env;
 	enum err e = judge_hello(s, conn, hello);
 	struct known *k = e == ERR_OK ? add_known(s, hello->node) : NULL;
+	if (k && hello->incarnation < k->incarnation && !planted(OLDER_INCARNATION_ACCEPTED)) {
+		env_trace(env, "refuse %s: %s", hello->name, err_text(ERR_STALE));
+		refuse(s, conn, k);
+		return;
+	}
+	/* It knows a later life of ours: this process is the ghost, or its clock went back. */
+	if (k && hello->peer_incarnation > s->options.incarnation) {
+		outranked(s, hello->peer_incarnation, false);
+		k = NULL;
+		e = ERR_STALE;
+	}
 	if (!k) {
 		env_trace(env, "refuse %s: %s", hello->name, err_text(e));
 		uint32_t id = conn->id;
@@ -321,6 +357,15 @@ static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello 
 	s->options.up(s->options.context, index);
 }
 
+/* Its Hello may have come before: then we took the session for ours. */
+static void take_refused(struct sessions *s, struct conn *conn, const Wire__Refused *refused, uint64_t now_ns)
+{
+	uint32_t id = conn->id;
+	sessions_closed(s, id, now_ns);
+	s->options.env->close(s->options.env->context, id);
+	outranked(s, refused->incarnation, refused->lives);
+}
+
 static void take_beat(struct peer *peer, const Wire__Beat *beat)
 {
 	if (beat->number > peer->beat_heard)
@@ -334,6 +379,27 @@ static void take_beat(struct peer *peer, const Wire__Beat *beat)
 		peer->acknowledged_ns = sent_ns;
 }
 
+void sessions_renew(struct sessions *s, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		    uint64_t now_ns)
+{
+	assert(incarnation > s->options.incarnation && link_address_length <= SESSION_ADDRESS_MAX);
+	s->options.incarnation = incarnation;
+	s->options.link_address_length = link_address_length;
+	if (link_address_length)
+		memcpy(s->link_address, link_address, link_address_length);
+	for (uint32_t i = 0; i < s->options.peer_max; i++)
+		sessions_end(s, i, ERR_STALE, now_ns);
+	/* Who is still greeting has read the old number. */
+	for (uint32_t i = 0; i < s->conn_max; i++) {
+		struct conn *conn = &s->conns[i];
+		if (!conn->used)
+			continue;
+		uint32_t id = conn->id;
+		sessions_closed(s, id, now_ns);
+		s->options.env->close(s->options.env->context, id);
+	}
+}
+
 uint32_t sessions_message(struct sessions *s, uint32_t id, const Wire__Envelope *envelope, uint64_t now_ns)
 {
 	struct conn *conn = find_conn(s, id);
@@ -341,6 +407,10 @@ uint32_t sessions_message(struct sessions *s, uint32_t id, const Wire__Envelope 
 		return PEER_NONE;
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_HELLO) {
 		take_hello(s, conn, envelope->hello, now_ns);
+		return PEER_NONE;
+	}
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_REFUSED) {
+		take_refused(s, conn, envelope->refused, now_ns);
 		return PEER_NONE;
 	}
 	if (conn->peer == PEER_NONE)
@@ -380,12 +450,13 @@ static void send_beat(struct sessions *s, uint32_t index, uint64_t now_ns)
 static void tick_peer(struct sessions *s, uint32_t index, uint64_t now_ns)
 {
 	struct peer *peer = &s->peers[index];
-	bool holder_over = now_ns >= peer->heard_ns + s->term_ns;
+	bool holder_over = now_ns >= peer->heard_ns + s->term_ns && !planted(HANG_NOT_DETECTED);
 	if (holder_over || (peer->fades_until_ns && now_ns >= peer->fades_until_ns)) {
 		sessions_end(s, index, ERR_DEADLINE, now_ns);
 		return;
 	}
-	if (!peer->fades_until_ns && now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns) {
+	bool user_over = now_ns >= peer->acknowledged_ns + s->term_ns - s->margin_ns && !planted(HANG_NOT_DETECTED);
+	if (!peer->fades_until_ns && user_over) {
 		peer->fades_until_ns = now_ns + 2 * s->margin_ns;
 		s->options.env->link_close(s->options.env->context, peer->info.node);
 	}

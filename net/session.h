@@ -7,7 +7,7 @@
  *
  *   (none) --opened--> GREETING --Hello--> UP --silence 2 s, close, newer incarnation--> (none)
  *
- * Rules: 1 an incarnation lower than one seen of the node is refused for ever;
+ * Rules: 1 an incarnation lower than one seen of the node is refused for ever, and told which one was seen (Refused);
  *        2 there is at most one session with a node: a newer connection ends the older one;
  *        3 who dials: a coordinator every engine and store, an engine every store, of two engines the one with
  *          the smaller id.  So no pair ever dials both ways.
@@ -84,6 +84,11 @@ uint32_t sessions_message(struct sessions *sessions, uint32_t conn, const Wire__
 void sessions_tick(struct sessions *sessions, uint64_t now_ns);
 /* Ends a session from this side: the peer broke the protocol.  `down` is called. */
 void sessions_end(struct sessions *sessions, uint32_t peer, enum err why, uint64_t now_ns);
+
+/* This node goes on under a higher incarnation: all sessions end (`down` is called), and begin anew.  The link address is
+ * that of the new incarnation. */
+void sessions_renew(struct sessions *sessions, uint64_t incarnation, const uint8_t *link_address,
+		    size_t link_address_length, uint64_t now_ns);
 
 /* Sends to a living session. */
 void sessions_send(struct sessions *sessions, uint32_t peer, const Wire__Envelope *envelope);

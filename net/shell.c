@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "net/link.h"
 #include "net/loop.h"
+#include "net/tls.h"
 
 enum { LINK_NAMES = 64, LINK_NAME_BYTES = 64, LINK_PEERS_MAX = 1024 };
 
@@ -321,6 +322,19 @@ static const char *env_link_name(void *context, uint64_t node)
 	return name;
 }
 
+static void env_outranked(void *context, uint64_t incarnation, bool lives)
+{
+	struct shell *s = context;
+	if (s->options.outranked)
+		s->options.outranked(s->options.outranked_context, incarnation, lives);
+}
+
+static uint64_t env_refused(void *context, unsigned reason)
+{
+	const struct tls *tls = ((struct shell *)context)->options.tls;
+	return tls ? tls_refused(tls, (enum refusal)reason) : 0;
+}
+
 static void env_trace_line(void *context, const char *format, ...)
 {
 	(void)context;
@@ -344,6 +358,8 @@ static void bind_env(struct shell *s)
 		.read = env_read,
 		.read_cancel = env_read_cancel,
 		.link_name = env_link_name,
+		.refused = env_refused,
+		.outranked = env_outranked,
 		.trace = s->options.trace ? env_trace_line : NULL,
 	};
 }

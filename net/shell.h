@@ -18,6 +18,7 @@
 struct link;
 struct loop;
 struct shell;
+struct tls;
 
 /* The core's event functions, as the shell calls them. */
 struct shell_core {
@@ -34,13 +35,16 @@ struct shell_core {
 
 struct shell_options {
 	const char *listen_url;
-	const struct stream_tls *tls;
+	struct tls *tls;    /* NULL: plain */
 	uint64_t tick_ns;   /* 0: 20 ms */
 	struct link *link;  /* NULL: a coordinator reads nobody's memory */
 	uint32_t read_max;
 	/* The memory of a landing (env_read: landing, landing_offset). */
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+	/* env's hook of that name. */
+	void *outranked_context;
+	void (*outranked)(void *context, uint64_t incarnation, bool lives);
 	bool trace;         /* the core's story goes to the log, at level debug */
 };
 

@@ -10,7 +10,7 @@
 #include "net/sim_impl.h"
 #include "proto/codec.h"
 
-enum { ARENA_BYTES = 1 << 20 };
+enum { ARENA_BYTES = 1 << 20, EVENTS_MAX = 100000000 };
 
 void *sim_need(void *memory)
 {
@@ -131,6 +131,14 @@ static void env_trace_line(void *context, const char *format, ...)
 	sim_line(node->sim, node->index, text);
 }
 
+static void env_outranked(void *context, uint64_t incarnation, bool lives)
+{
+	struct sim_node *node = context;
+	const struct sim_options *options = &node->sim->options;
+	if (options->outranked)
+		options->outranked(options->context, node->index, incarnation, lives);
+}
+
 uint32_t sim_add(struct sim *sim, uint64_t node, const char *name)
 {
 	assert(sim->node_count < SIM_NODES_MAX && node != 0);
@@ -151,6 +159,7 @@ uint32_t sim_add(struct sim *sim, uint64_t node, const char *name)
 		.link_close = sim_env_link_close,
 		.read = sim_env_read,
 		.read_cancel = sim_env_read_cancel,
+		.outranked = env_outranked,
 		.trace = env_trace_line,
 	};
 	return index;
@@ -159,6 +168,11 @@ uint32_t sim_add(struct sim *sim, uint64_t node, const char *name)
 const struct env *sim_env(struct sim *sim, uint32_t index)
 {
 	return &sim->nodes[index].env;
+}
+
+void sim_renew(struct sim *sim, uint32_t index, uint64_t incarnation)
+{
+	sim->nodes[index].incarnation = incarnation;
 }
 
 void sim_start(struct sim *sim, uint32_t index, uint64_t incarnation, const struct sim_node_ops *ops, void *core)
@@ -260,6 +274,12 @@ void sim_skew(struct sim *sim, uint32_t index, uint32_t rate)
 	n->clock_rate = rate;
 }
 
+void sim_step(struct sim *sim, uint32_t index, uint64_t forward_ns)
+{
+	sim_skew(sim, index, sim->nodes[index].clock_rate);
+	sim->nodes[index].clock_local_ns += forward_ns;
+}
+
 /* ---- what happened */
 
 void sim_mark(struct sim *sim, uint64_t word)
@@ -324,6 +344,11 @@ uint64_t sim_random(struct sim *sim, uint64_t bound)
 	return rng_below(&sim->rng, bound);
 }
 
+uint32_t sim_connection(const struct sim *sim)
+{
+	return sim->connection;
+}
+
 uint32_t sim_index(const struct sim *sim, uint64_t node)
 {
 	for (uint32_t i = 0; i < sim->node_count; i++)
@@ -360,6 +385,7 @@ static void deliver(struct sim *sim, struct sim_node *n, const struct sim_event 
 	const struct sim_conn *conn = &sim->conns[event->conn / 2 - 1];
 	uint32_t sender = !(event->conn & 1), from = conn->nodes[sender];
 	bool alive = sim->nodes[from].core && conn->lives[sender] == sim->nodes[from].life;
+	sim->connection = event->conn / 2 - 1;
 	if (sim->options.tap)
 		sim->options.tap(sim->options.context, from, n->index, alive, envelope);
 	n->ops->message(n->core, event->conn, envelope, sim_local(sim, n->index));
@@ -449,6 +475,7 @@ void sim_run(struct sim *sim, uint64_t until_ns)
 		struct sim_event event = heap_pop(sim);
 		sim->now_ns = event.at_ns;
 		sim->counters.events++;
+		assert(sim->counters.events < EVENTS_MAX); /* somebody runs in a circle */
 		run_event(sim, &event);
 	}
 	if (until_ns > sim->now_ns)

@@ -8,7 +8,7 @@
  * Owns:   nodes, streams, reads and the queue of events.  Not the cores: they are the caller's, as is their memory.
  * Thread: one; nothing is shared between two worlds.
  * Bounds: SIM_NODES_MAX nodes; the queue grows (this is a test bench).
- * Rules:  1 a frame of a dead connection is never delivered, and none twice;
+ * Rules:  1 a frame of a dead connection is never delivered, and none twice (but see sim_echo());
  *         2 a read has one outcome and one landing-free, in this order, however late (net/env.h), unless its
  *           reader dies;
  *         3 a stopped node sees nothing until it goes on; then all that happened, in order. */
@@ -47,6 +47,7 @@ enum sim_read_fault {
 	SIM_READ_CORRUPT, /* one bit flips */
 	SIM_READ_TORN,    /* the second half stays what it was */
 	SIM_READ_STALE,   /* sampled at instants far apart, and the generation is not looked at */
+	SIM_READ_FOREIGN, /* what lies a read's length further on */
 	SIM_READ_FAULTS,
 };
 
@@ -60,8 +61,18 @@ struct sim_options {
 	bool story;               /* keep the lines of the story; else they are only digested */
 	/* Sees every frame that is delivered; NULL: nobody looks.  alive: the process that said it still runs. */
 	void (*tap)(void *context, uint32_t from, uint32_t to, bool alive, const Wire__Envelope *envelope);
+	/* Sees every frame as it is said, whether or not it arrives. */
+	void (*sent)(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope);
+	/* The node closes a connection with the peer, or is about to hear that it ended. */
+	void (*parted)(void *context, uint32_t node, uint32_t peer);
+	/* A session of the node with a life of the peer begins: its link opens. */
+	void (*linked)(void *context, uint32_t node, uint32_t peer, uint64_t incarnation);
+	/* Sees every read as it is asked for. */
+	void (*reading)(void *context, uint32_t reader, uint32_t owner, const struct env_read *read);
 	/* Sees every read that a fault hits. */
 	void (*read_fault)(void *context, uint32_t reader, uint32_t owner, enum sim_read_fault fault);
+	/* A node was refused by a peer that knows a later life of it (net/env.h). */
+	void (*outranked)(void *context, uint32_t index, uint64_t incarnation, bool lives);
 	void *context;
 };
 
@@ -71,6 +82,7 @@ struct sim_counters {
 	uint64_t frame_bytes;
 	uint64_t reads;
 	uint64_t read_faults[SIM_READ_FAULTS];
+	uint64_t stale_reads; /* met another generation than they asked for, and were still waited for */
 	uint64_t late_writes; /* bytes that landed after the outcome of their read */
 };
 
@@ -85,6 +97,8 @@ const struct env *sim_env(struct sim *sim, uint32_t index);
 /* The node comes up; events go to this core until sim_kill().  A read by a peer that linked to another incarnation finds
  * nobody. */
 void sim_start(struct sim *sim, uint32_t index, uint64_t incarnation, const struct sim_node_ops *ops, void *core);
+/* The node goes on under another incarnation; its core must hear of it too. */
+void sim_renew(struct sim *sim, uint32_t index, uint64_t incarnation);
 bool sim_up(const struct sim *sim, uint32_t index);
 
 /* Runs fn at (or as soon as possible after) a time of the world; on_node: as an event of that node, so that it waits
@@ -97,17 +111,24 @@ uint64_t sim_now(const struct sim *sim);
 /* The clock of a node, as its core sees it. */
 uint64_t sim_local(const struct sim *sim, uint32_t index);
 uint64_t sim_random(struct sim *sim, uint64_t bound);
+/* In tap, sent and parted: which connection; the same number at both ends. */
+uint32_t sim_connection(const struct sim *sim);
 
 /* ---- faults: each does one thing, until it is undone or its time is over */
 
 /* Every connection between the two breaks; each end hears of it after a while of its own. */
 void sim_cut(struct sim *sim, uint32_t a, uint32_t b);
+/* The same, half open: one hears of it at once, the other only after that time. */
+void sim_cut_half(struct sim *sim, uint32_t at_once, uint32_t late, uint64_t after_ns);
 /* Frames and reads from `from` to `to` stay on the way (and dials fail) until then. */
 void sim_block(struct sim *sim, uint32_t from, uint32_t to, uint64_t until_ns);
 /* Everything between the two takes that much longer. */
 void sim_delay(struct sim *sim, uint32_t a, uint32_t b, uint64_t extra_ns, uint64_t until_ns);
 /* Each connection and read of the node takes its own extra time: what was sent later may arrive earlier. */
 void sim_reorder(struct sim *sim, uint32_t node, uint64_t extra_ns, uint64_t until_ns);
+/* What the node says is delivered twice that often: at once, or (late) by itself up to late_ns later.  No transport of
+ * ours does that; a peer that repeats itself does. */
+void sim_echo(struct sim *sim, uint32_t node, uint32_t per_thousand, uint64_t late_ns, uint64_t until_ns);
 /* Reads of owner's memory by reader go wrong that often. */
 void sim_read_faults(struct sim *sim, uint32_t reader, uint32_t owner, enum sim_read_fault fault,
 		     uint32_t per_thousand, uint64_t until_ns);
@@ -122,7 +143,9 @@ bool sim_stopped(const struct sim *sim, uint32_t index);
 void sim_kill(struct sim *sim, uint32_t index);
 /* The node's clock runs at rate / 2^20 from now on. */
 void sim_skew(struct sim *sim, uint32_t index, uint32_t rate);
-/* Undoes blocks, delays, reordering, read faults, skew and stops.  Dead nodes stay dead. */
+/* The node's clock steps forward, as after a suspended machine wakes up. */
+void sim_step(struct sim *sim, uint32_t index, uint64_t forward_ns);
+/* Undoes blocks, delays, reordering, echoes, read faults, skew and stops.  Dead nodes stay dead. */
 void sim_heal(struct sim *sim);
 
 /* ---- what happened */

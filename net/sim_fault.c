@@ -46,6 +46,13 @@ void sim_reorder(struct sim *sim, uint32_t node, uint64_t extra_ns, uint64_t unt
 	sim->nodes[node].reorder_until_ns = until_ns;
 }
 
+void sim_echo(struct sim *sim, uint32_t node, uint32_t per_thousand, uint64_t late_ns, uint64_t until_ns)
+{
+	sim->nodes[node].echo_per_thousand = per_thousand;
+	sim->nodes[node].echo_late_ns = late_ns;
+	sim->nodes[node].echo_until_ns = until_ns;
+}
+
 void sim_read_faults(struct sim *sim, uint32_t reader, uint32_t owner, enum sim_read_fault fault,
 		     uint32_t per_thousand, uint64_t until_ns)
 {
@@ -59,7 +66,7 @@ void sim_heal(struct sim *sim)
 	for (uint32_t i = 0; i < sim->node_count; i++) {
 		for (uint32_t j = 0; j < sim->node_count; j++)
 			sim->pairs[i][j] = (struct sim_pair){0};
-		sim->nodes[i].reorder_until_ns = 0;
+		sim->nodes[i].reorder_until_ns = sim->nodes[i].echo_until_ns = 0;
 		if (sim->nodes[i].clock_rate != SIM_RATE_ONE)
 			sim_skew(sim, i, SIM_RATE_ONE);
 		sim_continue(sim, i);

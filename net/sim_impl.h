@@ -99,6 +99,8 @@ struct sim_node {
 	uint64_t clock_local_ns, clock_world_ns; /* they agreed at that instant */
 	uint32_t clock_rate;
 	uint64_t reorder_ns, reorder_until_ns;
+	uint64_t echo_late_ns, echo_until_ns;
+	uint32_t echo_per_thousand;
 	struct sim_queue pending; /* while stopped */
 	uint64_t incarnation;
 	uint64_t linked[SIM_NODES_MAX]; /* the incarnation that may be read; 0: none */
@@ -121,6 +123,7 @@ struct sim {
 	uint64_t serial;
 	uint64_t digest;
 	struct sim_counters counters;
+	uint32_t connection; /* that a watcher is told of */
 	struct sim_queue queue; /* a heap */
 	struct sim_node nodes[SIM_NODES_MAX];
 	uint32_t node_count;

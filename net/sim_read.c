@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/planted.h"
 #include "net/sim_impl.h"
 
 static uint64_t number_of(const struct sim *sim, const struct sim_read *r)
@@ -52,8 +53,11 @@ void sim_env_link_open(void *context, uint64_t node, uint64_t incarnation, const
 	struct sim_node *n = context;
 	(void)address, (void)length;
 	uint32_t index = sim_index(n->sim, node);
-	if (index != SIM_WORLD)
-		n->linked[index] = incarnation;
+	if (index == SIM_WORLD)
+		return;
+	n->linked[index] = incarnation;
+	if (n->sim->options.linked)
+		n->sim->options.linked(n->sim->options.context, n->index, index, incarnation);
 }
 
 static void answer(struct sim *sim, struct sim_read *r, enum err e, uint64_t digest)
@@ -155,6 +159,8 @@ void sim_env_read(void *context, const struct env_read *read)
 		.owner_life = sim->nodes[owner].life, .read = *read, .fault = draw_fault(sim, n->index, owner),
 	};
 	sim->counters.reads++;
+	if (sim->options.reading)
+		sim->options.reading(sim->options.context, n->index, owner, read);
 	bool broken = sim->now_ns < sim->pairs[n->index][owner].broken_until_ns;
 	if (broken || n->linked[owner] == 0 || n->linked[owner] != sim->nodes[owner].incarnation) {
 		answer(sim, r, ERR_PEER_GONE, 0);
@@ -208,6 +214,15 @@ static uint64_t not_before(const struct sim *sim, const struct sim_read *r)
 	return sim->nodes[r->owner].stopped && !sim->options.mapped ? sim->now_ns + 10000000 : 0;
 }
 
+/* Other bytes of the same region, where there are any. */
+static const uint8_t *foreign(const struct sim_node *owner, const struct sim_read *r, const uint8_t *from)
+{
+	uint64_t generation;
+	const uint8_t *next =
+		owner->ops->memory(owner->core, r->read.region, r->read.offset + r->read.length, r->read.length, &generation);
+	return next ? next : from;
+}
+
 /* Copies one half into the landing, and remembers whether it was the promised block. */
 static void take_half(struct sim *sim, struct sim_read *r, bool second)
 {
@@ -220,9 +235,12 @@ static void take_half(struct sim *sim, struct sim_read *r, bool second)
 		r->denied = true;
 		return;
 	}
-	r->stale = r->stale || (generation != r->read.generation && r->fault != SIM_READ_STALE);
+	bool other = generation != r->read.generation && r->fault != SIM_READ_STALE;
+	r->stale = r->stale || (other && !planted(GENERATION_NOT_CHECKED));
 	if (second && r->fault == SIM_READ_TORN)
 		return;
+	if (r->fault == SIM_READ_FOREIGN)
+		from = foreign(owner, r, from);
 	uint32_t begin = second ? r->read.length / 2 : 0;
 	uint32_t length = second ? r->read.length - begin : r->read.length / 2;
 	uint8_t *to = reader->ops->landing(reader->core, r->read.landing, r->read.landing_offset, r->read.length);
@@ -271,6 +289,7 @@ static void complete(struct sim *sim, struct sim_read *r)
 	uint64_t free_ns = sim->now_ns;
 	if (r->fault == SIM_READ_DUP && !r->denied)
 		free_ns = land_twice(sim, r) + 1;
+	sim->counters.stale_reads += r->stale && !r->answered;
 	if (!r->answered)
 		answer(sim, r, e, e == ERR_OK ? digest_of_landing(sim, r) : 0);
 	free_landing(sim, r, free_ns);

@@ -76,19 +76,43 @@ static void enqueue(struct sim *sim, size_t index, uint32_t end, struct sim_fram
 		pump_at(sim, index, end, lane->first->ready_ns);
 }
 
+/* The same once more: right behind it, or past all that comes then. */
+static void echo(struct sim *sim, size_t index, uint32_t end, const struct sim_frame *frame)
+{
+	const struct sim_conn *conn = &sim->conns[index];
+	struct sim_frame *again = sim_need(malloc(sizeof(*again) + frame->length));
+	memcpy(again, frame, sizeof(*again) + frame->length);
+	uint64_t late_ns = sim->nodes[conn->nodes[end]].echo_late_ns;
+	if (late_ns == 0) {
+		enqueue(sim, index, end, again);
+		return;
+	}
+	uint32_t to = conn->nodes[!end];
+	struct sim_event *event = sim_push(sim, frame->ready_ns + rng_below(&sim->rng, late_ns), SIM_MESSAGE, to);
+	event->life = conn->lives[!end];
+	event->conn = end_number(index, !end);
+	event->frame = again;
+}
+
 void sim_env_send(void *context, uint32_t number, const Wire__Envelope *envelope)
 {
 	struct sim_node *n = context;
 	uint32_t end;
 	struct sim_conn *conn = conn_of(n->sim, number, &end);
 	assert(conn->nodes[end] == n->index && conn->lives[end] == n->life);
+	n->sim->connection = number / 2 - 1;
+	if (n->sim->options.sent)
+		n->sim->options.sent(n->sim->options.context, n->index, conn->nodes[!end], envelope);
 	if (!conn->open[end] || conn->broken)
 		return;
 	size_t length = codec_packed_size(envelope);
 	assert(length > 0 && length <= PROTO_FRAME_MAX);
 	struct sim_frame *frame = sim_need(malloc(sizeof(*frame) + length));
 	frame->length = codec_pack(envelope, frame->bytes);
-	enqueue(n->sim, (size_t)(conn - n->sim->conns), end, frame);
+	size_t index = (size_t)(conn - n->sim->conns);
+	enqueue(n->sim, index, end, frame);
+	if (n->sim->now_ns < n->echo_until_ns && rng_below(&n->sim->rng, 1000) < n->echo_per_thousand)
+		echo(n->sim, index, end, frame);
 }
 
 static void send_end(struct sim *sim, size_t conn, uint32_t end)
@@ -96,6 +120,13 @@ static void send_end(struct sim *sim, size_t conn, uint32_t end)
 	struct sim_frame *frame = sim_need(malloc(sizeof(*frame)));
 	frame->length = 0;
 	enqueue(sim, conn, end, frame);
+}
+
+static void parted(struct sim *sim, const struct sim_conn *conn, uint32_t end)
+{
+	sim->connection = (uint32_t)(conn - sim->conns);
+	if (sim->options.parted)
+		sim->options.parted(sim->options.context, conn->nodes[end], conn->nodes[!end]);
 }
 
 void sim_env_close(void *context, uint32_t number)
@@ -107,6 +138,7 @@ void sim_env_close(void *context, uint32_t number)
 		return;
 	conn->open[end] = false;
 	drop_frames(&conn->lanes[!end]);
+	parted(n->sim, conn, end);
 	if (!conn->broken)
 		send_end(n->sim, (size_t)(conn - n->sim->conns), end);
 }
@@ -155,8 +187,10 @@ bool sim_stream_event(struct sim *sim, const struct sim_event *event)
 		return false; /* the core closed it meanwhile, or heard of its end already */
 	if (event->kind == SIM_MESSAGE)
 		return !conn->broken;
-	if (event->kind == SIM_CLOSED)
+	if (event->kind == SIM_CLOSED) {
 		conn->open[end] = false;
+		parted(sim, conn, end);
+	}
 	return true;
 }
 
@@ -216,7 +250,8 @@ void sim_on_connect(struct sim *sim, const struct sim_event *event)
 
 /* ---- breaking */
 
-static void break_conn(struct sim *sim, size_t index)
+/* late: the node that hears of it only after late_ns, the other one at once; SIM_WORLD: each after a while. */
+static void break_conn(struct sim *sim, size_t index, uint32_t late, uint64_t late_ns)
 {
 	struct sim_conn *conn = &sim->conns[index];
 	conn->broken = true;
@@ -225,6 +260,8 @@ static void break_conn(struct sim *sim, size_t index)
 		if (!conn->open[end])
 			continue;
 		uint64_t after_ns = rng_below(&sim->rng, rng_below(&sim->rng, 4) ? 20000000 : 400000000);
+		if (late != SIM_WORLD)
+			after_ns = conn->nodes[end] == late ? late_ns : 0;
 		uint64_t at_ns = sim->now_ns + after_ns;
 		if (end == 0 && at_ns < conn->opened_ns)
 			at_ns = conn->opened_ns; /* the dialler hears that it opened first */
@@ -234,14 +271,24 @@ static void break_conn(struct sim *sim, size_t index)
 	}
 }
 
-void sim_cut(struct sim *sim, uint32_t a, uint32_t b)
+static void cut(struct sim *sim, uint32_t a, uint32_t b, uint32_t late, uint64_t late_ns)
 {
 	for (size_t i = 0; i < sim->conn_count; i++) {
 		const struct sim_conn *conn = &sim->conns[i];
 		bool theirs = (conn->nodes[0] == a && conn->nodes[1] == b) || (conn->nodes[0] == b && conn->nodes[1] == a);
 		if (theirs && !conn->broken && (conn->open[0] || conn->open[1]))
-			break_conn(sim, i);
+			break_conn(sim, i, late, late_ns);
 	}
+}
+
+void sim_cut(struct sim *sim, uint32_t a, uint32_t b)
+{
+	cut(sim, a, b, SIM_WORLD, 0);
+}
+
+void sim_cut_half(struct sim *sim, uint32_t at_once, uint32_t late, uint64_t after_ns)
+{
+	cut(sim, at_once, late, late, after_ns);
 }
 
 void sim_streams_resume(struct sim *sim)

@@ -7,8 +7,10 @@
 
 #include "net/stream_impl.h"
 
-static void start_receive(struct stream *stream);
-static void start_send(struct stream *stream);
+/* Most that is received of one stream before the others have their turn. */
+static const size_t receive_budget = 256 << 10;
+/* A queue that was larger gives its memory back when it is empty. */
+static const size_t out_kept_bytes = 256 << 10;
 
 static uint32_t length_get(const uint8_t *bytes)
 {
@@ -28,47 +30,27 @@ static struct stream_counts *tally(struct stream *stream)
 
 /* ---- the end ---- */
 
-static void free_queue(struct stream *stream)
-{
-	while (stream->out_head) {
-		struct stream_out *out = stream->out_head;
-		stream->out_head = out->next;
-		free(out);
-	}
-}
-
 static void on_reap(void *arg)
 {
 	struct stream *stream = arg;
-	nng_aio_free(stream->dial_aio);
-	nng_aio_free(stream->receive_aio);
-	nng_aio_free(stream->send_aio);
 	loop_timer_destroy(stream->finish_timer);
-	free_queue(stream);
+	buf_fini(&stream->out);
 	free(stream->frame);
 	free(stream->buffer);
 	free(stream);
 }
 
-/* Takes the connection down: when it returns, nothing of NNG's will touch the stream any more. */
+/* Takes the connection down: when it returns, nothing will touch the stream any more but its reaping. */
 static void shut(struct stream *stream)
 {
 	assert(stream->state != STREAM_ENDED);
-	bool dialing = stream->state == STREAM_DIALING;
 	stream->state = STREAM_ENDED;
-	if (stream->dialer)
-		nng_stream_dialer_close(stream->dialer);
-	if (stream->nng)
-		nng_stream_close(stream->nng);
-	nng_aio_stop(stream->dial_aio);
-	nng_aio_stop(stream->receive_aio);
-	nng_aio_stop(stream->send_aio);
-	/* The dial may have succeeded just before it was stopped. */
-	if (dialing && stream->dialer && nng_aio_result(stream->dial_aio) == 0)
-		nng_stream_free(nng_aio_get_output(stream->dial_aio, 0));
-	nng_stream_dialer_free(stream->dialer);
-	nng_stream_free(stream->nng);
-	loop_task_cancel(stream->loop, &stream->dial_task);
+	dialer_cancel(stream->dialer);
+	loop_watch_destroy(stream->watch);
+	channel_close(stream->channel);
+	stream->dialer = NULL;
+	stream->watch = NULL;
+	stream->channel = NULL;
 	loop_task_cancel(stream->loop, &stream->receive_task);
 	loop_task_cancel(stream->loop, &stream->send_task);
 	if (stream->finish_timer)
@@ -98,13 +80,27 @@ void stream_close(struct stream *stream)
 }
 
 /* Both directions are told to be over, or the other side hung up as it was asked to. */
-static void on_connection_error(struct stream *stream, int nng_error)
+static void on_connection_error(struct stream *stream, enum err e)
 {
-	bool said_end = stream->finishing && !stream->out_head;
+	bool said_end = stream->finishing && stream->out_sent == stream->out.length;
 	if (said_end)
 		end(stream, ERR_OK, "");
 	else
-		end(stream, stream_error(nng_error), nng_strerror(nng_error));
+		end(stream, e, e == ERR_DENIED ? "it does not accept our certificate" : err_text(e));
+}
+
+/* What the descriptor is watched for: bytes to come, and room for those that wait. */
+static bool watch_right(struct stream *stream)
+{
+	bool blocked = stream->out_sent < stream->out.length || channel_wants_write(stream->channel);
+	unsigned wanted = LOOP_READ | (blocked ? LOOP_WRITE : 0u);
+	if (wanted == stream->watched)
+		return true;
+	stream->watched = wanted;
+	enum err e = loop_watch_set(stream->watch, wanted);
+	if (e != ERR_OK)
+		end(stream, e, err_text(e));
+	return e == ERR_OK;
 }
 
 /* ---- receiving ---- */
@@ -123,7 +119,7 @@ static void on_peer_finished(struct stream *stream)
 {
 	stream->peer_finished = true;
 	/* If we are finishing as well, what we still have goes out first; then the other side closes. */
-	if (!stream->finishing || !stream->out_head)
+	if (!stream->finishing || stream->out_sent == stream->out.length)
 		end(stream, ERR_OK, "");
 }
 
@@ -174,50 +170,48 @@ static bool parse(struct stream *stream)
 	return true;
 }
 
-/* The first bytes belong to a large frame under way, the others to the buffer. */
+/* The bytes belong to a large frame under way, or to the buffer. */
 static bool account_received(struct stream *stream, size_t count)
 {
-	if (stream->frame) {
-		size_t lacking = stream->frame_length - stream->frame_filled;
-		size_t taken = count < lacking ? count : lacking;
-		stream->frame_filled += taken;
-		count -= taken;
+	if (!stream->frame) {
 		stream->filled += count;
-		if (taken < lacking)
-			return true;
-		uint8_t *frame = stream->frame;
-		stream->frame = NULL;
-		deliver(stream, frame, stream->frame_length);
-		free(frame);
-		if (stream->state == STREAM_ENDED)
-			return false;
-	} else {
-		stream->filled += count;
+		return parse(stream);
 	}
-	return parse(stream);
+	stream->frame_filled += count;
+	if (stream->frame_filled < stream->frame_length)
+		return true;
+	uint8_t *frame = stream->frame;
+	stream->frame = NULL;
+	deliver(stream, frame, stream->frame_length);
+	free(frame);
+	return stream->state != STREAM_ENDED;
 }
 
-static void on_received(void *arg)
+/* False: the stream ended. */
+static bool receive(struct stream *stream)
 {
-	struct stream *stream = arg;
-	int result = nng_aio_result(stream->receive_aio);
-	if (result != 0)
-		on_connection_error(stream, result);
-	else if (account_received(stream, nng_aio_count(stream->receive_aio)))
-		start_receive(stream);
-}
-
-static void start_receive(struct stream *stream)
-{
-	nng_iov iov[2];
-	unsigned iov_count = 0;
-	if (stream->frame)
-		iov[iov_count++] = (nng_iov){stream->frame + stream->frame_filled,
-					     stream->frame_length - stream->frame_filled};
-	iov[iov_count++] =
-		(nng_iov){stream->buffer + stream->filled, STREAM_RECEIVE_BYTES - stream->filled};
-	nng_aio_set_iov(stream->receive_aio, iov_count, iov);
-	nng_stream_recv(stream->nng, stream->receive_aio);
+	for (size_t taken = 0; taken < receive_budget;) {
+		uint8_t *at = stream->frame ? stream->frame + stream->frame_filled : stream->buffer + stream->filled;
+		size_t room = stream->frame ? stream->frame_length - stream->frame_filled
+					    : STREAM_RECEIVE_BYTES - stream->filled;
+		size_t count = 0;
+		enum err e = channel_read(stream->channel, at, room, &count);
+		if (e == ERR_AGAIN)
+			return true;
+		if (e != ERR_OK) {
+			on_connection_error(stream, e);
+			return false;
+		}
+		if (!account_received(stream, count))
+			return false;
+		if (count < room && !channel_pending(stream->channel))
+			return true; /* all that was there; the watch tells of more */
+		taken += count;
+	}
+	/* Fairness.  What OpenSSL holds makes no descriptor ready. */
+	if (channel_pending(stream->channel))
+		loop_post(stream->loop, &stream->receive_task);
+	return true;
 }
 
 /* ---- sending ---- */
@@ -226,74 +220,102 @@ static void start_receive(struct stream *stream)
 static void account_sent(struct stream *stream, size_t count)
 {
 	struct stream_counts *counts = tally(stream);
+	struct buf *out = &stream->out;
 	if (counts)
 		counts->bytes_out += count;
-	stream->queued_bytes -= count;
 	stream->out_sent += count;
-	while (stream->out_head && stream->out_sent >= stream->out_head->length) {
-		struct stream_out *out = stream->out_head;
-		stream->out_sent -= out->length;
-		stream->out_head = out->next;
-		free(out);
+	if (stream->out_sent == out->length) {
+		size_t limit = out->limit;
+		if (out->capacity > out_kept_bytes)
+			buf_fini(out);
+		buf_clear(out);
+		out->limit = limit;
+		stream->out_sent = 0;
+	} else if (stream->out_sent > out->length / 2 && stream->out_sent >= 65536) {
+		memmove(out->data, out->data + stream->out_sent, out->length - stream->out_sent);
+		out->length -= stream->out_sent;
+		stream->out_sent = 0;
 	}
-	if (!stream->out_head)
-		stream->out_tail = &stream->out_head;
 }
 
-static void on_sent(void *arg)
+static enum err flush(struct stream *stream)
 {
-	struct stream *stream = arg;
-	stream->sending = false;
-	int result = nng_aio_result(stream->send_aio);
-	if (result != 0) {
-		on_connection_error(stream, result);
-		return;
+	enum err e = ERR_OK;
+	while (e == ERR_OK && stream->out_sent < stream->out.length) {
+		size_t count = 0;
+		e = channel_write(stream->channel, stream->out.data + stream->out_sent, stream->out.length - stream->out_sent,
+				  &count);
+		if (e == ERR_OK)
+			account_sent(stream, count);
 	}
-	account_sent(stream, nng_aio_count(stream->send_aio));
-	start_send(stream);
-	if (!stream->room_wanted || stream->queued_bytes > stream->queue_bytes_max / 2)
+	return e == ERR_AGAIN ? ERR_OK : e;
+}
+
+static void tell_room(struct stream *stream)
+{
+	if (!stream->room_wanted || stream_queued_bytes(stream) > stream->queue_bytes_max / 2)
 		return;
 	stream->room_wanted = false;
 	if (stream->callbacks.on_room && !stream->finishing)
 		stream->callbacks.on_room(stream, stream->arg);
 }
 
-static void start_send(struct stream *stream)
+/* False: the stream ended. */
+static bool send_queued(struct stream *stream)
 {
-	if (stream->sending || !stream->out_head || stream->state != STREAM_OPEN)
-		return;
-	nng_iov iov[STREAM_IOV_MAX];
-	unsigned iov_count = 0;
-	size_t skip = stream->out_sent;
-	for (struct stream_out *out = stream->out_head; out && iov_count < STREAM_IOV_MAX; out = out->next) {
-		iov[iov_count++] = (nng_iov){out->bytes + skip, out->length - skip};
-		skip = 0;
+	enum err e = flush(stream);
+	if (e == ERR_OK) {
+		tell_room(stream);
+		return stream->state != STREAM_ENDED;
 	}
-	stream->sending = true;
-	nng_aio_set_iov(stream->send_aio, iov_count, iov);
-	nng_stream_send(stream->nng, stream->send_aio);
+	/* The other side is gone; what it said before comes first. */
+	if (receive(stream))
+		on_connection_error(stream, e);
+	return false;
+}
+
+static void on_send(void *arg)
+{
+	struct stream *stream = arg;
+	if (stream->watch && send_queued(stream))
+		watch_right(stream);
+}
+
+static void on_receive(void *arg)
+{
+	struct stream *stream = arg;
+	if (receive(stream))
+		watch_right(stream);
+}
+
+/* Both directions, whatever it is ready for: see net/channel.h, rule 2. */
+static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
+{
+	struct stream *stream = arg;
+	if (ready & LOOP_WRITE && !send_queued(stream))
+		return;
+	if (receive(stream))
+		watch_right(stream);
 }
 
 /* One frame of a head and a tail; tail may be empty. */
 static enum err enqueue(struct stream *stream, uint32_t length_field, const void *head, size_t head_length,
 			const void *tail, size_t tail_length)
 {
-	size_t length = STREAM_HEADER_BYTES + head_length + tail_length;
-	struct stream_out *out = malloc(sizeof(*out) + length);
-	if (!out)
+	uint8_t header[STREAM_HEADER_BYTES];
+	enum err e = buf_reserve(&stream->out, sizeof(header) + head_length + tail_length);
+	if (e != ERR_OK)
 		return ERR_NOMEM;
-	out->next = NULL;
-	out->length = length;
-	length_put(out->bytes, length_field);
-	if (head_length)
-		memcpy(out->bytes + STREAM_HEADER_BYTES, head, head_length);
-	if (tail_length)
-		memcpy(out->bytes + STREAM_HEADER_BYTES + head_length, tail, tail_length);
-	*stream->out_tail = out;
-	stream->out_tail = &out->next;
-	stream->queued_bytes += length;
-	start_send(stream);
-	return ERR_OK;
+	length_put(header, length_field);
+	/* There is room: these cannot fail. */
+	e = buf_append(&stream->out, header, sizeof(header));
+	if (e == ERR_OK && head_length)
+		e = buf_append(&stream->out, head, head_length);
+	if (e == ERR_OK && tail_length)
+		e = buf_append(&stream->out, tail, tail_length);
+	assert(e == ERR_OK);
+	loop_post(stream->loop, &stream->send_task);
+	return e;
 }
 
 enum err stream_send2(struct stream *stream, const void *head, size_t head_length, const void *tail,
@@ -304,7 +326,7 @@ enum err stream_send2(struct stream *stream, const void *head, size_t head_lengt
 	if (head_length > stream->frame_bytes_max || tail_length > stream->frame_bytes_max - head_length)
 		return ERR_TOO_LARGE;
 	size_t length = head_length + tail_length;
-	if (stream->queued_bytes + STREAM_HEADER_BYTES + length > stream->queue_bytes_max) {
+	if (stream_queued_bytes(stream) + STREAM_HEADER_BYTES + length > stream->queue_bytes_max) {
 		stream->room_wanted = true;
 		return ERR_AGAIN;
 	}
@@ -322,12 +344,17 @@ enum err stream_send(struct stream *stream, const void *payload, size_t length)
 
 size_t stream_queued_bytes(const struct stream *stream)
 {
-	return stream->queued_bytes;
+	return stream->out.length - stream->out_sent;
 }
 
 const char *stream_peer(const struct stream *stream)
 {
 	return stream->peer;
+}
+
+const struct identity *stream_identity(const struct stream *stream)
+{
+	return stream->channel ? channel_identity(stream->channel) : NULL;
 }
 
 static void on_finish_timeout(struct loop_timer *timer, void *arg)
@@ -349,104 +376,94 @@ void stream_finish(struct stream *stream, uint64_t timeout_ns)
 
 /* ---- the beginning ---- */
 
-/* NNG's threads: nothing but the post. */
-static void dialed_in_nng(void *arg)
+/* Where a dialled stream really leads. */
+static void peer_text(struct stream *stream)
 {
-	struct stream *stream = arg;
-	loop_post(stream->loop, &stream->dial_task);
-}
-
-static void received_in_nng(void *arg)
-{
-	struct stream *stream = arg;
-	loop_post(stream->loop, &stream->receive_task);
-}
-
-static void sent_in_nng(void *arg)
-{
-	struct stream *stream = arg;
-	loop_post(stream->loop, &stream->send_task);
-}
-
-void stream_connected(struct stream *stream, nng_stream *nng)
-{
-	stream->nng = nng;
-	stream->state = STREAM_OPEN;
-	stream_peer_text(stream);
-	start_receive(stream);
-	start_send(stream);
-}
-
-static void on_dialed(void *arg)
-{
-	struct stream *stream = arg;
-	int result = nng_aio_result(stream->dial_aio);
-	if (result != 0) {
-		end(stream, stream_error(result), nng_strerror(result));
+	struct address address = {.length = sizeof(address.any)};
+	char text[STREAM_PEER_BYTES];
+	if (getpeername(channel_fd(stream->channel), (struct sockaddr *)&address.any, &address.length) != 0)
 		return;
-	}
-	stream_connected(stream, nng_aio_get_output(stream->dial_aio, 0));
-	if (stream->callbacks.on_open)
+	address_text(&address, text, sizeof(text));
+	if (text[0])
+		memcpy(stream->peer, text, sizeof(text));
+}
+
+enum err stream_connected(struct stream *stream, struct channel *channel)
+{
+	stream->state = STREAM_OPEN;
+	stream->channel = channel;
+	stream->watched = LOOP_READ;
+	enum err e = loop_watch_create(stream->loop, channel_fd(channel), LOOP_READ, on_ready, stream, &stream->watch);
+	if (e != ERR_OK)
+		return e;
+	peer_text(stream);
+	loop_post(stream->loop, &stream->send_task);
+	/* A frame that came right behind the handshake may be in OpenSSL already. */
+	if (channel_pending(channel))
+		loop_post(stream->loop, &stream->receive_task);
+	return ERR_OK;
+}
+
+static void on_dialed(void *arg, enum err e, const char *text, struct channel *channel)
+{
+	struct stream *stream = arg;
+	stream->dialer = NULL;
+	if (e == ERR_OK)
+		e = stream_connected(stream, channel);
+	if (e != ERR_OK)
+		end(stream, e, text[0] ? text : err_text(e));
+	else if (stream->callbacks.on_open)
 		stream->callbacks.on_open(stream, stream->arg);
 }
 
 enum err stream_create(struct loop *loop, const struct stream_options *options, struct stream **ret_stream)
 {
-	static const struct stream_options defaults;
-	if (!options)
-		options = &defaults;
 	assert(options->frame_bytes_max < STREAM_LENGTH_END);
 	struct stream *stream = calloc(1, sizeof(*stream));
 	if (!stream)
 		return ERR_NOMEM;
 	stream->loop = loop;
-	stream->out_tail = &stream->out_head;
 	stream->frame_bytes_max = options->frame_bytes_max ? options->frame_bytes_max : 16u << 20;
 	stream->queue_bytes_max = options->queue_bytes_max ? options->queue_bytes_max : (size_t)64 << 20;
-	loop_task_init(&stream->dial_task, on_dialed, stream);
-	loop_task_init(&stream->receive_task, on_received, stream);
-	loop_task_init(&stream->send_task, on_sent, stream);
+	/* What was sent is moved out of the way when it is half of it; and a farewell. */
+	stream->out.limit = 2 * stream->queue_bytes_max + (128 << 10);
+	loop_task_init(&stream->receive_task, on_receive, stream);
+	loop_task_init(&stream->send_task, on_send, stream);
 	loop_task_init(&stream->reap_task, on_reap, stream);
 	stream->buffer = malloc(STREAM_RECEIVE_BYTES);
-	if (!stream->buffer || nng_aio_alloc(&stream->dial_aio, dialed_in_nng, stream) != 0 ||
-	    nng_aio_alloc(&stream->receive_aio, received_in_nng, stream) != 0 ||
-	    nng_aio_alloc(&stream->send_aio, sent_in_nng, stream) != 0) {
-		on_reap(stream);
+	if (!stream->buffer) {
+		free(stream);
 		return ERR_NOMEM;
 	}
-	nng_aio_set_timeout(stream->receive_aio, NNG_DURATION_INFINITE);
-	nng_aio_set_timeout(stream->send_aio, NNG_DURATION_INFINITE);
 	*ret_stream = stream;
 	return ERR_OK;
-}
-
-/* Before any operation was started. */
-void stream_free(struct stream *stream)
-{
-	nng_stream_dialer_free(stream->dialer);
-	on_reap(stream);
 }
 
 enum err stream_dial(struct loop *loop, const char *url, uint64_t timeout_ns,
 		     const struct stream_options *options, const struct stream_callbacks *callbacks,
 		     void *arg, struct stream **ret_stream, struct why *why)
 {
+	static const struct stream_options defaults;
 	assert(callbacks && callbacks->on_frame && callbacks->on_close);
 	struct stream *stream;
+	options = options ? options : &defaults;
 	enum err e = stream_create(loop, options, &stream);
 	if (e != ERR_OK)
 		return e;
 	stream->callbacks = *callbacks;
 	stream->arg = arg;
-	e = stream_dialer_make(url, options, &stream->dialer, why);
+	snprintf(stream->peer, sizeof(stream->peer), "%s", url);
+	struct dialer_options dial = {
+		.timeout_ns = timeout_ns,
+		.tls = options->tls,
+		.purpose = TLS_CONTROL,
+		.expect_node = options->expect_node,
+	};
+	e = dialer_start(loop, url, &dial, on_dialed, stream, &stream->dialer, why);
 	if (e != ERR_OK) {
-		stream_free(stream);
+		on_reap(stream);
 		return e;
 	}
-	snprintf(stream->peer, sizeof(stream->peer), "%s", url);
-	uint64_t timeout_ms = timeout_ns / 1000000 + 1;
-	nng_aio_set_timeout(stream->dial_aio, timeout_ms < 1u << 30 ? (nng_duration)timeout_ms : 1 << 30);
-	nng_stream_dialer_dial(stream->dialer, stream->dial_aio);
 	*ret_stream = stream;
 	return ERR_OK;
 }

@@ -1,8 +1,7 @@
 /* stream - control connections: one per pair of peers, frames both ways, bounded in every direction.
  *
  * URLs: tcp://host:port, tls+tcp://host:port, ipc:///path.  On the wire: u32 length (little
- * endian), then that many bytes, whose meaning is proto/'s; length 0xffffffff: the sender is finished.  NNG carries the bytes (its stream layer: no
- * patterns, so nothing is dropped or sent again behind our back); its threads only post to the home loop.
+ * endian), then that many bytes, whose meaning is proto/'s; length 0xffffffff: the sender is finished.
  * There is no reconnecting in here: the owner knows whether it still wants that peer.
  *
  * Owns:   the connection, its send queue (copies) and one receive buffer.
@@ -13,7 +12,8 @@
  *           before anything is allocated for it;
  *         2 a stream ends exactly once: either the owner calls stream_close(), then no callback comes any
  *           more, or on_close() comes, and the stream is gone when it returns;
- *         3 an accepted peer that says nothing costs a connection: the owner sets a timer for its hello. */
+ *         3 an accepted peer that says nothing costs a connection: the owner sets a timer for its hello;
+ *         4 over TLS nobody is accepted before its certificate was judged (net/acceptor.h). */
 #ifndef NET_STREAM_H
 #define NET_STREAM_H
 #include <stddef.h>
@@ -24,38 +24,32 @@
 struct loop;
 struct stream;
 struct stream_listener;
-
-/* PEM files, read at each listen and dial (so a dial uses renewed certificates).  Both sides show a
- * certificate and demand the other's: mutual TLS.  NNG 1.5 cannot say whose it saw, so there is one CA
- * and one listener per role (DESIGN 11). */
-struct stream_tls {
-	const char *ca_file;
-	const char *certificate_file;
-	const char *key_file;
-	const char *server_name; /* dial only: the name expected; NULL: the URL's host */
-};
+struct identity;
+struct tls;
 
 struct stream_options {
 	uint32_t frame_bytes_max; /* 0: 16 MiB */
 	size_t queue_bytes_max;   /* 0: 64 MiB; headers count */
 	uint32_t connection_max;  /* listen only; 0: 1024 */
-	const struct stream_tls *tls; /* needed by tls+tcp://, refused by the others; used during the call only */
+	struct tls *tls;          /* mutual; needed by tls+tcp://, refused by the others; outlives the streams */
+	uint64_t expect_node;     /* dial: whom the other side's certificate must name; 0: whoever may be dialled */
 };
 
 struct stream_callbacks {
-	/* Dialled streams only: connected (TLS: the handshake may still fail, as on_close). */
+	/* Dialled streams only: connected, and the other side's certificate is good.  It may still refuse ours, which
+	 * comes as on_close(ERR_DENIED). */
 	void (*on_open)(struct stream *stream, void *arg);
 	/* The bytes are valid during the call.  length may be 0.  It may send and close. */
 	void (*on_frame)(struct stream *stream, const uint8_t *data, size_t length, void *arg);
 	/* After stream_send() said ERR_AGAIN: the queue is half empty again.  May be NULL. */
 	void (*on_room)(struct stream *stream, void *arg);
-	/* The last callback: PEER_GONE, DEADLINE (dial), TOO_LARGE or PROTOCOL (the peer's frame), IO,
+	/* The last callback: PEER_GONE, DEADLINE (dial), DENIED (certificates), TOO_LARGE (the peer's frame), NOMEM,
 	 * OK (after stream_finish()).  stream_close() in it is allowed and does nothing. */
 	void (*on_close)(struct stream *stream, enum err e, const char *text, void *arg);
 };
 
 /* Starts to connect; on_open or on_close follows.  What is sent meanwhile is queued.
- * ERR_INVALID: the URL; ERR_UNSUPPORTED: its scheme; ERR_IO: the certificates. */
+ * ERR_INVALID: the URL, or certificates where none belong or lack; ERR_UNSUPPORTED: its scheme. */
 MUST_USE enum err stream_dial(struct loop *loop, const char *url, uint64_t timeout_ns,
 			      const struct stream_options *options, const struct stream_callbacks *callbacks,
 			      void *arg, struct stream **ret_stream, struct why *why);
@@ -69,6 +63,8 @@ MUST_USE enum err stream_send2(struct stream *stream, const void *head, size_t h
 size_t stream_queued_bytes(const struct stream *stream);
 /* The other side's address, "10.0.0.7:4100", for logs; for ipc and while dialling: the URL. */
 const char *stream_peer(const struct stream *stream);
+/* Whom its certificate names; NULL: plain, or still dialling. */
+const struct identity *stream_identity(const struct stream *stream);
 /* Sends what is queued and a farewell, whereupon the other side closes: on_close(ERR_OK) on both sides, and
  * nothing is lost on the way.  ERR_DEADLINE after timeout_ns.  Frames that arrive meanwhile are handed over. */
 void stream_finish(struct stream *stream, uint64_t timeout_ns);

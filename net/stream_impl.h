@@ -2,17 +2,18 @@
  *
  * A stream's life:
  *
- *   stream_dial --> DIALING --on_dialed--> OPEN --stream_end / stream_close--> ENDED --on_reap--> freed
+ *   stream_dial --> DIALING --on_dialed--> OPEN --end / stream_close--> ENDED --on_reap--> freed
  *   accepted -----------------------------^
  *
- * In ENDED all of NNG's callbacks have run (nng_aio_stop waits for them) and no task of ours is queued but
- * the reaping, which is posted so that memory outlives the call that ended the stream. */
+ * In ENDED no task, timer or watch of ours is left but the reaping, which is posted so that memory outlives the call
+ * that ended the stream.  What is sent goes out by a task, so that the frames of one turn go out together. */
 #ifndef NET_STREAM_IMPL_H
 #define NET_STREAM_IMPL_H
-#include <nng/nng.h>
-#include <nng/supplemental/tls/tls.h>
 #include <stdbool.h>
 
+#include "base/buf.h"
+#include "net/channel.h"
+#include "net/dialer.h"
 #include "net/loop.h"
 #include "net/stream.h"
 
@@ -20,19 +21,12 @@ enum {
 	STREAM_RECEIVE_BYTES = 64 << 10,
 	STREAM_HEADER_BYTES = 4,
 	STREAM_PEER_BYTES = 128,
-	STREAM_IOV_MAX = 8, /* what an NNG operation takes */
 };
 /* The length that says: no more frames from me, please close.  Closing first would lose frames: TCP resets
- * when unread data is left, NNG drops what came together with the end of an ipc connection. */
+ * when unread data is left. */
 #define STREAM_LENGTH_END 0xffffffffu
 
 enum stream_state { STREAM_DIALING, STREAM_OPEN, STREAM_ENDED };
-
-struct stream_out {
-	struct stream_out *next;
-	size_t length; /* header included */
-	uint8_t bytes[];
-};
 
 struct stream {
 	struct loop *loop;
@@ -40,11 +34,12 @@ struct stream {
 	struct stream_callbacks callbacks;
 	void *arg;
 	struct stream_listener *listener; /* that accepted it; NULL: dialled */
-	nng_stream *nng;
-	nng_stream_dialer *dialer;
-	nng_aio *dial_aio, *receive_aio, *send_aio;
-	struct loop_task dial_task, receive_task, send_task, reap_task;
-	struct loop_timer *finish_timer; /* made by stream_finish() */
+	struct dialer *dialer;
+	struct channel *channel;
+	struct loop_watch *watch;
+	unsigned watched;                 /* what the watch asks for */
+	struct loop_task receive_task, send_task, reap_task;
+	struct loop_timer *finish_timer;  /* made by stream_finish() */
 	uint32_t frame_bytes_max;
 	size_t queue_bytes_max;
 
@@ -53,31 +48,19 @@ struct stream {
 	uint8_t *frame;  /* one that does not fit the buffer; NULL: none */
 	size_t frame_length, frame_filled;
 
-	struct stream_out *out_head, **out_tail;
-	size_t out_sent;     /* of the head */
-	size_t queued_bytes;
-	bool sending, room_wanted;
+	struct buf out;
+	size_t out_sent; /* of it */
+	bool room_wanted;
 	bool finishing, peer_finished, accepted;
 	char peer[STREAM_PEER_BYTES];
 };
 
-/* Limits, memory and NNG's operations; the connection comes later.  stream_free(): before it came. */
+/* Limits and memory; the connection comes later. */
 enum err stream_create(struct loop *loop, const struct stream_options *options, struct stream **ret_stream);
-void stream_free(struct stream *stream);
-/* Takes the connection and begins to receive. */
-void stream_connected(struct stream *stream, nng_stream *nng);
+/* Takes the channel and begins to receive.  If this fails the stream is to be ended. */
+MUST_USE enum err stream_connected(struct stream *stream, struct channel *channel);
 
 /* stream_listen.c: the listener lives until it is closed and the last of its streams has ended. */
 struct stream_counts *stream_listener_tally(struct stream_listener *listener);
 void stream_listener_forget(struct stream_listener *listener);
-
-/* stream_nng.c: NNG's dialers, listeners, addresses and errors, with our options applied. */
-enum err stream_error(int nng_error);
-enum err stream_dialer_make(const char *url, const struct stream_options *options,
-			    nng_stream_dialer **ret_dialer, struct why *why);
-/* Listens when it returns. */
-enum err stream_listener_make(const char *url, const struct stream_options *options,
-			      nng_stream_listener **ret_listener, struct why *why);
-/* Writes stream->peer. */
-void stream_peer_text(struct stream *stream);
 #endif

@@ -7,6 +7,7 @@
 #include "base/log.h"
 #include "net/loop.h"
 #include "net/stream.h"
+#include "net/tls.h"
 #include "proto/codec.h"
 
 static const uint64_t DIAL_TIMEOUT_NS = 2000000000;
@@ -101,6 +102,22 @@ static void on_open(struct stream *stream, void *arg)
 	conn->wire->options.callbacks.opened(conn->wire->options.callbacks.context, conn->id, conn->dialed);
 }
 
+/* Rule 2: nobody says to be another. */
+static bool is_true(struct wire *w, const struct stream *stream, const Wire__Envelope *envelope)
+{
+	const struct identity *identity = stream_identity(stream);
+	if (!identity || envelope->body_case != WIRE__ENVELOPE__BODY_HELLO)
+		return true;
+	enum refusal refusal = identity_check_hello(identity, envelope->hello);
+	if (refusal == REFUSAL_COUNT)
+		return true;
+	char text[256];
+	snprintf(text, sizeof(text), "it greets as \"%.63s\" with role %d, its certificate names %s \"%s\"",
+		 envelope->hello->name, (int)envelope->hello->role, identity->role, identity->name);
+	tls_refuse(w->options.tls, refusal, stream_peer(stream), text);
+	return false;
+}
+
 static void on_frame(struct stream *stream, const uint8_t *data, size_t length, void *arg)
 {
 	struct wire_conn *conn = arg;
@@ -114,6 +131,10 @@ static void on_frame(struct stream *stream, const uint8_t *data, size_t length, 
 	if (codec_unpack(&w->arena, data, length, &why, &envelope) != ERR_OK) {
 		w->counts.refused_frames++;
 		log_warn("%s: %s", stream_peer(stream), why.text);
+		doom(conn, false);
+		return;
+	}
+	if (!is_true(w, stream, envelope)) {
 		doom(conn, false);
 		return;
 	}
@@ -303,7 +324,7 @@ void wire_dial(void *wire, uint64_t node)
 		return;
 	}
 	conn->dialed = node;
-	struct stream_options options = {.frame_bytes_max = PROTO_FRAME_MAX, .tls = w->options.tls};
+	struct stream_options options = {.frame_bytes_max = PROTO_FRAME_MAX, .tls = w->options.tls, .expect_node = node};
 	struct why why = {0};
 	if (stream_dial(w->loop, address->url, DIAL_TIMEOUT_NS, &options, &stream_callbacks, conn, &conn->stream,
 			&why) != ERR_OK) {

@@ -7,7 +7,9 @@
  * Loop:   the one given; events come from the loop, never inside a call of this header (net/env.h rule 1).
  * Bounds: conn_max connections, address_max addresses, one frame of PROTO_FRAME_MAX being unpacked.
  * Rules:  1 a peer whose frame does not unpack is closed: it broke the protocol;
- *         2 a peer that does not take its frames (queue full) is closed: its session would end anyway, and nobody
+ *         2 over TLS a Hello says what its sender's certificate says, or the connection is closed and counted
+ *           (tls_refused): name, id and role; and whoever is dialled by id must have that id's certificate;
+ *         3 a peer that does not take its frames (queue full) is closed: its session would end anyway, and nobody
  *           may wait for it. */
 #ifndef NET_WIRE_H
 #define NET_WIRE_H
@@ -17,7 +19,7 @@
 #include "proto/baton.pb-c.h"
 
 struct loop;
-struct stream_tls;
+struct tls;
 struct wire;
 
 struct wire_callbacks {
@@ -32,7 +34,7 @@ struct wire_options {
 	const char *listen_url;       /* "tcp://127.0.0.1:0"; NULL: dials only */
 	uint32_t conn_max;            /* 0: 1024 */
 	uint32_t address_max;         /* 0: 4096 */
-	const struct stream_tls *tls; /* copied pointers: valid as long as the wire; NULL: plain */
+	struct tls *tls;              /* outlives the wire; NULL: plain */
 	struct wire_callbacks callbacks;
 };
 
@@ -51,7 +53,7 @@ void wire_dial(void *wire, uint64_t node);
 struct wire_counts {
 	uint64_t frames_in, frames_out, bytes_in, bytes_out;
 	uint64_t refused_frames; /* rule 1 */
-	uint64_t overflows;      /* rule 2 */
+	uint64_t overflows;      /* rule 3 */
 	uint32_t open;
 };
 void wire_counts(const struct wire *wire, struct wire_counts *ret_counts);

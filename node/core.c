@@ -105,6 +105,7 @@ static struct decode_options decode_options(struct node *n, const struct node_op
 		.context_max = o->context_max,
 		.read_deadline_ns = or_default(o->read_deadline_ns, 2000000000),
 		.wait_deadline_ns = or_default(o->wait_deadline_ns, 5000000000),
+		.stall_ns = 400000000 * or_default(o->time_factor, 1),
 		.finish = {o->eos_ids, o->eos_count, o->context_max},
 		.local = local,
 		.context = n,
@@ -246,6 +247,14 @@ void node_closed(struct node *n, uint32_t conn, uint64_t now_ns)
 	settle(n);
 }
 
+void node_renew(struct node *n, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		uint64_t now_ns)
+{
+	n->local.now_ns = now_ns;
+	sessions_renew(n->local.sessions, incarnation, link_address, link_address_length, now_ns);
+	settle(n);
+}
+
 static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *message, struct why *why)
 {
 	if (n->draining)
@@ -283,6 +292,23 @@ static void take_reserve(struct node *n, uint32_t peer, const Wire__Reserve *mes
 	decode_cancel(n->decode, peer, &cancel);
 }
 
+/* What the coordinator that leads wants of this node; an older epoch is refused (net/fence.h). */
+static void take_directive(struct node *n, uint32_t peer, const Wire__Directive *directive)
+{
+	enum err e = fence_judge(&n->fence, directive->epoch, sessions_peer(n->local.sessions, peer)->node);
+	if (e == ERR_OK && directive->kind != WIRE__DIRECTIVE_KIND__DIRECTIVE_LEAD && !n->leaving) {
+		n->draining = directive->kind == WIRE__DIRECTIVE_KIND__DIRECTIVE_DRAIN;
+		env_trace(n->local.env, "%s, by epoch %llu", n->draining ? "drain" : "undrain",
+			  (unsigned long long)directive->epoch);
+	}
+	Wire__DirectiveDone done = WIRE__DIRECTIVE_DONE__INIT;
+	done.epoch = n->fence.epoch;
+	done.kind = directive->kind;
+	done.error = e;
+	PROTO_ENVELOPE(envelope, DIRECTIVE_DONE, directive_done, &done);
+	sessions_send(n->local.sessions, peer, &envelope);
+}
+
 static void from_coordinator(struct node *n, uint32_t peer, const Wire__Envelope *envelope)
 {
 	switch (envelope->body_case) {
@@ -296,6 +322,9 @@ static void from_coordinator(struct node *n, uint32_t peer, const Wire__Envelope
 	case WIRE__ENVELOPE__BODY_CANCEL:
 		prefill_cancel(n->prefill, peer, envelope->cancel);
 		decode_cancel(n->decode, peer, envelope->cancel);
+		break;
+	case WIRE__ENVELOPE__BODY_DIRECTIVE:
+		take_directive(n, peer, envelope->directive);
 		break;
 	case WIRE__ENVELOPE__BODY_KV_RESYNC:
 		node_listener_resync(n, peer);
@@ -394,7 +423,7 @@ void node_tick(struct node *n, uint64_t now_ns)
 
 void node_drain(struct node *n)
 {
-	n->draining = true;
+	n->draining = n->leaving = true;
 }
 
 bool node_idle(const struct node *n)
@@ -427,6 +456,8 @@ void node_status(const struct node *n, struct node_status *ret_status)
 		.prefill_tokens_per_s = n->prefill_tokens_per_s,
 		.step_seconds = n->step_seconds,
 		.draining = n->draining,
+		.epoch = n->fence.epoch,
+		.directives_refused = n->fence.refused,
 	};
 }
 

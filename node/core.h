@@ -76,6 +76,7 @@ struct node_status {
 	uint64_t steps, prompt_tokens, generation_tokens;
 	float prefill_tokens_per_s, step_seconds;
 	bool draining;
+	uint64_t epoch, directives_refused; /* net/fence.h */
 };
 
 size_t node_bytes(const struct node_options *options);
@@ -92,6 +93,10 @@ void node_dial_failed(struct node *node, uint64_t dialed, uint64_t now_ns);
 void node_closed(struct node *node, uint32_t conn, uint64_t now_ns);
 void node_message(struct node *node, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
 
+/* This node goes on under a higher incarnation: every session ends, and all that was held for it. */
+void node_renew(struct node *node, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
+		uint64_t now_ns);
+
 /* The two answers to env->read. */
 void node_read_outcome(struct node *node, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns);
 void node_landing_free(struct node *node, uint64_t op, uint64_t now_ns);
@@ -103,7 +108,8 @@ void node_step_done(struct node *node, const struct sample *samples, enum err e,
 /* Call every 20 ms or so. */
 void node_tick(struct node *node, uint64_t now_ns);
 
-/* No new work; what is held is served on.  node_idle(): nothing is left that anybody waits for. */
+/* No new work, for ever: the process leaves.  (A leader's directive drains too, and undrains.)  What is held is served on.
+ * node_idle(): nothing is left that anybody waits for. */
 void node_drain(struct node *node);
 bool node_idle(const struct node *node);
 

@@ -9,6 +9,7 @@
 #include "kvstore/local.h"
 #include "kvstore/offer.h"
 #include "kvstore/reads.h"
+#include "net/fence.h"
 #include "node/core.h"
 #include "prefill/prefill.h"
 
@@ -39,6 +40,8 @@ struct node {
 	struct prefill *prefill;
 	struct decode *decode;
 	bool draining;
+	bool leaving; /* the process ends: no directive undrains it */
+	struct fence fence;
 
 	/* step.c */
 	bool in_flight;

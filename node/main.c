@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <strings.h>
 
 #include "base/log.h"
 #include "kvstore/key.h"
@@ -11,12 +12,13 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 14 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 15, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
 	const char *model;
 	const char *served_name;
+	const char *fingerprint; /* NULL: any */
 	const char *role;
 	const char *isa;
 	uint64_t threads;
@@ -114,6 +116,11 @@ static void on_member(void *context, const struct member *member, uint64_t now_n
 static void on_gone(void *context, uint64_t node, uint64_t now_ns)
 {
 	node_member_gone(((struct program *)context)->node, node, now_ns);
+}
+
+static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
+{
+	node_renew(((struct program *)context)->node, incarnation, address, length, now_ns);
 }
 
 static void drain(void *context)
@@ -229,6 +236,7 @@ static enum err join(struct program *program, struct why *why)
 		.on_gone = on_gone,
 		.drain = drain,
 		.drained = drained,
+		.renew = renew,
 	};
 	struct member self = {
 		.role = program->role,
@@ -259,7 +267,7 @@ static enum err run(struct program *program, struct why *why)
 	engine_port_attach(program->port, program->node);
 	e = join(program, why);
 	if (e == ERR_OK)
-		process_run(program->process);
+		e = process_run(program->process, why);
 	return e;
 }
 
@@ -284,16 +292,32 @@ static enum err check_settings(struct program *program, struct why *why)
 	return why_set(why, ERR_INVALID, "--role \"%s\", expected prefill, decode or both", s->role);
 }
 
+/* A bit that changed on the disk is a model like any other, unless somebody says which one was meant. */
+static enum err check_fingerprint(const struct program *program, struct why *why)
+{
+	char text[FINGERPRINT_TEXT];
+	for (int i = 0; i < 32; i++)
+		snprintf(text + 2 * i, 3, "%02x", program->model->fingerprint[i]);
+	log_info("model %s, fingerprint %s", program->model->name, text);
+	const char *wanted = program->settings.fingerprint;
+	if (!wanted || strcasecmp(wanted, text) == 0)
+		return ERR_OK;
+	return why_set(why, ERR_CORRUPT, "--model %s has fingerprint %s, expected --model-fingerprint %s: config.json, "
+		       "tokenizer.json or weights differ", program->settings.model, text, wanted);
+}
+
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
-	struct process_parts parts = {.with_link = true, .read_max = 16384, .context = program, .landing = landing};
+	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing};
 	if (e == ERR_OK)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
 	if (e != ERR_OK)
 		return e;
 	struct model_dir_options options = {0};
 	e = model_dir_open(program->settings.model, &options, why, &program->model);
+	if (e == ERR_OK)
+		e = check_fingerprint(program, why);
 	if (e == ERR_OK) {
 		uint32_t most = program->model->config.position_max;
 		program->context_max = program->settings.context_max ? at_most((uint32_t)program->settings.context_max, most)
@@ -313,6 +337,7 @@ static void fill_table(struct settings *s, struct option *table)
 	const struct option rows[NODE_OPTIONS] = {
 		{"model", OPTION_TEXT, &s->model, 0, 0, "DIR", "Hugging Face directory"},
 		{"served-model-name", OPTION_TEXT, &s->served_name, 0, 0, "NAME", "default: the directory's name"},
+		{"model-fingerprint", OPTION_TEXT, &s->fingerprint, 0, 0, "HEX", "refuse a model of another; each start logs it"},
 		{"role", OPTION_TEXT, &s->role, 0, 0, "ROLE", "prefill, decode, both"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},

@@ -1,3 +1,4 @@
+#include "net/identity.h"
 #include "node/core_impl.h"
 #include "proto/job.h"
 
@@ -66,6 +67,8 @@ static void send_load(struct node *n, uint32_t peer)
 	load.blocks_reserved = status.blocks_reserved;
 	load.sessions = status.sessions;
 	load.draining = status.draining;
+	load.epoch = status.epoch;
+	load.directives_refused = status.directives_refused;
 	load.steps = status.steps;
 	load.offer_lag = status.offer_lag;
 	load.prefill_tokens_per_s = status.prefill_tokens_per_s;
@@ -88,6 +91,9 @@ static void send_load(struct node *n, uint32_t peer)
 		pointers[load.n_transports++] = transport;
 	}
 	load.transports = pointers;
+	uint64_t refused[REFUSAL_COUNT];
+	load.n_refused = refusals_report(env, refused);
+	load.refused = refused;
 	PROTO_ENVELOPE(envelope, LOAD, load, &load);
 	sessions_send(n->local.sessions, peer, &envelope);
 }

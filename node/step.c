@@ -67,7 +67,7 @@ static void measure(struct node *n, uint64_t now_ns)
 		average(&n->step_seconds, seconds);
 	n->steps++;
 	n->prompt_tokens += prompt;
-	n->generation_tokens += n->plan.sample_count;
+	n->generation_tokens += n->plan.sample_count - n->plan.score_count;
 }
 
 void node_step_done(struct node *n, const struct sample *samples, enum err e, uint64_t now_ns)

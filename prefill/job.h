@@ -70,6 +70,9 @@ void prefill_announce(struct prefill *prefill, struct prefill_job *job, uint32_t
 /* All that is final so far, after Attach. */
 void prefill_announce_all(struct prefill *prefill, struct prefill_job *job);
 void prefill_send_first(struct prefill *prefill, struct prefill_job *job);
+/* scores.c: what the model said of prompt tokens, to the coordinator; before the first token, on the same stream. */
+void prefill_send_scores(struct prefill *prefill, struct prefill_job *job, const struct run *run,
+			 const struct sample *scores);
 /* Fills token_values with the first token of each choice. */
 void prefill_build_first(struct prefill *prefill, struct prefill_job *job);
 #endif

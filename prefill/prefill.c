@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/planted.h"
 #include "kvstore/key.h"
 #include "prefill/job.h"
 
@@ -112,6 +113,8 @@ static void take_context(struct prefill *p, struct prefill_job *job, const Wire_
 		.tokens = job->tokens,
 		.token_count = count,
 		.prompt_count = reserve->prompt_count,
+		.score_first = reserve->scored,
+		.score_end = job->sampling.prompt_logprobs ? reserve->prompt_count - 1 : 0,
 		.blocks = job->blocks,
 		.choice_count = (uint16_t)reserve->n_choices,
 		.arrival = p->arrival_next++,
@@ -232,7 +235,8 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 		p->options.handover(p->options.context, &handover);
 	}
 	free_blocks(p, job);
-	p->local->blocks_reserved -= job->blocks_promised;
+	if (!planted(RESERVATION_STRANDED) || job->state != PREFILL_RESERVED)
+		p->local->blocks_reserved -= job->blocks_promised;
 	p->count--;
 	job->ending = false;
 	move(job, PREFILL_FREE);
@@ -241,7 +245,7 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 /* Rule 2: what a plan in flight names waits for the step. */
 static void end(struct prefill *p, struct prefill_job *job, enum err e)
 {
-	if (!job->planned) {
+	if (!job->planned || planted(PLANNED_FREED)) {
 		end_now(p, job, e);
 		return;
 	}
@@ -251,7 +255,7 @@ static void end(struct prefill *p, struct prefill_job *job, enum err e)
 
 static void send_transfer_end(struct prefill *p, struct prefill_job *job, enum err e)
 {
-	if (job->decode_peer == PEER_NONE)
+	if (job->decode_peer == PEER_NONE || planted(PREFILL_ABORT_NOT_TOLD))
 		return;
 	Wire__JobId id = job_key_wire(&job->key);
 	Wire__TransferEnd transfer_end = WIRE__TRANSFER_END__INIT;
@@ -262,10 +266,19 @@ static void send_transfer_end(struct prefill *p, struct prefill_job *job, enum e
 	job->decode_peer = PEER_NONE;
 }
 
-/* Leading blocks that this node has already.  The last token is always computed: its logits are wanted. */
+/* Leading blocks that need not be computed.  The last token always is, its logits are wanted; and so is every row that
+ * is scored. */
+static uint32_t reusable_blocks(const struct prefill *p, const struct prefill_job *job)
+{
+	const struct sequence *s = &job->sequence;
+	uint32_t tokens = s->score_first < s->score_end ? s->score_first : s->token_count - !planted(WHOLE_CONTEXT_REUSED);
+	return tokens / p->local->block_tokens;
+}
+
+/* Leading blocks that this node has already. */
 static void reuse(struct prefill *p, struct prefill_job *job)
 {
-	uint32_t reusable = (job->sequence.token_count - 1) / p->local->block_tokens;
+	uint32_t reusable = reusable_blocks(p, job);
 	uint32_t n = 0;
 	for (; n < reusable; n++) {
 		uint32_t block = kv_pool_find(p->local->pool, &job->keys[n]);
@@ -281,7 +294,7 @@ static void reuse(struct prefill *p, struct prefill_job *job)
 static bool start_fetch(struct prefill *p, struct prefill_job *job)
 {
 	uint32_t have = job->sequence.block_count;
-	uint32_t reusable = (job->sequence.token_count - 1) / p->local->block_tokens;
+	uint32_t reusable = reusable_blocks(p, job);
 	if (reusable == have || (reusable - have) * p->local->block_tokens < p->options.fetch_min_tokens)
 		return false;
 	struct kv_fetch_request request = {
@@ -494,6 +507,8 @@ void prefill_step_done(struct prefill *p, const struct run *run, const struct sa
 		return;
 	}
 	publish(p, job);
+	if (run->score_count > 0)
+		prefill_send_scores(p, job, run, samples + run->score_index);
 	if (run->sample_count > 0)
 		sampled(p, job, samples + run->sample_first);
 }
@@ -503,6 +518,9 @@ void prefill_tick(struct prefill *p)
 	for (uint32_t i = 0; i < p->options.job_max; i++)
 		if (p->jobs[i].state == PREFILL_BLOCKED)
 			try_compute(p, &p->jobs[i]);
+		else if (planted(SESSION_SHORTER_THAN_QUEUE) && p->jobs[i].state == PREFILL_HANDING &&
+			 p->local->now_ns > p->jobs[i].done_ns + 100000000)
+			end_now(p, &p->jobs[i], ERR_OK);
 }
 
 uint32_t prefill_count(const struct prefill *p)

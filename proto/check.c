@@ -50,6 +50,7 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 
 static enum err check_load(const Wire__Load *load, struct why *why)
 {
+	DEMAND(load->n_refused <= 64, "load: %zu reasons of refusals", load->n_refused);
 	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
 	for (size_t i = 0; i < load->n_transports; i++) {
 		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);
@@ -85,6 +86,8 @@ static enum err check_reserve(const Wire__Reserve *reserve, struct why *why)
 	       reserve->n_tokens);
 	DEMAND(reserve->prompt_count >= 1 && reserve->prompt_count <= reserve->n_tokens,
 	       "reserve: prompt_count %u of %zu tokens", reserve->prompt_count, reserve->n_tokens);
+	DEMAND(reserve->scored < reserve->prompt_count, "reserve: scored %u of %u prompt tokens", reserve->scored,
+	       reserve->prompt_count);
 	DEMAND(reserve->tenant_salt.len <= 64, "reserve: tenant salt of %zu bytes", reserve->tenant_salt.len);
 	DEMAND(reserve->n_holders <= 64, "reserve: %zu holders", reserve->n_holders);
 	enum err e = check_choices(reserve, why);
@@ -113,6 +116,22 @@ static enum err check_token_list(Wire__Token **tokens, size_t count, size_t max,
 		enum err e = check_token(tokens[i], what, why);
 		if (e != ERR_OK)
 			return e;
+	}
+	return ERR_OK;
+}
+
+static enum err check_prompt_logprobs(const Wire__PromptLogprobs *message, struct why *why)
+{
+	DEMAND(message->job, "prompt_logprobs: no job");
+	DEMAND(message->position >= 1 && message->position < PROTO_CONTEXT_MAX, "prompt_logprobs: position %u",
+	       message->position);
+	DEMAND(message->n_scores >= 1 && message->n_scores <= PROTO_SCORES_MAX, "prompt_logprobs: %zu scores, at most %d",
+	       message->n_scores, PROTO_SCORES_MAX);
+	for (size_t i = 0; i < message->n_scores; i++) {
+		const Wire__TokenScore *score = message->scores[i];
+		DEMAND(score->n_top_tokens == score->n_top_logprobs && score->n_top_tokens <= SAMPLING_TOP_LOGPROBS_MAX,
+		       "prompt_logprobs: %zu top tokens and %zu log-probabilities", score->n_top_tokens,
+		       score->n_top_logprobs);
 	}
 	return ERR_OK;
 }
@@ -175,6 +194,19 @@ static enum err check_job_end(const Wire__JobEnd *end, struct why *why)
 	return check_error(end->error, "job_end", why);
 }
 
+static enum err check_directive(const Wire__Directive *directive, struct why *why)
+{
+	DEMAND(directive->epoch, "directive: no epoch");
+	DEMAND(directive->kind <= WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN, "directive: kind %d", (int)directive->kind);
+	return ERR_OK;
+}
+
+static enum err check_directive_done(const Wire__DirectiveDone *done, struct why *why)
+{
+	DEMAND(done->kind <= WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN, "directive_done: kind %d", (int)done->kind);
+	return check_error(done->error, "directive_done", why);
+}
+
 enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 {
 	switch (envelope->body_case) {
@@ -196,6 +228,8 @@ enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 		return check_error(envelope->cancel->error, "cancel", why);
 	case WIRE__ENVELOPE__BODY_TOKENS:
 		return check_token_list(envelope->tokens->tokens, envelope->tokens->n_tokens, 4096, "tokens", why);
+	case WIRE__ENVELOPE__BODY_PROMPT_LOGPROBS:
+		return check_prompt_logprobs(envelope->prompt_logprobs, why);
 	case WIRE__ENVELOPE__BODY_JOB_END:
 		return check_job_end(envelope->job_end, why);
 	case WIRE__ENVELOPE__BODY_ATTACH:
@@ -216,7 +250,12 @@ enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 		return check_offer(envelope->offer, why);
 	case WIRE__ENVELOPE__BODY_OFFER_DONE:
 		return check_error(envelope->offer_done->error, "offer_done", why);
+	case WIRE__ENVELOPE__BODY_DIRECTIVE:
+		return check_directive(envelope->directive, why);
+	case WIRE__ENVELOPE__BODY_DIRECTIVE_DONE:
+		return check_directive_done(envelope->directive_done, why);
 	case WIRE__ENVELOPE__BODY_BEAT:
+	case WIRE__ENVELOPE__BODY_REFUSED:
 	case WIRE__ENVELOPE__BODY_KV_RESYNC:
 	case WIRE__ENVELOPE__BODY_RELEASE:
 		return ERR_OK;

@@ -18,6 +18,7 @@ void codec_sampling_put(const struct sampling *sampling, Wire__Sampling *wire, W
 	wire->max_tokens = sampling->max_tokens;
 	wire->min_tokens = sampling->min_tokens;
 	wire->logprobs = sampling->logprobs;
+	wire->prompt_logprobs = sampling->prompt_logprobs;
 	wire->ignore_eos = sampling->ignore_eos;
 	wire->n_stop_ids = sampling->stop_id_count;
 	wire->stop_ids = (uint32_t *)sampling->stop_ids; /* read only: packing does not write */
@@ -54,6 +55,9 @@ static enum err check_ranges(const Wire__Sampling *wire, struct why *why)
 	if (wire->logprobs < -1 || wire->logprobs > SAMPLING_TOP_LOGPROBS_MAX)
 		return why_set(why, ERR_INVALID, "logprobs %d, expected at most %d", wire->logprobs,
 			       SAMPLING_TOP_LOGPROBS_MAX);
+	if (wire->prompt_logprobs > SAMPLING_TOP_LOGPROBS_MAX + 1)
+		return why_set(why, ERR_INVALID, "prompt_logprobs %u, expected at most %d", wire->prompt_logprobs,
+			       SAMPLING_TOP_LOGPROBS_MAX + 1);
 	if (wire->n_stop_ids > SAMPLING_STOP_IDS_MAX || wire->n_biases > SAMPLING_BIAS_MAX)
 		return why_set(why, ERR_TOO_LARGE, "%zu stop tokens and %zu biases, at most %d and %d",
 			       wire->n_stop_ids, wire->n_biases, SAMPLING_STOP_IDS_MAX, SAMPLING_BIAS_MAX);
@@ -77,6 +81,7 @@ enum err codec_sampling_get(const Wire__Sampling *wire, struct why *why, struct 
 		.max_tokens = wire->max_tokens,
 		.min_tokens = wire->min_tokens,
 		.logprobs = (int8_t)wire->logprobs,
+		.prompt_logprobs = (uint8_t)wire->prompt_logprobs,
 		.ignore_eos = wire->ignore_eos,
 		.stop_id_count = (uint8_t)wire->n_stop_ids,
 		.bias_count = (uint8_t)wire->n_biases,

@@ -9,11 +9,13 @@
 #include "net/http_client.h"
 #include "tools/commands.h"
 
-enum { CHAT_OPTIONS = 7, REPLY_BYTES_MAX = 16 << 20, LINE_BYTES_MAX = 1 << 20 };
+enum { CHAT_OPTIONS = 9, REPLY_BYTES_MAX = 16 << 20, LINE_BYTES_MAX = 1 << 20 };
 
 struct chat {
 	const char *host;
+	const char *ca_file; /* NULL: the API speaks plain HTTP */
 	uint64_t port;
+	const char *key; /* NULL: none */
 	const char *model;
 	const char *system;
 	uint64_t max_tokens; /* 0: the rest of the context */
@@ -29,9 +31,12 @@ static enum err call(const struct chat *chat, const char *method, const char *pa
 		     bool (*on_line)(void *, const char *, size_t), void *context, struct http_client_reply *reply,
 		     struct why *why)
 {
-	static const struct http_field fields[] = {{"Content-Type", "application/json"}, {NULL, NULL}};
+	char bearer[1024];
+	snprintf(bearer, sizeof(bearer), "Bearer %s", chat->key ? chat->key : "");
+	const struct http_field fields[] = {
+		{"Content-Type", "application/json"}, {chat->key ? "Authorization" : NULL, bearer}, {NULL, NULL}};
 	struct http_client_request request = {
-		.host = chat->host, .port = (uint16_t)chat->port, .method = method, .path = path, .fields = fields,
+		.host = chat->host, .port = (uint16_t)chat->port, .ca_file = chat->ca_file, .method = method, .path = path, .fields = fields,
 		.body = body, .body_length = body ? strlen(body) : 0, .on_line = on_line, .context = context,
 	};
 	*reply = (struct http_client_reply){.body = {.limit = REPLY_BYTES_MAX}};
@@ -187,6 +192,8 @@ int command_chat(int argc, char **argv, char **environment)
 	const struct option table[CHAT_OPTIONS] = {
 		{"host", OPTION_TEXT, &chat.host, 0, 0, "HOST", "of a coordinator"},
 		{"port", OPTION_COUNT, &chat.port, 1, 65535, "PORT", "of its API"},
+		{"ca-file", OPTION_TEXT, &chat.ca_file, 0, 0, "PEM", "the API speaks TLS, with a certificate of this CA"},
+		{"api-key", OPTION_TEXT, &chat.key, 0, 0, "KEY", "where the cluster wants keys; better as BATON_API_KEY"},
 		{"model", OPTION_TEXT, &chat.model, 0, 0, "NAME", "default: the first that is served"},
 		{"system", OPTION_TEXT, &chat.system, 0, 0, "TEXT", "how the model should behave"},
 		{"max-tokens", OPTION_COUNT, &chat.max_tokens, 0, 1 << 20, "N", "of an answer; 0: the rest of the context"},

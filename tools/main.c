@@ -14,6 +14,8 @@ static const struct {
 	{"solo", command_solo, "all roles in one process: ask a model something"},
 	{"status", command_status, "the nodes of a running cluster"},
 	{"chat", command_chat, "talk to a running cluster"},
+	{"certs", command_certs, "make a CA and certificates of nodes, for TLS"},
+	{"key", command_key, "make an API key and its entry"},
 };
 
 enum { COMMANDS = sizeof(commands) / sizeof(commands[0]) };

@@ -38,12 +38,11 @@ static void ended(struct item *item)
 	loop_post(item->feed->loop, &item->feed->task);
 }
 
-static void sink_reply(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length)
+static void sink_reply(void *context, const struct service_answer *answer)
 {
-	(void)retry_after_ns;
 	struct item *item = context;
-	item->feed->failures += status >= 400;
-	if (buf_append(&item->answer, body, length) != ERR_OK || buf_text(&item->answer, "\n") != ERR_OK)
+	item->feed->failures += answer->status >= 400;
+	if (buf_append(&item->answer, answer->body, answer->length) != ERR_OK || buf_text(&item->answer, "\n") != ERR_OK)
 		item->feed->failures++;
 	ended(item);
 }

@@ -7,7 +7,7 @@
 #include "net/http_client.h"
 #include "tools/commands.h"
 
-enum { STATUS_OPTIONS = 3, TOPOLOGY_BYTES_MAX = 16 << 20 };
+enum { STATUS_OPTIONS = 5, TOPOLOGY_BYTES_MAX = 16 << 20 };
 
 static const char *text_of(const json_t *object, const char *key)
 {
@@ -56,13 +56,18 @@ static void print_table(const json_t *topology)
 	}
 }
 
-static enum err show(const char *host, uint16_t port, bool as_json, struct why *why)
+static enum err show(const char *host, uint16_t port, const char *ca_file, const char *key, bool as_json, struct why *why)
 {
-	struct http_client_request request = {.host = host, .port = port, .method = "GET", .path = "/debug/topology",
-					      .timeout_ns = 10000000000};
+	char bearer[1024];
+	snprintf(bearer, sizeof(bearer), "Bearer %s", key ? key : "");
+	const struct http_field fields[] = {{key ? "Authorization" : NULL, bearer}, {NULL, NULL}};
+	struct http_client_request request = {.host = host, .port = port, .ca_file = ca_file, .method = "GET", .path = "/debug/topology",
+					      .fields = fields, .timeout_ns = 10000000000};
 	struct http_client_reply reply = {.body = {.limit = TOPOLOGY_BYTES_MAX}};
 	enum err e = http_client_call(&request, &reply, why);
-	if (e == ERR_OK && reply.status != 200)
+	if (e == ERR_OK && (reply.status == 401 || reply.status == 403))
+		e = why_set(why, ERR_DENIED, "%s:%u wants an administrator's key: --admin-key", host, port);
+	else if (e == ERR_OK && reply.status != 200)
 		e = why_set(why, ERR_UNAVAILABLE, "%s:%u answers with status %d", host, port, reply.status);
 	json_t *topology = e == ERR_OK ? json_loadb(reply.body.data, reply.body.length, 0, NULL) : NULL;
 	if (e == ERR_OK && !topology)
@@ -78,13 +83,16 @@ static enum err show(const char *host, uint16_t port, bool as_json, struct why *
 
 int command_status(int argc, char **argv, char **environment)
 {
-	const char *host = "127.0.0.1";
+	const char *host = "127.0.0.1", *ca_file = NULL;
 	uint64_t port = 8000;
 	bool as_json = false;
+	const char *key = NULL;
 	const struct option table[STATUS_OPTIONS] = {
 		{"host", OPTION_TEXT, &host, 0, 0, "HOST", "of a coordinator"},
 		{"port", OPTION_COUNT, &port, 1, 65535, "PORT", "of its API"},
+		{"ca-file", OPTION_TEXT, &ca_file, 0, 0, "PEM", "the API speaks TLS, with a certificate of this CA"},
 		{"json", OPTION_FLAG, &as_json, 0, 0, NULL, "as JSON"},
+		{"admin-key", OPTION_TEXT, &key, 0, 0, "KEY", "where the cluster wants keys"},
 	};
 	struct options options = {.program = "baton status", .usage = "[--port P] [--json]", .table = table,
 				  .count = STATUS_OPTIONS, .environment = environment};
@@ -93,7 +101,7 @@ int command_status(int argc, char **argv, char **environment)
 	if (e == ERR_OK && options.help)
 		options_print_help(&options);
 	else if (e == ERR_OK)
-		e = show(host, (uint16_t)port, as_json, &why);
+		e = show(host, (uint16_t)port, ca_file, key, as_json, &why);
 	if (e != ERR_OK)
 		fprintf(stderr, "baton status: %s%s%s\n", err_text(e), why.text[0] ? ": " : "", why.text);
 	options_fini(&options);

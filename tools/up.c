@@ -11,12 +11,13 @@
 #include <unistd.h>
 
 #include "base/options.h"
+#include "net/certs.h"
 #include "net/http_client.h"
 #include "tools/children.h"
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 18 };
+enum { UP_OPTIONS = 22 };
 
 struct up {
 	/* Settings. */
@@ -26,12 +27,16 @@ struct up {
 	const char *etcd_program;
 	const char *run_dir;
 	const char *link_transport;
+	bool tls;
 	const char *log_level;
+	const char *keys_file, *tenant_salt_file;
+	bool metrics_public;
 	uint64_t kv_bytes, store_bytes, chunk_tokens, time_factor, start_timeout_s, seq_max;
 	/* Running. */
 	char folder[PATH_MAX / 2];
 	bool folder_is_ours;
 	char programs[PATH_MAX / 2];
+	char tls_folder[PATH_MAX / 2 + 8], ca_file[PATH_MAX / 2 + 16];
 	char etcd_url[64];
 	struct children children;
 	struct timespec started;
@@ -162,6 +167,19 @@ static enum err start_etcd(struct up *up, struct why *why)
 	return e;
 }
 
+/* --- certificates ---------------------------------------------------------------------------------------- */
+
+static enum err make_ca(struct up *up, struct why *why)
+{
+	if (!up->tls)
+		return ERR_OK;
+	snprintf(up->tls_folder, sizeof(up->tls_folder), "%s/tls", up->folder);
+	snprintf(up->ca_file, sizeof(up->ca_file), "%s/ca.pem", up->tls_folder);
+	if (mkdir(up->tls_folder, 0700) != 0 && access(up->tls_folder, W_OK) != 0)
+		return why_set(why, ERR_IO, "%s cannot be made", up->tls_folder);
+	return certs_make_ca(up->tls_folder, "default", why);
+}
+
 /* --- nodes ---------------------------------------------------------------------------------------------- */
 
 struct arguments {
@@ -170,6 +188,7 @@ struct arguments {
 	char numbers[16][32];
 	int number_count;
 	char etcd[4096];
+	char certificate[PATH_MAX], key[PATH_MAX];
 };
 
 static void add(struct arguments *a, const char *flag, const char *value)
@@ -187,7 +206,9 @@ static void add_number(struct arguments *a, const char *flag, uint64_t value)
 	add(a, flag, text);
 }
 
-static void common(struct up *up, struct arguments *a, const char *program, const char *name)
+/* Makes the node's certificate too. */
+static enum err common(struct up *up, struct arguments *a, const char *program, const char *role, const char *name,
+		       struct why *why)
 {
 	*a = (struct arguments){.argv = {(char *)program}, .count = 1};
 	for (size_t i = 0; i < up->etcd.count; i++)
@@ -198,6 +219,23 @@ static void common(struct up *up, struct arguments *a, const char *program, cons
 	add(a, "--log-level", up->log_level);
 	add_number(a, "--time-factor", up->time_factor);
 	add_number(a, "--shutdown-timeout", 5);
+	if (!up->tls)
+		return ERR_OK;
+	snprintf(a->certificate, sizeof(a->certificate), "%s/%s.pem", up->tls_folder, name);
+	snprintf(a->key, sizeof(a->key), "%s/%s.key", up->tls_folder, name);
+	add(a, "--tls-ca-file", up->ca_file);
+	add(a, "--tls-cert-file", a->certificate);
+	add(a, "--tls-key-file", a->key);
+	struct certs_node node = {.cluster = "default", .role = role, .name = name};
+	return certs_make_node(up->tls_folder, &node, why);
+}
+
+/* UCX is for networks that nobody else reaches: here, this machine's own. */
+static void add_link(const struct up *up, struct arguments *a)
+{
+	add(a, "--link-transport", up->link_transport);
+	if (strncmp(up->link_transport, "ucx-", 4) == 0)
+		add(a, "--link-network", "lo");
 }
 
 static enum err start_stores(struct up *up, struct why *why)
@@ -208,11 +246,12 @@ static enum err start_stores(struct up *up, struct why *why)
 		char name[64];
 		snprintf(name, sizeof(name), "kvstore-%llu", (unsigned long long)i + 1);
 		struct arguments a;
-		common(up, &a, program, name);
-		add(&a, "--link-transport", up->link_transport);
+		e = common(up, &a, program, "kvstore", name, why);
+		add_link(up, &a);
 		add_number(&a, "--kv-bytes", up->store_bytes);
 		add_number(&a, "--slab-bytes", up->store_bytes / 8);
-		e = children_start(&up->children, name, a.argv, why);
+		if (e == ERR_OK)
+			e = children_start(&up->children, name, a.argv, why);
 	}
 	return e;
 }
@@ -226,14 +265,14 @@ static enum err start_engine(struct up *up, const char *role, const char *model,
 		return e;
 	snprintf(name, sizeof(name), "%s-%llu", role, (unsigned long long)number);
 	struct arguments a;
-	common(up, &a, program, name);
+	e = common(up, &a, program, role, name, why);
 	add(&a, "--model", model);
-	add(&a, "--link-transport", up->link_transport);
+	add_link(up, &a);
 	add_number(&a, "--kv-bytes", up->kv_bytes);
 	add_number(&a, "--threads", up->threads);
 	add_number(&a, "--prefill-chunk-tokens", up->chunk_tokens);
 	add_number(&a, "--max-num-seqs", up->seq_max);
-	return children_start(&up->children, name, a.argv, why);
+	return e == ERR_OK ? children_start(&up->children, name, a.argv, why) : e;
 }
 
 static enum err start_engines(struct up *up, struct why *why)
@@ -257,11 +296,20 @@ static enum err start_coordinators(struct up *up, struct why *why)
 		char name[64];
 		snprintf(name, sizeof(name), "coordinator-%llu", (unsigned long long)i + 1);
 		struct arguments a;
-		common(up, &a, program, name);
+		e = common(up, &a, program, "coordinator", name, why);
+		if (up->tls) {
+			add(&a, "--ssl-certfile", a.certificate);
+			add(&a, "--ssl-keyfile", a.key);
+		}
 		for (size_t m = 0; m < up->models.count; m++)
 			add(&a, "--model", up->models.items[m]);
 		add_number(&a, "--port", up->port + i);
-		e = children_start(&up->children, name, a.argv, why);
+		add(&a, "--api-keys-file", up->keys_file);
+		add(&a, "--tenant-salt-file", up->tenant_salt_file);
+		if (up->metrics_public)
+			a.argv[a.count++] = "--metrics-public";
+		if (e == ERR_OK)
+			e = children_start(&up->children, name, a.argv, why);
 	}
 	return e;
 }
@@ -284,10 +332,9 @@ static enum err check_children(struct up *up, struct why *why)
 static bool ready(const struct up *up, uint16_t port)
 {
 	struct http_client_request request = {.host = "127.0.0.1", .port = port, .method = "GET", .path = "/readyz",
-					      .timeout_ns = 2000000000};
+					      .ca_file = up->tls ? up->ca_file : NULL, .timeout_ns = 2000000000};
 	struct http_client_reply reply = {0};
 	struct why why;
-	(void)up;
 	enum err e = http_client_call(&request, &reply, &why);
 	buf_fini(&reply.body);
 	return e == ERR_OK && reply.status == 200;
@@ -312,11 +359,12 @@ static enum err wait_ready(struct up *up, struct why *why)
 static void say_ready(const struct up *up)
 {
 	char text[PATH_MAX];
-	snprintf(text, sizeof(text), "ready: http://127.0.0.1:%llu/v1  (%llu prefill, %llu decode, %llu kvstore; logs in %s)",
-		 (unsigned long long)up->port, (unsigned long long)(up->prefill * up->models.count),
+	snprintf(text, sizeof(text), "ready: %s://127.0.0.1:%llu/v1  (%llu prefill, %llu decode, %llu kvstore; logs in %s)",
+		 up->tls ? "https" : "http", (unsigned long long)up->port, (unsigned long long)(up->prefill * up->models.count),
 		 (unsigned long long)(up->decode * up->models.count), (unsigned long long)up->kvstore, up->folder);
 	say(up, text);
-	printf("          try: baton chat --port %llu        end with Ctrl-C\n", (unsigned long long)up->port);
+	printf("          try: baton chat --port %llu%s%s        end with Ctrl-C\n", (unsigned long long)up->port,
+	       up->tls ? " --ca-file " : "", up->tls ? up->ca_file : "");
 	fflush(stdout);
 }
 
@@ -356,7 +404,9 @@ static void end_all(struct up *up)
 
 static enum err start_all(struct up *up, struct why *why)
 {
-	enum err e = start_etcd(up, why);
+	enum err e = make_ca(up, why);
+	if (e == ERR_OK)
+		e = start_etcd(up, why);
 	if (e == ERR_OK)
 		e = start_stores(up, why);
 	if (e == ERR_OK)
@@ -406,12 +456,16 @@ static void fill_table(struct up *up, struct option *table)
 		{"store-bytes", OPTION_BYTES, &up->store_bytes, 8 << 20, 0, "BYTES", "memory of each store"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &up->chunk_tokens, 16, 65536, "N", "most tokens of a prompt in a step"},
 		{"max-num-seqs", OPTION_COUNT, &up->seq_max, 1, 256, "N", "sequences at once on each engine"},
-		{"link-transport", OPTION_TEXT, &up->link_transport, 0, 0, "KIND", "auto, mapped, ucx-tcp, ucx-shm"},
+		{"link-transport", OPTION_TEXT, &up->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm"},
+		{"tls", OPTION_FLAG, &up->tls, 0, 0, NULL, "TLS everywhere, with a CA of its own in the run directory"},
 		{"etcd", OPTION_LIST, &up->etcd, 0, 0, "URL,…", "an etcd that runs already"},
 		{"etcd-program", OPTION_TEXT, &up->etcd_program, 0, 0, "PATH", "etcd to start"},
 		{"run-dir", OPTION_TEXT, &up->run_dir, 0, 0, "DIR", "logs and etcd's data; default: a new one in /tmp"},
 		{"log-level", OPTION_TEXT, &up->log_level, 0, 0, "LEVEL", "of the nodes' logs"},
 		{"time-factor", OPTION_COUNT, &up->time_factor, 1, 100, "N", "stretches heartbeats on slow machines"},
+		{"api-keys-file", OPTION_TEXT, &up->keys_file, 0, 0, "FILE", "as of baton-coordinator"},
+		{"tenant-salt-file", OPTION_TEXT, &up->tenant_salt_file, 0, 0, "FILE", "as of baton-coordinator"},
+		{"metrics-public", OPTION_FLAG, &up->metrics_public, 0, 0, NULL, "as of baton-coordinator"},
 		{"start-timeout", OPTION_COUNT, &up->start_timeout_s, 1, 86400, "S", "seconds until all must be ready"},
 	};
 	memcpy(table, rows, sizeof(rows));

@@ -22,6 +22,18 @@ static void sha256_of_abc_is_the_published_one(void **state)
 	assert_memory_equal(digest, expected, 32);
 }
 
+/* RFC 4231, cases 2 and 6. */
+static void hmacs_are_the_published_ones(void **state)
+{
+	static const uint8_t jefe[4] = {0x5b, 0xdc, 0xc1, 0x46}, large[4] = {0x60, 0xe4, 0x31, 0x59};
+	uint8_t key[131], digest[32];
+	memset(key, 0xaa, sizeof(key));
+	hash_hmac("Jefe", 4, "what do ya want for nothing?", 28, digest);
+	assert_memory_equal(digest, jefe, 4);
+	hash_hmac(key, sizeof(key), "Test Using Larger Than Block-Size Key - Hash Key First", 54, digest);
+	assert_memory_equal(digest, large, 4);
+}
+
 /* xxHash 0.8 specification: XXH3-64 of no bytes, seed 0. */
 static void xxh3_of_nothing_is_the_published_one(void **state)
 {
@@ -40,6 +52,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(sha256_of_abc_is_the_published_one),
+		cmocka_unit_test(hmacs_are_the_published_ones),
 		cmocka_unit_test(xxh3_of_nothing_is_the_published_one),
 		cmocka_unit_test(random_numbers_depend_on_every_argument),
 	};

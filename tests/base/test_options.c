@@ -141,6 +141,29 @@ static void a_file_over_its_limit_is_refused(void **state)
 	free(text);
 }
 
+static void a_secret_that_is_forgotten_stands_nowhere(void **state)
+{
+	char program[] = "p", flag[] = "--model", first[] = "sesame1", second[] = "--model=sesame2", other[] = "--name=kept";
+	char variable[] = "BATON_MODEL=sesame3", near[] = "BATON_MODELS=kept";
+	char *argv[] = {program, flag, first, second, other, NULL}, *environment[] = {variable, near, NULL};
+	struct option_list secrets = {0};
+	const char *kept = NULL;
+	const struct option rows[] = {{"model", OPTION_LIST, &secrets}, {"name", OPTION_TEXT, &kept}};
+	struct options options = {.program = "p", .usage = "", .table = rows, .count = 2, .environment = environment};
+	struct why why = {0};
+	assert_int_equal(options_parse(&options, 5, argv, &why), ERR_OK);
+	assert_string_equal(secrets.items[1], "sesame2");
+	options_forget(&options, "model", 5, argv);
+	assert_string_equal(first, "");
+	assert_string_equal(second, "--model=");
+	assert_string_equal(variable, "BATON_MODEL=");
+	assert_string_equal(near, "BATON_MODELS=kept");
+	assert_string_equal(kept, "kept");
+	for (size_t i = 0; i < secrets.count; i++)
+		assert_string_equal(secrets.items[i], "");
+	options_fini(&options);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -150,6 +173,7 @@ int main(void)
 		cmocka_unit_test_setup(unknown_key_names_the_nearest, reset),
 		cmocka_unit_test_setup(numbers_out_of_range_are_refused, reset),
 		cmocka_unit_test_setup(lists_and_flags, reset),
+		cmocka_unit_test(a_secret_that_is_forgotten_stands_nowhere),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

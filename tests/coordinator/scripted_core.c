@@ -17,7 +17,7 @@ enum err coord_submit(struct coord *coord, const struct coord_request *request, 
 	struct scripted_request *r = &coord->requests[coord->count];
 	*r = (struct scripted_request){.user = request->user, .prompt_count = request->prompt_count,
 				       .choice_count = request->choice_count, .sampling = request->sampling,
-				       .salt_length = request->salt_length, .open = true};
+				       .salt_length = request->salt_length, .deadline_ns = request->deadline_ns, .open = true};
 	memcpy(r->tokens, request->tokens, request->prompt_count * sizeof(uint32_t));
 	snprintf(r->model, sizeof(r->model), "%s", request->model);
 	*ret_request = ++coord->count;
@@ -37,6 +37,20 @@ enum coord_more scripted_token(struct coord *coord, uint32_t request, uint32_t c
 	enum coord_more more = coord->hooks.on_token(coord->hooks.context, &event);
 	coord->in_hook = false;
 	return more;
+}
+
+void scripted_scores(struct coord *coord, uint32_t request, uint32_t position, uint32_t count)
+{
+	struct scripted_request *r = &coord->requests[request];
+	struct sample scores[SCRIPTED_SCORES_MAX] = {0};
+	assert(r->open && count <= SCRIPTED_SCORES_MAX && position + count <= r->prompt_count);
+	for (uint32_t i = 0; i < count; i++)
+		scores[i] = (struct sample){.token = r->tokens[position + i], .logprob = -0.5f * (float)(position + i), .rank = 2,
+					    .top_count = r->sampling.prompt_logprobs > 1, .top = {{30, -0.25f}}};
+	struct coord_scores event = {request + 1, r->user, position, count, scores};
+	coord->in_hook = true;
+	coord->hooks.on_scores(coord->hooks.context, &event);
+	coord->in_hook = false;
 }
 
 void scripted_end(struct coord *coord, uint32_t request, enum err e)
@@ -73,4 +87,10 @@ const char *coord_node_name(const struct coord *coord, uint32_t node)
 {
 	(void)coord, (void)node;
 	return "scripted";
+}
+
+struct coord_tenant_load coord_tenant_load(const struct coord *coord, const char *tenant)
+{
+	(void)coord, (void)tenant;
+	return (struct coord_tenant_load){0};
 }

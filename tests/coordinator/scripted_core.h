@@ -6,7 +6,7 @@
 #include <stdint.h>
 #include "coordinator/core.h"
 
-enum { SCRIPTED_REQUESTS_MAX = 64, SCRIPTED_TOKENS_MAX = 4096 };
+enum { SCRIPTED_REQUESTS_MAX = 64, SCRIPTED_TOKENS_MAX = 4096, SCRIPTED_SCORES_MAX = 64 };
 
 struct scripted_request {
 	void *user;
@@ -16,6 +16,7 @@ struct scripted_request {
 	uint32_t given[SAMPLING_CHOICES_MAX];
 	struct sampling sampling;
 	uint32_t salt_length;
+	uint64_t deadline_ns;
 	bool open, canceled;
 };
 
@@ -34,5 +35,7 @@ struct coord {
 /* A token of a choice; ENOUGH or MORE as the service says. */
 enum coord_more scripted_token(struct coord *coord, uint32_t request, uint32_t choice, uint32_t token,
 			       Wire__Finish finish, uint32_t stop_token);
+/* What the model says of the prompt's tokens from `position` on. */
+void scripted_scores(struct coord *coord, uint32_t request, uint32_t position, uint32_t count);
 void scripted_end(struct coord *coord, uint32_t request, enum err e);
 #endif

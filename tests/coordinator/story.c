@@ -31,7 +31,7 @@ struct reserve expect_reserve(struct world *w, uint32_t fake, Wire__Half half)
 	assert_int_equal(reserve->sampling->seed, 1);
 	return (struct reserve){*reserve->job, (uint32_t)reserve->n_tokens, reserve->prompt_count,
 				(uint32_t)reserve->n_choices, reserve->choices[0], (uint32_t)reserve->n_holders,
-				reserve->tokens[reserve->n_tokens - 1]};
+				reserve->tokens[reserve->n_tokens - 1], reserve->scored};
 }
 
 Wire__Cancel expect_cancel(struct world *w, uint32_t fake, const Wire__JobId *job)

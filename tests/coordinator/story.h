@@ -15,6 +15,7 @@ struct reserve {
 	Wire__JobId job;
 	uint32_t tokens, prompt_count, choices, choice_first, holders;
 	uint32_t last_token;
+	uint32_t scored;
 };
 
 /* Prefill 1 and decode 1 are up; spares: prefill 2 and decode 2 are members, and not up yet. */

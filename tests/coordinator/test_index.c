@@ -69,6 +69,22 @@ static void longest_prefix_of_each_node_is_found(void **state)
 	free(memory);
 }
 
+static void what_was_heard_before_changes_nothing(void **state)
+{
+	void *memory;
+	struct block_index *index = make(&memory, NODES, BLOCKS_MAX);
+	struct id128 keys[3] = {key_of(0), key_of(1), key_of(2)};
+	index_node_up(index, 0);
+	assert_int_equal(tell(index, 0, 4, true, keys, 1, NULL, 0), ERR_OK);
+	assert_int_equal(tell(index, 0, 5, false, keys + 1, 2, NULL, 0), ERR_OK);
+	assert_int_equal(tell(index, 0, 4, true, keys, 1, NULL, 0), ERR_OK);
+	assert_int_equal(tell(index, 0, 5, false, keys + 1, 2, NULL, 0), ERR_OK);
+	assert_int_equal(depth_of(index, 0, keys, 3), 3);
+	assert_int_equal(tell(index, 0, 6, false, NULL, 0, keys + 1, 1), ERR_OK); /* and no gap */
+	assert_int_equal(depth_of(index, 0, keys, 3), 1);
+	free(memory);
+}
+
 static void gap_stops_events_until_a_reset_and_is_said_once(void **state)
 {
 	void *memory;
@@ -208,6 +224,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(longest_prefix_of_each_node_is_found),
+		cmocka_unit_test(what_was_heard_before_changes_nothing),
 		cmocka_unit_test(gap_stops_events_until_a_reset_and_is_said_once),
 		cmocka_unit_test(node_that_goes_holds_nothing_at_once_and_again_when_it_is_back),
 		cmocka_unit_test(key_over_the_bound_is_ignored_and_counted),

@@ -59,6 +59,35 @@ static void request_runs_through_a_pair(void **state)
 	world_fini(&w);
 }
 
+/* It heard the Reserve of an attempt that is over once more: nobody would ever free what it holds now. */
+static void reservation_for_what_is_over_is_given_back(void **state)
+{
+	struct world w;
+	struct seen *seen;
+	world_init(&w, NULL);
+	world_member(&w, WIRE__ROLE__ROLE_BOTH, "both 1", 1, "m");
+	world_up(&w, 0);
+	assert_int_equal(world_submit(&w, 100, 9, 1, 2, &seen), ERR_OK);
+	struct reserve r = expect_reserve(&w, 0, BOTH);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_OK);
+	world_expect(&w, 0, WIRE__ENVELOPE__BODY_START);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_OK); /* while it runs: the same words again */
+	say_reserved(&w, 0, &r.job, BOTH, ERR_EXISTS);
+	world_expect_silence(&w, 0);
+	tell(&w, 0, &r, seen, 0, 9, MORE);
+	tell(&w, 0, &r, seen, 0, 10, STOP);
+	say_end(&w, 0, &r.job, BOTH, ERR_OK, NULL);
+	expect_end(seen, ERR_OK);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_OK);
+	const Wire__Envelope *cancel = world_expect(&w, 0, WIRE__ENVELOPE__BODY_CANCEL);
+	assert_int_equal(cancel->cancel->job->number, r.job.number);
+	assert_int_equal(cancel->cancel->job->attempt, r.job.attempt);
+	say_reserved(&w, 0, &r.job, BOTH, ERR_AGAIN); /* holds nothing */
+	world_expect_silence(&w, 0);
+	expect_empty(&w);
+	world_fini(&w);
+}
+
 static void one_node_of_both_roles_does_all(void **state)
 {
 	struct world w;
@@ -156,6 +185,34 @@ static void refusal_of_a_half_cancels_the_other_and_tries_another_pair(void **st
 		expect_empty(&w);
 		world_fini(&w);
 	}
+}
+
+/* A Reserve that reaches its node twice, the second time when all is over: nobody else would ever end that. */
+static void place_that_nobody_waits_for_is_given_back(void **state)
+{
+	struct world w;
+	struct seen *seen;
+	cluster(&w, false);
+	assert_int_equal(world_submit(&w, 100, 20, 1, 2, &seen), ERR_OK);
+	struct reserve r = started(&w, P1, D1);
+	say_reserved(&w, P1, &r.job, P, ERR_OK); /* said twice while it is wanted */
+	world_expect_silence(&w, P1);
+	tell(&w, P1, &r, seen, 0, 20, MORE);
+	say_end(&w, P1, &r.job, P, ERR_OK, NULL);
+	say_reserved(&w, P1, &r.job, P, ERR_OK); /* its half is over */
+	expect_cancel(&w, P1, &r.job);
+	tell(&w, D1, &r, seen, 0, 21, LENGTH);
+	say_end(&w, D1, &r.job, D, ERR_OK, NULL);
+	expect_end(seen, ERR_OK);
+	say_reserved(&w, D1, &r.job, D, ERR_OK); /* the request is over */
+	expect_cancel(&w, D1, &r.job);
+	say_reserved(&w, D1, &r.job, D, ERR_AGAIN); /* holds nothing */
+	Wire__JobId foreign = r.job;
+	foreign.coordinator++;
+	say_reserved(&w, D1, &foreign, D, ERR_OK);
+	world_expect_silence(&w, D1);
+	expect_empty(&w);
+	world_fini(&w);
 }
 
 static void lone_pair_that_is_full_is_asked_again_later(void **state)
@@ -272,6 +329,152 @@ static void queue_is_bounded_and_served_in_order(void **state)
 		world_expect_silence(&w, 0);
 	}
 	expect_empty(&w);
+	world_fini(&w);
+}
+
+/* One node that takes one job at a time, busy with the first request. */
+static struct reserve busy_node(struct world *w, const struct coord_options *options, struct seen **ret_first)
+{
+	world_init(w, options);
+	world_member(w, WIRE__ROLE__ROLE_BOTH, "both 1", 1, "m");
+	world_up(w, 0);
+	assert_int_equal(world_submit(w, 1, 9, 1, 1, ret_first), ERR_OK);
+	struct reserve r = expect_reserve(w, 0, BOTH);
+	say_reserved(w, 0, &r.job, BOTH, ERR_OK);
+	world_expect(w, 0, WIRE__ENVELOPE__BODY_START);
+	Wire__Load load = WIRE__LOAD__INIT;
+	load.jobs = 2;
+	load.jobs_max = 1;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
+	envelope.load = &load;
+	say(w, 0, &envelope);
+	return r;
+}
+
+/* The node gives its token and ends; what it is asked next. */
+static struct reserve next_begins(struct world *w, struct reserve done, const struct seen *seen)
+{
+	tell(w, 0, &done, seen, 0, 9, LENGTH);
+	say_end(w, 0, &done.job, BOTH, ERR_OK, NULL);
+	expect_end(seen, ERR_OK);
+	struct reserve r = expect_reserve(w, 0, BOTH);
+	say_reserved(w, 0, &r.job, BOTH, ERR_OK);
+	world_expect(w, 0, WIRE__ENVELOPE__BODY_START);
+	return r;
+}
+
+static void a_tenant_that_floods_waits_behind_itself(void **state)
+{
+	(void)state;
+	struct world w;
+	struct seen *first, *flood[6], *other[2], *running;
+	struct reserve r = busy_node(&w, &(struct coord_options){.queue_max = 8}, &first);
+	w.tenant = "flood";
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(world_submit(&w, 10 + (uint32_t)i, 9, 1, 1, &flood[i]), ERR_OK);
+	w.tenant = "other";
+	for (int i = 0; i < 2; i++)
+		assert_int_equal(world_submit(&w, 20 + (uint32_t)i, 9, 1, 1, &other[i]), ERR_OK);
+	const struct seen *expected[] = {flood[0], other[0], flood[1], other[1], flood[2], flood[3], flood[4], flood[5]};
+	running = first;
+	for (int i = 0; i < 8; i++) {
+		r = next_begins(&w, r, running);
+		assert_int_equal(r.job.number, expected[i]->request);
+		running = world_seen(&w, expected[i]->request);
+	}
+	tell(&w, 0, &r, running, 0, 9, LENGTH);
+	say_end(&w, 0, &r.job, BOTH, ERR_OK, NULL);
+	expect_empty(&w);
+	world_fini(&w);
+}
+
+static void a_full_queue_sends_away_who_has_most_and_flex_first(void **state)
+{
+	(void)state;
+	struct world w;
+	struct seen *first, *flood[3], *other, *priority, *refused;
+	busy_node(&w, &(struct coord_options){.queue_max = 3}, &first);
+	w.tenant = "flood";
+	for (int i = 0; i < 3; i++) {
+		w.class = i == 0 ? COORD_FLEX : COORD_DEFAULT;
+		assert_int_equal(world_submit(&w, 10 + (uint32_t)i, 9, 1, 1, &flood[i]), ERR_OK);
+	}
+	assert_int_equal(world_submit(&w, 19, 9, 1, 1, &refused), ERR_OK); /* takes its own flex request's place */
+	expect_end(flood[0], ERR_AGAIN);
+	assert_true(flood[0]->outcome.retry_after_ns > 0);
+	assert_int_equal(world_submit(&w, 19, 9, 1, 1, &refused), ERR_UNAVAILABLE);
+	w.tenant = "other";
+	assert_int_equal(world_submit(&w, 20, 9, 1, 1, &other), ERR_OK);
+	assert_int_equal(other->ends, 0);
+	w.class = COORD_PRIORITY;
+	w.tenant = "flood";
+	assert_int_equal(world_submit(&w, 21, 9, 1, 1, &priority), ERR_OK);
+	assert_int_equal(priority->ends + other->ends, 0);
+	struct coord_counters c;
+	coord_counters(w.coord, &c);
+	assert_int_equal(c.shed, 3);
+	assert_int_equal(c.requests_queued, 3);
+	world_fini(&w);
+}
+
+static void a_tenant_waits_and_runs_with_no_more_than_it_may(void **state)
+{
+	(void)state;
+	struct world w;
+	struct seen *seen[6];
+	world_init(&w, NULL);
+	world_member(&w, WIRE__ROLE__ROLE_BOTH, "both 1", 1, "m");
+	world_up(&w, 0);
+	w.tenant = "acme";
+	w.share = (struct fair_share){.running_max = 2, .waiting_max = 2};
+	for (int i = 0; i < 4; i++)
+		assert_int_equal(world_submit(&w, 10 + (uint32_t)i, 9, 1, 1, &seen[i]), ERR_OK);
+	assert_int_equal(world_submit(&w, 14, 9, 1, 1, &seen[4]), ERR_AGAIN);
+	struct coord_tenant_load load = coord_tenant_load(w.coord, "acme");
+	assert_int_equal(load.running, 2);
+	assert_int_equal(load.waiting, 2);
+	struct reserve a = expect_reserve(&w, 0, BOTH), b = expect_reserve(&w, 0, BOTH);
+	world_expect_silence(&w, 0);
+	w.tenant = "beta"; /* the node has room, and others use it */
+	w.share = (struct fair_share){0};
+	assert_int_equal(world_submit(&w, 15, 9, 1, 1, &seen[5]), ERR_OK);
+	assert_int_equal(expect_reserve(&w, 0, BOTH).job.number, seen[5]->request);
+	(void)b;
+	say_reserved(&w, 0, &a.job, BOTH, ERR_OK);
+	world_expect(&w, 0, WIRE__ENVELOPE__BODY_START);
+	tell(&w, 0, &a, seen[0], 0, 9, LENGTH);
+	say_end(&w, 0, &a.job, BOTH, ERR_OK, NULL);
+	expect_end(seen[0], ERR_OK);
+	assert_int_equal(expect_reserve(&w, 0, BOTH).job.number, seen[2]->request);
+	world_fini(&w);
+}
+
+static void a_wait_that_would_be_too_long_is_refused_at_once(void **state)
+{
+	(void)state;
+	struct world w;
+	struct seen *running, *late, *queue[40] = {NULL};
+	struct coord_options options = {.queue_max = 64, .requests_max = 64, .wait_max_ns = 2000 * MS};
+	struct reserve r = busy_node(&w, &options, &running);
+	uint32_t put = 0, taken = 0;
+	for (; put < 12; put++)
+		assert_int_equal(world_submit(&w, 100, 9, 1, 1, &queue[put]), ERR_OK);
+	/* Two begin in a second: so it is measured. */
+	for (; taken < 6; taken++) {
+		world_pass(&w, 500 * MS);
+		r = next_begins(&w, r, running);
+		running = queue[taken];
+	}
+	w.share = (struct fair_share){0};
+	assert_int_equal(world_submit(&w, 100, 9, 1, 1, &late), ERR_UNAVAILABLE); /* 6 of its own are ahead: 3 s */
+	w.tenant = "other";
+	assert_int_equal(world_submit(&w, 100, 9, 1, 1, &late), ERR_OK); /* its share begins at once */
+	w.tenant = "";
+	w.class = COORD_PRIORITY;
+	assert_int_equal(world_submit(&w, 100, 9, 1, 1, &late), ERR_OK);
+	w.class = COORD_FLEX;
+	assert_int_equal(world_submit(&w, 100, 9, 1, 1, &late), ERR_UNAVAILABLE);
 	world_fini(&w);
 }
 
@@ -525,15 +728,21 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(request_runs_through_a_pair),
+		cmocka_unit_test(reservation_for_what_is_over_is_given_back),
 		cmocka_unit_test(one_node_of_both_roles_does_all),
 		cmocka_unit_test(decode_that_is_heard_before_prefill_is_held),
 		cmocka_unit_test(end_that_never_comes_is_not_waited_for_long),
 		cmocka_unit_test(refusal_of_a_half_cancels_the_other_and_tries_another_pair),
+		cmocka_unit_test(place_that_nobody_waits_for_is_given_back),
 		cmocka_unit_test(lone_pair_that_is_full_is_asked_again_later),
 		cmocka_unit_test(request_that_no_node_can_hold_ends_so),
 		cmocka_unit_test(silence_after_reserve_tries_another_pair),
 		cmocka_unit_test(without_a_node_of_a_role_a_request_is_refused_at_once),
 		cmocka_unit_test(queue_is_bounded_and_served_in_order),
+		cmocka_unit_test(a_tenant_that_floods_waits_behind_itself),
+		cmocka_unit_test(a_full_queue_sends_away_who_has_most_and_flex_first),
+		cmocka_unit_test(a_tenant_waits_and_runs_with_no_more_than_it_may),
+		cmocka_unit_test(a_wait_that_would_be_too_long_is_refused_at_once),
 		cmocka_unit_test(queued_request_is_told_when_no_room_comes),
 		cmocka_unit_test(duplicates_are_dropped_and_a_gap_recovers),
 		cmocka_unit_test(node_that_is_not_of_the_job_is_not_believed),

@@ -172,6 +172,34 @@ static void error_of_a_half_recovers_and_cancels_the_other(void **state)
 	world_fini(&w);
 }
 
+/* Which of the two is at fault decode cannot know: the job keeps away from both, and who comes next from the pair. */
+static void hand_over_out_of_time_sets_the_pair_apart(void **state)
+{
+	struct world w;
+	struct seen *seen, *next;
+	cluster(&w, true);
+	assert_int_equal(world_submit(&w, 100, 20, 1, 9, &seen), ERR_OK);
+	struct reserve r = started(&w, P1, D1);
+	spares_up(&w);
+	say_end(&w, D1, &r.job, D, ERR_DEADLINE, NULL);
+	expect_cancel(&w, P1, &r.job);
+	assert_int_equal(w.route.prefill, 2);
+	assert_int_equal(w.route.decode, 3);
+	uint32_t together[2] = {0, 0};
+	for (uint32_t round = 0; round < 2; round++) {
+		for (uint32_t i = 0; i < 16; i++) {
+			assert_int_equal(world_submit(&w, 200 + 100 * i, 20, 1, 9, &next), ERR_OK);
+			together[round] += w.route.prefill == 0 && w.route.decode == 1;
+			coord_cancel(w.coord, next->request, w.now_ns);
+		}
+		coord_cancel(w.coord, seen->request, w.now_ns);
+		world_pass(&w, 5100 * MS);
+	}
+	assert_int_equal(together[0], 0);
+	assert_true(together[1] > 0);
+	world_fini(&w);
+}
+
 static void silence_of_decode_recovers_elsewhere(void **state)
 {
 	struct world w;
@@ -276,6 +304,7 @@ int main(void)
 		cmocka_unit_test(prefill_death_after_the_transfer_disturbs_nobody),
 		cmocka_unit_test(decode_death_with_three_choices_recovers_each_at_its_position),
 		cmocka_unit_test(error_of_a_half_recovers_and_cancels_the_other),
+		cmocka_unit_test(hand_over_out_of_time_sets_the_pair_apart),
 		cmocka_unit_test(silence_of_decode_recovers_elsewhere),
 		cmocka_unit_test(silent_node_is_dead_after_the_term),
 		cmocka_unit_test(no_spare_in_time_is_a_clean_end),

@@ -152,20 +152,60 @@ static void a_wrong_field_is_named(void **state)
 		{",\"stop_token_ids\":4", "stop_token_ids"}, {",\"stream\":0", "stream"},
 		{",\"stream_options\":{}", "stream_options"},
 		{",\"stream\":true,\"stream_options\":{\"include_usage\":1}", "stream_options.include_usage"},
-		{",\"best_of\":2", "best_of"}, {",\"echo\":true,\"logprobs\":1", "echo"}, {",\"user\":[]", "user"},
-		{",\"suffix\":\"s\"", "suffix"}, {",\"prompt_logprobs\":1", "prompt_logprobs"},
+		{",\"best_of\":2", "best_of"}, {",\"echo\":1", "echo"}, {",\"user\":[]", "user"},
+		{",\"truncate_prompt_tokens\":0", "truncate_prompt_tokens"},
+		{",\"truncate_prompt_tokens\":-2", "truncate_prompt_tokens"},
+		{",\"suffix\":\"s\"", "suffix"}, {",\"prompt_logprobs\":21", "prompt_logprobs"},
+		{",\"prompt_logprobs\":1,\"stream\":true", "prompt_logprobs"}, {",\"max_tokens\":0", "max_tokens"},
 	};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
 		refused(API_COMPLETION, wrong[i][0], wrong[i][1]);
+	refused(API_CHAT, ",\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message");
+	refused(API_CHAT, ",\"max_tokens\":0", "max_tokens");
 	refused(API_CHAT, ",\"tools\":[{}]", "tools");
 	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_object\"}", "response_format");
 	refused(API_CHAT, ",\"service_tier\":\"gold\"", "service_tier");
 }
 
+static void log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo(void **state)
+{
+	static const struct {
+		const char *fields;
+		uint8_t computed;
+		bool named;
+	} cases[] = {
+		{"", 0, false}, {",\"echo\":true", 0, false}, {",\"logprobs\":3", 0, false},
+		{",\"echo\":true,\"logprobs\":0", 1, false}, {",\"echo\":true,\"logprobs\":3", 4, false},
+		{",\"prompt_logprobs\":0", 1, true}, {",\"prompt_logprobs\":20", 21, true},
+		{",\"echo\":true,\"logprobs\":5,\"prompt_logprobs\":2", 6, true},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct api_request r = parse(API_COMPLETION, cases[i].fields);
+		assert_int_equal(r.sampling.prompt_logprobs, cases[i].computed);
+		assert_int_equal(r.prompt_logprobs, cases[i].named);
+		api_request_fini(&r);
+	}
+	struct api_request r = parse(API_COMPLETION, ",\"echo\":true,\"max_tokens\":0");
+	assert_true(r.echo_only);
+	assert_int_equal(r.sampling.max_tokens, 1);
+	api_request_fini(&r);
+}
+
+static void a_message_that_goes_on_has_no_generation_prompt(void **state)
+{
+	struct api_request r = parse(API_CHAT, "");
+	assert_true(r.add_generation_prompt);
+	api_request_fini(&r);
+	r = parse(API_CHAT, ",\"continue_final_message\":true");
+	assert_false(r.add_generation_prompt);
+	api_request_fini(&r);
+}
+
 static void what_changes_nothing_is_accepted(void **state)
 {
 	struct api_request r = parse(API_CHAT, ",\"tools\":[{}],\"tool_choice\":\"none\",\"response_format\":{\"type\":\"text\"},"
-					       "\"from_the_future\":[1,{\"a\":null}],\"metadata\":{},\"store\":false");
+					       "\"from_the_future\":[1,{\"a\":null}],\"metadata\":{},\"store\":false,"
+					       "\"priority\":3,\"request_id\":\"r\",\"session_id\":\"s\"");
 	api_request_fini(&r);
 	r = parse(API_CHAT, ",\"service_tier\":\"priority\"");
 	assert_int_equal(r.class, COORD_PRIORITY);
@@ -215,6 +255,8 @@ int main(void)
 		cmocka_unit_test(biases_come_in_order_of_their_tokens),
 		cmocka_unit_test(the_newer_name_of_max_tokens_wins),
 		cmocka_unit_test(a_wrong_field_is_named),
+		cmocka_unit_test(log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo),
+		cmocka_unit_test(a_message_that_goes_on_has_no_generation_prompt),
 		cmocka_unit_test(what_changes_nothing_is_accepted),
 		cmocka_unit_test(bodies_that_are_no_request),
 		cmocka_unit_test(nesting_has_a_limit),

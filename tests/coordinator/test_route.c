@@ -77,6 +77,29 @@ static void node_to_avoid_is_the_last_resort(void **state)
 	assert_int_equal(record.avoid, 2);
 }
 
+static void pair_that_is_apart_gives_way_but_is_taken_when_alone(void **state)
+{
+	struct route_candidate candidates[] = {
+		{.node = 0, .prefill = true, .cached_tokens = 900},
+		{.node = 1, .prefill = true},
+		{.node = 2, .decode = true},
+		{.node = 3, .decode = true, .sequences = 50},
+	};
+	const struct route_apart apart[] = {{0, 2}};
+	struct route_weights weights = route_weights_default();
+	struct route_query query = {.context = 1000, .blocks_needed = 4, .apart = apart, .apart_count = 1};
+	struct route_record record;
+	assert_true(route_choose(&weights, &query, candidates, 2, &record) == false);
+	assert_true(route_choose(&weights, &query, candidates, 4, &record));
+	assert_false(record.prefill == 0 && record.decode == 2);
+	assert_int_equal(record.avoid, 0);
+	candidates[1].prefill = candidates[3].decode = false;
+	assert_true(route_choose(&weights, &query, candidates, 4, &record));
+	assert_int_equal(record.prefill, 0);
+	assert_int_equal(record.decode, 2);
+	assert_true(record.avoid > 0);
+}
+
 static void decode_goes_where_there_is_room(void **state)
 {
 	struct route_candidate candidates[] = {
@@ -125,6 +148,7 @@ int main(void)
 		cmocka_unit_test(shared_first_block_does_not_collapse_onto_one_node),
 		cmocka_unit_test(equal_costs_rotate),
 		cmocka_unit_test(node_to_avoid_is_the_last_resort),
+		cmocka_unit_test(pair_that_is_apart_gives_way_but_is_taken_when_alone),
 		cmocka_unit_test(decode_goes_where_there_is_room),
 		cmocka_unit_test(node_of_both_roles_does_both_when_it_is_alone),
 		cmocka_unit_test(node_of_both_roles_moves_nothing_but_gives_way_when_it_is_busy),

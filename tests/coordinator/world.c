@@ -86,6 +86,16 @@ static enum coord_more on_token(void *context, const struct coord_token *token)
 	return COORD_MORE;
 }
 
+static void on_scores(void *context, const struct coord_scores *scores)
+{
+	struct seen *seen = scores->user;
+	(void)context;
+	assert(!seen->ends && scores->count > 0 && scores->position == seen->scored + 1);
+	for (uint32_t i = 0; i < scores->count; i++)
+		assert(scores->scores[i].token == seen->prompt_first + scores->position + i);
+	seen->scored += scores->count;
+}
+
 static void on_end(void *context, const struct coord_outcome *outcome)
 {
 	struct seen *seen = outcome->user;
@@ -105,6 +115,8 @@ void world_init(struct world *world, const struct coord_options *base)
 	memset(world, 0, sizeof(*world));
 	world->now_ns = 1000 * MS;
 	world->conn_next = 1;
+	world->tenant = "";
+	world->class = COORD_DEFAULT;
 	world->env = (struct env){world, env_send, env_close, env_dial, env_link_open, env_link_close};
 	struct coord_options options = base ? *base : (struct coord_options){0};
 	options.node = 99;
@@ -116,7 +128,8 @@ void world_init(struct world *world, const struct coord_options *base)
 	options.tokens_max = options.tokens_max ? options.tokens_max : 1 << 20;
 	options.blocks_max = 1024;
 	options.env = &world->env;
-	options.hooks = (struct coord_hooks){world, on_token, on_end, on_route};
+	options.hooks = (struct coord_hooks){.context = world, .on_token = on_token, .on_scores = on_scores,
+					     .on_end = on_end, .on_route = on_route};
 	world->memory = aligned_alloc(64, (coord_bytes(&options) + 63) / 64 * 64);
 	world->coord = coord_init(world->memory, &options);
 	world->seen = calloc(REQUESTS_SEEN, sizeof(*world->seen));
@@ -292,20 +305,22 @@ enum err world_submit(struct world *world, uint32_t first, uint32_t count, uint3
 		.user = seen,
 		.id = "r",
 		.model = "m",
-		.tenant = "",
+		.tenant = world->tenant,
+		.share = world->share,
 		.tokens = prompt,
 		.prompt_count = count,
 		.choice_count = choices,
 		.sampling = {.seed = 1, .top_p = 1, .repetition_penalty = 1, .max_tokens = max_tokens, .logprobs = -1},
-		.class = COORD_DEFAULT,
+		.class = world->class,
 	};
+	request.sampling.prompt_logprobs = world->prompt_logprobs;
 	struct why why;
 	uint64_t retry_after_ns;
 	enum err e = coord_submit(world->coord, &request, world->now_ns, &why, &seen->request, &retry_after_ns);
 	if (e == ERR_OK)
 		world->seen_count++;
 	else
-		assert(!seen->ends && (e != ERR_UNAVAILABLE || retry_after_ns));
+		assert(!seen->ends && ((e != ERR_UNAVAILABLE && e != ERR_AGAIN) || retry_after_ns));
 	*ret_seen = e == ERR_OK ? seen : NULL;
 	coord_check(world->coord);
 	return e;
@@ -340,6 +355,28 @@ void say_token(struct world *world, uint32_t fake, const Wire__JobId *job, uint3
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_TOKENS;
 	envelope.tokens = &tokens;
+	say(world, fake, &envelope);
+	coord_check(world->coord);
+}
+
+void say_scores(struct world *world, uint32_t fake, const Wire__JobId *job, uint32_t prompt_first, uint32_t position,
+		uint32_t count)
+{
+	Wire__TokenScore scores[PROTO_SCORES_MAX], *pointers[PROTO_SCORES_MAX];
+	Wire__PromptLogprobs message = WIRE__PROMPT_LOGPROBS__INIT;
+	message.job = (Wire__JobId *)job;
+	message.position = position;
+	for (uint32_t i = 0; i < count; i++) {
+		wire__token_score__init(&scores[i]);
+		scores[i].token = prompt_first + position + i;
+		scores[i].rank = 1;
+		pointers[i] = &scores[i];
+	}
+	message.n_scores = count;
+	message.scores = pointers;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_PROMPT_LOGPROBS;
+	envelope.prompt_logprobs = &message;
 	say(world, fake, &envelope);
 	coord_check(world->coord);
 }

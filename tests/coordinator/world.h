@@ -33,6 +33,7 @@ struct seen {
 	uint32_t prompt_first, prompt_count, choices;
 	uint32_t tokens[SAMPLING_CHOICES_MAX]; /* forwarded */
 	Wire__Finish finish[SAMPLING_CHOICES_MAX];
+	uint32_t scored; /* prompt tokens after the first */
 	uint32_t ends;
 	uint32_t enough_after; /* tokens of a choice, then COORD_ENOUGH; 0: never */
 	struct coord_outcome outcome;
@@ -51,6 +52,10 @@ struct world {
 	uint32_t routed;
 	struct route_record route;
 	struct codec_arena arena;
+	const char *tenant;      /* of what is submitted next */
+	struct fair_share share;
+	enum coord_class class;
+	uint8_t prompt_logprobs;
 	bool deaf; /* what is sent is dropped: for the benchmark of the queue */
 };
 
@@ -84,6 +89,9 @@ void say(struct world *world, uint32_t fake, Wire__Envelope *envelope);
 void say_reserved(struct world *world, uint32_t fake, const Wire__JobId *job, Wire__Half half, enum err e);
 void say_token(struct world *world, uint32_t fake, const Wire__JobId *job, uint32_t choice, uint32_t position,
 	       uint32_t token, Wire__Finish finish);
+/* Prompt tokens count up from prompt_first: the scores of `count` of them, from `position` on. */
+void say_scores(struct world *world, uint32_t fake, const Wire__JobId *job, uint32_t prompt_first, uint32_t position,
+		uint32_t count);
 void say_end(struct world *world, uint32_t fake, const Wire__JobId *job, Wire__Half half, enum err e,
 	     const Wire__Accounting *accounting);
 void say_load(struct world *world, uint32_t fake, uint64_t tokens_waiting, uint32_t sequences);

@@ -10,6 +10,7 @@ import random
 import re
 import signal
 import socket
+import ssl
 import subprocess
 import tempfile
 import threading
@@ -41,13 +42,15 @@ class Cluster:
 
     def __init__(self, models=(DEMO,), **flags):
         self.port = free_port()
+        self.key = None  # shown with every request that names no other
         self.folder = tempfile.mkdtemp(prefix="baton-e2e-")
         arguments = [str(BATON), "up", "--port", str(self.port), "--run-dir", self.folder]
         for model in models:
             arguments += ["--model", str(model)]
         flags = {"kv_bytes": "64MiB", "store_bytes": "64MiB", **flags}
         for name, value in flags.items():
-            arguments += ["--" + name.replace("_", "-"), str(value)]
+            arguments += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
+        self.ca = pathlib.Path(self.folder, "tls", "ca.pem") if flags.get("tls") else None
         self.process = subprocess.Popen(arguments, stdout=subprocess.PIPE, stderr=subprocess.STDOUT, text=True,
                                         start_new_session=True)
         self.lines, self.is_ready, self.has_ended = [], threading.Event(), threading.Event()
@@ -85,12 +88,21 @@ class Cluster:
 
     # ---- HTTP
 
+    def _bearer(self):
+        return {"Authorization": "Bearer " + self.key} if self.key else {}
+
+    def connect(self, timeout):
+        if not self.ca:
+            return http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        trust = ssl.create_default_context(cafile=self.ca)
+        return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=trust)
+
     def call(self, method, path, body=None, headers=None, timeout=120):
         """(status, headers, text)"""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=timeout)
+        connection = self.connect(timeout)
         try:
             data = json.dumps(body).encode() if body is not None else None
-            connection.request(method, path, data, {"Content-Type": "application/json", **(headers or {})})
+            connection.request(method, path, data, {"Content-Type": "application/json", **self._bearer(), **(headers or {})})
             response = connection.getresponse()
             return response.status, dict(response.getheaders()), response.read().decode()
         finally:
@@ -104,11 +116,11 @@ class Cluster:
 
     def stream(self, path, body, on_event=None):
         """(list of parsed events, ended with [DONE])"""
-        connection = http.client.HTTPConnection("127.0.0.1", self.port, timeout=120)
+        connection = self.connect(120)
         events, done = [], False
         try:
             connection.request("POST", path, json.dumps({**body, "stream": True}).encode(),
-                               {"Content-Type": "application/json", "x-baton-trace": "1"})
+                               {"Content-Type": "application/json", "x-baton-trace": "1", **self._bearer()})
             response = connection.getresponse()
             if response.status != 200:
                 return [{"status": response.status, "headers": dict(response.getheaders()),

@@ -327,7 +327,8 @@ class Errors(unittest.TestCase):
 
     def test_broken_bodies(self):
         for body in (b"{", b"[]", b"\xff", b'{"model": 3}'):
-            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", body)
+            request = urllib.request.Request(f"http://127.0.0.1:{port}/v1/completions", body,
+                                             {"Content-Type": "application/json"})
             with self.assertRaises(urllib.error.HTTPError) as caught:
                 urllib.request.urlopen(request, timeout=30)
             self.assertEqual(caught.exception.code, 400)

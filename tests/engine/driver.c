@@ -149,9 +149,13 @@ void plan_add(struct plan *plan, struct stream *stream, uint32_t count)
 	if (size == 0)
 		return;
 	uint16_t samples = size == left ? sequence->choice_count : 0;
+	uint32_t end = sequence->computed + size < sequence->score_end ? sequence->computed + size : sequence->score_end;
+	uint32_t scores = end > sequence->computed ? end - sequence->computed : 0;
 	plan->runs[plan->run_count++] = (struct run){.sequence = sequence, .first = sequence->computed, .count = size,
 						     .sample_count = samples, .sample_first = plan->sample_count,
-						     .digest = true};
+						     .score_first = sequence->computed, .score_count = scores,
+						     .score_index = plan->sample_count + samples, .digest = true};
 	plan->token_count += size;
-	plan->sample_count += samples;
+	plan->sample_count += samples + scores;
+	plan->score_count += scores;
 }

@@ -25,6 +25,7 @@ static const uint32_t prompt_counts[STREAMS] = {1, 16, 37, 100, 290};
 
 struct outcome {
 	struct sample samples[STREAMS][NEW];
+	struct sample scores[STREAMS][TOKENS_MAX]; /* of the prompts' own tokens */
 	uint64_t digests[STREAMS][BLOCKS_MAX][LAYERS];
 };
 
@@ -60,6 +61,8 @@ static void open_stream(struct stream *stream, struct driver *driver, uint32_t i
 	stream->sampling.top_p = index == 3 ? 0.8f : 1;
 	stream->sampling.frequency_penalty = index == 1 ? 0.4f : 0;
 	stream->sequence.choices[0] = (uint16_t)index;
+	stream->sampling.prompt_logprobs = 1 + index;
+	stream->sequence.score_end = prompt_counts[index] - 1;
 }
 
 static bool finished(const struct stream *stream)
@@ -72,6 +75,10 @@ static void take_samples(const struct driver *driver, const struct plan *plan, s
 {
 	for (uint32_t i = 0; i < plan->run_count; i++) {
 		const struct run *run = &plan->runs[i];
+		for (uint32_t s = 0; s < STREAMS && run->score_count > 0; s++)
+			if (run->sequence == &streams[s].sequence)
+				memcpy(&outcome->scores[s][run->score_first], &driver->samples[run->score_index],
+				       run->score_count * sizeof(struct sample));
 		for (uint32_t s = 0; s < STREAMS && run->sample_count > 0; s++) {
 			if (run->sequence != &streams[s].sequence || run->sequence->token_count == streams[s].tokens_max)
 				continue;
@@ -126,6 +133,7 @@ static void run_all(struct driver *driver, const struct manner *manner, struct r
 static void assert_same(const struct outcome *a, const struct outcome *b)
 {
 	assert_memory_equal(a->samples, b->samples, sizeof(a->samples));
+	assert_memory_equal(a->scores, b->scores, sizeof(a->scores));
 	assert_memory_equal(a->digests, b->digests, sizeof(a->digests));
 }
 
@@ -167,6 +175,12 @@ static void chunks_company_blocks_and_threads_do_not_show(void **state)
 			}
 			for (int i = 0; i < STREAMS; i++)
 				assert_int_equal(expected.samples[i][NEW - 1].top_count, 5);
+			for (uint32_t i = 1; i < STREAMS; i++) {
+				const struct sample *last = &expected.scores[i][prompt_counts[i] - 2];
+				assert_int_equal(last->top_count, i);
+				assert_true(last->rank >= 1 && last->logprob < 0);
+				assert_true((last->rank <= i) == (last->logprob >= last->top[i - 1].logprob));
+			}
 		}
 }
 
@@ -205,7 +219,7 @@ static void go_on_elsewhere(struct driver *from, struct driver *to, uint32_t ind
 		memset(&plan, 0, sizeof(plan));
 		plan_add(&plan, &here, 64);
 		driver_step(from, &plan);
-		if (plan.sample_count == 0)
+		if (plan.sample_count == plan.score_count)
 			continue;
 		samples[i] = from->samples[0];
 		stream_append(&here, samples[i++].token);
@@ -221,7 +235,7 @@ static void go_on_elsewhere(struct driver *from, struct driver *to, uint32_t ind
 		memset(&plan, 0, sizeof(plan));
 		plan_add(&plan, &there, 64);
 		driver_step(to, &plan);
-		if (plan.sample_count == 0)
+		if (plan.sample_count == plan.score_count)
 			continue;
 		assert_memory_equal(&to->samples[0], &samples[i], sizeof(samples[i]));
 		stream_append(&there, samples[i++].token);
@@ -276,6 +290,7 @@ static void the_scheduler_does_not_show(void **state)
 				done += finished(&streams[i]);
 		}
 		assert_memory_equal(expected.samples, outcome.samples, sizeof(expected.samples));
+		assert_memory_equal(expected.scores, outcome.scores, sizeof(expected.scores));
 		for (uint32_t i = STREAMS; i-- > 0;)
 			stream_close(&streams[i], &driver);
 		free(memory);

@@ -39,7 +39,7 @@ static const struct run *run_of(const struct plan *plan, const struct sequence *
 static void check_plan(const struct plan *plan, const struct sched_options *options, struct sequence **in,
 		       uint32_t in_count)
 {
-	uint32_t tokens = 0, samples = 0;
+	uint32_t tokens = 0, samples = 0, scores = 0;
 	for (uint32_t i = 0; i < plan->run_count; i++) {
 		const struct run *run = &plan->runs[i];
 		const struct sequence *s = run->sequence;
@@ -50,15 +50,21 @@ static void check_plan(const struct plan *plan, const struct sched_options *opti
 		assert_true(end == s->token_count || end % options->block_tokens == 0);
 		assert_int_equal(run->sample_count, end == s->token_count ? s->choice_count : 0);
 		assert_int_equal(run->sample_first, samples);
+		assert_int_equal(run->score_index, samples + run->sample_count);
+		for (uint32_t row = run->first; row < end; row++)
+			assert_int_equal(row >= run->score_first && row < run->score_first + run->score_count,
+					 row >= s->score_first && row < s->score_end);
 		if (end % options->block_tokens == 0 || run->first < s->prompt_count)
 			assert_true(run->digest);
 		else if (run->count == 1)
 			assert_false(run->digest);
 		tokens += run->count;
-		samples += run->sample_count;
+		samples += run->sample_count + run->score_count;
+		scores += run->score_count;
 	}
 	assert_int_equal(tokens, plan->token_count);
 	assert_int_equal(samples, plan->sample_count);
+	assert_int_equal(scores, plan->score_count);
 	assert_true(tokens <= options->batch_tokens_max && samples <= PLAN_SAMPLES_MAX);
 	assert_true(plan->token_bucket >= tokens && plan->token_bucket < 2 * tokens + 64);
 	for (uint32_t i = 0; i < in_count; i++)
@@ -115,6 +121,10 @@ static void every_plan_keeps_the_rules_and_everything_ends(void **state)
 			uint32_t prompt = 1 + (uint32_t)rng_below(&rng, 500);
 			sequences[i] = sequence_of(i, prompt, rng_below(&rng, 4) ? i : rng_below(&rng, SEQUENCES));
 			sequences[i].choice_count = (uint16_t)(rng_below(&rng, 8) ? 1 : 1 + rng_below(&rng, 16));
+			if (rng_below(&rng, 3) == 0) {
+				sequences[i].score_end = prompt - 1;
+				sequences[i].score_first = (uint32_t)rng_below(&rng, prompt);
+			}
 			goal[i] = prompt + 1 + (uint32_t)rng_below(&rng, 60);
 		}
 		while (added < SEQUENCES || in_count > 0) {
@@ -178,6 +188,35 @@ static void samples_wait_when_a_step_has_no_place_for_them(void **state)
 	free(memory);
 }
 
+static void scored_rows_wait_when_a_step_has_no_place_for_them(void **state)
+{
+	struct sched_options options = {.seq_max = 64, .batch_tokens_max = 2048, .chunk_tokens = 1024,
+					.block_tokens = BLOCK_TOKENS};
+	struct sched *sched;
+	void *memory = sched_new(&options, &sched);
+	struct sequence first = sequence_of(1, 600, 1), second = sequence_of(2, 600, 2), plain_one = sequence_of(3, 600, 3);
+	first.score_end = second.score_end = 599;
+	assert_int_equal(sched_add(sched, &first), ERR_OK);
+	assert_int_equal(sched_add(sched, &second), ERR_OK);
+	assert_int_equal(sched_add(sched, &plain_one), ERR_OK);
+	struct plan plan;
+	sched_plan(sched, &plan);
+	assert_int_equal(plan.run_count, 2);
+	assert_ptr_equal(plan.runs[0].sequence, &first);
+	assert_int_equal(plan.runs[0].count, 496); /* 511 places beside its own sample's: the last block boundary */
+	assert_int_equal(plan.runs[0].score_count, 496);
+	assert_ptr_equal(plan.runs[1].sequence, &plain_one); /* who scores nothing goes on */
+	assert_int_equal(plan.runs[1].count, 600);
+	sched_done(sched, &plan);
+	sched_remove(sched, &plain_one);
+	sched_plan(sched, &plan);
+	assert_int_equal(plan.runs[0].count, 104);
+	assert_int_equal(plan.runs[0].score_count, 103); /* the last row is sampled */
+	assert_int_equal(plan.runs[1].count, 400);
+	assert_int_equal(plan.sample_count, 1 + 103 + 400);
+	free(memory);
+}
+
 static void a_full_scheduler_says_again(void **state)
 {
 	struct sched *sched;
@@ -238,6 +277,7 @@ int main(void)
 		cmocka_unit_test(decode_rows_come_first_then_prompts_by_arrival),
 		cmocka_unit_test(samples_wait_when_a_step_has_no_place_for_them),
 		cmocka_unit_test(single_last_token_of_a_context_that_is_handed_over_is_digested),
+		cmocka_unit_test(scored_rows_wait_when_a_step_has_no_place_for_them),
 		cmocka_unit_test(a_full_scheduler_says_again),
 		cmocka_unit_test(buckets_are_powers_of_two_and_then_multiples_of_64),
 	};

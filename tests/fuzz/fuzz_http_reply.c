@@ -18,7 +18,7 @@ static void exchange(const uint8_t *data, size_t length, const char *method, boo
 {
 	int fds[2];
 	size_t count = 0;
-	if (socketpair(AF_UNIX, SOCK_STREAM, 0, fds) < 0)
+	if (socketpair(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0, fds) < 0)
 		abort();
 	for (size_t at = 0; at < length;) {
 		ssize_t n = send(fds[1], data + at, length - at, MSG_NOSIGNAL | MSG_DONTWAIT);
@@ -35,7 +35,6 @@ static void exchange(const uint8_t *data, size_t length, const char *method, boo
 	if (e == ERR_OK && (reply.status < 100 || reply.status > 999))
 		abort();
 	buf_fini(&reply.body);
-	close(fds[0]);
 	close(fds[1]);
 }
 

@@ -36,12 +36,16 @@ static void events(struct block_index *index, struct model *m, struct bytes *in)
 	e.sequence = gap ? bytes_number(in) : m->sequence[node] + 1;
 	e.added_count = keys_of(in, added, added_numbers);
 	e.removed_count = keys_of(in, removed, removed_numbers);
-	if (index_events(index, node, &e) != ERR_OK) {
-		m->synced[node] = false;
+	bool old = e.sequence <= m->sequence[node];
+	bool next = e.reset || (m->synced[node] && e.sequence == m->sequence[node] + 1);
+	enum err told = index_events(index, node, &e);
+	assert(told == ERR_OK || (told == ERR_STALE && !old && !next));
+	if (old)
 		return;
-	}
+	m->synced[node] = next;
+	if (!next)
+		return;
 	m->sequence[node] = e.sequence;
-	m->synced[node] |= e.reset;
 	if (e.reset)
 		memset(m->holds[node], 0, sizeof(m->holds[node]));
 	for (uint32_t i = 0; i < e.removed_count; i++)

@@ -339,6 +339,19 @@ static void second_offer_of_a_key_waits_for_the_first(void **state)
 	assert_int_equal(answers(w, 10, ERR_EXISTS), 1);
 }
 
+static void offer_that_is_said_again_has_one_answer(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	offer(w, 1, 7, 4);
+	offer(w, 1, 7, 4);
+	assert_int_equal(store_held_for(w->store, 10), 1);
+	answer_reads(w, ERR_DEADLINE); /* with the answer the offerer is through: nothing may be read after it */
+	assert_int_equal(w->read_count, LAYERS);
+	assert_int_equal(answers(w, 7, ERR_DEADLINE), 1);
+	assert_int_equal(store_held_for(w->store, 10), 0);
+}
+
 static void waiting_offer_is_read_when_the_first_fails(void **state)
 {
 	struct world *w = *state;
@@ -486,6 +499,7 @@ int main(void)
 		T(outcome_of_an_older_read_changes_nothing),
 		T(second_offer_of_a_key_waits_for_the_first),
 		T(waiting_offer_is_read_when_the_first_fails),
+		T(offer_that_is_said_again_has_one_answer),
 		T(end_of_session_frees_all_that_was_held),
 		T(over_the_bounds_it_says_again_and_finds_less),
 		T(draining_store_serves_but_takes_nothing),

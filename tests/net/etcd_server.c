@@ -14,19 +14,24 @@
 #include <time.h>
 #include <unistd.h>
 
+enum { EXTRA_MAX = 16, EXTRA_BYTES = 256 };
+
 struct etcd_server {
 	char binary[512];
 	char directory[64];
-	char url[64], peer_url[64];
-	uint16_t port;
+	char name[16], cluster[320];
+	char url[64], peer_url[64], metrics_url[64];
+	uint16_t metrics_port; /* plain HTTP whatever the clients speak: for /health */
+	char extra[EXTRA_MAX][EXTRA_BYTES];
+	int extra_count;
 	pid_t pid; /* 0: does not run */
 };
 
-/* Two ports that were free a moment ago; both are held while the second is looked for. */
-static int free_ports(uint16_t ports[2])
+/* Ports that were free a moment ago; all are held while the next is looked for. */
+static int free_ports(uint16_t ports[3])
 {
-	int fds[2];
-	for (int i = 0; i < 2; i++) {
+	int fds[3];
+	for (int i = 0; i < 3; i++) {
 		struct sockaddr_in address = {.sin_family = AF_INET};
 		address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
 		socklen_t length = sizeof(address);
@@ -36,8 +41,8 @@ static int free_ports(uint16_t ports[2])
 			return -1;
 		ports[i] = ntohs(address.sin_port);
 	}
-	close(fds[0]);
-	close(fds[1]);
+	for (int i = 0; i < 3; i++)
+		close(fds[i]);
 	return 0;
 }
 
@@ -55,15 +60,21 @@ static void become_etcd(struct etcd_server *server, char *const argv[], char *co
 
 static pid_t spawn(struct etcd_server *server)
 {
-	char data[128], log[128], cluster[128];
+	char data[128], log[128];
 	snprintf(data, sizeof(data), "%s/data", server->directory);
 	snprintf(log, sizeof(log), "%s/log", server->directory);
-	snprintf(cluster, sizeof(cluster), "test=%s", server->peer_url);
-	char *argv[] = {server->binary, "--name", "test", "--data-dir", data,
+	char *argv[32 + EXTRA_MAX] = {
+			server->binary, "--name", server->name, "--data-dir", data,
+			"--listen-metrics-urls", server->metrics_url,
 			"--listen-client-urls", server->url, "--advertise-client-urls", server->url,
 			"--listen-peer-urls", server->peer_url, "--initial-advertise-peer-urls", server->peer_url,
-			"--initial-cluster", cluster, "--unsafe-no-fsync", "--log-level", "warn",
-			"--heartbeat-interval", "50", "--election-timeout", "500", NULL};
+			"--initial-cluster", server->cluster, "--unsafe-no-fsync", "--log-level", "warn",
+			"--heartbeat-interval", "50", "--election-timeout", "500"};
+	int argc = 0;
+	while (argv[argc])
+		argc++;
+	for (int i = 0; i < server->extra_count; i++)
+		argv[argc++] = server->extra[i];
 	char *envp[] = {"PATH=/usr/bin:/bin", NULL};
 	int log_fd = open(log, O_WRONLY | O_CREAT | O_APPEND | O_CLOEXEC, 0600);
 	if (log_fd < 0)
@@ -105,16 +116,11 @@ static void print_log(const struct etcd_server *server)
 		fprintf(stderr, "etcd left no log\n");
 }
 
-int etcd_server_restart(struct etcd_server *server)
+static int wait_healthy(struct etcd_server *server)
 {
-	server->pid = spawn(server);
-	if (server->pid <= 0) {
-		server->pid = 0;
-		return -1;
-	}
 	const struct timespec pause = {.tv_nsec = 50000000};
 	for (int i = 0; i < 400; i++) {
-		if (is_healthy(server->port))
+		if (is_healthy(server->metrics_port))
 			return 0;
 		if (waitpid(server->pid, NULL, WNOHANG) == server->pid) {
 			server->pid = 0;
@@ -126,31 +132,80 @@ int etcd_server_restart(struct etcd_server *server)
 	return -1;
 }
 
+int etcd_server_restart(struct etcd_server *server)
+{
+	server->pid = spawn(server);
+	if (server->pid <= 0) {
+		server->pid = 0;
+		return -1;
+	}
+	return wait_healthy(server);
+}
+
 const char *etcd_server_binary(void)
 {
 	return access("/usr/bin/etcd", X_OK) == 0 ? "/usr/bin/etcd" : NULL;
 }
 
-struct etcd_server *etcd_server_start(const char *binary)
+static struct etcd_server *prepare(const char *binary, const char *name, int tls)
 {
 	struct etcd_server *server = calloc(1, sizeof(*server));
-	uint16_t ports[2];
+	uint16_t ports[3];
 	if (!server)
 		return NULL;
 	snprintf(server->binary, sizeof(server->binary), "%s", binary);
+	snprintf(server->name, sizeof(server->name), "%s", name);
 	snprintf(server->directory, sizeof(server->directory), "/tmp/baton-etcd-XXXXXX");
 	if (free_ports(ports) != 0 || !mkdtemp(server->directory)) {
 		free(server);
 		return NULL;
 	}
-	server->port = ports[0];
-	snprintf(server->url, sizeof(server->url), "http://127.0.0.1:%u", ports[0]);
+	snprintf(server->url, sizeof(server->url), "%s://127.0.0.1:%u", tls ? "https" : "http", ports[0]);
 	snprintf(server->peer_url, sizeof(server->peer_url), "http://127.0.0.1:%u", ports[1]);
+	snprintf(server->metrics_url, sizeof(server->metrics_url), "http://127.0.0.1:%u", ports[2]);
+	server->metrics_port = ports[2];
+	snprintf(server->cluster, sizeof(server->cluster), "%s=%s", name, server->peer_url);
+	return server;
+}
+
+struct etcd_server *etcd_server_start_with(const char *binary, const char *const *arguments, int tls)
+{
+	struct etcd_server *server = prepare(binary, "test", tls);
+	if (!server)
+		return NULL;
+	for (; arguments && *arguments && server->extra_count < EXTRA_MAX; arguments++)
+		snprintf(server->extra[server->extra_count++], EXTRA_BYTES, "%s", *arguments);
 	if (etcd_server_restart(server) != 0) {
 		etcd_server_stop(server);
 		return NULL;
 	}
 	return server;
+}
+
+struct etcd_server *etcd_server_start(const char *binary)
+{
+	return etcd_server_start_with(binary, NULL, 0);
+}
+
+int etcd_server_start_three(const char *binary, struct etcd_server *ret_servers[3])
+{
+	static const char *const names[] = {"one", "two", "three"};
+	char cluster[sizeof(ret_servers[0]->cluster)] = "";
+	for (int i = 0; i < 3; i++) {
+		ret_servers[i] = prepare(binary, names[i], 0);
+		if (!ret_servers[i])
+			return -1;
+		size_t used = strlen(cluster);
+		snprintf(cluster + used, sizeof(cluster) - used, "%s%.96s", i ? "," : "", ret_servers[i]->cluster);
+	}
+	int result = 0;
+	for (int i = 0; i < 3; i++) {
+		memcpy(ret_servers[i]->cluster, cluster, sizeof(cluster));
+		ret_servers[i]->pid = spawn(ret_servers[i]);
+	}
+	for (int i = 0; i < 3; i++)
+		result |= ret_servers[i]->pid > 0 ? wait_healthy(ret_servers[i]) : -1;
+	return result;
 }
 
 const char *etcd_server_url(const struct etcd_server *server)

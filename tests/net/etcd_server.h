@@ -12,6 +12,10 @@ struct etcd_server;
 const char *etcd_server_binary(void);
 /* Starts and waits until it serves; NULL when it did not within 20 s (its log is then printed). */
 struct etcd_server *etcd_server_start(const char *binary);
+/* The same with further arguments of etcd, ended by NULL; tls: clients come by https.  All are copied. */
+struct etcd_server *etcd_server_start_with(const char *binary, const char *const *arguments, int tls);
+/* Three members of one cluster; 0 when all serve. */
+int etcd_server_start_three(const char *binary, struct etcd_server *ret_servers[3]);
 /* "http://127.0.0.1:PORT" */
 const char *etcd_server_url(const struct etcd_server *server);
 /* kill -9; the directory stays. */

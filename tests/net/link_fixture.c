@@ -14,6 +14,8 @@
 #include <unistd.h>
 
 #include "base/rng.h"
+#include "net/certs.h"
+#include "net/tls.h"
 
 const struct way ways[] = {
 	{"mapped", LINK_MAPPED, false, false},
@@ -22,6 +24,8 @@ const struct way ways[] = {
 	{"ucx-shm", LINK_UCX_SHM, false, false},
 	{"ucx-tcp one-sided", LINK_UCX_TCP, true, false},
 	{"ucx-shm one-sided", LINK_UCX_SHM, true, false},
+	{"tls", LINK_TLS, false, false},
+	{"tcp", LINK_TCP, false, false},
 };
 const size_t way_count = sizeof(ways) / sizeof(*ways);
 
@@ -49,6 +53,31 @@ struct handle handle_of(uint64_t slot, uint64_t offset, uint64_t length)
 		.length = length,
 		.generation = 1,
 	};
+}
+
+/* ---- certificates ---- */
+
+static void make_certificates(struct pair *pair)
+{
+	struct why why = {0};
+	snprintf(pair->directory, sizeof(pair->directory), "/tmp/baton-link-XXXXXX");
+	assert_non_null(mkdtemp(pair->directory));
+	const char *const names[] = {"peer", "reader"};
+	enum err e = certs_make_ca(pair->directory, "test", &why);
+	for (int i = 0; i < 2 && e == ERR_OK; i++)
+		e = certs_make_node(pair->directory, &(struct certs_node){.cluster = "test", .role = "engine", .name = names[i]},
+				    &why);
+	if (e != ERR_OK)
+		fail_msg("%s", why.text);
+}
+
+static enum err load_certificates(const char *directory, const char *name, struct tls **ret_tls, struct why *why)
+{
+	char ca[96], certificate[96], key[96];
+	snprintf(ca, sizeof(ca), "%s/ca.pem", directory);
+	snprintf(certificate, sizeof(certificate), "%s/%s.pem", directory, name);
+	snprintf(key, sizeof(key), "%s/%s.key", directory, name);
+	return tls_create(&(struct tls_options){ca, certificate, key, "test"}, ret_tls, why);
 }
 
 /* ---- the peer ---- */
@@ -80,7 +109,7 @@ static void check(enum err e, const struct why *why)
 	exit(1);
 }
 
-static int serve(const struct way *way, int control)
+static int serve(const struct way *way, int control, const char *directory)
 {
 	struct server server = {.control = control};
 	struct why why = {0};
@@ -94,6 +123,8 @@ static int serve(const struct way *way, int control)
 		.transport = way->transport,
 		.one_sided = way->one_sided,
 	};
+	if (way->transport == LINK_TLS)
+		check(load_certificates(directory, "peer", &options.tls, &why), &why);
 	prctl(PR_SET_PDEATHSIG, SIGKILL);
 	check(loop_create(&server.loop), &why);
 	check(region_create(&region_options, &server.region, &why), &why);
@@ -108,6 +139,7 @@ static int serve(const struct way *way, int control)
 	loop_run(server.loop);
 	loop_watch_destroy(watch);
 	link_destroy(link);
+	tls_destroy(options.tls);
 	region_destroy(server.region);
 	loop_destroy(server.loop);
 	buf_fini(&address);
@@ -116,8 +148,8 @@ static int serve(const struct way *way, int control)
 
 void peer_main(int argc, char **argv)
 {
-	if (argc == 4 && strcmp(argv[1], "peer") == 0)
-		exit(serve(&ways[atoi(argv[2])], atoi(argv[3])));
+	if (argc == 5 && strcmp(argv[1], "peer") == 0)
+		exit(serve(&ways[atoi(argv[2])], atoi(argv[3]), argv[4]));
 }
 
 /* ---- the reader ---- */
@@ -142,7 +174,7 @@ static void start_peer(struct pair *pair, const struct way *way)
 	assert_true(pair->pid >= 0);
 	if (pair->pid == 0) {
 		close(fds[0]);
-		execl("/proc/self/exe", "test-peer", "peer", index, fd, (char *)NULL);
+		execl("/proc/self/exe", "test-peer", "peer", index, fd, pair->directory, (char *)NULL);
 		_exit(1);
 	}
 	close(fds[1]);
@@ -153,13 +185,19 @@ void pair_open(struct pair *pair, const struct way *way)
 {
 	struct why why = {0};
 	struct link_options options = {
-		.node = 1,
+		.node = READER_NODE,
 		.incarnation = 11,
 		.transport = way->transport,
 		.one_sided = way->one_sided,
 		.copy_on_loop = way->copy_on_loop,
 	};
 	*pair = (struct pair){0};
+	if (way->transport == LINK_TLS) {
+		make_certificates(pair);
+		if (load_certificates(pair->directory, "reader", &pair->tls, &why) != ERR_OK)
+			fail_msg("%s", why.text);
+		options.tls = pair->tls;
+	}
 	start_peer(pair, way);
 	assert_int_equal(loop_create(&pair->loop), ERR_OK);
 	if (link_create(pair->loop, &options, &pair->link, &why) != ERR_OK)
@@ -177,6 +215,7 @@ void pair_close(struct pair *pair)
 {
 	link_destroy(pair->link);
 	loop_destroy(pair->loop);
+	tls_destroy(pair->tls);
 	close(pair->control);
 	kill(pair->pid, SIGCONT);
 	uint64_t end = wall_ns() + 3000 * MS;
@@ -186,6 +225,10 @@ void pair_close(struct pair *pair)
 		usleep(1000);
 	}
 	buf_fini(&pair->address);
+	char command[128];
+	snprintf(command, sizeof(command), "rm -rf %s", pair->directory);
+	if (pair->directory[0] && system(command) != 0)
+		fail_msg("%s", command);
 }
 
 uint64_t pair_renew(struct pair *pair, uint64_t slot)

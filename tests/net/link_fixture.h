@@ -10,7 +10,9 @@
 
 #define SLOT_BYTES ((uint64_t)4 << 20)
 #define SLOT_COUNT ((uint64_t)8)
-#define PEER_NODE 2
+/* The ids that go with the names in the certificates: "peer" and "reader". */
+#define PEER_NODE 0x878f40aafc96df79ull
+#define READER_NODE 0x225375347d5a516full
 #define PEER_INCARNATION 22
 
 struct way {
@@ -19,7 +21,7 @@ struct way {
 	bool one_sided;
 	bool copy_on_loop;
 };
-/* mapped (thread and loop), UCX messages over TCP and shared memory, one-sided UCX over both. */
+/* mapped (thread and loop), UCX messages over TCP and shared memory, one-sided UCX over both, bulk with and without TLS. */
 extern const struct way ways[];
 extern const size_t way_count;
 
@@ -29,6 +31,8 @@ struct pair {
 	pid_t pid;
 	int control;
 	struct buf address;
+	struct tls *tls;
+	char directory[64]; /* of the certificates */
 };
 void pair_open(struct pair *pair, const struct way *way);
 void pair_close(struct pair *pair); /* also when the peer is dead or stopped */

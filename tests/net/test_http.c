@@ -68,7 +68,9 @@ static int setup(void **state)
 {
 	struct world *world = calloc(1, sizeof(*world));
 	struct why why = {0};
-	struct http_options options = {.header_max = 4096, .body_max = 100000, .idle_timeout_ns = 60000 * MS};
+	static const char *const origins[] = {"https://a.example", "https://b.example"};
+	struct http_options options = {.header_max = 4096, .body_max = 100000, .idle_timeout_ns = 60000 * MS,
+				       .receive_timeout_ns = 200 * MS, .header_timeout_ns = 200 * MS, .origins = origins, .origin_count = 2};
 	assert_int_equal(loop_create(&world->loop), ERR_OK);
 	assert_int_equal(http_server_create(world->loop, &options, &world->server, &why), ERR_OK);
 	assert_int_equal(http_route(world->server, "GET", "/echo", echo, world), ERR_OK);
@@ -210,6 +212,79 @@ static void unknown_paths_and_methods_are_refused_in_openai_s_shape(void **state
 	assert_int_equal(world->handled, 0);
 }
 
+static void a_wrong_method_is_told_the_right_ones(void **state)
+{
+	struct world *world = *state;
+	expect_reply(world, "DELETE /echo HTTP/1.1\r\n" H "\r\n", "HTTP/1.1 405", "Allow: GET, HEAD, POST, OPTIONS\r\n");
+	expect_reply(world, "POST /tree/x HTTP/1.1\r\n" H "Content-Length: 0\r\n\r\n", "HTTP/1.1 405",
+		     "Allow: GET, HEAD, OPTIONS\r\n");
+	expect_reply(world, "OPTIONS /echo HTTP/1.1\r\n" H "\r\n", "HTTP/1.1 204", "Allow: GET, HEAD, POST, OPTIONS\r\n");
+	expect_reply(world, "OPTIONS /nothing HTTP/1.1\r\n" H "\r\n", "HTTP/1.1 404", "not_found");
+	assert_int_equal(world->handled, 0);
+}
+
+static void head_is_get_without_its_body(void **state)
+{
+	struct world *world = *state;
+	char text[2048];
+	int fd = dial(world);
+	say(world, fd, "HEAD /echo HTTP/1.1\r\n" H "Connection: close\r\n\r\n");
+	hear(world, fd, NULL, text, sizeof(text));
+	assert_non_null(strstr(text, "HTTP/1.1 200 OK"));
+	assert_non_null(strstr(text, "Content-Length: "));
+	assert_string_equal(strstr(text, "\r\n\r\n"), "\r\n\r\n");
+	close(fd);
+	turns(world, 3);
+}
+
+static void every_reply_has_a_request_id(void **state)
+{
+	struct world *world = *state;
+	static const char *const requests[] = {
+		"GET /echo HTTP/1.1\r\n" H "\r\n",
+		"GET /nothing HTTP/1.1\r\n" H "\r\n",
+		"DELETE /echo HTTP/1.1\r\n" H "\r\n",
+		"OPTIONS /echo HTTP/1.1\r\n" H "\r\n",
+		"what is this\r\n\r\n",
+		"GET / HTTP/9.9\r\n\r\n",
+		"POST /echo HTTP/1.1\r\n" H "Content-Length: 999999\r\n\r\n",
+		"GET /echo HTTP/1.1\r\n" H "x-request-id: not printable \xc3\xa4\r\n\r\n",
+	};
+	for (size_t i = 0; i < sizeof(requests) / sizeof(*requests); i++)
+		expect_reply(world, requests[i], "HTTP/1.1 ", "x-request-id: req-");
+	expect_reply(world, "GET /echo HTTP/1.1\r\n" H "X-Request-Id: mine-7\r\n\r\n", "HTTP/1.1 200",
+		     "x-request-id: mine-7\r\n");
+	expect_reply(world, "GET /nothing HTTP/1.1\r\n" H "X-Request-Id: mine-8\r\n\r\n", "HTTP/1.1 404",
+		     "x-request-id: mine-8\r\n");
+}
+
+static void only_named_origins_may_read_replies(void **state)
+{
+	struct world *world = *state;
+	char text[2048];
+	expect_reply(world, "GET /echo HTTP/1.1\r\n" H "Origin: https://b.example\r\n\r\n", "HTTP/1.1 200",
+		     "Access-Control-Allow-Origin: https://b.example\r\n");
+	expect_reply(world,
+		     "OPTIONS /echo HTTP/1.1\r\n" H "Origin: https://a.example\r\nAccess-Control-Request-Method: POST\r\n"
+		     "Access-Control-Request-Headers: authorization\r\n\r\n",
+		     "HTTP/1.1 204", "Access-Control-Allow-Headers: authorization\r\n");
+	int fd = dial(world);
+	say(world, fd, "GET /echo HTTP/1.1\r\n" H "Origin: https://evil.example\r\nConnection: close\r\n\r\n");
+	hear(world, fd, NULL, text, sizeof(text));
+	assert_null(strstr(text, "Access-Control"));
+	close(fd);
+	turns(world, 3);
+}
+
+static void a_request_that_does_not_come_whole_is_answered_408(void **state)
+{
+	struct world *world = *state;
+	expect_reply(world, "POST /echo HTTP/1.1\r\n" H "Content-Length: 5\r\n\r\nhel", "HTTP/1.1 408 Request Timeout",
+		     "Connection: close");
+	expect_reply(world, "GET /echo HTTP/1.1\r\nHos", "HTTP/1.1 408 Request Timeout", "Connection: close");
+	assert_int_equal(world->handled, 0);
+}
+
 static void malformed_requests_are_refused_and_the_connection_ends(void **state)
 {
 	static const struct {
@@ -345,6 +420,28 @@ static void client_gone_while_waiting_or_streaming_is_told_once(void **state)
 	assert_int_equal(world->handled, 3);
 }
 
+/* What is pipelined beyond the bound is not read, and the end of the stream behind it is noticed all the same. */
+static void client_gone_behind_much_that_it_pipelined_is_told(void **state)
+{
+	struct world *world = *state;
+	static char much[90000];
+	memset(much, 'x', sizeof(much));
+	world->end_when_gone = true;
+	int fd = dial(world);
+	say(world, fd, "GET /hold HTTP/1.1\r\n" H "\r\nPOST /echo HTTP/1.1\r\n" H "Content-Length: 99999\r\n\r\n");
+	turns(world, 3);
+	assert_non_null(world->open);
+	assert_int_equal(send(fd, much, sizeof(much), MSG_NOSIGNAL), sizeof(much));
+	turns(world, 5);
+	assert_int_equal(world->gone_count, 0);
+	assert_int_equal(shutdown(fd, SHUT_WR), 0);
+	turns(world, 5);
+	assert_int_equal(world->gone_count, 1);
+	close(fd);
+	turns(world, 5);
+	assert_int_equal(world->gone_count, 1);
+}
+
 static void slow_reader_shows_in_the_queue_and_gets_everything(void **state)
 {
 	struct world *world = *state;
@@ -427,12 +524,18 @@ int main(void)
 		T(body_may_come_byte_by_byte),
 		T(pipelined_requests_are_answered_in_order_on_one_connection),
 		T(unknown_paths_and_methods_are_refused_in_openai_s_shape),
+		T(a_wrong_method_is_told_the_right_ones),
+		T(head_is_get_without_its_body),
+		T(every_reply_has_a_request_id),
+		T(only_named_origins_may_read_replies),
+		T(a_request_that_does_not_come_whole_is_answered_408),
 		T(malformed_requests_are_refused_and_the_connection_ends),
 		T(limits_answer_413_and_431),
 		T(client_that_waits_for_100_gets_it),
 		T(stream_arrives_in_chunks_and_the_connection_lives_on),
 		T(aborted_stream_is_a_reset_not_an_end),
 		T(client_gone_while_waiting_or_streaming_is_told_once),
+		T(client_gone_behind_much_that_it_pipelined_is_told),
 		T(slow_reader_shows_in_the_queue_and_gets_everything),
 		T(destroyed_server_tells_the_open_request),
 		T(drain_finishes_what_is_open_and_takes_no_more),

@@ -4,17 +4,23 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <pthread.h>
+#include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 
+#include "net/certs.h"
 #include "net/http.h"
 #include "net/http_client.h"
 #include "net/loop.h"
+#include "net/tls.h"
 
 struct world {
 	struct loop *loop;
 	struct http_server *server;
 	pthread_t thread;
+	struct tls *tls; /* NULL: plain */
+	char directory[64], ca_file[96];
 };
 
 static void echo(struct http_request *request, void *context)
@@ -45,10 +51,28 @@ static void *run(void *arg)
 	return NULL;
 }
 
-static int setup(void **state)
+static struct tls *make_tls(struct world *world)
+{
+	char certificate[96], key[96];
+	struct why why = {0};
+	struct tls *tls = NULL;
+	snprintf(world->directory, sizeof(world->directory), "/tmp/baton-https-XXXXXX");
+	assert_non_null(mkdtemp(world->directory));
+	assert_int_equal(certs_make_ca(world->directory, "test", &why), ERR_OK);
+	struct certs_node node = {.cluster = "test", .role = "coordinator", .name = "api"};
+	assert_int_equal(certs_make_node(world->directory, &node, &why), ERR_OK);
+	snprintf(world->ca_file, sizeof(world->ca_file), "%s/ca.pem", world->directory);
+	snprintf(certificate, sizeof(certificate), "%s/api.pem", world->directory);
+	snprintf(key, sizeof(key), "%s/api.key", world->directory);
+	assert_int_equal(tls_create(&(struct tls_options){.certificate_file = certificate, .key_file = key}, &tls, &why), ERR_OK);
+	return tls;
+}
+
+static int setup_world(void **state, bool tls)
 {
 	struct world *world = calloc(1, sizeof(*world));
-	struct http_options options = {0};
+	world->tls = tls ? make_tls(world) : NULL;
+	struct http_options options = {.tls = world->tls};
 	assert_int_equal(loop_create(&world->loop), ERR_OK);
 	assert_int_equal(http_server_create(world->loop, &options, &world->server, NULL), ERR_OK);
 	assert_int_equal(http_route(world->server, "POST", "/echo", echo, world), ERR_OK);
@@ -59,6 +83,16 @@ static int setup(void **state)
 	return 0;
 }
 
+static int setup(void **state)
+{
+	return setup_world(state, false);
+}
+
+static int setup_tls(void **state)
+{
+	return setup_world(state, true);
+}
+
 static int teardown(void **state)
 {
 	struct world *world = *state;
@@ -66,6 +100,10 @@ static int teardown(void **state)
 	pthread_join(world->thread, NULL);
 	http_server_destroy(world->server);
 	loop_destroy(world->loop);
+	tls_destroy(world->tls);
+	char command[128];
+	snprintf(command, sizeof(command), "rm -rf %s", world->directory);
+	assert_true(!world->tls || system(command) == 0);
 	free(world);
 	return 0;
 }
@@ -88,6 +126,7 @@ static struct http_client_request request_of(const struct world *world, const ch
 {
 	return (struct http_client_request){
 		.host = "127.0.0.1",
+		.ca_file = world->tls ? world->ca_file : NULL,
 		.port = http_server_port(world->server),
 		.method = method,
 		.path = path,
@@ -147,6 +186,37 @@ static void broken_stream_and_error_status_show(void **state)
 	assert_int_equal(http_client_call(&request, &reply, &why), ERR_UNAVAILABLE);
 }
 
+/* Nobody else's certificate, no other host's, and no plain HTTP. */
+static void the_server_must_be_the_one_of_its_certificate(void **state)
+{
+	struct world *world = *state;
+	struct http_client_request request = request_of(world, "GET", "/lines");
+	struct http_client_reply reply = {.body.limit = 4096};
+	struct why why = {0};
+	char other[96];
+	request.host = "localhost";
+	assert_int_equal(http_client_call(&request, &reply, &why), ERR_OK);
+	buf_fini(&reply.body);
+	snprintf(other, sizeof(other), "%s/other", world->directory);
+	assert_int_equal(mkdir(other, 0700), 0);
+	assert_int_equal(certs_make_ca(other, "test", &why), ERR_OK);
+	snprintf(other, sizeof(other), "%s/other/ca.pem", world->directory);
+	request.host = "127.0.0.1";
+	request.ca_file = other;
+	assert_int_equal(http_client_call(&request, &reply, &why), ERR_DENIED);
+	assert_non_null(strstr(why.text, "unable to get local issuer certificate"));
+	request.ca_file = world->ca_file;
+	request.host = "127.1"; /* reaches 127.0.0.1 under a name that is not in the certificate */
+	assert_int_equal(http_client_call(&request, &reply, &why), ERR_DENIED);
+	assert_non_null(strstr(why.text, "ostname mismatch"));
+	request.host = "127.0.0.1";
+	request.ca_file = NULL;
+	assert_int_not_equal(http_client_call(&request, &reply, &why), ERR_OK);
+	request.ca_file = world->ca_file;
+	assert_int_equal(http_client_call(&request, &reply, &why), ERR_OK);
+	buf_fini(&reply.body);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -154,5 +224,12 @@ int main(void)
 		cmocka_unit_test(streamed_lines_come_one_by_one_and_can_be_stopped),
 		cmocka_unit_test(broken_stream_and_error_status_show),
 	};
-	return cmocka_run_group_tests(tests, setup, teardown);
+	const struct CMUnitTest over_tls[] = {
+		cmocka_unit_test(whole_reply_comes_back),
+		cmocka_unit_test(streamed_lines_come_one_by_one_and_can_be_stopped),
+		cmocka_unit_test(broken_stream_and_error_status_show),
+		cmocka_unit_test(the_server_must_be_the_one_of_its_certificate),
+	};
+	int failed = cmocka_run_group_tests_name("plain", tests, setup, teardown);
+	return failed + cmocka_run_group_tests_name("tls", over_tls, setup_tls, teardown);
 }

@@ -45,7 +45,8 @@ static void every_size_lands_whole_with_its_digest(void **state)
 
 static void transport_in_use_is_told(void **state)
 {
-	static const char *const wanted[] = {"mapped", "mapped", "ucx:tcp/lo", "ucx:posix", "ucx:tcp/lo", "ucx:posix"};
+	static const char *const wanted[] = {"mapped", "mapped", "ucx:tcp/lo", "ucx:posix", "ucx:tcp/lo", "ucx:posix", "tls",
+					   "tcp"};
 	const struct way *way = way_of(state);
 	struct pair pair;
 	struct probe probe;

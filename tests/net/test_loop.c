@@ -3,6 +3,8 @@
 #include <setjmp.h>
 #include <signal.h>
 #include <stdarg.h>
+#include <stdatomic.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include <string.h>
@@ -316,6 +318,60 @@ static void a_signal_reaches_the_loop(void **state)
 	loop_signal_destroy(signal);
 }
 
+/* ---- news that come while the last ones are being told ---- */
+
+enum { NEWS_ROUNDS = 100000 };
+
+struct news {
+	struct loop *loop;
+	struct loop_task task;
+	atomic_uint said, heard;
+	unsigned lost;
+};
+
+static void on_news(void *arg)
+{
+	struct news *news = arg;
+	atomic_store_explicit(&news->heard, atomic_load_explicit(&news->said, memory_order_acquire), memory_order_release);
+}
+
+static bool heard_in_time(struct news *news, unsigned wanted)
+{
+	for (uint32_t i = 0; i < 2000000000u; i++)
+		if (atomic_load_explicit(&news->heard, memory_order_acquire) == wanted)
+			return true;
+	return false;
+}
+
+/* Like an engine that tells of its layers and then of the step: it says more while the loop hears the last. */
+static void *news_run(void *arg)
+{
+	struct news *news = arg;
+	unsigned said = 0;
+	for (unsigned round = 0; round < NEWS_ROUNDS && !news->lost; round++) {
+		atomic_store_explicit(&news->said, ++said, memory_order_release);
+		loop_post(news->loop, &news->task);
+		for (volatile unsigned pause = 0; pause < round % 512; pause++) /* each distance between the two */
+			;
+		atomic_store_explicit(&news->said, ++said, memory_order_release);
+		loop_post(news->loop, &news->task);
+		news->lost += !heard_in_time(news, said);
+	}
+	loop_stop(news->loop);
+	return NULL;
+}
+
+static void what_was_said_before_a_post_is_heard(void **state)
+{
+	struct news news = {.loop = *state};
+	loop_task_init(&news.task, on_news, &news);
+	pthread_t thread;
+	assert_int_equal(pthread_create(&thread, NULL, news_run, &news), 0);
+	loop_run(*state);
+	pthread_join(thread, NULL);
+	assert_int_equal(news.lost, 0);
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -328,6 +384,7 @@ int main(void)
 		T(what_a_task_posts_runs_in_the_next_turn_and_the_clock_stands_within_one),
 		T(destroying_the_loop_runs_what_is_still_posted),
 		T(a_stop_from_a_thread_ends_the_run_and_one_before_it_too),
+		T(what_was_said_before_a_post_is_heard),
 		T(descriptors_are_level_triggered),
 		T(a_signal_reaches_the_loop),
 	};

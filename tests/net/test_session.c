@@ -18,6 +18,9 @@ struct side {
 	int ups, downs;
 	enum err down_why;
 	int dials, closes, link_opens, link_closes;
+	int outranked;
+	uint64_t outranked_by;
+	bool outranked_lives;
 };
 
 struct frame {
@@ -77,6 +80,14 @@ static void hook_link_close(void *context, uint64_t node)
 	((struct side *)context)->link_closes++;
 }
 
+static void hook_outranked(void *context, uint64_t incarnation, bool lives)
+{
+	struct side *side = context;
+	side->outranked++;
+	side->outranked_by = incarnation;
+	side->outranked_lives = lives;
+}
+
 static void up(void *context, uint32_t peer)
 {
 	(void)peer;
@@ -95,7 +106,7 @@ static void make_side(int i, uint64_t incarnation)
 	free(sides[i].memory);
 	sides[i] = (struct side){0};
 	sides[i].env = (struct env){.context = &sides[i], .send = hook_send, .close = hook_close, .dial = hook_dial,
-				    .link_open = hook_link_open, .link_close = hook_link_close};
+				    .link_open = hook_link_open, .link_close = hook_link_close, .outranked = hook_outranked};
 	struct session_options options = {
 		.node = (uint64_t)i + 1, .incarnation = incarnation, .role = WIRE__ROLE__ROLE_DECODE, .name = i ? "b" : "a",
 		.link_address = (const uint8_t *)"addr", .link_address_length = 4, .peer_max = 4,
@@ -246,7 +257,84 @@ static void older_incarnation_is_refused(void **state)
 	sessions_opened(sides[1].sessions, 8, 0, now_ns);
 	deliver(8, 8);
 	assert_int_equal(sides[0].ups, 1);
+	/* It was told which life is known, gave up its session, and closed: a close of ours could overtake the words. */
+	assert_int_equal(sides[1].outranked, 1);
+	assert_int_equal(sides[1].outranked_by, 20);
+	assert_false(sides[1].outranked_lives);
+	assert_int_equal(sessions_count(sides[1].sessions), 0);
+	assert_int_equal(sides[1].ups, sides[1].downs);
+	assert_int_equal(sides[1].closes, 1);
+}
+
+static void ghost_that_does_not_close_is_closed_after_a_term(void **state)
+{
+	connect_sides(7);
+	sessions_closed(sides[0].sessions, 7, now_ns);
+	make_side(1, 19);
+	sessions_opened(sides[0].sessions, 8, 0, now_ns);
+	sessions_opened(sides[1].sessions, 8, 0, now_ns);
+	deaf[1] = true;
+	deliver(8, 8);
+	assert_int_equal(sides[0].closes, 0);
+	now_ns += SESSION_TERM_NS;
+	sessions_tick(sides[0].sessions, now_ns);
 	assert_int_equal(sides[0].closes, 1);
+}
+
+static void refusal_says_whether_the_later_life_lives(void **state)
+{
+	connect_sides(7); /* incarnation 20 lives */
+	struct sessions *living = sides[1].sessions;
+	sides[1].sessions = NULL;
+	void *memory = sides[1].memory;
+	sides[1].memory = NULL;
+	make_side(1, 19);
+	sessions_opened(sides[0].sessions, 8, 0, now_ns);
+	sessions_opened(sides[1].sessions, 8, 0, now_ns);
+	deliver(8, 8);
+	assert_int_equal(sides[1].outranked, 1);
+	assert_true(sides[1].outranked_lives);
+	assert_int_equal(sessions_count(sides[0].sessions), 1);
+	assert_int_equal(sessions_count(living), 1);
+	free(memory);
+}
+
+static void dialled_node_learns_from_the_greeting_that_it_is_outranked(void **state)
+{
+	sessions_want(sides[0].sessions, 2, 25, now_ns);
+	sessions_opened(sides[0].sessions, 8, 2, now_ns);
+	sessions_opened(sides[1].sessions, 8, 0, now_ns);
+	deliver(8, 8);
+	assert_int_equal(sides[1].outranked_by, 25);
+	assert_int_equal(sessions_count(sides[0].sessions), 0);
+	assert_int_equal(sessions_count(sides[1].sessions), 0);
+}
+
+static void renewed_node_is_taken_again_under_its_higher_number(void **state)
+{
+	connect_sides(7);
+	sessions_closed(sides[0].sessions, 7, now_ns);
+	make_side(1, 19);
+	sessions_opened(sides[0].sessions, 8, 0, now_ns);
+	sessions_opened(sides[1].sessions, 8, 0, now_ns);
+	deliver(8, 8);
+	sessions_renew(sides[1].sessions, 21, (const uint8_t *)"addr", 4, now_ns);
+	sessions_closed(sides[0].sessions, 8, now_ns);
+	sessions_opened(sides[0].sessions, 9, 0, now_ns);
+	sessions_opened(sides[1].sessions, 9, 0, now_ns);
+	deliver(9, 9);
+	uint32_t peer = sessions_find(sides[0].sessions, 2);
+	assert_int_equal(sessions_peer(sides[0].sessions, peer)->incarnation, 21);
+}
+
+static void renewing_ends_what_lives_under_the_old_number(void **state)
+{
+	connect_sides(7);
+	sessions_renew(sides[1].sessions, 21, (const uint8_t *)"addr", 4, now_ns);
+	assert_int_equal(sides[1].downs, 1);
+	assert_int_equal(sides[1].down_why, ERR_STALE);
+	assert_int_equal(sides[1].closes, 1);
+	assert_int_equal(sessions_count(sides[1].sessions), 0);
 }
 
 static void newer_incarnation_ends_the_older_session_first(void **state)
@@ -318,6 +406,11 @@ int main(void)
 		TEST(fading_session_does_not_linger),
 		TEST(closed_connection_ends_it_at_once),
 		TEST(older_incarnation_is_refused),
+		TEST(ghost_that_does_not_close_is_closed_after_a_term),
+		TEST(refusal_says_whether_the_later_life_lives),
+		TEST(dialled_node_learns_from_the_greeting_that_it_is_outranked),
+		TEST(renewed_node_is_taken_again_under_its_higher_number),
+		TEST(renewing_ends_what_lives_under_the_old_number),
 		TEST(newer_incarnation_ends_the_older_session_first),
 		TEST(wanted_node_is_dialled_again_until_it_answers),
 		TEST(silent_connection_is_closed_after_a_term),

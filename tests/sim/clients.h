@@ -20,6 +20,7 @@ struct client_counts {
 
 struct client_request {
 	uint64_t at_ns;
+	uint32_t tenant;
 	uint32_t prompt_count;
 	uint32_t prompt[TOY_CONTEXT_MAX];
 	uint32_t choice_count;

@@ -4,25 +4,44 @@
 #include <stdarg.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "tests/sim/clients.h"
 #include "tests/sim/cluster_impl.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/promises.h"
 
 enum { DEAD_MS = 2800 };
 
 /* ---- life */
 
+static void start_when_claimed(void *context, uint64_t index)
+{
+	struct cluster *c = context;
+	struct member *m = &c->members[index];
+	if (!etcd_first_claim(m)) {
+		sim_at(c->sim, sim_now(c->sim) + 100 * MS, UINT32_MAX, start_when_claimed, c, index);
+		return;
+	}
+	m->starting = false;
+	m->life++;
+	m->epoch_seen = 0;
+	m->lead_told_ns = 0;
+	m->told_ns = 0;
+	member_start(m);
+	sim_story(c->sim, (uint32_t)index, "starts, incarnation %llu", (unsigned long long)m->incarnation);
+	sim_start(c->sim, (uint32_t)index, m->incarnation, &member_ops, m);
+	etcd_watch(c, (uint32_t)index);
+}
+
 void cluster_start(struct cluster *c, uint32_t index)
 {
 	struct member *m = &c->members[index];
+	if (m->starting)
+		return;
 	assert(!sim_up(c->sim, index) && !m->memory);
-	m->incarnation++;
-	m->told_ns = 0;
-	member_start(m);
-	sim_story(c->sim, index, "starts, incarnation %llu", (unsigned long long)m->incarnation);
-	sim_start(c->sim, index, m->incarnation, &member_ops, m);
-	etcd_watch(c, index);
+	m->starting = true;
+	start_when_claimed(c, index);
 }
 
 /* Law 3: silence is death at 2 s, and all is free at 2.5 s; with ticks and a clock that is 5 % slow, DEAD_MS.  Counted
@@ -36,9 +55,9 @@ static void judge_silent(struct cluster *c, const struct member *dead, uint64_t 
 		if (m == dead || !awake || !sim_up(c->sim, i) || sim_stopped(c->sim, i) || now_ns < heard_ns + DEAD_MS * MS)
 			continue;
 		if (m->kind == ENGINE && sessions_find(node_sessions(m->engine), dead->node) != PEER_NONE)
-			cluster_fail(c, "%s has a session with %s, silent for %d ms", m->name, dead->name, DEAD_MS);
+			cluster_fail(c, "I6: %s has a session with %s, silent for %d ms", m->name, dead->name, DEAD_MS);
 		if (m->kind == STORE && store_held_for(m->store, dead->node) > 0)
-			cluster_fail(c, "%s holds blocks for %s, silent for %d ms", m->name, dead->name, DEAD_MS);
+			cluster_fail(c, "I6: %s holds blocks for %s, silent for %d ms", m->name, dead->name, DEAD_MS);
 	}
 }
 
@@ -69,6 +88,8 @@ void cluster_kill(struct cluster *c, uint32_t index)
 		return;
 	c->kills++;
 	sim_kill(c->sim, index);
+	promises_died(c->promises, index);
+	memset(c->lives[index], 0, sizeof(c->lives[index]));
 	member_free(&c->members[index]);
 	if (c->members[index].kind == COORDINATOR)
 		clients_coordinator_died(c->clients, index);
@@ -83,6 +104,45 @@ static void add(struct cluster *c, enum member_kind kind, Wire__Role role, uint6
 	assert(m->index == c->member_count);
 	c->member_count++;
 }
+
+/* I7: where no fault changes bytes, the generation says all, and the digest is right. */
+void cluster_check_misses(struct cluster *c, uint64_t digest_misses)
+{
+	if (digest_misses == 0)
+		return;
+	struct sim_counters counters;
+	sim_counters(c->sim, &counters);
+	const uint64_t *faults = counters.read_faults;
+	if (faults[SIM_READ_CORRUPT] + faults[SIM_READ_TORN] + faults[SIM_READ_STALE] + faults[SIM_READ_FOREIGN] == 0)
+		cluster_fail(c, "I7: a digest is wrong, and no fault has changed a byte");
+}
+
+static void see_sent(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope)
+{
+	promises_sent(((struct cluster *)context)->promises, from, to, envelope);
+}
+
+static void see_parted(void *context, uint32_t node, uint32_t peer)
+{
+	promises_parted(((struct cluster *)context)->promises, node, peer);
+}
+
+/* I6: of two lives of a process the later one counts, for good. */
+static void see_linked(void *context, uint32_t node, uint32_t peer, uint64_t incarnation)
+{
+	struct cluster *c = context;
+	if (incarnation < c->lives[node][peer])
+		cluster_fail(c, "I6: %s has a session with incarnation %llu of %s after one with %llu", c->members[node].name,
+			     (unsigned long long)incarnation, c->members[peer].name,
+			     (unsigned long long)c->lives[node][peer]);
+	c->lives[node][peer] = incarnation;
+}
+
+static void see_reading(void *context, uint32_t reader, uint32_t owner, const struct env_read *read)
+{
+	promises_reading(((struct cluster *)context)->promises, reader, owner, read);
+}
+
 static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, const Wire__Envelope *envelope)
 {
 	struct cluster *c = context;
@@ -91,6 +151,11 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 		cluster_note_frame(c, from, to, envelope);
 	if (alive)
 		cluster_check_claims(c, from, envelope);
+	promises_heard(c->promises, from, to, envelope);
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_JOB_END)
+		cluster_check_misses(c, envelope->job_end->accounting->miss_digest);
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)
+		lead_see_frame(c, to, envelope);
 	if (envelope->body_case != WIRE__ENVELOPE__BODY_RESERVE)
 		return;
 	const Wire__JobId *job = envelope->reserve->job;
@@ -101,6 +166,12 @@ static void see_read_fault(void *context, uint32_t reader, uint32_t owner, enum 
 {
 	struct cluster *c = context;
 	faults_read_hit(c->faults, reader, owner, fault);
+}
+
+static void see_outranked(void *context, uint32_t index, uint64_t incarnation, bool lives)
+{
+	struct cluster *c = context;
+	etcd_outranked(&c->members[index], incarnation, lives);
 }
 
 struct cluster *cluster_create(const struct cluster_options *options)
@@ -115,13 +186,19 @@ struct cluster *cluster_create(const struct cluster_options *options)
 		.digest = toy_digest,
 		.story = options->story,
 		.tap = see_frame,
+		.sent = see_sent,
+		.parted = see_parted,
+		.linked = see_linked,
+		.reading = see_reading,
 		.read_fault = see_read_fault,
+		.outranked = see_outranked,
 		.context = c,
 	};
 	c->sim = sim_create(&sim);
 	assert(c->sim);
 	c->clients = clients_create(c);
 	c->faults = faults_create(c);
+	c->promises = promises_create(c);
 	uint64_t prefill = options->decode_dials ? 30 : 10, decode = 20;
 	for (uint32_t i = 0; i < options->coordinators; i++)
 		add(c, COORDINATOR, WIRE__ROLE__ROLE_COORDINATOR, 1 + i, "coordinator", i + 1);
@@ -149,6 +226,7 @@ void cluster_destroy(struct cluster *c)
 		member_free(&c->members[i]);
 	clients_destroy(c->clients);
 	faults_destroy(c->faults);
+	promises_destroy(c->promises);
 	free(c);
 }
 
@@ -223,6 +301,29 @@ bool cluster_whole(const struct cluster *c, char *why, size_t why_bytes)
 		snprintf(why, why_bytes, "%s has %u sessions of %u", m->name, sessions, expected);
 		if (sessions != expected)
 			return false;
+	}
+	return true;
+}
+
+bool cluster_indexed(const struct cluster *c, char *why, size_t why_bytes)
+{
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		struct coord_node nodes[MEMBERS_MAX];
+		const struct member *m = &c->members[i];
+		uint32_t count = m->kind == COORDINATOR ? coord_nodes(m->coord, sim_local(c->sim, i), nodes, MEMBERS_MAX) : 0;
+		for (uint32_t n = 0; n < count; n++) {
+			const struct member *at = c->members;
+			while (at->node != nodes[n].id)
+				at++;
+			struct node_status s = {0};
+			if (at->kind == ENGINE)
+				node_status(at->engine, &s);
+			if (nodes[n].blocks_indexed == s.blocks_cached)
+				continue;
+			snprintf(why, why_bytes, "%s thinks that %s has %u blocks, it has %u", m->name, at->name,
+				 nodes[n].blocks_indexed, s.blocks_cached);
+			return false;
+		}
 	}
 	return true;
 }

@@ -16,7 +16,7 @@
 
 #define MS 1000000ull
 
-enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, SLABS = 4, SLAB_BYTES = 2048, SLAB_SLOTS = 32 };
+enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 4, SLAB_BYTES = 2048, SLAB_SLOTS = 32 };
 
 enum member_kind { COORDINATOR, ENGINE, STORE };
 
@@ -40,9 +40,28 @@ struct member {
 	uint32_t slab_regions[SLABS]; /* UINT32_MAX: closed */
 	uint32_t slab_slot_bytes[SLABS];
 	uint32_t region_next;
+	/* its number (net/claim.h) */
+	bool starting;           /* waits for etcd to give one */
+	bool claiming;           /* was refused: will look who has its name */
+	uint64_t wall_back_ms;   /* its wall clock is behind by that */
+	uint64_t beaten;         /* the highest it was refused for */
+	uint64_t outranked, renewed; /* how often */
 	/* in etcd */
+	uint64_t claimed;        /* the number that etcd has of this name; 0: none */
+	bool claimed_here;       /* by the process that runs */
 	uint64_t lease_until_ns; /* 0: no key */
+	uint64_t register_ns;    /* its key vanished: it says it again then */
 	uint64_t key_incarnation;
+	/* leading: of a coordinator in etcd, and what a node has seen */
+	uint64_t life;               /* processes so far */
+	uint64_t candidacy;          /* 0: no key */
+	uint64_t candidate_life;
+	uint64_t lead_until_ns;      /* its lease, by etcd's clock */
+	uint64_t lead_until_local_ns;
+	uint64_t lead_told_ns;
+	uint64_t etcd_cut_until_ns;  /* it alone does not reach etcd */
+	uint64_t epoch_beaten, epoch_seen;
+	uint64_t epoch_claimed, epoch_claimed_wipes; /* after so many wipes of etcd */
 	uint64_t ticks;
 	uint64_t silent_since_ns; /* dead or stopped; 0: neither */
 	uint64_t silent_incarnation;
@@ -59,8 +78,16 @@ struct job_seen {
 
 struct clients;
 struct faults;
+struct promises;
+
+/* What a seed draws and yet does not happen: to find out what a violation needs. */
+struct cluster_cut {
+	uint64_t faults;      /* a bit each, in the order in which they were drawn */
+	uint64_t requests[2];
+};
 
 struct cluster_options {
+	struct cluster_cut cut;
 	uint64_t seed;
 	bool story;
 	bool frames; /* the story tells every frame too */
@@ -73,6 +100,12 @@ struct cluster_options {
 	bool decode_dials;    /* decode nodes have the smaller ids */
 };
 
+/* Whose directives with that epoch were taken. */
+struct epoch_holder {
+	uint64_t epoch, wipes;
+	uint32_t coordinator;
+};
+
 struct cluster {
 	struct cluster_options options;
 	struct sim *sim;
@@ -82,19 +115,34 @@ struct cluster {
 	uint32_t job_next;
 	uint64_t heard_ns[MEMBERS_MAX][MEMBERS_MAX]; /* [from][to]: the last frame delivered */
 	uint64_t etcd_away_until_ns;
-	uint64_t kills;
+	uint64_t kills, wipes, renewals;
+	uint64_t revision, leader_candidacy, epoch_stored, epoch_wipes;
+	struct epoch_holder epochs[EPOCHS_MAX];
+	uint64_t directives, directives_refused, drains;
 	struct clients *clients;
 	struct faults *faults;
+	struct promises *promises;
+	uint64_t lives[MEMBERS_MAX][MEMBERS_MAX]; /* [who][of whom]: the highest incarnation it had a session with */
 };
 
 struct cluster *cluster_create(const struct cluster_options *options);
 void cluster_destroy(struct cluster *cluster);
+/* A process comes up, as soon as etcd gives it an incarnation. */
 void cluster_start(struct cluster *cluster, uint32_t member);
 void cluster_kill(struct cluster *cluster, uint32_t member);
 /* Nothing is left that anybody waits for, and every invariant of the cores holds; why not otherwise. */
 bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
 /* Everybody who should have a session with somebody has one. */
 bool cluster_whole(const struct cluster *cluster, char *why, size_t why_bytes);
+/* Every coordinator's index counts what the nodes have (when nothing happens any more). */
+bool cluster_indexed(const struct cluster *cluster, char *why, size_t why_bytes);
+/* What may happen to etcd, besides being away: its data are lost; the lease of one member is revoked. */
+void cluster_wipe_etcd(struct cluster *cluster);
+void cluster_revoke(struct cluster *cluster, uint32_t member);
+/* Operators ask every coordinator to drain a node, and a while later to undrain it; some do not reach a leader. */
+void lead_draw_drains(struct cluster *cluster, uint32_t count, uint64_t from_ns, uint64_t to_ns);
+/* Until no node drains: there must be a leader soon. */
+void lead_undrain_all(struct cluster *cluster);
 /* A sentence that names the seed, then the story so far, then abort(). */
 void cluster_fail(struct cluster *cluster, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 #endif

@@ -12,10 +12,29 @@ void member_free(struct member *m);
 /* Whoever waits for something on this node may look. */
 void member_after_event(struct member *m);
 
+/* The core goes on under the member's incarnation. */
+void member_renew(struct member *m);
+
+/* cluster.c: a node has met that many wrong digests. */
+void cluster_check_misses(struct cluster *c, uint64_t digest_misses);
+
 /* etcd.c */
 void etcd_start(struct cluster *c);
+/* A process that starts asks for its incarnation; false: etcd is away. */
+bool etcd_first_claim(struct member *m);
+/* A process was refused by a peer for a higher incarnation. */
+void etcd_outranked(struct member *m, uint64_t incarnation, bool lives);
 /* The node has come up: it is told of all members soon. */
 void etcd_watch(struct cluster *c, uint32_t member);
+
+/* lead.c: the election, its invariants (I6), operators */
+void lead_etcd_tick(struct cluster *c);
+void lead_etcd_back(struct cluster *c);
+void lead_etcd_wiped(struct cluster *c);
+void lead_check_coordinator(struct member *m);
+void lead_check_node(struct member *m);
+void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelope);
+void member_claim_epoch(void *member, int64_t candidacy, uint64_t beaten);
 
 /* frames.c: places with digests are compared with the bytes; one line a frame into the story. */
 void cluster_check_claims(struct cluster *c, uint32_t from, const Wire__Envelope *envelope);

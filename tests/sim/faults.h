@@ -10,8 +10,9 @@
 #include "net/sim.h"
 
 #define FAULT_KINDS(X)                                                                                        \
-	X(DROP) X(LATE) X(DUP) X(CORRUPT) X(TORN) X(STALE) X(LINK) X(DELAY) X(REORDER) X(CUT) X(SILENCE) X(ONE_WAY) \
-	X(STOP) X(KILL) X(SKEW) X(ETCD)
+	X(DROP) X(LATE) X(DUP) X(CORRUPT) X(TORN) X(STALE) X(FOREIGN) X(LINK) X(DELAY) X(REORDER) X(ECHO) X(CUT)   \
+	X(SILENCE) X(ONE_WAY) X(STOP) X(KILL) X(FLAP) X(SKEW) X(STEP) X(ETCD) X(WIPE) X(REVOKE) X(CLOCK)           \
+	X(CO_KILL) X(CO_STOP) X(CO_ETCD)
 enum fault_kind {
 #define X(name) FAULT_##name,
 	FAULT_KINDS(X)
@@ -46,6 +47,12 @@ void faults_draw(struct faults *faults, uint32_t count, uint64_t from_ns, uint64
 void faults_aim(struct faults *faults, enum fault_kind kind, enum hit_state state, uint64_t from_ns);
 /* For a while from then on no two engines can reach each other: jobs wait for their hand-over. */
 void faults_part_engines(struct faults *faults, uint64_t from_ns, uint64_t lasts_ns);
+void faults_half_open(struct faults *faults, uint64_t at_ns, uint64_t after_ns);
+/* None of those that change what is read is drawn: then no digest may be wrong. */
+void faults_spare_bytes(struct faults *faults);
+/* Frames and reads between decode nodes and other engines (to_all: and all others) take long: what an attempt said
+ * arrives when the next one runs. */
+void faults_slow_decode(struct faults *faults, bool to_all, uint64_t from_ns, uint64_t lasts_ns);
 /* Undoes all that is going on, lets no more begin, and starts the dead again. */
 void faults_heal(struct faults *faults);
 uint32_t faults_struck(const struct faults *faults);

@@ -11,7 +11,7 @@ static void check_claim(struct cluster *c, uint32_t from, const Wire__Place *pla
 		const uint8_t *bytes = member_ops.memory(m, place->region, place->offset + (first_layer + i) * TOY_LAYER_BYTES,
 							 TOY_LAYER_BYTES, &generation);
 		if (bytes && generation == place->generation && toy_digest(bytes, TOY_LAYER_BYTES) != digests[i])
-			cluster_fail(c, "%s claims a block (offset %llu, generation %llu, digest %llx) whose layer %zu is other bytes",
+			cluster_fail(c, "I7: %s claims a block (offset %llu, generation %llu, digest %llx) whose layer %zu is other bytes",
 				     m->name, (unsigned long long)place->offset, (unsigned long long)generation, (unsigned long long)digests[i],
 				     first_layer + i);
 	}

@@ -8,6 +8,7 @@
 
 #include "tests/sim/clients.h"
 #include "tests/sim/faults.h"
+#include "tests/sim/promises.h"
 
 enum { CHECK_EVERY = 6, OFFER_MAX = 12, HOLD_MAX = 12 };
 
@@ -23,6 +24,8 @@ static struct member *as_member(void *core)
 
 void member_after_event(struct member *m)
 {
+	if (m->kind == COORDINATOR)
+		lead_check_coordinator(m);
 	faults_event(m->cluster->faults, m->index);
 }
 
@@ -79,8 +82,16 @@ static void on_tick(void *core, uint64_t now)
 {
 	struct member *m = as_member(core);
 	CALL(m, coord_tick(m->coord, now), node_tick(m->engine, now), store_tick(m->store, now));
+	promises_check(m->cluster->promises, m->index);
+	if (m->kind == STORE) {
+		struct store_status status;
+		store_status(m->store, &status);
+		cluster_check_misses(m->cluster, status.counters.read_corrupt);
+	}
 	if (m->ticks++ % CHECK_EVERY)
 		return;
+	if (m->kind != COORDINATOR)
+		lead_check_node(m);
 	if (m->kind == COORDINATOR)
 		coord_check(m->coord);
 	else if (m->kind == ENGINE)
@@ -161,6 +172,8 @@ static void start_coordinator(struct member *m)
 		.held_max = 64,
 		.prefill_ns = 3000 * MS,
 		.decode_ns = 3000 * MS,
+		.lead_context = m,
+		.claim_epoch = member_claim_epoch,
 		.env = sim_env(m->cluster->sim, m->index),
 		.hooks = clients_hooks(m->cluster),
 	};
@@ -235,7 +248,7 @@ static void start_engine(struct member *m)
 		.hold_max = HOLD_MAX,
 		.replicas = o->replicas,
 		.fetch_deadline_ns = 200 * MS,
-		.read_deadline_ns = 300 * MS,
+		.read_deadline_ns = 900 * MS,
 		.wait_deadline_ns = 1500 * MS,
 		.eos_ids = eos_ids,
 		.eos_count = 1,
@@ -304,6 +317,18 @@ void member_start(struct member *m)
 		start_engine(m);
 	else
 		start_store(m);
+}
+
+void member_renew(struct member *m)
+{
+	uint64_t now = sim_local(m->cluster->sim, m->index);
+	if (m->kind == COORDINATOR)
+		coord_renew(m->coord, m->incarnation, now);
+	else if (m->kind == ENGINE)
+		node_renew(m->engine, m->incarnation, NULL, 0, now);
+	else
+		store_renew(m->store, m->incarnation, NULL, 0, now);
+	member_after_event(m);
 }
 
 void member_free(struct member *m)

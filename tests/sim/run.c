@@ -4,7 +4,8 @@
 
 #include "base/rng.h"
 
-enum { FAULTS_FROM_MS = 400, FAULTS_TO_MS = 4000, HEAL_MS = 5000, PROGRESS_MS = 15000, QUIET_MS = 5000 };
+enum { FAULTS_FROM_MS = 400, FAULTS_TO_MS = 4000, HEAL_MS = 5000, PROGRESS_MS = 15000, QUIET_MS = 5000,
+       INDEX_MS = 3000 };
 
 static struct cluster *current;
 
@@ -24,6 +25,20 @@ static enum hit_state state_of(uint64_t seed)
 	return (enum hit_state)(seed / FAULT_COUNT % HIT_COUNT);
 }
 
+/* Scenes around a hand-over that takes long, so that what was said outlives what it was said of. */
+enum scene {
+	SCENE_NONE,
+	SCENE_SAME_PAIR, /* the next attempt has the same two nodes */
+	SCENE_REUSE,     /* sessions break, and the blocks are wanted by others at once */
+};
+
+static enum scene scene_of(uint64_t seed)
+{
+	if (state_of(seed) != HIT_D_RECEIVING && state_of(seed) != HIT_P_HANDING)
+		return SCENE_NONE;
+	return seed % 2 ? SCENE_SAME_PAIR : SCENE_REUSE;
+}
+
 static struct cluster_options draw_cluster(uint64_t seed, bool story)
 {
 	struct rng rng = {.seed = rng_mix(seed)};
@@ -31,12 +46,12 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		.seed = seed,
 		.story = story,
 		.frames = story,
-		.coordinators = 1 + (uint32_t)rng_below(&rng, 2),
+		.coordinators = 2 + (rng_below(&rng, 4) == 0),
 		.prefills = 1 + (uint32_t)rng_below(&rng, 2),
 		.decodes = 1 + (uint32_t)rng_below(&rng, 2),
 		.boths = rng_below(&rng, 3) == 0,
 		.stores = 1 + (uint32_t)rng_below(&rng, 2),
-		.block_count = 72 + (uint32_t)rng_below(&rng, 80),
+		.block_count = 76 + (uint32_t)rng_below(&rng, 80), /* the largest request fits */
 		.chunk_tokens = TOY_BLOCK_TOKENS * (1 + (uint32_t)rng_below(&rng, 3)),
 		.layer_ns = MS / 4 + rng_below(&rng, 2 * MS),
 		.replicas = 1 + (uint32_t)rng_below(&rng, 2),
@@ -45,6 +60,13 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 	};
 	if (state_of(seed) == HIT_D_LOCAL)
 		options.boths = 1;
+	if (scene_of(seed) == SCENE_SAME_PAIR)
+		options.prefills = options.decodes = 1, options.boths = 0, options.layer_ns = 4 * MS,
+		options.chunk_tokens = TOY_BLOCK_TOKENS; /* prefill speaks for longer than a word is on its way */
+	if (scene_of(seed) == SCENE_REUSE) {
+		options.prefills = 1, options.decodes = 2, options.boths = 0;
+		options.seq_max = 4;
+	}
 	if (state_of(seed) == HIT_P_BLOCKED) { /* more prompts at a node than its schedule takes */
 		options.prefills = 1;
 		options.decodes = 2;
@@ -61,9 +83,26 @@ static void aim(struct cluster *c, uint64_t seed)
 	uint64_t at_ns = (500 + sim_random(c->sim, 1500)) * MS;
 	if (state_of(seed) == HIT_P_BLOCKED)
 		clients_draw(c->clients, 10, at_ns, at_ns + 10 * MS);
+	if (state_of(seed) == HIT_OFFERING || state_of(seed) == HIT_HOLDING) { /* stores that are busy, and soon full */
+		clients_draw(c->clients, 14, at_ns, at_ns + 500 * MS);
+		for (uint32_t i = 0; i < 3; i++)
+			faults_aim(c->faults, FAULT_LATE, HIT_OFFERING, at_ns + sim_random(c->sim, 1000 * MS));
+	}
 	if (state_of(seed) == HIT_D_WAITING) {
 		faults_part_engines(c->faults, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
 		clients_draw(c->clients, 6, at_ns, at_ns + 200 * MS);
+	}
+	if (scene_of(seed) != SCENE_NONE)
+		faults_slow_decode(c->faults, scene_of(seed) == SCENE_REUSE, at_ns - 100 * MS, (400 + sim_random(c->sim, 1500)) * MS);
+	for (uint32_t i = 0; scene_of(seed) == SCENE_SAME_PAIR && i < 4; i++)
+		faults_aim(c->faults, FAULT_LINK, HIT_D_RECEIVING, at_ns + i * (50 + sim_random(c->sim, 200)) * MS);
+	if (scene_of(seed) == SCENE_SAME_PAIR)
+		clients_draw(c->clients, 8, at_ns, at_ns + 400 * MS);
+	if (scene_of(seed) == SCENE_REUSE) {
+		faults_spare_bytes(c->faults);
+		clients_draw(c->clients, 14, at_ns, at_ns + 300 * MS);
+		for (uint32_t i = 0; i < 8; i++)
+			faults_half_open(c->faults, at_ns + sim_random(c->sim, 1000 * MS), (100 + sim_random(c->sim, 300)) * MS);
 	}
 	faults_aim(c->faults, kind_of(seed), state_of(seed), at_ns);
 }
@@ -78,32 +117,42 @@ static void demand_progress(struct cluster *c)
 		if (sim_now(c->sim) < until_ns)
 			continue;
 		clients_print(c->clients);
-		cluster_fail(c, "requests have not ended %d ms after the world healed", PROGRESS_MS);
+		cluster_fail(c, "I4: requests have not ended %d ms after the world healed", PROGRESS_MS);
 	}
 	until_ns = sim_now(c->sim) + QUIET_MS * MS;
 	while (!cluster_quiet(c, why, sizeof(why))) {
 		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
 		if (sim_now(c->sim) > until_ns)
-			cluster_fail(c, "no request is left, and after %d ms still: %s", QUIET_MS, why);
+			cluster_fail(c, "I3: no request is left, and after %d ms still: %s", QUIET_MS, why);
 	}
 	while (!cluster_whole(c, why, sizeof(why))) {
 		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
 		if (sim_now(c->sim) > until_ns)
-			cluster_fail(c, "%d ms later still: %s", QUIET_MS, why);
+			cluster_fail(c, "I10: %d ms later still: %s", QUIET_MS, why);
+	}
+	until_ns = sim_now(c->sim) + INDEX_MS * MS;
+	while (!cluster_indexed(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I10: after %d ms of quiet %s", INDEX_MS, why);
 	}
 }
 
-void run_seed(uint64_t seed, bool story, struct run_result *ret_result)
+void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct run_result *ret_result)
 {
 	struct cluster_options options = draw_cluster(seed, story);
+	if (cut)
+		options.cut = *cut;
 	struct cluster *c = current = cluster_create(&options);
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
-	faults_draw(c->faults, 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
+	lead_draw_drains(c, 1 + (uint32_t)sim_random(c->sim, 3), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
+	faults_draw(c->faults, scene_of(seed) != SCENE_NONE ? 1 : 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	sim_run(c->sim, HEAL_MS * MS);
 	faults_heal(c->faults);
 	/* Sessions are back within a redial and the lease's time; then nothing may fail any more. */
 	sim_run(c->sim, sim_now(c->sim) + 3000 * MS);
+	lead_undrain_all(c);
 	clients_demand(c->clients);
 	clients_draw(c->clients, 4, sim_now(c->sim), sim_now(c->sim) + 500 * MS);
 	demand_progress(c);
@@ -114,12 +163,16 @@ void run_seed(uint64_t seed, bool story, struct run_result *ret_result)
 		.ended_ms = sim_now(c->sim) / MS,
 		.hits = *faults_hits(c->faults),
 		.kills = c->kills,
+		.renewals = c->renewals,
+		.directives = c->directives,
+		.directives_refused = c->directives_refused,
+		.drains = c->drains,
 	};
 	sim_counters(c->sim, &ret_result->sim);
 	clients_counts(c->clients, &ret_result->clients);
 	if (story)
 		fputs(sim_text(c->sim), stdout);
-	if (ret_result->faults < 3 || ret_result->sim.events < 200)
+	if ((ret_result->faults < 1 && !cut) || ret_result->sim.events < 200)
 		cluster_fail(c, "only %u faults and %llu events", ret_result->faults,
 			     (unsigned long long)ret_result->sim.events);
 	current = NULL;

@@ -11,11 +11,11 @@ struct run_result {
 	struct sim_counters sim;
 	struct client_counts clients;
 	struct hit_table hits;
-	uint64_t kills;
+	uint64_t kills, renewals, directives, directives_refused, drains;
 };
 
-/* Fails by cluster_fail(), with the seed and the story.  story: printed on standard output. */
-void run_seed(uint64_t seed, bool story, struct run_result *ret_result);
+/* Fails by cluster_fail(), with the seed and the story.  story: printed on standard output.  cut: NULL for all of it. */
+void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct run_result *ret_result);
 /* The cluster of the seed that is running, for who has to say why a core aborted; NULL: none. */
 struct cluster *run_current(void);
 #endif

@@ -308,6 +308,73 @@ static void skewed_clock_runs_at_its_own_rate(void **state)
 	assert_int_equal(sim_local(f->sim, f->b.index) - b_ns, 1000 * MS);
 }
 
+static void stepped_clock_goes_on_from_there(void **state)
+{
+	struct fixture *f = *state;
+	uint64_t a_ns = sim_local(f->sim, f->a.index);
+	sim_step(f->sim, f->a.index, 3600 * 1000 * MS);
+	sim_run(f->sim, 1000 * MS);
+	assert_int_equal(sim_local(f->sim, f->a.index) - a_ns, 3601 * 1000 * MS);
+}
+
+static void half_open_connection_ends_late_at_one_side(void **state)
+{
+	struct fixture *f = *state;
+	connect_nodes(f);
+	uint64_t now_ns = sim_now(f->sim);
+	sim_cut_half(f->sim, f->b.index, f->a.index, 300 * MS);
+	say(f, &f->a, 1);
+	sim_run(f->sim, now_ns + 299 * MS);
+	assert_int_equal(f->b.closed, 1);
+	assert_int_equal(f->a.closed, 0);
+	sim_run(f->sim, now_ns + 301 * MS);
+	assert_int_equal(f->a.closed, 1);
+	assert_int_equal(f->b.got, 0);
+}
+
+static void echo_says_each_frame_twice_at_once_or_late(void **state)
+{
+	struct fixture *f = *state;
+	connect_nodes(f);
+	sim_echo(f->sim, f->a.index, 1000, 0, 1000 * MS);
+	for (uint64_t i = 0; i < 10; i++)
+		say(f, &f->a, i);
+	sim_run(f->sim, 500 * MS);
+	assert_int_equal(f->b.got, 20);
+	for (uint64_t i = 0; i < 20; i++)
+		assert_int_equal(f->b.numbers[i], i / 2);
+	sim_echo(f->sim, f->a.index, 1000, 300 * MS, 1000 * MS);
+	say(f, &f->a, 77);
+	say(f, &f->b, 5); /* b does not repeat itself */
+	sim_cut(f->sim, f->a.index, f->b.index); /* nothing comes through a broken connection, late or not */
+	sim_run(f->sim, 1500 * MS);
+	assert_int_equal(f->b.got, 20);
+	assert_int_equal(f->a.got, 0);
+	connect_nodes(f);
+	sim_echo(f->sim, f->a.index, 1000, 300 * MS, 3000 * MS);
+	say(f, &f->a, 78);
+	sim_run(f->sim, 3000 * MS);
+	assert_int_equal(f->b.got, 22);
+	assert_int_equal(f->b.numbers[20], 78);
+	assert_int_equal(f->b.numbers[21], 78);
+}
+
+static void foreign_read_brings_what_lies_beside(void **state)
+{
+	struct fixture *f = *state;
+	connect_nodes(f);
+	memset(f->b.memory + BYTES / 2, 0x99, BYTES / 2);
+	sim_read_faults(f->sim, f->a.index, f->b.index, SIM_READ_FOREIGN, 1000, 1000 * MS);
+	const struct env *env = sim_env(f->sim, f->a.index);
+	struct env_read read = {.op = 7, .node = 20, .length = BYTES / 2, .generation = 4,
+				.deadline_ns = sim_local(f->sim, f->a.index) + 100 * MS};
+	env->read(env->context, &read);
+	sim_run(f->sim, sim_now(f->sim) + 200 * MS);
+	assert_int_equal(f->a.outcomes, 1);
+	assert_int_equal(f->a.outcome, ERR_OK);
+	assert_memory_equal(f->a.landing, f->b.memory + BYTES / 2, BYTES / 2);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -321,6 +388,10 @@ int main(void)
 		T(read_of_another_generation_is_stale),
 		T(faulty_reads_end_as_they_should),
 		T(skewed_clock_runs_at_its_own_rate),
+		T(stepped_clock_goes_on_from_there),
+		T(half_open_connection_ends_late_at_one_side),
+		T(echo_says_each_frame_twice_at_once_or_late),
+		T(foreign_read_brings_what_lies_beside),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -118,6 +118,23 @@ static uint64_t digest_sequence(const struct toy *toy, const struct sequence *s,
 	return digest;
 }
 
+/* What the toy says of the prompt token that follows `count` others. */
+static float score_of(uint64_t digest, uint32_t token)
+{
+	return -(float)(rng_mix(digest ^ token) & 1023) / 64;
+}
+
+static void score_run(const struct toy *toy, const struct run *run, struct sample *samples)
+{
+	const struct sequence *s = run->sequence;
+	for (uint32_t i = 0; i < run->score_count; i++) {
+		uint32_t p = run->score_first + i, token = s->tokens[p + 1];
+		assert(p >= run->first && p < run->first + run->count && p + 1 < s->prompt_count);
+		samples[run->score_index + i] = (struct sample){
+			.token = token, .logprob = score_of(digest_sequence(toy, s, p + 1), token), .rank = 1 + token};
+	}
+}
+
 static void sample_run(const struct toy *toy, const struct run *run, struct sample *samples)
 {
 	const struct sequence *s = run->sequence;
@@ -152,6 +169,8 @@ static void run_layer(void *context, uint64_t number)
 	struct sample samples[PLAN_SAMPLES_MAX];
 	for (uint32_t i = 0; i < plan->run_count; i++)
 		sample_run(toy, &plan->runs[i], samples);
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		score_run(toy, &plan->runs[i], samples);
 	toy->plan = NULL;
 	o->step_done(o->context, samples);
 }
@@ -183,6 +202,23 @@ static bool stops(const struct sampling *sampling, uint32_t token)
 		if (sampling->stop_ids[i] == token)
 			return true;
 	return !sampling->ignore_eos && token == TOY_EOS;
+}
+
+void toy_score_oracle(const uint32_t *prompt, uint32_t prompt_count, float *ret_logprobs)
+{
+	struct kv kv[TOY_LAYERS][TOY_CONTEXT_MAX];
+	for (uint32_t p = 0; p + 1 < prompt_count; p++) {
+		for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
+			kv[layer][p] = kv_of(prompt[p], p, layer, p > 0 ? kv[layer][p - 1] : kv_none,
+					     layer > 0 ? kv[layer - 1][p] : kv_none);
+		uint32_t count = p + 1;
+		uint64_t digest = count;
+		for (uint32_t q = 0; q < count; q += TOY_BLOCK_TOKENS)
+			for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
+				digest = digest_add(digest, &kv[layer][q],
+						    count - q < TOY_BLOCK_TOKENS ? count - q : TOY_BLOCK_TOKENS);
+		ret_logprobs[p] = score_of(digest, prompt[p + 1]);
+	}
 }
 
 uint32_t toy_oracle(const uint32_t *prompt, uint32_t prompt_count, const struct sampling *sampling, uint32_t choice,

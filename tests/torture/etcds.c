@@ -125,6 +125,7 @@ static enum err etcd_client(struct why *why)
 
 struct view {
 	struct loop *loop;
+	struct etcd *etcd;
 	struct membership *membership;
 	int seen, gone;
 };
@@ -146,13 +147,12 @@ static enum err join(struct view *v, struct why *why)
 	char cluster[32];
 	snprintf(cluster, sizeof(cluster), "t%d", (int)getpid());
 	struct member self = {.incarnation = 1, .role = WIRE__ROLE__ROLE_KVSTORE, .pid = 1};
-	const char *urls[] = {etcd_server_url(server)};
 	strcpy(self.name, "kvstore-1");
 	strcpy(self.url, "tcp://127.0.0.1:9");
 	self.node = member_node_id(self.name);
-	struct membership_options options = {.endpoints = urls, .endpoint_count = 1, .cluster = cluster, .self = &self,
-					     .ttl_s = 5, .context = v, .on_member = on_member, .on_gone = on_gone};
-	enum err e = membership_create(v->loop, &options, &v->membership, why);
+	struct membership_options options = {.etcd = v->etcd, .cluster = cluster, .self = &self, .life = 77, .ttl_s = 5,
+					     .context = v, .on_member = on_member, .on_gone = on_gone};
+	enum err e = membership_create(v->loop, &options, &v->membership);
 	if (e == ERR_OK)
 		e = torture_wait(v->loop, &v->seen, why);
 	if (e != ERR_OK)
@@ -164,10 +164,15 @@ static enum err join(struct view *v, struct why *why)
 static enum err membership(struct why *why)
 {
 	struct view v = {0};
+	const char *urls[] = {etcd_server_url(server)};
+	struct etcd_options options = {.endpoints = urls, .endpoint_count = 1, .call_timeout_ns = 3000000000};
 	enum err e = loop_create(&v.loop);
+	if (e == ERR_OK)
+		e = etcd_create(v.loop, &options, &v.etcd, why);
 	if (e == ERR_OK)
 		e = join(&v, why);
 	membership_destroy(v.membership);
+	etcd_destroy(v.etcd);
 	loop_destroy(v.loop);
 	return e == ERR_OK || why->text[0] ? e : why_set(why, e, "membership");
 }

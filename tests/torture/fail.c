@@ -21,7 +21,7 @@ static _Thread_local int paused;
 
 const char *fail_kind_name(enum fail_kind kind)
 {
-	static const char *const names[FAIL_KINDS] = {"memory", "file", "socket", "thread", "library", "stream", "ucx"};
+	static const char *const names[FAIL_KINDS] = {"memory", "file", "socket", "thread", "library", "tls", "ucx"};
 	return names[kind];
 }
 

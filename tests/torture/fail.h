@@ -13,7 +13,7 @@
 #include <stddef.h>
 #include <stdint.h>
 
-enum fail_kind { FAIL_MEMORY, FAIL_FILE, FAIL_SOCKET, FAIL_THREAD, FAIL_LIBRARY, FAIL_STREAM, FAIL_UCX, FAIL_KINDS };
+enum fail_kind { FAIL_MEMORY, FAIL_FILE, FAIL_SOCKET, FAIL_THREAD, FAIL_LIBRARY, FAIL_TLS, FAIL_UCX, FAIL_KINDS };
 const char *fail_kind_name(enum fail_kind kind);
 
 /* Once, before any library was used. */

@@ -4,6 +4,6 @@
 
 #include "fail_impl.h"
 
-WRAP(SSL_CTX *, SSL_CTX_new, (const SSL_METHOD *method), (method), FAIL_STREAM, ENOMEM, NULL)
-WRAP(SSL *, SSL_new, (SSL_CTX *context), (context), FAIL_STREAM, ENOMEM, NULL)
-WRAP(BIO *, BIO_new, (const BIO_METHOD *method), (method), FAIL_STREAM, ENOMEM, NULL)
+WRAP(SSL_CTX *, SSL_CTX_new, (const SSL_METHOD *method), (method), FAIL_TLS, ENOMEM, NULL)
+WRAP(SSL *, SSL_new, (SSL_CTX *context), (context), FAIL_TLS, ENOMEM, NULL)
+WRAP(BIO *, BIO_new, (const BIO_METHOD *method), (method), FAIL_TLS, ENOMEM, NULL)

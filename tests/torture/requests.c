@@ -84,12 +84,12 @@ static void keep(struct world *w, const char *data, size_t length)
 	w->length += length;
 }
 
-static void on_reply(void *context, int status, uint64_t retry_after_ns, const char *body, size_t length)
+static void on_reply(void *context, const struct service_answer *answer)
 {
 	struct world *w = context;
 	torture_check(!w->ended);
-	keep(w, body, length);
-	w->status = status;
+	keep(w, answer->body, answer->length);
+	w->status = answer->status;
 	w->ended = 1;
 }
 

@@ -1,0 +1,370 @@
+/* The server's side of bulk: who may ask, what is checked, and the sending straight from the region. */
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/log.h"
+#include "net/bulk_impl.h"
+#include "net/identity.h"
+
+/* Between the handshake and the HELLO. */
+static const uint64_t HELLO_NS = 2000000000;
+
+struct bulk_client {
+	struct bulk *bulk;
+	struct bulk_client *prev, *next;
+	struct channel *channel;
+	struct loop_watch *watch;
+	unsigned watched;
+	struct loop_timer *timer;  /* until the HELLO */
+	struct loop_task again;    /* its turn was over before its bytes were */
+	bool is_greeted;
+	bool is_leaving;           /* refused: closed when the WELCOME is out */
+	bool is_reading_halted;    /* for want of room, not of bytes: nothing will make the descriptor ready */
+	uint64_t node, incarnation;
+	uint8_t in[4096];
+	size_t in_length;
+	/* asks: a ring; head is the next to be answered */
+	struct bulk_ask asks[BULK_ASKS_MAX];
+	uint64_t asks_head, asks_tail; /* ever growing */
+	/* what goes out: `out`, then the rest of a piece straight from its region */
+	uint8_t out[BULK_OUT_BYTES];
+	size_t out_length, out_sent;
+	const struct region *region; /* of data; NULL: none */
+	const uint8_t *data;
+	uint64_t data_length;
+	char peer[128];
+};
+
+static void client_free(struct bulk_client *client)
+{
+	struct bulk *bulk = client->bulk;
+	if (client->prev)
+		client->prev->next = client->next;
+	else
+		bulk->clients = client->next;
+	if (client->next)
+		client->next->prev = client->prev;
+	bulk->client_count--;
+	loop_task_cancel(bulk->loop, &client->again);
+	loop_watch_destroy(client->watch);
+	loop_timer_destroy(client->timer);
+	channel_close(client->channel);
+	free(client);
+}
+
+/* ---- what is asked ---- */
+
+static const struct region *find_region(const struct bulk *bulk, const struct bulk_ask *ask)
+{
+	for (size_t i = 0; i < bulk->region_count; i++) {
+		const struct region_options *options = region_options(bulk->regions[i]);
+		if (options->rank == ask->rank && options->kind == ask->kind && options->index == ask->region)
+			return bulk->regions[i];
+	}
+	return NULL;
+}
+
+/* Rule 1. */
+static enum err check_ask(struct bulk *bulk, const struct bulk_ask *ask, const struct region **ret_region,
+			  const uint8_t **ret_data)
+{
+	if (ask->cancel)
+		return ERR_CANCELED;
+	if (ask->node != bulk->options.node || ask->incarnation != bulk->options.incarnation)
+		return ERR_MISMATCH;
+	const struct region *region = find_region(bulk, ask);
+	if (!region || ask->length == 0)
+		return ERR_DENIED;
+	struct handle handle = {.offset = ask->offset, .length = ask->length};
+	const uint64_t *generation = NULL;
+	enum err e = region_view_find(region_view(region), &handle, &generation, ret_data);
+	if (e != ERR_OK)
+		return e;
+	*ret_region = region;
+	return region_generation_before(generation) == ask->generation ? ERR_OK : ERR_STALE;
+}
+
+static void count(struct bulk *bulk, enum err e, uint64_t length)
+{
+	uint64_t *counter = e == ERR_OK	     ? &bulk->served.reads
+			    : e == ERR_STALE ? &bulk->served.stale
+					     : &bulk->served.refused;
+	if (e == ERR_CANCELED)
+		return;
+	__atomic_add_fetch(counter, 1, __ATOMIC_RELAXED);
+	if (e == ERR_OK)
+		__atomic_add_fetch(&bulk->served.bytes, length, __ATOMIC_RELAXED);
+}
+
+static void append(struct bulk_client *client, const void *data, size_t length)
+{
+	memcpy(client->out + client->out_length, data, length);
+	client->out_length += length;
+}
+
+/* The header and as much of the piece as there is room for: small pieces share a record, a large one goes on from where
+ * it lies. */
+static void answer(struct bulk_client *client, const struct bulk_ask *ask)
+{
+	const struct region *region = NULL;
+	const uint8_t *data = NULL;
+	enum err e = check_ask(client->bulk, ask, &region, &data);
+	struct bulk_answer header = {.number = ask->number, .err = (uint32_t)e, .length = e == ERR_OK ? ask->length : 0};
+	count(client->bulk, e, ask->length);
+	append(client, &header, sizeof(header));
+	if (e != ERR_OK)
+		return;
+	size_t room = BULK_OUT_BYTES - client->out_length;
+	size_t part = ask->length < room ? (size_t)ask->length : room;
+	append(client, data, part);
+	if (part == ask->length)
+		return;
+	client->region = region;
+	client->data = data + part;
+	client->data_length = ask->length - part;
+}
+
+static bool has_output(const struct bulk_client *client)
+{
+	return client->out_sent < client->out_length || client->data_length > 0;
+}
+
+static void fill(struct bulk_client *client)
+{
+	if (client->out_sent < client->out_length)
+		return;
+	client->out_sent = client->out_length = 0;
+	while (client->asks_head < client->asks_tail && client->data_length == 0 &&
+	       client->out_length + sizeof(struct bulk_answer) < BULK_OUT_BYTES)
+		answer(client, &client->asks[client->asks_head++ % BULK_ASKS_MAX]);
+}
+
+/* ERR_AGAIN: the socket is full or the turn is over. */
+static enum err send_some(struct bulk_client *client, size_t *budget)
+{
+	size_t sent = 0;
+	enum err e;
+	if (client->out_sent < client->out_length) {
+		e = channel_write(client->channel, client->out + client->out_sent, client->out_length - client->out_sent, &sent);
+		if (e == ERR_OK)
+			client->out_sent += sent;
+	} else {
+		e = channel_write(client->channel, client->data, client->data_length, &sent);
+		if (e == ERR_OK) {
+			client->data += sent;
+			client->data_length -= sent;
+		}
+		if (client->data_length == 0)
+			client->region = NULL;
+	}
+	*budget = sent < *budget ? *budget - sent : 0;
+	return e == ERR_OK && *budget == 0 ? ERR_AGAIN : e;
+}
+
+/* ---- what comes in ---- */
+
+static void welcome(struct bulk_client *client, enum err e)
+{
+	struct bulk_welcome welcome = {.magic = BULK_MAGIC, .err = (uint32_t)e};
+	append(client, &welcome, sizeof(welcome));
+	client->is_leaving = e != ERR_OK;
+}
+
+/* A reader that comes again has no use for its older connection. */
+static void drop_older(struct bulk_client *client)
+{
+	for (struct bulk_client *other = client->bulk->clients, *next; other; other = next) {
+		next = other->next;
+		if (other != client && other->is_greeted && other->node == client->node &&
+		    other->incarnation <= client->incarnation)
+			client_free(other);
+	}
+}
+
+static enum err take_hello(struct bulk_client *client, const struct bulk_hello *hello)
+{
+	const struct bulk_options *options = &client->bulk->options;
+	const struct identity *identity = channel_identity(client->channel);
+	if (hello->magic != BULK_MAGIC)
+		return ERR_PROTOCOL;
+	if (identity && identity_node(identity) != hello->node) {
+		channel_refuse(client->channel, REFUSAL_NAME, client->peer, "it asks for bulk under another node's id");
+		return ERR_DENIED;
+	}
+	bool is_us = hello->server_node == options->node && hello->server_incarnation == options->incarnation;
+	client->node = hello->node;
+	client->incarnation = hello->incarnation;
+	client->is_greeted = true;
+	loop_timer_cancel(client->timer);
+	welcome(client, hello->version != BULK_VERSION ? ERR_UNSUPPORTED : is_us ? ERR_OK : ERR_MISMATCH);
+	drop_older(client);
+	return ERR_OK;
+}
+
+/* An ask still waiting is marked; one that is out cannot be taken back. */
+static void take_back(struct bulk_client *client, uint64_t number)
+{
+	for (uint64_t i = client->asks_head; i < client->asks_tail; i++)
+		if (client->asks[i % BULK_ASKS_MAX].number == number)
+			client->asks[i % BULK_ASKS_MAX].cancel = 1;
+}
+
+/* How many bytes of the input were used; 0: not enough, or no room. */
+static size_t take_message(struct bulk_client *client, const uint8_t *at, size_t length, enum err *ret_err)
+{
+	if (!client->is_greeted) {
+		struct bulk_hello hello;
+		if (length < sizeof(hello))
+			return 0;
+		memcpy(&hello, at, sizeof(hello));
+		*ret_err = take_hello(client, &hello);
+		return sizeof(hello);
+	}
+	struct bulk_ask ask;
+	if (length < sizeof(ask) || client->asks_tail - client->asks_head == BULK_ASKS_MAX)
+		return 0;
+	memcpy(&ask, at, sizeof(ask));
+	if (ask.cancel)
+		take_back(client, ask.number);
+	else
+		client->asks[client->asks_tail++ % BULK_ASKS_MAX] = ask;
+	return sizeof(ask);
+}
+
+static enum err take_messages(struct bulk_client *client)
+{
+	enum err e = ERR_OK;
+	size_t at = 0;
+	for (size_t used; e == ERR_OK && (used = take_message(client, client->in + at, client->in_length - at, &e)) > 0;)
+		at += used;
+	client->in_length -= at;
+	memmove(client->in, client->in + at, client->in_length);
+	return e;
+}
+
+/* Until nothing more is there or there is no room: then the asks wait in the socket. */
+static enum err receive(struct bulk_client *client)
+{
+	enum err e = take_messages(client);
+	client->is_reading_halted = false;
+	while (e == ERR_OK && client->in_length < sizeof(client->in)) {
+		size_t got = 0;
+		e = channel_read(client->channel, client->in + client->in_length, sizeof(client->in) - client->in_length, &got);
+		if (e != ERR_OK)
+			break;
+		client->in_length += got;
+		e = take_messages(client);
+	}
+	client->is_reading_halted = e == ERR_OK;
+	return e == ERR_AGAIN ? ERR_OK : e;
+}
+
+/* ---- turns ---- */
+
+static enum err watch_right(struct bulk_client *client, bool turn_over)
+{
+	bool full = client->in_length == sizeof(client->in);
+	unsigned wanted = (full || client->is_leaving ? 0u : LOOP_READ) |
+			  ((has_output(client) && !turn_over) || channel_wants_write(client->channel) ? LOOP_WRITE : 0u);
+	if (turn_over || (client->is_reading_halted && !full))
+		loop_post(client->bulk->loop, &client->again);
+	if (wanted == client->watched)
+		return ERR_OK;
+	client->watched = wanted;
+	return loop_watch_set(client->watch, wanted);
+}
+
+static enum err turn(struct bulk_client *client)
+{
+	size_t budget = BULK_TURN_BYTES;
+	enum err e = client->is_leaving ? ERR_OK : receive(client);
+	while (e == ERR_OK) {
+		fill(client);
+		if (!has_output(client))
+			break;
+		e = send_some(client, &budget);
+		/* Asks that waited in our buffer for room in the ring. */
+		if (e == ERR_OK && client->in_length >= sizeof(struct bulk_ask))
+			e = take_messages(client);
+	}
+	if (client->is_leaving && !has_output(client))
+		return ERR_MISMATCH;
+	return e == ERR_OK || e == ERR_AGAIN ? watch_right(client, budget == 0) : e;
+}
+
+static void run_turn(struct bulk_client *client)
+{
+	if (turn(client) != ERR_OK)
+		client_free(client);
+}
+
+static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
+{
+	run_turn(arg);
+}
+
+static void on_again(void *arg)
+{
+	run_turn(arg);
+}
+
+static void on_silence(struct loop_timer *timer, void *arg)
+{
+	struct bulk_client *client = arg;
+	channel_refuse(client->channel, REFUSAL_TIMEOUT, client->peer, "no greeting on the bulk port in time");
+	client_free(client);
+}
+
+/* ---- life ---- */
+
+static enum err client_start(struct bulk_client *client)
+{
+	struct loop *loop = client->bulk->loop;
+	enum err e = loop_timer_create(loop, on_silence, client, &client->timer);
+	if (e == ERR_OK)
+		e = loop_watch_create(loop, channel_fd(client->channel), LOOP_READ, on_ready, client, &client->watch);
+	if (e != ERR_OK)
+		return e;
+	client->watched = LOOP_READ;
+	loop_timer_arm(client->timer, HELLO_NS);
+	/* Its first words may have come with the handshake. */
+	loop_post(loop, &client->again);
+	return ERR_OK;
+}
+
+void bulk_serve_accept(void *arg, struct channel *channel, const char *peer)
+{
+	struct bulk *bulk = arg;
+	struct bulk_client *client = bulk->client_count < BULK_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
+	if (!client) {
+		log_warn("bulk > %s refused: %u readers are connected", peer, bulk->client_count);
+		channel_close(channel);
+		return;
+	}
+	client->bulk = bulk;
+	client->channel = channel;
+	client->next = bulk->clients;
+	strncpy(client->peer, peer, sizeof(client->peer) - 1);
+	loop_task_init(&client->again, on_again, client);
+	if (bulk->clients)
+		bulk->clients->prev = client;
+	bulk->clients = client;
+	bulk->client_count++;
+	if (client_start(client) != ERR_OK)
+		client_free(client);
+}
+
+void bulk_serve_drop_region(struct bulk *bulk, const struct region *region)
+{
+	for (struct bulk_client *client = bulk->clients, *next; client; client = next) {
+		next = client->next;
+		if (client->region == region)
+			client_free(client);
+	}
+}
+
+void bulk_serve_close(struct bulk *bulk)
+{
+	while (bulk->clients)
+		client_free(bulk->clients);
+}
