@@ -77,8 +77,7 @@ static void one(struct block_index *index, struct model *m, struct bytes *in)
 	switch (bytes_below(in, 6)) {
 	case 0:
 		node = bytes_below(in, NODES);
-		if (!m->up[node])
-			index_node_up(index, node);
+		index_node_up(index, node);
 		m->up[node] = true;
 		m->synced[node] = false;
 		m->sequence[node] = 0;

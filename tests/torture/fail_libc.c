@@ -139,7 +139,18 @@ WRAP(int, ftruncate64, (int fd, off_t length), (fd, length), FAIL_FILE, ENOSPC, 
 WRAP(int, access, (const char *path, int mode), (path, mode), FAIL_FILE, EACCES, -1)
 WRAP(FILE *, fopen64, (const char *path, const char *mode), (path, mode), FAIL_FILE, EMFILE, NULL)
 WRAP(FILE *, open_memstream, (char **text, size_t *length), (text, length), FAIL_MEMORY, ENOMEM, NULL)
-WRAP(size_t, fread, (void *data, size_t size, size_t count, FILE *file), (data, size, count, file), FAIL_FILE, EIO, 0)
+
+size_t __real_fread(void *data, size_t size, size_t count, FILE *file);
+size_t __wrap_fread(void *data, size_t size, size_t count, FILE *file);
+size_t __wrap_fread(void *data, size_t size, size_t count, FILE *file)
+{
+	if (!fail_now(FAIL_FILE, CALLER))
+		return __real_fread(data, size, count, file);
+	file->_flags |= 0x20; /* what ferror() looks at, in glibc */
+	errno = EIO;
+	return 0;
+}
+
 WRAP(char *, realpath, (const char *path, char *resolved), (path, resolved), FAIL_FILE, EACCES, NULL)
 WRAP(DIR *, opendir, (const char *path), (path), FAIL_FILE, EMFILE, NULL)
 WRAP(void *, mmap64, (void *at, size_t length, int prot, int flags, int fd, off_t offset),
