@@ -164,10 +164,12 @@ static void drop(struct buf *buf, size_t length)
 static enum err parse_head(struct call *call, char *text)
 {
 	char *next = strstr(text, "\r\n");
-	if (sscanf(text, "HTTP/1.%*1[01] %3d", &call->reply->status) != 1)
+	if (!next || sscanf(text, "HTTP/1.%*1[01] %3d", &call->reply->status) != 1 || call->reply->status < 100)
 		return why_set(call->why, ERR_PROTOCOL, "reply of %s is not HTTP/1.1", call->request->host);
 	for (char *line = next + 2; *line && *line != '\r'; line = next + 2) {
 		next = strstr(line, "\r\n");
+		if (!next)
+			return why_set(call->why, ERR_PROTOCOL, "a line of the reply's head does not end with CR LF");
 		*next = 0;
 		if (strncasecmp(line, "content-length:", 15) == 0) {
 			call->has_length = true;
