@@ -150,6 +150,16 @@ static enum err set_flag(const struct option *option, const char *text, const ch
 	return ERR_OK;
 }
 
+static enum err set_text(struct options *o, const struct option *option, const char *text, const char *where,
+			 struct why *why)
+{
+	const char *kept = keep(o, text, strlen(text));
+	if (!kept)
+		return why_set(why, ERR_NOMEM, "%s: %s: no memory for the value", where, option->name);
+	*(const char **)option->value = kept;
+	return ERR_OK;
+}
+
 static enum err add_items(struct options *o, const struct option *option, const char *text, const char *where,
 			  struct why *why)
 {
@@ -159,8 +169,11 @@ static enum err add_items(struct options *o, const struct option *option, const 
 		if (list->count == OPTION_LIST_MAX)
 			return why_set(why, ERR_TOO_LARGE, "%s: %s has over %d items", where, option->name,
 				       OPTION_LIST_MAX);
-		if (length > 0)
-			list->items[list->count++] = keep(o, text, length);
+		const char *item = length > 0 ? keep(o, text, length) : NULL;
+		if (length > 0 && !item)
+			return why_set(why, ERR_NOMEM, "%s: %s: no memory for an item", where, option->name);
+		if (item)
+			list->items[list->count++] = item;
 		text += length;
 		if (!*text++)
 			return ERR_OK;
@@ -175,8 +188,7 @@ static enum err set(struct options *o, const struct option *option, const char *
 		return why_set(why, ERR_INVALID, "%s: %s wants a value", where, option->name);
 	switch (option->type) {
 	case OPTION_TEXT:
-		*(const char **)option->value = keep(o, text, strlen(text));
-		return ERR_OK;
+		return set_text(o, option, text, where, why);
 	case OPTION_COUNT:
 	case OPTION_BYTES:
 		return set_number(option, text, where, why);
@@ -234,6 +246,8 @@ static enum err take_flag(struct pass *pass, int argc, char **argv, int *i, cons
 	size_t length = strcspn(name, "=");
 	const char *value = name[length] == '=' ? name + length + 1 : NULL;
 	const char *key = keep(pass->options, name, length);
+	if (!key)
+		return why_set(why, ERR_NOMEM, "no memory for the name of an option");
 	const struct option *option = find(pass->options, key);
 	bool config = strcmp(key, "config") == 0;
 	bool wants = config || (option && option->type != OPTION_FLAG);

@@ -62,6 +62,10 @@ json_t *json_in_object(const char *body, size_t length, struct api_error *ret_er
 	if (check(body, length, ret_error) != ERR_OK)
 		return NULL;
 	json_t *object = json_loadb(body, length, JSON_REJECT_DUPLICATES, &at);
+	if (!object && json_error_code(&at) == json_error_out_of_memory) {
+		api_error_from(ret_error, ERR_NOMEM, "no memory for the body", 0);
+		return NULL;
+	}
 	if (!object) {
 		api_error_field(ret_error, NULL, "the body is not JSON: %s (line %d, column %d)", at.text, at.line, at.column);
 		return NULL;

@@ -111,7 +111,7 @@ enum err api_request_parse(enum api_kind kind, const char *body, size_t length, 
 {
 	json_t *object = json_in_object(body, length, ret_error);
 	if (!object)
-		return ERR_INVALID;
+		return ret_error->status < 500 ? ERR_INVALID : ERR_NOMEM;
 	struct fields fields = {.object = object, .error = ret_error};
 	*ret_request = (struct api_request){.kind = kind, .body = object};
 	read_all(&fields, ret_request);

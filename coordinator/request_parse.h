@@ -49,7 +49,7 @@ struct api_request {
 	const json_t *template_variables; /* chat_template_kwargs; NULL */
 };
 
-/* ERR_INVALID, with the error filled in; nothing is to be freed then. */
+/* ERR_INVALID or ERR_NOMEM, with the error filled in; nothing is to be freed then. */
 MUST_USE enum err api_request_parse(enum api_kind kind, const char *body, size_t length, struct api_request *ret_request,
 				    struct api_error *ret_error);
 void api_request_fini(struct api_request *request);

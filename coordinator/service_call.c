@@ -57,21 +57,23 @@ static void derive(const struct service_post *post, struct derived *ret_derived)
 	memcpy(ret_derived, digests, sizeof(*ret_derived));
 }
 
-static void random_bytes(void *bytes, size_t length)
+/* So few bytes never come in parts. */
+static enum err random_bytes(void *bytes, size_t length)
 {
-	if (getrandom(bytes, length, 0) != (ssize_t)length)
-		abort(); /* 16 bytes never come in parts, and Linux has had it since 3.17 */
+	return getrandom(bytes, length, 0) == (ssize_t)length ? ERR_OK : ERR_IO;
 }
 
 /* Without a key all of it is drawn. */
-static void settle_identity(struct service_call *call, const struct service_post *post, struct derived *ret_derived)
+static enum err settle_identity(struct service_call *call, const struct service_post *post, struct derived *ret_derived)
 {
+	enum err e = ERR_OK;
 	if (post->idempotency_key)
 		derive(post, ret_derived);
 	else
-		random_bytes(ret_derived, sizeof(*ret_derived));
-	if (!call->request.has_seed)
+		e = random_bytes(ret_derived, sizeof(*ret_derived));
+	if (e == ERR_OK && !call->request.has_seed)
 		call->request.sampling.seed = ret_derived->seed;
+	return e;
 }
 
 static void digest_request(const struct service_post *post, struct id128 *ret_digest)
@@ -215,7 +217,9 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 	}
 	call->metrics = &service->metrics[call->model - service->options.models];
 	call->deadline_ns = deadline_of(service, post, now_ns);
-	settle_identity(call, post, &derived);
+	e = settle_identity(call, post, &derived);
+	if (e != ERR_OK)
+		return e;
 	uint32_t context_max = service_context(service, call->model);
 	if (post->limits && post->limits->context_max && post->limits->context_max < context_max)
 		context_max = post->limits->context_max;

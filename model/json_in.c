@@ -24,7 +24,7 @@ static enum err read_all(int fd, char *data, size_t length, const char *path, st
 
 enum err file_read(const char *path, size_t length_max, struct why *why, char **ret_data, size_t *ret_length)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
 	if (fd < 0)
 		return why_set(why, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
 	struct stat st;
@@ -90,6 +90,8 @@ enum err json_in_parse(const char *json, size_t length, const char *file, struct
 	/* tokenizer_config.json says 1e30 in digits where it means "no limit". */
 	if (!object && json_error_code(&error) == json_error_numeric_overflow)
 		object = json_loadb(json, length, JSON_REJECT_DUPLICATES | JSON_DECODE_INT_AS_REAL, &error);
+	if (!object && json_error_code(&error) == json_error_out_of_memory)
+		return why_set(why, ERR_NOMEM, "%s: no memory to read it", file);
 	if (!object)
 		return why_set(why, ERR_INVALID, "%s: line %d: %s", file, error.line, error.text);
 	if (!json_is_object(object)) {

@@ -92,9 +92,10 @@ static enum err read_tensor(const struct shard *shard, uint64_t base, const char
 	tensor->name = name;
 	if (strlen(name) > NAME_BYTES_MAX)
 		return why_set(why, ERR_TOO_LARGE, "%s: a tensor's name is over %d bytes", shard->name, NAME_BYTES_MAX);
+	const char *dtype_text = json_string_value(json_object_get(entry, "dtype"));
 	if (!read_dtype(json_object_get(entry, "dtype"), &tensor->dtype))
-		return why_set(why, ERR_UNSUPPORTED, "%s: tensor %s: dtype is unknown, expected BF16, F32 or the like",
-			       shard->name, name);
+		return why_set(why, ERR_UNSUPPORTED, "%s: tensor %s: dtype \"%.40s\" is unknown, expected BF16, F32 or the like",
+			       shard->name, name, dtype_text ? dtype_text : "");
 	if (!read_shape(json_object_get(entry, "shape"), tensor))
 		return why_set(why, ERR_INVALID,
 			       "%s: tensor %s: shape is wrong, expected up to %d sizes whose product fits 64 bits",
@@ -199,7 +200,7 @@ static enum err sort_by_name(struct weights *weights, struct why *why)
 
 static enum err map_file(const char *path, struct why *why, struct shard *shard)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC);
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
 	if (fd < 0)
 		return why_set(why, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
 	struct stat st;

@@ -177,13 +177,15 @@ static enum err bind_address(struct http_server *server, struct why *why)
 	return e;
 }
 
-static void find_port(struct http_server *server)
+static enum err find_port(struct http_server *server, struct why *why)
 {
 	struct sockaddr_storage address = {0};
 	socklen_t length = sizeof(address);
-	(void)getsockname(server->fd, (struct sockaddr *)&address, &length);
+	if (getsockname(server->fd, (struct sockaddr *)&address, &length) < 0)
+		return why_set(why, ERR_IO, "the port that was bound: %s", strerror(errno));
 	server->port = ntohs(address.ss_family == AF_INET6 ? ((struct sockaddr_in6 *)&address)->sin6_port
 	                                                   : ((struct sockaddr_in *)&address)->sin_port);
+	return ERR_OK;
 }
 
 enum err http_server_create(struct loop *loop, const struct http_options *options, struct http_server **ret_server,
@@ -207,7 +209,9 @@ enum err http_server_create(struct loop *loop, const struct http_options *option
 	enum err e = bind_address(server, why);
 	if (e != ERR_OK)
 		goto free_server;
-	find_port(server);
+	e = find_port(server, why);
+	if (e != ERR_OK)
+		goto close_fd;
 	e = loop_watch_create(loop, server->fd, LOOP_READ, on_accept, server, &server->watch);
 	if (e == ERR_OK)
 		e = loop_timer_create(loop, on_accept_timer, server, &server->accept_timer);

@@ -94,8 +94,6 @@ static enum err dial(struct call *call)
 	struct addrinfo hints = {.ai_family = AF_UNSPEC, .ai_socktype = SOCK_STREAM}, *list = NULL;
 	char port[8];
 	int fd = -1;
-	uint64_t ns = call->request->timeout_ns ? call->request->timeout_ns : (uint64_t)600 * 1000000000;
-	call->timeout_ms = ns / 1000000 < 1u << 30 ? (int)(ns / 1000000) : 1 << 30;
 	snprintf(port, sizeof(port), "%u", call->request->port);
 	if (getaddrinfo(call->request->host, port, &hints, &list) != 0)
 		return why_set(call->why, ERR_UNAVAILABLE, "host '%s' is not known", call->request->host);
@@ -166,10 +164,12 @@ static void drop(struct buf *buf, size_t length)
 static enum err parse_head(struct call *call, char *text)
 {
 	char *next = strstr(text, "\r\n");
-	if (sscanf(text, "HTTP/1.%*1[01] %3d", &call->reply->status) != 1)
+	if (!next || sscanf(text, "HTTP/1.%*1[01] %3d", &call->reply->status) != 1 || call->reply->status < 100)
 		return why_set(call->why, ERR_PROTOCOL, "reply of %s is not HTTP/1.1", call->request->host);
 	for (char *line = next + 2; *line && *line != '\r'; line = next + 2) {
 		next = strstr(line, "\r\n");
+		if (!next)
+			return why_set(call->why, ERR_PROTOCOL, "a line of the reply's head does not end with CR LF");
 		*next = 0;
 		if (strncasecmp(line, "content-length:", 15) == 0) {
 			call->has_length = true;
@@ -266,13 +266,16 @@ static enum err receive_body(struct call *call)
 	}
 }
 
-enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
-                          struct why *why)
+/* fd: -1: it dials. */
+static enum err run(int fd, const struct http_client_request *request, struct http_client_reply *ret_reply,
+                    struct why *why)
 {
 	struct call call = {.request = request, .reply = ret_reply, .why = why};
+	uint64_t ns = request->timeout_ns ? request->timeout_ns : (uint64_t)600 * 1000000000;
+	call.timeout_ms = ns / 1000000 < 1u << 30 ? (int)(ns / 1000000) : 1 << 30;
 	call.in.limit = HEAD_MAX + 2 * READ_BYTES;
 	call.line.limit = LINE_MAX_BYTES;
-	enum err e = dial(&call);
+	enum err e = fd < 0 ? dial(&call) : open_channel(&call, fd);
 	if (e == ERR_OK)
 		e = send_request(&call);
 	if (e == ERR_OK)
@@ -284,4 +287,16 @@ enum err http_client_call(const struct http_client_request *request, struct http
 	buf_fini(&call.in);
 	buf_fini(&call.line);
 	return e;
+}
+
+enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
+                          struct why *why)
+{
+	return run(-1, request, ret_reply, why);
+}
+
+enum err http_client_exchange(int fd, const struct http_client_request *request, struct http_client_reply *ret_reply,
+                              struct why *why)
+{
+	return run(fd, request, ret_reply, why);
 }

@@ -34,4 +34,7 @@ struct http_client_reply {
 /* ERR_UNAVAILABLE (cannot connect), ERR_PEER_GONE (ended before its end), ERR_DEADLINE, ERR_PROTOCOL, ERR_TOO_LARGE. */
 MUST_USE enum err http_client_call(const struct http_client_request *request, struct http_client_reply *ret_reply,
                                    struct why *why);
+/* The same over a nonblocking connection that is open already; it is closed. */
+MUST_USE enum err http_client_exchange(int fd, const struct http_client_request *request,
+                                       struct http_client_reply *ret_reply, struct why *why);
 #endif

@@ -232,9 +232,9 @@ void loop_turn(struct loop *loop, uint64_t wait_max_ns)
 {
 	struct timeval wait = {(time_t)(wait_max_ns / 1000000000u),
 			       (suseconds_t)(wait_max_ns % 1000000000u / 1000u)};
-	if (wait_max_ns)
-		event_add(loop->wait_event, &wait);
-	turn(loop, EVLOOP_ONCE | (wait_max_ns ? 0 : EVLOOP_NONBLOCK));
+	/* Without memory for the end of the wait there is none. */
+	bool waits = wait_max_ns && event_add(loop->wait_event, &wait) == 0;
+	turn(loop, EVLOOP_ONCE | (waits ? 0 : EVLOOP_NONBLOCK));
 	event_del(loop->wait_event);
 }
 

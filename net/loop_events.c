@@ -12,6 +12,7 @@ struct loop_timer {
 	uint64_t deadline_ns;
 	loop_timer_fn *fn;
 	void *arg;
+	struct loop_task retry; /* libevent had no memory for it: tried again every turn */
 };
 
 struct loop_watch {
@@ -34,19 +35,29 @@ static void timer_add(struct loop_timer *timer, uint64_t delay_ns)
 {
 	uint64_t us = delay_ns / 1000 + (delay_ns % 1000 != 0);
 	struct timeval delay = {(time_t)(us / 1000000), (suseconds_t)(us % 1000000)};
-	event_add(timer->event, &delay);
+	if (event_add(timer->event, &delay) < 0)
+		loop_post(timer->loop, &timer->retry);
+}
+
+static uint64_t left_ns(const struct loop_timer *timer)
+{
+	uint64_t now_ns = loop_now_ns(timer->loop);
+	return now_ns < timer->deadline_ns ? timer->deadline_ns - now_ns : 0;
+}
+
+static void on_retry(void *arg)
+{
+	struct loop_timer *timer = arg;
+	if (left_ns(timer))
+		timer_add(timer, left_ns(timer));
+	else
+		timer->fn(timer, timer->arg);
 }
 
 static void on_timer(evutil_socket_t fd, short events, void *arg)
 {
-	struct loop_timer *timer = arg;
 	/* libevent counts from its own reading of the clock, a little before ours. */
-	uint64_t now_ns = loop_now_ns(timer->loop);
-	if (now_ns < timer->deadline_ns) {
-		timer_add(timer, timer->deadline_ns - now_ns);
-		return;
-	}
-	timer->fn(timer, timer->arg);
+	on_retry(arg);
 }
 
 enum err loop_timer_create(struct loop *loop, loop_timer_fn *fn, void *arg, struct loop_timer **ret_timer)
@@ -55,6 +66,7 @@ enum err loop_timer_create(struct loop *loop, loop_timer_fn *fn, void *arg, stru
 	if (!timer)
 		return ERR_NOMEM;
 	*timer = (struct loop_timer){.loop = loop, .fn = fn, .arg = arg};
+	loop_task_init(&timer->retry, on_retry, timer);
 	timer->event = evtimer_new(loop_event_base(loop), on_timer, timer);
 	if (!timer->event) {
 		free(timer);
@@ -71,23 +83,26 @@ void loop_timer_arm(struct loop_timer *timer, uint64_t delay_ns)
 	if (delay_ns > delay_max_ns)
 		delay_ns = delay_max_ns;
 	timer->deadline_ns = loop_now_ns(timer->loop) + delay_ns;
+	loop_task_cancel(timer->loop, &timer->retry);
 	timer_add(timer, delay_ns);
 }
 
 void loop_timer_cancel(struct loop_timer *timer)
 {
+	loop_task_cancel(timer->loop, &timer->retry);
 	event_del(timer->event);
 }
 
 bool loop_timer_armed(const struct loop_timer *timer)
 {
-	return event_pending(timer->event, EV_TIMEOUT, NULL);
+	return timer->retry.queued || event_pending(timer->event, EV_TIMEOUT, NULL);
 }
 
 void loop_timer_destroy(struct loop_timer *timer)
 {
 	if (!timer)
 		return;
+	loop_task_cancel(timer->loop, &timer->retry);
 	event_free(timer->event);
 	free(timer);
 }

@@ -1,10 +1,15 @@
 #include "net/member.h"
 
+#include <ctype.h>
+#include <errno.h>
 #include <jansson.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "net/identity.h"
+
+#define MEMBER_RATE_MAX 1e12
 
 uint64_t member_node_id(const char *name)
 {
@@ -44,43 +49,53 @@ static void hex_of(const struct id128 *id, char ret_text[33])
 
 static bool id_of(const char *text, struct id128 *ret_id)
 {
-	if (!text || strlen(text) != 32)
+	if (!text || strlen(text) != 32 || strspn(text, "0123456789abcdef") != 32)
 		return false;
 	for (int i = 0; i < 16; i++) {
-		unsigned byte;
-		if (sscanf(text + 2 * i, "%2x", &byte) != 1)
-			return false;
+		unsigned byte = 0;
+		sscanf(text + 2 * i, "%2x", &byte);
 		ret_id->bytes[i] = (uint8_t)byte;
 	}
 	return true;
 }
 
 /* 64-bit numbers travel as text: many JSON readers keep 53 bits only. */
-static json_t *number_text(uint64_t number)
+static void number_text(uint64_t number, char ret_text[24])
 {
-	return json_sprintf("%llu", (unsigned long long)number);
+	snprintf(ret_text, 24, "%llu", (unsigned long long)number);
 }
 
 enum err member_format(const struct member *member, char *ret_text)
 {
 	json_t *models = json_array();
 	for (uint32_t i = 0; i < member->model_count; i++)
-		json_array_append_new(models, json_string(member->models[i]));
+		if (json_array_append_new(models, json_string(member->models[i])) < 0)
+			break;
+	if (json_array_size(models) != member->model_count) {
+		json_decref(models);
+		return ERR_NOMEM;
+	}
 	char compat[33] = "";
 	if (member->has_compat)
 		hex_of(&member->compat, compat);
-	json_t *record = json_pack("{s:i, s:o, s:o, s:s, s:s, s:i, s:s, s:s, s:o, s:i, s:i, s:f, s:f, s:s}", "version", 1,
-				   "node", number_text(member->node), "incarnation", number_text(member->incarnation),
-				   "name", member->name, "role", member_role_text(member->role), "pid",
-				   (int)member->pid, "url", member->url, "compat", compat, "models", models,
+	char node[24], incarnation[24];
+	number_text(member->node, node);
+	number_text(member->incarnation, incarnation);
+	/* O: a reference of its own, so that ours is given back whatever becomes of it. */
+	json_t *record = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:O, s:i, s:i, s:f, s:f, s:s}", "version", 1,
+				   "node", node, "incarnation", incarnation, "name", member->name, "role",
+				   member_role_text(member->role), "pid", (int)member->pid, "url", member->url, "compat", compat, "models", models,
 				   "block_tokens", (int)member->block_tokens, "context_max", (int)member->context_max,
 				   "prefill_tokens_per_s", member->prefill_tokens_per_s, "step_seconds",
 				   member->step_seconds, "device", member->device);
+	json_decref(models);
 	if (!record)
 		return ERR_NOMEM;
 	size_t length = json_dumpb(record, ret_text, MEMBER_RECORD_MAX - 1, JSON_COMPACT);
 	json_decref(record);
-	if (length == 0 || length >= MEMBER_RECORD_MAX)
+	if (length == 0)
+		return ERR_NOMEM;
+	if (length >= MEMBER_RECORD_MAX)
 		return ERR_TOO_LARGE;
 	ret_text[length] = 0;
 	return ERR_OK;
@@ -98,9 +113,10 @@ static enum err take_text(json_t *record, const char *key, char *ret_text, size_
 static enum err take_id(json_t *record, const char *key, uint64_t *ret_number, struct why *why)
 {
 	const char *text = json_string_value(json_object_get(record, key));
-	unsigned long long number;
-	char rest;
-	if (!text || sscanf(text, "%llu%c", &number, &rest) != 1 || number == 0)
+	char *end = NULL;
+	errno = 0;
+	unsigned long long number = text && isdigit((unsigned char)text[0]) ? strtoull(text, &end, 10) : 0;
+	if (number == 0 || errno || *end)
 		return why_set(why, ERR_INVALID, "member record: \"%s\" is no positive number as text", key);
 	*ret_number = number;
 	return ERR_OK;
@@ -114,6 +130,25 @@ static enum err take_count(json_t *record, const char *key, uint32_t *ret_number
 		return why_set(why, ERR_INVALID, "member record: \"%s\" is no number from 0 to 2^31 - 1", key);
 	*ret_number = (uint32_t)number;
 	return ERR_OK;
+}
+
+/* Of a profile: it enters the cost model, so it must be a number that can be reckoned with. */
+static enum err take_rate(json_t *record, const char *key, double *ret_number, struct why *why)
+{
+	double number = json_number_value(json_object_get(record, key));
+	if (!(number >= 0 && number <= MEMBER_RATE_MAX))
+		return why_set(why, ERR_INVALID, "member record: \"%s\" is %g, expected 0 to %g", key, number, MEMBER_RATE_MAX);
+	*ret_number = number;
+	return ERR_OK;
+}
+
+static enum err take_compat(json_t *record, struct member *m, struct why *why)
+{
+	const char *compat = json_string_value(json_object_get(record, "compat"));
+	m->has_compat = compat && compat[0];
+	if (!m->has_compat || id_of(compat, &m->compat))
+		return ERR_OK;
+	return why_set(why, ERR_INVALID, "member record: \"compat\" is not 32 digits of 0 to f");
 }
 
 static enum err take_models(json_t *record, struct member *m, struct why *why)
@@ -152,16 +187,18 @@ static enum err take_fields(json_t *record, struct member *m, struct why *why)
 		e = take_count(record, "context_max", &m->context_max, why);
 	if (e == ERR_OK)
 		e = take_models(record, m, why);
+	if (e == ERR_OK)
+		e = take_rate(record, "prefill_tokens_per_s", &m->prefill_tokens_per_s, why);
+	if (e == ERR_OK)
+		e = take_rate(record, "step_seconds", &m->step_seconds, why);
+	if (e == ERR_OK)
+		e = take_compat(record, m, why);
 	if (e != ERR_OK)
 		return e;
-	m->prefill_tokens_per_s = json_number_value(json_object_get(record, "prefill_tokens_per_s"));
-	m->step_seconds = json_number_value(json_object_get(record, "step_seconds"));
 	m->role = role_of(json_string_value(json_object_get(record, "role")));
 	if (m->role == WIRE__ROLE__ROLE_NONE)
 		return why_set(why, ERR_INVALID, "member record: \"role\" is none of coordinator, prefill, decode, both, "
 						 "kvstore");
-	const char *compat = json_string_value(json_object_get(record, "compat"));
-	m->has_compat = id_of(compat, &m->compat);
 	return ERR_OK;
 }
 
@@ -171,6 +208,8 @@ enum err member_parse(const char *text, size_t length, struct why *why, struct m
 		return why_set(why, ERR_TOO_LARGE, "member record of %zu bytes, at most %d", length, MEMBER_RECORD_MAX);
 	json_error_t error;
 	json_t *record = json_loadb(text, length, 0, &error);
+	if (!record && json_error_code(&error) == json_error_out_of_memory)
+		return why_set(why, ERR_NOMEM, "no memory for a member record");
 	if (!record)
 		return why_set(why, ERR_INVALID, "member record is no JSON: %s", error.text);
 	struct member m = {0};

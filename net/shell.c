@@ -43,6 +43,7 @@ struct shell {
 	struct wire *wire;
 	struct loop_timer *timer;
 	struct shell_read *reads;
+	struct shell_read *pool, *free_reads; /* [read_max], so that starting a read needs no memory */
 	struct shell_peer peers[LINK_PEERS_MAX];
 	char link_names[LINK_NAMES][LINK_NAME_BYTES];
 	uint32_t link_name_next;
@@ -105,10 +106,13 @@ static void open_link(struct shell *s, struct shell_peer *peer)
 	struct why why = {0};
 	peer->reopen_ns = 0;
 	peer->told = false;
-	if (link_peer_open(s->options.link, peer->node, peer->incarnation, peer->address, peer->address_length, &why) ==
-	    ERR_OK)
+	enum err e = link_peer_open(s->options.link, peer->node, peer->incarnation, peer->address, peer->address_length,
+				    &why);
+	if (e == ERR_OK)
 		return;
 	log_warn("no link to node %016llx: %s", (unsigned long long)peer->node, why.text);
+	if (e == ERR_NOMEM || e == ERR_IO)
+		peer->reopen_ns = now(s) + REOPEN_NS; /* what is short now may be there then */
 }
 
 static void forget_peer(struct shell_peer *peer)
@@ -187,11 +191,41 @@ static void tick(struct loop_timer *timer, void *arg)
 	s->core.tick(s->core.core, now(s));
 }
 
-static void read_unlink(struct shell_read *read)
+static struct shell_read *read_take(struct shell *s)
 {
+	struct shell_read *read = s->free_reads;
+	if (!read)
+		return calloc(1, sizeof(*read)); /* the core is over its own bound */
+	s->free_reads = read->next;
+	return read;
+}
+
+static void read_give(struct shell_read *read)
+{
+	struct shell *s = read->shell;
 	*read->link = read->next;
 	if (read->next)
 		read->next->link = read->link;
+	if (read < s->pool || read >= s->pool + s->options.read_max) {
+		free(read);
+		return;
+	}
+	read->next = s->free_reads;
+	s->free_reads = read;
+}
+
+static enum err pool_create(struct shell *s)
+{
+	if (!s->options.read_max)
+		return ERR_OK;
+	s->pool = calloc(s->options.read_max, sizeof(*s->pool));
+	if (!s->pool)
+		return ERR_NOMEM;
+	for (uint32_t i = s->options.read_max; i-- > 0;) {
+		s->pool[i].next = s->free_reads;
+		s->free_reads = &s->pool[i];
+	}
+	return ERR_OK;
 }
 
 static void read_done(void *context, const struct link_result *results, size_t count)
@@ -208,8 +242,7 @@ static void read_landing_free(void *context)
 	struct shell_read *read = context;
 	struct shell *s = read->shell;
 	uint64_t op = read->op;
-	read_unlink(read);
-	free(read);
+	read_give(read);
 	s->core.landing_free(s->core.core, op, now(s));
 }
 
@@ -248,7 +281,7 @@ static enum err start(struct shell *s, struct shell_read *read, const struct env
 static void env_read(void *context, const struct env_read *request)
 {
 	struct shell *s = context;
-	struct shell_read *read = calloc(1, sizeof(*read));
+	struct shell_read *read = read_take(s);
 	if (!read) {
 		log_error("out of memory for a read");
 		abort(); /* a core's read must be answered: there is no honest way on */
@@ -346,7 +379,9 @@ enum err shell_create(struct loop *loop, const struct shell_options *options, st
 		.callbacks = {.context = s, .opened = opened, .dial_failed = dial_failed, .closed = closed,
 			      .message = message},
 	};
-	enum err e = wire_create(loop, &wire, &s->wire, why);
+	enum err e = pool_create(s);
+	if (e == ERR_OK)
+		e = wire_create(loop, &wire, &s->wire, why);
 	if (e == ERR_OK)
 		e = loop_timer_create(loop, tick, s, &s->timer);
 	if (e != ERR_OK) {
@@ -385,8 +420,8 @@ void shell_destroy(struct shell *s)
 		struct shell_read *read = s->reads;
 		if (read->refused)
 			loop_task_cancel(s->loop, &read->task);
-		read_unlink(read);
-		free(read);
+		read_give(read);
 	}
+	free(s->pool);
 	free(s);
 }

@@ -73,6 +73,11 @@ static void end(struct stream *stream, enum err e, const char *text)
 		stream->callbacks.on_close(stream, e, text, stream->arg);
 }
 
+void stream_end(struct stream *stream, enum err e)
+{
+	end(stream, e, err_text(e));
+}
+
 void stream_close(struct stream *stream)
 {
 	if (stream && stream->state != STREAM_ENDED)

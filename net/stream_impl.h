@@ -59,6 +59,8 @@ struct stream {
 enum err stream_create(struct loop *loop, const struct stream_options *options, struct stream **ret_stream);
 /* Takes the channel and begins to receive.  If this fails the stream is to be ended. */
 MUST_USE enum err stream_connected(struct stream *stream, struct channel *channel);
+/* It ended by itself: the owner, who has its callbacks set, is told. */
+void stream_end(struct stream *stream, enum err e);
 
 /* stream_listen.c: the listener lives until it is closed and the last of its streams has ended. */
 struct stream_counts *stream_listener_tally(struct stream_listener *listener);

@@ -69,8 +69,13 @@ static void on_accepted(void *arg, struct channel *channel, const char *peer)
 	listener->on_accept(listener, stream, listener->arg);
 	if (stream->state == STREAM_ENDED)
 		return;
-	if (!stream->accepted || stream_connected(stream, channel) != ERR_OK)
+	if (!stream->accepted) {
 		stream_close(stream);
+		return;
+	}
+	enum err e = stream_connected(stream, channel);
+	if (e != ERR_OK)
+		stream_end(stream, e);
 }
 
 void stream_accept(struct stream *stream, const struct stream_callbacks *callbacks, void *arg)

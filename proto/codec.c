@@ -17,9 +17,12 @@ size_t codec_pack(const Wire__Envelope *envelope, uint8_t *out)
 static void *arena_alloc(void *context, size_t size)
 {
 	struct codec_arena *arena = context;
-	size_t start = (arena->used + 15) & ~(size_t)15;
-	if (start > arena->capacity || size > arena->capacity - start)
+	uintptr_t base = (uintptr_t)arena->memory;
+	size_t start = ((base + arena->used + 15) & ~(uintptr_t)15) - base;
+	if (start > arena->capacity || size > arena->capacity - start) {
+		arena->full = true;
 		return NULL;
+	}
 	arena->used = start + size;
 	return arena->memory + start;
 }
@@ -36,11 +39,14 @@ enum err codec_unpack(struct codec_arena *arena, const uint8_t *frame, size_t le
 	if (length > PROTO_FRAME_MAX)
 		return why_set(why, ERR_TOO_LARGE, "frame of %zu bytes, at most %d", length, PROTO_FRAME_MAX);
 	arena->used = 0;
+	arena->full = false;
 	ProtobufCAllocator allocator = {.alloc = arena_alloc, .free = arena_free, .allocator_data = arena};
 	Wire__Envelope *envelope = wire__envelope__unpack(&allocator, length, frame);
+	if (!envelope && arena->full)
+		return why_set(why, ERR_TOO_LARGE, "frame of %zu bytes needs more than %zu bytes", length,
+			       arena->capacity);
 	if (!envelope)
-		return why_set(why, ERR_PROTOCOL, "frame of %zu bytes is malformed or needs more than %zu bytes",
-			       length, arena->capacity);
+		return why_set(why, ERR_PROTOCOL, "frame of %zu bytes is malformed", length);
 	if (envelope->version != PROTO_VERSION)
 		return why_set(why, ERR_MISMATCH, "protocol version %u, expected %d", envelope->version,
 			       PROTO_VERSION);

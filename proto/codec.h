@@ -6,6 +6,7 @@
  * Any thread; no state. */
 #ifndef PROTO_CODEC_H
 #define PROTO_CODEC_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
@@ -32,6 +33,7 @@ struct codec_arena {
 	uint8_t *memory;
 	size_t capacity;
 	size_t used;
+	bool full; /* something did not fit */
 };
 
 

@@ -34,6 +34,9 @@ struct local_wire {
 	struct side sides[LOCAL_SIDES];
 	uint32_t conn; /* of the connection that is open, the same number for both */
 	bool open;
+	uint32_t broken; /* the connection whose end both sides are to hear of; 0: none */
+	uint64_t failed_dial; /* a node that could not be dialled; 0: none */
+	int failed_side;      /* who is to hear of it */
 	struct event *first, **last;
 	struct loop_task task;
 	struct codec_arena arena;
@@ -47,15 +50,22 @@ static void queue(struct local_wire *wire, struct event *event)
 	loop_post(wire->loop, &wire->task);
 }
 
+/* NULL: no memory. */
 static struct event *make(int side, enum event_kind kind, uint32_t conn, size_t length)
 {
 	struct event *event = malloc(sizeof(*event) + length);
-	if (!event) {
-		log_error("out of memory for a message of %zu bytes", length);
-		abort(); /* hooks never fail (net/env.h rule 3) */
-	}
-	*event = (struct event){.kind = kind, .side = side, .conn = conn, .length = length};
+	if (event)
+		*event = (struct event){.kind = kind, .side = side, .conn = conn, .length = length};
 	return event;
+}
+
+/* Hooks never fail (net/env.h rule 3): a side that cannot be told at once is told of the end in a later turn. */
+static void break_off(struct local_wire *wire)
+{
+	log_error("no memory for a message: the connection inside ends");
+	wire->open = false;
+	wire->broken = wire->conn;
+	loop_post(wire->loop, &wire->task);
 }
 
 static void deliver(struct local_wire *wire, struct event *event)
@@ -80,6 +90,18 @@ static void deliver(struct local_wire *wire, struct event *event)
 		log_error("a message of our own does not unpack: %s", why.text);
 }
 
+static void tell_failures(struct local_wire *wire)
+{
+	uint64_t now_ns = loop_now_ns(wire->loop), node = wire->failed_dial;
+	uint32_t broken = wire->broken;
+	wire->failed_dial = 0;
+	wire->broken = 0;
+	for (int i = 0; broken && i < LOCAL_SIDES; i++)
+		wire->sides[i].core.closed(wire->sides[i].core.core, broken, now_ns);
+	if (node)
+		wire->sides[wire->failed_side].core.dial_failed(wire->sides[wire->failed_side].core.core, node, now_ns);
+}
+
 static void deliver_all(void *arg)
 {
 	struct local_wire *wire = arg;
@@ -91,6 +113,7 @@ static void deliver_all(void *arg)
 		deliver(wire, event);
 		free(event);
 	}
+	tell_failures(wire);
 }
 
 /* ---- hooks */
@@ -106,6 +129,10 @@ static void env_send(void *context, uint32_t conn, const Wire__Envelope *envelop
 	if (!side->wire->open || conn != side->wire->conn)
 		return;
 	struct event *event = make(other(side), EVENT_MESSAGE, conn, codec_packed_size(envelope));
+	if (!event) {
+		break_off(side->wire);
+		return;
+	}
 	codec_pack(envelope, event->frame);
 	queue(side->wire, event);
 }
@@ -116,7 +143,11 @@ static void env_close(void *context, uint32_t conn)
 	if (!side->wire->open || conn != side->wire->conn)
 		return;
 	side->wire->open = false;
-	queue(side->wire, make(other(side), EVENT_CLOSED, conn, 0));
+	struct event *event = make(other(side), EVENT_CLOSED, conn, 0);
+	if (event)
+		queue(side->wire, event);
+	else
+		break_off(side->wire);
 }
 
 static void env_dial(void *context, uint64_t node)
@@ -124,11 +155,20 @@ static void env_dial(void *context, uint64_t node)
 	struct side *side = context;
 	struct local_wire *wire = side->wire;
 	wire->conn++;
-	wire->open = true;
 	struct event *mine = make(1 - other(side), EVENT_OPENED, wire->conn, 0);
+	struct event *theirs = make(other(side), EVENT_OPENED, wire->conn, 0);
+	if (!mine || !theirs) {
+		free(mine);
+		free(theirs);
+		wire->failed_side = 1 - other(side);
+		wire->failed_dial = node;
+		loop_post(wire->loop, &wire->task);
+		return;
+	}
+	wire->open = true;
 	mine->dialed = node;
 	queue(wire, mine);
-	queue(wire, make(other(side), EVENT_OPENED, wire->conn, 0));
+	queue(wire, theirs);
 }
 
 static void env_link_open(void *context, uint64_t node, uint64_t incarnation, const uint8_t *address, size_t length)

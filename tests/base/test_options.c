@@ -102,6 +102,45 @@ static void lists_and_flags(void **state)
 	assert_int_equal(parse(&why, NULL, 1, "--loud=maybe"), ERR_INVALID);
 }
 
+static enum err parse_file(const char *text, size_t length, struct why *why)
+{
+	char path[] = "/tmp/test_options_XXXXXX";
+	int fd = mkstemp(path);
+	assert_int_equal(write(fd, text, length), length);
+	close(fd);
+	enum err e = parse(why, NULL, 2, "--config", path);
+	unlink(path);
+	return e;
+}
+
+/* libfyaml 0.7 does not come back from the first one. */
+static void a_file_that_is_no_text_is_refused_with_its_line(void **state)
+{
+	static const char *const wrong[] = {"%\xc4", "name: a\n\xff: b", "name: \xed\xa0", "name: \xc0\x80"};
+	struct why why = {0};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		assert_int_equal(parse_file(wrong[i], strlen(wrong[i]), &why), ERR_INVALID);
+		assert_non_null(strstr(why.text, i == 1 ? "line 2: expected UTF-8" : "line 1: expected UTF-8"));
+	}
+	assert_int_equal(parse_file("name: a\0b", 9, &why), ERR_INVALID);
+	assert_int_equal(parse_file("name: \xc3\xa9\n", 9, &why), ERR_OK);
+	assert_string_equal(name, "\xc3\xa9");
+	assert_int_equal(parse_file("", 0, &why), ERR_OK);
+	assert_int_equal(parse(&why, NULL, 2, "--config", "/nowhere.yaml"), ERR_NOT_FOUND);
+	assert_non_null(strstr(why.text, "/nowhere.yaml"));
+}
+
+static void a_file_over_its_limit_is_refused(void **state)
+{
+	struct why why = {0};
+	size_t length = (1 << 20) + 1;
+	char *text = malloc(length);
+	memset(text, '#', length);
+	assert_int_equal(parse_file(text, length - 1, &why), ERR_OK); /* one long comment */
+	assert_int_equal(parse_file(text, length, &why), ERR_TOO_LARGE);
+	free(text);
+}
+
 static void a_secret_that_is_forgotten_stands_nowhere(void **state)
 {
 	char program[] = "p", flag[] = "--model", first[] = "sesame1", second[] = "--model=sesame2", other[] = "--name=kept";
@@ -128,6 +167,8 @@ static void a_secret_that_is_forgotten_stands_nowhere(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_setup(a_file_that_is_no_text_is_refused_with_its_line, reset),
+		cmocka_unit_test_setup(a_file_over_its_limit_is_refused, reset),
 		cmocka_unit_test_setup(flag_beats_variable_beats_file_beats_default, reset),
 		cmocka_unit_test_setup(unknown_key_names_the_nearest, reset),
 		cmocka_unit_test_setup(numbers_out_of_range_are_refused, reset),

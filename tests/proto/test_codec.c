@@ -127,7 +127,7 @@ static void memory_is_bounded_by_the_arena(void **state)
 	PROTO_ENVELOPE(envelope, RESERVE, reserve, &s.reserve);
 	size_t length = codec_pack(&envelope, frame);
 	struct codec_arena small = {.memory = arena_memory, .capacity = 100000};
-	assert_int_equal(codec_unpack(&small, frame, length, NULL, &back), ERR_PROTOCOL);
+	assert_int_equal(codec_unpack(&small, frame, length, NULL, &back), ERR_TOO_LARGE);
 	assert_true(small.used <= small.capacity);
 }
 
