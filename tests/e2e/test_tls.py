@@ -29,19 +29,20 @@ class Capture:
         self.socket = socket.socket(socket.AF_PACKET, socket.SOCK_RAW, socket.htons(3))
         self.socket.setsockopt(socket.SOL_SOCKET, 33, 64 << 20)  # SO_RCVBUFFORCE
         self.socket.bind(("lo", 0))
-        self.socket.settimeout(0.2)
         self.streams, self.going = {}, True
         self.thread = threading.Thread(target=self._run, daemon=True)
         self.thread.start()
 
     def _run(self):
         while True:
+            going = self.going  # first: what came before stop() is read to the end, however much goes on
+            self.socket.settimeout(0.2 if going else 0)
             try:
                 frame, address = self.socket.recvfrom(1 << 17)
             except socket.timeout:
-                if not self.going:
-                    return
                 continue
+            except BlockingIOError:
+                return
             ip = frame[14:]
             if address[2] == socket.PACKET_OUTGOING or ip[0] >> 4 != 4 or ip[9] != 6:
                 continue  # each packet is seen twice
