@@ -73,6 +73,8 @@ static enum err map_memory(struct region *region, struct why *why)
 		               (unsigned long long)region->view.bytes, strerror(errno));
 	/* Advice: refused where the host does not allow huge pages for shared memory, which costs speed only. */
 	(void)madvise(region->memory, region->view.bytes, MADV_HUGEPAGE);
+	/* What prompts became does not belong into a core file. */
+	(void)madvise(region->memory, region->view.bytes, MADV_DONTDUMP);
 	/* From here on nobody, we included, can map it writable once more: law 2 held by the kernel.  Kernels
 	 * before 5.1 lack this seal; the receiver maps read-only anyway. */
 	(void)fcntl(region->fd, F_ADD_SEALS, F_SEAL_FUTURE_WRITE);
@@ -185,6 +187,7 @@ enum err region_view_map(int fd, uint64_t slot_bytes, uint64_t slot_count, struc
 	void *base = mmap(NULL, view.bytes, PROT_READ, MAP_SHARED, fd, 0);
 	if (base == MAP_FAILED)
 		return ERR_NOMEM;
+	(void)madvise(base, view.bytes, MADV_DONTDUMP);
 	view.base = base;
 	*ret_view = view;
 	return ERR_OK;

@@ -12,7 +12,7 @@ import sys
 import time
 
 ROOT = pathlib.Path(__file__).resolve().parents[1]
-BATON = ROOT / "build" / "tools" / "baton"
+BATON = pathlib.Path(os.environ.get("BATON_BUILD", ROOT / "build")) / "tools" / "baton"
 MODEL = "demo"
 
 

@@ -22,6 +22,8 @@ BUILD = pathlib.Path(os.environ.get("BATON_BUILD", ROOT / "build")).resolve()
 BATON = BUILD / "tools" / "baton"
 DEMO = ROOT / "models" / "demo"
 DEMO_MOE = ROOT / "models" / "demo-moe"
+SLOW = int(os.environ.get("BATON_TEST_SLOW", 1))  # under a sanitizer: clocks are this many times longer
+REPORTS = os.environ.get("BATON_TEST_REPORTS")    # where its reports appear (run.sh)
 
 
 def free_port():
@@ -37,6 +39,11 @@ def free_port():
     raise RuntimeError("no free port between 20000 and 32000")
 
 
+def sanitizer_reports():
+    """Files of the processes that found something."""
+    return set(pathlib.Path(REPORTS).iterdir()) if REPORTS else set()
+
+
 class Cluster:
     """`with Cluster(prefill=1, decode=2) as c: c.post(...)`.  Keyword arguments are flags of `baton up`."""
 
@@ -48,6 +55,8 @@ class Cluster:
         for model in models:
             arguments += ["--model", str(model)]
         flags = {"kv_bytes": "64MiB", "store_bytes": "64MiB", **flags}
+        flags["time_factor"] = flags.get("time_factor", 1) * SLOW
+        self.reports_before = sanitizer_reports()
         for name, value in flags.items():
             arguments += ["--" + name.replace("_", "-")] + ([] if value is True else [str(value)])
         self.ca = pathlib.Path(self.folder, "tls", "ca.pem") if flags.get("tls") else None
@@ -65,7 +74,7 @@ class Cluster:
         self.is_ready.set()
 
     def __enter__(self):
-        self.is_ready.wait(120)
+        self.is_ready.wait(120 * SLOW)
         if not self.is_ready.is_set() or self.has_ended.is_set():
             self.process.kill()
             raise RuntimeError("the cluster did not start:\n" + "\n".join(self.lines))
@@ -74,12 +83,14 @@ class Cluster:
     def __exit__(self, kind, value, trace):
         self.process.send_signal(signal.SIGINT)
         try:
-            self.process.wait(60)
+            self.process.wait(60 * SLOW)
         except subprocess.TimeoutExpired:
             self.process.kill()
         if kind:
             print("\n".join(self.lines[-10:]))
             self.show_logs()
+        reports = sanitizer_reports() - self.reports_before
+        assert not reports, "\n".join(path.read_text(errors="replace")[:8000] for path in sorted(reports))
 
     def show_logs(self, lines=12):
         for log in sorted(pathlib.Path(self.folder).glob("*.log")):
@@ -97,7 +108,7 @@ class Cluster:
         trust = ssl.create_default_context(cafile=self.ca)
         return http.client.HTTPSConnection("127.0.0.1", self.port, timeout=timeout, context=trust)
 
-    def call(self, method, path, body=None, headers=None, timeout=120):
+    def call(self, method, path, body=None, headers=None, timeout=120 * SLOW):
         """(status, headers, text)"""
         connection = self.connect(timeout)
         try:
@@ -116,7 +127,7 @@ class Cluster:
 
     def stream(self, path, body, on_event=None):
         """(list of parsed events, ended with [DONE])"""
-        connection = self.connect(120)
+        connection = self.connect(120 * SLOW)
         events, done = [], False
         try:
             connection.request("POST", path, json.dumps({**body, "stream": True}).encode(),
@@ -150,7 +161,7 @@ class Cluster:
         return json.loads(self.call("GET", "/debug/topology")[2])["nodes"]
 
     def wait_for(self, condition, timeout=30, what="condition"):
-        end = time.monotonic() + timeout
+        end = time.monotonic() + timeout * SLOW
         while time.monotonic() < end:
             if condition():
                 return
@@ -170,7 +181,7 @@ def solo(model, requests, extra=()):
             file.write(json.dumps({"path": path, "body": body}) + "\n")
         file.flush()
         out = subprocess.run([str(BATON), "solo", "--model", str(model), "--requests", file.name, *extra],
-                             capture_output=True, text=True, timeout=600)
+                             capture_output=True, text=True, timeout=600 * SLOW)
     assert out.returncode == 0, out.stderr[-2000:]
     answers = [json.loads(line) for line in out.stdout.splitlines() if line.startswith("{")]
     assert len(answers) == len(requests), (len(answers), out.stderr[-2000:])

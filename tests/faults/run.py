@@ -185,7 +185,7 @@ def main():
     parser.add_argument("--kills", action="store_true")
     parser.add_argument("--quick", action="store_true")
     parser.add_argument("--requests", type=int, default=0)
-    parser.add_argument("--time-factor", type=int, default=1)
+    parser.add_argument("--time-factor", type=int, default=int(os.environ.get("BATON_TEST_SLOW", 1)))
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--only", action="append")
     parser.add_argument("--log-level", default="info")
