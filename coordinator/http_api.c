@@ -43,11 +43,11 @@ static void sink_start(void *context)
 	http_stream_start(exchange->request, 200, fields);
 }
 
-static bool sink_write(void *context, const char *data, size_t length)
+static bool sink_write(void *context, const char *data, size_t length, size_t echoed)
 {
 	struct exchange *exchange = context;
 	/* One event may be larger than what may wait: a reader that took all before it is not slow. */
-	exchange->slow = http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX;
+	exchange->slow = http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX + echoed;
 	if (!exchange->slow)
 		http_stream_write(exchange->request, data, length);
 	return !exchange->slow;

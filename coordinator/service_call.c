@@ -314,7 +314,8 @@ static void end_sink(struct service_call *call)
 
 static bool flush(struct service_call *call)
 {
-	bool good = call->out.length == 0 || call->sink.stream_write(call->sink.context, call->out.data, call->out.length);
+	bool good = call->out.length == 0 || call->sink.stream_write(call->sink.context, call->out.data, call->out.length,
+								      call->echoed_bytes);
 	buf_clear(&call->out);
 	return good;
 }
@@ -374,15 +375,22 @@ static void too_slow(struct service_call *call)
 	end_sink(call);
 }
 
-void call_stream(struct service_call *call, uint32_t answer)
+static void stream_chunk(struct service_call *call, uint32_t answer, bool echo)
 {
 	if (!call->request.stream || !start_stream(call))
 		return;
 	enum err e = reply_chunk(&call->reply, answer, &call->out);
+	if (e == ERR_OK && echo)
+		call->echoed_bytes += call->out.length;
 	if (e != ERR_OK)
 		fail_with(call, e);
 	else if (!flush(call))
 		too_slow(call);
+}
+
+void call_stream(struct service_call *call, uint32_t answer)
+{
+	stream_chunk(call, answer, false);
 }
 
 static enum err keep_score(struct service_call *call, uint32_t prompt, const struct sample *score)
@@ -418,7 +426,7 @@ void call_scores(struct service_call *call, const struct service_part *part, con
 	if (e != ERR_OK)
 		fail_with(call, e);
 	for (uint32_t i = 0; echoes && i < call->request.n && !call->over; i++)
-		call_stream(call, part->first + i);
+		stream_chunk(call, part->first + i, true);
 }
 
 static void finish_stream(struct service_call *call)

@@ -41,6 +41,7 @@ struct service_call {
 	bool streaming;              /* stream_start() was said */
 	bool over;                   /* the sink is done with */
 	struct buf out;              /* an event on its way */
+	size_t echoed_bytes;         /* of the stream so far that repeat prompts */
 	struct buf traces;
 	char request_id[COORD_TEXT_MAX + 1];
 };

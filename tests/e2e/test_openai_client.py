@@ -3,6 +3,7 @@
 
 usage: test_openai_client.py      (a cluster of its own, or the one at BATON_TEST_PORT)
 """
+import http.client
 import json
 import os
 import time
@@ -322,6 +323,21 @@ class Prompts(unittest.TestCase):
         for event in complete(prompt=ids, echo=True, logprobs=20, max_tokens=2, stream=True, extra_body=LONG):
             tokens += event.choices[0].logprobs.tokens
         self.assertEqual(len(tokens), len(ids) + 2)
+
+    def test_an_echo_waits_for_a_reader_that_was_busy(self):
+        """Nothing is read before all of it was said: an echo comes faster than anyone reads."""
+        ids = json.loads(fetch("/tokenize", {"prompt": QUESTION * 60})[2])["tokens"][:3500]
+        body = {"model": MODEL, "prompt": ids, "echo": True, "logprobs": 20, "max_tokens": 2, "stream": True, **LONG}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        seen = False
+        while not seen or json.loads(fetch("/debug/topology")[2])["coordinator"]["requests"]:
+            seen = seen or json.loads(fetch("/debug/topology")[2])["coordinator"]["requests"] > 0
+        text = connection.getresponse().read().decode()
+        connection.close()
+        self.assertTrue(text.endswith("data: [DONE]\n\n"), text[-200:])
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        self.assertEqual(sum(len(e["choices"][0]["logprobs"]["tokens"]) for e in events), len(ids) + 2)
 
     def test_prompt_logprobs(self):
         answer = complete(max_tokens=2, n=2, extra_body={"prompt_logprobs": 2, "return_token_ids": True}).choices
