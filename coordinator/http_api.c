@@ -148,6 +148,11 @@ static void post_chat(struct http_request *request, void *context)
 	post(context, request, API_CHAT);
 }
 
+static void post_generate(struct http_request *request, void *context)
+{
+	post(context, request, API_GENERATE);
+}
+
 /* ---- GET */
 
 static struct cluster_view view_of(const struct http_api *api)
@@ -272,6 +277,7 @@ static void get_requests(struct http_request *request, void *context)
 static const struct http_api_route routes[] = {
 	{"POST", "/v1/completions", ACCESS_API, post_completion},
 	{"POST", "/v1/chat/completions", ACCESS_API, post_chat},
+	{"POST", "/inference/v1/generate", ACCESS_API, post_generate},
 	{"POST", "/tokenize", ACCESS_API, http_post_tokenize},
 	{"POST", "/detokenize", ACCESS_API, http_post_detokenize},
 	{"POST", "/v1/chat/completions/render", ACCESS_API, http_post_render_chat},
