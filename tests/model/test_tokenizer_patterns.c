@@ -93,6 +93,43 @@ static void every_expression_cuts_as_in_the_library(void **state)
 	assert_int_equal(held, count);
 }
 
+static bool holds_id(const struct tokenizer *tokenizer, const char *text, uint32_t id)
+{
+	struct tokens tokens = {0};
+	bool found = false;
+	assert_int_equal(tokenizer_encode(tokenizer, text, strlen(text), &(struct tokenizer_encode_options){.parse_special = true},
+					  &tokens), ERR_OK);
+	for (size_t i = 0; i < tokens.count; i++)
+		found |= tokens.ids[i] == id;
+	tokens_fini(&tokens);
+	return found;
+}
+
+static void a_single_word_stands_between_no_words(void **state)
+{
+	const json_t *words = json_object_get(golden, "words"), *chars = json_object_get(words, "chars");
+	json_t *json = json_copy(plain);
+	struct tokenizer *tokenizer;
+	struct why why = {0};
+	json_object_set_new(json, "added_tokens", json_pack("[{s:i, s:s, s:b, s:b}]", "id", 1999, "content", "<w>", "special", true,
+							    "single_word", true));
+	if (parse(json, &why, &tokenizer) != ERR_OK)
+		fail_msg("%s", why.text);
+	for (size_t i = 0; i < json_array_size(chars); i++) {
+		char before[16], behind[16];
+		const char *one = json_string_value(json_array_get(chars, i));
+		const json_t *taken = json_array_get(json_object_get(words, "taken"), i);
+		snprintf(before, sizeof(before), "%s<w>", one);
+		snprintf(behind, sizeof(behind), "<w>%s", one);
+		if (holds_id(tokenizer, before, 1999) != json_is_true(json_array_get(taken, 0)) ||
+		    holds_id(tokenizer, behind, 1999) != json_is_true(json_array_get(taken, 1)))
+			fail_msg("beside \"%s\" it is another", one);
+	}
+	assert_true(json_array_size(chars) > 30);
+	tokenizer_destroy(tokenizer);
+	json_decref(json);
+}
+
 static json_t *split(const char *regex)
 {
 	return json_pack("{s:s, s:{s:s}, s:s}", "type", "Split", "pattern", "Regex", regex, "behavior", "Isolated");
@@ -268,6 +305,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(every_expression_cuts_as_in_the_library),
+		cmocka_unit_test(a_single_word_stands_between_no_words),
 		cmocka_unit_test(an_expression_that_has_no_equal_is_refused_by_name),
 		cmocka_unit_test(an_expression_that_is_none_is_refused),
 		cmocka_unit_test(a_part_that_is_wrong_is_refused_by_its_place),

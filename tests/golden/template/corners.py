@@ -11,6 +11,9 @@ from make import HERE, case, environment
 V = {"n": 7, "zero": 0, "f": 2.5, "fz": 0.0, "yes": True, "no": False, "none": None, "t": "a,b,,c", "empty": "",
      "text": "  Hello w\u00f6rld  ", "list": [3, 1, 2], "nested": [[1, 2], [3, [4, "x"]]], "words": ["b", "a", ""],
      "map": {"k": "v", "x": [1, {"y": "it's"}]}, "hole": {}, "odd": "q\"'\\\t\r\n\u0001\u007f\u00e9",
+     "ws": "x".join(chr(c) for c in [9, 10, 11, 12, 13, 28, 29, 30, 31, 32, 0x85, 0xa0, 0x1680, *range(0x2000, 0x200b), 0x2028, 0x2029, 0x202f,
+                                     0x205f, 0x3000]),
+     "near": "x".join(chr(c) for c in [8, 14, 27, 33, 0x84, 0x86, 0x9f, 0xa1, 0x167f, 0x180e, 0x1fff, 0x200b, 0x2027, 0x202a, 0x205e, 0x2060, 0x3001]),
      "spaces": "\u2003a\u00a0b\u3000\u0085c\u001d", "big": 9007199254740993,
      "messages": [{"role": "user", "content": "hi", "n": 1}, {"role": "tool", "content": "", "n": 2},
                   {"role": "user", "content": None}]}
@@ -52,6 +55,7 @@ TEMPLATES = [
     "{{ 'abc'.startswith('ab') }} {{ 'abc'.startswith('b') }} {{ 'abc'.endswith('bc') }} {{ 'abc'.endswith('abcd') }} {{ 'abc'.startswith('') }} {{ ''.startswith('a') }} {{ 'abc'.startswith(('x', 'a')) }} {{ 'abc'.endswith(('x', 'y')) }} {{ ''.endswith(()) }}",
     "{{ 'hELLO wORLD-x o\u00e9'.title() }} {{ 'hELLO w'.capitalize() }} {{ 'stra\u00dfe \u00e9'.lower() }} {{ '\u00e9a'.upper() }} {{ ''.upper() }}{{ ''|capitalize }} {{ 'A1b c'|title }} {{ 12|upper }} {{ none|lower }}",
     "{{ ','.join(words) }}|{{ ''.join('abc') }}|{{ '-'.join([]) }}|{{ [1, 2.5, none]|join('+') }}|{{ messages|join(',', attribute='role') }}|{{ 'abc'|join('.') }}|{{ []|join }}|{{ map|join('/') }}",
+    "{{ ws.split()|length }} {{ ws.split()|join('|') }} {{ near.split()|length }} {{ (ws ~ 'y' ~ ws)|trim|length }} {{ near|trim|length }}",
     # in
     "{{ '' in '' }} {{ 'a' in '' }} {{ '' in 'a' }} {{ 2 in nested }} {{ [1, 2] in nested }} {{ 'x' in map }} {{ 'x' in hole }} {{ 1 not in list }} {{ 4 not in list }} {{ none in [none] }} {{ 1.0 in list }} {{ yes in list }}",
     # items, slices

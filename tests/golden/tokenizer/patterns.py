@@ -10,7 +10,7 @@ so the ids tell the cuts.
 import json
 import pathlib
 
-from tokenizers import Regex, pre_tokenizers
+from tokenizers import AddedToken, Regex, Tokenizer, models, pre_tokenizers
 
 HERE = pathlib.Path(__file__).parent
 TEXTS = ["Hello, World_9 it's 12345", " a\tb\nc\r\n\u00a0d\u2003e\u180ef\x0bg\x08h\x1ci", "\u00e9\u0301a\u0300 \u0661\u0662 \u2167\u24b6\U0001f130\u203f_x-y",
@@ -24,6 +24,17 @@ PATTERNS = [
     r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*|\s*[\r\n]+|\s+(?!\S)|\s+",
 ]
 BEHAVIORS = [("isolated", "Isolated"), ("removed", "Removed"), ("merged_with_previous", "MergedWithPrevious"), ("merged_with_next", "MergedWithNext"), ("contiguous", "Contiguous")]
+# What may stand before a token of which "single_word" is asked: letters, marks, numbers, connectors, and what is near to them.
+BEFORE = [chr(c) for c in [*b"a9_ -.", 0xb2, 0xbd, 0xe9, 0x1c5, 0x2b0, 0x301, 0x488, 0x903, 0x200b, 0x200c, 0x200d, 0x200e, 0x203f, 0x2167, 0x24b5, 0x24b6,
+                           0x24e9, 0x24ea, 0x65e5, 0x1f12f, 0x1f130, 0x1f149, 0x1f14a, 0x1f14f, 0x1f150, 0x1f169, 0x1f16a, 0x1f16f, 0x1f170, 0x1f189, 0x1f18a]]
+
+
+def single_words(vocab):
+    tokenizer = Tokenizer(models.BPE(vocab, [], ignore_merges=True))
+    tokenizer.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)
+    tokenizer.add_special_tokens([AddedToken("<w>", single_word=True, special=True)])
+    wanted = tokenizer.token_to_id("<w>")
+    return [[wanted in tokenizer.encode(char + "<w>").ids, wanted in tokenizer.encode("<w>" + char).ids] for char in BEFORE]
 
 
 def pieces(steps, text):
@@ -58,7 +69,7 @@ def main():
         vocab.setdefault(char, len(vocab))
     lines = [json.dumps({"step": step, "ids": [[vocab[piece] for piece in one] for one in cut]}, ensure_ascii=False, separators=(",", ":"))
              for step, cut in made]
-    out = {"texts": TEXTS, "vocab": vocab}
+    out = {"texts": TEXTS, "vocab": vocab, "words": {"chars": BEFORE, "taken": single_words(vocab)}}
     head = json.dumps(out, ensure_ascii=False, separators=(",", ":"))[:-1]
     (HERE / "patterns.json").write_text(head + ',\n"cases":[\n' + ",\n".join(lines) + "\n]}\n")
     print(len(made), "cases,", len(vocab), "tokens")
