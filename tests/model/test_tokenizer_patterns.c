@@ -171,6 +171,52 @@ static void an_expression_that_is_none_is_refused(void **state)
 	}
 }
 
+/* `length` times "a" and then `end`, cut by the expression. */
+static enum err encode_run(const char *regex, size_t length, const char *end, size_t *ret_count)
+{
+	struct tokenizer *tokenizer;
+	struct tokens tokens = {0};
+	struct why why = {0};
+	json_t *step = split(regex);
+	if (parse_step(step, &why, &tokenizer) != ERR_OK)
+		fail_msg("%s", why.text);
+	char *text = malloc(length + 8);
+	memset(text, 'a', length);
+	strcpy(text + length, end);
+	enum err e = tokenizer_encode(tokenizer, text, strlen(text), &(struct tokenizer_encode_options){0}, &tokens);
+	*ret_count = tokens.count;
+	free(text);
+	tokens_fini(&tokens);
+	tokenizer_destroy(tokenizer);
+	json_decref(step);
+	return e;
+}
+
+static void an_expression_has_more_stack_when_it_needs_it_and_a_bounded_time(void **state)
+{
+	size_t count;
+	assert_int_equal(encode_run("(?:(a)|b)*c", 30000, "c", &count), ERR_OK);
+	assert_int_equal(count, 30001);
+	assert_int_equal(encode_run("(?:a|aa|aaa)+[y-z]", 200, "c", &count), ERR_UNSUPPORTED);
+	assert_int_equal(count, 0);
+}
+
+static void an_expression_has_a_length(void **state)
+{
+	static const char *const kinds[] = {"Regex", "String"};
+	char *pattern = calloc(1, 300000);
+	memset(pattern, 'a', 299999);
+	for (int i = 0; i < 2; i++) {
+		struct tokenizer *tokenizer;
+		struct why why = {0};
+		json_t *step = json_pack("{s:s, s:{s:s}, s:s}", "type", "Split", "pattern", kinds[i], pattern, "behavior", "Isolated");
+		assert_int_equal(parse_step(step, &why, &tokenizer), ERR_TOO_LARGE);
+		assert_non_null(strstr(why.text, "regex: 299999 bytes"));
+		json_decref(step);
+	}
+	free(pattern);
+}
+
 /* The plain file with one part of it replaced; the place is named. */
 static void changed_is_refused(const char *part, const char *value, const char *words)
 {
@@ -308,6 +354,8 @@ int main(void)
 		cmocka_unit_test(a_single_word_stands_between_no_words),
 		cmocka_unit_test(an_expression_that_has_no_equal_is_refused_by_name),
 		cmocka_unit_test(an_expression_that_is_none_is_refused),
+		cmocka_unit_test(an_expression_has_more_stack_when_it_needs_it_and_a_bounded_time),
+		cmocka_unit_test(an_expression_has_a_length),
 		cmocka_unit_test(a_part_that_is_wrong_is_refused_by_its_place),
 		cmocka_unit_test(what_is_deeper_or_longer_than_anybody_writes_is_refused),
 		cmocka_unit_test(a_template_adds_tokens_on_both_sides),
