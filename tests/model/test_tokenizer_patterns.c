@@ -333,6 +333,41 @@ static void a_template_adds_tokens_on_both_sides(void **state)
 	json_decref(json);
 }
 
+/* Sequences of one, and what is switched off by null, false or "". */
+static void a_file_that_says_little_in_many_words_is_taken(void **state)
+{
+	static const char *const parts[][2] = {
+		{"normalizer", "{\"type\":\"Sequence\",\"normalizers\":[{\"type\":\"NFC\"}]}"},
+		{"decoder", "{\"type\":\"Sequence\",\"decoders\":[{\"type\":\"ByteLevel\"}]}"},
+		{"post_processor", "{\"type\":\"Sequence\",\"processors\":[{\"type\":\"ByteLevel\",\"trim_offsets\":true}]}"},
+		{"added_tokens", "[{\"id\":1998,\"content\":\"<n>\",\"normalized\":true},{\"id\":1999,\"content\":\"<w>\",\"special\":true,"
+				 "\"lstrip\":true,\"rstrip\":true}]"},
+	};
+	json_error_t error;
+	json_t *json = json_deep_copy(plain), *model = json_object_get(json, "model");
+	struct tokenizer *tokenizer;
+	struct why why = {0};
+	for (size_t i = 0; i < sizeof(parts) / sizeof(parts[0]); i++)
+		json_object_set_new(json, parts[i][0], json_loads(parts[i][1], 0, &error));
+	json_object_set_new(model, "dropout", json_null());
+	json_object_set_new(model, "continuing_subword_prefix", json_string(""));
+	json_object_set_new(model, "byte_fallback", json_false());
+	if (parse(json, &why, &tokenizer) != ERR_OK)
+		fail_msg("%s", why.text);
+	struct tokens composed = {0}, apart = {0};
+	const struct tokenizer_encode_options special = {.parse_special = true};
+	assert_int_equal(tokenizer_encode(tokenizer, "\xc3\xa9<n> <w> x", 11, &special, &composed), ERR_OK);
+	assert_int_equal(tokenizer_encode(tokenizer, "e\xcc\x81<n> <w> x", 12, &special, &apart), ERR_OK);
+	assert_int_equal(apart.count, composed.count);
+	assert_memory_equal(apart.ids, composed.ids, composed.count * sizeof(*composed.ids));
+	assert_int_equal(composed.ids[composed.count - 2], 1999); /* it took the spaces beside it */
+	assert_int_equal(composed.ids[composed.count - 3], 1998);
+	tokens_fini(&composed);
+	tokens_fini(&apart);
+	tokenizer_destroy(tokenizer);
+	json_decref(json);
+}
+
 static void a_file_that_is_no_tokenizer_is_refused(void **state)
 {
 	struct tokenizer *tokenizer;
@@ -359,6 +394,7 @@ int main(void)
 		cmocka_unit_test(a_part_that_is_wrong_is_refused_by_its_place),
 		cmocka_unit_test(what_is_deeper_or_longer_than_anybody_writes_is_refused),
 		cmocka_unit_test(a_template_adds_tokens_on_both_sides),
+		cmocka_unit_test(a_file_that_says_little_in_many_words_is_taken),
 		cmocka_unit_test(a_file_that_is_no_tokenizer_is_refused),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);
