@@ -80,9 +80,9 @@ static void ranges_end_where_they_are_said_to(void **state)
 	refused(API_CHAT, ",\"top_logprobs\":21,\"logprobs\":true", "top_logprobs", "is 21");
 }
 
-static void the_first_wrong_field_is_named(void **state)
+static void of_two_wrong_fields_one_is_named(void **state)
 {
-	refused(API_CHAT, ",\"temperature\":3,\"n\":0,\"user\":1", "temperature", "is 3");
+	refused(API_CHAT, ",\"n\":0,\"temperature\":3", "temperature", "is 3"); /* read before n */
 }
 
 static void texts_have_their_limits(void **state)
@@ -259,7 +259,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(what_came_is_described_by_its_kind),
 		cmocka_unit_test(ranges_end_where_they_are_said_to),
-		cmocka_unit_test(the_first_wrong_field_is_named),
+		cmocka_unit_test(of_two_wrong_fields_one_is_named),
 		cmocka_unit_test(texts_have_their_limits),
 		cmocka_unit_test(a_response_format_has_a_type),
 		cmocka_unit_test(options_of_the_stream_are_an_object_beside_a_stream),
