@@ -269,14 +269,15 @@ static void what_the_file_asks_for_and_we_lack_is_named(void **state)
 	json_t *good = golden_read("tokenizer/llama3.json");
 	assert_refused(good, "model", "type", "\"WordPiece\"", "model: type is \"WordPiece\"");
 	assert_refused(good, "model", "dropout", "0.1", "model: dropout is 0.1");
-	assert_refused(good, "model", "byte_fallback", "true", "byte_fallback");
+	assert_refused(good, "model", "end_of_word_suffix", "\"</w>\"", "model: end_of_word_suffix is \"</w>\"");
 	assert_refused(good, "model", "vocab", "{\"a\": 0}", "byte 0x00");
 	assert_refused(good, "model", "vocab", "{\"a\": 0, \"b\": 0}", "vocab: \"b\"");
 	assert_refused(good, "model", "vocab", "{\"a\": 99999999}", "vocab: \"a\"");
 	assert_refused(good, "model", "merges", "[\"a b c\"]", "merges[0]");
 	assert_refused(good, "model", "merges", "[[\"zz\", \"qq\"]]", "merges[0]");
-	assert_refused(good, "", "normalizer", "{\"type\": \"Lowercase\"}", "normalizer: type is \"Lowercase\"");
-	assert_refused(good, "", "pre_tokenizer", "{\"type\": \"Metaspace\"}", "pre_tokenizer: type is \"Metaspace\"");
+	assert_refused(good, "", "normalizer", "{\"type\": \"Nmt\"}", "normalizer: type is \"Nmt\"");
+	assert_refused(good, "", "pre_tokenizer", "{\"type\": \"UnicodeScripts\"}",
+		       "pre_tokenizer: type is \"UnicodeScripts\"");
 	assert_refused(good, "", "pre_tokenizer",
 		       "{\"type\": \"Split\", \"pattern\": {\"Regex\": \"[a&&b]\"}, \"behavior\": \"Isolated\"}",
 		       "&& in a class");
