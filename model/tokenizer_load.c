@@ -15,6 +15,8 @@ static enum err add_normalized(struct tokenizer *tokenizer, const char *content,
 	enum err e = regex_scratch_create(&scratch);
 	if (e == ERR_OK)
 		e = normalizer_run(&tokenizer->normalizer, scratch, content, strlen(content), &normal);
+	if (e == ERR_OK)
+		e = vocab_set_shown(&tokenizer->vocab, token->id, normal.text.data, normal.text.length);
 	if (e == ERR_OK && normal.text.length)
 		e = added_add(&tokenizer->added_normalized, normal.text.data, normal.text.length, token);
 	normal_text_fini(&normal);
@@ -43,9 +45,12 @@ static enum err add_token(struct tokenizer *tokenizer, const json_t *entry, stru
 	enum err e = vocab_add(&tokenizer->vocab, content, length, token.id);
 	if (e != ERR_OK)
 		return why_set(why, e, "added_tokens: \"%.80s\" as id %u: %s", content, token.id, err_text(e));
-	if (!known)
-		tokenizer->vocab.entries[token.id].added = true;
-	tokenizer->vocab.entries[token.id].special |= token.special;
+	struct vocab_entry *known_as = &tokenizer->vocab.entries[token.id];
+	if (known_as->listed)
+		return why_set(why, ERR_EXISTS, "added_tokens: \"%.80s\" comes twice", content);
+	known_as->listed = true;
+	known_as->added = !known;
+	known_as->special = token.special;
 	return normalized ? add_normalized(tokenizer, content, &token)
 			  : added_add(&tokenizer->added_raw, content, length, &token);
 }
@@ -135,12 +140,15 @@ static enum err load_post(const json_t *post, int depth, struct why *why, struct
 
 static enum err spell_token(struct tokenizer *tokenizer, uint32_t id, struct buf *bytes)
 {
-	struct vocab_entry *entry = &tokenizer->vocab.entries[id];
-	const char *spelling = tokenizer->vocab.text.data + entry->spelling_at;
+	struct vocab *vocab = &tokenizer->vocab;
+	struct vocab_entry *entry = &vocab->entries[id];
+	const char *shown = vocab->text.data + entry->shown_at;
+	uint32_t same = entry->shown_at == entry->spelling_at ? id : vocab_find(vocab, shown, entry->shown_length);
+	entry->hidden = same != VOCAB_NONE && vocab->entries[same].special;
+	entry->is_byte = decoder_byte(&tokenizer->decoder, shown, entry->shown_length) >= 0;
 	buf_clear(bytes);
-	enum err e = decoder_spell(&tokenizer->decoder, spelling, entry->spelling_length, bytes);
-	entry->is_byte = decoder_byte(&tokenizer->decoder, spelling, entry->spelling_length) >= 0;
-	return e == ERR_OK ? vocab_set_bytes(&tokenizer->vocab, id, bytes->data, bytes->length) : e;
+	enum err e = decoder_spell(&tokenizer->decoder, shown, entry->shown_length, bytes);
+	return e == ERR_OK ? vocab_set_bytes(vocab, id, bytes->data, bytes->length) : e;
 }
 
 /* The bytes of every token. */
