@@ -1,5 +1,8 @@
 /* tokenizer_load_model - the model of tokenizer.json: BPE or Unigram, and its vocabulary. */
+#include <ctype.h>
+#include <math.h>
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "model/json_in.h"
@@ -202,14 +205,45 @@ static enum err load_bpe(struct json_in *in, struct tokenizer *tokenizer)
 
 /* ---- Unigram */
 
+/* The library reads a number as its digits, a whole number, over a power of ten: rounded twice, so that the last bit
+ * is not always that of the nearest double; and with the last bit goes which of two nearly equal sums is the greater.
+ * The digits in the file are the fewest that give the number back, as every writer of today writes them. */
+static double as_the_library_reads(double score)
+{
+	char text[32];
+	int digits = 15;
+	do
+		snprintf(text, sizeof(text), "%.*e", digits - 1, fabs(score));
+	while (digits++ < 17 && strtod(text, NULL) != fabs(score));
+	char *exponent = strchr(text, 'e');
+	int power = atoi(exponent + 1);
+	uint64_t whole = 0;
+	for (const char *c = text; c < exponent; c++) {
+		if (!isdigit((unsigned char)*c))
+			continue;
+		whole = whole * 10 + (uint64_t)(*c - '0');
+		power -= c > text; /* behind the point */
+	}
+	for (; whole && whole % 10 == 0; whole /= 10)
+		power++;
+	char ten[16];
+	snprintf(ten, sizeof(ten), "1e%d", abs(power));
+	double value = power < 0 ? (double)whole / strtod(ten, NULL) : (double)whole * strtod(ten, NULL);
+	return score < 0 ? -value : value;
+}
+
 static enum err load_unigram_entry(struct json_in *in, struct tokenizer *tokenizer, size_t id, const json_t *entry)
 {
 	const char *spelling = json_string_value(json_array_get(entry, 0));
 	const json_t *score = json_array_get(entry, 1);
 	if (json_array_size(entry) != 2 || !spelling || !json_is_number(score))
 		return why_set(in->why, ERR_INVALID, "%s: vocab[%zu]: expected [\"a\", score]", in->file, id);
+	double value = json_number_value(score);
+	if (!(fabs(value) < 1e100) || (value != 0 && fabs(value) < 1e-100))
+		return why_set(in->why, ERR_UNSUPPORTED, "%s: vocab[%zu]: its score is %g, expected 0 or 1e-100 to 1e100",
+			       in->file, id, value);
 	enum err e = add_spelling(in, tokenizer, spelling, (uint32_t)id);
-	return e == ERR_OK ? unigram_add(&tokenizer->unigram, spelling, strlen(spelling), json_number_value(score)) : e;
+	return e == ERR_OK ? unigram_add(&tokenizer->unigram, spelling, strlen(spelling), as_the_library_reads(value)) : e;
 }
 
 static enum err load_unigram(struct json_in *in, struct tokenizer *tokenizer)
