@@ -25,6 +25,12 @@ enum err added_add(struct added_set *set, const char *content, size_t length, co
 	return e;
 }
 
+void added_limit(struct added_set *set, uint32_t id_limit)
+{
+	for (uint32_t i = 0; i < set->token_count; i++)
+		set->tokens[i].gone = set->tokens[i].id >= id_limit;
+}
+
 void added_fini(struct added_set *set)
 {
 	free(set->tokens);
@@ -100,7 +106,8 @@ enum err added_split(const struct added_set *set, const char *text, size_t lengt
 		}
 		size_t begin = at, end = at + token_length;
 		at = end;
-		if ((skip_special && token->special) || (token->single_word && !stands_alone(text, length, begin, end)))
+		if (token->gone || (skip_special && token->special) ||
+		    (token->single_word && !stands_alone(text, length, begin, end)))
 			continue;
 		if (token->lstrip && begin > done)
 			begin = spaces_from(text, done, begin);

@@ -20,6 +20,7 @@ struct added_token {
 	bool lstrip;
 	bool rstrip;
 	bool single_word;
+	bool gone; /* plain text */
 };
 
 struct added_set {
@@ -33,6 +34,8 @@ struct added_set {
 /* Content is not empty.  Of equal contents the first stays. */
 MUST_USE enum err added_add(struct added_set *set, const char *content, size_t length,
 			    const struct added_token *token);
+/* Tokens with ids from here on are plain text. */
+void added_limit(struct added_set *set, uint32_t id_limit);
 void added_fini(struct added_set *set);
 
 /* Takes what lies between tokens (token NULL) and the tokens, in order. */

@@ -222,7 +222,7 @@ static bool has_alternatives(const char *pattern, size_t length)
 
 /* The length of X where the pattern is X+ and more, X one of \s \S \w \W \d \D; else 0.  If X+... fails at one place of
  * a run of X, it fails at the next place of it as well: what follows X+ would have been reached from the first. To try
- * each again takes quadratic time ("\s+$" in a long run of spaces), so only the first is tried. */
+ * each again takes quadratic time ("\s+$" in a long run of spaces) where PCRE2 has no JIT: so the first alone is tried. */
 static size_t leading_run(const char *pattern, size_t length)
 {
 	bool run = length > 3 && pattern[0] == '\\' && memchr("sSwWdD", pattern[1], 6) && pattern[2] == '+' &&

@@ -137,6 +137,30 @@ enum err tokenizer_encode(const struct tokenizer *tokenizer, const char *text, s
 	return e;
 }
 
+static bool ids_below(const uint32_t *ids, uint32_t count, uint32_t limit)
+{
+	uint32_t below = 0;
+	while (below < count && ids[below] < limit)
+		below++;
+	return below == count;
+}
+
+enum err tokenizer_limit(struct tokenizer *tokenizer, uint32_t id_limit)
+{
+	struct vocab *vocab = &tokenizer->vocab;
+	if (!ids_below(tokenizer->prefix, tokenizer->prefix_count, id_limit) ||
+	    !ids_below(tokenizer->suffix, tokenizer->suffix_count, id_limit))
+		return ERR_MISMATCH;
+	for (uint32_t id = id_limit; id < vocab->id_limit; id++)
+		if (vocab->entries[id].used && !vocab->entries[id].added)
+			return ERR_MISMATCH;
+	if (id_limit < vocab->id_limit)
+		vocab->id_limit = id_limit;
+	added_limit(&tokenizer->added_raw, id_limit);
+	added_limit(&tokenizer->added_normalized, id_limit);
+	return ERR_OK;
+}
+
 uint32_t tokenizer_vocab_size(const struct tokenizer *tokenizer)
 {
 	return tokenizer->vocab.id_limit;
@@ -162,7 +186,7 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id)
 enum err tokenizer_find(const struct tokenizer *tokenizer, const char *spelling, uint32_t *ret_id)
 {
 	uint32_t id = vocab_find(&tokenizer->vocab, spelling, strlen(spelling));
-	if (id == VOCAB_NONE)
+	if (id == VOCAB_NONE || !vocab_entry(&tokenizer->vocab, id))
 		return ERR_NOT_FOUND;
 	*ret_id = id;
 	return ERR_OK;

@@ -38,6 +38,9 @@ struct tokenizer_encode_options {
 MUST_USE enum err tokenizer_load(const char *path, struct why *why, struct tokenizer **ret_tokenizer);
 MUST_USE enum err tokenizer_parse(const char *json, size_t length, struct why *why,
 				  struct tokenizer **ret_tokenizer);
+/* The model has rows for ids below id_limit alone: added tokens beyond (an image's place, in a model of text) are plain
+ * text from now on.  ERR_MISMATCH: ids of the vocabulary proper, or of what goes around a text, lie beyond.  Before use. */
+MUST_USE enum err tokenizer_limit(struct tokenizer *tokenizer, uint32_t id_limit);
 void tokenizer_destroy(struct tokenizer *tokenizer);
 
 /* Appends the ids of the text.  ERR_TOO_LARGE over TOKENIZER_TEXT_MAX; ERR_UNSUPPORTED when the

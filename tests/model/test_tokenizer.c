@@ -139,6 +139,30 @@ static void added_tokens_are_found_only_when_asked_for(void **state)
 	tokenizer_destroy(tokenizer);
 }
 
+static void added_tokens_beyond_the_models_rows_are_plain_text(void **state)
+{
+	struct tokenizer *tokenizer = load("gpt2");
+	struct tokens tokens = {0};
+	uint32_t eot, begin;
+	assert_int_equal(tokenizer_find(tokenizer, "<|begin|>", &begin), ERR_OK);
+	assert_int_equal(tokenizer_find(tokenizer, "<|eot|>", &eot), ERR_OK);
+	assert_true(eot == begin + 1);
+	assert_int_equal(tokenizer_limit(tokenizer, begin - 1), ERR_MISMATCH);
+	assert_int_equal(tokenizer_limit(tokenizer, eot), ERR_OK);
+	assert_int_equal(tokenizer_vocab_size(tokenizer), eot);
+	assert_int_equal(tokenizer_find(tokenizer, "<|eot|>", &eot), ERR_NOT_FOUND);
+	assert_int_equal(tokenizer_encode(tokenizer, "<|begin|><|eot|>", 16, &full, &tokens), ERR_OK);
+	assert_int_equal(tokens.ids[0], begin);
+	for (size_t i = 1; i < tokens.count; i++)
+		assert_true(tokens.ids[i] < begin);
+	tokens_fini(&tokens);
+	tokenizer_destroy(tokenizer);
+	tokenizer = load("llama3"); /* it puts <|begin|> before every text */
+	assert_int_equal(tokenizer_find(tokenizer, "<|begin|>", &begin), ERR_OK);
+	assert_int_equal(tokenizer_limit(tokenizer, begin), ERR_MISMATCH);
+	tokenizer_destroy(tokenizer);
+}
+
 static bool is_utf8(const struct buf *text)
 {
 	json_t *json = json_stringn(text->data ? text->data : "", text->length);
@@ -410,6 +434,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(golden_texts_give_the_ids_and_the_text_of_hugging_face),
 		cmocka_unit_test(added_tokens_are_found_only_when_asked_for),
+		cmocka_unit_test(added_tokens_beyond_the_models_rows_are_plain_text),
 		cmocka_unit_test(stream_is_whole_characters_and_joins_to_the_whole),
 		cmocka_unit_test(run_of_bytes_waits_for_its_end),
 		cmocka_unit_test(feed_that_finds_no_room_changes_nothing),
