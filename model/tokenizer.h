@@ -1,9 +1,10 @@
-/* tokenizer - text to token ids and back, for byte-level BPE as tokenizer.json describes it.
+/* tokenizer - text to token ids and back, as tokenizer.json describes it: BPE over bytes or characters, or Unigram.
  *
  * The ids are those of the Hugging Face tokenizers library, id for id (tests/golden/tokenizer compares).
  * Thread: any number may use one tokenizer at a time; nothing in it changes after loading.
  * Bounds: tokenizer.json <= 64 MiB, vocabulary <= 2^21 ids, text <= TOKENIZER_TEXT_MAX; time is
- *         O(n log n) in the text, memory about 40 bytes per byte of its longest piece.
+ *         O(n log n) in the text, memory about 40 bytes per byte of its longest piece; without a pre-tokenizer a
+ *         piece is what lies between two characters that no merge brings together (bpe.h).
  * Rules:  1 text that is not UTF-8 is read as Unicode 3.9 "maximal subparts" say: each becomes U+FFFD;
  *         2 what tokenizer.json asks for and we lack is refused when loading, by name. */
 #ifndef MODEL_TOKENIZER_H
