@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "model/trie.h"
 
 #define ADDED_MAX       65536
 #define ADDED_BYTES_MAX 1024
@@ -19,22 +20,22 @@ struct added_token {
 	bool lstrip;
 	bool rstrip;
 	bool single_word;
+	bool gone; /* plain text */
 };
 
-struct added_node;
 struct added_set {
 	struct added_token *tokens; /* [token_count] */
 	uint32_t token_count;
 	uint32_t token_capacity;
-	struct added_node *nodes; /* [node_count]; a trie over bytes */
-	uint32_t node_count;
-	uint32_t node_capacity;
-	uint32_t roots[256]; /* node by first byte; 0: none */
+	struct trie trie;   /* to indices in tokens */
+	bool begins[256];   /* some token begins with the byte */
 };
 
 /* Content is not empty.  Of equal contents the first stays. */
 MUST_USE enum err added_add(struct added_set *set, const char *content, size_t length,
 			    const struct added_token *token);
+/* Tokens with ids from here on are plain text. */
+void added_limit(struct added_set *set, uint32_t id_limit);
 void added_fini(struct added_set *set);
 
 /* Takes what lies between tokens (token NULL) and the tokens, in order. */

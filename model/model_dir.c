@@ -4,6 +4,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <unistd.h>
 
 #include "base/hash.h"
 #include "model/json_in.h"
@@ -36,15 +37,27 @@ static enum err read_part(const char *dir, const char *name, size_t max, struct 
 	return file_read(path, max, why, ret_data, ret_length);
 }
 
+/* Directories of the first years have SentencePiece's own file instead. */
+static enum err read_tokenizer_json(const struct model_dir *dir, struct why *why, char **ret_json, size_t *ret_length)
+{
+	char other[PATH_MAX];
+	enum err e = read_part(dir->path, "tokenizer.json", TOKENIZER_BYTES_MAX, why, ret_json, ret_length);
+	if (e != ERR_NOT_FOUND || snprintf(other, sizeof(other), "%s/tokenizer.model", dir->path) >= (int)sizeof(other) ||
+	    access(other, F_OK) != 0)
+		return e;
+	return why_set(why, ERR_UNSUPPORTED, "%s: expected a tokenizer.json; make it with Python's transformers: "
+		       "AutoTokenizer.from_pretrained(\"DIR\", use_fast=True).save_pretrained(\"DIR\")", other);
+}
+
 static enum err open_tokenizer(struct model_dir *dir, struct why *why)
 {
 	char *json, *config;
 	size_t length, config_length;
-	enum err e = read_part(dir->path, "tokenizer.json", TOKENIZER_BYTES_MAX, why, &json, &length);
+	enum err e = read_tokenizer_json(dir, why, &json, &length);
 	if (e != ERR_OK)
 		return e;
 	e = tokenizer_parse(json, length, why, &dir->tokenizer);
-	if (e == ERR_OK && tokenizer_vocab_size(dir->tokenizer) > dir->config.vocab_size)
+	if (e == ERR_OK && tokenizer_limit(dir->tokenizer, dir->config.vocab_size) != ERR_OK)
 		e = why_set(why, ERR_MISMATCH, "tokenizer.json: has ids up to %u, config.json: vocab_size is %u",
 			    tokenizer_vocab_size(dir->tokenizer) - 1, dir->config.vocab_size);
 	if (e == ERR_OK)

@@ -186,10 +186,8 @@ static enum err rewrite_outside(struct rewrite *r, char c)
 	return buf_append(r->out, &c, 1);
 }
 
-enum err regex_rewrite(const char *pattern, size_t length, struct why *why, struct buf *out)
+static enum err rewrite(const char *pattern, size_t length, struct why *why, struct buf *out)
 {
-	if (length > REGEX_PATTERN_MAX)
-		return why_set(why, ERR_TOO_LARGE, "regex: %zu bytes, expected at most %zu", length, REGEX_PATTERN_MAX);
 	struct rewrite r = {.at = pattern, .end = pattern + length, .why = why, .out = out};
 	enum err e = ERR_OK;
 	while (r.at < r.end && e == ERR_OK) {
@@ -204,4 +202,45 @@ enum err regex_rewrite(const char *pattern, size_t length, struct why *why, stru
 		}
 	}
 	return e;
+}
+
+static bool has_alternatives(const char *pattern, size_t length)
+{
+	bool in_class = false;
+	int depth = 0;
+	for (size_t i = 0; i < length; i++) {
+		char c = pattern[i];
+		if (c == '\\')
+			i++;
+		else if (in_class || c == '[')
+			in_class = c != ']';
+		else if (c == '(' || c == ')')
+			depth += c == '(' ? 1 : -1;
+		else if (c == '|' && depth == 0)
+			return true;
+	}
+	return false;
+}
+
+/* The length of X where the pattern is X+ and more, X one of \s \S \w \W \d \D; else 0.  If X+... fails at one place of
+ * a run of X, it fails at the next place of it as well: what follows X+ would have been reached from the first. To try
+ * each again takes quadratic time ("\s+$" in a long run of spaces) where PCRE2 has no JIT: so the first alone is tried. */
+static size_t leading_run(const char *pattern, size_t length)
+{
+	bool run = length > 3 && pattern[0] == '\\' && memchr("sSwWdD", pattern[1], 6) && pattern[2] == '+' &&
+		   pattern[3] != '+';
+	return run && !has_alternatives(pattern, length) ? 2 : 0;
+}
+
+enum err regex_rewrite(const char *pattern, size_t length, struct why *why, struct buf *out)
+{
+	if (length > REGEX_PATTERN_MAX)
+		return why_set(why, ERR_TOO_LARGE, "regex: %zu bytes, expected at most %zu", length, REGEX_PATTERN_MAX);
+	size_t run = leading_run(pattern, length);
+	enum err e = run ? buf_text(out, "(?:\\G|(?<!") : ERR_OK;
+	if (run && e == ERR_OK)
+		e = rewrite(pattern, run, why, out);
+	if (run && e == ERR_OK)
+		e = buf_text(out, "))");
+	return e == ERR_OK ? rewrite(pattern, length, why, out) : e;
 }

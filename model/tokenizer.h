@@ -1,9 +1,10 @@
-/* tokenizer - text to token ids and back, for byte-level BPE as tokenizer.json describes it.
+/* tokenizer - text to token ids and back, as tokenizer.json describes it: BPE over bytes or characters, or Unigram.
  *
  * The ids are those of the Hugging Face tokenizers library, id for id (tests/golden/tokenizer compares).
  * Thread: any number may use one tokenizer at a time; nothing in it changes after loading.
  * Bounds: tokenizer.json <= 64 MiB, vocabulary <= 2^21 ids, text <= TOKENIZER_TEXT_MAX; time is
- *         O(n log n) in the text, memory about 40 bytes per byte of its longest piece.
+ *         O(n log n) in the text, memory about 40 bytes per byte of its longest piece; without a pre-tokenizer a
+ *         piece is what lies between two characters that no merge brings together (bpe.h).
  * Rules:  1 text that is not UTF-8 is read as Unicode 3.9 "maximal subparts" say: each becomes U+FFFD;
  *         2 what tokenizer.json asks for and we lack is refused when loading, by name. */
 #ifndef MODEL_TOKENIZER_H
@@ -38,6 +39,9 @@ struct tokenizer_encode_options {
 MUST_USE enum err tokenizer_load(const char *path, struct why *why, struct tokenizer **ret_tokenizer);
 MUST_USE enum err tokenizer_parse(const char *json, size_t length, struct why *why,
 				  struct tokenizer **ret_tokenizer);
+/* The model has rows for ids below id_limit alone: added tokens beyond (an image's place, in a model of text) are plain
+ * text from now on.  ERR_MISMATCH: ids of the vocabulary proper, or of what goes around a text, lie beyond.  Before use. */
+MUST_USE enum err tokenizer_limit(struct tokenizer *tokenizer, uint32_t id_limit);
 void tokenizer_destroy(struct tokenizer *tokenizer);
 
 /* Appends the ids of the text.  ERR_TOO_LARGE over TOKENIZER_TEXT_MAX; ERR_UNSUPPORTED when the
@@ -48,7 +52,9 @@ MUST_USE enum err tokenizer_encode(const struct tokenizer *tokenizer, const char
 /* One above the greatest id, added tokens included.  Ids below it may be unused. */
 uint32_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
 
-/* The bytes that the id adds to the text; they need not be whole characters.  ERR_NOT_FOUND: unused id. */
+/* The bytes that the id adds to a text that has begun; they need not be whole characters ("<0xE2>" is one byte,
+ * "▁the" is " the").  A text's own start may lose a space (detokenize.h).  Constant time, no copy: what
+ * wants a table of the whole vocabulary calls it for each id.  ERR_NOT_FOUND: unused id. */
 MUST_USE enum err tokenizer_token_bytes(const struct tokenizer *tokenizer, uint32_t id,
 					const uint8_t **ret_bytes, size_t *ret_length);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id);

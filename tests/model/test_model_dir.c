@@ -210,6 +210,13 @@ static void parts_that_do_not_fit_are_refused(void **state)
 	assert_int_equal(open_dir("unfit", false, &why, &dir), ERR_INVALID);
 	assert_non_null(strstr(why.text, "\"../x\" is no plain file name"));
 	assert_int_equal(open_dir("nowhere", false, &why, &dir), ERR_NOT_FOUND);
+	char path[4096];
+	path_of(path, "unfit", "tokenizer.json");
+	assert_int_equal(unlink(path), 0);
+	assert_int_equal(open_dir("unfit", false, &why, &dir), ERR_NOT_FOUND);
+	write_file("unfit", "tokenizer.model", "", 0);
+	assert_int_equal(open_dir("unfit", false, &why, &dir), ERR_UNSUPPORTED);
+	assert_non_null(strstr(why.text, "tokenizer.model: expected a tokenizer.json"));
 }
 
 static int make_root(void **state)
@@ -222,7 +229,7 @@ static int remove_root(void **state)
 	static const char *const dirs[] = {"one", "three", "missing", "surplus", "unfit"};
 	static const char *const files[] = {"config.json",     "tokenizer_config.json", "tokenizer.json",
 					    "m0.safetensors",  "m1.safetensors",        "m2.safetensors",
-					    "model.safetensors", "model.safetensors.index.json", ""};
+					    "model.safetensors", "model.safetensors.index.json", "tokenizer.model", ""};
 	char path[4096];
 	for (size_t d = 0; d < sizeof(dirs) / sizeof(dirs[0]); d++)
 		for (size_t f = 0; f < sizeof(files) / sizeof(files[0]); f++) {
