@@ -174,6 +174,7 @@ static enum err add_token(struct tokenizer *tokenizer, const json_t *entry, stru
 		return why_set(why, e, "added_tokens: \"%.80s\" as id %u: %s", content, token.id, err_text(e));
 	if (!known)
 		tokenizer->vocab.entries[token.id].added = true;
+	tokenizer->vocab.entries[token.id].listed = true;
 	tokenizer->vocab.entries[token.id].special = token.special;
 	if (!normalized)
 		return added_add(&tokenizer->added_raw, content, length, &token);

@@ -23,6 +23,7 @@ struct vocab_entry {
 	bool used;
 	bool special;
 	bool added; /* no part of the model's own vocabulary: only an added token */
+	bool listed; /* in added_tokens, wherever else */
 };
 
 struct vocab {
