@@ -103,9 +103,8 @@ struct sizes {
 	bool integer;
 	uint32_t to;
 	uint32_t whole;    /* digits before the point, of the numbers being made */
-	uint32_t left[NUMBER_DIGITS_MAX + 1];     /* nodes: so many more digits, any, then the rest */
-	uint32_t rest[NUMBER_DIGITS_MAX + 1];     /* nodes: behind so many digits after the point, any */
-	uint32_t tight[2 * NUMBER_DIGITS_MAX + 1][2][2]; /* nodes: behind so many digits, by tightness */
+	uint32_t rest[NUMBER_DIGITS_MAX + 1];        /* nodes: behind the point so many more digits may follow, any */
+	uint32_t nodes[NUMBER_DIGITS_MAX + 1][2][2]; /* behind so many digits, by tightness */
 };
 
 static bool may_end(const struct sizes *s, uint32_t at, bool tight_low, bool tight_high)
@@ -133,6 +132,12 @@ static void digits(struct sizes *s, uint32_t node, uint32_t at, bool tight_low, 
 	}
 }
 
+static uint32_t digits_max(const struct sizes *s)
+{
+	bool point = !s->integer && s->whole < NUMBER_EXACT_DIGITS;
+	return point ? NUMBER_EXACT_DIGITS : s->whole;
+}
+
 /* The end of the digits before the point, or of some after it. */
 static void finish(struct sizes *s, uint32_t node, uint32_t at, bool tight_low, bool tight_high)
 {
@@ -140,7 +145,7 @@ static void finish(struct sizes *s, uint32_t node, uint32_t at, bool tight_low, 
 	bool point = at == s->whole;
 	if (may_end(s, at, tight_low, tight_high))
 		build_skip(b, node, s->to);
-	if (s->integer || at == s->whole + NUMBER_DIGITS_MAX)
+	if (at == digits_max(s))
 		return;
 	uint32_t next = point ? build_node(b) : node;
 	if (point)
@@ -151,13 +156,11 @@ static void finish(struct sizes *s, uint32_t node, uint32_t at, bool tight_low, 
 /* The node behind `at` digits. */
 static uint32_t behind(struct sizes *s, uint32_t at, bool tight_low, bool tight_high)
 {
-	bool loose = !tight_low && !tight_high;
-	uint32_t *node = !loose ? &s->tight[at][tight_low][tight_high] :
-			 at < s->whole ? &s->left[s->whole - at] : &s->rest[at - s->whole];
+	bool loose = at > s->whole && !tight_low && !tight_high;
+	uint32_t *node = loose ? &s->rest[digits_max(s) - at] : &s->nodes[at][tight_low][tight_high];
 	if (*node || s->builder->e != ERR_OK)
 		return *node;
-	*node = build_node(s->builder);
-	uint32_t made = *node;
+	uint32_t made = *node = build_node(s->builder);
 	if (at < s->whole)
 		digits(s, made, at, tight_low, tight_high);
 	else
@@ -173,8 +176,7 @@ static void sizes_build(struct sizes *s, uint32_t from)
 		if (s->high && s->whole > s->high->whole)
 			break;
 		bool low = s->low && s->whole == s->low->whole, high = s->high && s->whole == s->high->whole;
-		memset(s->tight, 0, sizeof(s->tight));
-		/* The first digit is never zero where more follow: that node is no one else's. */
+		memset(s->nodes, 0, sizeof(s->nodes));
 		uint32_t start = build_node(s->builder);
 		build_skip(s->builder, from, start);
 		digits(s, start, 0, low, high);

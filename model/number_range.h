@@ -1,7 +1,7 @@
 /* number_range - the numbers between two bounds, digit by digit, become part of a grammar.
  *
- * Numbers are written without an exponent, with at most NUMBER_DIGITS_MAX digits before the point and after it, so that
- * none is endless and all are finite in every reader.
+ * Numbers are written without an exponent, with at most NUMBER_DIGITS_MAX digits, so that none is endless; those with a
+ * point with at most NUMBER_EXACT_DIGITS, so that a reader's nearest double lies on the same side of every bound.
  * A bound is a decimal, exactly as a schema wrote it. */
 #ifndef MODEL_NUMBER_RANGE_H
 #define MODEL_NUMBER_RANGE_H
@@ -10,7 +10,7 @@
 #include <stdint.h>
 #include "model/grammar_build.h"
 
-enum { NUMBER_DIGITS_MAX = 20, DECIMAL_DIGITS_MAX = 340 };
+enum { NUMBER_DIGITS_MAX = 20, NUMBER_EXACT_DIGITS = 15, DECIMAL_DIGITS_MAX = 340 };
 
 struct decimal {
 	bool negative;
