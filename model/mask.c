@@ -15,13 +15,16 @@ struct node_mask {
 
 struct mask_cache {
 	const struct grammar *grammar;
-	const struct token_trie *trie;
 	struct node_mask **nodes; /* [node_count] */
 	size_t bytes;
+};
+
+struct mask_maker {
+	const struct token_trie *trie;
 	struct matcher matcher;   /* for walks that begin at a node, with nothing below */
-	/* Of a walk. */
+	uint64_t *bits;           /* [words] what a walk allows; the caller's, or own_bits */
+	uint64_t *own_bits;
 	struct matcher_way *ways; /* of the places on the way down, one after the other */
-	uint64_t *bits;           /* [words] what it allows */
 	uint32_t *returns;        /* [trie->node_count] */
 	uint32_t return_count;
 	bool wants_returns;
@@ -29,29 +32,29 @@ struct mask_cache {
 
 enum { IDS_FEW = 1024, WAYS_ROOM = MATCHER_WAYS_MAX * (TOKEN_BYTES_MAX + 2) };
 
-static void allow(const struct mask_cache *cache, uint32_t place)
+static void allow(const struct mask_maker *maker, uint32_t place)
 {
-	const struct token_trie *trie = cache->trie;
+	const struct token_trie *trie = maker->trie;
 	for (uint32_t i = trie->nodes[place].token_first; i < trie->nodes[place + 1].token_first; i++)
-		cache->bits[trie->tokens[i] / 64] |= UINT64_C(1) << trie->tokens[i] % 64;
+		maker->bits[trie->tokens[i] / 64] |= UINT64_C(1) << trie->tokens[i] % 64;
 }
 
-static void note_return(struct mask_cache *cache, const struct matcher *m, uint32_t place,
+static void note_return(struct mask_maker *maker, const struct matcher *m, uint32_t place,
 			const struct matcher_way *ways, uint32_t count)
 {
-	bool more_below = cache->trie->nodes[place].end > place + 1;
+	bool more_below = maker->trie->nodes[place].end > place + 1;
 	for (uint32_t i = 0; more_below && i < count; i++) {
 		if (!matcher_ends(m, ways[i]))
 			continue;
-		cache->returns[cache->return_count++] = place;
+		maker->returns[maker->return_count++] = place;
 		return;
 	}
 }
 
 /* All below a place of the tree, from `count` ways that stand there; further ways are written behind them. */
-static void walk(struct mask_cache *cache, struct matcher *m, uint32_t place, struct matcher_way *ways, uint32_t count)
+static void walk(struct mask_maker *maker, struct matcher *m, uint32_t place, struct matcher_way *ways, uint32_t count)
 {
-	const struct token_node *nodes = cache->trie->nodes;
+	const struct token_node *nodes = maker->trie->nodes;
 	struct matcher_way *next = ways + count;
 	uint32_t frames = m->frame_count;
 	for (uint32_t child = place + 1; child < nodes[place].end; child = nodes[child].end) {
@@ -59,10 +62,10 @@ static void walk(struct mask_cache *cache, struct matcher *m, uint32_t place, st
 		for (uint32_t i = 0; i < count; i++)
 			matcher_step(m, ways[i], nodes[child].byte, next, &found);
 		if (found > 0) {
-			allow(cache, child);
-			if (cache->wants_returns)
-				note_return(cache, m, child, next, found);
-			walk(cache, m, child, next, found);
+			allow(maker, child);
+			if (maker->wants_returns)
+				note_return(maker, m, child, next, found);
+			walk(maker, m, child, next, found);
 		}
 		matcher_unwind(m, frames);
 	}
@@ -105,68 +108,62 @@ static void list_bits(const uint64_t *bits, size_t words, uint32_t *ids)
 }
 
 /* A copy of the walk's findings. */
-static struct node_mask *keep(struct mask_cache *cache)
+static struct node_mask *keep(const struct mask_maker *maker, struct mask_cache *cache)
 {
-	size_t words = mask_words(cache->trie);
+	size_t words = mask_words(maker->trie);
 	struct node_mask *mask = calloc(1, sizeof(*mask));
 	if (!mask)
 		return NULL;
-	mask->id_count = count_bits(cache->bits, words);
-	mask->return_count = cache->return_count;
-	mask->peak = cache->matcher.peak;
+	mask->id_count = count_bits(maker->bits, words);
+	mask->return_count = maker->return_count;
+	mask->peak = maker->matcher.peak;
 	bool few = mask->id_count <= IDS_FEW;
 	size_t id_bytes = few ? mask->id_count * sizeof(uint32_t) : words * sizeof(uint64_t);
 	void *ids = malloc(id_bytes + 1);
 	mask->ids = few ? ids : NULL;
 	mask->bits = few ? NULL : ids;
-	mask->returns = malloc(cache->return_count * sizeof(uint32_t) + 1);
+	mask->returns = malloc(maker->return_count * sizeof(uint32_t) + 1);
 	if (!ids || !mask->returns) {
 		destroy_node_mask(mask);
 		return NULL;
 	}
 	if (few)
-		list_bits(cache->bits, words, mask->ids);
+		list_bits(maker->bits, words, mask->ids);
 	else
-		memcpy(mask->bits, cache->bits, id_bytes);
-	memcpy(mask->returns, cache->returns, cache->return_count * sizeof(uint32_t));
-	cache->bytes += sizeof(*mask) + id_bytes + cache->return_count * sizeof(uint32_t);
+		memcpy(mask->bits, maker->bits, id_bytes);
+	memcpy(mask->returns, maker->returns, maker->return_count * sizeof(uint32_t));
+	cache->bytes += sizeof(*mask) + id_bytes + maker->return_count * sizeof(uint32_t);
 	return mask;
 }
 
 /* Walks the whole tree from a node with nothing below it. */
-static struct node_mask *make_node_mask(struct mask_cache *cache, uint32_t node)
+static struct node_mask *make_node_mask(struct mask_maker *maker, struct mask_cache *cache, uint32_t node)
 {
+	uint64_t *outer = maker->bits;
 	if (cache->bytes > MASK_CACHE_BYTES_MAX)
 		forget(cache);
-	struct matcher *m = &cache->matcher;
-	uint64_t *outer = cache->bits;
-	uint64_t *bits = calloc(mask_words(cache->trie) + 1, sizeof(*bits));
-	if (!bits)
-		return NULL;
-	matcher_begin(m, cache->grammar);
-	cache->bits = bits;
-	cache->return_count = 0;
-	cache->wants_returns = true;
-	cache->ways[0] = (struct matcher_way){node, 0};
-	walk(cache, m, 0, cache->ways, 1);
-	cache->wants_returns = false;
-	cache->nodes[node] = keep(cache);
-	cache->bits = outer;
-	free(bits);
+	matcher_begin(&maker->matcher, cache->grammar);
+	memset(maker->own_bits, 0, mask_words(maker->trie) * sizeof(*maker->own_bits));
+	maker->bits = maker->own_bits;
+	maker->return_count = 0;
+	maker->wants_returns = true;
+	maker->ways[0] = (struct matcher_way){node, 0};
+	walk(maker, &maker->matcher, 0, maker->ways, 1);
+	maker->wants_returns = false;
+	cache->nodes[node] = keep(maker, cache);
+	maker->bits = outer;
 	return cache->nodes[node];
 }
 
 /* ---- a mask */
 
-static void add_list(const struct mask_cache *cache, const struct node_mask *mask)
+static void add_list(struct mask_maker *maker, const struct node_mask *mask)
 {
-	size_t words = mask_words(cache->trie);
-	if (mask->ids)
-		for (uint32_t i = 0; i < mask->id_count; i++)
-			cache->bits[mask->ids[i] / 64] |= UINT64_C(1) << mask->ids[i] % 64;
-	else
-		for (size_t i = 0; i < words; i++)
-			cache->bits[i] |= mask->bits[i];
+	size_t words = mask_words(maker->trie);
+	for (uint32_t i = 0; mask->ids && i < mask->id_count; i++)
+		maker->bits[mask->ids[i] / 64] |= UINT64_C(1) << mask->ids[i] % 64;
+	for (size_t i = 0; mask->bits && i < words; i++)
+		maker->bits[i] |= mask->bits[i];
 }
 
 static struct matcher_way return_of(const struct matcher *m, struct matcher_way way)
@@ -175,21 +172,23 @@ static struct matcher_way return_of(const struct matcher *m, struct matcher_way 
 }
 
 /* One way, without those that it returns to at once. */
-static enum err add_way(struct mask_cache *cache, struct matcher *m, struct matcher_way way)
+static enum err add_way(struct mask_maker *maker, struct mask_cache *cache, struct matcher *m, struct matcher_way way)
 {
-	struct node_mask *mask = cache->nodes[way.node] ? cache->nodes[way.node] : make_node_mask(cache, way.node);
+	struct node_mask *mask = cache->nodes[way.node];
+	if (!mask)
+		mask = make_node_mask(maker, cache, way.node);
 	if (!mask)
 		return ERR_NOMEM;
 	if (m->frames[way.frame].depth + mask->peak > GRAMMAR_DEPTH_MAX) {
 		/* So near the stack's bound the list may promise too much. */
-		cache->ways[0] = way;
-		walk(cache, m, 0, cache->ways, 1);
+		maker->ways[0] = way;
+		walk(maker, m, 0, maker->ways, 1);
 		return ERR_OK;
 	}
-	add_list(cache, mask);
+	add_list(maker, mask);
 	for (uint32_t i = 0; way.frame != 0 && i < mask->return_count; i++) {
-		cache->ways[0] = return_of(m, way);
-		walk(cache, m, mask->returns[i], cache->ways, 1);
+		maker->ways[0] = return_of(m, way);
+		walk(maker, m, mask->returns[i], maker->ways, 1);
 	}
 	return ERR_OK;
 }
@@ -209,16 +208,16 @@ static bool met(struct done *done, struct matcher_way way)
 	return false;
 }
 
-enum err mask_fill(struct mask_cache *cache, struct matcher *m, uint64_t *bits)
+enum err mask_fill(struct mask_maker *maker, struct mask_cache *cache, struct matcher *m, uint64_t *bits)
 {
 	struct done done = {.count = 0};
 	assert(m->grammar == cache->grammar);
-	memset(bits, 0, mask_words(cache->trie) * sizeof(*bits));
-	cache->bits = bits;
+	memset(bits, 0, mask_words(maker->trie) * sizeof(*bits));
+	maker->bits = bits;
 	for (uint32_t i = 0; i < m->way_count; i++) {
 		struct matcher_way way = m->ways[i];
 		while (!met(&done, way)) {
-			enum err e = add_way(cache, m, way);
+			enum err e = add_way(maker, cache, m, way);
 			if (e != ERR_OK)
 				return e;
 			if (!cache->grammar->nodes[way.node].final || way.frame == 0)
@@ -231,18 +230,42 @@ enum err mask_fill(struct mask_cache *cache, struct matcher *m, uint64_t *bits)
 
 /* ---- life */
 
-enum err mask_cache_create(const struct grammar *grammar, const struct token_trie *trie, struct mask_cache **ret_cache)
+enum err mask_maker_create(const struct token_trie *trie, struct mask_maker **ret_maker)
+{
+	struct mask_maker *maker = calloc(1, sizeof(*maker));
+	if (!maker)
+		return ERR_NOMEM;
+	maker->trie = trie;
+	maker->own_bits = calloc(mask_words(trie) + 1, sizeof(*maker->own_bits));
+	maker->ways = malloc(WAYS_ROOM * sizeof(*maker->ways));
+	maker->returns = malloc((trie->node_count + 1) * sizeof(*maker->returns));
+	if (!maker->own_bits || !maker->ways || !maker->returns) {
+		mask_maker_destroy(maker);
+		return ERR_NOMEM;
+	}
+	*ret_maker = maker;
+	return ERR_OK;
+}
+
+void mask_maker_destroy(struct mask_maker *maker)
+{
+	if (!maker)
+		return;
+	free(maker->own_bits);
+	free(maker->ways);
+	free(maker->returns);
+	free(maker);
+}
+
+enum err mask_cache_create(const struct grammar *grammar, struct mask_cache **ret_cache)
 {
 	struct mask_cache *cache = calloc(1, sizeof(*cache));
 	if (!cache)
 		return ERR_NOMEM;
 	cache->grammar = grammar;
-	cache->trie = trie;
-	cache->nodes = calloc(grammar->node_count, sizeof(struct node_mask *));
-	cache->ways = malloc(WAYS_ROOM * sizeof(*cache->ways));
-	cache->returns = malloc(trie->node_count * sizeof(*cache->returns));
-	if (!cache->nodes || !cache->ways || !cache->returns) {
-		mask_cache_destroy(cache);
+	cache->nodes = calloc(grammar->node_count + 1, sizeof(struct node_mask *));
+	if (!cache->nodes) {
+		free(cache);
 		return ERR_NOMEM;
 	}
 	*ret_cache = cache;
@@ -253,10 +276,7 @@ void mask_cache_destroy(struct mask_cache *cache)
 {
 	if (!cache)
 		return;
-	if (cache->nodes)
-		forget(cache);
+	forget(cache);
 	free(cache->nodes);
-	free(cache->ways);
-	free(cache->returns);
 	free(cache);
 }

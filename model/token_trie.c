@@ -1,5 +1,6 @@
 #include "model/token_trie.h"
 
+#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -17,6 +18,18 @@ void token_trie_spell(uint32_t id, uint8_t ret_bytes[TOKEN_SPELLING])
 	ret_bytes[1] = (uint8_t)(id >> 16);
 	ret_bytes[2] = (uint8_t)(id >> 8);
 	ret_bytes[3] = (uint8_t)id;
+}
+
+enum err token_trie_bytes(const struct tokenizer *tokenizer, uint32_t id, uint8_t spelling[TOKEN_SPELLING],
+			  const uint8_t **ret_bytes, size_t *ret_length)
+{
+	enum err e = tokenizer_token_bytes(tokenizer, id, ret_bytes, ret_length);
+	if (e != ERR_OK || !tokenizer_is_added(tokenizer, id))
+		return e;
+	token_trie_spell(id, spelling);
+	*ret_bytes = spelling;
+	*ret_length = TOKEN_SPELLING;
+	return ERR_OK;
 }
 
 static bool may_be_text(const uint8_t *bytes, size_t length)
@@ -47,14 +60,10 @@ static uint32_t list_texts(const struct tokenizer *tokenizer, uint32_t vocab_siz
 	for (uint32_t id = 0; id < vocab_size; id++) {
 		const uint8_t *bytes;
 		size_t length;
-		if (tokenizer_token_bytes(tokenizer, id, &bytes, &length) != ERR_OK)
+		if (token_trie_bytes(tokenizer, id, spellings[id], &bytes, &length) != ERR_OK)
 			continue;
-		if (tokenizer_is_added(tokenizer, id)) {
-			token_trie_spell(id, spellings[id]);
-			texts[count++] = (struct text){spellings[id], TOKEN_SPELLING, id};
-		} else if (may_be_text(bytes, length)) {
+		if (bytes == spellings[id] || may_be_text(bytes, length))
 			texts[count++] = (struct text){bytes, (uint32_t)length, id};
-		}
 	}
 	qsort(texts, count, sizeof(*texts), by_text);
 	return count;

@@ -9,7 +9,7 @@
  * Bounds: VOCAB_IDS_MAX tokens. */
 #ifndef MODEL_TOKEN_TRIE_H
 #define MODEL_TOKEN_TRIE_H
-#include <stdbool.h>
+#include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
 
@@ -35,4 +35,7 @@ struct token_trie {
 MUST_USE enum err token_trie_create(const struct tokenizer *tokenizer, struct token_trie **ret_trie);
 void token_trie_destroy(struct token_trie *trie);
 void token_trie_spell(uint32_t id, uint8_t ret_bytes[TOKEN_SPELLING]);
+/* The bytes of a token as a grammar reads them: its own, or its mark, written into spelling.  ERR_NOT_FOUND: unused id. */
+MUST_USE enum err token_trie_bytes(const struct tokenizer *tokenizer, uint32_t id, uint8_t spelling[TOKEN_SPELLING],
+				   const uint8_t **ret_bytes, size_t *ret_length);
 #endif

@@ -48,7 +48,9 @@ MUST_USE enum err tokenizer_encode(const struct tokenizer *tokenizer, const char
 /* One above the greatest id, added tokens included.  Ids below it may be unused. */
 uint32_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
 
-/* The bytes that the id adds to the text; they need not be whole characters.  ERR_NOT_FOUND: unused id. */
+/* The bytes that the id adds to a text that has begun; they need not be whole characters ("<0xE2>" is one byte,
+ * "▁the" is " the").  A text's own start may lose a space (detokenize.h).  Constant time, no copy: what
+ * wants a table of the whole vocabulary calls it for each id.  ERR_NOT_FOUND: unused id. */
 MUST_USE enum err tokenizer_token_bytes(const struct tokenizer *tokenizer, uint32_t id,
 					const uint8_t **ret_bytes, size_t *ret_length);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id);

@@ -3,6 +3,7 @@
 #define MODEL_TOKENIZER_IMPL_H
 #include "model/added.h"
 #include "model/bpe.h"
+#include "model/decoder.h"
 #include "model/pretokenize.h"
 #include "model/tokenizer.h"
 #include "model/vocab.h"
@@ -13,6 +14,7 @@ struct tokenizer {
 	struct vocab vocab;
 	struct bpe *bpe;
 	struct pretokenizer pre;
+	struct decoder decoder;
 	struct added_set added_raw;        /* looked for in the text as it came */
 	struct added_set added_normalized; /* looked for in what the normalizer made of it */
 	bool nfc;

@@ -260,17 +260,26 @@ static enum err load_post(const json_t *post, int depth, struct why *why, struct
 	return e;
 }
 
-/* ByteLevel, or a Sequence of it alone. */
-static enum err check_decoder(const json_t *decoder, struct why *why)
+static enum err spell_token(struct tokenizer *tokenizer, uint32_t id, struct buf *bytes)
 {
-	const json_t *list = json_object_get(decoder, "decoders");
-	if (json_array_size(list) == 1)
-		decoder = json_array_get(list, 0);
-	struct json_in in = {.object = decoder, .file = "decoder", .why = why};
-	const char *type = json_in_text(&in, "type");
-	if (!type || strcmp(type, "ByteLevel") != 0)
-		json_in_refuse(&in, ERR_UNSUPPORTED, "type", "\"ByteLevel\"");
-	return in.e;
+	struct vocab_entry *entry = &tokenizer->vocab.entries[id];
+	const char *spelling = tokenizer->vocab.text.data + entry->spelling_at;
+	buf_clear(bytes);
+	enum err e = decoder_spell(&tokenizer->decoder, spelling, entry->spelling_length, bytes);
+	entry->is_byte = decoder_byte(&tokenizer->decoder, spelling, entry->spelling_length) >= 0;
+	return e == ERR_OK ? vocab_set_bytes(&tokenizer->vocab, id, bytes->data, bytes->length) : e;
+}
+
+/* The bytes of every token. */
+static enum err spell_vocab(struct tokenizer *tokenizer)
+{
+	struct buf bytes = {0};
+	enum err e = ERR_OK;
+	for (uint32_t id = 0; id < tokenizer->vocab.id_limit && e == ERR_OK; id++)
+		if (tokenizer->vocab.entries[id].used)
+			e = spell_token(tokenizer, id, &bytes);
+	buf_fini(&bytes);
+	return e;
 }
 
 static enum err load_all(const json_t *root, struct why *why, struct tokenizer *tokenizer)
@@ -281,11 +290,13 @@ static enum err load_all(const json_t *root, struct why *why, struct tokenizer *
 	if (e == ERR_OK)
 		e = pretokenizer_load(&tokenizer->pre, json_object_get(root, "pre_tokenizer"), why);
 	if (e == ERR_OK)
-		e = check_decoder(json_object_get(root, "decoder"), why);
+		e = decoder_load(&tokenizer->decoder, json_object_get(root, "decoder"), why);
 	if (e == ERR_OK)
 		e = load_added(json_object_get(root, "added_tokens"), why, tokenizer);
 	if (e == ERR_OK)
 		e = load_post(json_object_get(root, "post_processor"), 0, why, tokenizer);
+	if (e == ERR_OK)
+		e = spell_vocab(tokenizer);
 	return e;
 }
 

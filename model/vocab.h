@@ -24,6 +24,7 @@ struct vocab_entry {
 	bool special;
 	bool added; /* no part of the model's own vocabulary: only an added token */
 	bool listed; /* in added_tokens, wherever else */
+	bool is_byte; /* one byte of a run that is text only as a whole */
 };
 
 struct vocab {
@@ -39,6 +40,8 @@ struct vocab {
 
 /* ERR_EXISTS when the id has another spelling, or the spelling another id. */
 MUST_USE enum err vocab_add(struct vocab *vocab, const char *spelling, size_t length, uint32_t id);
+/* What the id adds to a text; its spelling before that is said. */
+MUST_USE enum err vocab_set_bytes(struct vocab *vocab, uint32_t id, const char *bytes, size_t length);
 /* VOCAB_NONE: there is none. */
 uint32_t vocab_find(const struct vocab *vocab, const char *spelling, size_t length);
 /* NULL for an unused id. */

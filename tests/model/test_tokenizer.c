@@ -145,6 +145,7 @@ static void stream_is_whole_characters_and_joins_to_the_whole(void **state)
 			buf_fini(&piece);
 		}
 		assert_int_equal(detokenizer_finish(&stream, &joined), ERR_OK);
+		detokenizer_fini(&stream);
 		assert_int_equal(detokenize(tokenizer, ids, 12, round % 2, &whole), ERR_OK);
 		assert_int_equal(joined.length, whole.length);
 		assert_string_equal(joined.data ? joined.data : "", whole.data ? whole.data : "");
@@ -170,6 +171,7 @@ static void feed_that_finds_no_room_changes_nothing(void **state)
 	}
 	assert_int_equal(e, ERR_TOO_LARGE);
 	assert_int_equal(text.length, before);
+	detokenizer_fini(&stream);
 	buf_fini(&text);
 	tokens_fini(&tokens);
 	tokenizer_destroy(tokenizer);

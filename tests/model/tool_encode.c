@@ -29,6 +29,7 @@ static enum err answer(const struct tokenizer *tokenizer, const struct tokenizer
 		e = detokenizer_feed(&d, tokens.ids[i], &decoded);
 	if (e == ERR_OK)
 		e = detokenizer_finish(&d, &decoded);
+	detokenizer_fini(&d);
 	uint32_t count = (uint32_t)tokens.count;
 	fwrite(&count, 4, 1, stdout);
 	if (count)

@@ -22,6 +22,7 @@ struct tool {
 	struct tokenizer *tokenizer;
 	struct token_trie *trie;
 	struct matcher matcher, other;
+	struct mask_maker *maker;
 	uint64_t *mask;
 	struct rng rng;
 	double longest_s;
@@ -55,13 +56,8 @@ static bool agrees(struct tool *tool, const struct grammar *grammar, const struc
 	const uint8_t *bytes;
 	size_t length;
 	uint8_t mark[TOKEN_SPELLING];
-	if (tokenizer_token_bytes(tool->tokenizer, id, &bytes, &length) != ERR_OK || length == 0 || length > TOKEN_BYTES_MAX)
+	if (token_trie_bytes(tool->tokenizer, id, mark, &bytes, &length) != ERR_OK || length == 0 || length > TOKEN_BYTES_MAX)
 		return !allowed(tool, id);
-	if (tokenizer_is_added(tool->tokenizer, id)) {
-		token_trie_spell(id, mark);
-		bytes = mark;
-		length = sizeof(mark);
-	}
 	matcher_load(&tool->other, grammar, state);
 	return matcher_read(&tool->other, bytes, length) == allowed(tool, id);
 }
@@ -90,7 +86,7 @@ static json_t *walk(struct tool *tool, const struct grammar *grammar, struct mas
 	matcher_begin(m, grammar);
 	for (int i = 0;; i++) {
 		double start = seconds();
-		if (mask_fill(cache, m, tool->mask) != ERR_OK || matcher_save(m, &state) != ERR_OK)
+		if (mask_fill(tool->maker, cache, m, tool->mask) != ERR_OK || matcher_save(m, &state) != ERR_OK)
 			goto done;
 		double took = seconds() - start;
 		tool->longest_s = took > tool->longest_s ? took : tool->longest_s;
@@ -123,7 +119,7 @@ static json_t *walks(struct tool *tool, const struct grammar *grammar, const jso
 {
 	struct mask_cache *cache;
 	json_t *results = json_array();
-	if (mask_cache_create(grammar, tool->trie, &cache) != ERR_OK)
+	if (mask_cache_create(grammar, &cache) != ERR_OK)
 		return results;
 	tool->rng = (struct rng){.seed = (uint64_t)json_integer_value(json_object_get(request, "seed"))};
 	for (json_int_t i = json_integer_value(json_object_get(request, "walks")); i > 0; i--)
@@ -161,7 +157,7 @@ int main(int argc, char **argv)
 	static char line[1 << 20];
 	struct why why = {0};
 	if (argc < 2 || tokenizer_load(argv[1], &why, &tool.tokenizer) != ERR_OK ||
-	    token_trie_create(tool.tokenizer, &tool.trie) != ERR_OK) {
+	    token_trie_create(tool.tokenizer, &tool.trie) != ERR_OK || mask_maker_create(tool.trie, &tool.maker) != ERR_OK) {
 		fprintf(stderr, "%s\n", argc < 2 ? "usage: tool_structure TOKENIZER.JSON" : why.text);
 		return 1;
 	}
@@ -177,6 +173,7 @@ int main(int argc, char **argv)
 		json_decref(request);
 	}
 	free(tool.mask);
+	mask_maker_destroy(tool.maker);
 	token_trie_destroy(tool.trie);
 	tokenizer_destroy(tool.tokenizer);
 	return 0;
