@@ -57,8 +57,12 @@ static void keys_but(struct schema *s, const char **names, size_t count, size_t 
 static void other_key(struct schema *s, const json_t *properties, uint32_t from, uint32_t to)
 {
 	size_t count = json_object_size(properties), i = 0;
-	const char *key, **names = malloc((count + 1) * sizeof(*names));
+	const char *key, **names = count > 0 ? malloc(count * sizeof(*names)) : NULL;
 	json_t *value;
+	if (count == 0) {
+		json_rule_call(s->rules, RULE_STRING, from, to);
+		return;
+	}
 	uint32_t inside = on(s, '"', from), away = build_node(s->builder);
 	if (!names) {
 		schema_refuse(s, ERR_NOMEM, "no memory for %zu names", count);
@@ -69,10 +73,7 @@ static void other_key(struct schema *s, const json_t *properties, uint32_t from,
 	qsort(names, count, sizeof(*names), by_bytes);
 	pattern_chars(s->builder, PATTERN_STRING, away, 0, 0x10ffff, away);
 	build_bytes(s->builder, away, '"', '"', to);
-	if (count > 0)
-		keys_but(s, names, count, 0, inside, away, to);
-	else
-		build_skip(s->builder, inside, away);
+	keys_but(s, names, count, 0, inside, away, to);
 	free(names);
 }
 
