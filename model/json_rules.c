@@ -3,7 +3,7 @@
 #include <string.h>
 
 #include "model/number_range.h"
-#include "model/pattern.h"
+#include "model/expression.h"
 #include "model/utf8.h"
 
 static void literal(struct json_rules *r, const char *text, uint32_t from, uint32_t to)
@@ -113,7 +113,7 @@ void json_text(struct json_rules *r, const char *text, size_t length, uint32_t f
 			build_refuse(r->builder, ERR_INVALID, "a text that is no UTF-8");
 			return;
 		}
-		pattern_chars(r->builder, PATTERN_STRING, from, c, c, next);
+		expression_chars(r->builder, EXPRESSION_STRING, from, c, c, next);
 		at += (size_t)n;
 		from = next;
 	}

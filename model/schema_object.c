@@ -3,7 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/pattern.h"
+#include "model/expression.h"
 #include "model/schema_impl.h"
 #include "model/utf8.h"
 
@@ -27,7 +27,7 @@ static int by_bytes(const void *a, const void *b)
 static void leave(struct schema *s, uint32_t from, uint32_t low, uint32_t high, uint32_t away)
 {
 	if (low <= high)
-		pattern_chars(s->builder, PATTERN_STRING, from, low, high, away);
+		expression_chars(s->builder, EXPRESSION_STRING, from, low, high, away);
 }
 
 /* names: [count] sorted, alike in their first `at` bytes.  A text that ends here must be none of them. */
@@ -47,7 +47,7 @@ static void keys_but(struct schema *s, const char **names, size_t count, size_t 
 			end++;
 		if (c > 0)
 			leave(s, from, low, c - 1, away);
-		pattern_chars(s->builder, PATTERN_STRING, from, c, c, next);
+		expression_chars(s->builder, EXPRESSION_STRING, from, c, c, next);
 		keys_but(s, names + i, end - i, at + (size_t)n, next, away, to);
 		low = c + 1;
 	}
@@ -71,7 +71,7 @@ static void other_key(struct schema *s, const json_t *properties, uint32_t from,
 	json_object_foreach((json_t *)properties, key, value)
 		names[i++] = key;
 	qsort(names, count, sizeof(*names), by_bytes);
-	pattern_chars(s->builder, PATTERN_STRING, away, 0, 0x10ffff, away);
+	expression_chars(s->builder, EXPRESSION_STRING, away, 0, 0x10ffff, away);
 	build_bytes(s->builder, away, '"', '"', to);
 	keys_but(s, names, count, 0, inside, away, to);
 	free(names);

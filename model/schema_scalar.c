@@ -5,7 +5,7 @@
 #include <string.h>
 
 #include "model/number_range.h"
-#include "model/pattern.h"
+#include "model/expression.h"
 #include "model/schema_impl.h"
 
 /* ---- texts */
@@ -90,7 +90,7 @@ void schema_string(struct schema *s, const json_t *schema, uint32_t from, uint32
 	} else {
 		uint32_t begin = build_node(b), end = build_node(b);
 		build_bytes(b, from, '"', '"', begin);
-		pattern_build(b, PATTERN_STRING, pattern ? pattern : format, strlen(pattern ? pattern : format), begin, end);
+		expression_build(b, EXPRESSION_STRING, pattern ? pattern : format, strlen(pattern ? pattern : format), begin, end);
 		build_bytes(b, end, '"', '"', to);
 		if (b->e != ERR_OK && b->why)
 			why_prefix(b->why, "schema, at %.200s", s->path);

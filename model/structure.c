@@ -6,7 +6,7 @@
 
 #include "model/grammar_build.h"
 #include "model/json_in.h"
-#include "model/pattern.h"
+#include "model/expression.h"
 #include "model/schema.h"
 #include "model/tokenizer.h"
 
@@ -55,7 +55,7 @@ static void token(struct structure *s, const json_t *name, uint32_t from, uint32
 static void regex(struct structure *s, const json_t *pattern, uint32_t from, uint32_t to)
 {
 	if (json_is_string(pattern))
-		pattern_build(&s->builder, PATTERN_TEXT, json_string_value(pattern), json_string_length(pattern), from, to);
+		expression_build(&s->builder, EXPRESSION_TEXT, json_string_value(pattern), json_string_length(pattern), from, to);
 	else
 		refuse(s, "a regular expression is expected to be a text");
 }

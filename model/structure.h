@@ -1,7 +1,7 @@
 /* structure - what an answer must look like, as a JSON text that travels with its request, and the grammar it asks for.
  *
  *   {"json": SCHEMA}                  a JSON document of the schema (schema.h); {"json": {"type": "object"}}: any object
- *   {"regex": "[a-z]+"}               a text that matches as a whole (pattern.h)
+ *   {"regex": "[a-z]+"}               a text that matches as a whole (expression.h)
  *   {"literal": "<call>"}             exactly this text
  *   {"token": "<|call|>"}             this added token; where the vocabulary has none of that name, its text
  *   {"sequence": [S, …]}              one after the other

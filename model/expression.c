@@ -1,4 +1,4 @@
-#include "model/pattern.h"
+#include "model/expression.h"
 
 #include <stdio.h>
 #include <stdlib.h>
@@ -18,27 +18,27 @@ struct ranges {
 };
 
 /* An expression is read again for every time that it is repeated: what is made is a walk over its text. */
-struct pattern {
+struct expression {
 	struct grammar_builder *builder;
-	enum pattern_kind kind;
+	enum expression_kind kind;
 	const char *text;
 	size_t length;
 	size_t at;
 	uint32_t depth;
 };
 
-static void refuse(struct pattern *p, const char *what)
+static void refuse(struct expression *p, const char *what)
 {
 	build_refuse(p->builder, ERR_INVALID, "pattern, at byte %zu: %s", p->at, what);
 	p->at = p->length; /* nothing is read on */
 }
 
-static int peek(const struct pattern *p)
+static int peek(const struct expression *p)
 {
 	return p->at < p->length ? (unsigned char)p->text[p->at] : -1;
 }
 
-static bool take(struct pattern *p, const char *text)
+static bool take(struct expression *p, const char *text)
 {
 	size_t length = strlen(text);
 	if (p->length - p->at < length || memcmp(p->text + p->at, text, length) != 0)
@@ -64,15 +64,15 @@ static void string_char(struct grammar_builder *b, uint32_t from, uint32_t c, ui
 	build_text(b, from, text, (size_t)length, to);
 }
 
-void pattern_chars(struct grammar_builder *b, enum pattern_kind kind, uint32_t from, uint32_t low, uint32_t high,
+void expression_chars(struct grammar_builder *b, enum expression_kind kind, uint32_t from, uint32_t low, uint32_t high,
 		   uint32_t to)
 {
 	while (low <= high && b->e == ERR_OK) {
-		bool escaped = kind == PATTERN_STRING && (low < 0x20 || low == '"' || low == '\\');
+		bool escaped = kind == EXPRESSION_STRING && (low < 0x20 || low == '"' || low == '\\');
 		uint32_t end = high;
-		if (kind == PATTERN_STRING && low < '"' && end >= '"')
+		if (kind == EXPRESSION_STRING && low < '"' && end >= '"')
 			end = '"' - 1;
-		else if (kind == PATTERN_STRING && low > '"' && low < '\\' && end >= '\\')
+		else if (kind == EXPRESSION_STRING && low > '"' && low < '\\' && end >= '\\')
 			end = '\\' - 1;
 		if (escaped)
 			string_char(b, from, end = low, to);
@@ -82,7 +82,7 @@ void pattern_chars(struct grammar_builder *b, enum pattern_kind kind, uint32_t f
 	}
 }
 
-static void add_range(struct pattern *p, struct ranges *set, uint32_t low, uint32_t high)
+static void add_range(struct expression *p, struct ranges *set, uint32_t low, uint32_t high)
 {
 	if (set->count == RANGES_MAX)
 		refuse(p, "a class of too many parts");
@@ -111,7 +111,7 @@ static void normalize(struct ranges *set)
 	set->count = kept;
 }
 
-static void complement(struct pattern *p, struct ranges *set)
+static void complement(struct expression *p, struct ranges *set)
 {
 	struct ranges old = *set;
 	uint32_t low = 0;
@@ -126,14 +126,14 @@ static void complement(struct pattern *p, struct ranges *set)
 		add_range(p, set, low, CHAR_MAX_);
 }
 
-static void emit(struct pattern *p, struct ranges *set, uint32_t from, uint32_t to)
+static void emit(struct expression *p, struct ranges *set, uint32_t from, uint32_t to)
 {
 	normalize(set);
 	for (uint32_t i = 0; i < set->count; i++)
-		pattern_chars(p->builder, p->kind, from, set->list[i].low, set->list[i].high, to);
+		expression_chars(p->builder, p->kind, from, set->list[i].low, set->list[i].high, to);
 }
 
-static uint32_t take_char(struct pattern *p)
+static uint32_t take_char(struct expression *p)
 {
 	uint32_t c = 0;
 	int n = p->at < p->length ? utf8_step((const uint8_t *)p->text + p->at, p->length - p->at, &c) : 0;
@@ -145,7 +145,7 @@ static uint32_t take_char(struct pattern *p)
 	return c;
 }
 
-static uint32_t take_hex(struct pattern *p, int digits)
+static uint32_t take_hex(struct expression *p, int digits)
 {
 	uint32_t value = 0;
 	for (int i = 0; i < digits; i++, p->at++) {
@@ -162,7 +162,7 @@ static uint32_t take_hex(struct pattern *p, int digits)
 }
 
 /* \d, \w, \s and their opposites; false: the letter is none. */
-static bool take_set(struct pattern *p, struct ranges *set)
+static bool take_set(struct expression *p, struct ranges *set)
 {
 	int c = peek(p);
 	struct ranges own = {0};
@@ -194,7 +194,7 @@ static bool take_set(struct pattern *p, struct ranges *set)
 }
 
 /* Behind a backslash: a character. */
-static uint32_t take_escape(struct pattern *p)
+static uint32_t take_escape(struct expression *p)
 {
 	static const char controls[] = "fnrtv", values[] = "\f\n\r\t\v";
 	int c = peek(p);
@@ -215,7 +215,7 @@ static uint32_t take_escape(struct pattern *p)
 	return take_char(p);
 }
 
-static uint32_t take_class_char(struct pattern *p)
+static uint32_t take_class_char(struct expression *p)
 {
 	if (!take(p, "\\"))
 		return take_char(p);
@@ -225,7 +225,7 @@ static uint32_t take_class_char(struct pattern *p)
 }
 
 /* Behind "[". */
-static void take_class(struct pattern *p, struct ranges *set)
+static void take_class(struct expression *p, struct ranges *set)
 {
 	bool negated = take(p, "^");
 	while (p->builder->e == ERR_OK && !take(p, "]")) {
@@ -255,9 +255,9 @@ static void take_class(struct pattern *p, struct ranges *set)
 
 /* ---- the expression */
 
-static void alternatives(struct pattern *p, uint32_t from, uint32_t to);
+static void alternatives(struct expression *p, uint32_t from, uint32_t to);
 
-static void open_group(struct pattern *p)
+static void open_group(struct expression *p)
 {
 	if (!take(p, "?"))
 		return;
@@ -275,9 +275,9 @@ static void open_group(struct pattern *p)
 		refuse(p, "a name without its end");
 }
 
-static void group(struct pattern *p, uint32_t from, uint32_t to)
+static void group(struct expression *p, uint32_t from, uint32_t to)
 {
-	if (++p->depth > PATTERN_DEPTH_MAX)
+	if (++p->depth > EXPRESSION_DEPTH_MAX)
 		refuse(p, "groups are nested too deeply");
 	open_group(p);
 	alternatives(p, from, to);
@@ -286,7 +286,7 @@ static void group(struct pattern *p, uint32_t from, uint32_t to)
 	p->depth--;
 }
 
-static void dot(struct pattern *p, struct ranges *set)
+static void dot(struct expression *p, struct ranges *set)
 {
 	static const uint32_t not[] = {'\n', '\r', 0x2028, 0x2029};
 	for (int i = 0; i < 4; i++)
@@ -294,7 +294,7 @@ static void dot(struct pattern *p, struct ranges *set)
 	complement(p, set);
 }
 
-static void atom(struct pattern *p, uint32_t from, uint32_t to)
+static void atom(struct expression *p, uint32_t from, uint32_t to)
 {
 	struct ranges set;
 	set.count = 0;
@@ -323,7 +323,7 @@ static void atom(struct pattern *p, uint32_t from, uint32_t to)
 	emit(p, &set, from, to);
 }
 
-static void skip_class(struct pattern *p)
+static void skip_class(struct expression *p)
 {
 	for (p->at++; p->at < p->length && p->text[p->at] != ']'; p->at++)
 		p->at += p->text[p->at] == '\\';
@@ -331,7 +331,7 @@ static void skip_class(struct pattern *p)
 }
 
 /* To where the atom ends; whether it is well formed shows when it is read. */
-static void skip_atom(struct pattern *p)
+static void skip_atom(struct expression *p)
 {
 	uint32_t open = 0;
 	size_t before = p->at;
@@ -352,16 +352,16 @@ static void skip_atom(struct pattern *p)
 	build_count(p->builder, (uint32_t)(p->at - before));
 }
 
-static uint32_t take_number(struct pattern *p)
+static uint32_t take_number(struct expression *p)
 {
 	uint32_t value = 0;
-	while (peek(p) >= '0' && peek(p) <= '9' && value <= PATTERN_COUNT_MAX)
+	while (peek(p) >= '0' && peek(p) <= '9' && value <= EXPRESSION_COUNT_MAX)
 		value = value * 10 + (uint32_t)(p->text[p->at++] - '0');
 	return value;
 }
 
 /* {3}, {3,} or {3,5}; anything else in braces is text. */
-static bool take_count(struct pattern *p, uint32_t *min, uint32_t *max)
+static bool take_count(struct expression *p, uint32_t *min, uint32_t *max)
 {
 	size_t before = p->at;
 	if (take(p, "{") && peek(p) >= '0' && peek(p) <= '9') {
@@ -375,7 +375,7 @@ static bool take_count(struct pattern *p, uint32_t *min, uint32_t *max)
 	return false;
 }
 
-static void take_quantifier(struct pattern *p, uint32_t *min, uint32_t *max)
+static void take_quantifier(struct expression *p, uint32_t *min, uint32_t *max)
 {
 	*min = *max = 1;
 	if (take(p, "*"))
@@ -386,13 +386,13 @@ static void take_quantifier(struct pattern *p, uint32_t *min, uint32_t *max)
 		*min = 0;
 	else if (!take_count(p, min, max))
 		return;
-	if (*min > PATTERN_COUNT_MAX || (*max > PATTERN_COUNT_MAX && *max != UNBOUNDED) || *min > *max)
+	if (*min > EXPRESSION_COUNT_MAX || (*max > EXPRESSION_COUNT_MAX && *max != UNBOUNDED) || *min > *max)
 		refuse(p, "a count too large, or out of order");
 	(void)take(p, "?"); /* lazy: the same language */
 }
 
 /* The atom at `start`, as often as is asked for. */
-static void repeat(struct pattern *p, size_t start, uint32_t min, uint32_t max, uint32_t from, uint32_t to)
+static void repeat(struct expression *p, size_t start, uint32_t min, uint32_t max, uint32_t from, uint32_t to)
 {
 	struct grammar_builder *b = p->builder;
 	size_t end = p->at;
@@ -417,7 +417,7 @@ static void repeat(struct pattern *p, size_t start, uint32_t min, uint32_t max, 
 		p->at = end;
 }
 
-static void sequence(struct pattern *p, uint32_t from, uint32_t to)
+static void sequence(struct expression *p, uint32_t from, uint32_t to)
 {
 	struct grammar_builder *b = p->builder;
 	while (b->e == ERR_OK && peek(p) >= 0 && peek(p) != '|' && peek(p) != ')' &&
@@ -432,19 +432,19 @@ static void sequence(struct pattern *p, uint32_t from, uint32_t to)
 	build_skip(b, from, to);
 }
 
-static void any(struct pattern *p, uint32_t from, uint32_t to)
+static void any(struct expression *p, uint32_t from, uint32_t to)
 {
 	uint32_t loop = build_node(p->builder);
 	build_skip(p->builder, from, loop);
-	pattern_chars(p->builder, p->kind, loop, 0, CHAR_MAX_, loop);
+	expression_chars(p->builder, p->kind, loop, 0, CHAR_MAX_, loop);
 	build_skip(p->builder, loop, to);
 }
 
 /* One alternative of the whole, with what its anchors leave open around it. */
-static void anchored(struct pattern *p, uint32_t from, uint32_t to)
+static void anchored(struct expression *p, uint32_t from, uint32_t to)
 {
 	struct grammar_builder *b = p->builder;
-	bool part = p->kind == PATTERN_STRING;
+	bool part = p->kind == EXPRESSION_STRING;
 	if (!take(p, "^") && part) {
 		uint32_t begun = build_node(b);
 		any(p, from, begun);
@@ -461,7 +461,7 @@ static void anchored(struct pattern *p, uint32_t from, uint32_t to)
 		any(p, read, to);
 }
 
-static void alternatives(struct pattern *p, uint32_t from, uint32_t to)
+static void alternatives(struct expression *p, uint32_t from, uint32_t to)
 {
 	do {
 		if (p->depth == 0)
@@ -471,12 +471,12 @@ static void alternatives(struct pattern *p, uint32_t from, uint32_t to)
 	} while (p->builder->e == ERR_OK && take(p, "|"));
 }
 
-void pattern_build(struct grammar_builder *b, enum pattern_kind kind, const char *pattern, size_t length, uint32_t from,
+void expression_build(struct grammar_builder *b, enum expression_kind kind, const char *pattern, size_t length, uint32_t from,
 		   uint32_t to)
 {
-	struct pattern p = {.builder = b, .kind = kind, .text = pattern, .length = length};
-	if (length > PATTERN_BYTES_MAX) {
-		build_refuse(b, ERR_TOO_LARGE, "a pattern of %zu bytes, at most %d", length, PATTERN_BYTES_MAX);
+	struct expression p = {.builder = b, .kind = kind, .text = pattern, .length = length};
+	if (length > EXPRESSION_BYTES_MAX) {
+		build_refuse(b, ERR_TOO_LARGE, "a pattern of %zu bytes, at most %d", length, EXPRESSION_BYTES_MAX);
 		return;
 	}
 	alternatives(&p, from, to);
