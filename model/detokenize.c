@@ -132,7 +132,7 @@ static enum err feed_text(struct detokenizer *d, const struct vocab_entry *entry
 	if (!first)
 		return emit(d, all + entry->bytes_at, entry->bytes_length, text);
 	struct buf piece = {0};
-	e = decoder_spell_first(&tokenizer->decoder, all + entry->spelling_at, entry->spelling_length, &piece);
+	e = decoder_spell_first(&tokenizer->decoder, all + entry->shown_at, entry->shown_length, &piece);
 	if (e == ERR_OK)
 		e = emit(d, piece.data, piece.length, text);
 	buf_fini(&piece);
@@ -160,7 +160,7 @@ static void take_back(struct detokenizer *d, struct detokenizer before, struct b
 enum err detokenizer_feed(struct detokenizer *d, uint32_t id, struct buf *text)
 {
 	const struct vocab_entry *entry = vocab_entry(&d->tokenizer->vocab, id);
-	if (!entry || (d->skip_special_tokens && entry->special))
+	if (!entry || (d->skip_special_tokens && entry->hidden))
 		return ERR_OK;
 	struct detokenizer before = *d;
 	size_t text_length = text->length;

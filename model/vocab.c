@@ -123,8 +123,8 @@ enum err vocab_add(struct vocab *vocab, const char *spelling, size_t length, uin
 		vocab->text.length = entry.spelling_at;
 		return e;
 	}
-	entry.bytes_at = entry.spelling_at;
-	entry.bytes_length = entry.spelling_length;
+	entry.shown_at = entry.bytes_at = entry.spelling_at;
+	entry.shown_length = entry.bytes_length = entry.spelling_length;
 	vocab->entries[id] = entry;
 	if (id >= vocab->id_limit)
 		vocab->id_limit = id + 1;
@@ -135,19 +135,36 @@ enum err vocab_add(struct vocab *vocab, const char *spelling, size_t length, uin
 	return ERR_OK;
 }
 
+static enum err put_text(struct vocab *vocab, const struct vocab_entry *entry, const char *text, size_t length,
+			 uint32_t *ret_at)
+{
+	if (length == entry->spelling_length && memcmp(text, vocab->text.data + entry->spelling_at, length) == 0) {
+		*ret_at = entry->spelling_at;
+		return ERR_OK;
+	}
+	uint32_t at = (uint32_t)vocab->text.length;
+	enum err e = buf_append(&vocab->text, text, length);
+	if (e == ERR_OK)
+		*ret_at = at;
+	return e;
+}
+
+enum err vocab_set_shown(struct vocab *vocab, uint32_t id, const char *shown, size_t length)
+{
+	struct vocab_entry *entry = &vocab->entries[id];
+	enum err e = put_text(vocab, entry, shown, length, &entry->shown_at);
+	if (e == ERR_OK)
+		entry->shown_length = (uint32_t)length;
+	return e;
+}
+
 enum err vocab_set_bytes(struct vocab *vocab, uint32_t id, const char *bytes, size_t length)
 {
 	struct vocab_entry *entry = &vocab->entries[id];
-	const char *spelling = vocab->text.data + entry->spelling_at;
-	if (length == entry->spelling_length && memcmp(bytes, spelling, length) == 0)
-		return ERR_OK;
-	uint32_t at = (uint32_t)vocab->text.length;
-	enum err e = buf_append(&vocab->text, bytes, length);
-	if (e != ERR_OK)
-		return e;
-	entry->bytes_at = at;
-	entry->bytes_length = (uint32_t)length;
-	return ERR_OK;
+	enum err e = put_text(vocab, entry, bytes, length, &entry->bytes_at);
+	if (e == ERR_OK)
+		entry->bytes_length = (uint32_t)length;
+	return e;
 }
 
 void vocab_fini(struct vocab *vocab)
