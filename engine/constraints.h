@@ -24,7 +24,7 @@
 struct constraints;
 struct tokenizer;
 
-enum { CONSTRAINTS_MAX = 256, CONSTRAINTS_BYTES_MAX = 256 << 20 };
+enum { CONSTRAINTS_MAX = 256, CONSTRAINTS_BYTES_MAX = 1 << 30 };
 
 struct constraints_options {
 	const struct tokenizer *tokenizer; /* stays until destroy */

@@ -77,6 +77,19 @@ json_t *schema_without(struct schema *s, const json_t *schema, const char *key, 
 	return copy;
 }
 
+/* Takes the value. */
+static void put(struct schema *s, json_t *object, const char *key, json_t *value)
+{
+	if (json_object_set_new(object, key, value) != 0)
+		schema_refuse(s, ERR_NOMEM, "no memory to merge schemas");
+}
+
+static void add(struct schema *s, json_t *list, const json_t *item)
+{
+	if (json_array_append(list, (json_t *)item) != 0)
+		schema_refuse(s, ERR_NOMEM, "no memory to merge schemas");
+}
+
 /* "allOf" is taken apart where it is used: merging goes no deeper than it has to. */
 static json_t *both_of(const json_t *a, const json_t *b)
 {
@@ -101,7 +114,7 @@ static json_t *common(struct schema *s, const json_t *a, const json_t *b)
 	build_count(s->builder, (uint32_t)(json_array_size(left) * json_array_size(right)));
 	for (size_t i = 0; s->builder->e == ERR_OK && i < json_array_size(left); i++)
 		if (listed(right, json_array_get(left, i)))
-			json_array_append(found, json_array_get(left, i));
+			add(s, found, json_array_get(left, i));
 	json_decref(wrapped);
 	json_decref(other);
 	return found;
@@ -115,7 +128,7 @@ static json_t *types_of_both(struct schema *s, const json_t *a, const json_t *b)
 	bool a_number = json_equal(a, number) || listed(a, number), b_number = json_equal(b, number) || listed(b, number);
 	bool a_integer = json_equal(a, integer) || listed(a, integer), b_integer = json_equal(b, integer) || listed(b, integer);
 	if ((a_number && b_integer) || (b_number && a_integer))
-		json_array_append(found, (json_t *)integer);
+		add(s, found, integer);
 	json_decref((json_t *)integer);
 	json_decref((json_t *)number);
 	return found;
@@ -127,7 +140,7 @@ static json_t *union_of(struct schema *s, const json_t *a, const json_t *b)
 	json_t *all = json_copy((json_t *)a);
 	for (size_t i = 0; i < json_array_size(b); i++)
 		if (!listed(a, json_array_get(b, i)))
-			json_array_append(all, json_array_get(b, i));
+			add(s, all, json_array_get(b, i));
 	return all;
 }
 
@@ -140,9 +153,9 @@ static json_t *properties_of_both(struct schema *s, const json_t *a, const json_
 	{
 		const json_t *have = json_object_get(a, key);
 		if (!have)
-			json_object_set(all, key, value);
+			put(s, all, key, json_incref(value));
 		else if (!json_equal(have, value))
-			json_object_set_new(all, key, both_of(have, value));
+			put(s, all, key, both_of(have, value));
 		build_count(s->builder, 8);
 	}
 	return all;
@@ -226,9 +239,9 @@ const json_t *schema_both(struct schema *s, const json_t *a, const json_t *b)
 		if (s->builder->e != ERR_OK)
 			return NULL;
 		if (!have || schema_is_annotation(key) || json_equal(have, value))
-			json_object_set(all, key, value);
+			put(s, all, key, json_incref(value));
 		else
-			json_object_set_new(all, key, value_of_both(s, key, have, value));
+			put(s, all, key, value_of_both(s, key, have, value));
 	}
 	return s->builder->e == ERR_OK ? all : NULL;
 }

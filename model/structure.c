@@ -35,20 +35,21 @@ static void literal(struct structure *s, const json_t *text, uint32_t from, uint
 
 static void token(struct structure *s, const json_t *name, uint32_t from, uint32_t to)
 {
-	uint8_t bytes[TOKEN_SPELLING];
+	uint8_t spelling[TOKEN_SPELLING];
+	const uint8_t *bytes = NULL;
+	size_t length;
 	uint32_t id;
 	bool known = s->tokens && json_is_string(name) &&
 		     tokenizer_find(s->tokens->tokenizer, json_string_value(name), &id) == ERR_OK &&
-		     tokenizer_is_added(s->tokens->tokenizer, id);
-	if (!known) {
+		     token_trie_bytes(s->tokens->tokenizer, id, spelling, &bytes, &length) == ERR_OK;
+	if (!known || bytes != spelling) {
 		literal(s, name, from, to);
 		return;
 	}
 	/* The bytes of a token's number are no text: they are all usable. */
 	const uint8_t *usable = s->builder.usable;
 	s->builder.usable = NULL;
-	token_trie_spell(id, bytes);
-	build_text(&s->builder, from, (const char *)bytes, sizeof(bytes), to);
+	build_text(&s->builder, from, (const char *)spelling, sizeof(spelling), to);
 	s->builder.usable = usable;
 }
 

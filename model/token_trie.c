@@ -19,11 +19,20 @@ void token_trie_spell(uint32_t id, uint8_t ret_bytes[TOKEN_SPELLING])
 	ret_bytes[3] = (uint8_t)id;
 }
 
+static bool is_white(const uint8_t *bytes, size_t length)
+{
+	for (size_t i = 0; i < length; i++)
+		if (bytes[i] > ' ')
+			return false;
+	return true;
+}
+
 enum err token_trie_bytes(const struct tokenizer *tokenizer, uint32_t id, uint8_t spelling[TOKEN_SPELLING],
 			  const uint8_t **ret_bytes, size_t *ret_length)
 {
 	enum err e = tokenizer_token_bytes(tokenizer, id, ret_bytes, ret_length);
-	if (e != ERR_OK || !tokenizer_is_added(tokenizer, id))
+	if (e != ERR_OK || !tokenizer_is_added(tokenizer, id) ||
+	    (!tokenizer_is_special(tokenizer, id) && is_white(*ret_bytes, *ret_length)))
 		return e;
 	token_trie_spell(id, spelling);
 	*ret_bytes = spelling;

@@ -176,6 +176,12 @@ def ordered(value, schema, root):
 CHECKER = jsonschema.Draft202012Validator.FORMAT_CHECKER
 
 
+@CHECKER.checks("email")
+def is_email(value):
+    """The package is content with any "@"."""
+    return not isinstance(value, str) or re.fullmatch(r"[^@\s]+@[^@\s.]+(\.[^@\s.]+)+", value) is not None
+
+
 def valid(value, schema, root):
     whole = dict(schema)
     if "$defs" in root:
