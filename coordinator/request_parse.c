@@ -1,6 +1,7 @@
 #include "coordinator/request_parse.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -8,14 +9,15 @@
 #include "coordinator/request_fields.h"
 #include "coordinator/request_impl.h"
 
-/* All that is read here, in request_prompt.c or in request_sampling.c, and what changes nothing that we do. */
+/* All that is read here, in request_prompt.c, request_sampling.c or request_structure.c, and what changes nothing that we do. */
 static const char *const known[] = {
 	"add_generation_prompt", "add_special_tokens", "baton_trace", "best_of", "cache_salt", "chat_template",
 	"chat_template_kwargs", "continue_final_message", "echo", "frequency_penalty", "function_call", "functions",
-	"features", "ignore_eos", "include_stop_str_in_output", "kv_transfer_params", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
+	"features", "guided_choice", "guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex",
+	"guided_whitespace_pattern", "ignore_eos", "include_stop_str_in_output", "kv_transfer_params", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
 	"messages", "metadata", "min_p", "min_tokens", "model", "n", "parallel_tool_calls", "presence_penalty", "priority",
 	"prompt", "prompt_cache_key", "prompt_logprobs", "reasoning_effort", "repetition_penalty", "request_id",
-	"response_format", "return_token_ids", "sampling_params", "seed", "service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "suffix", "temperature", "token_ids",
+	"response_format", "return_token_ids", "sampling_params", "seed", "service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "structured_outputs", "suffix", "temperature", "token_ids",
 	"tool_choice", "tools", "top_k", "top_logprobs", "top_p", "truncate_prompt_tokens", "user",
 };
 
@@ -44,10 +46,6 @@ static void refuse_lacking(struct fields *f)
 		field_refuse(f, "tools", "calling tools is not supported yet; \"tool_choice\": \"none\" answers in text");
 	if (json_array_size(field_get(f, "functions")) > 0)
 		field_refuse(f, "functions", "calling functions is not supported yet");
-	const json_t *format = field_get(f, "response_format");
-	const char *type = json_string_value(json_object_get(format, "type"));
-	if (format && !(type && strcmp(type, "text") == 0))
-		field_refuse(f, "response_format", "only {\"type\": \"text\"} is supported yet");
 	if (field_get(f, "suffix"))
 		field_refuse(f, "suffix", "not supported: no model served here fills in the middle");
 }
@@ -96,6 +94,7 @@ static void read_asked(struct fields *f, struct api_request *r)
 		request_read_prompt(f, r);
 	r->return_token_ids = field_bool(f, "return_token_ids", false);
 	r->skip_special_tokens = field_bool(f, "skip_special_tokens", true);
+	request_read_structure(f, r);
 	refuse_lacking(f);
 }
 
@@ -113,6 +112,7 @@ static void read_generate(struct fields *f, struct api_request *r)
 	}
 	struct fields inner = {.object = sampling, .prefix = "sampling_params.", .error = f->error, .e = f->e};
 	request_read_sampling(&inner, r);
+	request_read_structure(&inner, r);
 	r->skip_special_tokens = field_bool(&inner, "skip_special_tokens", true);
 	f->e = inner.e;
 	r->return_token_ids = true;
@@ -155,5 +155,7 @@ enum err api_request_parse(enum api_kind kind, const char *body, size_t length, 
 void api_request_fini(struct api_request *request)
 {
 	json_decref(request->body);
+	free(request->structure);
+	request->structure = NULL;
 	request->body = NULL;
 }

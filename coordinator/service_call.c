@@ -225,7 +225,9 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 		return e;
 	call->metrics = &service->metrics[call->model - service->options.models];
 	call->deadline_ns = deadline_of(service, post, now_ns);
-	e = settle_identity(call, post, &derived);
+	e = service_check_structure(service, call->model, &call->request, error);
+	if (e == ERR_OK)
+		e = settle_identity(call, post, &derived);
 	if (e != ERR_OK)
 		return e;
 	uint32_t context_max = service_context(service, call->model);

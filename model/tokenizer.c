@@ -183,6 +183,12 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id)
 	return entry && entry->special;
 }
 
+bool tokenizer_is_added(const struct tokenizer *tokenizer, uint32_t id)
+{
+	const struct vocab_entry *entry = vocab_entry(&tokenizer->vocab, id);
+	return entry && entry->listed;
+}
+
 enum err tokenizer_find(const struct tokenizer *tokenizer, const char *spelling, uint32_t *ret_id)
 {
 	uint32_t id = vocab_find(&tokenizer->vocab, spelling, strlen(spelling));

@@ -58,6 +58,8 @@ uint32_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
 MUST_USE enum err tokenizer_token_bytes(const struct tokenizer *tokenizer, uint32_t id,
 					const uint8_t **ret_bytes, size_t *ret_length);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id);
+/* Special or not: one of added_tokens, which stand for themselves rather than for their text. */
+bool tokenizer_is_added(const struct tokenizer *tokenizer, uint32_t id);
 
 /* The id of a token by its spelling in tokenizer.json, such as "<|im_end|>".  ERR_NOT_FOUND. */
 MUST_USE enum err tokenizer_find(const struct tokenizer *tokenizer, const char *spelling, uint32_t *ret_id);

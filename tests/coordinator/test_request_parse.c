@@ -163,7 +163,12 @@ static void a_wrong_field_is_named(void **state)
 	refused(API_CHAT, ",\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message");
 	refused(API_CHAT, ",\"max_tokens\":0", "max_tokens");
 	refused(API_CHAT, ",\"tools\":[{}]", "tools");
-	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_object\"}", "response_format");
+	refused(API_CHAT, ",\"response_format\":{\"type\":\"xml\"}", "response_format");
+	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_schema\"}", "response_format");
+	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_object\"},\"guided_regex\":\"a\"", "guided_regex");
+	refused(API_CHAT, ",\"guided_grammar\":\"root ::= x\"", "guided_grammar");
+	refused(API_CHAT, ",\"guided_choice\":[]", "guided_choice");
+	refused(API_CHAT, ",\"structured_outputs\":{\"grammar\":\"root ::= x\"}", "structured_outputs.grammar");
 	refused(API_CHAT, ",\"service_tier\":\"gold\"", "service_tier");
 }
 
@@ -189,6 +194,25 @@ static void log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo(voi
 	assert_true(r.echo_only);
 	assert_int_equal(r.sampling.max_tokens, 1);
 	api_request_fini(&r);
+}
+
+static void structures_of_all_names_are_one_text(void **state)
+{
+	static const char *const cases[][2] = {
+		{",\"response_format\":{\"type\":\"json_object\"}", "{\"json\":{\"type\":\"object\"}}"},
+		{",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"b\":1,\"a\":2}}}",
+		 "{\"json\":{\"b\":1,\"a\":2}}"},
+		{",\"guided_json\":{\"type\":\"null\"}", "{\"json\":{\"type\":\"null\"}}"},
+		{",\"guided_json\":\"{\\\"type\\\": \\\"null\\\"}\"", "{\"json\":{\"type\":\"null\"}}"},
+		{",\"structured_outputs\":{\"json\":{\"type\":\"null\"}}", "{\"json\":{\"type\":\"null\"}}"},
+		{",\"structured_outputs\":{\"regex\":\"a+\"}", "{\"regex\":\"a+\"}"},
+		{",\"guided_choice\":[\"x\",\"y\"]", "{\"choice\":[{\"literal\":\"x\"},{\"literal\":\"y\"}]}"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct api_request r = parse(API_CHAT, cases[i][0]);
+		assert_string_equal(r.structure, cases[i][1]);
+		api_request_fini(&r);
+	}
 }
 
 static void a_message_that_goes_on_has_no_generation_prompt(void **state)
@@ -256,6 +280,7 @@ int main(void)
 		cmocka_unit_test(the_newer_name_of_max_tokens_wins),
 		cmocka_unit_test(a_wrong_field_is_named),
 		cmocka_unit_test(log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo),
+		cmocka_unit_test(structures_of_all_names_are_one_text),
 		cmocka_unit_test(a_message_that_goes_on_has_no_generation_prompt),
 		cmocka_unit_test(what_changes_nothing_is_accepted),
 		cmocka_unit_test(bodies_that_are_no_request),
