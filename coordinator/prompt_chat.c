@@ -6,7 +6,7 @@
 #include "model/model_dir.h"
 
 /* A client's own template may not stop the loop for long: about 20 ms. */
-static const struct template_limits request_limits = {.step_max = 200000, .memory_max = 16 << 20, .output_max = 2 << 20};
+static const struct template_options request_limits = {.step_max = 200000, .memory_max = 16 << 20, .output_max = 2 << 20};
 
 /* Content as parts: their texts, a line each, as templates of text models want it. */
 static json_t *join_parts(const json_t *parts, struct api_error *error)
@@ -79,11 +79,13 @@ static enum err render(const struct api_request *request, const struct served_mo
 	struct why why = {0};
 	if (request->chat_template && own_template(request, model, &own, error) != ERR_OK)
 		return ERR_INVALID;
-	const struct chat_template *other = own ? own : model->chat_template;
-	enum err e = other ? model_dir_chat_with(model->dir, other, own ? &request_limits : NULL, messages,
-						 request->add_generation_prompt, request->template_variables, &why, text)
-			   : model_dir_chat(model->dir, messages, request->add_generation_prompt,
-					    request->template_variables, &why, text);
+	struct chat_options options = {
+		.chat_template = own ? own : model->chat_template,
+		.limits = own ? &request_limits : NULL,
+		.variables = request->template_variables,
+		.add_generation_prompt = request->add_generation_prompt,
+	};
+	enum err e = model_dir_chat(model->dir, messages, &options, &why, text);
 	chat_template_destroy(own);
 	if (e == ERR_OK || e == ERR_NOMEM)
 		return e;

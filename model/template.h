@@ -3,7 +3,7 @@
  * A subset of Jinja as Hugging Face configures it (trim_blocks, lstrip_blocks, loop controls): README
  * lists what is there.  What is not is refused when parsing, with its line.
  * Thread: any number may render one template at a time; nothing in it changes after parsing.
- * Bounds: source 1 MiB, nesting 100, and per rendering the limits of struct template_limits. */
+ * Bounds: source 1 MiB, nesting 100, and per rendering the limits of struct template_options. */
 #ifndef MODEL_TEMPLATE_H
 #define MODEL_TEMPLATE_H
 #include <jansson.h>
@@ -15,11 +15,12 @@
 
 struct chat_template;
 
-/* Zero in a field means its default. */
-struct template_limits {
-	uint64_t step_max;    /* nodes evaluated and items copied; 20,000,000 */
-	uint64_t memory_max;  /* bytes of intermediate values; 256 MiB */
-	uint64_t output_max;  /* bytes of text; 16 MiB */
+/* Zero in a field means its default: together at most some 50 ms and 16 MiB, and what the messages themselves take. */
+struct template_options {
+	uint64_t step_max;   /* nodes evaluated and items copied, some 20 ns each; 2,000,000 */
+	uint64_t memory_max; /* bytes of intermediate values; 16 MiB, and eight times the texts that come in */
+	uint64_t output_max; /* bytes of text; 16 MiB */
+	int64_t now_s;       /* what strftime_now() tells, in UTC: seconds since 1970 */
 };
 
 MUST_USE enum err chat_template_parse(const char *source, size_t length, struct why *why,
@@ -31,6 +32,6 @@ void chat_template_destroy(struct chat_template *chat_template);
  * ERR_INVALID: the template raised an exception or a value has the wrong kind: the reason says which;
  * ERR_TOO_LARGE: over a limit.  `out` is as before then. */
 MUST_USE enum err chat_template_render(const struct chat_template *chat_template, const json_t *variables,
-				       const struct template_limits *limits, struct why *why,
+				       const struct template_options *options, struct why *why,
 				       struct buf *out);
 #endif

@@ -164,7 +164,7 @@ static void a_chat_goes_through_the_template(void **state)
 	json_t *messages = json_loads("[{\"role\":\"user\",\"content\":\"Who?\"}]", 0, NULL);
 	struct buf text = {0};
 	struct why why;
-	assert_int_equal(model_dir_chat(world->model.dir, messages, true, NULL, &why, &text), ERR_OK);
+	assert_int_equal(model_dir_chat(world->model.dir, messages, &(struct chat_options){.add_generation_prompt = true}, &why, &text), ERR_OK);
 	struct tokens tokens = encode(world, text.data);
 	assert_int_equal(r->prompt_count, tokens.count);
 	assert_memory_equal(r->tokens, tokens.ids, tokens.count * sizeof(uint32_t));

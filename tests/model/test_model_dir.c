@@ -133,12 +133,12 @@ static void directory_opens_as_a_whole(void **state)
 	if (open_dir("one", false, &why, &dir) != ERR_OK)
 		fail_msg("%s", why.text);
 	assert_string_equal(dir->name, "one");
-	assert_string_equal(dir->bos_token, "<|begin|>");
-	assert_string_equal(dir->eos_token, "<|eot|>");
+	assert_string_equal(json_string_value(json_object_get(dir->special_tokens, "bos_token")), "<|begin|>");
+	assert_string_equal(json_string_value(json_object_get(dir->special_tokens, "eos_token")), "<|eot|>");
 	assert_int_equal(weights_count(dir->weights), 1 + 2 * 9 + 1);
 	json_t *messages = json_loads("[{\"role\": \"user\", \"content\": \"hi\"}]", 0, NULL);
 	struct buf text = {0};
-	assert_int_equal(model_dir_chat(dir, messages, true, NULL, &why, &text), ERR_OK);
+	assert_int_equal(model_dir_chat(dir, messages, &(struct chat_options){.add_generation_prompt = true}, &why, &text), ERR_OK);
 	assert_string_equal(text.data, "<|begin|>[user] hi<|eot|>>");
 	buf_fini(&text);
 	json_decref(messages);
