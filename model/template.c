@@ -22,7 +22,9 @@ static void clear(struct why *why)
 
 struct chat_template {
 	struct arena arena;
+	struct text source;
 	struct node_list body;
+	bool takes_parts;
 };
 
 /* Line ends become \n, as Jinja makes them; the copy lives in the arena. */
@@ -39,6 +41,25 @@ static char *copy_source(struct arena *arena, const char *source, size_t length,
 	return copy;
 }
 
+/* for ... in message["content"], message.content, content: with or without a filter behind it. */
+static bool loops_over_content(const struct token_list *tokens)
+{
+	for (size_t i = 0; i + 2 < tokens->count; i++) {
+		const struct token *t = &tokens->tokens[i];
+		if (t->kind != TOKEN_NAME || !text_is(t->text, "in"))
+			continue;
+		/* {% for NAME in ...: with one name */
+		bool in_for = i >= 3 && t[-3].kind == TOKEN_BLOCK_BEGIN && text_is(t[-2].text, "for");
+		const struct token *last = t + 1;
+		while (in_for && last->kind != TOKEN_BLOCK_END && last->kind != TOKEN_END && !text_is(last->text, "|"))
+			last++;
+		last -= text_is(last[-1].text, "]") ? 2 : 1;
+		if (in_for && last > t && text_is(last->text, "content"))
+			return true;
+	}
+	return false;
+}
+
 static enum err parse(struct chat_template *chat_template, const char *source, size_t length, struct why *why)
 {
 	struct token_list tokens;
@@ -46,7 +67,10 @@ static enum err parse(struct chat_template *chat_template, const char *source, s
 	char *copy = copy_source(&chat_template->arena, source, length, &copy_length);
 	if (!copy)
 		return ERR_NOMEM;
+	chat_template->source = (struct text){copy, copy_length};
 	enum err e = template_lex(&chat_template->arena, copy, copy_length, why, &tokens);
+	if (e == ERR_OK)
+		chat_template->takes_parts = loops_over_content(&tokens);
 	if (e == ERR_OK)
 		e = template_parse(&chat_template->arena, &tokens, why, &chat_template->body);
 	return e;
@@ -69,6 +93,16 @@ enum err chat_template_parse(const char *source, size_t length, struct why *why,
 	}
 	*ret_template = chat_template;
 	return ERR_OK;
+}
+
+bool chat_template_mentions(const struct chat_template *chat_template, const char *text)
+{
+	return memmem(chat_template->source.data, chat_template->source.length, text, strlen(text)) != NULL;
+}
+
+bool chat_template_takes_parts(const struct chat_template *chat_template)
+{
+	return chat_template->takes_parts;
 }
 
 void chat_template_destroy(struct chat_template *chat_template)

@@ -7,6 +7,7 @@
 #ifndef MODEL_TEMPLATE_H
 #define MODEL_TEMPLATE_H
 #include <jansson.h>
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/buf.h"
@@ -26,6 +27,11 @@ struct template_options {
 MUST_USE enum err chat_template_parse(const char *source, size_t length, struct why *why,
 				      struct chat_template **ret_template);
 void chat_template_destroy(struct chat_template *chat_template);
+
+/* Its source holds that text. */
+bool chat_template_mentions(const struct chat_template *chat_template, const char *text);
+/* It goes through a content that is a list of parts; of others, a content is one text. */
+bool chat_template_takes_parts(const struct chat_template *chat_template);
 
 /* Appends the text to `out`.  `variables` is an object: messages, add_generation_prompt, bos_token,
  * eos_token, tools and whatever else the template names; a name that is missing is undefined, as in Jinja.
