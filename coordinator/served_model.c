@@ -39,7 +39,7 @@ static enum tool_format guess_tools(const struct served_model *model)
 		const char *marker;
 		enum tool_format format;
 	} marks[] = {
-		{"<|call|>", TOOL_OPENAI}, {"<function=", TOOL_QWEN3_CODER}, {"<tool_call>", TOOL_HERMES},
+		{"<|channel|>", TOOL_OPENAI}, {"<function=", TOOL_QWEN3_CODER}, {"<tool_call>", TOOL_HERMES},
 		{"[TOOL_CALLS]", TOOL_MISTRAL}, {"<｜tool▁calls▁begin｜>", TOOL_DEEPSEEK_V3},
 		{"<|python_tag|>", TOOL_LLAMA3_JSON}, {"functools", TOOL_PHI4_MINI}, {"<|tool|>", TOOL_PHI4_MINI},
 	};

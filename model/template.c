@@ -130,7 +130,7 @@ static struct template_options with_defaults(const struct template_options *opti
 {
 	struct template_options all = options ? *options : (struct template_options){0};
 	if (!all.step_max)
-		all.step_max = 2000000;
+		all.step_max = 1000000;
 	if (!all.memory_max)
 		all.memory_max = ((uint64_t)16 << 20) + 8 * text_bytes(variables);
 	if (!all.output_max)

@@ -18,7 +18,7 @@ struct chat_template;
 
 /* Zero in a field means its default: together at most some 50 ms and 16 MiB, and what the messages themselves take. */
 struct template_options {
-	uint64_t step_max;   /* nodes evaluated and items copied, some 20 ns each; 2,000,000 */
+	uint64_t step_max;   /* nodes evaluated and items copied, some 20 ns each; 1,000,000 */
 	uint64_t memory_max; /* bytes of intermediate values; 16 MiB, and eight times the texts that come in */
 	uint64_t output_max; /* bytes of text; 16 MiB */
 	int64_t now_s;       /* what strftime_now() tells, in UTC: seconds since 1970 */

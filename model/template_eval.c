@@ -301,12 +301,11 @@ static enum err check_output(struct eval *ev)
 static enum err run_print(struct eval *ev, const struct node *node)
 {
 	struct value value;
-	size_t before = ev->out->length;
 	enum err e = eval_expression(ev, node->a, &value);
 	if (e == ERR_OK)
-		e = value_print(ev->out, &value);
+		e = value.kind == VALUE_TEXT ? eval_step(ev, value.text.length / 64) : eval_charge(ev, &value);
 	if (e == ERR_OK)
-		e = eval_step(ev, (ev->out->length - before) / 64);
+		e = value_print(ev->out, &value);
 	return e == ERR_OK ? check_output(ev) : e;
 }
 
@@ -377,10 +376,14 @@ static enum err set_loop(struct eval *ev, struct value_map *loop, const struct v
 		{{"depth", 5}, value_int(1)}, /* of loops that call themselves, which there are none of */
 		{{"depth0", 6}, value_int(0)},
 	};
-	enum err e = ERR_OK;
-	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]) && e == ERR_OK; i++)
-		e = value_map_set(&ev->arena, loop, pairs[i].key, pairs[i].value);
-	return e;
+	size_t count = sizeof(pairs) / sizeof(pairs[0]);
+	if (!loop->pairs)
+		loop->pairs = arena_take(&ev->arena, sizeof(pairs));
+	if (!loop->pairs)
+		return ERR_TOO_LARGE;
+	memcpy(loop->pairs, pairs, sizeof(pairs));
+	loop->count = loop->capacity = count;
+	return eval_step(ev, 2);
 }
 
 /* The items for which the loop's own "if" holds. */

@@ -111,6 +111,8 @@ MUST_USE enum err eval_slice(struct eval *ev, const struct value *object, const 
 			     struct value *ret_value);
 /* What a for goes through: a list of items, of a map's keys, of a text's characters. */
 MUST_USE enum err eval_items(struct eval *ev, const struct value *value, struct value *ret_list);
+/* Counts what it costs to print; before it is printed. */
+MUST_USE enum err eval_charge(struct eval *ev, const struct value *value);
 /* The text that {{ value }} prints, as a value. */
 MUST_USE enum err eval_to_text(struct eval *ev, const struct value *value, struct value *ret_text);
 #endif

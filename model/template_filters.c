@@ -21,10 +21,11 @@ FILTER(trim)
 	struct value text;
 	enum err e = eval_to_text(ev, value, &text);
 	const struct value *set = eval_argument(arguments, 0, "chars");
-	if (e == ERR_OK)
-		text.text = text_strip(text.text, set && set->kind == VALUE_TEXT ? &set->text : NULL, STRIP_BOTH);
-	*ret_value = text;
-	return e;
+	if (e != ERR_OK)
+		return e;
+	static const struct arguments none = {0};
+	struct arguments chars = {.values = {set ? *set : (struct value){.kind = VALUE_NONE}}, .count = 1};
+	return eval_method(ev, &text, (struct text){"strip", 5}, set ? &chars : &none, ret_value);
 }
 
 /* separators=(", ", ": "), as a list of two texts. */
@@ -61,13 +62,15 @@ FILTER(tojson)
 	struct json_style style;
 	struct buf out = {.limit = ev->limits.memory_max};
 	enum err e = read_style(ev, arguments, &style);
+	for (int i = 0; e == ERR_OK && i < (style.sorted ? 16 : 1); i++)
+		e = eval_charge(ev, value);
 	if (e == ERR_OK) {
 		e = value_print_json(&out, value, &style, 0);
 		if (e == ERR_INVALID)
 			eval_fail(ev, e, "tojson of %s is not possible", value_kind_name(value));
 	}
 	if (e == ERR_OK)
-		e = eval_step(ev, out.length / 16);
+		e = eval_step(ev, out.length / 64); /* indents come on top of the value */
 	if (e == ERR_OK)
 		e = value_copy_text(&ev->arena, out.data, out.length, ret_value);
 	buf_fini(&out);

@@ -116,7 +116,7 @@ enum err value_print_json(struct buf *out, const struct value *value, const stru
 	case VALUE_BOOL:
 		return buf_text(out, value->boolean ? "true" : "false");
 	case VALUE_INT:
-		return buf_printf(out, "%lld", (long long)value->integer);
+		return value_print_integer(out, value->integer);
 	case VALUE_FLOAT:
 		return value_print_float(out, value->number, "Infinity", "NaN");
 	case VALUE_TEXT:

@@ -4,6 +4,13 @@
 #include "model/template_eval.h"
 #include "model/utf8.h"
 
+enum err eval_charge(struct eval *ev, const struct value *value)
+{
+	uint64_t before = ev->limits.step_max - ev->steps + 1, left = before;
+	(void)value_charge(value, 0, &left);
+	return eval_step(ev, before - left);
+}
+
 enum err eval_to_text(struct eval *ev, const struct value *value, struct value *ret_text)
 {
 	if (value->kind == VALUE_TEXT) {
@@ -11,9 +18,9 @@ enum err eval_to_text(struct eval *ev, const struct value *value, struct value *
 		return ERR_OK;
 	}
 	struct buf out = {.limit = ev->limits.memory_max};
-	enum err e = value_print(&out, value);
+	enum err e = eval_charge(ev, value);
 	if (e == ERR_OK)
-		e = eval_step(ev, out.length / 16);
+		e = value_print(&out, value);
 	if (e == ERR_OK)
 		e = value_copy_text(&ev->arena, out.data, out.length, ret_text);
 	buf_fini(&out);

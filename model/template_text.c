@@ -218,9 +218,9 @@ enum err text_join(struct eval *ev, const struct value *items, struct text separ
 		if (i)
 			e = buf_append(&out, separator.data, separator.length);
 		if (e == ERR_OK)
-			e = value_print(&out, &list.list->items[i]);
+			e = eval_charge(ev, &list.list->items[i]);
 		if (e == ERR_OK)
-			e = eval_step(ev, 1);
+			e = value_print(&out, &list.list->items[i]);
 	}
 	if (e == ERR_OK)
 		e = eval_step(ev, out.length / 16);

@@ -316,7 +316,10 @@ static enum err format_field(struct eval *ev, struct text field, const struct ar
 		return eval_fail(ev, ERR_UNSUPPORTED, "format of {%s} is not supported", name);
 	else
 		value = eval_argument(arguments, SIZE_MAX, name);
-	return value ? value_print(out, value) : eval_fail(ev, ERR_INVALID, "format has no argument for {%s}", name);
+	enum err e = value ? eval_charge(ev, value) : ERR_OK;
+	if (value)
+		return e == ERR_OK ? value_print(out, value) : e;
+	return eval_fail(ev, ERR_INVALID, "format has no argument for {%s}", name);
 }
 
 METHOD(format)

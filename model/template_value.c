@@ -296,10 +296,12 @@ static bool lists_equal(const struct value_list *a, const struct value_list *b, 
 
 bool value_equal(const struct value *a, const struct value *b, int depth, uint64_t *steps)
 {
+	if (!take_steps(steps, 1))
+		return false;
 	if (value_is_number(a) && value_is_number(b))
 		return a->kind == VALUE_INT && b->kind == VALUE_INT ? a->integer == b->integer
 								    : value_number(a) == value_number(b);
-	if (a->kind != b->kind || depth > DEPTH_MAX || !take_steps(steps, 1))
+	if (a->kind != b->kind || depth > DEPTH_MAX)
 		return false;
 	switch (a->kind) {
 	case VALUE_TEXT:
@@ -319,6 +321,21 @@ bool value_equal(const struct value *a, const struct value *b, int depth, uint64
 	}
 }
 
+bool value_charge(const struct value *value, int depth, uint64_t *steps)
+{
+	if (depth > DEPTH_MAX)
+		return true; /* printing ends there */
+	size_t count = value->kind == VALUE_LIST ? value->list->count : value->kind == VALUE_MAP ? value->map->count : 0;
+	uint64_t own = value->kind == VALUE_FLOAT ? 64 : value->kind == VALUE_TEXT ? 2 + value->text.length / 16 : 2;
+	bool good = take_steps(steps, own);
+	for (size_t i = 0; good && i < count; i++) {
+		bool is_list = value->kind == VALUE_LIST;
+		good = (is_list || take_steps(steps, 2 + value->map->pairs[i].key.length / 16)) &&
+		       value_charge(is_list ? &value->list->items[i] : &value->map->pairs[i].value, depth + 1, steps);
+	}
+	return good;
+}
+
 const char *value_kind_name(const struct value *value)
 {
 	static const char *const names[] = {"undefined", "none", "boolean", "integer", "float",
@@ -331,10 +348,13 @@ enum err value_print_float(struct buf *out, double number, const char *infinity,
 	char text[40];
 	if (isnan(number) || isinf(number))
 		return buf_printf(out, "%s%s", number < 0 ? "-" : "", isnan(number) ? nan : infinity);
-	int digits = 1;
+	/* Fifteen digits are exact either way: without the zeros at their end they are the shortest. */
+	int digits = 15;
 	do
 		snprintf(text, sizeof(text), "%.*e", digits - 1, number);
 	while (strtod(text, NULL) != number && digits++ < 17);
+	for (const char *last = strchr(text, 'e') - 1; digits > 1 && *last == '0'; last--)
+		digits--;
 	int exponent = atoi(strchr(text, 'e') + 1);
 	if (exponent >= -4 && exponent < 16) {
 		int behind = digits - 1 - exponent;
@@ -343,6 +363,19 @@ enum err value_print_float(struct buf *out, double number, const char *infinity,
 	}
 	snprintf(text, sizeof(text), "%.*e", digits - 1, number);
 	return buf_text(out, text);
+}
+
+enum err value_print_integer(struct buf *out, int64_t integer)
+{
+	char text[24];
+	size_t at = sizeof(text);
+	uint64_t rest = integer < 0 ? 0 - (uint64_t)integer : (uint64_t)integer;
+	do
+		text[--at] = (char)('0' + rest % 10);
+	while (rest /= 10);
+	if (integer < 0)
+		text[--at] = '-';
+	return buf_append(out, text + at, sizeof(text) - at);
 }
 
 /* Python's repr of a string, for strings inside printed lists. */
@@ -407,7 +440,7 @@ enum err value_print(struct buf *out, const struct value *value)
 	case VALUE_BOOL:
 		return buf_text(out, value->boolean ? "True" : "False");
 	case VALUE_INT:
-		return buf_printf(out, "%lld", (long long)value->integer);
+		return value_print_integer(out, value->integer);
 	case VALUE_FLOAT:
 		return value_print_float(out, value->number, "inf", "nan");
 	case VALUE_TEXT:

@@ -109,6 +109,10 @@ bool value_truth(const struct value *value);
 bool value_equal(const struct value *a, const struct value *b, int depth, uint64_t *steps);
 const char *value_kind_name(const struct value *value);
 
+/* What it costs to print, from *steps; false: there are not so many left.  A value that holds another twice is counted as often
+ * as it is printed. */
+bool value_charge(const struct value *value, int depth, uint64_t *steps);
+
 /* As Python's str(): what {{ }} prints. */
 MUST_USE enum err value_print(struct buf *out, const struct value *value);
 
@@ -121,6 +125,7 @@ struct json_style {
 };
 /* ERR_INVALID: a value that JSON has not. */
 MUST_USE enum err value_print_json(struct buf *out, const struct value *value, const struct json_style *style, int depth);
+MUST_USE enum err value_print_integer(struct buf *out, int64_t integer);
 /* The shortest decimal that reads back the same, as Python writes it. */
 MUST_USE enum err value_print_float(struct buf *out, double number, const char *infinity, const char *nan);
 #endif

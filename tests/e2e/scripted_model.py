@@ -14,7 +14,7 @@ import sys
 
 WIDTH, HEADS, KV_HEADS, HEAD, FORWARD = 384, 4, 2, 64, 64
 SCRIPTS = {
-    "<|call|>": ["<think>", "\nThe weather", " is asked for.\n", "</think>", "\n\n", "<tool_call>", "\n{\"name\": \"get_weather\", ",
+    "<|use|>": ["<think>", "\nThe weather", " is asked for.\n", "</think>", "\n\n", "<tool_call>", "\n{\"name\": \"get_weather\", ",
                  "\"arguments\": {\"place\": ", "\"Köln\", ", "\"unit\": \"C\"}", "}\n</tool_call>"],
     "<|two|>": ["Both. ", "<tool_call>{\"name\": \"get_weather\", \"arguments\": ", "{\"place\": \"Bonn\"}}", "</tool_call>\n<tool_call>",
                 "{\"name\": \"book\", \"arguments\": {\"days\"", ": 2}} </tool_call>"],
@@ -33,7 +33,7 @@ TEMPLATE = """{%- for message in messages %}
 {%- if messages[-1].role == 'tool' %}{{ '<|answer|>' }}
 {%- elif not tools %}{{ '<|plain|>' }}
 {%- elif 'both' in messages[-1].content %}{{ '<|two|>' }}
-{%- else %}{{ '<|call|>' }}
+{%- else %}{{ '<|use|>' }}
 {%- endif %}
 {#- Thoughts stand within <think> and </think>. #}
 """

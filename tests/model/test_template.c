@@ -175,6 +175,53 @@ static void long_output_stops_and_leaves_the_buffer_as_it_was(void **state)
 	buf_fini(&out);
 }
 
+/* Each would take seconds to centuries; all end at a limit. */
+static void hostile_templates_end_at_a_limit(void **state)
+{
+	static const char *const hostile[] = {
+		"{% for a in range(100000) %}{% for b in range(100000) %}{{ a }}{% endfor %}{% endfor %}",
+		"{% set s = 'ab' * 1000000 %}{% for a in range(100000) %}{% set t = s|replace('b', 'c')|upper %}{% endfor %}",
+		"{% set s = ' ' * 1000000 %}{% for a in range(100000) %}{% set t = s|trim %}{% set u = s.split() %}{% endfor %}",
+		"{% set s = 'ab' * 1000000 %}{% for a in range(100000) %}{% set t = s.rfind('bb') %}{% set u = s == s ~ '' %}{% endfor %}",
+		"{% set ns = namespace(l=[1]) %}{% for a in range(50) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l }}",
+		"{% set ns = namespace(l=[1]) %}{% for a in range(50) %}{% set ns.l = [ns.l, ns.l] %}{% endfor %}{{ ns.l|tojson }}",
+		"{% set ns = namespace(l=[1], m=[1]) %}{% for a in range(50) %}{% set ns.l = [ns.l, ns.l] %}"
+		"{% set ns.m = [ns.m, ns.m] %}{% endfor %}{{ ns.l == ns.m }}",
+		"{% macro m(n) %}{{ m(n + 1) }}{{ m(n + 1) }}{% endmacro %}{{ m(0) }}",
+		"{% macro m(n) %}{% if n %}{{ m(n - 1) }}{{ m(n - 1) }}{% endif %}{% endmacro %}{{ m(30) }}",
+		"{% set l = range(20000)|list %}{% for a in range(100000) %}{% set t = l|unique|sort(reverse=true)|list %}{% endfor %}",
+		"{% set f = range(100000)|map('float')|list %}{% for a in range(100000) %}{{ f }}{{ f|tojson }}{% endfor %}",
+		"{% set l = range(200000)|list %}{% for a in range(100000) %}{% set t = l + l %}{% set u = -1 in l %}{% endfor %}",
+	};
+	for (size_t i = 0; i < sizeof(hostile) / sizeof(hostile[0]); i++) {
+		struct buf out = {0};
+		struct why why = {0};
+		assert_int_equal(render(hostile[i], "{}", NULL, &why, &out), ERR_TOO_LARGE);
+		assert_int_equal(out.length, 0);
+		buf_fini(&out);
+	}
+}
+
+static void what_a_template_takes_is_known(void **state)
+{
+	static const struct {
+		const char *source;
+		bool takes_parts;
+	} cases[] = {
+		{"{% for m in messages %}{{ m.content }}{% endfor %}", false},
+		{"{% for m in messages %}{% for part in m['content'] %}{{ part.text }}{% endfor %}{% endfor %}", true},
+		{"{% for item in message.content | list %}{% endfor %}", true},
+		{"{% macro r(content) %}{% for item in content %}{% endfor %}{% endmacro %}", true},
+		{"{% if 'x' in message.content %}{% endif %}", false},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct chat_template *chat_template;
+		assert_int_equal(chat_template_parse(cases[i].source, strlen(cases[i].source), NULL, &chat_template), ERR_OK);
+		assert_int_equal(chat_template_takes_parts(chat_template), cases[i].takes_parts);
+		chat_template_destroy(chat_template);
+	}
+}
+
 static void deep_nesting_is_refused(void **state)
 {
 	struct buf out = {0}, source = {0};
@@ -215,6 +262,8 @@ int main(void)
 		cmocka_unit_test(endless_work_stops_at_the_step_limit),
 		cmocka_unit_test(growing_text_stops_at_the_memory_limit),
 		cmocka_unit_test(long_output_stops_and_leaves_the_buffer_as_it_was),
+		cmocka_unit_test(hostile_templates_end_at_a_limit),
+		cmocka_unit_test(what_a_template_takes_is_known),
 		cmocka_unit_test(deep_nesting_is_refused),
 		cmocka_unit_test(what_is_not_supported_is_named_with_its_line),
 	};
