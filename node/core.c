@@ -155,7 +155,7 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	void *session_memory = carve_take(carve, 1, sessions_bytes(&session));
 	void *pool_memory = carve_take(carve, 1, kv_pool_bytes(&pool));
 	void *sched_memory = carve_take(carve, 1, sched_bytes(&sched));
-	void *reads_memory = carve_take(carve, 1, kv_reads_bytes(o->read_max));
+	void *reads_memory = carve_take(carve, 1, kv_reads_bytes(o->read_max, o->peer_max));
 	void *hold_memory = carve_take(carve, 1, kv_hold_bytes(o->hold_max));
 	void *fetch_memory = carve_take(carve, 1, kv_fetches_bytes(&fetch));
 	void *offer_memory = carve_take(carve, 1, kv_offers_bytes(&offer));
@@ -172,7 +172,7 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	local->digests = digests;
 	local->sessions = sessions_init(session_memory, &session);
 	local->pool = kv_pool_init(pool_memory, &pool);
-	local->reads = kv_reads_init(reads_memory, o->read_max, local);
+	local->reads = kv_reads_init(reads_memory, o->read_max, o->peer_max, local);
 	n->sched = sched_init(sched_memory, &sched);
 	n->hold = kv_hold_init(hold_memory, o->hold_max, local);
 	n->fetches = kv_fetches_init(fetch_memory, &fetch);
@@ -255,7 +255,8 @@ void node_renew(struct node *n, uint64_t incarnation, const uint8_t *link_addres
 	settle(n);
 }
 
-static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *message, struct why *why)
+/* *ret_alone: the decode half is reserved, and prefill has refused the other. */
+static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *message, struct why *why, bool *ret_alone)
 {
 	if (n->draining)
 		return why_set(why, ERR_DRAINING, "this node is draining");
@@ -270,13 +271,16 @@ static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *mess
 	enum err e = decode_reserve(n->decode, peer, message, why);
 	if (e != ERR_OK || message->half == WIRE__HALF__HALF_DECODE)
 		return e;
-	return prefill_reserve(n->prefill, peer, message, why);
+	e = prefill_reserve(n->prefill, peer, message, why);
+	*ret_alone = e != ERR_OK;
+	return e;
 }
 
 static void take_reserve(struct node *n, uint32_t peer, const Wire__Reserve *message)
 {
 	struct why why = {0};
-	enum err e = reserve(n, peer, message, &why);
+	bool alone = false;
+	enum err e = reserve(n, peer, message, &why, &alone);
 	Wire__Reserved reserved = WIRE__RESERVED__INIT;
 	reserved.job = message->job;
 	reserved.half = message->half;
@@ -284,9 +288,9 @@ static void take_reserve(struct node *n, uint32_t peer, const Wire__Reserve *mes
 	reserved.why = why.text;
 	PROTO_ENVELOPE(envelope, RESERVED, reserved, &reserved);
 	sessions_send(n->local.sessions, peer, &envelope);
-	if (e == ERR_OK || message->half != WIRE__HALF__HALF_BOTH)
+	if (!alone)
 		return;
-	/* Both halves or neither: the decode half may have been reserved before prefill refused. */
+	/* Both halves or neither. */
 	Wire__Cancel cancel = WIRE__CANCEL__INIT;
 	cancel.job = message->job;
 	decode_cancel(n->decode, peer, &cancel);

@@ -113,6 +113,10 @@ class Conservation(unittest.TestCase):
                     self.check_one(answer)
             middle = self.sums(cluster)
             self.check_sums(before, middle, answers)
+            read = lambda name: sum(v for k, v in cluster.metrics().items() if k.startswith(name + "{"))
+            cluster.wait_for(lambda: read("baton_transport_bytes_read_total") == read("baton_kv_bytes_read_total"),
+                             what="every byte that a job read came from a peer")
+            self.assertGreater(read("baton_kv_bytes_read_total"), 0)
             self.leave_some(cluster, middle)
 
     def leave_some(self, cluster, before):
