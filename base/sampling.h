@@ -31,6 +31,7 @@ struct sampling {
 	int8_t logprobs;          /* -1: none; 0..20: of the chosen token and that many alternatives */
 	uint8_t prompt_logprobs;  /* 0: none; else of each prompt token but the first, and one less alternatives: 1..21 */
 	bool ignore_eos;
+	bool structured;          /* the answer keeps a structure: an eos token comes only at its end, and then ends it */
 	uint8_t stop_id_count;
 	uint8_t bias_count;
 	uint32_t stop_ids[SAMPLING_STOP_IDS_MAX]; /* stop_token_ids of the request */

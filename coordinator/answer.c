@@ -13,6 +13,8 @@ void answer_init(struct answer *answer, const struct api_request *request, const
 
 void answer_fini(struct answer *answer)
 {
+	detokenizer_fini(&answer->detokenizer);
+	detokenizer_fini(&answer->echo);
 	stopper_fini(&answer->stopper);
 	logprobs_fini(&answer->logprobs);
 	speech_fini(&answer->speech);

@@ -72,6 +72,8 @@ struct coord_request {
 	const uint32_t *tokens; /* the prompt */
 	uint32_t prompt_count;  /* >= 1 */
 	uint32_t choice_count;  /* n: 1 .. choices_max */
+	const char *structure;  /* what the answer must look like (model/structure.h), "" or NULL: anything.  Not copied: it stays
+				 * as it is until on_end */
 	struct sampling sampling; /* seed always set; prompt_count + max_tokens <= the model's context_max */
 	enum coord_class class;
 	struct fair_share share; /* of the tenant, as it is now */

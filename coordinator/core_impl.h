@@ -102,6 +102,7 @@ struct request {
 	uint8_t salt[COORD_SALT_MAX];
 	uint32_t salt_length;
 	struct sampling sampling;
+	const char *structure; /* the shell's; "": none */
 	enum coord_class class;
 	struct fair_item place; /* while it waits for its first pair, and what it was charged with since */
 	uint32_t prompt_count, choice_count;

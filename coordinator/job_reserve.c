@@ -66,6 +66,7 @@ static void put_request(struct coord *coord, struct reserve_parts *parts, const 
 		parts->choices[reserve->n_choices++] = (uint32_t)__builtin_ctz(rest);
 	codec_sampling_put(&request->sampling, &parts->sampling, parts->biases, parts->bias_pointers);
 	reserve->sampling = &parts->sampling;
+	reserve->structure = (char *)request->structure; /* read only: packing does not write */
 	if (request->deadline_ns)
 		reserve->deadline_ns = request->deadline_ns > now_ns ? request->deadline_ns - now_ns : 1;
 }

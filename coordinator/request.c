@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "coordinator/core_impl.h"
+#include "proto/codec.h"
 
 #define RETRY_NOBODY_NS 2000000000ull
 #define RETRY_FULL_NS   1000000000ull
@@ -141,6 +142,8 @@ static enum err check(const struct coord *coord, const struct coord_request *r, 
 		return why_set(why, ERR_INVALID, "max_tokens is 0, expected at least 1");
 	if (r->sampling.prompt_logprobs > SAMPLING_TOP_LOGPROBS_MAX + 1)
 		return why_set(why, ERR_INVALID, "prompt_logprobs %u", r->sampling.prompt_logprobs);
+	if (r->structure && strnlen(r->structure, PROTO_STRUCTURE_MAX + 1) > PROTO_STRUCTURE_MAX)
+		return why_set(why, ERR_INVALID, "structure: over %d bytes", PROTO_STRUCTURE_MAX);
 	if (r->class >= COORD_CLASSES)
 		return why_set(why, ERR_INVALID, "class %d", (int)r->class);
 	if ((uint64_t)r->prompt_count + r->sampling.max_tokens > coord->options.context_max)
@@ -220,6 +223,7 @@ static void copy_request(struct coord *coord, struct request *request, const str
 		memcpy(request->salt, r->salt, r->salt_length);
 	request->salt_length = r->salt_length;
 	request->sampling = r->sampling;
+	request->structure = r->structure ? r->structure : "";
 	request->class = r->class;
 	request->prompt_count = r->prompt_count;
 	request->choice_count = request->live = r->choice_count;

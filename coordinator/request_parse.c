@@ -1,6 +1,7 @@
 #include "coordinator/request_parse.h"
 
 #include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
@@ -8,19 +9,21 @@
 #include "coordinator/request_fields.h"
 #include "coordinator/request_impl.h"
 
-/* All that is read here, in request_prompt.c request_tools.c or in request_sampling.c, and what changes nothing that we do. */
+/* All that is read here, in request_prompt.c, request_tools.c, request_sampling.c or request_structure.c, and what changes nothing that we do. */
 static const char *const known[] = {
 	"add_generation_prompt", "add_special_tokens", "allowed_token_ids", "audio", "bad_words", "baton_trace",
 	"best_of", "cache_salt", "chat_template", "chat_template_kwargs", "continue_final_message", "documents",
-	"echo", "features", "frequency_penalty", "function_call", "functions", "ignore_eos",
-	"include_reasoning", "include_stop_str_in_output", "kv_transfer_params", "logit_bias",
+	"echo", "features", "frequency_penalty", "function_call", "functions", "guided_choice",
+	"guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex", "guided_whitespace_pattern",
+	"ignore_eos", "include_reasoning", "include_stop_str_in_output", "kv_transfer_params", "logit_bias",
 	"logits_processors", "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata", "min_p",
 	"min_tokens", "modalities", "model", "n", "parallel_tool_calls", "prediction", "presence_penalty",
 	"priority", "prompt", "prompt_cache_key", "prompt_logprobs", "reasoning_effort", "repetition_penalty",
 	"request_id", "response_format", "return_token_ids", "safety_identifier", "sampling_params", "seed",
 	"service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream",
-	"stream_options", "suffix", "temperature", "token_ids", "tool_choice", "tools", "top_k", "top_logprobs",
-	"top_p", "truncate_prompt_tokens", "use_beam_search", "user", "verbosity", "web_search_options",
+	"stream_options", "structured_outputs", "suffix", "temperature", "token_ids", "tool_choice", "tools",
+	"top_k", "top_logprobs", "top_p", "truncate_prompt_tokens", "use_beam_search", "user", "verbosity",
+	"web_search_options",
 };
 
 static void log_unknown(const json_t *body)
@@ -53,10 +56,6 @@ static void refuse_lacking(struct fields *f)
 	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
 		if (field_get(f, lacking[i][0]))
 			field_refuse(f, lacking[i][0], "not supported: %s", lacking[i][1]);
-	const json_t *format = field_get(f, "response_format");
-	const char *type = json_string_value(json_object_get(format, "type"));
-	if (format && !(type && strcmp(type, "text") == 0))
-		field_refuse(f, "response_format", "only {\"type\": \"text\"} is supported yet");
 	if (field_bool(f, "use_beam_search", false))
 		field_refuse(f, "use_beam_search", "not supported: answers are sampled token by token");
 	if (field_bool(f, "store", false))
@@ -122,6 +121,7 @@ static void read_tier(struct fields *f, struct api_request *r)
 static void read_asked(struct fields *f, struct api_request *r)
 {
 	request_read_sampling(f, r);
+	request_read_structure(f, r);
 	if (r->kind == API_CHAT)
 		request_read_chat(f, r);
 	else
@@ -144,6 +144,7 @@ static void read_generate(struct fields *f, struct api_request *r)
 	}
 	struct fields inner = {.object = sampling, .prefix = "sampling_params.", .error = f->error, .e = f->e};
 	request_read_sampling(&inner, r);
+	request_read_structure(&inner, r);
 	r->skip_special_tokens = field_bool(&inner, "skip_special_tokens", true);
 	f->e = inner.e;
 	r->return_token_ids = true;
@@ -191,5 +192,7 @@ enum err api_request_parse(enum api_kind kind, const char *body, size_t length, 
 void api_request_fini(struct api_request *request)
 {
 	json_decref(request->body);
+	free(request->structure);
+	request->structure = NULL;
 	request->body = NULL;
 }

@@ -1,7 +1,7 @@
 /* request_parse - the body of a completion or chat request becomes a checked value.
  *
  * Names, defaults and limits are OpenAI's, with vLLM's extensions.  Fields that we do not know are accepted and logged;
- * fields that we know, lack, and could not ignore without a wrong answer (response_format, suffix) are refused by name.
+ * fields that we know, lack, and could not ignore without a wrong answer (suffix, guided_grammar) are refused by name.
  *
  * Owns:   the parsed body; texts and sub-values are borrowed from it until api_request_fini().
  * Bounds: the body's length is the caller's; API_CHOICES_MAX choices over all prompts. */
@@ -46,6 +46,8 @@ struct api_request {
 	bool continue_final_message; /* the answer goes on in the last message */
 	int32_t truncate_prompt_tokens; /* so many of the last; -1: as many as fit; 0: all */
 	const char *chat_template;  /* the client's own; NULL */
+	char *structure;            /* what the answer must look like (model/structure.h), a JSON text; NULL: anything */
+	const char *structure_param; /* the field that asked for it */
 	bool trace;                 /* show what happened: "baton" in the answer */
 	const json_t *prompt;       /* completions; tokens in: "token_ids" */
 	const json_t *messages;     /* chat: an array of objects with roles */
@@ -54,6 +56,8 @@ struct api_request {
 	const json_t *documents;    /* for the template; NULL */
 	const char *reasoning_effort; /* for the template; NULL */
 	bool one_call;              /* parallel_tool_calls false */
+	bool must_call;             /* tool_choice required, or: */
+	const char *called_tool;    /* the one tool that has to be called; NULL: any */
 	bool include_reasoning;
 };
 

@@ -50,6 +50,27 @@ static void read_list(struct fields *f, struct api_request *r)
 		r->tools = tools;
 }
 
+/* {"type": "function", "function": {"name": ...}}: one of the tools. */
+static void read_called(struct fields *f, struct api_request *r, const json_t *choice)
+{
+	const char *type = json_string_value(json_object_get(choice, "type"));
+	const char *name = json_string_value(json_object_get(json_object_get(choice, "function"), "name"));
+	size_t i;
+	json_t *tool;
+	if (!type || strcmp(type, "function") != 0 || !name) {
+		field_refuse(f, "tool_choice", "expected {\"type\": \"function\", \"function\": {\"name\": ...}}");
+		return;
+	}
+	json_array_foreach((json_t *)r->tools, i, tool)
+	{
+		const char *there = json_string_value(json_object_get(json_object_get(tool, "function"), "name"));
+		if (there && strcmp(there, name) == 0)
+			r->called_tool = there;
+	}
+	if (!r->called_tool)
+		field_refuse(f, "tool_choice", "none of the tools has that name");
+}
+
 /* auto unless told; none: the model does not hear of the tools. */
 static void read_choice(struct fields *f, struct api_request *r)
 {
@@ -59,12 +80,15 @@ static void read_choice(struct fields *f, struct api_request *r)
 		r->tools = choice ? NULL : r->tools;
 		return;
 	}
+	r->must_call = json_is_object(choice) || (name && strcmp(name, "required") == 0);
 	if (!r->tools)
 		field_refuse(f, "tool_choice", "only with \"tools\"");
-	else if (json_is_object(choice) || (name && strcmp(name, "required") == 0))
-		field_refuse(f, "tool_choice", "to force a call is not supported yet, only \"auto\" and \"none\"");
-	else if (!name || strcmp(name, "auto") != 0)
+	else if (json_is_object(choice))
+		read_called(f, r, choice);
+	else if (!name || (!r->must_call && strcmp(name, "auto") != 0))
 		field_refuse(f, "tool_choice", "expected \"none\", \"auto\", \"required\" or a function by name");
+	if (r->must_call && r->structure)
+		field_refuse(f, "tool_choice", "a call cannot be forced together with %s", r->structure_param);
 }
 
 static void read_documents(struct fields *f, struct api_request *r)

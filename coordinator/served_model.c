@@ -6,6 +6,7 @@
 
 #include "base/buf.h"
 #include "model/model_dir.h"
+#include "model/token_trie.h"
 
 static uint32_t longest_token(const struct tokenizer *tokenizer)
 {
@@ -62,6 +63,7 @@ enum err served_model_formats(struct served_model *model, const char *tools, con
 	model->tool_format = tools && strcmp(tools, "auto") != 0 ? tool_format_find(tools) : guess_tools(model);
 	model->reasoning_format = reasoning && strcmp(reasoning, "auto") != 0 ? reasoning_format_find(reasoning)
 									      : guess_reasoning(model);
+	model->names_first = mentions(model, "[ARGS]");
 	if (model->tool_format == TOOL_FORMATS)
 		return why_set(why, ERR_INVALID,
 			       "--tool-call-parser %s: expected auto, none, hermes, qwen3_coder, llama3_json, mistral, "
@@ -74,11 +76,16 @@ enum err served_model_formats(struct served_model *model, const char *tools, con
 
 /* ---- its directory */
 
-void served_model_borrow(struct model_dir *dir, const char *name, uint32_t context_max, struct served_model *ret_model)
+enum err served_model_borrow(struct model_dir *dir, const char *name, uint32_t context_max, struct served_model *ret_model)
 {
 	uint32_t most = dir->config.position_max;
+	struct token_trie *tokens;
+	enum err e = token_trie_create(dir->tokenizer, &tokens);
+	if (e != ERR_OK)
+		return e;
 	*ret_model = (struct served_model){
 		.dir = dir,
+		.tokens = tokens,
 		.context_max = context_max && context_max < most ? context_max : most,
 		.token_bytes_max = longest_token(dir->tokenizer),
 		.created = (int64_t)time(NULL),
@@ -86,6 +93,16 @@ void served_model_borrow(struct model_dir *dir, const char *name, uint32_t conte
 	snprintf(ret_model->name, sizeof(ret_model->name), "%s", name && *name ? name : dir->name);
 	ret_model->tool_format = guess_tools(ret_model);
 	ret_model->reasoning_format = guess_reasoning(ret_model);
+	ret_model->names_first = mentions(ret_model, "[ARGS]");
+	return ERR_OK;
+}
+
+void served_model_fini(struct served_model *model)
+{
+	token_trie_destroy(model->tokens);
+	chat_template_destroy(model->chat_template);
+	model->tokens = NULL;
+	model->chat_template = NULL;
 }
 
 enum err served_model_open(const char *spec, uint32_t context_max, struct why *why, struct served_model *ret_model)
@@ -102,8 +119,11 @@ enum err served_model_open(const char *spec, uint32_t context_max, struct why *w
 	static const struct model_dir_options options = {.without_weights = true};
 	struct model_dir *dir;
 	enum err e = model_dir_open(equals ? equals + 1 : spec, &options, why, &dir);
-	if (e == ERR_OK)
-		served_model_borrow(dir, name, context_max, ret_model);
+	if (e != ERR_OK)
+		return e;
+	e = served_model_borrow(dir, name, context_max, ret_model);
+	if (e != ERR_OK)
+		model_dir_close(dir);
 	return e;
 }
 
@@ -135,8 +155,7 @@ enum err served_model_template(struct served_model *model, const char *template_
 
 void served_model_close(struct served_model *model)
 {
-	chat_template_destroy(model->chat_template);
-	model->chat_template = NULL;
+	served_model_fini(model);
 	model_dir_close(model->dir);
 	model->dir = NULL;
 }

@@ -191,6 +191,7 @@ static enum err submit(struct service_call *call, uint32_t index, const struct s
 		.prompt_count = (uint32_t)call->prompts.list[index].count,
 		.choice_count = call->request.n,
 		.sampling = call->request.sampling,
+		.structure = call->request.structure,
 		.class = call->request.class,
 		.share = post->limits ? post->limits->share : (struct fair_share){0},
 		.deadline_ns = call->deadline_ns,

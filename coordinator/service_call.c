@@ -247,13 +247,17 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 				       call->model->name);
 	call->metrics = &service->metrics[call->model - service->options.models];
 	call->deadline_ns = deadline_of(service, post, now_ns);
-	e = settle_identity(call, post, &derived);
+	e = service_check_structure(service, call->model, &call->request, error);
+	if (e == ERR_OK)
+		e = settle_identity(call, post, &derived);
 	if (e != ERR_OK)
 		return e;
 	uint32_t context_max = service_context(service, call->model);
 	if (post->limits && post->limits->context_max && post->limits->context_max < context_max)
 		context_max = post->limits->context_max;
 	e = prompts_make(&call->request, call->model, context_max, &call->prompts, error);
+	if (e == ERR_OK)
+		e = service_force_call(call, error);
 	if (e == ERR_OK)
 		e = take_scores(call, error);
 	if (e == ERR_OK)

@@ -46,6 +46,8 @@ struct service_call {
 	char request_id[COORD_TEXT_MAX + 1];
 };
 
+enum { SERVICE_STRUCTURES_KNOWN = 64 };
+
 struct service {
 	struct service_options options;
 	struct coord *coord;
@@ -54,6 +56,8 @@ struct service {
 	struct idempotency *keys;
 	struct quota *quota;
 	uint64_t score_entries;      /* log-probabilities of prompts that open calls may come to hold */
+	struct id128 structures[SERVICE_STRUCTURES_KNOWN]; /* of models and structures that compiled */
+	uint32_t structure_next;
 	struct service_counts counts;
 	bool doomed;                 /* some call is over and has open parts */
 };
@@ -66,6 +70,12 @@ void quota_note_end(struct service_call *call, const struct service_part *part, 
 void quota_note_refused(struct service_call *call); /* for want of room */
 void quota_call_over(struct service_call *call);
 void service_tenant_metrics(const struct service *service, struct metrics_text *text);
+
+/* service_structure.c: INVALID, with the error to answer: the place in the schema. */
+MUST_USE enum err service_check_structure(struct service *service, const struct served_model *model,
+					  const struct api_request *request, struct api_error *error);
+/* Where the answer has to be a call: that is its structure. */
+MUST_USE enum err service_force_call(struct service_call *call, struct api_error *error);
 
 /* service_call.c */
 /* By name; without one, the first.  ERR_NOT_FOUND, with the error to answer. */

@@ -201,6 +201,11 @@ static bool prompt_ends_with(const struct speech_options *options, const char *w
 	return length >= wanted_length && memcmp(options->prompt_end + length - wanted_length, wanted, wanted_length) == 0;
 }
 
+bool speech_prompt_thinks(const char *end, size_t length)
+{
+	return prompt_ends_with(&(struct speech_options){.prompt_end = end, .prompt_end_length = length}, "<think>");
+}
+
 static enum err text_begins(struct speech *speech)
 {
 	speech->state = SPEECH_TEXT;

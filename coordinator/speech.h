@@ -84,6 +84,8 @@ MUST_USE enum err speech_finish(struct speech *speech);
 
 /* Special tokens are shown to nobody; but these say what a text is. */
 bool speech_is_marker(const struct speech_options *options, const char *text, size_t length);
+/* A prompt that ends so ends within a thought. */
+bool speech_prompt_thinks(const char *end, size_t length);
 /* There is anything to take apart. */
 bool speech_wanted(const struct speech_options *options);
 #endif

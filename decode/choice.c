@@ -60,6 +60,7 @@ static void start_choice(struct decode *d, struct decode_job *job, uint32_t inde
 	choice->sequence = (struct sequence){
 		.id = job->key.number,
 		.sampling = &job->sampling,
+		.constraint = job->constraint,
 		.tokens = choice->tokens,
 		.token_count = job->context + 1,
 		.prompt_count = job->prompt_count,

@@ -165,6 +165,11 @@ enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *re
 	struct decode_job *job = free_job(d);
 	if (!job)
 		return why_set(why, ERR_AGAIN, "all %u places are taken", d->options.job_max);
+	struct constraint *constraint;
+	e = constraint_take(&d->options.constraints, reserve->structure, strlen(reserve->structure), why, &constraint);
+	if (e != ERR_OK)
+		return e;
+	sampling.structured = constraint != NULL;
 	*job = (struct decode_job){.serial = job->serial + 1, .tokens = job->tokens, .keys = job->keys,
 				   .blocks = job->blocks, .places = job->places, .digests = job->digests,
 				   .pieces = job->pieces, .layers_done = job->layers_done};
@@ -174,6 +179,7 @@ enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *re
 	job->prefill_peer = PEER_NONE;
 	job->local = reserve->half == WIRE__HALF__HALF_BOTH;
 	job->sampling = sampling;
+	job->constraint = constraint;
 	job->block_need = need;
 	job->reserved_ns = d->local->now_ns;
 	take_context(d, job, reserve);
@@ -231,6 +237,8 @@ void decode_free(struct decode *d, struct decode_job *job)
 	for (uint32_t i = 0; i < job->spare_count; i++)
 		kv_pool_unref(d->local->pool, job->spares[i]);
 	job->block_count = job->spare_count = 0;
+	constraint_give(&d->options.constraints, job->constraint);
+	job->constraint = NULL;
 	d->local->blocks_reserved -= job->block_need;
 	d->choices_reserved -= job->choice_count;
 	d->count--;

@@ -16,6 +16,7 @@
 #ifndef DECODE_DECODE_H
 #define DECODE_DECODE_H
 #include "base/sampling.h"
+#include "engine/constraint.h"
 #include "engine/finish.h"
 #include "engine/plan.h"
 #include "engine/sched.h"
@@ -44,6 +45,7 @@ struct decode_options {
 	uint64_t wait_deadline_ns;  /* in WAITING: for room */
 	uint64_t stall_ns;          /* without a byte while reads from prefill are out, or without a session with it */
 	struct finish_rules finish;
+	struct constraint_hooks constraints;
 	struct kv_local *local;
 	struct sched *sched;
 	struct kv_offers *offers;

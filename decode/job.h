@@ -21,6 +21,7 @@ struct decode_job {
 	uint32_t prefill_peer;     /* PEER_NONE until Attach, and after the transfer */
 	bool local;
 	struct sampling sampling;
+	struct constraint *constraint; /* NULL: none */
 	struct id128 root;
 	uint32_t context;          /* tokens */
 	uint32_t prompt_count;

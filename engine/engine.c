@@ -8,6 +8,7 @@
 
 #include "base/digest.h"
 #include "base/log.h"
+#include "engine/constraints.h"
 #include "engine/experts_local.h"
 #include "engine/forward.h"
 #include "engine/sampler.h"
@@ -26,6 +27,7 @@ struct engine {
 	struct experts_local *experts; /* NULL: dense, or the caller's exchange */
 	struct forward *forward;
 	struct sampler *sampler;
+	struct constraints *constraints;
 	struct kv_memory kv;
 	uint32_t block_count;
 	uint64_t *digests; /* [block][layer] */
@@ -65,7 +67,7 @@ static void on_kv(void *context, const struct plan *plan, uint32_t layer)
 		engine->options.callbacks.on_layer_done(engine->options.callbacks.context, plan, layer);
 }
 
-static void sample_run(struct engine *engine, const struct run *run, const float *logits)
+static void sample_run(struct engine *engine, const struct plan *plan, const struct run *run, const float *logits)
 {
 	const struct sequence *sequence = run->sequence;
 	const struct sampler_row row = {
@@ -76,6 +78,7 @@ static void sample_run(struct engine *engine, const struct run *run, const float
 		.prompt_count = sequence->prompt_count,
 		.choices = sequence->choices,
 		.choice_count = run->sample_count,
+		.allowed = constraints_allowed(engine->constraints, plan, run),
 	};
 	sampler_sample(engine->sampler, &row, engine->samples + run->sample_first);
 }
@@ -119,14 +122,18 @@ static void sample_all(struct engine *engine, const struct plan *plan)
 			if (w->score < w->run->score_count)
 				score_row(engine, w->run, w->score, row);
 			else
-				sample_run(engine, w->run, row);
+				sample_run(engine, plan, w->run, row);
 		}
 	}
 }
 
 static void run_step(struct engine *engine, const struct plan *plan)
 {
+	constraints_begin(engine->constraints, plan);
 	enum err e = forward_step(engine->forward, plan);
+	enum err masks = constraints_wait(engine->constraints);
+	if (e == ERR_OK)
+		e = masks;
 	if (e == ERR_OK)
 		sample_all(engine, plan);
 	else
@@ -200,6 +207,11 @@ enum err engine_submit(struct engine *engine, const struct plan *plan)
 	}
 	pthread_mutex_unlock(&engine->lock);
 	return e;
+}
+
+struct constraint_hooks engine_constraints(struct engine *engine)
+{
+	return constraints_hooks(engine->constraints);
 }
 
 uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t layer)
@@ -287,6 +299,18 @@ static enum err create_sampler(struct engine *engine, struct why *why)
 	return e;
 }
 
+static enum err create_constraints(struct engine *engine, struct why *why)
+{
+	const struct constraints_options options = {.tokenizer = engine->options.model->tokenizer,
+						    .vocab_size = engine->config->vocab_size,
+						    .eos_ids = engine->config->eos_ids,
+						    .eos_count = engine->config->eos_count};
+	enum err e = constraints_create(&options, &engine->constraints);
+	if (e != ERR_OK)
+		why_set(why, e, "no memory for the vocabulary as a tree");
+	return e;
+}
+
 static enum err start_thread(struct engine *engine, struct why *why)
 {
 	if (pthread_create(&engine->thread, NULL, compute, engine) != 0)
@@ -314,6 +338,8 @@ static enum err open_all(struct engine *engine, struct why *why)
 		e = create_forward(engine, why);
 	if (e == ERR_OK)
 		e = create_sampler(engine, why);
+	if (e == ERR_OK)
+		e = create_constraints(engine, why);
 	if (e == ERR_OK)
 		e = start_thread(engine, why);
 	return e;
@@ -361,6 +387,7 @@ void engine_destroy(struct engine *engine)
 		return;
 	if (engine->thread_started)
 		stop_thread(engine);
+	constraints_destroy(engine->constraints);
 	sampler_destroy(engine->sampler);
 	forward_destroy(engine->forward);
 	experts_local_destroy(engine->experts);

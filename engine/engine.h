@@ -14,6 +14,7 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/why.h"
+#include "engine/constraint.h"
 #include "engine/plan.h"
 #include "engine/sequence.h"
 
@@ -57,6 +58,9 @@ const char *engine_numerics_class(const struct engine *engine);
 
 /* The memory of the blocks, [block_count][block_bytes], 64-byte aligned; set once, before the first step. */
 MUST_USE enum err engine_set_kv(struct engine *engine, void *memory, uint32_t block_count);
+
+/* Compiles the structures that sequences name (sequence.h: constraint). */
+struct constraint_hooks engine_constraints(struct engine *engine);
 
 /* Starts a step; the plan and its sequences stay as they are until on_step_done.  ERR_BUSY while one runs. */
 MUST_USE enum err engine_submit(struct engine *engine, const struct plan *plan);

@@ -12,7 +12,7 @@ enum finish finish_of(const struct finish_rules *rules, const struct sampling *s
 		      uint32_t generated, uint32_t length, uint32_t *ret_stop_index)
 {
 	*ret_stop_index = 0;
-	if (generated > sampling->min_tokens) {
+	if (generated > sampling->min_tokens || sampling->structured) {
 		for (uint32_t i = 0; i < sampling->stop_id_count; i++) {
 			if (sampling->stop_ids[i] != token)
 				continue;

@@ -107,6 +107,35 @@ static void mask(struct sampler *sampler, const uint32_t *tokens, uint32_t count
 			sampler->scores[tokens[i]] = -INFINITY;
 }
 
+static void keep_allowed(struct sampler *sampler, const uint64_t *allowed)
+{
+	for (uint32_t i = 0; i < sampler->vocab_size; i++)
+		if (!(allowed[i / 64] >> i % 64 & 1))
+			sampler->scores[i] = -INFINITY;
+}
+
+static bool is_listed(const uint32_t *tokens, uint32_t count, uint32_t token)
+{
+	for (uint32_t i = 0; i < count; i++)
+		if (tokens[i] == token)
+			return true;
+	return false;
+}
+
+/* Is there a token to go on with?  An answer that must end does so before min_tokens. */
+static bool may_go_on(const struct sampler *sampler, const struct sampler_row *row)
+{
+	const struct sampling *sampling = row->sampling;
+	for (uint32_t word = 0; row->allowed && word * 64 < sampler->vocab_size; word++)
+		for (uint64_t rest = row->allowed[word]; rest; rest &= rest - 1) {
+			uint32_t token = word * 64 + (uint32_t)__builtin_ctzll(rest);
+			if (token < sampler->vocab_size && !is_listed(sampler->eos_ids, sampler->eos_count, token) &&
+			    !is_listed(sampling->stop_ids, sampling->stop_id_count, token))
+				return true;
+		}
+	return !row->allowed;
+}
+
 /* The row's scores before temperature: the logits themselves when the request changes nothing. */
 static const float *scores_of(struct sampler *sampler, const struct sampler_row *row)
 {
@@ -114,7 +143,7 @@ static const float *scores_of(struct sampler *sampler, const struct sampler_row 
 	bool repetition = sampling->repetition_penalty != 1.0f;
 	bool presence = sampling->presence_penalty != 0.0f || sampling->frequency_penalty != 0.0f;
 	bool early = row->token_count - row->prompt_count < sampling->min_tokens;
-	if (!repetition && !presence && !early && sampling->bias_count == 0)
+	if (!repetition && !presence && !early && sampling->bias_count == 0 && !row->allowed)
 		return row->logits;
 	memcpy(sampler->scores, row->logits, sampler->vocab_size * sizeof(float));
 	add_biases(sampler, sampling);
@@ -122,7 +151,9 @@ static const float *scores_of(struct sampler *sampler, const struct sampler_row 
 		penalise_repetition(sampler, row);
 	if (presence)
 		penalise_presence(sampler, row);
-	if (early) {
+	if (row->allowed)
+		keep_allowed(sampler, row->allowed);
+	if (early && may_go_on(sampler, row)) {
 		mask(sampler, sampler->eos_ids, sampler->eos_count);
 		mask(sampler, sampling->stop_ids, sampling->stop_id_count);
 	}

@@ -5,8 +5,9 @@
  * Bounds: vocab_size; allocated at create.
  * Rules:  1 a choice depends on the logits, the sampling, the tokens before it, the choice's number and the
  *           token's absolute position alone: random numbers are rng_at(seed, choice, position) (law 1);
- *         2 the order is vLLM's: bias, repetition, frequency and presence penalties, mask of stop tokens
- *           before min_tokens, temperature, min_p, top_k, top_p, draw; ties go to the lower token;
+ *         2 the order is vLLM's: bias, repetition, frequency and presence penalties, tokens that are not allowed, mask
+ *           of stop tokens before min_tokens unless nothing else is allowed, temperature, min_p, top_k, top_p, draw;
+ *           ties go to the lower token;
  *         3 no step sorts the vocabulary: cuts are found by a radix selection, O(vocabulary) whatever is kept. */
 #ifndef ENGINE_SAMPLER_H
 #define ENGINE_SAMPLER_H
@@ -34,6 +35,7 @@ struct sampler_row {
 	uint32_t prompt_count;
 	const uint16_t *choices; /* [choice_count] numbers of the choices */
 	uint32_t choice_count;
+	const uint64_t *allowed; /* one bit for each token, at least one of them set; NULL: all */
 };
 
 MUST_USE enum err sampler_create(const struct sampler_options *options, struct sampler **ret_sampler);

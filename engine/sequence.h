@@ -10,9 +10,12 @@
 #include <stdint.h>
 #include "base/sampling.h"
 
+struct constraint;
+
 struct sequence {
 	uint64_t id;                     /* of the node's own, for logs */
 	const struct sampling *sampling;
+	const struct constraint *constraint; /* what the answer must look like; NULL: nothing */
 	uint32_t *tokens;                /* [token_count] prompt, then generated */
 	uint32_t token_count;
 	uint32_t prompt_count;           /* tokens of the client's prompt: what follows was generated */

@@ -9,6 +9,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "model/trie.h"
 
 #define ADDED_MAX       65536
 #define ADDED_BYTES_MAX 1024
@@ -21,15 +22,12 @@ struct added_token {
 	bool single_word;
 };
 
-struct added_node;
 struct added_set {
 	struct added_token *tokens; /* [token_count] */
 	uint32_t token_count;
 	uint32_t token_capacity;
-	struct added_node *nodes; /* [node_count]; a trie over bytes */
-	uint32_t node_count;
-	uint32_t node_capacity;
-	uint32_t roots[256]; /* node by first byte; 0: none */
+	struct trie trie;   /* to indices in tokens */
+	bool begins[256];   /* some token begins with the byte */
 };
 
 /* Content is not empty.  Of equal contents the first stays. */

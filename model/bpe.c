@@ -26,21 +26,26 @@ struct pair_slot {
 	uint32_t rank;
 };
 
-struct bpe {
-	uint32_t byte_ids[256];
+struct pair_table {
 	struct pair_slot *slots; /* [slot_count] */
 	size_t slot_count;       /* a power of two */
-	uint32_t *merged;        /* [rank] */
+	size_t used_count;
+};
+
+struct bpe {
+	struct pair_table merges;
+	struct pair_table meetings; /* rank: 0 */
+	bool meet_all;
+	uint32_t *merged; /* [rank] */
 	size_t merge_count;
 	size_t merge_capacity;
 };
 
-enum err bpe_create(const uint32_t byte_ids[256], struct bpe **ret_bpe)
+enum err bpe_create(struct bpe **ret_bpe)
 {
 	struct bpe *bpe = calloc(1, sizeof(*bpe));
 	if (!bpe)
 		return ERR_NOMEM;
-	memcpy(bpe->byte_ids, byte_ids, sizeof(bpe->byte_ids));
 	*ret_bpe = bpe;
 	return ERR_OK;
 }
@@ -49,47 +54,64 @@ void bpe_destroy(struct bpe *bpe)
 {
 	if (!bpe)
 		return;
-	free(bpe->slots);
+	free(bpe->merges.slots);
+	free(bpe->meetings.slots);
 	free(bpe->merged);
 	free(bpe);
 }
 
-static struct pair_slot *find_slot(const struct bpe *bpe, uint32_t left, uint32_t right)
+static struct pair_slot *find_slot(const struct pair_table *table, uint32_t left, uint32_t right)
 {
-	size_t mask = bpe->slot_count - 1;
+	size_t mask = table->slot_count - 1;
 	size_t at = (size_t)rng_mix((uint64_t)left << 32 | right) & mask;
 	for (;; at = (at + 1) & mask) {
-		struct pair_slot *slot = &bpe->slots[at];
+		struct pair_slot *slot = &table->slots[at];
 		if (slot->left == DEAD || (slot->left == left && slot->right == right))
 			return slot;
 	}
 }
 
-static enum err grow(struct bpe *bpe)
+static enum err grow(struct pair_table *table)
 {
-	size_t count = bpe->slot_count ? bpe->slot_count * 2 : 1024;
+	size_t count = table->slot_count ? table->slot_count * 2 : 1024;
 	struct pair_slot *slots = malloc(count * sizeof(*slots));
 	if (!slots)
 		return ERR_NOMEM;
 	memset(slots, 0xff, count * sizeof(*slots));
-	struct bpe larger = {.slots = slots, .slot_count = count};
-	for (size_t i = 0; i < bpe->slot_count; i++)
-		if (bpe->slots[i].left != DEAD)
-			*find_slot(&larger, bpe->slots[i].left, bpe->slots[i].right) = bpe->slots[i];
-	free(bpe->slots);
-	bpe->slots = slots;
-	bpe->slot_count = count;
+	struct pair_table larger = {.slots = slots, .slot_count = count, .used_count = table->used_count};
+	for (size_t i = 0; i < table->slot_count; i++)
+		if (table->slots[i].left != DEAD)
+			*find_slot(&larger, table->slots[i].left, table->slots[i].right) = table->slots[i];
+	free(table->slots);
+	*table = larger;
 	return ERR_OK;
+}
+
+static enum err put(struct pair_table *table, uint32_t left, uint32_t right, uint32_t rank)
+{
+	if (table->used_count * 2 >= table->slot_count) {
+		enum err e = grow(table);
+		if (e != ERR_OK)
+			return e;
+	}
+	struct pair_slot *slot = find_slot(table, left, right);
+	table->used_count += slot->left == DEAD;
+	*slot = (struct pair_slot){left, right, rank};
+	return ERR_OK;
+}
+
+/* The pair's rank, or NO. */
+static uint32_t find_rank(const struct pair_table *table, uint32_t left, uint32_t right)
+{
+	if (table->slot_count == 0)
+		return NO;
+	const struct pair_slot *slot = find_slot(table, left, right);
+	return slot->left == DEAD ? NO : slot->rank;
 }
 
 enum err bpe_add_merge(struct bpe *bpe, uint32_t left, uint32_t right, uint32_t merged)
 {
 	assert(left != DEAD && right != DEAD && merged != DEAD);
-	if (bpe->merge_count * 2 >= bpe->slot_count) {
-		enum err e = grow(bpe);
-		if (e != ERR_OK)
-			return e;
-	}
 	if (bpe->merge_count == bpe->merge_capacity) {
 		size_t capacity = bpe->merge_capacity ? bpe->merge_capacity * 2 : 1024;
 		uint32_t *list = realloc(bpe->merged, capacity * sizeof(*list));
@@ -98,18 +120,20 @@ enum err bpe_add_merge(struct bpe *bpe, uint32_t left, uint32_t right, uint32_t 
 		bpe->merged = list;
 		bpe->merge_capacity = capacity;
 	}
-	uint32_t rank = (uint32_t)bpe->merge_count++;
-	bpe->merged[rank] = merged;
-	*find_slot(bpe, left, right) = (struct pair_slot){left, right, rank};
-	return ERR_OK;
+	enum err e = put(&bpe->merges, left, right, (uint32_t)bpe->merge_count);
+	if (e == ERR_OK)
+		bpe->merged[bpe->merge_count++] = merged;
+	return e;
 }
 
-static uint32_t find_rank(const struct bpe *bpe, uint32_t left, uint32_t right)
+enum err bpe_add_meeting(struct bpe *bpe, uint32_t left, uint32_t right)
 {
-	if (bpe->slot_count == 0)
-		return NO;
-	const struct pair_slot *slot = find_slot(bpe, left, right);
-	return slot->left == DEAD ? NO : slot->rank;
+	return put(&bpe->meetings, left, right, 0);
+}
+
+void bpe_meet_all(struct bpe *bpe)
+{
+	bpe->meet_all = true;
 }
 
 static bool before(struct bpe_merge a, struct bpe_merge b)
@@ -149,17 +173,20 @@ static struct bpe_merge heap_pop(struct bpe_scratch *scratch)
 
 /* The heap holds at most one merge per neighbours at the start (length - 1), and each merge that is done
  * takes one out and puts two in, at most length - 1 times: below 2 * length. */
-static enum err reserve(struct bpe_scratch *scratch, size_t length)
+static enum err reserve(struct bpe_scratch *scratch)
 {
-	if (length <= scratch->symbol_capacity)
+	if (scratch->symbol_count < scratch->symbol_capacity)
 		return ERR_OK;
-	size_t capacity = scratch->symbol_capacity ? scratch->symbol_capacity : 64;
-	while (capacity < length)
-		capacity *= 2;
-	bpe_scratch_fini(scratch);
-	scratch->symbols = malloc(capacity * sizeof(*scratch->symbols));
+	size_t capacity = scratch->symbol_capacity ? 2 * scratch->symbol_capacity : 64;
+	if (capacity >= NO)
+		return ERR_TOO_LARGE;
+	struct bpe_symbol *symbols = realloc(scratch->symbols, capacity * sizeof(*symbols));
+	if (!symbols)
+		return ERR_NOMEM;
+	scratch->symbols = symbols;
+	free(scratch->heap); /* empty while symbols come */
 	scratch->heap = malloc(2 * capacity * sizeof(*scratch->heap));
-	if (!scratch->symbols || !scratch->heap) {
+	if (!scratch->heap) {
 		bpe_scratch_fini(scratch);
 		return ERR_NOMEM;
 	}
@@ -179,7 +206,7 @@ static void push_pair(const struct bpe *bpe, struct bpe_scratch *scratch, uint32
 	const struct bpe_symbol *symbols = scratch->symbols;
 	if (at == NO || symbols[at].next == NO)
 		return;
-	uint32_t rank = find_rank(bpe, symbols[at].id, symbols[symbols[at].next].id);
+	uint32_t rank = find_rank(&bpe->merges, symbols[at].id, symbols[symbols[at].next].id);
 	if (rank != NO)
 		heap_push(scratch, (struct bpe_merge){rank, at});
 }
@@ -194,7 +221,7 @@ static void merge_all(const struct bpe *bpe, struct bpe_scratch *scratch)
 			continue;
 		struct bpe_symbol *right = &symbols[left->next];
 		/* A merge whose neighbours changed since counts if it still makes the same token. */
-		uint32_t rank = find_rank(bpe, left->id, right->id);
+		uint32_t rank = find_rank(&bpe->merges, left->id, right->id);
 		if (rank == NO || bpe->merged[rank] != bpe->merged[merge.rank])
 			continue;
 		left->id = bpe->merged[rank];
@@ -207,23 +234,35 @@ static void merge_all(const struct bpe *bpe, struct bpe_scratch *scratch)
 	}
 }
 
-enum err bpe_encode(const struct bpe *bpe, struct bpe_scratch *scratch, const char *piece, size_t length,
-		    struct tokens *tokens)
+enum err bpe_end(const struct bpe *bpe, struct bpe_scratch *scratch, struct tokens *tokens)
 {
-	assert(length > 0 && length < NO / 2);
-	enum err e = reserve(scratch, length);
-	if (e != ERR_OK)
-		return e;
 	struct bpe_symbol *symbols = scratch->symbols;
-	for (size_t i = 0; i < length; i++)
-		symbols[i] = (struct bpe_symbol){.id = bpe->byte_ids[(uint8_t)piece[i]],
-						 .prev = i ? (uint32_t)i - 1 : NO,
-						 .next = i + 1 < length ? (uint32_t)i + 1 : NO};
-	scratch->heap_count = 0;
-	for (size_t i = 0; i + 1 < length; i++)
-		push_pair(bpe, scratch, (uint32_t)i);
+	uint32_t count = (uint32_t)scratch->symbol_count;
+	enum err e = ERR_OK;
+	scratch->symbol_count = scratch->heap_count = 0;
+	if (count == 0)
+		return ERR_OK;
+	for (uint32_t i = 0; i + 1 < count; i++) {
+		symbols[i].next = i + 1;
+		push_pair(bpe, scratch, i);
+	}
 	merge_all(bpe, scratch);
 	for (uint32_t i = 0; i != NO && e == ERR_OK; i = symbols[i].next)
 		e = tokens_add(tokens, symbols[i].id);
 	return e;
+}
+
+enum err bpe_push(const struct bpe *bpe, struct bpe_scratch *scratch, uint32_t symbol, struct tokens *tokens)
+{
+	enum err e = ERR_OK;
+	if (scratch->symbol_count && !bpe->meet_all &&
+	    find_rank(&bpe->meetings, scratch->symbols[scratch->symbol_count - 1].id, symbol) == NO)
+		e = bpe_end(bpe, scratch, tokens);
+	if (e == ERR_OK)
+		e = reserve(scratch);
+	if (e != ERR_OK)
+		return e;
+	uint32_t at = (uint32_t)scratch->symbol_count++;
+	scratch->symbols[at] = (struct bpe_symbol){.id = symbol, .prev = at ? at - 1 : NO, .next = NO};
+	return ERR_OK;
 }

@@ -12,11 +12,13 @@ struct chars {
 	size_t capacity;
 };
 
-/* Below U+0300 every character is its own form C and combines with nothing before it. */
-static bool is_plain(const char *text, size_t length)
+/* Below U+0300 every character is its own form C and combines with nothing before it; below U+0080 it is
+ * its own in all forms. */
+static bool is_plain(enum normal_form form, const char *text, size_t length)
 {
+	uint8_t limit = form == NORMAL_FORM_C ? 0xcc : 0x80;
 	for (size_t i = 0; i < length; i++)
-		if ((uint8_t)text[i] >= 0xcc)
+		if ((uint8_t)text[i] >= limit)
 			return false;
 	return true;
 }
@@ -34,19 +36,24 @@ static enum err reserve(struct chars *chars, size_t more)
 	return ERR_OK;
 }
 
-static enum err decompose(const char *text, size_t length, struct chars *chars)
+/* U+FDFA becomes 18 characters in the compatible forms. */
+#define DECOMPOSED_MAX 32
+
+static enum err decompose(enum normal_form form, const char *text, size_t length, struct chars *chars)
 {
 	int boundary = 0;
+	bool compatible = form == NORMAL_FORM_KC || form == NORMAL_FORM_KD;
+	utf8proc_option_t options = UTF8PROC_STABLE | UTF8PROC_DECOMPOSE | (compatible ? UTF8PROC_COMPAT : 0);
 	for (size_t at = 0; at < length;) {
 		uint32_t character = 0;
 		int n = utf8_step((const uint8_t *)text + at, length - at, &character);
-		enum err e = reserve(chars, 8);
+		enum err e = reserve(chars, DECOMPOSED_MAX);
 		if (e != ERR_OK)
 			return e;
 		utf8proc_ssize_t got = utf8proc_decompose_char((utf8proc_int32_t)character,
-							       chars->data + chars->count, 8,
-							       UTF8PROC_STABLE | UTF8PROC_COMPOSE, &boundary);
-		if (got < 0 || got > 8 || n <= 0)
+							       chars->data + chars->count, DECOMPOSED_MAX, options,
+							       &boundary);
+		if (got < 0 || got > DECOMPOSED_MAX || n <= 0)
 			return ERR_INVALID;
 		chars->count += (size_t)got;
 		at += (size_t)n;
@@ -94,6 +101,14 @@ static enum err order(struct chars *chars)
  * a syllable; it composes with nothing, so that what lies on its two sides is composed apart. */
 #define HANGUL_NO_FINAL 0x11a7
 
+static enum err append_chars(struct buf *out, const utf8proc_int32_t *chars, size_t count)
+{
+	enum err e = ERR_OK;
+	for (size_t i = 0; i < count && e == ERR_OK; i++)
+		e = utf8_append(out, (uint32_t)chars[i]);
+	return e;
+}
+
 static enum err compose(struct buf *out, struct chars *chars)
 {
 	enum err e = ERR_OK;
@@ -105,8 +120,7 @@ static enum err compose(struct buf *out, struct chars *chars)
 								  UTF8PROC_STABLE | UTF8PROC_COMPOSE);
 		if (count < 0)
 			return ERR_INVALID;
-		for (utf8proc_ssize_t i = 0; i < count && e == ERR_OK; i++)
-			e = utf8_append(out, (uint32_t)chars->data[at + (size_t)i]);
+		e = append_chars(out, chars->data + at, (size_t)count);
 		if (end < chars->count && e == ERR_OK)
 			e = utf8_append(out, HANGUL_NO_FINAL);
 		at = end + 1;
@@ -114,18 +128,62 @@ static enum err compose(struct buf *out, struct chars *chars)
 	return e;
 }
 
-enum err normalize_nfc(struct buf *out, const char *text, size_t length)
+enum err normalize(struct buf *out, enum normal_form form, const char *text, size_t length)
 {
-	if (is_plain(text, length))
+	if (is_plain(form, text, length))
 		return buf_append(out, text, length);
 	struct chars chars = {0};
-	enum err e = reserve(&chars, length + 8);
+	bool composed = form == NORMAL_FORM_C || form == NORMAL_FORM_KC;
+	enum err e = reserve(&chars, length + DECOMPOSED_MAX);
 	if (e == ERR_OK)
-		e = decompose(text, length, &chars);
+		e = decompose(form, text, length, &chars);
 	if (e == ERR_OK)
 		e = order(&chars);
 	if (e == ERR_OK)
-		e = compose(out, &chars);
+		e = composed ? compose(out, &chars) : append_chars(out, chars.data, chars.count);
 	free(chars.data);
+	return e;
+}
+
+/* Capital I with a dot is the one letter whose lower case is two characters in every language. */
+static enum err append_lowercase(struct buf *out, uint32_t character)
+{
+	if (character == 0x130)
+		return buf_text(out, "i\xcc\x87");
+	return utf8_append(out, (uint32_t)utf8proc_tolower((utf8proc_int32_t)character));
+}
+
+enum err normalize_lowercase(struct buf *out, const char *text, size_t length)
+{
+	enum err e = ERR_OK;
+	for (size_t at = 0; at < length && e == ERR_OK;) {
+		uint32_t character = 0;
+		int n = utf8_step((const uint8_t *)text + at, length - at, &character);
+		if (n <= 0)
+			return ERR_INVALID;
+		e = append_lowercase(out, character);
+		at += (size_t)n;
+	}
+	return e;
+}
+
+static bool is_mark(uint32_t character)
+{
+	utf8proc_category_t category = utf8proc_category((utf8proc_int32_t)character);
+	return category == UTF8PROC_CATEGORY_MN || category == UTF8PROC_CATEGORY_MC || category == UTF8PROC_CATEGORY_ME;
+}
+
+enum err normalize_strip_marks(struct buf *out, const char *text, size_t length)
+{
+	enum err e = ERR_OK;
+	for (size_t at = 0; at < length && e == ERR_OK;) {
+		uint32_t character = 0;
+		int n = utf8_step((const uint8_t *)text + at, length - at, &character);
+		if (n <= 0)
+			return ERR_INVALID;
+		if (!is_mark(character))
+			e = buf_append(out, text + at, (size_t)n);
+		at += (size_t)n;
+	}
 	return e;
 }

@@ -9,6 +9,9 @@
 static const char gpt2_pattern[] =
 	"'s|'t|'re|'ve|'m|'ll|'d| ?\\p{L}+| ?\\p{N}+| ?[^\\s\\p{L}\\p{N}]+|\\s+(?!\\S)|\\s+";
 
+/* Words and what is neither word nor space; \w is the one with the joiners here. */
+static const char whitespace_pattern[] = "[\\w\\x{200c}\\x{200d}]+|[^\\w\\s\\x{200c}\\x{200d}]+";
+
 /* ASCII punctuation and the P categories. */
 static const char punctuation_pattern[] = "[\\p{P}$+<=>^`|~]";
 
@@ -33,66 +36,96 @@ static enum split_behavior read_behavior(struct json_in *in)
 	return SPLIT_ISOLATED;
 }
 
-static void compile_step(struct json_in *in, struct pretokenize_step *step, const char *pattern, size_t length)
-{
-	if (in->e != ERR_OK)
-		return;
-	in->e = regex_compile(pattern, length, in->why, &step->regex);
-	if (in->e != ERR_OK)
-		why_prefix(in->why, "%s", in->file);
-}
-
 static void load_split(struct json_in *in, struct pretokenize_step *step)
 {
 	step->behavior = read_behavior(in);
 	step->invert = json_in_bool(in, "invert", false);
-	const json_t *pattern = json_in_get(in, "pattern");
-	const json_t *regex = json_object_get(pattern, "Regex");
-	const json_t *literal = json_object_get(pattern, "String");
-	if (json_is_string(regex)) {
-		compile_step(in, step, json_string_value(regex), json_string_length(regex));
-	} else if (json_is_string(literal) && in->e == ERR_OK) {
-		in->e = regex_compile_literal(json_string_value(literal), json_string_length(literal), in->why,
-					      &step->regex);
-	} else {
-		json_in_refuse(in, ERR_INVALID, "pattern", "{\"Regex\": ...} or {\"String\": ...}");
-	}
+	pattern_load(&step->pattern, in);
 }
 
 static void load_byte_level(struct json_in *in, struct pretokenize_step *step)
 {
-	step->add_prefix_space = json_in_bool(in, "add_prefix_space", true);
+	step->prepend = json_in_bool(in, "add_prefix_space", true) ? PREPEND_ALWAYS : PREPEND_NEVER;
+	strcpy(step->prefix, " ");
 	step->behavior = SPLIT_ISOLATED;
 	if (json_in_bool(in, "use_regex", true))
-		compile_step(in, step, gpt2_pattern, sizeof(gpt2_pattern) - 1);
+		pattern_set_regex(&step->pattern, in, gpt2_pattern);
 }
 
-/* Everything but a Sequence is one step. */
-static void load_step(struct pretokenizer *pre, struct json_in *in, const char *type)
+static enum prepend_scheme read_scheme(struct json_in *in)
 {
-	if (pre->step_count == PRETOKENIZE_STEPS_MAX) {
-		json_in_refuse(in, ERR_TOO_LARGE, "type", "at most 8 steps");
+	const char *scheme = json_in_has(in, "prepend_scheme") ? json_in_text(in, "prepend_scheme") : "always";
+	bool prefix = json_in_bool(in, "add_prefix_space", true); /* the older way to say it */
+	if (scheme && strcmp(scheme, "never") == 0)
+		return PREPEND_NEVER;
+	if (!prefix)
+		json_in_refuse(in, ERR_INVALID, "add_prefix_space", "true, or prepend_scheme never");
+	if (scheme && strcmp(scheme, "first") == 0)
+		return PREPEND_FIRST;
+	if (!scheme || strcmp(scheme, "always") != 0)
+		json_in_refuse(in, ERR_INVALID, "prepend_scheme", "always, first or never");
+	return PREPEND_ALWAYS;
+}
+
+static void load_metaspace(struct json_in *in, struct pretokenize_step *step)
+{
+	const char *replacement = json_in_text(in, "replacement");
+	size_t length = replacement ? strlen(replacement) : 0;
+	uint32_t character;
+	if (length == 0 || length > 4 || utf8_step((const uint8_t *)replacement, length, &character) != (int)length) {
+		json_in_refuse(in, ERR_INVALID, "replacement", "one character");
 		return;
 	}
-	if (pre->byte_level) {
-		json_in_refuse(in, ERR_UNSUPPORTED, "type", "nothing behind ByteLevel");
-		return;
-	}
-	struct pretokenize_step *step = &pre->steps[pre->step_count++];
+	memcpy(step->prefix, replacement, length + 1);
+	step->spaces = true;
+	step->prepend = read_scheme(in);
+	step->behavior = SPLIT_MERGED_WITH_NEXT;
+	if (json_in_bool(in, "split", true))
+		pattern_set_literal(&step->pattern, in, replacement);
+}
+
+static void load_whitespace(struct json_in *in, struct pretokenize_step *step)
+{
+	step->behavior = SPLIT_REMOVED;
+	step->invert = true;
+	pattern_set_regex(&step->pattern, in, whitespace_pattern);
+}
+
+static void load_step_type(struct pretokenizer *pre, struct json_in *in, const char *type, struct pretokenize_step *step)
+{
 	if (strcmp(type, "Split") == 0) {
 		load_split(in, step);
 	} else if (strcmp(type, "ByteLevel") == 0) {
 		pre->byte_level = true;
 		load_byte_level(in, step);
+	} else if (strcmp(type, "Metaspace") == 0) {
+		load_metaspace(in, step);
 	} else if (strcmp(type, "Digits") == 0) {
 		step->behavior = json_in_bool(in, "individual_digits", false) ? SPLIT_ISOLATED : SPLIT_CONTIGUOUS;
-		compile_step(in, step, "\\p{N}", 5);
+		pattern_set_regex(&step->pattern, in, "\\p{N}");
 	} else if (strcmp(type, "Punctuation") == 0) {
 		step->behavior = json_in_has(in, "behavior") ? read_behavior(in) : SPLIT_ISOLATED;
-		compile_step(in, step, punctuation_pattern, sizeof(punctuation_pattern) - 1);
+		pattern_set_regex(&step->pattern, in, punctuation_pattern);
+	} else if (strcmp(type, "Whitespace") == 0) {
+		load_whitespace(in, step);
+	} else if (strcmp(type, "WhitespaceSplit") == 0) {
+		step->behavior = SPLIT_REMOVED;
+		pattern_set_regex(&step->pattern, in, "\\s");
 	} else {
-		json_in_refuse(in, ERR_UNSUPPORTED, "type", "Sequence, Split, Digits, Punctuation or ByteLevel");
+		json_in_refuse(in, ERR_UNSUPPORTED, "type", "Sequence, Split, Digits, Punctuation, Whitespace, "
+			       "WhitespaceSplit, Metaspace or ByteLevel");
 	}
+}
+
+/* Everything but a Sequence is one step. */
+static void load_step(struct pretokenizer *pre, struct json_in *in, const char *type)
+{
+	if (pre->step_count == PRETOKENIZE_STEPS_MAX)
+		json_in_refuse(in, ERR_TOO_LARGE, "type", "at most 8 steps");
+	else if (pre->byte_level)
+		json_in_refuse(in, ERR_UNSUPPORTED, "type", "nothing behind ByteLevel");
+	else
+		load_step_type(pre, in, type, &pre->steps[pre->step_count++]);
 }
 
 static enum err load(struct pretokenizer *pre, const json_t *config, int depth, struct why *why)
@@ -117,16 +150,13 @@ static enum err load(struct pretokenizer *pre, const json_t *config, int depth, 
 
 enum err pretokenizer_load(struct pretokenizer *pre, const json_t *config, struct why *why)
 {
-	enum err e = load(pre, config, 0, why);
-	if (e == ERR_OK && !pre->byte_level)
-		e = why_set(why, ERR_UNSUPPORTED, "pre_tokenizer: expected a ByteLevel step: only byte-level BPE is here");
-	return e;
+	return !config || json_is_null(config) ? ERR_OK : load(pre, config, 0, why);
 }
 
 void pretokenizer_fini(struct pretokenizer *pre)
 {
 	for (uint32_t i = 0; i < pre->step_count; i++)
-		regex_destroy(pre->steps[i].regex);
+		pattern_fini(&pre->steps[i].pattern);
 	*pre = (struct pretokenizer){0};
 }
 
@@ -134,15 +164,17 @@ struct run {
 	const struct pretokenizer *pre;
 	struct regex_scratch *scratch;
 	struct piece_sink sink;
+	struct buf copies[PRETOKENIZE_STEPS_MAX]; /* of the piece that a step changed; in use while it is passed on */
 };
 
-static enum err run_step(const struct run *run, uint32_t step_index, const char *text, size_t length);
+static enum err run_step(struct run *run, uint32_t step_index, const char *text, size_t length, bool from_start);
 
 /* Cuts of one step on their way to the next; the behaviours differ in what waits for its neighbour. */
 struct cutter {
-	const struct run *run;
+	struct run *run;
 	const char *text;
 	uint32_t next_step;
+	bool from_start;
 	enum split_behavior behavior;
 	bool invert;
 	bool waiting; /* [begin, end) may still grow to the right */
@@ -157,7 +189,8 @@ static enum err pass_on(struct cutter *cutter)
 	if (!cutter->waiting)
 		return ERR_OK;
 	cutter->waiting = false;
-	return run_step(cutter->run, cutter->next_step, cutter->text + cutter->begin, cutter->end - cutter->begin);
+	return run_step(cutter->run, cutter->next_step, cutter->text + cutter->begin, cutter->end - cutter->begin,
+			cutter->from_start && cutter->begin == 0);
 }
 
 static bool joins(const struct cutter *cutter, bool is_match)
@@ -199,58 +232,84 @@ static enum err cut(struct cutter *cutter, size_t begin, size_t end, bool is_mat
 	return ERR_OK;
 }
 
-static enum err split(const struct run *run, uint32_t step_index, const char *text, size_t length)
+static enum err split(struct run *run, uint32_t step_index, const char *text, size_t length, bool from_start)
 {
 	const struct pretokenize_step *step = &run->pre->steps[step_index];
-	struct cutter cutter = {.run = run, .text = text, .next_step = step_index + 1,
+	struct cutter cutter = {.run = run, .text = text, .next_step = step_index + 1, .from_start = from_start,
 				.behavior = step->behavior, .invert = step->invert};
-	size_t done = 0, search = 0, match_end = SIZE_MAX, begin, end;
-	enum err e = ERR_OK;
-	while (search <= length && e == ERR_OK) {
-		e = regex_next(step->regex, run->scratch, text, length, search, &begin, &end);
-		if (e != ERR_OK)
-			break;
-		if (begin == end && end == match_end) { /* an empty match right behind a match is none */
-			uint32_t character;
-			search += search < length ? (size_t)utf8_step((const uint8_t *)text + search,
-								      length - search, &character) : 1;
-			continue;
-		}
-		search = match_end = end;
+	struct pattern_search search;
+	size_t done = 0, begin, end;
+	enum err e;
+	pattern_search_init(&search, &step->pattern, run->scratch, text, length);
+	while ((e = pattern_next(&search, &begin, &end)) == ERR_OK) {
 		e = cut(&cutter, done, begin, false);
 		if (e == ERR_OK)
 			e = cut(&cutter, begin, end, true);
+		if (e != ERR_OK)
+			return e;
 		done = end;
 	}
-	if (e == ERR_OK || e == ERR_NOT_FOUND)
+	if (e == ERR_NOT_FOUND)
 		e = cut(&cutter, done, length, false);
 	return e == ERR_OK ? pass_on(&cutter) : e;
 }
 
-static enum err run_step(const struct run *run, uint32_t step_index, const char *text, size_t length)
+static enum err copy_with_spaces(const struct pretokenize_step *step, const char *text, size_t length,
+				 struct buf *copy)
+{
+	enum err e = ERR_OK;
+	while (e == ERR_OK) {
+		const char *space = memchr(text, ' ', length);
+		if (!space)
+			return buf_append(copy, text, length);
+		e = buf_append(copy, text, (size_t)(space - text));
+		if (e == ERR_OK)
+			e = buf_text(copy, step->prefix);
+		length -= (size_t)(space - text) + 1;
+		text = space + 1;
+	}
+	return e;
+}
+
+/* The piece as the split is to see it. */
+static enum err change(const struct pretokenize_step *step, struct buf *copy, const char **text, size_t *length,
+		       bool from_start)
+{
+	size_t prefix = strlen(step->prefix);
+	bool has = *length >= prefix && memcmp(*text, step->prefix, prefix) == 0;
+	bool wants = step->prepend == PREPEND_ALWAYS || (step->prepend == PREPEND_FIRST && from_start);
+	bool prepends = wants && !has && !(step->spaces && **text == ' ');
+	if (!prepends && !step->spaces)
+		return ERR_OK;
+	buf_clear(copy);
+	enum err e = prepends ? buf_text(copy, step->prefix) : ERR_OK;
+	if (e == ERR_OK)
+		e = step->spaces ? copy_with_spaces(step, *text, *length, copy) : buf_append(copy, *text, *length);
+	*text = copy->data;
+	*length = copy->length;
+	return e;
+}
+
+static enum err run_step(struct run *run, uint32_t step_index, const char *text, size_t length, bool from_start)
 {
 	if (length == 0)
 		return ERR_OK;
 	if (step_index == run->pre->step_count)
 		return run->sink.take(run->sink.arg, text, length);
 	const struct pretokenize_step *step = &run->pre->steps[step_index];
-	if (!step->add_prefix_space || text[0] == ' ')
-		return step->regex ? split(run, step_index, text, length)
-				   : run_step(run, step_index + 1, text, length);
-	struct buf copy = {0};
-	enum err e = buf_text(&copy, " ");
-	if (e == ERR_OK)
-		e = buf_append(&copy, text, length);
-	if (e == ERR_OK)
-		e = step->regex ? split(run, step_index, copy.data, copy.length)
-				: run_step(run, step_index + 1, copy.data, copy.length);
-	buf_fini(&copy);
-	return e;
+	enum err e = change(step, &run->copies[step_index], &text, &length, from_start);
+	if (e != ERR_OK)
+		return e;
+	return pattern_is_set(&step->pattern) ? split(run, step_index, text, length, from_start)
+					      : run_step(run, step_index + 1, text, length, from_start);
 }
 
 enum err pretokenize(const struct pretokenizer *pre, struct regex_scratch *scratch, const char *text,
-		     size_t length, struct piece_sink sink)
+		     size_t length, bool from_start, struct piece_sink sink)
 {
-	struct run run = {pre, scratch, sink};
-	return run_step(&run, 0, text, length);
+	struct run run = {.pre = pre, .scratch = scratch, .sink = sink};
+	enum err e = run_step(&run, 0, text, length, from_start);
+	for (uint32_t i = 0; i < pre->step_count; i++)
+		buf_fini(&run.copies[i]);
+	return e;
 }

@@ -3,8 +3,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "model/normalize.h"
-#include "model/tokenizer_impl.h"
+#include "model/piece.h"
 #include "model/utf8.h"
 
 enum err tokens_add(struct tokens *tokens, uint32_t id)
@@ -41,36 +40,28 @@ void tokenizer_destroy(struct tokenizer *tokenizer)
 	added_fini(&tokenizer->added_normalized);
 	added_fini(&tokenizer->added_raw);
 	pretokenizer_fini(&tokenizer->pre);
+	normalizer_fini(&tokenizer->normalizer);
 	bpe_destroy(tokenizer->bpe);
+	unigram_fini(&tokenizer->unigram);
 	vocab_fini(&tokenizer->vocab);
 	free(tokenizer);
 }
 
-/* One encoding on its way: text > added tokens > normal form > added tokens > pieces > merges. */
+/* One encoding on its way: text > added tokens > normal form > added tokens > pieces > merges or scores. */
 struct encoding {
 	const struct tokenizer *tokenizer;
+	const char *text; /* the whole */
 	bool skip_special;
 	struct regex_scratch *regex;
-	struct bpe_scratch bpe;
-	struct buf spelling;
-	struct buf normal;
+	struct piece_scratch piece;
+	struct normal_text normal;
 	struct tokens *tokens;
 };
 
 static enum err take_piece(void *arg, const char *piece, size_t length)
 {
 	struct encoding *encoding = arg;
-	const struct tokenizer *tokenizer = encoding->tokenizer;
-	if (tokenizer->ignore_merges && length <= tokenizer->vocab.spelling_longest) {
-		buf_clear(&encoding->spelling);
-		enum err e = byte_level_spell(&encoding->spelling, piece, length);
-		if (e != ERR_OK)
-			return e;
-		uint32_t id = vocab_find(&tokenizer->vocab, encoding->spelling.data, encoding->spelling.length);
-		if (id != VOCAB_NONE && !tokenizer->vocab.entries[id].added)
-			return tokens_add(encoding->tokens, id);
-	}
-	return bpe_encode(tokenizer->bpe, &encoding->bpe, piece, length, encoding->tokens);
+	return piece_encode(encoding->tokenizer, &encoding->piece, piece, length, encoding->tokens);
 }
 
 static enum err take_normal(void *arg, const struct added_token *token, const char *text, size_t length)
@@ -78,25 +69,23 @@ static enum err take_normal(void *arg, const struct added_token *token, const ch
 	struct encoding *encoding = arg;
 	if (token)
 		return tokens_add(encoding->tokens, token->id);
-	return pretokenize(&encoding->tokenizer->pre, encoding->regex, text, length,
+	bool from_start = encoding->normal.from_start && text == encoding->normal.text.data;
+	return pretokenize(&encoding->tokenizer->pre, encoding->regex, text, length, from_start,
 			   (struct piece_sink){take_piece, encoding});
 }
 
 static enum err take_raw(void *arg, const struct added_token *token, const char *text, size_t length)
 {
 	struct encoding *encoding = arg;
+	const struct tokenizer *tokenizer = encoding->tokenizer;
 	if (token)
 		return tokens_add(encoding->tokens, token->id);
-	if (encoding->tokenizer->nfc) {
-		buf_clear(&encoding->normal);
-		enum err e = normalize_nfc(&encoding->normal, text, length);
-		if (e != ERR_OK)
-			return e;
-		text = encoding->normal.data;
-		length = encoding->normal.length;
-	}
-	return added_split(&encoding->tokenizer->added_normalized, text, length, encoding->skip_special,
-			   (struct added_sink){take_normal, encoding});
+	encoding->normal.from_start = text == encoding->text;
+	enum err e = normalizer_run(&tokenizer->normalizer, encoding->regex, text, length, &encoding->normal);
+	if (e != ERR_OK)
+		return e;
+	return added_split(&tokenizer->added_normalized, encoding->normal.text.data, encoding->normal.text.length,
+			   encoding->skip_special, (struct added_sink){take_normal, encoding});
 }
 
 static enum err append_ids(struct tokens *tokens, const uint32_t *ids, uint32_t count)
@@ -111,6 +100,7 @@ static enum err encode_valid(struct encoding *encoding, const char *text, size_t
 {
 	const struct tokenizer *tokenizer = encoding->tokenizer;
 	enum err e = ERR_OK;
+	encoding->text = text;
 	if (affixes)
 		e = append_ids(encoding->tokens, tokenizer->prefix, tokenizer->prefix_count);
 	if (e == ERR_OK)
@@ -141,9 +131,8 @@ enum err tokenizer_encode(const struct tokenizer *tokenizer, const char *text, s
 	if (e != ERR_OK)
 		tokens->count = count;
 	buf_fini(&lossy);
-	buf_fini(&encoding.normal);
-	buf_fini(&encoding.spelling);
-	bpe_scratch_fini(&encoding.bpe);
+	normal_text_fini(&encoding.normal);
+	piece_scratch_fini(&encoding.piece);
 	regex_scratch_destroy(encoding.regex);
 	return e;
 }
@@ -168,6 +157,12 @@ bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id)
 {
 	const struct vocab_entry *entry = vocab_entry(&tokenizer->vocab, id);
 	return entry && entry->special;
+}
+
+bool tokenizer_is_added(const struct tokenizer *tokenizer, uint32_t id)
+{
+	const struct vocab_entry *entry = vocab_entry(&tokenizer->vocab, id);
+	return entry && entry->listed;
 }
 
 enum err tokenizer_find(const struct tokenizer *tokenizer, const char *spelling, uint32_t *ret_id)

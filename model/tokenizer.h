@@ -48,10 +48,14 @@ MUST_USE enum err tokenizer_encode(const struct tokenizer *tokenizer, const char
 /* One above the greatest id, added tokens included.  Ids below it may be unused. */
 uint32_t tokenizer_vocab_size(const struct tokenizer *tokenizer);
 
-/* The bytes that the id adds to the text; they need not be whole characters.  ERR_NOT_FOUND: unused id. */
+/* The bytes that the id adds to a text that has begun; they need not be whole characters ("<0xE2>" is one byte,
+ * "▁the" is " the").  A text's own start may lose a space (detokenize.h).  Constant time, no copy: what
+ * wants a table of the whole vocabulary calls it for each id.  ERR_NOT_FOUND: unused id. */
 MUST_USE enum err tokenizer_token_bytes(const struct tokenizer *tokenizer, uint32_t id,
 					const uint8_t **ret_bytes, size_t *ret_length);
 bool tokenizer_is_special(const struct tokenizer *tokenizer, uint32_t id);
+/* Special or not: one of added_tokens, which stand for themselves rather than for their text. */
+bool tokenizer_is_added(const struct tokenizer *tokenizer, uint32_t id);
 
 /* The id of a token by its spelling in tokenizer.json, such as "<|im_end|>".  ERR_NOT_FOUND. */
 MUST_USE enum err tokenizer_find(const struct tokenizer *tokenizer, const char *spelling, uint32_t *ret_id);

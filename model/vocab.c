@@ -102,27 +102,6 @@ static enum err grow_ids(struct vocab *vocab, uint32_t id)
 	return ERR_OK;
 }
 
-/* What decoding says: letters of the alphabet are bytes; a spelling with any other character is itself. */
-static enum err append_bytes(struct buf *text, const char *spelling, size_t length)
-{
-	size_t before = text->length;
-	for (size_t at = 0; at < length;) {
-		uint32_t character = 0;
-		int n = utf8_step((const uint8_t *)spelling + at, length - at, &character);
-		int byte = n > 0 ? byte_level_byte(character) : -1;
-		if (byte < 0) {
-			text->length = before;
-			return buf_append(text, spelling, length);
-		}
-		char one = (char)byte;
-		enum err e = buf_append(text, &one, 1);
-		if (e != ERR_OK)
-			return e;
-		at += (size_t)n;
-	}
-	return ERR_OK;
-}
-
 enum err vocab_add(struct vocab *vocab, const char *spelling, size_t length, uint32_t id)
 {
 	if (id >= VOCAB_IDS_MAX || length > VOCAB_SPELLING_MAX)
@@ -140,14 +119,12 @@ enum err vocab_add(struct vocab *vocab, const char *spelling, size_t length, uin
 	e = buf_append(&vocab->text, spelling, length);
 	if (e == ERR_OK)
 		e = buf_append(&vocab->text, "", 1);
-	entry.bytes_at = (uint32_t)vocab->text.length;
-	if (e == ERR_OK)
-		e = append_bytes(&vocab->text, spelling, length);
 	if (e != ERR_OK) {
 		vocab->text.length = entry.spelling_at;
 		return e;
 	}
-	entry.bytes_length = (uint32_t)vocab->text.length - entry.bytes_at;
+	entry.shown_at = entry.bytes_at = entry.spelling_at;
+	entry.shown_length = entry.bytes_length = entry.spelling_length;
 	vocab->entries[id] = entry;
 	if (id >= vocab->id_limit)
 		vocab->id_limit = id + 1;
@@ -156,6 +133,38 @@ enum err vocab_add(struct vocab *vocab, const char *spelling, size_t length, uin
 	vocab->used_count++;
 	*find_slot(vocab, spelling, length) = id;
 	return ERR_OK;
+}
+
+static enum err put_text(struct vocab *vocab, const struct vocab_entry *entry, const char *text, size_t length,
+			 uint32_t *ret_at)
+{
+	if (length == entry->spelling_length && memcmp(text, vocab->text.data + entry->spelling_at, length) == 0) {
+		*ret_at = entry->spelling_at;
+		return ERR_OK;
+	}
+	uint32_t at = (uint32_t)vocab->text.length;
+	enum err e = buf_append(&vocab->text, text, length);
+	if (e == ERR_OK)
+		*ret_at = at;
+	return e;
+}
+
+enum err vocab_set_shown(struct vocab *vocab, uint32_t id, const char *shown, size_t length)
+{
+	struct vocab_entry *entry = &vocab->entries[id];
+	enum err e = put_text(vocab, entry, shown, length, &entry->shown_at);
+	if (e == ERR_OK)
+		entry->shown_length = (uint32_t)length;
+	return e;
+}
+
+enum err vocab_set_bytes(struct vocab *vocab, uint32_t id, const char *bytes, size_t length)
+{
+	struct vocab_entry *entry = &vocab->entries[id];
+	enum err e = put_text(vocab, entry, bytes, length, &entry->bytes_at);
+	if (e == ERR_OK)
+		entry->bytes_length = (uint32_t)length;
+	return e;
 }
 
 void vocab_fini(struct vocab *vocab)

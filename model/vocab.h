@@ -18,11 +18,16 @@
 struct vocab_entry {
 	uint32_t spelling_at; /* in vocab.text; 0-terminated there */
 	uint32_t spelling_length;
-	uint32_t bytes_at;
+	uint32_t shown_at; /* what the decoder sees: of a normalized added token its normal form */
+	uint32_t shown_length;
+	uint32_t bytes_at; /* what it adds to a text */
 	uint32_t bytes_length;
 	bool used;
 	bool special;
-	bool added; /* no part of the model's own vocabulary: only an added token */
+	bool hidden; /* left out of a text without special tokens */
+	bool listed; /* among the added tokens */
+	bool added;  /* no part of the model's own vocabulary: only an added token */
+	bool is_byte; /* one byte of a run that is text only as a whole */
 };
 
 struct vocab {
@@ -38,6 +43,9 @@ struct vocab {
 
 /* ERR_EXISTS when the id has another spelling, or the spelling another id. */
 MUST_USE enum err vocab_add(struct vocab *vocab, const char *spelling, size_t length, uint32_t id);
+/* What the decoder sees, and what the id adds to a text; the spelling until that is said. */
+MUST_USE enum err vocab_set_shown(struct vocab *vocab, uint32_t id, const char *shown, size_t length);
+MUST_USE enum err vocab_set_bytes(struct vocab *vocab, uint32_t id, const char *bytes, size_t length);
 /* VOCAB_NONE: there is none. */
 uint32_t vocab_find(const struct vocab *vocab, const char *spelling, size_t length);
 /* NULL for an unused id. */

@@ -12,6 +12,7 @@
 #include <stdint.h>
 #include "base/id128.h"
 #include "base/sampling.h"
+#include "engine/constraint.h"
 #include "engine/plan.h"
 #include "net/env.h"
 #include "net/session.h"
@@ -55,6 +56,7 @@ struct node_options {
 	uint32_t eos_count;
 	uint32_t vocab_size;         /* tokens of a request are below it; 0: not checked */
 
+	struct constraint_hooks constraints; /* NULL: requests for a structure are refused */
 	const struct env *env;
 	void *context;
 	/* Runs a step; node_layer_done() and node_step_done() follow.  The plan stays as it is until then. */

@@ -218,6 +218,7 @@ static struct node_options node_options(struct program *program)
 		.eos_ids = program->model->config.eos_ids,
 		.eos_count = program->model->config.eos_count,
 		.vocab_size = program->model->config.vocab_size,
+		.constraints = engine_constraints(engine_port_engine(program->port)),
 		.env = process_env(program->process),
 		.context = program,
 		.submit = submit,

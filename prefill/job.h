@@ -24,6 +24,7 @@ struct prefill_job {
 	uint32_t chunk_layers;
 
 	struct sampling sampling;
+	struct constraint *constraint; /* NULL: none */
 	struct sequence sequence;
 	uint32_t *tokens;         /* [context_max] */
 	uint32_t *blocks;         /* [block_max] */

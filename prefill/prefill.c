@@ -110,6 +110,7 @@ static void take_context(struct prefill *p, struct prefill_job *job, const Wire_
 	job->sequence = (struct sequence){
 		.id = job->key.number,
 		.sampling = &job->sampling,
+		.constraint = job->constraint,
 		.tokens = job->tokens,
 		.token_count = count,
 		.prompt_count = reserve->prompt_count,
@@ -154,9 +155,13 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 	if (!job)
 		return why_set(why, ERR_AGAIN, "all %u places of the queue are taken", p->options.job_max);
 	struct sampling sampling;
+	struct constraint *constraint;
 	enum err e = codec_sampling_get(reserve->sampling, why, &sampling);
+	if (e == ERR_OK)
+		e = constraint_take(&p->options.constraints, reserve->structure, strlen(reserve->structure), why, &constraint);
 	if (e != ERR_OK)
 		return e;
+	sampling.structured = constraint != NULL;
 	struct prefill_job kept = {.serial = job->serial + 1, .tokens = job->tokens, .blocks = job->blocks,
 				   .keys = job->keys};
 	*job = kept;
@@ -167,6 +172,7 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 	job->blocks_promised = need;
 	job->decode_peer = PEER_NONE;
 	job->sampling = sampling;
+	job->constraint = constraint;
 	job->reserved_ns = p->local->now_ns;
 	take_context(p, job, reserve);
 	take_holders(job, reserve);
@@ -235,6 +241,8 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 		p->options.handover(p->options.context, &handover);
 	}
 	free_blocks(p, job);
+	constraint_give(&p->options.constraints, job->constraint);
+	job->constraint = NULL;
 	if (!planted(RESERVATION_STRANDED) || job->state != PREFILL_RESERVED)
 		p->local->blocks_reserved -= job->blocks_promised;
 	p->count--;

@@ -15,6 +15,7 @@
 #ifndef PREFILL_PREFILL_H
 #define PREFILL_PREFILL_H
 #include "base/sampling.h"
+#include "engine/constraint.h"
 #include "engine/finish.h"
 #include "engine/plan.h"
 #include "engine/sched.h"
@@ -50,6 +51,7 @@ struct prefill_options {
 	uint64_t fetch_deadline_ns;
 	uint32_t fetch_min_tokens; /* fewer missing tokens than that are computed at once */
 	struct finish_rules finish;
+	struct constraint_hooks constraints;
 	struct kv_local *local;
 	struct sched *sched;
 	struct kv_fetches *fetches; /* set before the first event */

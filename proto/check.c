@@ -90,6 +90,7 @@ static enum err check_reserve(const Wire__Reserve *reserve, struct why *why)
 	       reserve->prompt_count);
 	DEMAND(reserve->tenant_salt.len <= 64, "reserve: tenant salt of %zu bytes", reserve->tenant_salt.len);
 	DEMAND(reserve->n_holders <= 64, "reserve: %zu holders", reserve->n_holders);
+	DEMAND(strlen(reserve->structure) <= PROTO_STRUCTURE_MAX, "reserve: structure over %d bytes", PROTO_STRUCTURE_MAX);
 	enum err e = check_choices(reserve, why);
 	if (e == ERR_OK)
 		e = check_id(&reserve->compat, "reserve: compat", why);

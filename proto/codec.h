@@ -23,6 +23,7 @@ enum {
 	PROTO_BLOCKS_MAX = 1 << 16,     /* blocks of one announcement or answer */
 	PROTO_LAYERS_MAX = 512,
 	PROTO_SCORES_MAX = 64,          /* prompt tokens of one PromptLogprobs */
+	PROTO_STRUCTURE_MAX = 128 << 10, /* bytes of a structure's text */
 	PROTO_NAME_MAX = 255,           /* bytes of any name */
 	PROTO_LINK_ADDRESS_MAX = 8192,
 	PROTO_KEY_BYTES = 16,

@@ -108,10 +108,10 @@ static enum err open_node(struct solo *solo, struct why *why)
 {
 	static const struct model_dir_options with_weights = {0};
 	enum err e = model_dir_open(solo->model_dir, &with_weights, why, &solo->model);
-	if (e != ERR_OK)
-		return e;
-	served_model_borrow(solo->model, NULL, 0, &solo->served);
-	e = local_wire_create(solo->loop, &solo->wire);
+	if (e == ERR_OK)
+		e = served_model_borrow(solo->model, NULL, 0, &solo->served);
+	if (e == ERR_OK)
+		e = local_wire_create(solo->loop, &solo->wire);
 	if (e != ERR_OK)
 		return e;
 	struct solo_node_options options = {
@@ -198,6 +198,7 @@ static void close_all(struct solo *solo)
 {
 	solo_feed_destroy(solo->feed);
 	service_destroy(solo->service);
+	served_model_fini(&solo->served);
 	free(solo->memory);
 	solo_node_destroy(solo->node);
 	local_wire_destroy(solo->wire);

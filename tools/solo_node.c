@@ -113,6 +113,7 @@ static struct node_options node_options(struct solo_node *solo)
 		.eos_ids = solo->options.model->config.eos_ids,
 		.eos_count = solo->options.model->config.eos_count,
 		.vocab_size = solo->options.model->config.vocab_size,
+		.constraints = engine_constraints(engine_port_engine(solo->port)),
 		.env = solo->options.env,
 		.context = solo,
 		.submit = submit,

@@ -162,7 +162,12 @@ static void a_wrong_field_is_named(void **state)
 		refused(API_COMPLETION, wrong[i][0], wrong[i][1]);
 	refused(API_CHAT, ",\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message");
 	refused(API_CHAT, ",\"max_tokens\":0", "max_tokens");
-	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_object\"}", "response_format");
+	refused(API_CHAT, ",\"response_format\":{\"type\":\"xml\"}", "response_format");
+	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_schema\"}", "response_format");
+	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_object\"},\"guided_regex\":\"a\"", "guided_regex");
+	refused(API_CHAT, ",\"guided_grammar\":\"root ::= x\"", "guided_grammar");
+	refused(API_CHAT, ",\"guided_choice\":[]", "guided_choice");
+	refused(API_CHAT, ",\"structured_outputs\":{\"grammar\":\"root ::= x\"}", "structured_outputs.grammar");
 	refused(API_CHAT, ",\"service_tier\":\"gold\"", "service_tier");
 }
 
@@ -178,6 +183,10 @@ static void tools_are_offered_unless_none_may_be_called(void **state)
 	assert_null(r.tools);
 	assert_false(r.one_call);
 	api_request_fini(&r);
+	r = parse(API_CHAT, ",\"tools\":[" TOOL("f") "," TOOL("g") "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}}");
+	assert_true(r.must_call);
+	assert_string_equal(r.called_tool, "g");
+	api_request_fini(&r);
 	r = parse(API_CHAT, ",\"tools\":[],\"tool_choice\":\"none\"");
 	assert_null(r.tools);
 	api_request_fini(&r);
@@ -191,6 +200,9 @@ static void wrong_tools_are_named(void **state)
 		{",\"tools\":[" TOOL("") "]", "tools[0].function.name"},
 		{",\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":[]}}]", "tools[0].function.parameters"},
 		{",\"tool_choice\":\"auto\"", "tool_choice"}, {",\"tools\":[" TOOL("f") "],\"tool_choice\":\"any\"", "tool_choice"},
+		{",\"tools\":[" TOOL("f") "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}}", "tool_choice"},
+		{",\"tools\":[" TOOL("f") "],\"tool_choice\":{\"type\":\"allowed_tools\"}", "tool_choice"},
+		{",\"tools\":[" TOOL("f") "],\"tool_choice\":\"required\",\"response_format\":{\"type\":\"json_object\"}", "tool_choice"},
 		{",\"functions\":[{\"name\":\"f\"}]", "functions"}, {",\"function_call\":\"auto\"", "function_call"},
 		{",\"parallel_tool_calls\":1", "parallel_tool_calls"}, {",\"documents\":[1]", "documents"},
 		{",\"reasoning_effort\":\"much\"", "reasoning_effort"}, {",\"include_reasoning\":0", "include_reasoning"},
@@ -251,6 +263,25 @@ static void log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo(voi
 	assert_true(r.echo_only);
 	assert_int_equal(r.sampling.max_tokens, 1);
 	api_request_fini(&r);
+}
+
+static void structures_of_all_names_are_one_text(void **state)
+{
+	static const char *const cases[][2] = {
+		{",\"response_format\":{\"type\":\"json_object\"}", "{\"json\":{\"type\":\"object\"}}"},
+		{",\"response_format\":{\"type\":\"json_schema\",\"json_schema\":{\"name\":\"n\",\"schema\":{\"b\":1,\"a\":2}}}",
+		 "{\"json\":{\"b\":1,\"a\":2}}"},
+		{",\"guided_json\":{\"type\":\"null\"}", "{\"json\":{\"type\":\"null\"}}"},
+		{",\"guided_json\":\"{\\\"type\\\": \\\"null\\\"}\"", "{\"json\":{\"type\":\"null\"}}"},
+		{",\"structured_outputs\":{\"json\":{\"type\":\"null\"}}", "{\"json\":{\"type\":\"null\"}}"},
+		{",\"structured_outputs\":{\"regex\":\"a+\"}", "{\"regex\":\"a+\"}"},
+		{",\"guided_choice\":[\"x\",\"y\"]", "{\"choice\":[{\"literal\":\"x\"},{\"literal\":\"y\"}]}"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct api_request r = parse(API_CHAT, cases[i][0]);
+		assert_string_equal(r.structure, cases[i][1]);
+		api_request_fini(&r);
+	}
 }
 
 static void a_message_that_goes_on_has_no_generation_prompt(void **state)
@@ -323,6 +354,7 @@ int main(void)
 		cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
 		cmocka_unit_test(priority_chooses_a_class_unless_a_tier_does),
 		cmocka_unit_test(log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo),
+		cmocka_unit_test(structures_of_all_names_are_one_text),
 		cmocka_unit_test(a_message_that_goes_on_has_no_generation_prompt),
 		cmocka_unit_test(what_changes_nothing_is_accepted),
 		cmocka_unit_test(bodies_that_are_no_request),

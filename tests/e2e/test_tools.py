@@ -8,6 +8,7 @@ import pathlib
 import shutil
 import tempfile
 import unittest
+from typing import Literal
 
 import openai
 from pydantic import BaseModel
@@ -30,6 +31,16 @@ class Book(BaseModel):
     days: int
 
 
+class Pick(BaseModel):
+    colour: Literal["red", "green"]
+    size: Literal["s", "m"]
+
+
+class Count(BaseModel):
+    number: Literal[1, 22]
+
+
+PICKS = [openai.pydantic_function_tool(Pick, name="pick"), openai.pydantic_function_tool(Count, name="count")]
 TOOLS = [openai.pydantic_function_tool(GetWeather, name="get_weather"), openai.pydantic_function_tool(Book, name="book")]
 
 
@@ -154,6 +165,27 @@ class Streams(unittest.TestCase):
                          [GetWeather(place="Bonn"), Book(days=2)])
 
 
+class Forced(unittest.TestCase):
+    """This model would never say so: what it may choose from is small, so that it ends."""
+
+    def test_a_call_can_be_required(self):
+        for seed in range(5):
+            answer = chat({"role": "user", "content": "Hello"}, tools=PICKS, tool_choice="required", seed=seed, max_tokens=400,
+                          parallel_tool_calls=False).choices[0]
+            self.assertEqual((answer.finish_reason, answer.message.content), ("tool_calls", None))
+            call = answer.message.tool_calls[0].function
+            {"pick": Pick, "count": Count}[call.name].model_validate_json(call.arguments)
+
+    def test_one_tool_can_be_asked_for_by_name(self):
+        chosen = {"type": "function", "function": {"name": "count"}}
+        for stream in (False, True):
+            answer = chat({"role": "user", "content": "Hello"}, tools=PICKS, tool_choice=chosen, stream=stream, seed=1, max_tokens=400)
+            calls = ([event.choices[0].delta.tool_calls[0].function for event in answer if event.choices[0].delta.tool_calls]
+                     if stream else [answer.choices[0].message.tool_calls[0].function])
+            self.assertEqual([call.name for call in calls if call.name], ["count"])
+            Count.model_validate_json("".join(call.arguments for call in calls))
+
+
 class Refusals(unittest.TestCase):
     def refused(self, param, **more):
         with self.assertRaises(openai.BadRequestError) as caught:
@@ -165,6 +197,7 @@ class Refusals(unittest.TestCase):
         self.refused("tools[0].type", tools=[{"type": "retrieval"}])
         self.refused("tool_choice", tools=openai.NOT_GIVEN, tool_choice="auto")
         self.refused("tool_choice", tool_choice="perhaps")
+        self.refused("tool_choice", tool_choice={"type": "function", "function": {"name": "unknown"}})
         self.refused("functions", extra_body={"functions": [{"name": "f"}]})
         with self.assertRaises(openai.BadRequestError) as caught:
             chat(ASK, {"role": "assistant", "tool_calls": [{"id": "x", "type": "function", "function": {"name": "f", "arguments": "{"}}]}, ASK)

@@ -386,6 +386,59 @@ static void a_row_with_everything_masked_gives_a_token(void **state)
 	assert_int_equal(sample.token, 0);
 }
 
+static uint32_t draw_allowed(struct fixture *f, const struct sampling *sampling, const float *logits, const uint64_t *allowed,
+			     uint32_t generated)
+{
+	static const uint32_t tokens[TOKENS];
+	static const uint16_t choice;
+	struct sample sample;
+	const struct sampler_row row = {.logits = logits, .sampling = sampling, .tokens = tokens, .token_count = PROMPT + generated,
+					.prompt_count = PROMPT, .choices = &choice, .choice_count = 1, .allowed = allowed};
+	sampler_sample(f->sampler, &row, &sample);
+	return sample.token;
+}
+
+static void only_allowed_tokens_are_drawn_whatever_else_is_asked(void **state)
+{
+	struct fixture *f = *state;
+	float logits[VOCAB];
+	for (int round = 0; round < 200; round++) {
+		uint64_t allowed[(VOCAB + 63) / 64] = {0};
+		for (int i = 0; i < VOCAB; i++)
+			logits[i] = 3 * normal(&f->rng);
+		for (int i = 0; i < 1 + round % 7; i++) {
+			uint32_t id = (uint32_t)rng_below(&f->rng, VOCAB);
+			allowed[id / 64] |= UINT64_C(1) << id % 64;
+		}
+		struct sampling s = plain();
+		s.seed = rng_next(&f->rng);
+		s.temperature = round % 3 ? 1.5f : 0;
+		s.top_k = round % 2 ? 3 : -1;
+		s.top_p = round % 5 ? 0.8f : 1;
+		s.min_p = round % 4 ? 0 : 0.1f;
+		s.presence_penalty = round % 2 ? 1 : 0;
+		s.bias_count = 1;
+		s.biases[0] = (struct sampling_bias){(uint32_t)rng_below(&f->rng, VOCAB), 100};
+		uint32_t token = draw_allowed(f, &s, logits, allowed, 3);
+		assert_true(allowed[token / 64] >> token % 64 & 1);
+	}
+}
+
+static void min_tokens_hold_back_the_end_only_where_something_else_is_allowed(void **state)
+{
+	struct fixture *f = *state;
+	float logits[VOCAB] = {[EOS] = 9};
+	uint64_t allowed[(VOCAB + 63) / 64] = {0};
+	struct sampling s = plain();
+	s.min_tokens = 10;
+	allowed[0] = UINT64_C(1) << EOS;
+	assert_int_equal(draw_allowed(f, &s, logits, allowed, 3), EOS);
+	allowed[1] = 1 << 5;
+	assert_int_equal(draw_allowed(f, &s, logits, allowed, 3), 64 + 5);
+	s.temperature = 0;
+	assert_int_equal(draw_allowed(f, &s, logits, allowed, 10), EOS);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -395,6 +448,8 @@ int main(void)
 		cmocka_unit_test(position_choice_and_seed_each_change_the_draw),
 		cmocka_unit_test(greedy_takes_the_lowest_of_equals),
 		cmocka_unit_test(stop_tokens_wait_for_min_tokens),
+		cmocka_unit_test(only_allowed_tokens_are_drawn_whatever_else_is_asked),
+		cmocka_unit_test(min_tokens_hold_back_the_end_only_where_something_else_is_allowed),
 		cmocka_unit_test(nothing_of_a_request_stays_for_the_next),
 		cmocka_unit_test(logprobs_are_of_the_raw_distribution),
 		cmocka_unit_test(a_row_with_everything_masked_gives_a_token),

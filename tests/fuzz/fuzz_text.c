@@ -30,6 +30,7 @@ static void spell(const uint8_t *data, size_t length)
 			abort();
 	}
 	check(detokenizer_finish(&detokenizer, &pieces));
+	detokenizer_fini(&detokenizer);
 	check(detokenize(tokenizer, ids.ids, ids.count, length & 1, &whole));
 	if (whole.length != pieces.length || (whole.length && memcmp(whole.data, pieces.data, whole.length) != 0))
 		abort();

@@ -119,6 +119,7 @@ static void on_submit(void *context, uint64_t number)
 		.tokens = r->prompt,
 		.prompt_count = r->prompt_count,
 		.choice_count = r->choice_count,
+		.structure = r->sampling.structured ? TOY_STRUCTURE : "",
 		.sampling = r->sampling,
 		.class = (enum coord_class)(client->number / 3 % COORD_CLASSES),
 	};
@@ -373,6 +374,7 @@ void clients_draw(struct clients *all, uint32_t count, uint64_t from_ns, uint64_
 				     .top_p = 1, .repetition_penalty = 1, .logprobs = -1,
 				     .max_tokens = 1 + (uint32_t)sim_random(sim, 40),
 				     .ignore_eos = sim_random(sim, 2),
+				     .structured = rng_at(all->cluster->options.seed, i, 11) % 4 == 0,
 				     .prompt_logprobs = rng_at(all->cluster->options.seed, i, 7) % 4 == 0},
 			.cancel_ns = sim_random(sim, 8) ? 0 : 1 + sim_random(sim, 300 * MS),
 			.enough = sim_random(sim, 12) ? 0 : 1 + (uint32_t)sim_random(sim, 10),

@@ -34,6 +34,7 @@ struct member {
 	struct store *store;
 	struct toy *toy;
 	uint64_t *generations; /* engine: [block_count] */
+	uint32_t structures;   /* engine: taken and not given back */
 	/* store: slabs */
 	uint8_t *slabs;
 	uint64_t slab_generations[SLABS][SLAB_SLOTS];

@@ -78,6 +78,12 @@ static void on_landing_free(void *core, uint64_t op, uint64_t now)
 	CALL(m, abort(), node_landing_free(m->engine, op, now), store_landing_free(m->store, op, now));
 }
 
+static void check_engine(const struct member *m)
+{
+	node_check(m->engine);
+	assert(!node_idle(m->engine) || m->structures == 0);
+}
+
 static void on_tick(void *core, uint64_t now)
 {
 	struct member *m = as_member(core);
@@ -95,7 +101,7 @@ static void on_tick(void *core, uint64_t now)
 	if (m->kind == COORDINATOR)
 		coord_check(m->coord);
 	else if (m->kind == ENGINE)
-		node_check(m->engine);
+		check_engine(m);
 	else
 		store_check(m->store);
 }
@@ -213,6 +219,24 @@ static void on_copy(void *context, uint32_t from, uint32_t to)
 	toy_copy_block(((struct member *)context)->toy, from, to);
 }
 
+/* Constraints are only counted: what is taken is given back. */
+static enum err on_structure(void *context, const char *structure, size_t length, struct why *why,
+			     struct constraint **ret_constraint)
+{
+	struct member *m = context;
+	assert(length == strlen(TOY_STRUCTURE) && strcmp(structure, TOY_STRUCTURE) == 0);
+	m->structures++;
+	*ret_constraint = (struct constraint *)m; /* opaque to all but the engine */
+	return ERR_OK;
+}
+
+static void on_structure_back(void *context, struct constraint *constraint)
+{
+	struct member *m = context;
+	assert(m->structures > 0 && constraint == (struct constraint *)m);
+	m->structures--;
+}
+
 static void start_engine(struct member *m)
 {
 	const struct cluster_options *o = &m->cluster->options;
@@ -227,6 +251,7 @@ static void start_engine(struct member *m)
 		.step_done = toy_step_done,
 	};
 	m->toy = toy_create(&toy);
+	m->structures = 0;
 	m->generations = calloc(o->block_count, sizeof(*m->generations));
 	struct node_options options = {
 		.node = m->node,
@@ -254,6 +279,7 @@ static void start_engine(struct member *m)
 		.wait_deadline_ns = 1500 * MS,
 		.eos_ids = eos_ids,
 		.eos_count = 1,
+		.constraints = {.context = m, .take = on_structure, .give = on_structure_back},
 		.env = sim_env(m->cluster->sim, m->index),
 		.context = m,
 		.submit = on_submit,

@@ -74,6 +74,16 @@ static uint32_t choose(uint64_t digest, const struct sampling *sampling, uint32_
 	return (uint32_t)(rng_mix(digest ^ drawn) % TOY_VOCAB);
 }
 
+/* The toy's one structure: a token leaves the rest of three that the sum of those generated before it leaves. */
+static uint32_t keep_structure(uint32_t token, const uint32_t *generated, uint32_t count)
+{
+	uint32_t sum = 0;
+	for (uint32_t i = 0; i < count; i++)
+		sum += generated[i];
+	token = token - token % 3 + sum % 3;
+	return token < TOY_VOCAB ? token : token - 3;
+}
+
 /* ---- over blocks */
 
 static uint8_t *kv_at(const struct toy *toy, const struct sequence *s, uint32_t position, uint32_t layer)
@@ -143,11 +153,12 @@ static void sample_run(const struct toy *toy, const struct run *run, struct samp
 	uint32_t count = run->first + run->count;
 	assert(run->sample_count == s->choice_count && count == s->token_count);
 	uint64_t digest = digest_sequence(toy, s, count);
-	for (uint32_t i = 0; i < run->sample_count; i++)
-		samples[run->sample_first + i] = (struct sample){
-			.token = choose(digest, s->sampling, s->choices[i], count),
-			.logprob = -(float)(digest & 1023) / 64,
-		};
+	for (uint32_t i = 0; i < run->sample_count; i++) {
+		uint32_t token = choose(digest, s->sampling, s->choices[i], count);
+		if (s->constraint)
+			token = keep_structure(token, s->tokens + s->prompt_count, count - s->prompt_count);
+		samples[run->sample_first + i] = (struct sample){.token = token, .logprob = -(float)(digest & 1023) / 64};
+	}
 }
 
 static void run_layer(void *context, uint64_t number)
@@ -241,8 +252,10 @@ uint32_t toy_oracle(const uint32_t *prompt, uint32_t prompt_count, const struct 
 				digest = digest_add(digest, &kv[layer][q],
 						    count - q < TOY_BLOCK_TOKENS ? count - q : TOY_BLOCK_TOKENS);
 		token = choose(digest, sampling, choice, count);
+		if (sampling->structured)
+			token = keep_structure(token, ret_tokens, generated);
 		ret_tokens[generated++] = token;
-		if (generated > sampling->min_tokens && stops(sampling, token)) {
+		if ((generated > sampling->min_tokens || sampling->structured) && stops(sampling, token)) {
 			*ret_finish = FINISH_STOP;
 			return generated;
 		}

@@ -48,6 +48,9 @@ uint64_t toy_digest(const void *data, size_t length);
 
 /* What it says of each token of a prompt but the first: [prompt_count - 1]. */
 void toy_score_oracle(const uint32_t *prompt, uint32_t prompt_count, float *ret_logprobs);
+/* What a request with sampling.structured asks for: the only structure that the toy knows. */
+#define TOY_STRUCTURE "{\"toy\":3}"
+
 /* Generated tokens of one choice, up to its end; returns how many. */
 uint32_t toy_oracle(const uint32_t *prompt, uint32_t prompt_count, const struct sampling *sampling, uint32_t choice,
 		    uint32_t *ret_tokens /* [max_tokens] */, enum finish *ret_finish);

@@ -137,6 +137,7 @@ static enum err tokens(const struct tokenizer *tokenizer, struct why *why)
 		e = detokenizer_feed(&detokenizer, tokens.ids[i], &out);
 	if (e == ERR_OK)
 		e = detokenizer_finish(&detokenizer, &out);
+	detokenizer_fini(&detokenizer);
 	torture_check(e != ERR_OK || tokens.count > 3);
 	tokens_fini(&tokens);
 	buf_fini(&out);

@@ -116,8 +116,9 @@ static void on_stream_end(void *context)
 
 static enum err open_node(struct world *w, struct why *why)
 {
-	served_model_borrow(model, NULL, 0, &w->served);
-	enum err e = local_wire_create(w->loop, &w->wire);
+	enum err e = served_model_borrow(model, NULL, 0, &w->served);
+	if (e == ERR_OK)
+		e = local_wire_create(w->loop, &w->wire);
 	if (e != ERR_OK)
 		return e;
 	struct solo_node_options options = {.model = model, .env = local_wire_env(w->wire, LOCAL_NODE), .threads = 1,
@@ -157,6 +158,7 @@ static enum err open_coordinator(struct world *w)
 static void close_all(struct world *w)
 {
 	service_destroy(w->service);
+	served_model_fini(&w->served);
 	free(w->memory);
 	solo_node_destroy(w->node);
 	local_wire_destroy(w->wire);

@@ -9,16 +9,14 @@ Everything is made from the sentences below, so the files come out the same each
 """
 import json
 import pathlib
+import random
 
-from tokenizers import AddedToken, Regex, Tokenizer, decoders, models, normalizers, pre_tokenizers, processors
-from tokenizers import trainers
+from tokenizers import Tokenizer
+
+import families
 
 HERE = pathlib.Path(__file__).parent
-
-LLAMA3 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}{1,3}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-          r"|\s*[\r\n]+|\s+(?!\S)|\s+")
-QWEN2 = (r"(?i:'s|'t|'re|'ve|'m|'ll|'d)|[^\r\n\p{L}\p{N}]?\p{L}+|\p{N}| ?[^\s\p{L}\p{N}]+[\r\n]*"
-         r"|\s*[\r\n]+|\s+(?!\S)|\s+")
+SIZE = 700
 
 CORPUS = [
     "The baton is handed from the first runner to the second, and the second runs on.",
@@ -43,7 +41,7 @@ TEXTS = [
     "!?!?...---===***///\\\\\\###$$$%%%", "https://example.org/a/b?c=d&e=f#g  foo_bar-baz.qux@example.com",
     "<|begin|>system<|eot|>\n\nuser text<|eot|>", "in<|eot|>the<|eot|><|eot|>middle", "<|eot", "<|eot|", "|eot|>",
     "before  <mask>  after", "word sword words <|word|> word", "the thing theword word.", "  <left>x <right>   y",
-    "caf\u00e9 cafe\u0301 tok\u00e9n toke\u0301n", "\u65e5\u672c token <|\u65e5\u672c|>", "ß ẞ ſt ﬁ İ ı K Å",
+    "caf\u00e9 cafe\u0301 tok\u00e9n toke\u0301n", "\u65e5\u672c token <|\u65e5\u672c|>", "<right>   <right>\n<left> x", "<table> </h1>\t\t\n\n\n   </s>  a<s> b", "  \u2581a \u2581 b", "<0x41><0x0A> <unk> x", "xxxx 12345 the e\u0301E\u0301", "\uff21\uff42\uff1a\uff11 \ufb01ne \u00bd \u2122\u2026", "\u1680\u3000 a \u2028", "\u212a \u2126 \u212b \u1f7d", "ß ẞ ſt ﬁ İ ı K Å",
     "\u0315\u0300\u05ae\u0301\u0062 a\u0315\u0300\u05ae\u0301b a\u0316\u0301\u0316\u0301", "𝔘𝔫𝔦𝔠𝔬𝔡𝔢 𠀀𠀁 \U0010ffff \ue000",
     "\uc73c\u11a7\u1187 \u1100\u1161\u11a7\u11a8", "\x00\x01\x02\x7f\x80\x9f", "mixed日本English中文1234русский",
 ]
@@ -54,92 +52,6 @@ BROKEN = [
     b"\xed\xa0\x80", b"\xf4\x90\x80\x80", b"caf\xe9 au lait", b"\xe0\x80\x80", b"ok \xc3", b"\xc3\xa9\xc3",
     b"\xf8\x88\x80\x80\x80 <|eot|>",
 ]
-
-
-def train(pre_tokenizer, normalizer=None):
-    tokenizer = Tokenizer(models.BPE())
-    tokenizer.pre_tokenizer = pre_tokenizer
-    if normalizer:
-        tokenizer.normalizer = normalizer
-    tokenizer.decoder = decoders.ByteLevel()
-    trainer = trainers.BpeTrainer(vocab_size=700, show_progress=False,
-                                  initial_alphabet=pre_tokenizers.ByteLevel.alphabet())
-    tokenizer.train_from_iterator(CORPUS, trainer)
-    return tokenizer
-
-
-def add_tokens(tokenizer):
-    tokenizer.add_special_tokens(["<|begin|>", "<|eot|>", AddedToken("<mask>", lstrip=True, special=True)])
-    tokenizer.add_tokens([
-        AddedToken("word", single_word=True), AddedToken("<left>", lstrip=True, normalized=False),
-        AddedToken("<right>", rstrip=True, normalized=False), AddedToken("tok\u00e9n", normalized=True),
-        AddedToken("<|\u65e5\u672c|>", normalized=False), AddedToken("<|eot|><|eot|>", normalized=False),
-    ])
-
-
-def gpt2():
-    tokenizer = train(pre_tokenizers.ByteLevel(add_prefix_space=False))
-    add_tokens(tokenizer)
-    tokenizer.post_processor = processors.ByteLevel(trim_offsets=False)
-    return tokenizer
-
-
-def gpt2_prefix_space():
-    tokenizer = train(pre_tokenizers.ByteLevel(add_prefix_space=True))
-    add_tokens(tokenizer)
-    return tokenizer
-
-
-def llama3():
-    pre = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(LLAMA3), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer = train(pre)
-    add_tokens(tokenizer)
-    begin = tokenizer.token_to_id("<|begin|>")
-    tokenizer.post_processor = processors.Sequence([
-        processors.ByteLevel(trim_offsets=True),
-        processors.TemplateProcessing(single="<|begin|> $A", pair="<|begin|> $A <|begin|>:1 $B:1",
-                                      special_tokens=[("<|begin|>", begin)])])
-    return tokenizer
-
-
-def qwen2():
-    pre = pre_tokenizers.Sequence([
-        pre_tokenizers.Split(Regex(QWEN2), "isolated"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer = train(pre, normalizers.NFC())
-    add_tokens(tokenizer)
-    return tokenizer
-
-
-def splits():
-    pre = pre_tokenizers.Sequence([
-        pre_tokenizers.Digits(individual_digits=True), pre_tokenizers.Punctuation(behavior="contiguous"),
-        pre_tokenizers.Split(" ", "merged_with_next"), pre_tokenizers.Split(Regex(r"\n+|[\w]+\b"), "merged_with_previous"),
-        pre_tokenizers.ByteLevel(add_prefix_space=False, use_regex=False)])
-    tokenizer = train(pre)
-    add_tokens(tokenizer)
-    return tokenizer
-
-
-def old_merges(text):
-    """The older way to write merges: one string for a pair."""
-    root = json.loads(text)
-    root["model"]["merges"] = [" ".join(pair) if isinstance(pair, list) else pair for pair in root["model"]["merges"]]
-    return json.dumps(root, ensure_ascii=False)
-
-
-def ignore_merges(text):
-    """As Llama 3: a piece that is a token as a whole is that token, whatever the merges say."""
-    root = json.loads(text)
-    root["model"]["ignore_merges"] = True
-    root["model"]["merges"] = root["model"]["merges"][:300]
-    return json.dumps(root, ensure_ascii=False)
-
-
-KINDS = {"gpt2": (gpt2, old_merges), "gpt2_prefix_space": (gpt2_prefix_space, str), "llama3": (llama3, ignore_merges),
-         "qwen2": (qwen2, str), "splits": (splits, str)}
 
 
 def cases(tokenizer):
@@ -156,17 +68,40 @@ def cases(tokenizer):
     return result
 
 
-def compact(text):
-    return json.dumps(json.loads(text), ensure_ascii=False, separators=(",", ":")) + "\n"
+def random_ids(tokenizer, root):
+    """Lists of ids as no text gives them: of all tokens, and of bytes above all, where there are tokens for them."""
+    rng = random.Random(len(root["model"]["vocab"]))
+    size = tokenizer.get_vocab_size()
+    byte_ids = [i for i in range(size) if (tokenizer.id_to_token(i) or "").startswith("<0x")] or list(range(min(size, 256)))
+    special = [i for i in range(size) if tokenizer.id_to_token(i) in ("<s>", "</s>", "<|eot|>")]
+    for n in range(60):
+        kinds = [range(size)] if n % 3 == 0 else [byte_ids, byte_ids, range(size), special or range(size)]
+        ids = [rng.choice(rng.choice(kinds)) for _ in range(rng.randint(1, 14))]
+        if n % 3 == 2:  # characters in bytes, whole and broken
+            for part in rng.sample(["é", "日", "😀", "▁", " ", "x"], 3):
+                ids += [tokenizer.token_to_id(f"<0x{b:02X}>") or 0 for b in part.encode()][:rng.choice([4, 4, 4, 1, 2])]
+            ids = ids[rng.randint(0, len(ids) - 1):] if n % 2 else ids
+        yield ids
+
+
+def decodings(tokenizer, root):
+    for ids in random_ids(tokenizer, root):
+        yield {"ids": ids, "decoded": tokenizer.decode(ids, skip_special_tokens=False),
+               "decoded_skip": tokenizer.decode(ids, skip_special_tokens=True)}
+
+
+def lines(entries):
+    return ",\n".join(json.dumps(entry, separators=(",", ":")) for entry in entries)
 
 
 def main():
-    for name, (make, rewrite) in KINDS.items():
-        text = compact(rewrite(make().to_str()))
+    for name in families.NAMES:
+        root = families.build(name, CORPUS, SIZE)
+        text = json.dumps(root, ensure_ascii=False, separators=(",", ":")) + "\n"
         (HERE / f"{name}.json").write_text(text)
         tokenizer = Tokenizer.from_str(text)
-        lines = ",\n".join(json.dumps(case, separators=(",", ":")) for case in cases(tokenizer))
-        (HERE / f"{name}.cases.json").write_text('{"cases":[\n' + lines + "\n]}\n")
+        (HERE / f"{name}.cases.json").write_text('{"cases":[\n' + lines(cases(tokenizer)) + '\n],"decodings":[\n' +
+                                                 lines(decodings(tokenizer, root)) + "\n]}\n")
         print(name, tokenizer.get_vocab_size())
 
 
