@@ -31,9 +31,11 @@ static enum err own_template(const struct api_request *request, const struct ser
 static json_t *make_variables(const struct api_request *request)
 {
 	json_t *variables = request->template_variables ? json_copy((json_t *)request->template_variables) : json_object();
-	if (variables && request->reasoning_effort && !json_object_get(variables, "reasoning_effort"))
-		json_object_set_new(variables, "reasoning_effort", json_string(request->reasoning_effort));
-	return variables;
+	bool sets = request->reasoning_effort && !json_object_get(variables, "reasoning_effort");
+	if (!sets || json_object_set_new(variables, "reasoning_effort", json_string(request->reasoning_effort)) == 0)
+		return variables;
+	json_decref(variables);
+	return NULL;
 }
 
 static enum err render(const struct api_request *request, const struct served_model *model,

@@ -33,7 +33,10 @@ static json_t *plain_parts(const json_t *parts)
 	size_t i;
 	json_array_foreach((json_t *)parts, i, part)
 		json_array_append_new(list, json_pack("{s:s, s:O}", "type", "text", "text", part_text(part)));
-	return list;
+	if (json_array_size(list) == json_array_size(parts))
+		return list;
+	json_decref(list); /* no memory for one of them */
+	return NULL;
 }
 
 /* As one text, a line each, as vLLM has it. */
@@ -127,7 +130,7 @@ static enum err settle_calls(json_t *message, size_t index, struct api_error *er
 /* ---- thoughts */
 
 /* One thing under three names: a template may ask for any of them. */
-static void settle_reasoning(json_t *message)
+static enum err settle_reasoning(json_t *message)
 {
 	static const char *const names[] = {"reasoning_content", "thinking", "reasoning"};
 	json_t *thought = NULL;
@@ -136,10 +139,11 @@ static void settle_reasoning(json_t *message)
 		thought = json_is_null(value) ? NULL : value;
 	}
 	if (!thought)
-		return;
-	json_object_set(message, "reasoning_content", thought);
+		return ERR_OK;
+	int failed = json_object_set(message, "reasoning_content", thought);
 	if (!json_object_get(message, "thinking"))
-		json_object_set(message, "thinking", thought);
+		failed |= json_object_set(message, "thinking", thought);
+	return failed ? ERR_NOMEM : ERR_OK;
 }
 
 enum err prompt_messages(const json_t *messages, bool takes_parts, json_t **ret_messages, struct api_error *error)
@@ -157,7 +161,7 @@ enum err prompt_messages(const json_t *messages, bool takes_parts, json_t **ret_
 		if (e == ERR_OK)
 			e = settle_calls(copy, i, error);
 		if (e == ERR_OK)
-			settle_reasoning(copy);
+			e = settle_reasoning(copy);
 	}
 	if (e == ERR_OK)
 		*ret_messages = list;

@@ -13,13 +13,16 @@ static json_t *token(const char *name)
 	return json_pack("{s:s}", "token", name);
 }
 
-/* Of `count` parts, which it takes. */
+/* Of `count` parts, which it takes; NULL: no memory, here or for a part. */
 static json_t *sequence(size_t count, json_t *const parts[])
 {
 	json_t *list = json_array();
 	for (size_t i = 0; i < count; i++)
 		json_array_append_new(list, parts[i]);
-	return json_pack("{s:o}", "sequence", list);
+	if (json_array_size(list) == count)
+		return json_pack("{s:o}", "sequence", list);
+	json_decref(list); /* no memory for one of them */
+	return NULL;
 }
 #define SEQUENCE(...) sequence(sizeof((json_t *[]){__VA_ARGS__}) / sizeof(json_t *), (json_t *[]){__VA_ARGS__})
 
@@ -97,6 +100,8 @@ static json_t *wrapped(const struct tool_structure_options *options, json_t *cal
 
 enum err tool_structure(const struct tool_structure_options *options, json_t **ret_structure)
 {
+	if (options->format == TOOL_NONE || options->format == TOOL_QWEN3_CODER)
+		return ERR_UNSUPPORTED;
 	json_t *choice = json_array(), *tool;
 	size_t i;
 	json_array_foreach((json_t *)options->tools, i, tool)
@@ -104,12 +109,10 @@ enum err tool_structure(const struct tool_structure_options *options, json_t **r
 		const json_t *function = json_object_get(tool, "function");
 		if (options->name && strcmp(options->name, json_string_value(json_object_get(function, "name"))) != 0)
 			continue;
-		json_t *call = one_call(options, function);
-		if (!call) {
+		if (json_array_append_new(choice, one_call(options, function)) != 0) {
 			json_decref(choice);
-			return ERR_UNSUPPORTED;
+			return ERR_NOMEM;
 		}
-		json_array_append_new(choice, call);
 	}
 	json_t *calls = wrapped(options, json_pack("{s:o}", "choice", choice));
 	if (options->thinks) /* it ends its thought first */

@@ -1,5 +1,6 @@
 #include "model/template_value.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -348,8 +349,8 @@ enum err value_print_float(struct buf *out, double number, const char *infinity,
 	char text[40];
 	if (isnan(number) || isinf(number))
 		return buf_printf(out, "%s%s", number < 0 ? "-" : "", isnan(number) ? nan : infinity);
-	/* Fifteen digits are exact either way: without the zeros at their end they are the shortest. */
-	int digits = 15;
+	/* Fifteen digits are exact either way: without the zeros at their end they are the shortest.  The smallest have fewer. */
+	int digits = fabs(number) < DBL_MIN ? 1 : 15;
 	do
 		snprintf(text, sizeof(text), "%.*e", digits - 1, number);
 	while (strtod(text, NULL) != number && digits++ < 17);

@@ -354,6 +354,43 @@ static void a_message_goes_on_where_it_ended(void **state)
 	buf_fini(&client.body);
 }
 
+/* What the prompt becomes where a client brings its template. */
+static void becomes(struct world *world, const char *fields, const char *expected)
+{
+	struct client client = {0};
+	uint32_t request = world->coord.count;
+	world->model.trust_request_template = true;
+	world->model.tool_format = TOOL_HERMES;
+	if (!post(world, API_CHAT, fields, NULL, &client))
+		fail_msg("%s", client.body.data);
+	struct tokens tokens = encode(world, expected);
+	assert_int_equal(world->coord.requests[request].prompt_count, tokens.count);
+	assert_memory_equal(world->coord.requests[request].tokens, tokens.ids, tokens.count * sizeof(uint32_t));
+	tokens_fini(&tokens);
+	scripted_end(&world->coord, request, ERR_OK);
+	buf_fini(&client.body);
+}
+
+static void a_template_sees_what_transformers_shows_it(void **state)
+{
+	struct world *world = *state;
+#define SAYS(message) "\"messages\":[" message "]"
+#define AS(template) ",\"chat_template\":\"" template "\""
+	becomes(world, SAYS("{\"role\":\"assistant\",\"tool_calls\":[{\"function\":{\"name\":\"f\",\"arguments\":\"{\\\"a\\\": 17}\"}}]}")
+		AS("{{ messages[0].tool_calls[0].function.arguments.a + 1 }}"), "18");
+	becomes(world, SAYS("{\"role\":\"assistant\",\"content\":\"x\",\"reasoning\":\"hm\",\"tool_calls\":[]}")
+		AS("{{ messages[0].thinking ~ messages[0].reasoning_content }} {{ 'tool_calls' in messages[0] }}"), "hmhm False");
+	becomes(world, SAYS("{\"role\":\"user\",\"content\":\"x\"}") ",\"reasoning_effort\":\"low\",\"documents\":[{\"text\":\"d\"}]"
+		AS("{{ reasoning_effort }} {{ documents[0].text }} {{ tools is none }}"), "low d True");
+	becomes(world, SAYS("{\"role\":\"user\",\"content\":\"x\"}") ",\"reasoning_effort\":\"low\",\"chat_template_kwargs\":{\"reasoning_effort\":\"mine\"}"
+		AS("{{ reasoning_effort }}"), "mine");
+	becomes(world, TOOLS AS("{{ tools[0].function.name }} {{ strftime_now('%Y')|int > 2020 }}"), "f True");
+	becomes(world, SAYS("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}")
+		AS("{{ messages[0].content }}"), "a\nb");
+	becomes(world, SAYS("{\"role\":\"user\",\"content\":[{\"type\":\"text\",\"text\":\"a\"},{\"type\":\"text\",\"text\":\"b\"}]}")
+		AS("{% for part in messages[0].content %}{{ part.type }}={{ part.text }};{% endfor %}"), "text=a;text=b;");
+}
+
 static void parts_that_are_no_text_are_refused_by_name(void **state)
 {
 	struct world *world = *state;
@@ -713,6 +750,7 @@ int main(void)
 		TEST(tools_of_a_model_that_calls_none_are_refused),
 		TEST(a_marker_that_is_a_special_token_is_seen_and_not_shown),
 		TEST(a_message_goes_on_where_it_ended),
+		TEST(a_template_sees_what_transformers_shows_it),
 		TEST(parts_that_are_no_text_are_refused_by_name),
 		TEST(prompts_of_a_list_are_requests_of_their_own),
 		TEST(one_refused_prompt_cancels_the_others),
