@@ -38,6 +38,7 @@ enum err grammar_build(struct grammar_builder *b, uint32_t root, struct grammar 
 		return b->e;
 	}
 	g->root = root;
+	g->text_tail = b->text_tail;
 	grammar_determinize(b, g);
 	if (b->e == ERR_OK)
 		grammar_trim(b, g);

@@ -54,7 +54,8 @@ struct grammar {
 	struct grammar_call *calls;
 	struct grammar_rule *rules;
 	uint32_t node_count, edge_count, call_count, rule_count;
-	uint32_t root;     /* rule */
+	uint32_t root;      /* rule */
+	uint32_t text_tail; /* rule that reads any one character that is no ASCII; UINT32_MAX: there is none */
 	uint32_t steps;    /* that it took to make */
 };
 

@@ -8,7 +8,7 @@
 
 void grammar_builder_init(struct grammar_builder *b, const uint8_t *usable, struct why *why)
 {
-	*b = (struct grammar_builder){.usable = usable, .why = why, .edge_count = 1};
+	*b = (struct grammar_builder){.usable = usable, .why = why, .edge_count = 1, .text_tail = UINT32_MAX};
 	(void)build_node(b);
 }
 

@@ -15,7 +15,7 @@
 #include "base/why.h"
 #include "model/grammar.h"
 
-enum { BUILD_NODES_MAX = 1 << 17, BUILD_EDGES_MAX = 1 << 17 };
+enum { BUILD_NODES_MAX = 1 << 17, BUILD_EDGES_MAX = 1 << 18 };
 
 enum build_kind { BUILD_BYTES, BUILD_SKIP, BUILD_CALL };
 
@@ -40,6 +40,7 @@ struct grammar_builder {
 	uint32_t node_count, node_capacity;
 	struct build_edge *edges;  /* [edge_count]; edge 0 is nobody's */
 	uint32_t edge_count, edge_capacity;
+	uint32_t text_tail; /* of the grammar */
 	struct build_rule *rules;
 	uint32_t rule_count, rule_capacity;
 };

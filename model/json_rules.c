@@ -99,8 +99,7 @@ void json_char(struct json_rules *r, uint32_t from, uint32_t to)
 static void string_rule(struct json_rules *r, uint32_t from, uint32_t to)
 {
 	uint32_t inside = on(r, '"', from);
-	plain(r, inside, inside);
-	tail_rule(r, inside, inside);
+	json_char(r, inside, inside);
 	literal(r, "\"", inside, to);
 }
 
@@ -192,6 +191,14 @@ static void array_rule(struct json_rules *r, uint32_t from, uint32_t to)
 	list(r, "[]", item, end, from, to);
 }
 
+static bool all_text_is_usable(const struct grammar_builder *b)
+{
+	for (uint32_t byte = 0x20; b->usable && byte <= 0xf4; byte++)
+		if (!b->usable[byte] && byte != 0xc0 && byte != 0xc1)
+			return false;
+	return true;
+}
+
 void json_rule_call(struct json_rules *r, enum json_rule which, uint32_t from, uint32_t to)
 {
 	static void (*const makers[RULE_COUNT])(struct json_rules *, uint32_t, uint32_t) = {
@@ -203,6 +210,8 @@ void json_rule_call(struct json_rules *r, enum json_rule which, uint32_t from, u
 	if (!r->made[which]) {
 		uint32_t rule = build_rule(b);
 		r->made[which] = rule + 1;
+		if (which == RULE_TAIL && all_text_is_usable(b))
+			b->text_tail = rule;
 		if (b->e == ERR_OK)
 			makers[which](r, b->rules[rule].start, b->rules[rule].end);
 	}

@@ -16,11 +16,15 @@ struct node_mask {
 struct mask_cache {
 	const struct grammar *grammar;
 	struct node_mask **nodes; /* [node_count] */
+	uint8_t *runs;            /* [node_count] characters that may follow whatever they are; RUN_ENDLESS */
 	size_t bytes;
 };
 
+enum { RUN_ENDLESS = UINT8_MAX };
+
 struct mask_maker {
 	const struct token_trie *trie;
+	struct mask_cache *cache; /* of the mask being made */
 	struct matcher matcher;   /* for walks that begin at a node, with nothing below */
 	uint64_t *bits;           /* [words] what a walk allows; the caller's, or own_bits */
 	uint64_t *own_bits;
@@ -37,6 +41,51 @@ static void allow(const struct mask_maker *maker, uint32_t place)
 	const struct token_trie *trie = maker->trie;
 	for (uint32_t i = trie->nodes[place].token_first; i < trie->nodes[place + 1].token_first; i++)
 		maker->bits[trie->tokens[i] / 64] |= UINT64_C(1) << trie->tokens[i] % 64;
+}
+
+static void allow_below(struct mask_maker *maker, uint32_t place)
+{
+	const struct token_trie *trie = maker->trie;
+	uint32_t end = trie->nodes[trie->nodes[place].end].token_first;
+	for (uint32_t i = trie->nodes[place].token_first; i < end; i++)
+		maker->bits[trie->tokens[i] / 64] |= UINT64_C(1) << trie->tokens[i] % 64;
+}
+
+/* Where any character leads that stands in a text for itself; UINT32_MAX: not to one place, or more than that may happen. */
+static uint32_t after_text(const struct grammar *g, const struct grammar_node *node)
+{
+	uint32_t plain = 0, target = node->call_count == 1 ? g->calls[node->call_first].target : UINT32_MAX;
+	if (node->final || target == UINT32_MAX || g->calls[node->call_first].rule != g->text_tail)
+		return UINT32_MAX;
+	for (uint32_t i = 0; i < node->edge_count; i++) {
+		const struct grammar_edge *edge = &g->edges[node->edge_first + i];
+		for (uint32_t c = edge->low; edge->target == target && c <= edge->high; c++)
+			plain += c >= 0x20 && c < 0x80 && c != '"' && c != '\\';
+	}
+	return plain == 0x80 - 0x20 - 2 ? target : UINT32_MAX;
+}
+
+/* Nodes of a chain are made in its order. */
+static void find_runs(const struct grammar *g, uint8_t *runs)
+{
+	for (uint32_t i = g->node_count; i-- > 0;) {
+		uint32_t target = after_text(g, &g->nodes[i]);
+		if (target == i)
+			runs[i] = RUN_ENDLESS;
+		else if (target != UINT32_MAX && target > i)
+			runs[i] = runs[target] == RUN_ENDLESS ? RUN_ENDLESS : (uint8_t)(runs[target] + (runs[target] < RUN_ENDLESS - 1));
+	}
+}
+
+/* Is all that stands below a place allowed, because it is text and the way is inside of one that is long enough? */
+static bool takes_all(struct mask_maker *maker, struct matcher *m, uint32_t place, struct matcher_way way)
+{
+	const struct token_node *node = &maker->trie->nodes[place];
+	uint32_t depth = m->frames[way.frame].depth + 1; /* of a character that is no ASCII */
+	if (!node->text || maker->cache->runs[way.node] < node->below || depth > GRAMMAR_DEPTH_MAX)
+		return false;
+	m->peak = depth > m->peak ? depth : m->peak;
+	return true;
 }
 
 static void note_return(struct mask_maker *maker, const struct matcher *m, uint32_t place,
@@ -61,7 +110,9 @@ static void walk(struct mask_maker *maker, struct matcher *m, uint32_t place, st
 		uint32_t found = 0;
 		for (uint32_t i = 0; i < count; i++)
 			matcher_step(m, ways[i], nodes[child].byte, next, &found);
-		if (found > 0) {
+		if (found == 1 && takes_all(maker, m, child, next[0])) {
+			allow_below(maker, child);
+		} else if (found > 0) {
 			allow(maker, child);
 			if (maker->wants_returns)
 				note_return(maker, m, child, next, found);
@@ -212,6 +263,7 @@ enum err mask_fill(struct mask_maker *maker, struct mask_cache *cache, struct ma
 {
 	struct done done = {.count = 0};
 	assert(m->grammar == cache->grammar);
+	maker->cache = cache;
 	memset(bits, 0, mask_words(maker->trie) * sizeof(*bits));
 	maker->bits = bits;
 	for (uint32_t i = 0; i < m->way_count; i++) {
@@ -264,10 +316,12 @@ enum err mask_cache_create(const struct grammar *grammar, struct mask_cache **re
 		return ERR_NOMEM;
 	cache->grammar = grammar;
 	cache->nodes = calloc(grammar->node_count + 1, sizeof(struct node_mask *));
-	if (!cache->nodes) {
-		free(cache);
+	cache->runs = calloc(grammar->node_count + 1, sizeof(*cache->runs));
+	if (!cache->nodes || !cache->runs) {
+		mask_cache_destroy(cache);
 		return ERR_NOMEM;
 	}
+	find_runs(grammar, cache->runs);
 	*ret_cache = cache;
 	return ERR_OK;
 }
@@ -276,7 +330,9 @@ void mask_cache_destroy(struct mask_cache *cache)
 {
 	if (!cache)
 		return;
-	forget(cache);
+	if (cache->nodes)
+		forget(cache);
 	free(cache->nodes);
+	free(cache->runs);
 	free(cache);
 }

@@ -17,7 +17,7 @@
 #include "model/matcher.h"
 #include "model/token_trie.h"
 
-#define MASK_CACHE_BYTES_MAX ((size_t)2 << 20)
+#define MASK_CACHE_BYTES_MAX ((size_t)4 << 20)
 
 struct mask_maker;
 struct mask_cache;

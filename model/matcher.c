@@ -54,8 +54,11 @@ static bool fits(struct matcher *m, uint32_t node, uint32_t depth)
 	return most <= GRAMMAR_DEPTH_MAX;
 }
 
+/* A rule that is over is left at once, so that equal ways look equal. */
 static void add(struct matcher *m, struct matcher_way way, struct matcher_way *list, uint32_t *count)
 {
+	while (way.frame != 0 && grammar_is_tail(&m->grammar->nodes[way.node]))
+		way = (struct matcher_way){m->frames[way.frame].node, m->frames[way.frame].parent};
 	if (!fits(m, way.node, m->frames[way.frame].depth) || *count == MATCHER_WAYS_MAX)
 		return;
 	for (uint32_t i = 0; i < *count; i++)

@@ -125,10 +125,12 @@ static void digits(struct sizes *s, uint32_t node, uint32_t at, bool tight_low, 
 	int least = tight_low ? digit_at(s->low, at) : 0, most = tight_high ? digit_at(s->high, at) : 9;
 	if (at == 0 && s->whole > 1 && least == 0)
 		least = 1;
-	for (int digit = least; digit <= most; digit++) {
+	for (int digit = least, end; digit <= most; digit = end + 1) {
 		bool low = tight_low && digit == digit_at(s->low, at), high = tight_high && digit == digit_at(s->high, at);
-		uint8_t c = (uint8_t)('0' + digit);
-		build_bytes(s->builder, node, c, c, behind(s, at + 1, low, high));
+		end = digit;
+		while (!low && !high && end < most && !(tight_high && end + 1 == digit_at(s->high, at)))
+			end++;
+		build_bytes(s->builder, node, (uint8_t)('0' + digit), (uint8_t)('0' + end), behind(s, at + 1, low, high));
 	}
 }
 

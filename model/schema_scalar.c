@@ -16,7 +16,8 @@
 #define LABEL   "[a-zA-Z0-9](?:[a-zA-Z0-9-]{0,61}[a-zA-Z0-9])?"
 #define BYTE    "(?:25[0-5]|2[0-4][0-9]|1[0-9]{2}|[1-9]?[0-9])"
 #define H16     "[0-9a-fA-F]{1,4}"
-#define WORD    "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]{1,32}"
+#define WORD    "[a-zA-Z0-9!#$%&'*+/=?^_`{|}~-]+"
+#define DOMAIN  "[a-zA-Z0-9](?:[a-zA-Z0-9-]*[a-zA-Z0-9])?"
 
 /* What a format stands for; NULL: nothing that could be said of a text's characters.  The 29th of February is left out. */
 static const struct {
@@ -27,7 +28,7 @@ static const struct {
 	{"date-time", "^" DATE "T" TIME "$"},
 	{"duration", "^P(?:[0-9]{1,9}W|(?:[0-9]{1,9}Y)?(?:[0-9]{1,9}M)?[0-9]{1,9}D(?:T(?:[0-9]{1,9}H)?(?:[0-9]{1,9}M)?[0-9]{1,9}S)?"
 		     "|T(?:[0-9]{1,9}H)?(?:[0-9]{1,9}M)?[0-9]{1,9}S)$"},
-	{"email", "^" WORD "(?:\\." WORD ")?@" LABEL "(?:\\." LABEL "){1,3}$"},
+	{"email", "^" WORD "(?:\\." WORD ")*@" DOMAIN "(?:\\." DOMAIN ")+$"},
 	{"hostname", "^" LABEL "(?:\\." LABEL "){0,3}$"},
 	{"ipv4", "^" BYTE "(?:\\." BYTE "){3}$"},
 	{"ipv6", "^(?:(?:" H16 ":){7}" H16 "|(?:" H16 ":){1,6}:" H16 "|::(?:" H16 ":){0,5}" H16 "|::)$"},

@@ -1,6 +1,5 @@
 #include "model/token_trie.h"
 
-#include <stdbool.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -109,6 +108,43 @@ static void fill(struct token_trie *trie, const struct text *texts)
 	trie->usable[TOKEN_MARK] = 1;
 }
 
+/* So many bytes of a character are missing, the next one from low to high; 0: a character may begin. */
+static bool is_text(const struct token_trie *trie, uint32_t place, int missing, uint8_t low, uint8_t high)
+{
+	if (missing == 0)
+		return trie->nodes[place].text;
+	for (uint32_t child = place + 1; child < trie->nodes[place].end; child = trie->nodes[child].end)
+		if (trie->nodes[child].byte < low || trie->nodes[child].byte > high ||
+		    !is_text(trie, child, missing - 1, 0x80, 0xbf))
+			return false;
+	return true;
+}
+
+static bool begins_text(const struct token_trie *trie, uint32_t place)
+{
+	uint8_t c = trie->nodes[place].byte;
+	if (c < 0x80)
+		return c >= 0x20 && c != '"' && c != '\\' && is_text(trie, place, 0, 0, 0);
+	if (c < 0xc2 || c > 0xf4)
+		return false;
+	uint8_t low = c == 0xe0 ? 0xa0 : c == 0xf0 ? 0x90 : 0x80, high = c == 0xed ? 0x9f : c == 0xf4 ? 0x8f : 0xbf;
+	return is_text(trie, place, c < 0xe0 ? 1 : c < 0xf0 ? 2 : 3, low, high);
+}
+
+/* From the last to the first: all below a node come before it. */
+static void look_below(struct token_trie *trie)
+{
+	for (uint32_t i = trie->node_count; i-- > 0;) {
+		struct token_node *node = &trie->nodes[i];
+		node->text = true;
+		for (uint32_t child = i + 1; child < node->end; child = trie->nodes[child].end) {
+			uint8_t longest = (uint8_t)(trie->nodes[child].below + 1);
+			node->below = longest > node->below ? longest : node->below;
+			node->text = node->text && begins_text(trie, child);
+		}
+	}
+}
+
 static enum err build(struct token_trie *trie, const struct tokenizer *tokenizer, struct text *texts,
 		      uint8_t (*spellings)[TOKEN_SPELLING])
 {
@@ -118,6 +154,7 @@ static enum err build(struct token_trie *trie, const struct tokenizer *tokenizer
 	if (!trie->nodes || !trie->tokens)
 		return ERR_NOMEM;
 	fill(trie, texts);
+	look_below(trie);
 	return ERR_OK;
 }
 

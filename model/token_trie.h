@@ -9,6 +9,7 @@
  * Bounds: VOCAB_IDS_MAX tokens. */
 #ifndef MODEL_TOKEN_TRIE_H
 #define MODEL_TOKEN_TRIE_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
@@ -21,6 +22,9 @@ struct token_node {
 	uint32_t end;         /* one past the last node below */
 	uint32_t token_first; /* of those that end here; they go on to the next node's first */
 	uint8_t byte;
+	uint8_t below; /* bytes of the longest text below */
+	bool text;     /* all below, read from a character's start, is UTF-8 without controls, quotes and backslashes: the inside
+			* of any text of JSON */
 };
 
 struct token_trie {

@@ -5,6 +5,7 @@ helpers work.
 
 usage: test_structured.py [SCHEMAS]     (default 500)
 """
+import enum
 import json
 import os
 import random
@@ -12,6 +13,9 @@ import signal
 import sys
 import threading
 import unittest
+
+import openai
+import pydantic
 
 from cluster import DEMO, ROOT, Cluster, essence, solo
 
@@ -148,22 +152,19 @@ class Structured(unittest.TestCase):
             self.assertEqual((status, json.loads(text)["error"]["param"]), (400, field), text)
 
     def test_the_clients_helpers(self):
-        import openai
-        import pydantic
-
-        class Person(pydantic.BaseModel):
-            name: str = pydantic.Field(max_length=20)
-            age: int = pydantic.Field(ge=0, le=150)
-            kind: "Kind"
-            friends: list["Person"] = pydantic.Field(max_length=1)
-
-        import enum
-
         class Kind(enum.Enum):
             CAT = "cat"
             DOG = "dog"
 
-        Person.model_rebuild(_types_namespace={"Kind": Kind, "Person": Person})
+        class Pet(pydantic.BaseModel):
+            kind: Kind
+            name: str = pydantic.Field(max_length=10)
+
+        class Person(pydantic.BaseModel):
+            name: str = pydantic.Field(max_length=20)
+            age: int = pydantic.Field(ge=0, le=150)
+            pet: Pet | None
+
         client = openai.OpenAI(base_url=f"http://127.0.0.1:{self.cluster.port}/v1", api_key="none", max_retries=0)
         parsed = 0
         for seed in range(10):
