@@ -29,12 +29,17 @@ enum err speech_function(struct speech *speech, bool final, bool *ret_on)
 	return speech_take(speech, strlen(begins[0]), speech_raw(speech));
 }
 
-/* Up to ">", into `name`; false in *ret_whole: not there yet. */
+/* Up to ">", into `name`, at most one byte more than a name may have: where it ends must not depend on the pieces.
+ * False in *ret_whole: ">" is not there yet. */
 static enum err take_tag(struct speech *speech, bool final, struct buf *name, bool *ret_on, bool *ret_whole)
 {
 	static const char *const ends[] = {">", NULL};
-	size_t before;
+	size_t before, room = CALL_NAME_MAX + 1 - name->length;
 	int found = speech_find(speech, ends, final, &before);
+	if (before >= room) {
+		before = room;
+		found = -1;
+	}
 	*ret_on = before > 0 || found >= 0;
 	*ret_whole = found >= 0;
 	enum err e = before ? buf_append(name, speech->in.data + speech->at, before) : ERR_OK;
@@ -77,7 +82,7 @@ enum err speech_key(struct speech *speech, bool final, bool *ret_on)
 {
 	bool whole;
 	enum err e = take_tag(speech, final, &speech->key, ret_on, &whole);
-	if (whole)
+	if (e == ERR_OK && (whole || speech->key.length > CALL_NAME_MAX)) /* too long: what follows is its value */
 		speech->state = SPEECH_VALUE;
 	return e;
 }
