@@ -1,6 +1,6 @@
 /* answer - one choice on its way to the client: tokens go in, text and what goes with it come out.
  *
- * token -> detokenizer (whole characters) -> stopper (no stop string) -> text
+ * token -> detokenizer (whole characters) -> stopper (no stop string) -> speech (thoughts, calls) -> text
  *
  * What was added since the last answer_sent() is what the next chunk says; without streaming that is everything.
  * Owns its buffers.  Loop: the service's. */
@@ -13,6 +13,7 @@
 #include "base/sampling.h"
 #include "coordinator/logprobs.h"
 #include "coordinator/request_parse.h"
+#include "coordinator/speech.h"
 #include "coordinator/stop.h"
 #include "model/detokenize.h"
 
@@ -21,7 +22,15 @@ struct answer {
 	struct detokenizer detokenizer;
 	struct detokenizer echo; /* of the prompt, where it is echoed token by token */
 	struct stopper stopper;
+	bool speaks;             /* a chat of a model that thinks or calls: what it says is taken apart */
+	struct speech speech;
+	struct buf heard;        /* on its way from the stopper to it */
 	struct buf text;
+	struct buf reasoning;
+	uint32_t calls_sent;     /* of the speech's: names that the client has */
+	size_t arguments_sent;   /* of the last of those */
+	uint64_t call_seed;      /* ids of calls are derived from it */
+	uint32_t reasoning_tokens;
 	struct buf ids;          /* "17,4,99" */
 	struct logprobs logprobs;
 	struct buf piece;        /* of the token at hand */
@@ -34,8 +43,9 @@ struct answer {
 	bool opened;             /* its first chunk was sent */
 };
 
+/* speech: how what it says is taken apart. */
 void answer_init(struct answer *answer, const struct api_request *request, const struct tokenizer *tokenizer,
-		 uint32_t prompt);
+		 const struct speech_options *speech, uint32_t prompt);
 void answer_fini(struct answer *answer);
 /* Text in front of the answer (echo). */
 MUST_USE enum err answer_echo(struct answer *answer, const uint32_t *ids, size_t count);

@@ -14,7 +14,7 @@
 #include "net/process.h"
 #include "net/tls.h"
 
-enum { COORDINATOR_OPTIONS = 24 };
+enum { COORDINATOR_OPTIONS = 27 };
 #define OPENING_NS 2000000000ull /* etcd tells the members, and sessions begin, in less */
 
 struct program {
@@ -38,6 +38,8 @@ struct program {
 	struct option_list origins;
 	const char *chat_template;
 	bool trust_request_template;
+	const char *tool_parser, *reasoning_parser;
+	bool auto_tool_choice;
 	struct served_model models[SERVED_MODELS_MAX];
 	uint32_t model_count;
 	struct process *process;
@@ -168,9 +170,12 @@ static enum err open_models(struct program *program, struct why *why)
 		model->trust_request_template = program->trust_request_template;
 		if (program->chat_template)
 			e = served_model_template(model, program->chat_template, why);
+		if (e == ERR_OK)
+			e = served_model_formats(model, program->tool_parser, program->reasoning_parser, why);
 		if (e != ERR_OK)
 			return e;
-		log_info("model %s: %u tokens of context", model->name, model->context_max);
+		log_info("model %s: %u tokens of context, tool calls: %s, reasoning: %s", model->name, model->context_max,
+			 tool_format_name(model->tool_format), reasoning_format_name(model->reasoning_format));
 	}
 	return ERR_OK;
 }
@@ -326,6 +331,9 @@ static void fill_table(struct program *p, struct option *table)
 		{"allowed-origins", OPTION_LIST, &p->origins, 0, 0, "ORIGIN", "whose pages may read answers (CORS), or *; none unless given"},
 		{"chat-template", OPTION_TEXT, &p->chat_template, 0, 0, "FILE", "instead of the models' own; or the template itself"},
 		{"trust-request-chat-template", OPTION_FLAG, &p->trust_request_template, 0, 0, NULL, "a request may bring its own template"},
+		{"tool-call-parser", OPTION_TEXT, &p->tool_parser, 0, 0, "NAME", "how models write tool calls: auto (by their chat template), none, or vLLM's name"},
+		{"reasoning-parser", OPTION_TEXT, &p->reasoning_parser, 0, 0, "NAME", "how models write what they think: auto, none, or vLLM's name"},
+		{"enable-auto-tool-choice", OPTION_FLAG, &p->auto_tool_choice, 0, 0, NULL, "as vLLM has it; it is always on here (--tool-call-parser none turns it off)"},
 		{"max-queue-wait", OPTION_COUNT, &p->queue_wait_s, 1, 3600, "S", "a longer wait for nodes is refused at once (429)"},
 		{"max-connections", OPTION_COUNT, &p->connections_max, 1, 1 << 20, "N", "of clients; over it idle ones are closed"},
 		{"header-timeout", OPTION_COUNT, &p->limits.header_timeout_s, 1, 3600, "S", "seconds for a request's head"},

@@ -174,7 +174,7 @@ enum err prompts_encode(struct api_request *request, const struct served_model *
 	struct prompts prompts = {.count = (uint32_t)count, .list = calloc(count, sizeof(struct tokens))};
 	if (!prompts.list)
 		return ERR_NOMEM;
-	enum err e = request->kind == API_CHAT ? prompt_chat(request, model, &prompts.list[0], error)
+	enum err e = request->kind == API_CHAT ? prompt_chat(request, model, &prompts, error)
 					       : completion_prompts(request, model, &prompts, error);
 	if (e == ERR_OK)
 		e = truncate(request, &prompts, context_max, error);

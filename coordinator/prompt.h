@@ -12,6 +12,8 @@
 struct prompts {
 	uint32_t count;
 	struct tokens *list; /* [count] */
+	char end[32];        /* of a chat's text: the last bytes, which say whether the answer begins in a thought */
+	size_t end_length;
 };
 
 /* The ids alone, truncated where the request asks for it: what /tokenize and /render want. */

@@ -1,146 +1,106 @@
 /* prompt_chat - messages become the text that the model was trained on, and its ids. */
 #include <string.h>
+#include <time.h>
 
 #include "base/buf.h"
 #include "coordinator/prompt_impl.h"
 #include "model/model_dir.h"
 
-/* A client's own template may not stop the loop for long: about 20 ms. */
-static const struct template_limits request_limits = {.step_max = 200000, .memory_max = 16 << 20, .output_max = 2 << 20};
+/* A client's own template may not stop the loop for long: about 5 ms. */
+enum { OWN_STEPS = 200000, OWN_MEMORY = 16 << 20, OWN_OUTPUT = 2 << 20 };
 
-/* Content as parts: their texts, a line each, as templates of text models want it. */
-static json_t *join_parts(const json_t *parts, struct api_error *error)
-{
-	struct buf text = {0};
-	size_t i;
-	json_t *part, *joined = NULL;
-	json_array_foreach((json_t *)parts, i, part)
-	{
-		const json_t *piece = json_object_get(part, "text");
-		if (!json_is_string(piece)) {
-			api_error_field(error, "messages", "messages: a part of a content is no text; only text is supported");
-			goto done;
-		}
-		if ((i > 0 && buf_text(&text, "\n") != ERR_OK) ||
-		    buf_append(&text, json_string_value(piece), json_string_length(piece)) != ERR_OK)
-			goto done;
-	}
-	joined = json_stringn(text.data ? text.data : "", text.length);
-done:
-	buf_fini(&text);
-	return joined;
-}
-
-static enum err plain_messages(const json_t *messages, json_t **ret_messages, struct api_error *error)
-{
-	json_t *copy = json_array(), *message;
-	size_t i;
-	json_array_foreach((json_t *)messages, i, message)
-	{
-		const json_t *content = json_object_get(message, "content");
-		json_t *plain = json_copy(message);
-		if (json_is_array(content)) {
-			json_t *joined = join_parts(content, error);
-			if (!joined || json_object_set_new(plain, "content", joined) != 0) {
-				json_decref(plain);
-				json_decref(copy);
-				return error->status ? ERR_INVALID : ERR_NOMEM;
-			}
-		} else if (content && !json_is_null(content) && !json_is_string(content)) {
-			json_decref(plain);
-			json_decref(copy);
-			return api_error_field(error, "messages", "messages[%zu].content: expected a text or a list of parts", i);
-		}
-		json_array_append_new(copy, plain);
-	}
-	*ret_messages = copy;
-	return ERR_OK;
-}
-
-/* ---- the template */
-
+/* One of the model's templates by its name, or a whole one, where this server takes it. */
 static enum err own_template(const struct api_request *request, const struct served_model *model,
-			     struct chat_template **ret_template, struct api_error *error)
+			     const struct chat_template **ret_chosen, struct chat_template **ret_own, struct api_error *error)
 {
 	struct why why = {0};
+	*ret_chosen = template_set_find(&model->dir->templates, request->chat_template);
+	if (*ret_chosen)
+		return ERR_OK;
 	if (!model->trust_request_template)
 		return api_error_field(error, "chat_template",
 				       "chat_template: this server takes none from its clients (--trust-request-chat-template)");
-	enum err e = chat_template_parse(request->chat_template, strlen(request->chat_template), &why, ret_template);
-	if (e == ERR_OK)
-		return e;
-	return api_error_field(error, "chat_template", "chat_template: %s", why.text[0] ? why.text : err_text(e));
+	enum err e = chat_template_parse(request->chat_template, strlen(request->chat_template), &why, ret_own);
+	if (e != ERR_OK)
+		return api_error_field(error, "chat_template", "chat_template: %s", why.text[0] ? why.text : err_text(e));
+	*ret_chosen = *ret_own;
+	return ERR_OK;
 }
 
-static enum err render(const struct api_request *request, const struct served_model *model, const json_t *messages,
-		       struct buf *text, struct api_error *error)
+/* chat_template_kwargs win over what else says how the model is to think. */
+static json_t *make_variables(const struct api_request *request)
 {
-	struct chat_template *own = NULL;
+	json_t *variables = request->template_variables ? json_copy((json_t *)request->template_variables) : json_object();
+	bool sets = request->reasoning_effort && !json_object_get(variables, "reasoning_effort");
+	if (!sets || json_object_set_new(variables, "reasoning_effort", json_string(request->reasoning_effort)) == 0)
+		return variables;
+	json_decref(variables);
+	return NULL;
+}
+
+static enum err render(const struct api_request *request, const struct served_model *model,
+		       const struct chat_template *chosen, bool own, const json_t *messages, struct buf *text,
+		       struct api_error *error)
+{
 	struct why why = {0};
-	if (request->chat_template && own_template(request, model, &own, error) != ERR_OK)
-		return ERR_INVALID;
-	const struct chat_template *other = own ? own : model->chat_template;
-	enum err e = other ? model_dir_chat_with(model->dir, other, own ? &request_limits : NULL, messages,
-						 request->add_generation_prompt, request->template_variables, &why, text)
-			   : model_dir_chat(model->dir, messages, request->add_generation_prompt,
-					    request->template_variables, &why, text);
-	chat_template_destroy(own);
+	json_t *variables = make_variables(request);
+	struct template_options limits = {.now_s = (int64_t)time(NULL)};
+	if (own) {
+		limits.step_max = OWN_STEPS;
+		limits.memory_max = OWN_MEMORY;
+		limits.output_max = OWN_OUTPUT;
+	}
+	struct chat_options options = {
+		.chat_template = chosen,
+		.limits = &limits,
+		.tools = request->tools,
+		.documents = request->documents,
+		.variables = variables,
+		.add_generation_prompt = request->add_generation_prompt,
+	};
+	enum err e = variables ? model_dir_chat(model->dir, messages, &options, &why, text) : ERR_NOMEM;
+	json_decref(variables);
 	if (e == ERR_OK || e == ERR_NOMEM)
 		return e;
 	const char *param = request->chat_template ? "chat_template" : "messages";
 	return api_error_field(error, param, "%s: %s", param, why.text[0] ? why.text : err_text(e));
 }
 
-/* ---- the last message goes on */
-
-static bool is_space(char c)
+static enum err to_text(const struct api_request *request, const struct served_model *model, struct buf *text,
+			struct api_error *error)
 {
-	return c == ' ' || (c >= '\t' && c <= '\r');
+	struct chat_template *own = NULL;
+	const struct chat_template *chosen = model->chat_template;
+	json_t *messages = NULL;
+	enum err e = request->chat_template ? own_template(request, model, &chosen, &own, error) : ERR_OK;
+	if (e == ERR_OK && !chosen)
+		chosen = template_set_choose(&model->dir->templates, request->tools != NULL);
+	if (e == ERR_OK)
+		e = prompt_messages(request->messages, chosen && chat_template_takes_parts(chosen), &messages, error);
+	if (e == ERR_OK && request->continue_final_message)
+		e = prompt_mark_last(messages, error);
+	if (e == ERR_OK)
+		e = render(request, model, chosen, own != NULL, messages, text, error);
+	if (e == ERR_OK && request->continue_final_message)
+		e = prompt_cut_at_mark(text, error);
+	json_decref(messages);
+	chat_template_destroy(own);
+	return e;
 }
 
-static const char *find_last(const struct buf *text, const char *wanted, size_t length)
-{
-	for (size_t at = text->length >= length ? text->length - length + 1 : 0; at > 0; at--)
-		if (memcmp(text->data + at - 1, wanted, length) == 0)
-			return text->data + at - 1;
-	return NULL;
-}
-
-/* Cuts off what the template put behind the last message's text.  Templates may trim it. */
-static enum err cut_behind_last(const json_t *messages, struct buf *text, struct api_error *error)
-{
-	const json_t *content = json_object_get(json_array_get(messages, json_array_size(messages) - 1), "content");
-	const char *wanted = json_string_value(content);
-	size_t length = json_string_length(content);
-	for (; length && is_space(*wanted); length--)
-		wanted++;
-	size_t whole = length;
-	while (length && is_space(wanted[length - 1]))
-		length--;
-	const char *at = length ? find_last(text, wanted, length) : NULL;
-	if (!at)
-		return api_error_field(error, "continue_final_message",
-				       "continue_final_message: the last message has no text that the chat template shows");
-	size_t left = text->length - (size_t)(at - text->data);
-	bool untrimmed = whole <= left && memcmp(at, wanted, whole) == 0;
-	text->length = (size_t)(at - text->data) + (untrimmed ? whole : length);
-	return ERR_OK;
-}
-
-enum err prompt_chat(const struct api_request *request, const struct served_model *model, struct tokens *tokens,
+enum err prompt_chat(const struct api_request *request, const struct served_model *model, struct prompts *prompts,
 		     struct api_error *error)
 {
-	json_t *messages = NULL;
 	struct buf text = {.limit = TOKENIZER_TEXT_MAX};
-	enum err e = plain_messages(request->messages, &messages, error);
+	enum err e = to_text(request, model, &text, error);
 	if (e == ERR_OK)
-		e = render(request, model, messages, &text, error);
-	if (e == ERR_OK && request->continue_final_message)
-		e = cut_behind_last(messages, &text, error);
-	if (e == ERR_OK)
-		e = prompt_encode(model, text.data ? text.data : "", text.length, request->add_special_tokens, tokens,
-				  "messages", error);
+		e = prompt_encode(model, text.data ? text.data : "", text.length, request->add_special_tokens,
+				  &prompts->list[0], "messages", error);
+	size_t shown = text.length < sizeof(prompts->end) ? text.length : sizeof(prompts->end);
+	if (e == ERR_OK && shown) {
+		memcpy(prompts->end, text.data + text.length - shown, shown);
+		prompts->end_length = shown;
+	}
 	buf_fini(&text);
-	json_decref(messages);
 	return e;
 }

@@ -16,7 +16,8 @@ void reply_logprobs(struct json_out *out, struct answer *answer)
 void reply_finish(struct json_out *out, const struct answer *answer)
 {
 	static const char *const names[] = {[FINISH_STOP] = "stop", [FINISH_LENGTH] = "length"};
-	json_put_text(out, "finish_reason", names[answer->finish]);
+	bool calls = answer->finish == FINISH_STOP && answer->speech.call_count > 0;
+	json_put_text(out, "finish_reason", calls ? "tool_calls" : names[answer->finish]);
 	json_out_key(out, "stop_reason"); /* vLLM's: the string or token of the request that ended it */
 	if (answer->stop_string != STOP_NONE)
 		json_out_text(out, answer->request->stop.text[answer->stop_string],
@@ -79,11 +80,13 @@ static void put_trace(struct json_out *out, const struct reply *reply)
 /* ended: only then is it known what was cached, and what happened. */
 static void put_usage(struct json_out *out, const struct reply *reply, bool ended)
 {
-	uint64_t prompt = 0, completion = 0;
+	uint64_t prompt = 0, completion = 0, reasoning = 0;
 	for (uint32_t i = 0; i < reply->prompts->count; i++)
 		prompt += reply->prompts->list[i].count;
 	for (uint32_t i = 0; i < reply->answer_count; i++)
 		completion += reply->answers[i].tokens;
+	for (uint32_t i = 0; i < reply->answer_count; i++)
+		reasoning += reply->answers[i].reasoning_tokens;
 	json_put_open(out, "usage", '{');
 	json_put_unsigned(out, "prompt_tokens", prompt);
 	json_put_unsigned(out, "completion_tokens", completion);
@@ -92,6 +95,11 @@ static void put_usage(struct json_out *out, const struct reply *reply, bool ende
 		json_put_open(out, "prompt_tokens_details", '{');
 		json_put_unsigned(out, "cached_tokens", reply->cached_tokens);
 		json_out_close(out, '}');
+		if (reply->answers[0].speaks) {
+			json_put_open(out, "completion_tokens_details", '{');
+			json_put_unsigned(out, "reasoning_tokens", reasoning);
+			json_out_close(out, '}');
+		}
 		put_trace(out, reply);
 	}
 	json_out_close(out, '}');

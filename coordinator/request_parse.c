@@ -9,16 +9,21 @@
 #include "coordinator/request_fields.h"
 #include "coordinator/request_impl.h"
 
-/* All that is read here, in request_prompt.c, request_sampling.c or request_structure.c, and what changes nothing that we do. */
+/* All that is read here, in request_prompt.c, request_tools.c, request_sampling.c or request_structure.c, and what changes nothing that we do. */
 static const char *const known[] = {
-	"add_generation_prompt", "add_special_tokens", "baton_trace", "best_of", "cache_salt", "chat_template",
-	"chat_template_kwargs", "continue_final_message", "echo", "frequency_penalty", "function_call", "functions",
-	"features", "guided_choice", "guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex",
-	"guided_whitespace_pattern", "ignore_eos", "include_stop_str_in_output", "kv_transfer_params", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
-	"messages", "metadata", "min_p", "min_tokens", "model", "n", "parallel_tool_calls", "presence_penalty", "priority",
-	"prompt", "prompt_cache_key", "prompt_logprobs", "reasoning_effort", "repetition_penalty", "request_id",
-	"response_format", "return_token_ids", "sampling_params", "seed", "service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "structured_outputs", "suffix", "temperature", "token_ids",
-	"tool_choice", "tools", "top_k", "top_logprobs", "top_p", "truncate_prompt_tokens", "user",
+	"add_generation_prompt", "add_special_tokens", "allowed_token_ids", "audio", "bad_words", "baton_trace",
+	"best_of", "cache_salt", "chat_template", "chat_template_kwargs", "continue_final_message", "documents",
+	"echo", "features", "frequency_penalty", "function_call", "functions", "guided_choice",
+	"guided_decoding_backend", "guided_grammar", "guided_json", "guided_regex", "guided_whitespace_pattern",
+	"ignore_eos", "include_reasoning", "include_stop_str_in_output", "kv_transfer_params", "logit_bias",
+	"logits_processors", "logprobs", "max_completion_tokens", "max_tokens", "messages", "metadata", "min_p",
+	"min_tokens", "modalities", "model", "n", "parallel_tool_calls", "prediction", "presence_penalty",
+	"priority", "prompt", "prompt_cache_key", "prompt_logprobs", "reasoning_effort", "repetition_penalty",
+	"request_id", "response_format", "return_token_ids", "safety_identifier", "sampling_params", "seed",
+	"service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream",
+	"stream_options", "structured_outputs", "suffix", "temperature", "token_ids", "tool_choice", "tools",
+	"top_k", "top_logprobs", "top_p", "truncate_prompt_tokens", "use_beam_search", "user", "verbosity",
+	"web_search_options",
 };
 
 static void log_unknown(const json_t *body)
@@ -40,14 +45,39 @@ static void log_unknown(const json_t *body)
 /* What we cannot do and must not silently leave out. */
 static void refuse_lacking(struct fields *f)
 {
-	const json_t *tools = field_get(f, "tools");
-	const char *choice = json_string_value(field_get(f, "tool_choice"));
-	if (json_array_size(tools) > 0 && !(choice && strcmp(choice, "none") == 0))
-		field_refuse(f, "tools", "calling tools is not supported yet; \"tool_choice\": \"none\" answers in text");
-	if (json_array_size(field_get(f, "functions")) > 0)
-		field_refuse(f, "functions", "calling functions is not supported yet");
-	if (field_get(f, "suffix"))
-		field_refuse(f, "suffix", "not supported: no model served here fills in the middle");
+	static const char *const lacking[][2] = {
+		{"suffix", "no model served here fills in the middle"},
+		{"audio", "no model served here speaks"},
+		{"web_search_options", "there is no search here"},
+		{"bad_words", "logit_bias takes single tokens"},
+		{"allowed_token_ids", "logit_bias takes single tokens"},
+		{"logits_processors", "no client's code runs here"},
+	};
+	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
+		if (field_get(f, lacking[i][0]))
+			field_refuse(f, lacking[i][0], "not supported: %s", lacking[i][1]);
+	if (field_bool(f, "use_beam_search", false))
+		field_refuse(f, "use_beam_search", "not supported: answers are sampled token by token");
+	if (field_bool(f, "store", false))
+		field_refuse(f, "store", "nothing is stored here; leave it away, or false");
+	size_t i;
+	json_t *modality;
+	json_array_foreach((json_t *)field_get(f, "modalities"), i, modality)
+		if (!json_is_string(modality) || strcmp(json_string_value(modality), "text") != 0)
+			field_refuse(f, "modalities", "only [\"text\"] is supported");
+}
+
+/* OpenAI's limits: 16 pairs of short texts.  They go nowhere; a request that is wrong is said to be. */
+static void check_metadata(struct fields *f)
+{
+	const json_t *metadata = field_get(f, "metadata");
+	const char *key;
+	json_t *value;
+	if (metadata && (!json_is_object(metadata) || json_object_size(metadata) > 16))
+		field_refuse(f, "metadata", "expected an object of at most 16 texts");
+	json_object_foreach((json_t *)metadata, key, value)
+		if (strlen(key) > 64 || !json_is_string(value) || json_string_length(value) > 512)
+			field_refuse(f, "metadata", "expected texts of at most 512 bytes by names of at most 64");
 }
 
 static void read_stream(struct fields *f, struct api_request *r)
@@ -75,10 +105,13 @@ static void read_tier(struct fields *f, struct api_request *r)
 		enum coord_class class;
 	} tiers[] = {{"auto", COORD_DEFAULT}, {"default", COORD_DEFAULT}, {"priority", COORD_PRIORITY}, {"flex", COORD_FLEX}};
 	const char *tier = field_text(f, "service_tier", 32, "auto");
+	int64_t priority = field_integer(f, "priority", INT32_MIN, INT32_MAX, 0);
 	for (size_t i = 0; i < sizeof(tiers) / sizeof(tiers[0]); i++) {
 		if (strcmp(tiers[i].name, tier) != 0)
 			continue;
 		r->class = tiers[i].class;
+		if (!field_get(f, "service_tier") && priority != 0) /* vLLM's: the lower, the sooner */
+			r->class = priority < 0 ? COORD_PRIORITY : COORD_FLEX;
 		return;
 	}
 	field_refuse(f, "service_tier", "\"%s\", expected auto, default, priority or flex", tier);
@@ -88,13 +121,13 @@ static void read_tier(struct fields *f, struct api_request *r)
 static void read_asked(struct fields *f, struct api_request *r)
 {
 	request_read_sampling(f, r);
+	request_read_structure(f, r);
 	if (r->kind == API_CHAT)
-		request_read_messages(f, r);
+		request_read_chat(f, r);
 	else
 		request_read_prompt(f, r);
 	r->return_token_ids = field_bool(f, "return_token_ids", false);
 	r->skip_special_tokens = field_bool(f, "skip_special_tokens", true);
-	request_read_structure(f, r);
 	refuse_lacking(f);
 }
 
@@ -102,7 +135,6 @@ static void read_asked(struct fields *f, struct api_request *r)
 static void read_generate(struct fields *f, struct api_request *r)
 {
 	const json_t *sampling = field_get(f, "sampling_params");
-	r->request_id = field_text(f, "request_id", API_REQUEST_ID_MAX, NULL);
 	if (field_get(f, "features"))
 		field_refuse(f, "features", "no model served here takes images or sound");
 	request_read_token_ids(f, r);
@@ -128,6 +160,11 @@ static void read_all(struct fields *f, struct api_request *r)
 	read_stream(f, r);
 	read_tier(f, r);
 	r->user = field_text(f, "user", 1024, "");
+	r->request_id = field_text(f, "request_id", API_REQUEST_ID_MAX, NULL);
+	(void)field_text(f, "prompt_cache_key", 1024, ""); /* a hint where to look; blocks are found by what they hold */
+	(void)field_text(f, "session_id", 1024, "");
+	(void)field_text(f, "safety_identifier", 1024, "");
+	check_metadata(f);
 	r->cache_salt = field_text(f, "cache_salt", 1024, "");
 	r->trace = field_bool(f, "baton_trace", false);
 	if (r->kind == API_GENERATE)

@@ -1,7 +1,7 @@
 /* request_parse - the body of a completion or chat request becomes a checked value.
  *
  * Names, defaults and limits are OpenAI's, with vLLM's extensions.  Fields that we do not know are accepted and logged;
- * fields that we know, lack, and could not ignore without a wrong answer (tools, guided_grammar) are refused by name.
+ * fields that we know, lack, and could not ignore without a wrong answer (suffix, guided_grammar) are refused by name.
  *
  * Owns:   the parsed body; texts and sub-values are borrowed from it until api_request_fini().
  * Bounds: the body's length is the caller's; API_CHOICES_MAX choices over all prompts. */
@@ -52,6 +52,13 @@ struct api_request {
 	const json_t *prompt;       /* completions; tokens in: "token_ids" */
 	const json_t *messages;     /* chat: an array of objects with roles */
 	const json_t *template_variables; /* chat_template_kwargs; NULL */
+	const json_t *tools;        /* that the model may call; NULL: none */
+	const json_t *documents;    /* for the template; NULL */
+	const char *reasoning_effort; /* for the template; NULL */
+	bool one_call;              /* parallel_tool_calls false */
+	bool must_call;             /* tool_choice required, or: */
+	const char *called_tool;    /* the one tool that has to be called; NULL: any */
+	bool include_reasoning;
 };
 
 /* ERR_INVALID or ERR_NOMEM, with the error filled in; nothing is to be freed then. */

@@ -25,7 +25,7 @@ static void read_common(struct fields *f, struct api_request *r)
 		field_refuse(f, "truncate_prompt_tokens", "is 0, expected -1 or at least 1");
 }
 
-void request_read_messages(struct fields *f, struct api_request *r)
+void request_read_chat(struct fields *f, struct api_request *r)
 {
 	r->messages = field_get(f, "messages");
 	if (!json_is_array(r->messages) || json_array_size(r->messages) == 0) {
@@ -43,6 +43,7 @@ void request_read_messages(struct fields *f, struct api_request *r)
 	}
 	read_template(f, r);
 	read_common(f, r);
+	request_read_tools(f, r);
 }
 
 void request_read_prompt(struct fields *f, struct api_request *r)

@@ -20,6 +20,62 @@ static uint32_t longest_token(const struct tokenizer *tokenizer)
 	return longest;
 }
 
+/* ---- how it speaks */
+
+static bool mentions(const struct served_model *model, const char *text)
+{
+	if (model->chat_template)
+		return chat_template_mentions(model->chat_template, text);
+	const struct template_set *set = &model->dir->templates;
+	for (uint32_t i = 0; i < set->count; i++)
+		if (chat_template_mentions(set->list[i].chat_template, text))
+			return true;
+	return false;
+}
+
+/* By what the template writes of earlier calls; the first that fits. */
+static enum tool_format guess_tools(const struct served_model *model)
+{
+	static const struct {
+		const char *marker;
+		enum tool_format format;
+	} marks[] = {
+		{"<|channel|>", TOOL_OPENAI}, {"<function=", TOOL_QWEN3_CODER}, {"<tool_call>", TOOL_HERMES},
+		{"[TOOL_CALLS]", TOOL_MISTRAL}, {"<｜tool▁calls▁begin｜>", TOOL_DEEPSEEK_V3},
+		{"<|python_tag|>", TOOL_LLAMA3_JSON}, {"functools", TOOL_PHI4_MINI}, {"<|tool|>", TOOL_PHI4_MINI},
+	};
+	for (size_t i = 0; i < sizeof(marks) / sizeof(marks[0]); i++)
+		if (mentions(model, marks[i].marker))
+			return marks[i].format;
+	/* Llama 3.2 has no tag of its own. */
+	return mentions(model, "<|start_header_id|>ipython") ? TOOL_LLAMA3_JSON : TOOL_NONE;
+}
+
+static enum reasoning_format guess_reasoning(const struct served_model *model)
+{
+	if (mentions(model, "<|channel|>"))
+		return REASONING_OPENAI;
+	return mentions(model, "</think>") || mentions(model, "<think>") ? REASONING_THINK : REASONING_NONE;
+}
+
+enum err served_model_formats(struct served_model *model, const char *tools, const char *reasoning, struct why *why)
+{
+	model->tool_format = tools && strcmp(tools, "auto") != 0 ? tool_format_find(tools) : guess_tools(model);
+	model->reasoning_format = reasoning && strcmp(reasoning, "auto") != 0 ? reasoning_format_find(reasoning)
+									      : guess_reasoning(model);
+	model->names_first = mentions(model, "[ARGS]");
+	if (model->tool_format == TOOL_FORMATS)
+		return why_set(why, ERR_INVALID,
+			       "--tool-call-parser %s: expected auto, none, hermes, qwen3_coder, llama3_json, mistral, "
+			       "deepseek_v3, phi4_mini_json or openai", tools);
+	if (model->reasoning_format == REASONING_FORMATS)
+		return why_set(why, ERR_INVALID,
+			       "--reasoning-parser %s: expected auto, none, qwen3, deepseek_r1 or openai_gptoss", reasoning);
+	return ERR_OK;
+}
+
+/* ---- its directory */
+
 enum err served_model_borrow(struct model_dir *dir, const char *name, uint32_t context_max, struct served_model *ret_model)
 {
 	uint32_t most = dir->config.position_max;
@@ -35,6 +91,9 @@ enum err served_model_borrow(struct model_dir *dir, const char *name, uint32_t c
 		.created = (int64_t)time(NULL),
 	};
 	snprintf(ret_model->name, sizeof(ret_model->name), "%s", name && *name ? name : dir->name);
+	ret_model->tool_format = guess_tools(ret_model);
+	ret_model->reasoning_format = guess_reasoning(ret_model);
+	ret_model->names_first = mentions(ret_model, "[ARGS]");
 	return ERR_OK;
 }
 

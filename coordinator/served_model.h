@@ -9,6 +9,7 @@
 #include "base/err.h"
 #include "base/why.h"
 #include "coordinator/core.h"
+#include "coordinator/speech.h"
 
 struct chat_template;
 struct model_dir;
@@ -25,6 +26,9 @@ struct served_model {
 	int64_t created;      /* seconds since 1970: when it was opened */
 	struct chat_template *chat_template; /* instead of the model's; NULL: that one */
 	bool trust_request_template;         /* a client may bring its own */
+	enum tool_format tool_format;        /* how it writes calls and thoughts: guessed from its chat template */
+	enum reasoning_format reasoning_format;
+	bool names_first;                    /* Mistral's newer form of calls */
 };
 
 /* spec: "DIR", served as the folder's name, or "NAME=DIR".  context_max 0: the model's own. */
@@ -36,5 +40,8 @@ MUST_USE enum err served_model_borrow(struct model_dir *dir, const char *name, u
 void served_model_fini(struct served_model *model);
 /* The operator's chat template: a file's path, or the template itself where it has more than one line or braces. */
 MUST_USE enum err served_model_template(struct served_model *model, const char *template_or_path, struct why *why);
+/* The formats by vLLM's names; "auto" or NULL: as the chat template has it. */
+MUST_USE enum err served_model_formats(struct served_model *model, const char *tools, const char *reasoning,
+				       struct why *why);
 void served_model_close(struct served_model *model);
 #endif

@@ -166,7 +166,22 @@ static enum err take_scores(struct service_call *call, struct api_error *error)
 	return ERR_OK;
 }
 
-static enum err make_answers(struct service_call *call)
+static struct speech_options speech_of(const struct service_call *call)
+{
+	const struct api_request *request = &call->request;
+	if (request->kind != API_CHAT)
+		return (struct speech_options){0};
+	return (struct speech_options){
+		.tools = request->tools ? call->model->tool_format : TOOL_NONE,
+		.reasoning = call->model->reasoning_format,
+		.prompt_end = call->prompts.end,
+		.prompt_end_length = call->prompts.end_length,
+		.one_call = request->one_call,
+		.definitions = request->tools,
+	};
+}
+
+static enum err make_answers(struct service_call *call, const struct derived *derived)
 {
 	const struct api_request *request = &call->request;
 	uint32_t count = call->prompts.count * request->n;
@@ -180,9 +195,11 @@ static enum err make_answers(struct service_call *call)
 	call->reply.answers = call->answers;
 	call->reply.answer_count = count;
 	enum err e = ERR_OK;
+	struct speech_options speech = speech_of(call);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct tokens *prompt = &call->prompts.list[i / request->n];
-		answer_init(&call->answers[i], request, call->model->dir->tokenizer, i / request->n);
+		answer_init(&call->answers[i], request, call->model->dir->tokenizer, &speech, i / request->n);
+		call->answers[i].call_seed = hash_xxh3(derived->id, sizeof(derived->id), i);
 		if (e == ERR_OK)
 			e = begin_echo(&call->answers[i], request, prompt);
 	}
@@ -202,8 +219,10 @@ static void fill_reply(struct service_call *call, const struct derived *derived)
 	reply->traces = &call->traces;
 	static const char *const prefixes[API_KINDS] = {
 		[API_COMPLETION] = "cmpl", [API_CHAT] = "chatcmpl", [API_GENERATE] = "generate"};
+	static const char *const given_prefixes[API_KINDS] = {
+		[API_COMPLETION] = "cmpl-", [API_CHAT] = "chatcmpl-", [API_GENERATE] = ""};
 	if (call->request.request_id)
-		snprintf(reply->id, sizeof(reply->id), "%s", call->request.request_id);
+		snprintf(reply->id, sizeof(reply->id), "%s%s", given_prefixes[call->request.kind], call->request.request_id);
 	else
 		snprintf(reply->id, sizeof(reply->id), "%s-%016llx%016llx", prefixes[call->request.kind],
 			 (unsigned long long)derived->id[0], (unsigned long long)derived->id[1]);
@@ -223,6 +242,9 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 	e = service_pick_model(service, call->request.model, &call->model, error);
 	if (e != ERR_OK)
 		return e;
+	if (call->request.tools && call->model->tool_format == TOOL_NONE)
+		return api_error_field(error, "tools", "tools: how %s writes calls is not known (--tool-call-parser)",
+				       call->model->name);
 	call->metrics = &service->metrics[call->model - service->options.models];
 	call->deadline_ns = deadline_of(service, post, now_ns);
 	e = service_check_structure(service, call->model, &call->request, error);
@@ -235,9 +257,11 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 		context_max = post->limits->context_max;
 	e = prompts_make(&call->request, call->model, context_max, &call->prompts, error);
 	if (e == ERR_OK)
+		e = service_force_call(call, error);
+	if (e == ERR_OK)
 		e = take_scores(call, error);
 	if (e == ERR_OK)
-		e = make_answers(call);
+		e = make_answers(call, &derived);
 	if (e == ERR_OK)
 		fill_reply(call, &derived);
 	if (e == ERR_OK)

@@ -74,6 +74,8 @@ void service_tenant_metrics(const struct service *service, struct metrics_text *
 /* service_structure.c: INVALID, with the error to answer: the place in the schema. */
 MUST_USE enum err service_check_structure(struct service *service, const struct served_model *model,
 					  const struct api_request *request, struct api_error *error);
+/* Where the answer has to be a call: that is its structure. */
+MUST_USE enum err service_force_call(struct service_call *call, struct api_error *error);
 
 /* service_call.c */
 /* By name; without one, the first.  ERR_NOT_FOUND, with the error to answer. */

@@ -4,6 +4,7 @@
 
 #include "base/hash.h"
 #include "coordinator/service_impl.h"
+#include "coordinator/tool_structure.h"
 #include "model/model_dir.h"
 #include "model/structure.h"
 
@@ -47,4 +48,30 @@ enum err service_check_structure(struct service *service, const struct served_mo
 	grammar_destroy(grammar);
 	service->structures[service->structure_next++ % SERVICE_STRUCTURES_KNOWN] = name;
 	return ERR_OK;
+}
+
+enum err service_force_call(struct service_call *call, struct api_error *error)
+{
+	struct api_request *request = &call->request;
+	json_t *structure = NULL;
+	if (!request->must_call)
+		return ERR_OK;
+	const struct tool_structure_options options = {
+		.format = call->model->tool_format,
+		.tools = request->tools,
+		.name = request->called_tool,
+		.one_call = request->one_call,
+		.names_first = call->model->names_first,
+		.thinks = speech_prompt_thinks(call->prompts.end, call->prompts.end_length),
+	};
+	enum err e = tool_structure(&options, &structure);
+	if (e == ERR_UNSUPPORTED)
+		return api_error_field(error, "tool_choice", "tool_choice: calls of the format %s cannot be forced, only \"auto\" and \"none\"",
+				       tool_format_name(options.format));
+	request->structure = e == ERR_OK ? json_dumps(structure, JSON_COMPACT) : NULL;
+	request->structure_param = "tool_choice";
+	json_decref(structure);
+	if (!request->structure)
+		return ERR_NOMEM;
+	return service_check_structure(call->service, call->model, request, error);
 }

@@ -69,7 +69,7 @@ static void read_text(struct fields *f, struct api_request *r)
 	r->model = field_text(f, "model", COORD_TEXT_MAX, NULL);
 	r->n = 1;
 	if (r->kind == API_CHAT)
-		request_read_messages(f, r);
+		request_read_chat(f, r);
 	else if (json_is_string(field_get(f, "prompt")))
 		request_read_prompt(f, r);
 	else

@@ -75,60 +75,38 @@ static enum err open_tokenizer(struct model_dir *dir, struct why *why)
 }
 
 /* "<s>", or an added token's object that holds it. */
-static enum err read_spelling(const json_t *config, const char *key, char **ret_spelling)
+static int keep_spelling(json_t *special_tokens, const json_t *config, const char *key)
 {
 	const json_t *value = json_object_get(config, key);
-	const char *text = json_string_value(json_is_object(value) ? json_object_get(value, "content") : value);
-	*ret_spelling = text ? strdup(text) : NULL;
-	return text && !*ret_spelling ? ERR_NOMEM : ERR_OK;
+	json_t *text = json_is_object(value) ? json_object_get(value, "content") : (json_t *)value;
+	return json_is_string(text) ? json_object_set(special_tokens, key, text) : 0;
 }
 
-/* One template, or a list of named ones of which "default" counts. */
-static const json_t *find_template(const json_t *config)
+static enum err keep_spellings(struct model_dir *dir, const json_t *config)
 {
-	const json_t *value = json_object_get(config, "chat_template");
-	for (size_t i = 0; i < json_array_size(value); i++) {
-		const json_t *entry = json_array_get(value, i);
-		const char *name = json_string_value(json_object_get(entry, "name"));
-		if (name && strcmp(name, "default") == 0)
-			return json_object_get(entry, "template");
-	}
-	return json_is_string(value) ? value : NULL;
+	static const char *const keys[] = {"bos_token", "eos_token", "unk_token", "sep_token", "pad_token", "cls_token",
+					   "mask_token"};
+	dir->special_tokens = json_object();
+	int failed = !dir->special_tokens;
+	for (size_t i = 0; !failed && i < sizeof(keys) / sizeof(keys[0]); i++)
+		failed = keep_spelling(dir->special_tokens, config, keys[i]);
+	return failed ? ERR_NOMEM : ERR_OK;
 }
 
-static enum err read_tokenizer_config(struct model_dir *dir, const char *json, size_t length, struct why *why)
-{
-	json_t *config = NULL;
-	enum err e = json_in_parse(json, length, "tokenizer_config.json", why, &config);
-	if (e != ERR_OK)
-		return e;
-	e = read_spelling(config, "bos_token", &dir->bos_token);
-	if (e == ERR_OK)
-		e = read_spelling(config, "eos_token", &dir->eos_token);
-	const json_t *source = find_template(config);
-	if (e == ERR_OK && source && !dir->chat_template)
-		e = chat_template_parse(json_string_value(source), json_string_length(source), why,
-					&dir->chat_template);
-	json_decref(config);
-	return e;
-}
-
-/* chat_template.jinja, as newer directories have it, wins over tokenizer_config.json. */
-static enum err open_template(struct model_dir *dir, struct why *why)
+/* tokenizer_config.json: how special tokens are spelt, and often the chat template. */
+static enum err open_templates(struct model_dir *dir, struct why *why)
 {
 	char *text = NULL;
 	size_t length;
-	enum err e = read_part(dir->path, "chat_template.jinja", CONFIG_BYTES_MAX, why, &text, &length);
-	if (e == ERR_OK) {
-		e = chat_template_parse(text, length, why, &dir->chat_template);
-		free(text);
-	}
-	if (e != ERR_OK && e != ERR_NOT_FOUND)
-		return e;
-	e = read_part(dir->path, "tokenizer_config.json", CONFIG_BYTES_MAX, why, &text, &length);
-	if (e != ERR_OK)
-		return e == ERR_NOT_FOUND ? ERR_OK : e;
-	e = read_tokenizer_config(dir, text, length, why);
+	json_t *config = NULL;
+	enum err e = read_part(dir->path, "tokenizer_config.json", CONFIG_BYTES_MAX, why, &text, &length);
+	if (e == ERR_OK)
+		e = json_in_parse(text, length, "tokenizer_config.json", why, &config);
+	if (e == ERR_OK || e == ERR_NOT_FOUND)
+		e = keep_spellings(dir, config);
+	if (e == ERR_OK)
+		e = template_set_read(&dir->templates, dir->path, config, why);
+	json_decref(config);
 	free(text);
 	return e;
 }
@@ -183,7 +161,7 @@ static enum err open_parts(struct model_dir *dir, const struct model_dir_options
 	if (e == ERR_OK)
 		e = open_tokenizer(dir, why);
 	if (e == ERR_OK)
-		e = open_template(dir, why);
+		e = open_templates(dir, why);
 	if (e == ERR_OK && !options->without_weights)
 		e = open_weights(dir, why);
 	return e;
@@ -221,42 +199,49 @@ void model_dir_close(struct model_dir *dir)
 	if (!dir)
 		return;
 	weights_close(dir->weights);
-	chat_template_destroy(dir->chat_template);
+	template_set_fini(&dir->templates);
+	json_decref(dir->special_tokens);
 	tokenizer_destroy(dir->tokenizer);
-	free(dir->eos_token);
-	free(dir->bos_token);
 	free(dir->name);
 	free(dir->path);
 	free(dir);
 }
 
-static int set_token(json_t *variables, const char *key, const char *spelling)
+/* Tools and documents that are not there are none, not undefined. */
+static int set_list(json_t *variables, const char *key, const json_t *list)
 {
-	return spelling ? json_object_set_new(variables, key, json_string(spelling)) : 0;
+	return list ? json_object_set(variables, key, (json_t *)list) : json_object_set_new(variables, key, json_null());
 }
 
-enum err model_dir_chat(const struct model_dir *dir, const json_t *messages, bool add_generation_prompt,
-			const json_t *extra, struct why *why, struct buf *out)
+static json_t *make_variables(const struct model_dir *dir, const json_t *messages, const struct chat_options *options)
 {
-	if (!dir->chat_template)
-		return why_set(why, ERR_UNSUPPORTED, "model %s has no chat template", dir->name);
-	return model_dir_chat_with(dir, dir->chat_template, NULL, messages, add_generation_prompt, extra, why, out);
+	json_t *variables = json_copy(dir->special_tokens);
+	if (!variables)
+		return NULL;
+	int failed = options->variables ? json_object_update(variables, (json_t *)options->variables) : 0;
+	failed |= json_object_set(variables, "messages", (json_t *)messages);
+	failed |= set_list(variables, "tools", options->tools);
+	failed |= set_list(variables, "documents", options->documents);
+	failed |= json_object_set_new(variables, "add_generation_prompt", json_boolean(options->add_generation_prompt));
+	if (!failed)
+		return variables;
+	json_decref(variables);
+	return NULL;
 }
 
-enum err model_dir_chat_with(const struct model_dir *dir, const struct chat_template *chat_template,
-			     const struct template_limits *limits, const json_t *messages, bool add_generation_prompt,
-			     const json_t *extra, struct why *why, struct buf *out)
+enum err model_dir_chat(const struct model_dir *dir, const json_t *messages, const struct chat_options *options,
+			struct why *why, struct buf *out)
 {
-	json_t *variables = json_object();
+	const struct chat_template *chosen = options->chat_template;
+	if (!chosen)
+		chosen = template_set_choose(&dir->templates, options->tools != NULL);
+	if (!chosen)
+		return why_set(why, ERR_UNSUPPORTED, "model %s has no chat template%s", dir->name,
+			       dir->templates.count ? " of the name \"default\"" : "");
+	json_t *variables = make_variables(dir, messages, options);
 	if (!variables)
 		return ERR_NOMEM;
-	int failed = extra ? json_object_update(variables, (json_t *)extra) : 0;
-	failed |= json_object_set(variables, "messages", (json_t *)messages);
-	failed |= json_object_set_new(variables, "add_generation_prompt", json_boolean(add_generation_prompt));
-	failed |= set_token(variables, "bos_token", dir->bos_token);
-	failed |= set_token(variables, "eos_token", dir->eos_token);
-	enum err e = failed ? ERR_NOMEM
-			    : chat_template_render(chat_template, variables, limits, why, out);
+	enum err e = chat_template_render(chosen, variables, options->limits, why, out);
 	json_decref(variables);
 	return e;
 }

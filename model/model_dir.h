@@ -16,7 +16,7 @@
 #include "base/why.h"
 #include "model/config.h"
 #include "model/safetensors.h"
-#include "model/template.h"
+#include "model/template_set.h"
 #include "model/tokenizer.h"
 
 struct model_dir {
@@ -24,9 +24,8 @@ struct model_dir {
 	char *name; /* served name: the folder's base name */
 	struct model_config config;
 	struct tokenizer *tokenizer;
-	struct chat_template *chat_template; /* NULL: there is none */
-	char *bos_token;                     /* spelling for the template; NULL: none */
-	char *eos_token;
+	struct template_set templates;
+	json_t *special_tokens; /* spellings by name ("bos_token"), for the templates */
 	struct weights *weights; /* NULL when opened without */
 	uint8_t fingerprint[32]; /* SHA-256; zero when opened without weights */
 	uint8_t text_fingerprint[32]; /* over config.json and tokenizer.json alone: always there */
@@ -41,13 +40,17 @@ MUST_USE enum err model_dir_open(const char *path, const struct model_dir_option
 				 struct model_dir **ret_dir);
 void model_dir_close(struct model_dir *dir);
 
-/* Renders the chat template with messages (an array of objects) and the model's own tokens. `extra`
- * (an object, or NULL) adds variables such as tools.  ERR_UNSUPPORTED: the model has no chat template. */
-MUST_USE enum err model_dir_chat(const struct model_dir *dir, const json_t *messages,
-				 bool add_generation_prompt, const json_t *extra, struct why *why,
-				 struct buf *out);
-/* The same with another template than the model's, within limits (NULL: the defaults). */
-MUST_USE enum err model_dir_chat_with(const struct model_dir *dir, const struct chat_template *chat_template,
-				      const struct template_limits *limits, const json_t *messages,
-				      bool add_generation_prompt, const json_t *extra, struct why *why, struct buf *out);
+/* What a chat is rendered with. */
+struct chat_options {
+	const struct chat_template *chat_template; /* NULL: the model's own for a chat with or without tools */
+	const struct template_options *limits;     /* NULL: the defaults */
+	const json_t *tools, *documents;           /* lists; NULL: none */
+	const json_t *variables;                   /* an object of further ones, which win over special tokens; NULL: none */
+	bool add_generation_prompt;
+};
+
+/* Renders the chat template with messages (an array of objects) and the model's own tokens.
+ * ERR_UNSUPPORTED: the model has no chat template. */
+MUST_USE enum err model_dir_chat(const struct model_dir *dir, const json_t *messages, const struct chat_options *options,
+				 struct why *why, struct buf *out);
 #endif

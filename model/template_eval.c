@@ -38,16 +38,46 @@ const struct value *eval_argument(const struct arguments *arguments, size_t posi
 	return NULL;
 }
 
-static void look_up(const struct eval *ev, struct text name, struct value *ret_value)
+/* Names are compared one after the other: eight cost as much as a step. */
+static enum err look_up(struct eval *ev, struct text name, struct value *ret_value)
 {
 	for (const struct scope *scope = ev->scope; scope; scope = scope->parent) {
 		const struct value *value = value_map_get(scope->names, name);
-		if (value) {
+		enum err e = eval_step(ev, scope->names->count / 8);
+		if (value)
 			*ret_value = *value;
-			return;
-		}
+		if (value || e != ERR_OK)
+			return e;
 	}
 	*ret_value = (struct value){.kind = eval_is_function(name) ? VALUE_FUNCTION : VALUE_UNDEFINED, .text = name};
+	return ERR_OK;
+}
+
+enum err eval_assign(struct eval *ev, struct text name, const struct value *value)
+{
+	enum err e = eval_step(ev, ev->scope->names->count / 8);
+	return e == ERR_OK ? value_map_set(&ev->arena, ev->scope->names, name, *value) : e;
+}
+
+/* In the arena: a macro may remember it longer than the statement that made it. */
+enum err eval_enter_scope(struct eval *ev, struct scope *parent, struct scope **ret_before)
+{
+	struct value names;
+	struct scope *scope = arena_take(&ev->arena, sizeof(*scope));
+	if (!scope)
+		return ERR_TOO_LARGE;
+	enum err e = value_map_new(&ev->arena, &names);
+	if (e != ERR_OK)
+		return e;
+	*scope = (struct scope){.parent = parent, .names = names.map};
+	*ret_before = ev->scope;
+	ev->scope = scope;
+	return ERR_OK;
+}
+
+void eval_leave_scope(struct eval *ev, struct scope *before)
+{
+	ev->scope = before;
 }
 
 static enum err eval_list(struct eval *ev, const struct node *node, struct value *ret_value)
@@ -59,6 +89,8 @@ static enum err eval_list(struct eval *ev, const struct node *node, struct value
 		if (e == ERR_OK)
 			e = value_list_add(&ev->arena, ret_value->list, item);
 	}
+	if (e == ERR_OK)
+		ret_value->list->is_tuple = node->kind == NODE_TUPLE;
 	return e;
 }
 
@@ -80,7 +112,7 @@ static enum err eval_map(struct eval *ev, const struct node *node, struct value 
 	return e;
 }
 
-static enum err eval_arguments(struct eval *ev, const struct node_list *list, struct arguments *arguments)
+enum err eval_arguments(struct eval *ev, const struct node_list *list, struct arguments *arguments)
 {
 	*arguments = (struct arguments){0};
 	if (list->count > EVAL_ARGUMENTS_MAX)
@@ -109,13 +141,8 @@ static enum err eval_call(struct eval *ev, const struct node *node, struct value
 		e = eval_arguments(ev, &node->items, &arguments);
 	if (e != ERR_OK)
 		return e;
-	if (method)
-		return eval_method(ev, &object, node->a->text, &arguments, ret_value);
-	if (object.kind == VALUE_FUNCTION)
-		return eval_function(ev, object.text, &arguments, ret_value);
-	if (object.kind == VALUE_UNDEFINED)
-		return eval_fail(ev, ERR_INVALID, "'%.*s' is undefined", (int)object.text.length, object.text.data);
-	return eval_fail(ev, ERR_INVALID, "%s is no function", value_kind_name(&object));
+	return method ? eval_method(ev, &object, node->a->text, &arguments, ret_value)
+		      : eval_call_value(ev, &object, &arguments, ret_value);
 }
 
 static enum err eval_filtered(struct eval *ev, const struct node *node, struct value *ret_value)
@@ -138,9 +165,10 @@ static enum err eval_tested(struct eval *ev, const struct node *node, struct val
 	if (e != ERR_OK)
 		return e;
 	struct value nothing = {.kind = VALUE_UNDEFINED};
-	bool yes = eval_test_find(node->text)(&value, arguments.count ? &arguments.values[0] : &nothing);
+	bool yes = false;
+	e = eval_test_find(node->text)(ev, &value, arguments.count ? &arguments.values[0] : &nothing, &yes);
 	*ret_value = value_bool(yes != node->negated);
-	return ERR_OK;
+	return e;
 }
 
 static enum err eval_subscript(struct eval *ev, const struct node *node, struct value *ret_value)
@@ -220,9 +248,12 @@ static enum err eval_kind(struct eval *ev, const struct node *node, struct value
 		*ret_value = node->constant;
 		return ERR_OK;
 	case NODE_NAME:
-		look_up(ev, node->text, ret_value);
+		return look_up(ev, node->text, ret_value);
+	case NODE_CAPTURED:
+		*ret_value = *ev->captured;
 		return ERR_OK;
 	case NODE_LIST:
+	case NODE_TUPLE:
 		return eval_list(ev, node, ret_value);
 	case NODE_MAP:
 		return eval_map(ev, node, ret_value);
@@ -276,6 +307,8 @@ static enum err run_print(struct eval *ev, const struct node *node)
 	struct value value;
 	enum err e = eval_expression(ev, node->a, &value);
 	if (e == ERR_OK)
+		e = value.kind == VALUE_TEXT ? eval_step(ev, value.text.length / 64) : eval_charge(ev, &value);
+	if (e == ERR_OK)
 		e = value_print(ev->out, &value);
 	return e == ERR_OK ? check_output(ev) : e;
 }
@@ -299,12 +332,13 @@ static enum err run_if(struct eval *ev, const struct node *node)
 static enum err assign(struct eval *ev, const struct node *node, const struct value *value)
 {
 	if (node->name_count == 1)
-		return value_map_set(&ev->arena, ev->scope->names, node->names[0], *value);
-	if (value->kind != VALUE_LIST || value->list->count != node->name_count)
-		return eval_fail(ev, ERR_INVALID, "expected a list of %u items to unpack", node->name_count);
-	enum err e = ERR_OK;
-	for (uint32_t i = 0; i < node->name_count && e == ERR_OK; i++)
-		e = value_map_set(&ev->arena, ev->scope->names, node->names[i], value->list->items[i]);
+		return eval_assign(ev, node->names[0], value);
+	struct value items;
+	enum err e = eval_items(ev, value, &items);
+	if (e == ERR_OK && items.list->count != node->name_count)
+		e = eval_fail(ev, ERR_INVALID, "expected a list of %u items to unpack", node->name_count);
+	for (uint32_t i = 0; e == ERR_OK && i < node->name_count; i++)
+		e = eval_assign(ev, node->names[i], &items.list->items[i]);
 	return e;
 }
 
@@ -314,23 +348,18 @@ static enum err run_set(struct eval *ev, const struct node *node)
 	enum err e = eval_expression(ev, node->a, &value);
 	if (e != ERR_OK || !node->b)
 		return e == ERR_OK ? assign(ev, node, &value) : e;
-	look_up(ev, node->b->text, &space);
-	if (space.kind != VALUE_MAP || !space.map->is_namespace)
-		return eval_fail(ev, ERR_INVALID, "%.*s is no namespace", (int)node->b->text.length,
-				 node->b->text.data);
-	return value_map_set(&ev->arena, space.map, node->text, value);
+	e = look_up(ev, node->b->text, &space);
+	if (e == ERR_OK && (space.kind != VALUE_MAP || !space.map->is_namespace))
+		e = eval_fail(ev, ERR_INVALID, "%.*s is no namespace", (int)node->b->text.length, node->b->text.data);
+	if (e == ERR_OK)
+		e = eval_step(ev, space.map->count / 8);
+	return e == ERR_OK ? value_map_set(&ev->arena, space.map, node->text, value) : e;
 }
 
 static enum err run_set_block(struct eval *ev, const struct node *node)
 {
-	struct buf *outer = ev->out, inner = {0};
 	struct value text;
-	ev->out = &inner;
-	enum err e = eval_body(ev, &node->items);
-	ev->out = outer;
-	if (e == ERR_OK)
-		e = value_copy_text(&ev->arena, inner.data, inner.length, &text);
-	buf_fini(&inner);
+	enum err e = eval_capture(ev, &node->items, node->a, &text);
 	return e == ERR_OK ? assign(ev, node, &text) : e;
 }
 
@@ -348,11 +377,17 @@ static enum err set_loop(struct eval *ev, struct value_map *loop, const struct v
 		{{"length", 6}, value_int((int64_t)items->count)},
 		{{"previtem", 8}, index ? items->items[index - 1] : nothing},
 		{{"nextitem", 8}, index + 1 < items->count ? items->items[index + 1] : nothing},
+		{{"depth", 5}, value_int(1)}, /* of loops that call themselves, which there are none of */
+		{{"depth0", 6}, value_int(0)},
 	};
-	enum err e = ERR_OK;
-	for (size_t i = 0; i < sizeof(pairs) / sizeof(pairs[0]) && e == ERR_OK; i++)
-		e = value_map_set(&ev->arena, loop, pairs[i].key, pairs[i].value);
-	return e;
+	size_t count = sizeof(pairs) / sizeof(pairs[0]);
+	if (!loop->pairs)
+		loop->pairs = arena_take(&ev->arena, sizeof(pairs));
+	if (!loop->pairs)
+		return ERR_TOO_LARGE;
+	memcpy(loop->pairs, pairs, sizeof(pairs));
+	loop->count = loop->capacity = count;
+	return eval_step(ev, 2);
 }
 
 /* The items for which the loop's own "if" holds. */
@@ -376,6 +411,8 @@ static enum err run_iterations(struct eval *ev, const struct node *node, const s
 {
 	struct value loop;
 	enum err e = value_map_new(&ev->arena, &loop);
+	if (e == ERR_OK)
+		loop.map->is_loop = true;
 	for (size_t i = 0; e == ERR_OK && i < items->count && ev->jump != JUMP_BREAK; i++) {
 		ev->jump = JUMP_NONE;
 		ev->scope->names->count = 0; /* what the last iteration set is gone */
@@ -393,21 +430,20 @@ static enum err run_iterations(struct eval *ev, const struct node *node, const s
 
 static enum err run_for(struct eval *ev, const struct node *node)
 {
-	struct value iterated, items, names;
+	struct value iterated, items;
+	struct scope *before;
 	enum err e = eval_expression(ev, node->a, &iterated);
 	if (e == ERR_OK)
 		e = eval_items(ev, &iterated, &items);
 	if (e == ERR_OK)
-		e = value_map_new(&ev->arena, &names);
+		e = eval_enter_scope(ev, ev->scope, &before);
 	if (e != ERR_OK)
 		return e;
-	struct scope scope = {.parent = ev->scope, .names = names.map};
-	ev->scope = &scope;
 	if (node->b)
 		e = select_items(ev, node, &items);
 	if (e == ERR_OK)
 		e = run_iterations(ev, node, items.list);
-	ev->scope = scope.parent;
+	eval_leave_scope(ev, before);
 	return e == ERR_OK && items.list->count == 0 ? eval_body(ev, &node->other) : e;
 }
 
@@ -428,6 +464,14 @@ static enum err run(struct eval *ev, const struct node *node)
 		return run_set(ev, node);
 	case NODE_SET_BLOCK:
 		return run_set_block(ev, node);
+	case NODE_WITH:
+		return eval_with(ev, node);
+	case NODE_FILTER_BLOCK:
+		return eval_filter_block(ev, node);
+	case NODE_MACRO:
+		return eval_macro(ev, node);
+	case NODE_CALL_BLOCK:
+		return eval_call_block(ev, node);
 	case NODE_BREAK:
 	case NODE_CONTINUE:
 		ev->jump = node->kind == NODE_BREAK ? JUMP_BREAK : JUMP_CONTINUE;

@@ -249,6 +249,56 @@ static enum err take_tag(struct lexer *lexer, bool print)
 	return e;
 }
 
+/* Behind "{%" and its sign: the length of a tag that is nothing but `name`, up to and with "%}"; 0: it is none. */
+static size_t match_tag(const struct lexer *lexer, size_t at, const char *name, char *ret_sign)
+{
+	const char *s = lexer->source;
+	size_t begin = at, length = strlen(name);
+	while (at < lexer->length && isspace((unsigned char)s[at]))
+		at++;
+	if (lexer->length - at < length || memcmp(s + at, name, length) != 0)
+		return 0;
+	at += length;
+	while (at < lexer->length && isspace((unsigned char)s[at]))
+		at++;
+	*ret_sign = at < lexer->length && (s[at] == '-' || s[at] == '+') ? s[at++] : 0;
+	return lexer->length - at >= 2 && memcmp(s + at, "%}", 2) == 0 ? at + 2 - begin : 0;
+}
+
+/* {% raw %}: all is text up to {% endraw %}. */
+static enum err take_raw(struct lexer *lexer, size_t tag_length, char sign)
+{
+	advance(lexer, tag_length);
+	after_tag(lexer, sign, false); /* Jinja's: no newline is taken here */
+	for (size_t tag = lexer->at; tag + 1 < lexer->length; tag++) {
+		if (lexer->source[tag] != '{' || lexer->source[tag + 1] != '%')
+			continue;
+		char before = tag + 2 < lexer->length ? lexer->source[tag + 2] : 0;
+		size_t behind = tag + 2 + (before == '-' || before == '+');
+		size_t length = match_tag(lexer, behind, "endraw", &sign);
+		if (!length)
+			continue;
+		enum err e = take_data(lexer, tag);
+		advance(lexer, behind - tag + length);
+		after_tag(lexer, sign, true);
+		return e;
+	}
+	return fail(lexer, "{% raw %} has no {% endraw %}");
+}
+
+/* At the opening of a tag, of which `kind` is the second character. */
+static enum err take_any(struct lexer *lexer, char kind)
+{
+	advance(lexer, 2);
+	if (kind == '#')
+		return take_comment(lexer);
+	if (lexer->at < lexer->length && (lexer->source[lexer->at] == '-' || lexer->source[lexer->at] == '+'))
+		advance(lexer, 1);
+	char sign = 0;
+	size_t raw = kind == '%' ? match_tag(lexer, lexer->at, "raw", &sign) : 0;
+	return raw ? take_raw(lexer, raw, sign) : take_tag(lexer, kind == '{');
+}
+
 enum err template_lex(struct arena *arena, const char *source, size_t length, struct why *why,
 		      struct token_list *ret_list)
 {
@@ -261,13 +311,8 @@ enum err template_lex(struct arena *arena, const char *source, size_t length, st
 	while (lexer.at < length && e == ERR_OK) {
 		size_t tag = find_tag(&lexer);
 		e = take_data(&lexer, tag);
-		if (e != ERR_OK || tag == length)
-			continue;
-		char kind = source[tag + 1];
-		advance(&lexer, 2);
-		if (kind != '#' && lexer.at < length && (source[lexer.at] == '-' || source[lexer.at] == '+'))
-			advance(&lexer, 1);
-		e = kind == '#' ? take_comment(&lexer) : take_tag(&lexer, kind == '{');
+		if (e == ERR_OK && tag < length)
+			e = take_any(&lexer, source[tag + 1]);
 	}
 	return e == ERR_OK ? push(&lexer, TOKEN_END, "", 0) : e;
 }

@@ -4,6 +4,13 @@
 #include "model/template_eval.h"
 #include "model/utf8.h"
 
+enum err eval_charge(struct eval *ev, const struct value *value)
+{
+	uint64_t before = ev->limits.step_max - ev->steps + 1, left = before;
+	(void)value_charge(value, 0, &left);
+	return eval_step(ev, before - left);
+}
+
 enum err eval_to_text(struct eval *ev, const struct value *value, struct value *ret_text)
 {
 	if (value->kind == VALUE_TEXT) {
@@ -11,7 +18,9 @@ enum err eval_to_text(struct eval *ev, const struct value *value, struct value *
 		return ERR_OK;
 	}
 	struct buf out = {.limit = ev->limits.memory_max};
-	enum err e = value_print(&out, value);
+	enum err e = eval_charge(ev, value);
+	if (e == ERR_OK)
+		e = value_print(&out, value);
 	if (e == ERR_OK)
 		e = value_copy_text(&ev->arena, out.data, out.length, ret_text);
 	buf_fini(&out);
@@ -28,17 +37,24 @@ static enum err wrong(struct eval *ev, struct text operator, const struct value 
 			 operator.data, value_kind_name(b));
 }
 
+/* A text that was made last grows in place: what is built piece by piece costs no more than it is long. */
 static enum err concatenate(struct eval *ev, struct text a, struct text b, struct value *ret_value)
 {
-	char *copy = arena_take(&ev->arena, a.length + b.length + 1);
-	if (!copy)
-		return eval_fail(ev, ERR_TOO_LARGE, "over the memory limit");
-	if (a.length)
-		memcpy(copy, a.data, a.length);
+	const char *begin = a.data;
+	uint64_t copied = b.length;
+	if (!a.length || !arena_extend(&ev->arena, a.data + a.length, b.length)) {
+		char *copy = arena_take_text(&ev->arena, a.length + b.length);
+		if (!copy)
+			return eval_fail(ev, ERR_TOO_LARGE, "over the memory limit");
+		if (a.length)
+			memcpy(copy, a.data, a.length);
+		begin = copy;
+		copied += a.length;
+	}
 	if (b.length)
-		memcpy(copy + a.length, b.data, b.length);
-	*ret_value = (struct value){.kind = VALUE_TEXT, .text = {copy, a.length + b.length}};
-	return eval_step(ev, (a.length + b.length) / 64);
+		memcpy((char *)begin + a.length, b.data, b.length);
+	*ret_value = (struct value){.kind = VALUE_TEXT, .text = {begin, a.length + b.length}};
+	return eval_step(ev, copied / 64);
 }
 
 static enum err join_lists(struct eval *ev, const struct value *a, const struct value *b, struct value *ret_value)
@@ -145,41 +161,55 @@ static int compare_text(struct text a, struct text b)
 	return order ? order : (a.length > b.length) - (a.length < b.length);
 }
 
+enum err eval_order(struct eval *ev, struct text op, const struct value *a, const struct value *b, int *ret_order)
+{
+	if (a->kind == VALUE_TEXT && b->kind == VALUE_TEXT)
+		*ret_order = compare_text(a->text, b->text);
+	else if (a->kind == VALUE_INT && b->kind == VALUE_INT)
+		*ret_order = (a->integer > b->integer) - (a->integer < b->integer);
+	else if (value_is_number(a) && value_is_number(b))
+		*ret_order = (value_number(a) > value_number(b)) - (value_number(a) < value_number(b));
+	else
+		return wrong(ev, op, a, b);
+	return eval_step(ev, a->kind == VALUE_TEXT ? a->text.length / 64 : 0);
+}
+
 static enum err compare(struct eval *ev, struct text op, const struct value *a, const struct value *b,
 			struct value *ret_value)
 {
-	int order;
-	if (a->kind == VALUE_TEXT && b->kind == VALUE_TEXT)
-		order = compare_text(a->text, b->text);
-	else if (a->kind == VALUE_INT && b->kind == VALUE_INT)
-		order = (a->integer > b->integer) - (a->integer < b->integer);
-	else if (value_is_number(a) && value_is_number(b))
-		order = (value_number(a) > value_number(b)) - (value_number(a) < value_number(b));
-	else
-		return wrong(ev, op, a, b);
-	bool equal_counts = op.length == 2;
-	*ret_value = value_bool((op.data[0] == '<' ? order < 0 : order > 0) || (equal_counts && order == 0));
-	return ERR_OK;
+	int order = 0;
+	enum err e = eval_order(ev, op, a, b, &order);
+	bool or_equal = op.length == 2;
+	*ret_value = value_bool((op.data[0] == '<' ? order < 0 : order > 0) || (or_equal && order == 0));
+	return e;
 }
 
-static enum err contains(struct eval *ev, const struct value *a, const struct value *b, struct value *ret_value)
+enum err eval_equal(struct eval *ev, const struct value *a, const struct value *b, bool *ret_equal)
+{
+	uint64_t before = ev->limits.step_max - ev->steps + 1, left = before;
+	*ret_equal = value_equal(a, b, 0, &left);
+	return eval_step(ev, before - left);
+}
+
+enum err eval_contains(struct eval *ev, const struct value *item, const struct value *container, bool *ret_found)
 {
 	bool found = false;
 	enum err e = ERR_OK;
-	if (b->kind == VALUE_TEXT && a->kind == VALUE_TEXT) {
-		found = a->text.length == 0 || memmem(b->text.data, b->text.length, a->text.data, a->text.length);
-		e = eval_step(ev, b->text.length / 16);
-	} else if (b->kind == VALUE_LIST) {
-		for (size_t i = 0; i < b->list->count && !found; i++)
-			found = value_equal(a, &b->list->items[i], 0);
-		e = eval_step(ev, b->list->count);
-	} else if (b->kind == VALUE_MAP) {
-		found = a->kind == VALUE_TEXT && value_map_get(b->map, a->text);
-		e = eval_step(ev, b->map->count);
-	} else if (b->kind != VALUE_UNDEFINED) {
-		return wrong(ev, (struct text){"in", 2}, a, b);
+	if (container->kind == VALUE_TEXT && item->kind == VALUE_TEXT) {
+		struct text text = container->text, part = item->text;
+		found = part.length == 0 || memmem(text.data, text.length, part.data, part.length);
+		e = eval_step(ev, text.length / 16);
+	} else if (container->kind == VALUE_LIST) {
+		for (size_t i = 0; e == ERR_OK && i < container->list->count && !found; i++)
+			e = eval_equal(ev, item, &container->list->items[i], &found);
+		e = e == ERR_OK ? eval_step(ev, container->list->count / 8) : e;
+	} else if (container->kind == VALUE_MAP && !container->map->is_namespace) {
+		found = item->kind == VALUE_TEXT && value_map_get(container->map, item->text);
+		e = eval_step(ev, container->map->count / 8);
+	} else if (container->kind != VALUE_UNDEFINED) {
+		e = wrong(ev, (struct text){"in", 2}, item, container);
 	}
-	*ret_value = value_bool(found);
+	*ret_found = found;
 	return e;
 }
 
@@ -197,11 +227,11 @@ enum err eval_binary(struct eval *ev, struct text op, const struct value *a, con
 {
 	if (text_is(op, "~"))
 		return tilde(ev, a, b, ret_value);
-	if (text_is(op, "in"))
-		return contains(ev, a, b, ret_value);
-	if (text_is(op, "==") || text_is(op, "!=")) {
-		*ret_value = value_bool(value_equal(a, b, 0) == (op.data[0] == '='));
-		return ERR_OK;
+	bool yes = false;
+	if (text_is(op, "==") || text_is(op, "in") || text_is(op, "!=")) {
+		enum err e = op.data[0] == 'i' ? eval_contains(ev, a, b, &yes) : eval_equal(ev, a, b, &yes);
+		*ret_value = value_bool(yes == (op.data[0] != '!'));
+		return e;
 	}
 	if (op.data[0] == '<' || op.data[0] == '>')
 		return compare(ev, op, a, b, ret_value);
@@ -216,14 +246,50 @@ enum err eval_binary(struct eval *ev, struct text op, const struct value *a, con
 	return wrong(ev, op, a, b);
 }
 
-enum err eval_attribute(struct eval *ev, const struct value *object, struct text name, struct value *ret_value)
+static enum err undefined(struct eval *ev, const struct value *object)
+{
+	return eval_fail(ev, ERR_INVALID, "'%.*s' is undefined", (int)object->text.length,
+			 object->text.data ? object->text.data : "");
+}
+
+/* Python's methods hide keys of the same name, but only behind a dot. */
+static enum err find_attribute(struct eval *ev, const struct value *object, struct text name, bool dot,
+			       struct value *ret_value)
 {
 	if (object->kind == VALUE_UNDEFINED)
-		return eval_fail(ev, ERR_INVALID, "'%.*s' is undefined", (int)object->text.length,
-				 object->text.data ? object->text.data : "");
-	const struct value *found = object->kind == VALUE_MAP ? value_map_get(object->map, name) : NULL;
-	*ret_value = found ? *found : (struct value){.kind = VALUE_UNDEFINED, .text = name};
+		return undefined(ev, object);
+	bool method = eval_is_method(object, name);
+	const struct value *found = object->kind == VALUE_MAP && !(dot && method) ? value_map_get(object->map, name) : NULL;
+	*ret_value = found ? *found : (struct value){.kind = method ? VALUE_METHOD : VALUE_UNDEFINED, .text = name};
 	return object->kind == VALUE_MAP ? eval_step(ev, object->map->count / 8) : ERR_OK;
+}
+
+enum err eval_attribute(struct eval *ev, const struct value *object, struct text name, struct value *ret_value)
+{
+	return find_attribute(ev, object, name, true, ret_value);
+}
+
+enum err eval_path(struct eval *ev, const struct value *object, struct text path, struct value *ret_value)
+{
+	enum err e = ERR_OK;
+	*ret_value = *object;
+	while (e == ERR_OK) {
+		const char *dot = path.length ? memchr(path.data, '.', path.length) : NULL;
+		struct text part = {path.data, dot ? (size_t)(dot - path.data) : path.length};
+		int64_t index = 0;
+		bool number = part.length > 0 && part.length < 10;
+		for (size_t i = 0; number && i < part.length; i++) {
+			number = part.data[i] >= '0' && part.data[i] <= '9';
+			index = index * 10 + (part.data[i] - '0');
+		}
+		struct value from = *ret_value;
+		struct value key = number ? value_int(index) : (struct value){.kind = VALUE_TEXT, .text = part};
+		e = eval_item(ev, &from, &key, ret_value);
+		if (!dot)
+			break;
+		path = (struct text){dot + 1, path.length - part.length - 1};
+	}
+	return e;
 }
 
 /* Where each character begins costs a walk; `count` characters. */
@@ -257,9 +323,10 @@ static struct value text_at(struct text text, size_t index)
 
 enum err eval_item(struct eval *ev, const struct value *object, const struct value *key, struct value *ret_value)
 {
-	if (key->kind == VALUE_TEXT || object->kind == VALUE_UNDEFINED)
-		return eval_attribute(ev, object, key->kind == VALUE_TEXT ? key->text : (struct text){"[]", 2},
-				      ret_value);
+	if (object->kind == VALUE_UNDEFINED)
+		return undefined(ev, object);
+	if (key->kind == VALUE_TEXT)
+		return find_attribute(ev, object, key->text, false, ret_value);
 	*ret_value = (struct value){.kind = VALUE_UNDEFINED, .text = {"item", 4}};
 	bool is_text = object->kind == VALUE_TEXT;
 	if (key->kind != VALUE_INT || (!is_text && object->kind != VALUE_LIST))
@@ -303,8 +370,12 @@ enum err eval_slice(struct eval *ev, const struct value *object, const struct va
 	enum err e = eval_items(ev, object, &items);
 	if (e == ERR_OK)
 		e = value_list_new(&ev->arena, &list);
+	if (e == ERR_OK && !is_text)
+		list.list->is_tuple = object->list->is_tuple;
 	for (int64_t i = start; e == ERR_OK && (down ? i > stop : i < stop);) {
-		e = value_list_add(&ev->arena, list.list, items.list->items[i]);
+		e = eval_step(ev, 1);
+		if (e == ERR_OK)
+			e = value_list_add(&ev->arena, list.list, items.list->items[i]);
 		if (__builtin_add_overflow(i, step, &i))
 			break;
 	}
@@ -329,6 +400,7 @@ enum err eval_items(struct eval *ev, const struct value *value, struct value *re
 	}
 	enum err e = value_list_new(&ev->arena, ret_list);
 	if (value->kind == VALUE_MAP) {
+		e = e == ERR_OK ? eval_step(ev, value->map->count) : e;
 		for (size_t i = 0; e == ERR_OK && i < value->map->count; i++)
 			e = value_list_add(&ev->arena, ret_list->list,
 					   (struct value){.kind = VALUE_TEXT, .text = value->map->pairs[i].key});

@@ -1,7 +1,9 @@
-/* Statements; template_parse_expr.c has the expressions. */
+/* Statements; template_parse_blocks.c has the rarer ones, template_parse_expr.c the expressions. */
 #include "model/template_parse.h"
 
 #include "model/template_parse_impl.h"
+
+enum { NAMES_MAX = 16 };
 
 struct node *parse_new(struct parser *p, enum node_kind kind)
 {
@@ -76,9 +78,7 @@ struct text parse_name(struct parser *p)
 	return (struct text){"", 0};
 }
 
-static void parse_body(struct parser *p, struct node_list *body);
-
-static void block_end(struct parser *p)
+void parse_block_end(struct parser *p)
 {
 	parse_expect(p, TOKEN_BLOCK_END, "%}");
 }
@@ -86,7 +86,8 @@ static void block_end(struct parser *p)
 /* The tag that ends a body: its name has been seen, but not taken. */
 static bool at_end_tag(const struct parser *p)
 {
-	static const char *const ends[] = {"elif", "else", "endif", "endfor", "endset", "endgeneration"};
+	static const char *const ends[] = {"elif",     "else",    "endif",     "endfor", "endset", "endgeneration",
+					   "endmacro", "endcall", "endfilter", "endwith"};
 	if (p->at->kind != TOKEN_BLOCK_BEGIN || p->at[1].kind != TOKEN_NAME)
 		return false;
 	for (size_t i = 0; i < sizeof(ends) / sizeof(ends[0]); i++)
@@ -103,13 +104,13 @@ static bool accept_tag(struct parser *p, const char *name)
 	return true;
 }
 
-static void expect_tag(struct parser *p, const char *name)
+void parse_end_tag(struct parser *p, const char *name)
 {
 	char what[64];
 	snprintf(what, sizeof(what), "expected {%% %s %%}", name);
 	if (!accept_tag(p, name))
 		parse_fail(p, ERR_INVALID, what);
-	block_end(p);
+	parse_block_end(p);
 }
 
 /* {% if a %} ... {% elif b %} ... {% else %} ... {% endif %}: an elif is an if within the else. */
@@ -117,12 +118,12 @@ static struct node *parse_if(struct parser *p)
 {
 	struct node *first = parse_new(p, NODE_IF), *node = first;
 	node->a = parse_expression(p);
-	block_end(p);
+	parse_block_end(p);
 	parse_body(p, &node->items);
 	while (accept_tag(p, "elif")) {
 		struct node *next = parse_new(p, NODE_IF);
 		next->a = parse_expression(p);
-		block_end(p);
+		parse_block_end(p);
 		parse_body(p, &next->items);
 		parse_push(p, &node->other, next);
 		node = next;
@@ -130,22 +131,28 @@ static struct node *parse_if(struct parser *p)
 			parse_fail(p, ERR_TOO_LARGE, "over 1000 elif");
 	}
 	if (accept_tag(p, "else")) {
-		block_end(p);
+		parse_block_end(p);
 		parse_body(p, &node->other);
 	}
-	expect_tag(p, "endif");
+	parse_end_tag(p, "endif");
 	return first;
+}
+
+void parse_add_name(struct parser *p, struct node *node, struct text name)
+{
+	if (!node->names)
+		node->names = arena_take(p->arena, NAMES_MAX * sizeof(*node->names));
+	if (!node->names || node->name_count == NAMES_MAX)
+		parse_fail(p, ERR_UNSUPPORTED, "at most 16 names here");
+	else
+		node->names[node->name_count++] = name;
 }
 
 static void parse_targets(struct parser *p, struct node *node)
 {
-	do {
-		if (node->name_count == 4) {
-			parse_fail(p, ERR_UNSUPPORTED, "at most 4 names here");
-			return;
-		}
-		node->names[node->name_count++] = parse_name(p);
-	} while (parse_accept(p, TOKEN_OPERATOR, ","));
+	do
+		parse_add_name(p, node, parse_name(p));
+	while (p->e == ERR_OK && parse_accept(p, TOKEN_OPERATOR, ","));
 }
 
 static struct node *parse_for(struct parser *p)
@@ -159,15 +166,17 @@ static struct node *parse_for(struct parser *p)
 	node->a = parse_or(p); /* an "if" behind it is the loop's own */
 	if (parse_accept(p, TOKEN_NAME, "if"))
 		node->b = parse_expression(p);
-	block_end(p);
+	if (parse_is(p, TOKEN_NAME, "recursive"))
+		parse_fail(p, ERR_UNSUPPORTED, "loops that call themselves are not supported");
+	parse_block_end(p);
 	p->loops++;
 	parse_body(p, &node->items);
 	p->loops--;
 	if (accept_tag(p, "else")) {
-		block_end(p);
+		parse_block_end(p);
 		parse_body(p, &node->other);
 	}
-	expect_tag(p, "endfor");
+	parse_end_tag(p, "endfor");
 	return node;
 }
 
@@ -182,15 +191,18 @@ static struct node *parse_set(struct parser *p)
 	} else {
 		parse_targets(p, node);
 	}
-	if (!node->b && node->name_count == 1 && parse_accept(p, TOKEN_BLOCK_END, "%}")) {
+	if (!node->b && node->name_count == 1 && !parse_is(p, TOKEN_OPERATOR, "=")) {
 		node->kind = NODE_SET_BLOCK;
+		if (parse_is(p, TOKEN_OPERATOR, "|"))
+			node->a = parse_filters(p, parse_new(p, NODE_CAPTURED));
+		parse_block_end(p);
 		parse_body(p, &node->items);
-		expect_tag(p, "endset");
+		parse_end_tag(p, "endset");
 		return node;
 	}
 	parse_expect(p, TOKEN_OPERATOR, "=");
 	node->a = parse_tuple(p);
-	block_end(p);
+	parse_block_end(p);
 	return node;
 }
 
@@ -199,16 +211,18 @@ static struct node *parse_jump(struct parser *p, enum node_kind kind)
 	struct node *node = parse_new(p, kind);
 	if (p->loops == 0)
 		parse_fail(p, ERR_INVALID, "outside of a for");
-	block_end(p);
+	parse_block_end(p);
 	return node;
 }
 
-/* The body between these two is what a model is trained on; here it is only text. */
-static void parse_generation(struct parser *p, struct node_list *body)
+/* The body between these two is what a model is trained on; here it is only text, in a scope of its own. */
+static struct node *parse_generation(struct parser *p)
 {
-	block_end(p);
-	parse_body(p, body);
-	expect_tag(p, "endgeneration");
+	struct node *node = parse_new(p, NODE_WITH);
+	parse_block_end(p);
+	parse_body(p, &node->items);
+	parse_end_tag(p, "endgeneration");
+	return node;
 }
 
 static void parse_block(struct parser *p, struct node_list *body)
@@ -225,10 +239,19 @@ static void parse_block(struct parser *p, struct node_list *body)
 	else if (parse_accept(p, TOKEN_NAME, "continue"))
 		parse_push(p, body, parse_jump(p, NODE_CONTINUE));
 	else if (parse_accept(p, TOKEN_NAME, "generation"))
-		parse_generation(p, body);
+		parse_push(p, body, parse_generation(p));
+	else if (parse_accept(p, TOKEN_NAME, "macro"))
+		parse_push(p, body, parse_macro(p));
+	else if (parse_accept(p, TOKEN_NAME, "call"))
+		parse_push(p, body, parse_call_block(p));
+	else if (parse_accept(p, TOKEN_NAME, "filter"))
+		parse_push(p, body, parse_filter_block(p));
+	else if (parse_accept(p, TOKEN_NAME, "with"))
+		parse_push(p, body, parse_with(p));
 	else
 		parse_fail(p, ERR_UNSUPPORTED,
-			   "this tag is not supported: there are if, for, set, break, continue and generation");
+			   "this tag is not supported: there are if, for, set, macro, call, filter, with, raw, break, "
+			   "continue and generation");
 }
 
 static struct node *parse_print(struct parser *p)
@@ -241,7 +264,7 @@ static struct node *parse_print(struct parser *p)
 }
 
 /* Up to the tag that ends it, or the end of the source. */
-static void parse_body(struct parser *p, struct node_list *body)
+void parse_body(struct parser *p, struct node_list *body)
 {
 	if (!parse_enter(p))
 		return;

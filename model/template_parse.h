@@ -14,13 +14,19 @@ enum node_kind {
 	NODE_IF,       /* a: condition, items: then, other: else */
 	NODE_FOR,      /* names, a: what, b: its "if" or NULL, items: body, other: else */
 	NODE_SET,      /* names, a: value; or b: namespace and text: its field */
-	NODE_SET_BLOCK, /* names, items: body */
+	NODE_SET_BLOCK, /* names, items: body, a: its filters or NULL */
+	NODE_WITH,      /* other: NODE_SETs, items: body */
+	NODE_FILTER_BLOCK, /* a: filters around NODE_CAPTURED, items: body */
+	NODE_MACRO,     /* text: name, names: parameters, other: their defaults, items: body */
+	NODE_CALL_BLOCK, /* a: the call, b: a NODE_MACRO that is the caller */
 	NODE_BREAK,
 	NODE_CONTINUE,
 	/* expressions */
 	NODE_CONSTANT, /* constant */
 	NODE_NAME,     /* text */
+	NODE_CAPTURED, /* what a filter's block printed */
 	NODE_LIST,     /* items */
+	NODE_TUPLE,    /* items */
 	NODE_MAP,      /* items: key, value, key, value */
 	NODE_ATTRIBUTE, /* a . text */
 	NODE_ITEM,     /* a [ b ] */
@@ -53,8 +59,9 @@ struct node {
 	struct value constant;
 	struct node_list items;
 	struct node_list other;
-	struct text names[4]; /* targets of for and set */
+	struct text *names; /* [name_count]: targets of for and set, parameters of a macro */
 	uint32_t name_count;
+	bool uses_caller; /* a macro */
 };
 
 MUST_USE enum err template_parse(struct arena *arena, const struct token_list *tokens, struct why *why,

@@ -26,7 +26,7 @@ struct node *parse_tuple(struct parser *p)
 	struct node *first = parse_expression(p);
 	if (!parse_is(p, TOKEN_OPERATOR, ","))
 		return first;
-	struct node *list = parse_new(p, NODE_LIST);
+	struct node *list = parse_new(p, NODE_TUPLE);
 	parse_push(p, &list->items, first);
 	while (parse_accept(p, TOKEN_OPERATOR, ","))
 		parse_push(p, &list->items, parse_expression(p));
@@ -65,6 +65,10 @@ static struct node *parse_word(struct parser *p)
 	for (size_t i = 0; i < sizeof(words) / sizeof(words[0]); i++)
 		if (text_is(name, words[i].name))
 			return new_constant(p, words[i].value);
+	if (p->macro && (text_is(name, "varargs") || text_is(name, "kwargs")))
+		parse_fail(p, ERR_UNSUPPORTED, "further arguments of a macro are not supported");
+	if (p->macro && text_is(name, "caller"))
+		p->macro->uses_caller = true;
 	struct node *node = parse_new(p, NODE_NAME);
 	node->text = name;
 	return node;
@@ -73,7 +77,7 @@ static struct node *parse_word(struct parser *p)
 /* At the bracket behind: ( or [; both end with a comma or not. */
 static struct node *parse_list(struct parser *p, const char *close)
 {
-	struct node *list = parse_new(p, NODE_LIST);
+	struct node *list = parse_new(p, close[0] == ')' ? NODE_TUPLE : NODE_LIST);
 	bool comma = false;
 	while (p->e == ERR_OK && !parse_is(p, TOKEN_OPERATOR, close)) {
 		parse_push(p, &list->items, parse_expression(p));
@@ -226,18 +230,24 @@ static struct node *parse_test(struct parser *p, struct node *a)
 	return test;
 }
 
-static struct node *parse_filters(struct parser *p, struct node *node)
+struct node *parse_filter(struct parser *p, struct node *node)
+{
+	node = new_pair(p, NODE_FILTER, node, NULL);
+	node->text = parse_name(p);
+	if (p->e == ERR_OK && !eval_filter_find(node->text)) {
+		p->at--;
+		parse_fail(p, ERR_UNSUPPORTED, "this filter is not supported");
+	}
+	if (parse_accept(p, TOKEN_OPERATOR, "("))
+		parse_arguments(p, &node->items);
+	return node;
+}
+
+struct node *parse_filters(struct parser *p, struct node *node)
 {
 	while (p->e == ERR_OK) {
 		if (parse_accept(p, TOKEN_OPERATOR, "|")) {
-			node = new_pair(p, NODE_FILTER, node, NULL);
-			node->text = parse_name(p);
-			if (p->e == ERR_OK && !eval_filter_find(node->text)) {
-				p->at--;
-				parse_fail(p, ERR_UNSUPPORTED, "this filter is not supported");
-			}
-			if (parse_accept(p, TOKEN_OPERATOR, "("))
-				parse_arguments(p, &node->items);
+			node = parse_filter(p, node);
 		} else if (parse_accept(p, TOKEN_NAME, "is")) {
 			node = parse_test(p, node);
 		} else if (parse_accept(p, TOKEN_OPERATOR, "(")) { /* the result of a filter is called */

@@ -14,6 +14,7 @@ struct parser {
 	uint32_t depth;
 	uint32_t loops;
 	uint32_t elif_count;
+	struct node *macro;  /* the innermost one that is being read; NULL */
 	struct node nothing; /* what parse_new() gives when there is no memory */
 };
 
@@ -29,4 +30,18 @@ struct text parse_name(struct parser *p);
 struct node *parse_expression(struct parser *p); /* with "a if b else c" */
 struct node *parse_or(struct parser *p);         /* without */
 struct node *parse_tuple(struct parser *p);      /* a, b, c without brackets is a list */
+struct node *parse_filters(struct parser *p, struct node *node); /* all that follow: | name(...) */
+struct node *parse_filter(struct parser *p, struct node *node);  /* name(...) */
+
+/* template_parse_blocks.c, behind the tag's name. */
+struct node *parse_macro(struct parser *p);
+struct node *parse_call_block(struct parser *p);
+struct node *parse_filter_block(struct parser *p);
+struct node *parse_with(struct parser *p);
+
+/* template_parse.c */
+void parse_body(struct parser *p, struct node_list *body); /* up to a tag that ends it */
+void parse_block_end(struct parser *p);
+void parse_end_tag(struct parser *p, const char *name);
+void parse_add_name(struct parser *p, struct node *node, struct text name);
 #endif

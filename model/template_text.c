@@ -59,14 +59,30 @@ enum err text_change_case(struct eval *ev, struct text text, enum text_case to, 
 		at += n > 0 ? (size_t)n : 1;
 	}
 	if (e == ERR_OK)
+		e = eval_step(ev, out.length / 16);
+	if (e == ERR_OK)
 		e = value_copy_text(&ev->arena, out.data, out.length, ret_value);
 	buf_fini(&out);
 	return e;
 }
 
-static const char *find(struct text text, struct text what)
+const char *text_find(struct text text, struct text part)
 {
-	return what.length && text.length ? memmem(text.data, text.length, what.data, what.length) : NULL;
+	return part.length == 0 ? text.data : text.length ? memmem(text.data, text.length, part.data, part.length) : NULL;
+}
+
+/* A byte that ends a match is looked for first, so that long texts without one are passed quickly. */
+const char *text_find_last(struct text text, struct text part)
+{
+	if (part.length == 0)
+		return text.data + text.length;
+	while (text.length >= part.length) {
+		const char *at = memrchr(text.data, part.data[0], text.length - part.length + 1);
+		if (!at || memcmp(at, part.data, part.length) == 0)
+			return at;
+		text.length = (size_t)(at - text.data) + part.length - 1;
+	}
+	return NULL;
 }
 
 static struct text behind(struct text text, const char *at)
@@ -80,7 +96,7 @@ enum err text_replace(struct eval *ev, struct text text, struct text from, struc
 	struct buf out = {.limit = ev->limits.memory_max};
 	enum err e = eval_step(ev, text.length / 16);
 	const char *hit;
-	while (e == ERR_OK && count_max-- != 0 && (hit = find(text, from))) {
+	while (e == ERR_OK && count_max-- != 0 && (hit = from.length ? text_find(text, from) : NULL)) {
 		e = buf_append(&out, text.data, (size_t)(hit - text.data));
 		if (e == ERR_OK)
 			e = buf_append(&out, to.data, to.length);
@@ -88,6 +104,8 @@ enum err text_replace(struct eval *ev, struct text text, struct text from, struc
 	}
 	if (e == ERR_OK)
 		e = buf_append(&out, text.data, text.length);
+	if (e == ERR_OK)
+		e = eval_step(ev, out.length / 16);
 	if (e == ERR_OK)
 		e = value_copy_text(&ev->arena, out.data, out.length, ret_value);
 	buf_fini(&out);
@@ -123,7 +141,7 @@ enum err text_split(struct eval *ev, struct text text, const struct text *separa
 	if (!separator)
 		text = text_strip(text, NULL, count_max < 0 ? STRIP_BOTH : STRIP_LEFT);
 	const char *hit;
-	while (e == ERR_OK && count_max-- != 0 && (hit = separator ? find(text, *separator) : find_space(text))) {
+	while (e == ERR_OK && count_max-- != 0 && (hit = separator ? text_find(text, *separator) : find_space(text))) {
 		e = add_part(ev, ret_value->list, text.data, hit);
 		text = behind(text, hit + (separator ? separator->length : 0));
 		if (!separator)
@@ -132,6 +150,63 @@ enum err text_split(struct eval *ev, struct text text, const struct text *separa
 	if (e == ERR_OK && (separator || text.length > 0))
 		e = add_part(ev, ret_value->list, text.data, text.data + text.length);
 	return e;
+}
+
+static void reverse(struct value_list *list)
+{
+	for (size_t i = 0; i < list->count / 2; i++) {
+		struct value other = list->items[i];
+		list->items[i] = list->items[list->count - 1 - i];
+		list->items[list->count - 1 - i] = other;
+	}
+}
+
+enum err text_rsplit(struct eval *ev, struct text text, const struct text *separator, int64_t count_max,
+		     struct value *ret_value)
+{
+	if (!separator || count_max < 0)
+		return count_max < 0 ? text_split(ev, text, separator, -1, ret_value)
+				     : eval_fail(ev, ERR_UNSUPPORTED, "rsplit by whitespace up to a count is not supported");
+	enum err e = value_list_new(&ev->arena, ret_value);
+	if (e == ERR_OK && separator->length == 0)
+		return eval_fail(ev, ERR_INVALID, "split by an empty string");
+	if (e == ERR_OK)
+		e = eval_step(ev, text.length / 16 * (1 + separator->length / 16));
+	const char *hit;
+	while (e == ERR_OK && count_max-- != 0 && (hit = text_find_last(text, *separator))) {
+		e = add_part(ev, ret_value->list, hit + separator->length, text.data + text.length);
+		text.length = (size_t)(hit - text.data);
+	}
+	if (e == ERR_OK)
+		e = add_part(ev, ret_value->list, text.data, text.data + text.length);
+	if (e == ERR_OK)
+		reverse(ret_value->list);
+	return e;
+}
+
+static bool ends_line(uint32_t c)
+{
+	return (c >= 0x0a && c <= 0x0d) || (c >= 0x1c && c <= 0x1e) || c == 0x85 || c == 0x2028 || c == 0x2029;
+}
+
+enum err text_split_lines(struct eval *ev, struct text text, bool keep_ends, struct value *ret_value)
+{
+	enum err e = value_list_new(&ev->arena, ret_value);
+	size_t begin = 0, at = 0;
+	if (e == ERR_OK)
+		e = eval_step(ev, text.length / 8);
+	while (e == ERR_OK && at < text.length) {
+		uint32_t c = 0xfffd;
+		int n = utf8_step((const uint8_t *)text.data + at, text.length - at, &c);
+		size_t end = at;
+		at += n > 0 ? (size_t)n : 1;
+		if (!ends_line(c))
+			continue;
+		at += c == '\r' && at < text.length && text.data[at] == '\n';
+		e = add_part(ev, ret_value->list, text.data + begin, text.data + (keep_ends ? at : end));
+		begin = at;
+	}
+	return e == ERR_OK && begin < at ? add_part(ev, ret_value->list, text.data + begin, text.data + at) : e;
 }
 
 enum err text_join(struct eval *ev, const struct value *items, struct text separator, struct value *ret_value)
@@ -143,10 +218,12 @@ enum err text_join(struct eval *ev, const struct value *items, struct text separ
 		if (i)
 			e = buf_append(&out, separator.data, separator.length);
 		if (e == ERR_OK)
-			e = value_print(&out, &list.list->items[i]);
+			e = eval_charge(ev, &list.list->items[i]);
 		if (e == ERR_OK)
-			e = eval_step(ev, 1);
+			e = value_print(&out, &list.list->items[i]);
 	}
+	if (e == ERR_OK)
+		e = eval_step(ev, out.length / 16);
 	if (e == ERR_OK)
 		e = value_copy_text(&ev->arena, out.data, out.length, ret_value);
 	buf_fini(&out);

@@ -14,6 +14,19 @@ MUST_USE enum err text_replace(struct eval *ev, struct text text, struct text fr
 /* By whitespace where separator is NULL. */
 MUST_USE enum err text_split(struct eval *ev, struct text text, const struct text *separator, int64_t count_max,
 			     struct value *ret_value);
+/* From the right: the first part holds the rest. */
+MUST_USE enum err text_rsplit(struct eval *ev, struct text text, const struct text *separator, int64_t count_max,
+			      struct value *ret_value);
+/* At every end of a line that Python knows. */
+MUST_USE enum err text_split_lines(struct eval *ev, struct text text, bool keep_ends, struct value *ret_value);
+/* NULL: it is not there. */
+const char *text_find(struct text text, struct text part);
+const char *text_find_last(struct text text, struct text part);
+
+typedef enum err eval_text_method(struct eval *ev, const struct value *object, const struct arguments *arguments,
+				  struct value *ret_value);
+/* NULL: there is none of that name. */
+eval_text_method *eval_text_method_find(struct text name);
 MUST_USE enum err text_join(struct eval *ev, const struct value *items, struct text separator,
 			    struct value *ret_value);
 #endif

@@ -1,5 +1,6 @@
 #include "model/template_value.h"
 
+#include <float.h>
 #include <math.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -14,25 +15,49 @@ struct arena_chunk {
 	_Alignas(16) char data[];
 };
 
-void *arena_take(struct arena *arena, size_t length)
+static void *take(struct arena *arena, size_t length, size_t room)
 {
 	length = (length + 15) & ~(size_t)15;
-	if (length > arena->limit - arena->used)
-		return NULL;
 	struct arena_chunk *chunk = arena->chunks;
 	if (!chunk || chunk->capacity - chunk->used < length) {
-		size_t capacity = length > CHUNK_BYTES ? length : CHUNK_BYTES;
+		size_t capacity = length + room > CHUNK_BYTES ? length + room : CHUNK_BYTES;
+		if (capacity < length || capacity > arena->limit - arena->used)
+			return NULL;
 		chunk = calloc(1, sizeof(*chunk) + capacity);
 		if (!chunk)
 			return NULL;
 		chunk->capacity = capacity;
 		chunk->next = arena->chunks;
 		arena->chunks = chunk;
+		arena->used += capacity;
 	}
 	void *memory = chunk->data + chunk->used;
 	chunk->used += length;
-	arena->used += length;
 	return memory;
+}
+
+void *arena_take(struct arena *arena, size_t length)
+{
+	arena->top = NULL;
+	return length < SIZE_MAX / 4 ? take(arena, length, 0) : NULL;
+}
+
+char *arena_take_text(struct arena *arena, size_t length)
+{
+	char *text = length < SIZE_MAX / 4 ? take(arena, length, length) : NULL;
+	arena->top = text ? text + length : NULL;
+	return text;
+}
+
+bool arena_extend(struct arena *arena, const char *end, size_t more)
+{
+	struct arena_chunk *chunk = arena->chunks;
+	if (!chunk || end != arena->top || more > chunk->capacity - (size_t)(end - chunk->data))
+		return false;
+	size_t used = ((size_t)(end - chunk->data) + more + 15) & ~(size_t)15;
+	chunk->used = used < chunk->capacity ? used : chunk->capacity;
+	arena->top = end + more;
+	return true;
 }
 
 void arena_fini(struct arena *arena)
@@ -43,6 +68,7 @@ void arena_fini(struct arena *arena)
 		arena->chunks = next;
 	}
 	arena->used = 0;
+	arena->top = NULL;
 }
 
 struct value value_text(const char *text)
@@ -229,25 +255,50 @@ bool value_truth(const struct value *value)
 	case VALUE_MAP:
 		return value->map->count > 0 || value->map->is_namespace;
 	case VALUE_FUNCTION:
+	case VALUE_METHOD:
+	case VALUE_MACRO:
 		break;
 	}
 	return true;
 }
 
-static bool maps_equal(const struct value_map *a, const struct value_map *b, int depth)
+/* False: there are not so many left. */
+static bool take_steps(uint64_t *steps, uint64_t count)
+{
+	*steps -= count < *steps ? count : *steps;
+	return *steps > 0;
+}
+
+static bool maps_equal(const struct value_map *a, const struct value_map *b, int depth, uint64_t *steps)
 {
 	if (a->count != b->count)
 		return false;
 	for (size_t i = 0; i < a->count; i++) {
-		const struct value *other = value_map_get(b, a->pairs[i].key);
-		if (!other || !value_equal(&a->pairs[i].value, other, depth + 1))
+		struct text key = a->pairs[i].key;
+		bool same_place = text_equal(key, b->pairs[i].key);
+		if (!take_steps(steps, 1 + (same_place ? 0 : b->count / 8)))
+			return false;
+		const struct value *other = same_place ? &b->pairs[i].value : value_map_get(b, key);
+		if (!other || !value_equal(&a->pairs[i].value, other, depth + 1, steps))
 			return false;
 	}
 	return true;
 }
 
-bool value_equal(const struct value *a, const struct value *b, int depth)
+static bool lists_equal(const struct value_list *a, const struct value_list *b, int depth, uint64_t *steps)
 {
+	if (a->count != b->count || a->is_tuple != b->is_tuple)
+		return false;
+	for (size_t i = 0; i < a->count; i++)
+		if (!value_equal(&a->items[i], &b->items[i], depth + 1, steps))
+			return false;
+	return true;
+}
+
+bool value_equal(const struct value *a, const struct value *b, int depth, uint64_t *steps)
+{
+	if (!take_steps(steps, 1))
+		return false;
 	if (value_is_number(a) && value_is_number(b))
 		return a->kind == VALUE_INT && b->kind == VALUE_INT ? a->integer == b->integer
 								    : value_number(a) == value_number(b);
@@ -255,39 +306,56 @@ bool value_equal(const struct value *a, const struct value *b, int depth)
 		return false;
 	switch (a->kind) {
 	case VALUE_TEXT:
+		return take_steps(steps, a->text.length == b->text.length ? a->text.length / 64 : 0) &&
+		       text_equal(a->text, b->text);
 	case VALUE_FUNCTION:
+	case VALUE_METHOD:
 		return text_equal(a->text, b->text);
+	case VALUE_MACRO:
+		return a->macro == b->macro;
 	case VALUE_MAP:
-		return maps_equal(a->map, b->map, depth);
+		return a->map == b->map || maps_equal(a->map, b->map, depth, steps);
 	case VALUE_LIST:
-		if (a->list->count != b->list->count)
-			return false;
-		for (size_t i = 0; i < a->list->count; i++)
-			if (!value_equal(&a->list->items[i], &b->list->items[i], depth + 1))
-				return false;
-		return true;
+		return a->list == b->list || lists_equal(a->list, b->list, depth, steps);
 	default:
 		return true;
 	}
 }
 
+bool value_charge(const struct value *value, int depth, uint64_t *steps)
+{
+	if (depth > DEPTH_MAX)
+		return true; /* printing ends there */
+	size_t count = value->kind == VALUE_LIST ? value->list->count : value->kind == VALUE_MAP ? value->map->count : 0;
+	uint64_t own = value->kind == VALUE_FLOAT ? 64 : value->kind == VALUE_TEXT ? 2 + value->text.length / 16 : 2;
+	bool good = take_steps(steps, own);
+	for (size_t i = 0; good && i < count; i++) {
+		bool is_list = value->kind == VALUE_LIST;
+		good = (is_list || take_steps(steps, 2 + value->map->pairs[i].key.length / 16)) &&
+		       value_charge(is_list ? &value->list->items[i] : &value->map->pairs[i].value, depth + 1, steps);
+	}
+	return good;
+}
+
 const char *value_kind_name(const struct value *value)
 {
 	static const char *const names[] = {"undefined", "none", "boolean", "integer", "float",
-					    "string",    "list", "mapping", "function"};
+					    "string",    "list", "mapping", "function", "method", "macro"};
 	return names[value->kind];
 }
 
-/* The shortest decimal that reads back the same, as Python writes it. */
-static enum err print_float(struct buf *out, double number, const char *infinity, const char *nan)
+enum err value_print_float(struct buf *out, double number, const char *infinity, const char *nan)
 {
 	char text[40];
 	if (isnan(number) || isinf(number))
 		return buf_printf(out, "%s%s", number < 0 ? "-" : "", isnan(number) ? nan : infinity);
-	int digits = 1;
+	/* Fifteen digits are exact either way: without the zeros at their end they are the shortest.  The smallest have fewer. */
+	int digits = fabs(number) < DBL_MIN ? 1 : 15;
 	do
 		snprintf(text, sizeof(text), "%.*e", digits - 1, number);
 	while (strtod(text, NULL) != number && digits++ < 17);
+	for (const char *last = strchr(text, 'e') - 1; digits > 1 && *last == '0'; last--)
+		digits--;
 	int exponent = atoi(strchr(text, 'e') + 1);
 	if (exponent >= -4 && exponent < 16) {
 		int behind = digits - 1 - exponent;
@@ -298,27 +366,41 @@ static enum err print_float(struct buf *out, double number, const char *infinity
 	return buf_text(out, text);
 }
 
+enum err value_print_integer(struct buf *out, int64_t integer)
+{
+	char text[24];
+	size_t at = sizeof(text);
+	uint64_t rest = integer < 0 ? 0 - (uint64_t)integer : (uint64_t)integer;
+	do
+		text[--at] = (char)('0' + rest % 10);
+	while (rest /= 10);
+	if (integer < 0)
+		text[--at] = '-';
+	return buf_append(out, text + at, sizeof(text) - at);
+}
+
 /* Python's repr of a string, for strings inside printed lists. */
 static enum err print_quoted(struct buf *out, struct text text)
 {
 	bool has_single = memchr(text.data, '\'', text.length), has_double = memchr(text.data, '"', text.length);
 	char quote = has_single && !has_double ? '"' : '\'';
 	enum err e = buf_append(out, &quote, 1);
+	size_t plain = 0; /* bytes that go as they are */
 	for (size_t i = 0; i < text.length && e == ERR_OK; i++) {
 		unsigned char c = (unsigned char)text.data[i];
-		if (c == '\n')
-			e = buf_text(out, "\\n");
-		else if (c == '\r')
-			e = buf_text(out, "\\r");
-		else if (c == '\t')
-			e = buf_text(out, "\\t");
-		else if (c == '\\' || c == (unsigned char)quote)
-			e = buf_printf(out, "\\%c", c);
-		else if (c < 0x20 || c == 0x7f)
-			e = buf_printf(out, "\\x%02x", c);
+		if (c >= 0x20 && c != 0x7f && c != '\\' && c != (unsigned char)quote)
+			continue;
+		e = buf_append(out, text.data + plain, i - plain);
+		plain = i + 1;
+		if (e != ERR_OK)
+			break;
+		if (c == '\n' || c == '\r' || c == '\t')
+			e = buf_text(out, c == '\n' ? "\\n" : c == '\r' ? "\\r" : "\\t");
 		else
-			e = buf_append(out, &text.data[i], 1);
+			e = c == '\\' || c == (unsigned char)quote ? buf_printf(out, "\\%c", c) : buf_printf(out, "\\x%02x", c);
 	}
+	if (e == ERR_OK)
+		e = buf_append(out, text.data + plain, text.length - plain);
 	return e == ERR_OK ? buf_append(out, &quote, 1) : e;
 }
 
@@ -328,11 +410,11 @@ static enum err print_nested(struct buf *out, const struct value *value, int dep
 		return ERR_TOO_LARGE;
 	if (value->kind == VALUE_TEXT)
 		return print_quoted(out, value->text);
-	bool is_list = value->kind == VALUE_LIST;
+	bool is_list = value->kind == VALUE_LIST, is_tuple = is_list && value->list->is_tuple;
 	if (!is_list && value->kind != VALUE_MAP)
 		return value_print(out, value);
 	size_t count = is_list ? value->list->count : value->map->count;
-	enum err e = buf_text(out, is_list ? "[" : "{");
+	enum err e = buf_text(out, is_tuple ? "(" : is_list ? "[" : "{");
 	for (size_t i = 0; i < count && e == ERR_OK; i++) {
 		if (i)
 			e = buf_text(out, ", ");
@@ -344,7 +426,9 @@ static enum err print_nested(struct buf *out, const struct value *value, int dep
 			e = print_nested(out, is_list ? &value->list->items[i] : &value->map->pairs[i].value,
 					 depth + 1);
 	}
-	return e == ERR_OK ? buf_text(out, is_list ? "]" : "}") : e;
+	if (e == ERR_OK && is_tuple && count == 1)
+		e = buf_text(out, ",");
+	return e == ERR_OK ? buf_text(out, is_tuple ? ")" : is_list ? "]" : "}") : e;
 }
 
 enum err value_print(struct buf *out, const struct value *value)
@@ -357,84 +441,16 @@ enum err value_print(struct buf *out, const struct value *value)
 	case VALUE_BOOL:
 		return buf_text(out, value->boolean ? "True" : "False");
 	case VALUE_INT:
-		return buf_printf(out, "%lld", (long long)value->integer);
+		return value_print_integer(out, value->integer);
 	case VALUE_FLOAT:
-		return print_float(out, value->number, "inf", "nan");
+		return value_print_float(out, value->number, "inf", "nan");
 	case VALUE_TEXT:
 		return buf_append(out, value->text.data, value->text.length);
 	case VALUE_FUNCTION:
-		return buf_text(out, "<function>");
+	case VALUE_METHOD:
+	case VALUE_MACRO:
+		return buf_printf(out, "<%s>", value_kind_name(value));
 	default:
 		return print_nested(out, value, 0);
-	}
-}
-
-static enum err print_json_text(struct buf *out, struct text text)
-{
-	static const char from[] = "\"\\\n\r\t\b\f", to[] = "\"\\nrtbf";
-	enum err e = buf_text(out, "\"");
-	for (size_t i = 0; i < text.length && e == ERR_OK; i++) {
-		unsigned char c = (unsigned char)text.data[i];
-		const char *escape = c ? strchr(from, c) : NULL;
-		if (escape)
-			e = buf_printf(out, "\\%c", to[escape - from]);
-		else if (c < 0x20)
-			e = buf_printf(out, "\\u%04x", c);
-		else
-			e = buf_append(out, &text.data[i], 1);
-	}
-	return e == ERR_OK ? buf_text(out, "\"") : e;
-}
-
-static enum err print_break(struct buf *out, int indent, int depth)
-{
-	return indent < 0 ? ERR_OK : buf_printf(out, "\n%*s", indent * depth, "");
-}
-
-static enum err print_json_items(struct buf *out, const struct value *value, int indent, int depth)
-{
-	bool is_list = value->kind == VALUE_LIST;
-	size_t count = is_list ? value->list->count : value->map->count;
-	if (count == 0)
-		return buf_text(out, is_list ? "[]" : "{}");
-	enum err e = buf_text(out, is_list ? "[" : "{");
-	for (size_t i = 0; i < count && e == ERR_OK; i++) {
-		if (i)
-			e = buf_text(out, indent < 0 ? ", " : ",");
-		if (e == ERR_OK)
-			e = print_break(out, indent, depth + 1);
-		if (e == ERR_OK && !is_list)
-			e = print_json_text(out, value->map->pairs[i].key);
-		if (e == ERR_OK && !is_list)
-			e = buf_text(out, ": ");
-		if (e == ERR_OK)
-			e = value_print_json(out, is_list ? &value->list->items[i] : &value->map->pairs[i].value,
-					     indent, depth + 1);
-	}
-	if (e == ERR_OK)
-		e = print_break(out, indent, depth);
-	return e == ERR_OK ? buf_text(out, is_list ? "]" : "}") : e;
-}
-
-enum err value_print_json(struct buf *out, const struct value *value, int indent, int depth)
-{
-	if (depth > DEPTH_MAX)
-		return ERR_TOO_LARGE;
-	switch (value->kind) {
-	case VALUE_NONE:
-		return buf_text(out, "null");
-	case VALUE_BOOL:
-		return buf_text(out, value->boolean ? "true" : "false");
-	case VALUE_INT:
-		return buf_printf(out, "%lld", (long long)value->integer);
-	case VALUE_FLOAT:
-		return print_float(out, value->number, "Infinity", "NaN");
-	case VALUE_TEXT:
-		return print_json_text(out, value->text);
-	case VALUE_LIST:
-	case VALUE_MAP:
-		return print_json_items(out, value, indent, depth);
-	default:
-		return ERR_INVALID;
 	}
 }

@@ -15,11 +15,16 @@
 /* Memory that is given back all at once. */
 struct arena {
 	struct arena_chunk *chunks;
-	uint64_t used;
+	uint64_t used; /* bytes of all chunks */
 	uint64_t limit;
+	const char *top; /* where the text that came last ends, if it may grow */
 };
 /* Zeroed memory; NULL over the limit or without memory. */
 void *arena_take(struct arena *arena, size_t length);
+/* The same for a text that may grow: with as much room again behind it. */
+char *arena_take_text(struct arena *arena, size_t length);
+/* Makes room for `more` bytes behind the text that ends at `end`; false: it is not the last one, or there is none. */
+bool arena_extend(struct arena *arena, const char *end, size_t more);
 void arena_fini(struct arena *arena);
 
 struct text {
@@ -45,6 +50,8 @@ enum value_kind {
 	VALUE_LIST,
 	VALUE_MAP,
 	VALUE_FUNCTION, /* text is its name */
+	VALUE_METHOD,   /* text is its name: of a text, list or map, not called */
+	VALUE_MACRO,
 };
 
 struct value {
@@ -56,6 +63,7 @@ struct value {
 		struct text text; /* UNDEFINED: the name that was asked for */
 		struct value_list *list;
 		struct value_map *map;
+		const struct macro *macro; /* template_eval.h */
 	};
 };
 
@@ -63,6 +71,7 @@ struct value_list {
 	struct value *items; /* [count] */
 	size_t count;
 	size_t capacity;
+	bool is_tuple; /* Python prints it otherwise */
 };
 
 struct value_map {
@@ -73,6 +82,7 @@ struct value_map {
 	size_t count;
 	size_t capacity;
 	bool is_namespace; /* {% set ns.x = ... %} may write to it */
+	bool is_loop;      /* what "loop" is */
 };
 
 struct value value_text(const char *text);
@@ -95,11 +105,27 @@ MUST_USE enum err value_from_json(struct arena *arena, const json_t *json, int d
 bool value_is_number(const struct value *value);
 double value_number(const struct value *value);
 bool value_truth(const struct value *value);
-bool value_equal(const struct value *a, const struct value *b, int depth);
+/* As Python's ==.  Takes what it costs from *steps; at 0 it is not known. */
+bool value_equal(const struct value *a, const struct value *b, int depth, uint64_t *steps);
 const char *value_kind_name(const struct value *value);
+
+/* What it costs to print, from *steps; false: there are not so many left.  A value that holds another twice is counted as often
+ * as it is printed. */
+bool value_charge(const struct value *value, int depth, uint64_t *steps);
 
 /* As Python's str(): what {{ }} prints. */
 MUST_USE enum err value_print(struct buf *out, const struct value *value);
-/* As Python's json.dumps(ensure_ascii=False); indent < 0: on one line. */
-MUST_USE enum err value_print_json(struct buf *out, const struct value *value, int indent, int depth);
+
+/* As the arguments of Python's json.dumps(). */
+struct json_style {
+	int indent; /* < 0: on one line */
+	struct text item_separator, key_separator;
+	bool ascii;
+	bool sorted;
+};
+/* ERR_INVALID: a value that JSON has not. */
+MUST_USE enum err value_print_json(struct buf *out, const struct value *value, const struct json_style *style, int depth);
+MUST_USE enum err value_print_integer(struct buf *out, int64_t integer);
+/* The shortest decimal that reads back the same, as Python writes it. */
+MUST_USE enum err value_print_float(struct buf *out, double number, const char *infinity, const char *nan);
 #endif

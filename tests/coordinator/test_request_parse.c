@@ -162,7 +162,6 @@ static void a_wrong_field_is_named(void **state)
 		refused(API_COMPLETION, wrong[i][0], wrong[i][1]);
 	refused(API_CHAT, ",\"continue_final_message\":true,\"add_generation_prompt\":true", "continue_final_message");
 	refused(API_CHAT, ",\"max_tokens\":0", "max_tokens");
-	refused(API_CHAT, ",\"tools\":[{}]", "tools");
 	refused(API_CHAT, ",\"response_format\":{\"type\":\"xml\"}", "response_format");
 	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_schema\"}", "response_format");
 	refused(API_CHAT, ",\"response_format\":{\"type\":\"json_object\"},\"guided_regex\":\"a\"", "guided_regex");
@@ -170,6 +169,76 @@ static void a_wrong_field_is_named(void **state)
 	refused(API_CHAT, ",\"guided_choice\":[]", "guided_choice");
 	refused(API_CHAT, ",\"structured_outputs\":{\"grammar\":\"root ::= x\"}", "structured_outputs.grammar");
 	refused(API_CHAT, ",\"service_tier\":\"gold\"", "service_tier");
+}
+
+#define TOOL(name) "{\"type\":\"function\",\"function\":{\"name\":\"" name "\"}}"
+
+static void tools_are_offered_unless_none_may_be_called(void **state)
+{
+	struct api_request r = parse(API_CHAT, ",\"tools\":[" TOOL("f") "],\"parallel_tool_calls\":false");
+	assert_int_equal(json_array_size(r.tools), 1);
+	assert_true(r.one_call);
+	api_request_fini(&r);
+	r = parse(API_CHAT, ",\"tools\":[" TOOL("f") "],\"tool_choice\":\"none\"");
+	assert_null(r.tools);
+	assert_false(r.one_call);
+	api_request_fini(&r);
+	r = parse(API_CHAT, ",\"tools\":[" TOOL("f") "," TOOL("g") "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}}");
+	assert_true(r.must_call);
+	assert_string_equal(r.called_tool, "g");
+	api_request_fini(&r);
+	r = parse(API_CHAT, ",\"tools\":[],\"tool_choice\":\"none\"");
+	assert_null(r.tools);
+	api_request_fini(&r);
+}
+
+static void wrong_tools_are_named(void **state)
+{
+	static const char *const wrong[][2] = {
+		{",\"tools\":{}", "tools"}, {",\"tools\":[{}]", "tools[0].function.name"},
+		{",\"tools\":[" TOOL("f") ",3]", "tools[1].type"}, {",\"tools\":[{\"type\":\"web\"}]", "tools[0].type"},
+		{",\"tools\":[" TOOL("") "]", "tools[0].function.name"},
+		{",\"tools\":[{\"function\":{\"name\":\"f\",\"parameters\":[]}}]", "tools[0].function.parameters"},
+		{",\"tool_choice\":\"auto\"", "tool_choice"}, {",\"tools\":[" TOOL("f") "],\"tool_choice\":\"any\"", "tool_choice"},
+		{",\"tools\":[" TOOL("f") "],\"tool_choice\":{\"type\":\"function\",\"function\":{\"name\":\"g\"}}", "tool_choice"},
+		{",\"tools\":[" TOOL("f") "],\"tool_choice\":{\"type\":\"allowed_tools\"}", "tool_choice"},
+		{",\"tools\":[" TOOL("f") "],\"tool_choice\":\"required\",\"response_format\":{\"type\":\"json_object\"}", "tool_choice"},
+		{",\"functions\":[{\"name\":\"f\"}]", "functions"}, {",\"function_call\":\"auto\"", "function_call"},
+		{",\"parallel_tool_calls\":1", "parallel_tool_calls"}, {",\"documents\":[1]", "documents"},
+		{",\"reasoning_effort\":\"much\"", "reasoning_effort"}, {",\"include_reasoning\":0", "include_reasoning"},
+	};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		refused(API_CHAT, wrong[i][0], wrong[i][1]);
+}
+
+static void what_cannot_be_done_is_refused_by_name(void **state)
+{
+	static const char *const lacking[][2] = {
+		{",\"store\":true", "store"}, {",\"use_beam_search\":true", "use_beam_search"}, {",\"bad_words\":[\"x\"]", "bad_words"},
+		{",\"allowed_token_ids\":[1]", "allowed_token_ids"}, {",\"logits_processors\":[\"x\"]", "logits_processors"},
+		{",\"audio\":{}", "audio"}, {",\"modalities\":[\"text\",\"audio\"]", "modalities"},
+		{",\"web_search_options\":{}", "web_search_options"}, {",\"metadata\":{\"a\":1}", "metadata"},
+		{",\"priority\":\"high\"", "priority"}, {",\"prompt_cache_key\":7", "prompt_cache_key"},
+	};
+	for (size_t i = 0; i < sizeof(lacking) / sizeof(lacking[0]); i++)
+		refused(API_CHAT, lacking[i][0], lacking[i][1]);
+}
+
+static void priority_chooses_a_class_unless_a_tier_does(void **state)
+{
+	static const struct {
+		const char *fields;
+		enum coord_class class;
+	} cases[] = {
+		{",\"priority\":0", COORD_DEFAULT}, {",\"priority\":-1", COORD_PRIORITY}, {",\"priority\":9", COORD_FLEX},
+		{",\"priority\":9,\"service_tier\":\"priority\"", COORD_PRIORITY},
+		{",\"priority\":9,\"service_tier\":\"auto\"", COORD_DEFAULT},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		struct api_request r = parse(API_COMPLETION, cases[i].fields);
+		assert_int_equal(r.class, cases[i].class);
+		api_request_fini(&r);
+	}
 }
 
 static void log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo(void **state)
@@ -227,8 +296,9 @@ static void a_message_that_goes_on_has_no_generation_prompt(void **state)
 
 static void what_changes_nothing_is_accepted(void **state)
 {
-	struct api_request r = parse(API_CHAT, ",\"tools\":[{}],\"tool_choice\":\"none\",\"response_format\":{\"type\":\"text\"},"
-					       "\"from_the_future\":[1,{\"a\":null}],\"metadata\":{},\"store\":false,"
+	struct api_request r = parse(API_CHAT, ",\"tool_choice\":\"none\",\"response_format\":{\"type\":\"text\"},"
+					       "\"from_the_future\":[1,{\"a\":null}],\"metadata\":{\"a\":\"b\"},\"store\":false,"
+					       "\"prompt_cache_key\":\"k\",\"verbosity\":\"low\",\"kv_transfer_params\":{},"
 					       "\"priority\":3,\"request_id\":\"r\",\"session_id\":\"s\"");
 	api_request_fini(&r);
 	r = parse(API_CHAT, ",\"service_tier\":\"priority\"");
@@ -279,6 +349,10 @@ int main(void)
 		cmocka_unit_test(biases_come_in_order_of_their_tokens),
 		cmocka_unit_test(the_newer_name_of_max_tokens_wins),
 		cmocka_unit_test(a_wrong_field_is_named),
+		cmocka_unit_test(tools_are_offered_unless_none_may_be_called),
+		cmocka_unit_test(wrong_tools_are_named),
+		cmocka_unit_test(what_cannot_be_done_is_refused_by_name),
+		cmocka_unit_test(priority_chooses_a_class_unless_a_tier_does),
 		cmocka_unit_test(log_probabilities_of_the_prompt_are_asked_for_by_name_or_by_echo),
 		cmocka_unit_test(structures_of_all_names_are_one_text),
 		cmocka_unit_test(a_message_that_goes_on_has_no_generation_prompt),

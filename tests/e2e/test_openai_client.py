@@ -475,7 +475,7 @@ class Errors(unittest.TestCase):
     def test_wrong_fields_are_named(self):
         wrong = {"temperature": 3, "top_p": 0, "n": 0, "max_tokens": 0, "presence_penalty": -3, "frequency_penalty": 2.5,
                  "seed": "one", "stop": [""], "logprobs": "yes", "top_logprobs": 21, "logit_bias": {"x": 1},
-                 "stream": "true", "messages": [], "user": 7, "service_tier": "gold", "tools": [{"type": "function"}],
+                 "stream": "true", "messages": [], "user": 7, "service_tier": "gold", "tools": {"type": "function"},
                  "response_format": {"type": "xml"}}
         for field, value in wrong.items():
             with self.subTest(field=field):

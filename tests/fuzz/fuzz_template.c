@@ -10,7 +10,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 		return 0;
 	json_t *variables = json_pack("{s:[{s:s,s:s}], s:b, s:s}", "messages", "role", "user", "content", "hi",
 				      "add_generation_prompt", 1, "bos_token", "<s>");
-	struct template_limits limits = {.step_max = 100000, .memory_max = 16 << 20, .output_max = 1 << 16};
+	struct template_options limits = {.step_max = 100000, .memory_max = 16 << 20, .output_max = 1 << 16};
 	struct buf out = {0};
 	enum err e = chat_template_render(chat_template, variables, &limits, &why, &out);
 	(void)e;

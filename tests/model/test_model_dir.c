@@ -133,12 +133,12 @@ static void directory_opens_as_a_whole(void **state)
 	if (open_dir("one", false, &why, &dir) != ERR_OK)
 		fail_msg("%s", why.text);
 	assert_string_equal(dir->name, "one");
-	assert_string_equal(dir->bos_token, "<|begin|>");
-	assert_string_equal(dir->eos_token, "<|eot|>");
+	assert_string_equal(json_string_value(json_object_get(dir->special_tokens, "bos_token")), "<|begin|>");
+	assert_string_equal(json_string_value(json_object_get(dir->special_tokens, "eos_token")), "<|eot|>");
 	assert_int_equal(weights_count(dir->weights), 1 + 2 * 9 + 1);
 	json_t *messages = json_loads("[{\"role\": \"user\", \"content\": \"hi\"}]", 0, NULL);
 	struct buf text = {0};
-	assert_int_equal(model_dir_chat(dir, messages, true, NULL, &why, &text), ERR_OK);
+	assert_int_equal(model_dir_chat(dir, messages, &(struct chat_options){.add_generation_prompt = true}, &why, &text), ERR_OK);
 	assert_string_equal(text.data, "<|begin|>[user] hi<|eot|>>");
 	buf_fini(&text);
 	json_decref(messages);
@@ -224,17 +224,70 @@ static int make_root(void **state)
 	return mkdtemp(root) ? 0 : -1;
 }
 
+/* What a chat with or without tools becomes. */
+static void expect_chat(const char *dir_name, bool with_tools, const char *expected)
+{
+	struct model_dir *dir = NULL;
+	struct why why = {0};
+	struct buf text = {0};
+	json_t *messages = json_loads("[{\"role\": \"user\", \"content\": \"hi\"}]", 0, NULL), *tools = json_loads("[{}]", 0, NULL);
+	if (open_dir(dir_name, true, &why, &dir) != ERR_OK)
+		fail_msg("%s", why.text);
+	enum err e = model_dir_chat(dir, messages, &(struct chat_options){.tools = with_tools ? tools : NULL}, &why, &text);
+	assert_int_equal(e, expected ? ERR_OK : ERR_UNSUPPORTED);
+	if (expected)
+		assert_string_equal(text.data, expected);
+	buf_fini(&text);
+	json_decref(messages);
+	json_decref(tools);
+	model_dir_close(dir);
+}
+
+static void write_text(const char *dir, const char *name, const char *text)
+{
+	write_file(dir, name, text, strlen(text));
+}
+
+static void chat_templates_are_chosen_as_transformers_does(void **state)
+{
+	char path[4096];
+	make_dir("chats", 1, NULL);
+	write_text("chats", "chat_template.json", "{\"chat_template\": \"old {{ messages[0].content }}\"}");
+	write_text("chats", "tokenizer_config.json", "{}");
+	expect_chat("chats", true, "old hi");
+	write_text("chats", "tokenizer_config.json",
+		   "{\"chat_template\": [{\"name\": \"default\", \"template\": \"plain {{ tools is none }}\"},"
+		   "{\"name\": \"tool_use\", \"template\": \"tools {{ tools|length }}\"}]}");
+	expect_chat("chats", false, "plain True");
+	expect_chat("chats", true, "tools 1");
+	write_text("chats", "tokenizer_config.json", "{\"chat_template\": [{\"name\": \"tool_use\", \"template\": \"t\"}]}");
+	expect_chat("chats", false, NULL);
+	write_text("chats", "chat_template.jinja", "new {{ documents is none }}");
+	expect_chat("chats", true, "new True");
+	path_of(path, "chats", "additional_chat_templates");
+	assert_int_equal(mkdir(path, 0700), 0);
+	write_text("chats", "additional_chat_templates/tool_use.jinja", "new tools");
+	expect_chat("chats", true, "new tools");
+	write_text("chats", "additional_chat_templates/tool_use.jinja", "{% include 'x' %}");
+	struct model_dir *dir = NULL;
+	struct why why = {0};
+	assert_int_equal(open_dir("chats", true, &why, &dir), ERR_UNSUPPORTED);
+	assert_non_null(strstr(why.text, "additional_chat_templates/tool_use.jinja"));
+}
+
 static int remove_root(void **state)
 {
-	static const char *const dirs[] = {"one", "three", "missing", "surplus", "unfit"};
+	static const char *const dirs[] = {"one", "three", "missing", "surplus", "unfit", "chats"};
 	static const char *const files[] = {"config.json",     "tokenizer_config.json", "tokenizer.json",
 					    "m0.safetensors",  "m1.safetensors",        "m2.safetensors",
-					    "model.safetensors", "model.safetensors.index.json", "tokenizer.model", ""};
+					    "model.safetensors", "model.safetensors.index.json", "tokenizer.model",
+					    "chat_template.json", "chat_template.jinja",
+					    "additional_chat_templates/tool_use.jinja", "additional_chat_templates", ""};
 	char path[4096];
 	for (size_t d = 0; d < sizeof(dirs) / sizeof(dirs[0]); d++)
 		for (size_t f = 0; f < sizeof(files) / sizeof(files[0]); f++) {
 			path_of(path, dirs[d], files[f]);
-			(void)!(files[f][0] ? unlink(path) : rmdir(path));
+			(void)remove(path);
 		}
 	return rmdir(root);
 }
@@ -246,6 +299,7 @@ int main(void)
 		cmocka_unit_test(fingerprint_does_not_see_the_shards_but_every_byte),
 		cmocka_unit_test(missing_and_surplus_tensors_are_named),
 		cmocka_unit_test(parts_that_do_not_fit_are_refused),
+		cmocka_unit_test(chat_templates_are_chosen_as_transformers_does),
 	};
 	return cmocka_run_group_tests(tests, make_root, remove_root);
 }

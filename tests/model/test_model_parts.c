@@ -84,7 +84,8 @@ static void renders(const char *expected)
 	json_t *extra = json_loads("{\"x\":\"!\",\"messages\":\"theirs\"}", 0, NULL);
 	struct buf text = {0};
 	struct why why = {0};
-	enum err e = model_dir_chat(model, messages, true, extra, &why, &text);
+	enum err e = model_dir_chat(model, messages, &(struct chat_options){.variables = extra, .add_generation_prompt = true},
+				    &why, &text);
 	if (!expected)
 		assert_int_equal(e, ERR_UNSUPPORTED);
 	else if (e != ERR_OK)
@@ -102,8 +103,10 @@ static void a_directory_without_a_template_has_no_chat(void **state)
 	renders(NULL);
 	put("tokenizer_config.json", "{\"chat_template\":7}");
 	renders(NULL);
-	put("tokenizer_config.json", "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"a\"},{\"template\":\"b\"},7]}");
+	put("tokenizer_config.json", "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"a\"}]}");
 	renders(NULL);
+	put("tokenizer_config.json", "{\"chat_template\":[{\"name\":\"tool_use\",\"template\":\"a\"},{\"template\":\"b\"},7]}");
+	refused(ERR_INVALID, "chat_template[1]: expected a name and a template");
 }
 
 static void the_default_of_named_templates_counts(void **state)
@@ -127,8 +130,7 @@ static void tokens_are_texts_or_objects_with_one(void **state)
 {
 	put("tokenizer_config.json", "{\"bos_token\":null,\"eos_token\":{\"content\":5}}");
 	struct model_dir *model = opened();
-	assert_null(model->bos_token);
-	assert_null(model->eos_token);
+	assert_int_equal(json_object_size(model->special_tokens), 0);
 	model_dir_close(model);
 	model_dir_close(NULL);
 }

@@ -13,7 +13,7 @@
 static const char before[] = "before|";
 
 /* What is behind `before`; NULL: an error, which has a reason and has left the buffer as it was. */
-static char *render(const struct chat_template *chat_template, const json_t *variables, const struct template_limits *limits,
+static char *render(const struct chat_template *chat_template, const json_t *variables, const struct template_options *limits,
 		    enum err *ret_e)
 {
 	struct buf out = {0};
@@ -54,7 +54,7 @@ static bool case_holds(const struct golden *golden)
 
 /* The text or an error, whatever the limit; returns whether it was enough. */
 static bool same_or_refused(const struct chat_template *chat_template, const struct golden *golden,
-			    const struct template_limits *limits)
+			    const struct template_options *limits)
 {
 	enum err e;
 	char *text = render(chat_template, golden->variables, limits, &e);
@@ -79,15 +79,15 @@ static bool holds_within_limits(const struct golden *given)
 	const struct golden golden = {given->source, expected, given->variables};
 	bool held = false;
 	for (uint64_t steps = 1; steps < 2000 && !held; steps++)
-		held = same_or_refused(chat_template, &golden, &(struct template_limits){.step_max = steps});
+		held = same_or_refused(chat_template, &golden, &(struct template_options){.step_max = steps});
 	assert_true(held);
 	held = false;
 	for (uint64_t memory = 1; memory < 65536 && !held; memory += 16)
-		held = same_or_refused(chat_template, &golden, &(struct template_limits){.memory_max = memory});
+		held = same_or_refused(chat_template, &golden, &(struct template_options){.memory_max = memory});
 	assert_true(held);
 	uint64_t length = expected ? strlen(expected) : 0;
 	for (uint64_t output = 1; output <= length; output++) {
-		held = same_or_refused(chat_template, &golden, &(struct template_limits){.output_max = output});
+		held = same_or_refused(chat_template, &golden, &(struct template_options){.output_max = output});
 		assert_int_equal(held, output == length);
 	}
 	free(expected);

@@ -1,0 +1,22 @@
+/* tool_structure - the structure (model/structure.h) of an answer that has to be a call of a tool, as a family writes calls.
+ *
+ * Owns nothing; the result is the caller's. */
+#ifndef COORDINATOR_TOOL_STRUCTURE_H
+#define COORDINATOR_TOOL_STRUCTURE_H
+#include <jansson.h>
+#include <stdbool.h>
+#include "base/err.h"
+#include "coordinator/speech.h"
+
+struct tool_structure_options {
+	enum tool_format format;
+	const json_t *tools;
+	const char *name; /* of the one that has to be called; NULL: any */
+	bool one_call;
+	bool names_first; /* Mistral's newer form: [TOOL_CALLS]NAME[ARGS]{...} */
+	bool thinks;      /* the prompt ended within a thought */
+};
+
+/* ERR_UNSUPPORTED: calls of that format cannot be forced.  ERR_NOMEM. */
+MUST_USE enum err tool_structure(const struct tool_structure_options *options, json_t **ret_structure);
+#endif
