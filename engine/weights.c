@@ -261,6 +261,9 @@ static enum err refuse_unknown(const struct model_config *config, struct why *wh
 	if (config->head_dim < 16 || config->head_dim > 512 || config->head_dim % 16 != 0)
 		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 16 in [16, 512]",
 			       config->head_dim);
+	if (config->head_count / config->kv_head_count > ATTENTION_GROUP_MAX)
+		return why_set(why, ERR_UNSUPPORTED, "%u heads over %u of keys and values: the engine wants at most %d each",
+			       config->head_count, config->kv_head_count, ATTENTION_GROUP_MAX);
 	if (config->experts.count > MOE_EXPERTS_MAX || config->experts.top > MOE_TOP_K_MAX)
 		return why_set(why, ERR_UNSUPPORTED, "%u experts, top %u: at most %d, top %d", config->experts.count,
 			       config->experts.top, MOE_EXPERTS_MAX, MOE_TOP_K_MAX);

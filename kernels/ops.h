@@ -161,12 +161,14 @@ struct kv_run {
 void op_kv_write(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_run *runs,
 		 uint32_t run_count, const float *k, const float *v, size_t stride);
 
+#define ATTENTION_GROUP_MAX 64
+
 struct attention_call {
 	const struct kv_memory *kv;
 	uint32_t layer;
 	const struct kv_run *runs;
 	uint32_t run_count;
-	uint32_t head_count; /* a multiple of head_kv_count: head h reads kv head h / (head_count / head_kv_count) */
+	uint32_t head_count; /* up to ATTENTION_GROUP_MAX times head_kv_count: head h reads kv head h / that */
 	const float *q;	     /* [row][head][head_dim] */
 	size_t q_stride;
 	float *out; /* [row][head][head_dim] */

@@ -107,6 +107,7 @@ struct model_names {
 	const char *gate_up[2];          /* gate, up; or both in the first */
 	const char *experts;             /* where router and experts are: "mlp" */
 	const char *expert_parts[3];     /* gate, up, down of each */
+	const char *beside[2];           /* how tensors of parts begin that text does not meet, such as eyes */
 };
 
 struct model_config {

@@ -47,8 +47,8 @@ struct tensor_spec {
 MUST_USE enum err model_tensors_each(const struct model_config *config,
 				     enum err (*each)(void *arg, const struct tensor_spec *spec), void *arg);
 
-/* Every tensor is there with its dtype and shape, and none is left over.  A tied lm_head.weight and
- * stored rotary tables (".rotary_emb.inv_freq") may be there and are not used. */
+/* Every tensor is there with its dtype and shape, and none is left over.  A tied lm_head.weight, stored rotary tables
+ * (".rotary_emb.inv_freq") and the parts that names->beside tells may be there and are not used. */
 MUST_USE enum err model_tensors_check(const struct model_config *config, const struct weights *weights,
 				      struct why *why);
 

@@ -155,6 +155,22 @@ static void gemma_3_has_a_rope_for_each_kind_of_layer(void **state)
 	assert_true(c.groups[0].rope.theta == 5e5 && c.groups[1].rope.theta == 2e4);
 }
 
+/* As the larger ones are published: almost everything is left to the library. */
+static void gemma_3_that_sees_is_its_text_config(void **state)
+{
+	static const char seeing[] =
+		"{\"architectures\": [\"Gemma3ForConditionalGeneration\"], \"torch_dtype\": \"bfloat16\", \"eos_token_id\": [1, 106],"
+		"\"vision_config\": {\"hidden_size\": 1152}, \"text_config\": {\"hidden_size\": 2560, \"intermediate_size\":"
+		"10240, \"num_hidden_layers\": 34, \"sliding_window\": 1024, \"rope_scaling\": {\"factor\": 8.0,"
+		"\"rope_type\": \"linear\"}}}";
+	struct model_config c;
+	assert_int_equal(parse_with(seeing, "{}", NULL, &c), ERR_OK);
+	assert_true(c.hidden_size == 2560 && c.head_count == 8 && c.kv_head_count == 4 && c.head_dim == 256);
+	assert_true(c.vocab_size == 262208 && c.position_max == 131072 && c.eos_count == 2 && c.tie_word_embeddings);
+	assert_true(c.groups[0].window == 1024 && c.groups[1].rope.factor == 8.0);
+	assert_string_equal(c.names->prefix, "language_model.model.");
+}
+
 static void ropes_are_stretched_as_they_say(void **state)
 {
 	struct model_config c;
@@ -220,6 +236,7 @@ static void wrong_values_are_named_with_what_was_expected(void **state)
 	assert_refused(ERR_INVALID, "{\"num_hidden_layers\": null}", "num_hidden_layers is null");
 	assert_refused(ERR_INVALID, "{\"num_key_value_heads\": 3}", "a divisor of num_attention_heads");
 	assert_refused(ERR_INVALID, "{\"num_attention_heads\": 64, \"num_key_value_heads\": 64}", "head_dim");
+	assert_refused(ERR_INVALID, "{\"hidden_size\": 65536, \"num_attention_heads\": 1, \"num_key_value_heads\": 1}", "head_dim");
 	assert_refused(ERR_INVALID, "{\"rms_norm_eps\": 1e300}", "rms_norm_eps");
 	assert_refused(ERR_INVALID, "{\"eos_token_id\": 1000}", "eos_token_id is 1000");
 	assert_refused(ERR_UNSUPPORTED, "{\"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\", expected \"silu\" or");
@@ -230,7 +247,8 @@ static void wrong_values_are_named_with_what_was_expected(void **state)
 	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"linear\"}}", "rope_scaling: factor is missing");
 	assert_refused(ERR_INVALID, "{\"rope_scaling\": 7}", "rope_scaling is 7, expected an object");
 	assert_refused(ERR_UNSUPPORTED, "{\"partial_rotary_factor\": 0.5}", "partial_rotary_factor is 0.5, expected 1");
-	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", "Gemma3ForConditionalGeneration");
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Gemma3nForConditionalGeneration\"]}", "Gemma3nForConditionalGeneration");
+	assert_refused(ERR_INVALID, "{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", "text_config is missing");
 	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Qwen2ForCausalLM\"], \"layer_types\": [\"full_attention\","
 		       "\"sliding_attention\"]}", "layer_types");
 	assert_refused(ERR_UNSUPPORTED, "{\"use_bidirectional_attention\": true}", "use_bidirectional_attention is true");
@@ -265,6 +283,7 @@ int main(void)
 		cmocka_unit_test(windows_are_groups_of_layers),
 		cmocka_unit_test(gemma_2_is_read_with_what_the_library_takes_for_granted),
 		cmocka_unit_test(gemma_3_has_a_rope_for_each_kind_of_layer),
+		cmocka_unit_test(gemma_3_that_sees_is_its_text_config),
 		cmocka_unit_test(ropes_are_stretched_as_they_say),
 		cmocka_unit_test(longrope_is_long_or_short_for_a_whole_model),
 		cmocka_unit_test(f16_weights_are_read),

@@ -23,7 +23,8 @@ from tiny import byte_tokenizer  # noqa: E402
 
 PROMPT, GREEDY, TOP = 300, 64, 20
 POSITIONS = [0, 17, 63, 130, 257, 299]
-MARGIN = 2e-3  # greedy tokens closer than that would be decided by the order of a sum
+DISTINCT = 5   # who says one thing for ever is no test
+MARGIN = 5e-4  # greedy tokens closer than that would be decided by the order of a sum
 
 COMMON = dict(vocab_size=258, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
               num_key_value_heads=2, head_dim=16, max_position_embeddings=1024, rms_norm_eps=1e-5, hidden_act="silu",
@@ -119,7 +120,7 @@ def make(out, name, family, config, seed):
     generator = torch.Generator().manual_seed(seed + 1)
     tokens = torch.randint(2, config["vocab_size"], (PROMPT,), generator=generator).tolist()
     greedy, least = reference(model, tokens)
-    if least < MARGIN:
+    if least < MARGIN or len(set(greedy)) < DISTINCT:
         return False
     exact = logprobs(model, tokens)
     set_dtype(model, torch.bfloat16)
