@@ -26,6 +26,7 @@ sys.path.insert(0, str(ROOT / "tests" / "e2e"))
 from cluster import Cluster, essence, solo  # noqa: E402
 
 TOKENS = 48
+SOLO = ["--kv-bytes", "512MiB", "--concurrency", "16"]
 LIMITS = {"float32": (1.0, 1e-3), "bfloat16": (0.8, 0.1)}  # prompts equal at least; gap of a difference at most
 
 OPENINGS = [
@@ -40,7 +41,7 @@ KINDS = ["{}", "Please continue the following text.\n\n{}", "{} {}", "- first\n-
 
 
 def texts(count):
-    """Openings in several settings; each tenth after a long piece of this project's own pages."""
+    """Openings in several settings; each twentieth after a long piece of this project's own pages."""
     pages = (ROOT / "docs" / "ARCHITECTURE.md").read_text() + (ROOT / "CONTRIBUTING.md").read_text()
     out = []
     for i in range(count):
@@ -48,8 +49,8 @@ def texts(count):
         text = KINDS[i // len(OPENINGS) % len(KINDS)].replace("{}", opening)
         if i >= len(OPENINGS) * len(KINDS):
             text = f"Number {i}. {text}"
-        if i % 10 == 9:
-            text = pages[137 * i:137 * i + 3500] + "\n\n" + text
+        if i % 20 == 9:
+            text = pages[137 * i:137 * i + 2700] + "\n\n" + text
         out.append(text)
     return out
 
@@ -120,10 +121,10 @@ def main():
         wide.mkdir()
         f32_copy(folder, wide)
         # "avx512bf16" has a kernel of its own for bf16 weights only; f32 ones are computed in f32 by any.
-        answers = solo(wide, requests_of(folder.name, prompts), ["--kv-bytes", "512MiB"])
+        answers = solo(wide, requests_of(folder.name, prompts), SOLO)
         good &= compare(wide, "float32", prompts, answers)
     requests = requests_of(folder.name, prompts)
-    alone = solo(folder, requests, ["--kv-bytes", "512MiB"])
+    alone = solo(folder, requests, SOLO)
     good &= compare(folder, "bfloat16", prompts, alone)
     if not options.skip_cluster:
         good &= through_a_cluster(folder, requests, alone)

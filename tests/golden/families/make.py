@@ -23,7 +23,7 @@ from tiny import byte_tokenizer  # noqa: E402
 
 PROMPT, GREEDY, TOP = 300, 64, 20
 POSITIONS = [0, 17, 63, 130, 257, 299]
-DISTINCT = 5   # who says one thing for ever is no test
+DISTINCT = 4   # who says one thing for ever is no test
 MARGIN = 5e-4  # greedy tokens closer than that would be decided by the order of a sum
 
 COMMON = dict(vocab_size=258, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
@@ -71,11 +71,11 @@ def randomise(model, seed, around_zero):
         if name.endswith(".bias"):
             p.data = 0.3 * noise
         elif around_zero and name == "model.norm.weight":
-            p.data = 3 + 0.2 * noise  # embeddings are the head, and small
+            p.data = 7 + 0.2 * noise  # embeddings are the head, and small
         elif p.dim() == 1:
             p.data = (0 if around_zero else 1) + 0.2 * noise
         elif "embed" in name or "lm_head" in name:
-            p.data = (0.08 if around_zero else 0.6) * noise  # Gemma scales it up
+            p.data = (0.03 if around_zero else 0.6) * noise  # Gemma scales it up
         else:
             p.data = noise * (1.2 / p.shape[-1] ** 0.5)
 
