@@ -187,6 +187,12 @@ static void ropes_are_stretched_as_they_say(void **state)
 	assert_int_equal(rope->original_position_max, 2048);
 	assert_int_equal(parse_with(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}}", NULL, &c), ERR_OK);
 	assert_true(rope->attention_factor > 1.1386 && rope->attention_factor < 1.1387);
+	assert_int_equal(parse_with(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 1.0, \"truncate\": false,"
+				    "\"beta_fast\": 16, \"beta_slow\": 2}}", NULL, &c), ERR_OK);
+	assert_true(rope->attention_factor == 1.0 && !rope->truncate && rope->beta_fast == 16.0 && rope->beta_slow == 2.0);
+	assert_int_equal(parse_with(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"attention_factor\": 1.5}}", NULL, &c),
+			 ERR_OK);
+	assert_true(rope->attention_factor == 1.5);
 }
 
 /* Its greatest length decides which factors a model has (docs/decisions/longrope.md). */
@@ -246,6 +252,25 @@ static void wrong_values_are_named_with_what_was_expected(void **state)
 		       "rope_scaling: short_factor is [1], expected a list of 8 numbers");
 	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"linear\"}}", "rope_scaling: factor is missing");
 	assert_refused(ERR_INVALID, "{\"rope_scaling\": 7}", "rope_scaling is 7, expected an object");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"rope_type\": 7, \"factor\": 2}}", "rope_type is 7, expected \"default\"");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"type\": \"xpos\", \"factor\": 2}}", "type is \"xpos\"");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", "factor is 0.5, expected a number from 1");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 2, \"low_freq_factor\": 4,"
+		       "\"high_freq_factor\": 1}}", "high_freq_factor is 1, expected more than low_freq_factor");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1,1,1,1,1,1,1,0]}}",
+		       "short_factor is [1,1,1,1,1,1,1,0], expected a list of 8 numbers");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2, \"original_max_position_embeddings\":"
+		       "1}}", "original_max_position_embeddings is 1");
+	assert_refused(ERR_INVALID, "{\"rope_theta\": 1}", "rope_theta is 1, expected a number from 2");
+	assert_refused(ERR_INVALID, "{\"architectures\": [\"Phi3ForCausalLM\"], \"partial_rotary_factor\": 0.1875}",
+		       "partial_rotary_factor is 0.1875, expected a part of head_dim");
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Phi3ForCausalLM\"], \"rope_scaling\": {\"type\": \"linear\","
+		       "\"factor\": 2}}", "rope_scaling is");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_parameters\": {\"partial_rotary_factor\": 0.5}}", "partial_rotary_factor is 0.5, expected 1");
+	assert_refused(ERR_INVALID, "{\"layer_types\": [\"full_attention\"]}", "layer_types is [\"full_attention\"], expected a list");
+	assert_refused(ERR_UNSUPPORTED, "{\"layer_types\": [7, \"full_attention\"]}", "layer_types is [7");
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"LlamaForCausalLM\", \"FooModel\"]}", "architectures is");
+	assert_refused(ERR_INVALID, "{\"architectures\": [\"Gemma2ForCausalLM\"], \"sliding_window\": 0}", "sliding_window is 0");
 	assert_refused(ERR_UNSUPPORTED, "{\"partial_rotary_factor\": 0.5}", "partial_rotary_factor is 0.5, expected 1");
 	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Gemma3nForConditionalGeneration\"]}", "Gemma3nForConditionalGeneration");
 	assert_refused(ERR_INVALID, "{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", "text_config is missing");
