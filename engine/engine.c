@@ -275,7 +275,7 @@ static enum err create_forward(struct engine *engine, struct why *why)
 					  .weights = engine->weights, .rows_max = o->batch_tokens_max,
 					  .experts = o->experts, .context = engine, .on_kv = on_kv};
 	enum err e = ERR_OK;
-	if (engine->config->expert_count > 0 && !o->experts) {
+	if (engine->config->experts.count > 0 && !o->experts) {
 		e = experts_local_create(engine->device, engine->config, engine->weights, o->batch_tokens_max,
 					 &engine->experts);
 		if (e == ERR_OK)

@@ -5,7 +5,7 @@
 
 #include "engine/expert_exchange.h"
 #include "engine/plan.h"
-#include "model/config.h"
+#include "engine/rope.h"
 
 static uint32_t query_size(const struct model_config *config)
 {
@@ -17,6 +17,16 @@ static uint32_t key_size(const struct model_config *config)
 	return config->kv_head_count * config->head_dim;
 }
 
+static const struct model_layer_group *group_of(const struct layers *layers, uint32_t layer)
+{
+	return &layers->config->groups[layers->config->layers[layer].group];
+}
+
+enum glu glu_of(const struct model_config *config)
+{
+	return config->activation == MODEL_GELU_TANH ? GLU_GELU_TANH : GLU_SILU;
+}
+
 /* --- memory: every buffer is a piece of one ---------------------------------------------------------- */
 
 struct piece {
@@ -24,11 +34,19 @@ struct piece {
 	size_t bytes;
 };
 
-enum { PIECES_MAX = 20, PIECE_ALIGN = 64 };
+enum { PIECES_MAX = 16 + 3 * MODEL_GROUPS_MAX, PIECE_ALIGN = 64 };
 
 static size_t aligned(size_t bytes)
 {
 	return (bytes + PIECE_ALIGN - 1) / PIECE_ALIGN * PIECE_ALIGN;
+}
+
+static bool has_layers(const struct model_config *config, enum model_mlp mlp)
+{
+	for (uint32_t i = 0; i < config->layer_count; i++)
+		if (config->layers[i].mlp == mlp)
+			return true;
+	return false;
 }
 
 static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
@@ -36,15 +54,11 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 	const struct model_config *c = l->config;
 	size_t rows = l->rows_max;
 	size_t row_f32 = rows * sizeof(float);
-	size_t half = c->head_dim / 2;
-	bool dense = c->expert_count == 0;
+	bool dense = has_layers(c, MODEL_MLP_DENSE);
 	const struct piece all[] = {
 		{(void **)&l->batch.tokens, rows * sizeof(uint32_t)},
 		{(void **)&l->batch.positions, rows * sizeof(uint32_t)},
 		{(void **)&l->batch.runs, PLAN_RUNS_MAX * sizeof(struct kv_run)},
-		{(void **)&l->frequency, half * sizeof(float)},
-		{(void **)&l->cos, row_f32 * half},
-		{(void **)&l->sin, row_f32 * half},
 		{(void **)&l->x, row_f32 * c->hidden_size},
 		{(void **)&l->delta, row_f32 * c->hidden_size},
 		{(void **)&l->normed, row_f32 * c->hidden_size},
@@ -52,12 +66,32 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 		{(void **)&l->attended, row_f32 * query_size(c)},
 		{(void **)&l->gate_up, dense ? row_f32 * 2 * c->intermediate_size : 0},
 		{(void **)&l->activated, dense ? row_f32 * c->intermediate_size : 0},
-		{(void **)&l->scores, row_f32 * c->expert_count},
-		{(void **)&l->expert, rows * sizeof(uint32_t) * c->expert_top},
-		{(void **)&l->weight, row_f32 * c->expert_top},
+		{(void **)&l->scores, row_f32 * c->experts.count},
+		{(void **)&l->expert, rows * sizeof(uint32_t) * c->experts.top},
+		{(void **)&l->weight, row_f32 * c->experts.top},
 	};
+	uint32_t count = sizeof(all) / sizeof(all[0]);
 	memcpy(pieces, all, sizeof(all));
-	return sizeof(all) / sizeof(all[0]);
+	for (uint32_t i = 0; i < c->group_count; i++) {
+		size_t half = c->groups[i].rope.dim / 2;
+		pieces[count++] = (struct piece){(void **)&l->rope[i].frequency, half * sizeof(float)};
+		pieces[count++] = (struct piece){(void **)&l->rope[i].cos, row_f32 * half};
+		pieces[count++] = (struct piece){(void **)&l->rope[i].sin, row_f32 * half};
+	}
+	return count;
+}
+
+/* The root of hidden_size in the model's own type, as the library has it: bf16 rounds to even. */
+static float embedding_scale(const struct model_config *config)
+{
+	float scale = __builtin_sqrtf((float)config->hidden_size);
+	if (config->dtype != MODEL_BF16)
+		return scale;
+	uint32_t bits;
+	memcpy(&bits, &scale, sizeof(bits));
+	bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+	memcpy(&scale, &bits, sizeof(scale));
+	return scale;
 }
 
 enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
@@ -65,6 +99,7 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 {
 	assert(rows_max > 0);
 	*layers = (struct layers){.device = device, .config = config, .weights = weights, .rows_max = rows_max};
+	layers->embedding_scale = embedding_scale(config);
 	struct piece pieces[PIECES_MAX];
 	uint32_t count = list_pieces(layers, pieces);
 	for (uint32_t i = 0; i < count; i++)
@@ -75,7 +110,8 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 	uint8_t *at = layers->memory;
 	for (uint32_t i = 0; i < count; at += aligned(pieces[i++].bytes))
 		*pieces[i].to = at;
-	rope_frequencies(config->rope_theta, config->head_dim, layers->frequency);
+	for (uint32_t i = 0; i < config->group_count; i++)
+		rope_of_model(&config->groups[i].rope, layers->rope[i].frequency);
 	return ERR_OK;
 }
 
@@ -101,8 +137,17 @@ static void norm(struct layers *l, const float *weight)
 {
 	const struct norm_call call = {.x = l->x, .add = l->delta, .weight = weight, .out = l->normed,
 				       .rows = l->batch.row_count, .dim = l->config->hidden_size,
-				       .eps = (float)l->config->rms_norm_eps};
+				       .eps = (float)l->config->norm_eps};
 	op_rmsnorm(l->device, &call);
+}
+
+/* delta becomes its norm, for families that take it in so. */
+static void post_norm(struct layers *l, const float *weight)
+{
+	const struct norm_call call = {.x = l->delta, .weight = weight, .out = l->delta, .rows = l->batch.row_count,
+				       .dim = l->config->hidden_size, .eps = (float)l->config->norm_eps};
+	if (weight)
+		op_rmsnorm(l->device, &call);
 }
 
 void layers_begin(struct layers *l)
@@ -115,7 +160,13 @@ void layers_begin(struct layers *l)
 	else
 		op_embed_linear(l->device, l->weights->head, l->batch.tokens, rows, l->x);
 	memset(l->delta, 0, (size_t)rows * c->hidden_size * sizeof(float));
-	op_rope_angles(l->device, l->batch.positions, rows, l->frequency, c->head_dim / 2, l->cos, l->sin);
+	if (c->embedding_scaled)
+		op_scale(l->device, l->x, l->embedding_scale, rows, c->hidden_size);
+	for (uint32_t i = 0; i < c->group_count; i++) {
+		const struct model_rope *rope = &c->groups[i].rope;
+		op_rope_angles(l->device, l->batch.positions, rows, l->rope[i].frequency, rope->dim / 2,
+			       (float)rope->attention_factor, l->rope[i].cos, l->rope[i].sin);
+	}
 }
 
 /* The first token written into a block zeroes the rest of the layer there (engine.h rule 2). */
@@ -146,13 +197,14 @@ void layers_kv(struct layers *l, uint32_t layer)
 	norm(l, w->attention_norm);
 	linear(l, w->qkv, l->normed, l->qkv);
 	if (w->q_norm) {
-		float eps = (float)c->rms_norm_eps;
+		float eps = (float)c->norm_eps;
 		op_head_norm(l->device, l->qkv, stride, rows, c->head_count, c->head_dim, w->q_norm, eps);
 		op_head_norm(l->device, key, stride, rows, c->kv_head_count, c->head_dim, w->k_norm, eps);
 	}
 	/* Queries and keys lie side by side and turn alike. */
-	op_rope(l->device, l->qkv, stride, rows, c->head_count + c->kv_head_count, c->head_dim, c->head_dim / 2,
-		l->cos, l->sin);
+	const struct layer_rope *rope = &l->rope[c->layers[layer].group];
+	op_rope(l->device, l->qkv, stride, rows, c->head_count + c->kv_head_count, c->head_dim,
+		group_of(l, layer)->rope.dim / 2, rope->cos, rope->sin);
 	zero_new_blocks(l, layer);
 	op_kv_write(l->device, &l->kv, layer, l->batch.runs, l->batch.run_count, key, value, stride);
 }
@@ -170,7 +222,9 @@ static void attention(struct layers *l, uint32_t layer)
 		.q_stride = query_size(c) + 2 * (size_t)key_size(c),
 		.out = l->attended,
 		.out_stride = query_size(c),
-		.scale = 1.0f / __builtin_sqrtf((float)c->head_dim),
+		.scale = 1.0f / __builtin_sqrtf((float)c->score_dim),
+		.score_cap = (float)c->score_cap,
+		.window = group_of(l, layer)->window,
 	};
 	op_attention(l->device, &call);
 	linear(l, l->weights->layers[layer].output, l->attended, l->delta);
@@ -180,7 +234,8 @@ static void mlp(struct layers *l, const struct layer_weights *w)
 {
 	uint32_t inner = l->config->intermediate_size;
 	linear(l, w->gate_up, l->normed, l->gate_up);
-	op_swiglu(l->device, l->gate_up, 2 * (size_t)inner, l->batch.row_count, inner, l->activated, inner);
+	op_glu(l->device, glu_of(l->config), l->gate_up, 2 * (size_t)inner, l->batch.row_count, inner, l->activated,
+	       inner);
 	linear(l, w->down, l->activated, l->delta);
 }
 
@@ -191,14 +246,14 @@ static enum err mixture(struct layers *l, uint32_t layer)
 	const struct moe_route_call route = {
 		.logits = l->scores,
 		.rows = l->batch.row_count,
-		.expert_count = c->expert_count,
-		.top_k = c->expert_top,
-		.renormalise = c->arch == MODEL_ARCH_MIXTRAL || c->norm_topk_prob,
+		.expert_count = c->experts.count,
+		.top_k = c->experts.top,
+		.renormalise = c->experts.renormalise,
 		.ret_expert = l->expert,
 		.ret_weight = l->weight,
 	};
 	op_moe_route(l->device, &route);
-	const struct expert_rows rows = {.layer = layer, .row_count = l->batch.row_count, .top_k = c->expert_top,
+	const struct expert_rows rows = {.layer = layer, .row_count = l->batch.row_count, .top_k = c->experts.top,
 					 .dim = c->hidden_size, .x = l->normed, .expert = l->expert,
 					 .weight = l->weight, .sum = l->delta};
 	return l->experts->run(l->experts->context, &rows);
@@ -207,10 +262,14 @@ static enum err mixture(struct layers *l, uint32_t layer)
 enum err layers_rest(struct layers *l, uint32_t layer)
 {
 	const struct layer_weights *w = &l->weights->layers[layer];
+	enum err e = ERR_OK;
 	attention(l, layer);
+	post_norm(l, w->attention_post_norm);
 	norm(l, w->mlp_norm);
-	if (w->router)
-		return mixture(l, layer);
-	mlp(l, w);
-	return ERR_OK;
+	if (l->config->layers[layer].mlp == MODEL_MLP_EXPERTS)
+		e = mixture(l, layer);
+	else
+		mlp(l, w);
+	post_norm(l, w->mlp_post_norm);
+	return e;
 }

@@ -1,4 +1,4 @@
-/* layers - one decoder layer over a batch of rows: the arithmetic of Llama, Mixtral and Qwen3-MoE.
+/* layers - one decoder layer over a batch of rows, computed as the model's description says (model/config.h).
  *
  * Owns:   the activations, sized at create for rows_max rows.
  * Loop:   the compute thread.
@@ -12,9 +12,9 @@
 #include "base/err.h"
 #include "engine/weights.h"
 #include "kernels/ops.h"
+#include "model/config.h"
 
 struct expert_exchange;
-struct model_config;
 
 /* The rows of a step. */
 struct batch {
@@ -25,6 +25,13 @@ struct batch {
 	struct kv_run *runs;   /* [PLAN_RUNS_MAX] */
 };
 
+/* Angles of the step for the layers of one group. */
+struct layer_rope {
+	float *frequency; /* [half] */
+	float *cos;       /* [row][half] */
+	float *sin;
+};
+
 struct layers {
 	struct device *device;
 	const struct model_config *config;
@@ -33,9 +40,8 @@ struct layers {
 	struct kv_memory kv;             /* set before the first step */
 	uint32_t rows_max;
 	struct batch batch;
-	float *frequency; /* [head_dim / 2] */
-	float *cos;       /* [row][head_dim / 2], of the step */
-	float *sin;
+	struct layer_rope rope[MODEL_GROUPS_MAX];
+	float embedding_scale; /* for models that have one */
 	float *x;         /* [row][hidden] the residual stream, without delta */
 	float *delta;     /* [row][hidden] what the last sublayer adds to it */
 	float *normed;    /* [row][hidden] */
@@ -53,6 +59,8 @@ struct layers {
 MUST_USE enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
 			      const struct engine_weights *weights, uint32_t rows_max);
 void layers_fini(struct layers *layers); /* zeroed is fine */
+
+enum glu glu_of(const struct model_config *config);
 
 /* Embeds the batch's tokens: x is set, delta is zero. */
 void layers_begin(struct layers *layers);

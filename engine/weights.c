@@ -16,19 +16,10 @@ struct load {
 	const struct model_config *config;
 	const struct weights *from;
 	struct why *why;
+	uint32_t told; /* per cent */
 };
 
-static enum tensor_dtype dtype_of(const struct load *load)
-{
-	return load->to->elem == ELEM_BF16 ? TENSOR_BF16 : TENSOR_F32;
-}
-
-static enum err want(struct load *load, const char *name, uint32_t dim_count, uint64_t dim0, uint64_t dim1,
-		     const struct tensor **ret_tensor)
-{
-	return weights_want(load->from, name, dtype_of(load), dim_count, (uint64_t[]){dim0, dim1}, load->why,
-			    ret_tensor);
-}
+enum { WIDEN_ROWS = 64 };
 
 static float bf16_at(const uint8_t *data, uint64_t i)
 {
@@ -40,212 +31,242 @@ static float bf16_at(const uint8_t *data, uint64_t i)
 	return value;
 }
 
-/* A vector, widened to f32. */
-static enum err load_vector(struct load *load, const char *name, uint32_t count, float **ret_vector)
+/* Sign, 5 bits of exponent, 10 of fraction.  Below the least exponent the fraction counts in 2^-24. */
+static float f16_at(const uint8_t *data, uint64_t i)
 {
-	const struct tensor *tensor;
-	void *memory;
-	enum err e = want(load, name, 1, count, 0, &tensor);
-	if (e != ERR_OK)
-		return e;
-	e = dev_alloc(load->to->device, MEM_DEVICE, count * sizeof(float), &memory);
-	if (e != ERR_OK)
-		return why_set(load->why, e, "%s: no memory for %u numbers", name, count);
-	*ret_vector = memory; /* now the weights' to free, whatever comes */
+	uint16_t half;
+	memcpy(&half, data + 2 * i, sizeof(half));
+	uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
+	float value = (float)fraction * 0x1p-24f;
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof(bits));
+	if (exponent == 31)
+		bits = 0x7f800000 | fraction << 13;
+	else if (exponent > 0)
+		bits = (exponent + 112) << 23 | fraction << 13;
+	bits |= sign;
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+/* Elements [first, first + count) of a tensor of any type that a model may have. */
+static void widen(const struct tensor *tensor, uint64_t first, size_t count, float *ret_wide)
+{
+	const uint8_t *data = tensor->data;
+	for (size_t i = 0; i < count; i++)
+		if (tensor->dtype == TENSOR_BF16)
+			ret_wide[i] = bf16_at(data, first + i);
+		else if (tensor->dtype == TENSOR_F16)
+			ret_wide[i] = f16_at(data, first + i);
+		else
+			memcpy(&ret_wide[i], data + 4 * (first + i), 4);
+}
+
+/* The tensor's numbers in f32, plus `offset`; the caller's to free. */
+static enum err widen_vector(struct load *load, const struct tensor *tensor, float offset, float **ret_wide)
+{
+	size_t count = tensor->dims[0];
 	float *wide = malloc(count * sizeof(float));
 	if (!wide)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %u numbers", name, count);
-	for (uint32_t i = 0; i < count; i++) {
-		if (load->to->elem == ELEM_BF16)
-			wide[i] = bf16_at(tensor->data, i);
-		else
-			memcpy(&wide[i], (const uint8_t *)tensor->data + 4 * (uint64_t)i, 4);
+		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu numbers", tensor->name, count);
+	widen(tensor, 0, count, wide);
+	for (size_t i = 0; i < count; i++)
+		wide[i] += offset;
+	*ret_wide = wide;
+	return ERR_OK;
+}
+
+static enum err load_norm(struct load *load, const struct tensor *tensor, float **ret_vector)
+{
+	size_t bytes = tensor->dims[0] * sizeof(float);
+	float *wide;
+	void *memory;
+	enum err e = widen_vector(load, tensor, load->config->norm_plus_one ? 1.0f : 0.0f, &wide);
+	if (e != ERR_OK)
+		return e;
+	e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
+	if (e == ERR_OK) {
+		*ret_vector = memory; /* now the weights' to free, whatever comes */
+		e = dev_copy(load->to->device, memory, wide, bytes);
+	} else {
+		why_set(load->why, e, "%s: no memory for it", tensor->name);
 	}
-	e = dev_copy(load->to->device, memory, wide, count * sizeof(float));
 	free(wide);
 	return e;
 }
 
-static enum err create_linear(struct load *load, const char *name, uint32_t n, uint32_t k, uint32_t segments,
+static enum err load_bias(struct load *load, const struct tensor *tensor, uint32_t first, struct linear *linear)
+{
+	float *wide;
+	enum err e = widen_vector(load, tensor, 0.0f, &wide);
+	if (e != ERR_OK)
+		return e;
+	e = linear_fill_bias(linear, first, (uint32_t)tensor->dims[0], wide);
+	if (e != ERR_OK)
+		why_set(load->why, e, "%s: no memory for it", tensor->name);
+	free(wide);
+	return e;
+}
+
+static enum err create_linear(struct load *load, const struct tensor_spec *spec, uint32_t segments,
 			      struct linear **ret_linear)
 {
-	struct linear_shape shape = {.n = n, .k = k, .elem = load->to->elem, .segments = segments};
+	struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load->to->elem,
+				     .segments = segments};
 	enum err e = linear_create(load->to->device, &shape, ret_linear);
 	if (e == ERR_INVALID)
-		return why_set(load->why, ERR_UNSUPPORTED, "%s: %u inputs do not divide into %u segments", name, k,
-			       segments);
+		return why_set(load->why, ERR_UNSUPPORTED, "%s: %u inputs do not divide into %u segments", spec->name,
+			       shape.k, segments);
 	if (e != ERR_OK)
-		return why_set(load->why, e, "%s: no memory for %u x %u weights", name, n, k);
+		return why_set(load->why, e, "%s: no memory for %u x %u weights", spec->name, shape.n, shape.k);
 	return ERR_OK;
 }
 
-/* Outputs [first, first + n) of a linear from the tensor [n][k]. */
-static enum err fill_linear(struct load *load, struct linear *linear, uint32_t first, const char *name, uint32_t n)
+/* Outputs from `first` on, widened piece by piece. */
+static enum err fill_widened(struct load *load, const struct tensor *tensor, uint32_t first, struct linear *linear)
 {
-	const struct tensor *tensor;
-	uint32_t k = linear_shape(linear)->k;
-	enum err e = want(load, name, 2, n, k, &tensor);
-	if (e == ERR_OK)
-		linear_fill(linear, first, n, tensor->data, k);
-	return e;
-}
-
-struct part {
-	const char *name; /* below the prefix */
-	uint32_t n;
-};
-
-/* One linear from several tensors over the same input. */
-static enum err load_linear(struct load *load, const char *prefix, const struct part *parts, uint32_t part_count,
-			    uint32_t k, uint32_t segments, struct linear **ret_linear)
-{
-	char name[160];
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < part_count; i++)
-		n += parts[i].n;
-	snprintf(name, sizeof(name), "%s%s", prefix, parts[0].name);
-	enum err e = create_linear(load, name, n, k, segments, ret_linear);
-	uint32_t first = 0;
-	for (uint32_t i = 0; i < part_count && e == ERR_OK; i++) {
-		snprintf(name, sizeof(name), "%s%s", prefix, parts[i].name);
-		e = fill_linear(load, *ret_linear, first, name, parts[i].n);
-		first += parts[i].n;
+	uint32_t n = (uint32_t)tensor->dims[0], k = (uint32_t)tensor->dims[1];
+	float *wide = malloc((size_t)WIDEN_ROWS * k * sizeof(float));
+	if (!wide)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory to widen it", tensor->name);
+	for (uint32_t row = 0; row < n; row += WIDEN_ROWS) {
+		uint32_t count = n - row < WIDEN_ROWS ? n - row : WIDEN_ROWS;
+		widen(tensor, (uint64_t)row * k, (size_t)count * k, wide);
+		linear_fill(linear, first + row, count, wide, k);
 	}
-	return e;
+	free(wide);
+	return ERR_OK;
 }
 
-static enum err load_attention(struct load *load, uint32_t index, struct layer_weights *layer)
+/* Makes the role's linear when its first tensor comes. */
+static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor *tensor,
+			    uint32_t segments, struct linear **linear)
 {
-	const struct model_config *c = load->config;
-	char prefix[64];
-	char name[128];
-	snprintf(prefix, sizeof(prefix), "model.layers.%u.self_attn.", index);
-	const struct part qkv[] = {
-		{"q_proj.weight", c->head_count * c->head_dim},
-		{"k_proj.weight", c->kv_head_count * c->head_dim},
-		{"v_proj.weight", c->kv_head_count * c->head_dim},
-	};
-	enum err e = load_linear(load, prefix, qkv, 3, c->hidden_size, 1, &layer->qkv);
+	enum err e = *linear ? ERR_OK : create_linear(load, spec, segments, linear);
 	if (e != ERR_OK)
 		return e;
-	const struct part output = {"o_proj.weight", c->hidden_size};
-	e = load_linear(load, prefix, &output, 1, c->head_count * c->head_dim, LINEAR_SEGMENTS, &layer->output);
-	if (e != ERR_OK || !c->qk_norm)
-		return e;
-	snprintf(name, sizeof(name), "%sq_norm.weight", prefix);
-	e = load_vector(load, name, c->head_dim, &layer->q_norm);
-	if (e != ERR_OK)
-		return e;
-	snprintf(name, sizeof(name), "%sk_norm.weight", prefix);
-	return load_vector(load, name, c->head_dim, &layer->k_norm);
+	if (tensor->dtype == TENSOR_F16)
+		return fill_widened(load, tensor, spec->first, *linear);
+	linear_fill(*linear, spec->first, (uint32_t)spec->dims[0], tensor->data, spec->dims[1]);
+	return ERR_OK;
 }
 
-/* Gate, up and down under the names that the architecture gives them. */
-static enum err load_mlp(struct load *load, const char *prefix, const char *const names[3], uint32_t intermediate,
-			 struct linear **ret_gate_up, struct linear **ret_down)
+static enum err load_embedding(struct load *load, const struct tensor *tensor)
 {
-	const struct part gate_up[] = {{names[0], intermediate}, {names[1], intermediate}};
-	const struct part down = {names[2], load->config->hidden_size};
-	enum err e = load_linear(load, prefix, gate_up, 2, load->config->hidden_size, 1, ret_gate_up);
-	if (e != ERR_OK)
-		return e;
-	return load_linear(load, prefix, &down, 1, intermediate, LINEAR_SEGMENTS, ret_down);
-}
-
-static const char *const names_gate_up_down[3] = {"gate_proj.weight", "up_proj.weight", "down_proj.weight"};
-static const char *const names_mixtral[3] = {"w1.weight", "w3.weight", "w2.weight"};
-
-static enum err load_experts(struct load *load, uint32_t index, struct layer_weights *layer)
-{
-	const struct model_config *c = load->config;
-	bool mixtral = c->arch == MODEL_ARCH_MIXTRAL;
-	const char *room = mixtral ? "block_sparse_moe" : "mlp";
-	char prefix[96];
-	const struct part router = {"gate.weight", c->expert_count};
-	snprintf(prefix, sizeof(prefix), "model.layers.%u.%s.", index, room);
-	enum err e = load_linear(load, prefix, &router, 1, c->hidden_size, 1, &layer->router);
-	if (e != ERR_OK)
-		return e;
-	layer->experts = calloc(c->expert_count, sizeof(*layer->experts));
-	if (!layer->experts)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %u experts", prefix, c->expert_count);
-	for (uint32_t i = 0; i < c->expert_count && e == ERR_OK; i++) {
-		snprintf(prefix, sizeof(prefix), "model.layers.%u.%s.experts.%u.", index, room, i);
-		e = load_mlp(load, prefix, mixtral ? names_mixtral : names_gate_up_down, c->expert_intermediate_size,
-			     &layer->experts[i].gate_up, &layer->experts[i].down);
-	}
-	return e;
-}
-
-static enum err load_layer(struct load *load, uint32_t index)
-{
-	const struct model_config *c = load->config;
-	struct layer_weights *layer = &load->to->layers[index];
-	char name[96];
-	snprintf(name, sizeof(name), "model.layers.%u.input_layernorm.weight", index);
-	enum err e = load_vector(load, name, c->hidden_size, &layer->attention_norm);
-	if (e != ERR_OK)
-		return e;
-	snprintf(name, sizeof(name), "model.layers.%u.post_attention_layernorm.weight", index);
-	e = load_vector(load, name, c->hidden_size, &layer->mlp_norm);
-	if (e != ERR_OK)
-		return e;
-	e = load_attention(load, index, layer);
-	if (e != ERR_OK || c->expert_count > 0)
-		return e != ERR_OK ? e : load_experts(load, index, layer);
-	snprintf(name, sizeof(name), "model.layers.%u.mlp.", index);
-	return load_mlp(load, name, names_gate_up_down, c->intermediate_size, &layer->gate_up, &layer->down);
-}
-
-static enum err load_embedding(struct load *load)
-{
-	const struct model_config *c = load->config;
-	const struct tensor *tensor;
-	struct part head = {"lm_head.weight", c->vocab_size};
-	if (c->tie_word_embeddings)
-		head.name = "model.embed_tokens.weight";
-	enum err e = load_linear(load, "", &head, 1, c->hidden_size, 1, &load->to->head);
-	if (e != ERR_OK)
-		return e;
-	e = load_vector(load, "model.norm.weight", c->hidden_size, &load->to->final_norm);
-	if (e != ERR_OK || c->tie_word_embeddings)
-		return e;
-	e = want(load, "model.embed_tokens.weight", 2, c->vocab_size, c->hidden_size, &tensor);
-	if (e != ERR_OK)
-		return e;
-	e = dev_alloc(load->to->device, MEM_DEVICE, tensor->bytes, &load->to->embedding);
+	struct engine_weights *to = load->to;
+	size_t count = tensor->dims[0] * tensor->dims[1];
+	enum err e = dev_alloc(to->device, MEM_DEVICE, count * elem_bytes(to->elem), &to->embedding);
 	if (e != ERR_OK)
 		return why_set(load->why, e, "%s: no memory for it", tensor->name);
-	return dev_copy(load->to->device, load->to->embedding, tensor->data, tensor->bytes);
+	if (tensor->dtype != TENSOR_F16)
+		return dev_copy(to->device, to->embedding, tensor->data, tensor->bytes);
+	float *wide = malloc(tensor->dims[1] * sizeof(float));
+	if (!wide)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory to widen it", tensor->name);
+	for (uint64_t row = 0; row < tensor->dims[0] && e == ERR_OK; row++) {
+		widen(tensor, row * tensor->dims[1], tensor->dims[1], wide);
+		e = dev_copy(to->device, (float *)to->embedding + row * tensor->dims[1], wide,
+			     tensor->dims[1] * sizeof(float));
+	}
+	free(wide);
+	return e;
 }
 
-static enum err load_all(struct load *load)
+static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor *tensor)
 {
-	enum err e = load_embedding(load);
-	uint32_t told = 0;
-	for (uint32_t i = 0; i < load->config->layer_count && e == ERR_OK; i++) {
-		e = load_layer(load, i);
-		uint32_t percent = (i + 1) * 100 / load->config->layer_count;
-		if (percent >= told + 25 && load->config->layer_count >= 16) {
-			told = percent;
-			log_info("weights: %u of %u layers packed", i + 1, load->config->layer_count);
-		}
+	struct layer_weights *layer = &load->to->layers[spec->layer];
+	if (!layer->experts)
+		layer->experts = calloc(load->config->experts.count, sizeof(*layer->experts));
+	if (!layer->experts)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
+	struct expert_weights *expert = &layer->experts[spec->expert];
+	if (spec->role == TENSOR_EXPERT_DOWN)
+		return load_linear(load, spec, tensor, LINEAR_SEGMENTS, &expert->down);
+	return load_linear(load, spec, tensor, 1, &expert->gate_up);
+}
+
+static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor *tensor)
+{
+	struct engine_weights *to = load->to;
+	struct layer_weights *layer = &to->layers[spec->layer];
+	switch (spec->role) {
+	case TENSOR_EMBEDDING:
+		return load_embedding(load, tensor);
+	case TENSOR_HEAD:
+		return load_linear(load, spec, tensor, 1, &to->head);
+	case TENSOR_FINAL_NORM:
+		return load_norm(load, tensor, &to->final_norm);
+	case TENSOR_ATTENTION_NORM:
+		return load_norm(load, tensor, &layer->attention_norm);
+	case TENSOR_ATTENTION_POST_NORM:
+		return load_norm(load, tensor, &layer->attention_post_norm);
+	case TENSOR_MLP_NORM:
+		return load_norm(load, tensor, &layer->mlp_norm);
+	case TENSOR_MLP_POST_NORM:
+		return load_norm(load, tensor, &layer->mlp_post_norm);
+	case TENSOR_QKV:
+		return load_linear(load, spec, tensor, 1, &layer->qkv);
+	case TENSOR_QKV_BIAS:
+		return load_bias(load, tensor, spec->first, layer->qkv);
+	case TENSOR_Q_NORM:
+		return load_norm(load, tensor, &layer->q_norm);
+	case TENSOR_K_NORM:
+		return load_norm(load, tensor, &layer->k_norm);
+	case TENSOR_OUTPUT:
+		return load_linear(load, spec, tensor, LINEAR_SEGMENTS, &layer->output);
+	case TENSOR_OUTPUT_BIAS:
+		return load_bias(load, tensor, spec->first, layer->output);
+	case TENSOR_GATE_UP:
+		return load_linear(load, spec, tensor, 1, &layer->gate_up);
+	case TENSOR_GATE_UP_BIAS:
+		return load_bias(load, tensor, spec->first, layer->gate_up);
+	case TENSOR_DOWN:
+		return load_linear(load, spec, tensor, LINEAR_SEGMENTS, &layer->down);
+	case TENSOR_DOWN_BIAS:
+		return load_bias(load, tensor, spec->first, layer->down);
+	case TENSOR_ROUTER:
+		return load_linear(load, spec, tensor, 1, &layer->router);
+	case TENSOR_EXPERT_GATE_UP:
+	case TENSOR_EXPERT_DOWN:
+		return load_expert(load, spec, tensor);
 	}
-	return e;
+	return ERR_INVALID;
+}
+
+static void tell_progress(struct load *load, uint32_t layer)
+{
+	uint32_t percent = layer * 100 / load->config->layer_count;
+	if (percent < load->told + 25 || load->config->layer_count < 16)
+		return;
+	load->told = percent;
+	log_info("weights: %u of %u layers packed", layer, load->config->layer_count);
+}
+
+static enum err load_one(void *arg, const struct tensor_spec *spec)
+{
+	struct load *load = arg;
+	const struct tensor *tensor;
+	enum err e = weights_want(load->from, spec->name, model_tensor_dtype(load->config), spec->dim_count, spec->dims,
+				  load->why, &tensor);
+	tell_progress(load, spec->layer);
+	return e == ERR_OK ? load_tensor(load, spec, tensor) : e;
 }
 
 static enum err refuse_unknown(const struct model_config *config, struct why *why)
 {
-	if (config->qkv_bias || config->o_bias)
-		return why_set(why, ERR_UNSUPPORTED, "attention biases are not supported by this engine");
-	if (config->group_count != 1 || config->groups[0].window != 0)
-		return why_set(why, ERR_UNSUPPORTED, "attention windows are not supported by this engine");
+	if (config->attention != MODEL_ATTENTION_GROUPED)
+		return why_set(why, ERR_UNSUPPORTED, "latent attention is not supported by this engine");
+	if (config->experts.routing != MODEL_ROUTING_SOFTMAX || config->experts.shared_intermediate_size > 0)
+		return why_set(why, ERR_UNSUPPORTED, "shared experts and sigmoid routing are not supported by this engine");
 	if (config->head_dim < 16 || config->head_dim > 512 || config->head_dim % 16 != 0)
 		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 16 in [16, 512]",
 			       config->head_dim);
-	if (config->expert_count > MOE_EXPERTS_MAX || config->expert_top > MOE_TOP_K_MAX)
-		return why_set(why, ERR_UNSUPPORTED, "%u experts, top %u: at most %d, top %d", config->expert_count,
-			       config->expert_top, MOE_EXPERTS_MAX, MOE_TOP_K_MAX);
+	if (config->head_count / config->kv_head_count > ATTENTION_GROUP_MAX)
+		return why_set(why, ERR_UNSUPPORTED, "%u heads over %u of keys and values: the engine wants at most %d each",
+			       config->head_count, config->kv_head_count, ATTENTION_GROUP_MAX);
+	if (config->experts.count > MOE_EXPERTS_MAX || config->experts.top > MOE_TOP_K_MAX)
+		return why_set(why, ERR_UNSUPPORTED, "%u experts, top %u: at most %d, top %d", config->experts.count,
+			       config->experts.top, MOE_EXPERTS_MAX, MOE_TOP_K_MAX);
 	return ERR_OK;
 }
 
@@ -267,11 +288,12 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 		.head_dim = config->head_dim,
 		.vocab_size = config->vocab_size,
 		.layer_count = config->layer_count,
-		.expert_count = config->expert_count,
+		.expert_count = config->experts.count,
 		.layers = calloc(config->layer_count, sizeof(struct layer_weights)),
 	};
 	struct load load = {.to = weights, .config = config, .from = source, .why = why};
-	e = weights->layers ? load_all(&load) : why_set(why, ERR_NOMEM, "no memory for the layers' table");
+	e = weights->layers ? model_tensors_each(config, load_one, &load)
+			    : why_set(why, ERR_NOMEM, "no memory for the layers' table");
 	if (e != ERR_OK) {
 		engine_weights_destroy(weights);
 		return e;
@@ -282,8 +304,9 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 
 static void destroy_layer(struct engine_weights *weights, struct layer_weights *layer)
 {
-	dev_free(weights->device, MEM_DEVICE, layer->attention_norm, weights->hidden_size * sizeof(float));
-	dev_free(weights->device, MEM_DEVICE, layer->mlp_norm, weights->hidden_size * sizeof(float));
+	float *const norms[] = {layer->attention_norm, layer->attention_post_norm, layer->mlp_norm, layer->mlp_post_norm};
+	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]); i++)
+		dev_free(weights->device, MEM_DEVICE, norms[i], weights->hidden_size * sizeof(float));
 	dev_free(weights->device, MEM_DEVICE, layer->q_norm, weights->head_dim * sizeof(float));
 	dev_free(weights->device, MEM_DEVICE, layer->k_norm, weights->head_dim * sizeof(float));
 	linear_destroy(layer->qkv);

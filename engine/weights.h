@@ -2,7 +2,9 @@
  *
  * Owns:   all of it, until engine_weights_destroy(); the model directory may be closed afterwards.
  * Loop:   created on any thread before the first step; then read by the compute thread.
- * Bounds: what model_config allows; refuses what layers.c does not compute (biases). */
+ * Bounds: what model_config allows; refuses what layers.c does not compute.
+ * Rules:  1 a linear holds its bias; a norm's weights have the 1 that they are around, in f32;
+ *         2 f16 becomes f32 on the way: every value of it is one of those. */
 #ifndef ENGINE_WEIGHTS_H
 #define ENGINE_WEIGHTS_H
 #include <stdint.h>
@@ -19,14 +21,16 @@ struct expert_weights {
 };
 
 struct layer_weights {
-	float *attention_norm; /* [hidden] */
-	struct linear *qkv;    /* [(head + 2 * kv_head) * head_dim][hidden] */
-	float *q_norm;         /* [head_dim], or NULL */
+	float *attention_norm;      /* [hidden] */
+	float *attention_post_norm; /* [hidden], or NULL */
+	struct linear *qkv;         /* [(head + 2 * kv_head) * head_dim][hidden] */
+	float *q_norm;              /* [head_dim], or NULL */
 	float *k_norm;
-	struct linear *output; /* [hidden][head * head_dim] */
-	float *mlp_norm;       /* [hidden] */
-	struct linear *gate_up; /* dense: [2 * intermediate][hidden]; else NULL */
-	struct linear *down;    /* dense: [hidden][intermediate]; else NULL */
+	struct linear *output;      /* [hidden][head * head_dim] */
+	float *mlp_norm;            /* [hidden] */
+	float *mlp_post_norm;       /* [hidden], or NULL */
+	struct linear *gate_up;     /* dense: [2 * intermediate][hidden]; else NULL */
+	struct linear *down;        /* dense: [hidden][intermediate]; else NULL */
 	struct linear *router;          /* [expert][hidden], or NULL */
 	struct expert_weights *experts; /* [expert_count], or NULL */
 };

@@ -95,7 +95,8 @@ void op_attention(struct device *device, const struct attention_call *call)
 	const struct kv_layout *layout = &call->kv->layout;
 	uint32_t group = call->head_count / layout->head_kv_count;
 	assert(call->layer < layout->layer_count && call->kv->block_stride >= kv_block_bytes(layout));
-	assert(call->head_count == group * layout->head_kv_count && group > 0 && group <= ATTENTION_ROWS);
+	assert(call->head_count == group * layout->head_kv_count && group > 0 && group <= ATTENTION_GROUP_MAX);
+	_Static_assert(ATTENTION_GROUP_MAX <= ATTENTION_ROWS, "a group's rows are together");
 	assert(layout->head_dim % 16 == 0 && layout->head_dim <= 512);
 
 	struct attention_job job = {device, call, ATTENTION_ROWS / group};
@@ -104,7 +105,10 @@ void op_attention(struct device *device, const struct attention_call *call)
 	for (uint32_t i = 0; i < call->run_count; i++) {
 		const struct kv_run *run = &call->runs[i];
 		count += run_items(&job, run);
-		work += (uint64_t)run->row_count * (run->first_position + run->row_count) * 2;
+		uint32_t seen = run->first_position + run->row_count;
+		if (call->window != 0 && seen > call->window)
+			seen = call->window;
+		work += (uint64_t)run->row_count * seen * 2;
 	}
 	cpu_parallel(device, count, work * call->head_count * layout->head_dim, attention_task, &job);
 }

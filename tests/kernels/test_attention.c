@@ -11,6 +11,8 @@ struct world {
 	struct device *device;
 	struct kv_memory kv;
 	uint32_t head_count, dim;
+	uint32_t window; /* 0: none */
+	float cap;       /* 0: none */
 	float *q, *k, *v; /* [position][head][dim] */
 	uint32_t blocks[LENGTH];
 	struct rng rng;
@@ -56,7 +58,7 @@ static void attend(struct world *w, struct device *device, const struct kv_run *
 	struct attention_call call = {
 		.kv = &w->kv, .layer = 1, .runs = runs, .run_count = run_count, .head_count = w->head_count,
 		.q = q, .q_stride = w->head_count * w->dim, .out = out, .out_stride = w->head_count * w->dim,
-		.scale = 1.0f / sqrtf((float)w->dim),
+		.scale = 1.0f / sqrtf((float)w->dim), .score_cap = w->cap, .window = w->window,
 	};
 	op_attention(device, &call);
 }
@@ -84,16 +86,19 @@ static void reference(const struct world *w, uint32_t position, uint32_t head, d
 {
 	const float *q = w->q + ((size_t)position * w->head_count + head) * w->dim;
 	uint32_t head_kv = head / (w->head_count / HEADS_KV);
+	uint32_t first = w->window == 0 || position < w->window ? 0 : position + 1 - w->window;
 	double total = 0, score[LENGTH], greatest = -INFINITY;
 	memset(ret_out, 0, w->dim * sizeof(*ret_out));
-	for (uint32_t p = 0; p <= position; p++) {
+	for (uint32_t p = first; p <= position; p++) {
 		score[p] = 0;
 		for (uint32_t d = 0; d < w->dim; d++)
 			score[p] += (double)q[d] * stored(w, w->k[((size_t)p * HEADS_KV + head_kv) * w->dim + d]);
 		score[p] /= sqrt(w->dim);
+		if (w->cap > 0)
+			score[p] = (double)w->cap * tanh(score[p] / (double)w->cap);
 		greatest = score[p] > greatest ? score[p] : greatest;
 	}
-	for (uint32_t p = 0; p <= position; p++) {
+	for (uint32_t p = first; p <= position; p++) {
 		double weight = exp(score[p] - greatest);
 		total += weight;
 		for (uint32_t d = 0; d < w->dim; d++)
@@ -106,8 +111,12 @@ static void reference(const struct world *w, uint32_t position, uint32_t head, d
 static const struct {
 	uint32_t group, dim, block_tokens;
 	enum elem elem;
+	uint32_t window;
+	float cap;
 } cases[] = {
 	{1, 16, 16, ELEM_F32}, {4, 64, 16, ELEM_BF16}, {3, 80, 7, ELEM_BF16}, {8, 32, 64, ELEM_F32}, {5, 128, 16, ELEM_BF16},
+	{4, 32, 16, ELEM_BF16, 100, 0}, {1, 16, 7, ELEM_F32, 300, 1.5f}, {3, 16, 16, ELEM_F32, 1, 0},
+	{2, 256, 16, ELEM_BF16, 256, 4.0f},
 };
 #define CASE_COUNT (sizeof(cases) / sizeof(*cases))
 
@@ -115,13 +124,15 @@ static void attention_is_right_on(struct device *device)
 {
 	for (size_t c = 0; c < CASE_COUNT; c++) {
 		struct world w = world_make(device, cases[c].group, cases[c].dim, cases[c].block_tokens, cases[c].elem);
+		w.window = cases[c].window;
+		w.cap = cases[c].cap;
 		static const uint32_t positions[] = {0, 1, 15, 16, 63, 64, 255, 256, 257, 511, 512, 529};
 		float *out = filled_with_nan((size_t)LENGTH * w.head_count * w.dim);
 		world_shuffle(&w);
 		step(&w, device, 0, LENGTH, out);
 		for (size_t i = 0; i < sizeof(positions) / sizeof(*positions); i++)
 			for (uint32_t head = 0; head < w.head_count; head++) {
-				double expected[128];
+				double expected[256];
 				const float *row = out + ((size_t)positions[i] * w.head_count + head) * w.dim;
 				reference(&w, positions[i], head, expected);
 				for (uint32_t d = 0; d < w.dim; d++)
@@ -145,6 +156,8 @@ static void bits_do_not_depend_on_chunks_or_blocks_on(struct device *device)
 	struct device *others[] = {device_named(variant, 1), device_named(variant, 3), device};
 	for (size_t c = 0; c < CASE_COUNT; c++) {
 		struct world w = world_make(device, cases[c].group, cases[c].dim, cases[c].block_tokens, cases[c].elem);
+		w.window = cases[c].window;
+		w.cap = cases[c].cap;
 		size_t count = (size_t)LENGTH * w.head_count * w.dim;
 		float *alone = filled_with_nan(count), *out = filled_with_nan(count);
 		world_shuffle(&w);
@@ -172,6 +185,31 @@ static void bits_do_not_depend_on_chunks_or_blocks_on(struct device *device)
 static void bits_do_not_depend_on_chunks_or_blocks(void **state)
 {
 	on_each_variant(bits_do_not_depend_on_chunks_or_blocks_on);
+}
+
+/* What lies before a row's window may be anything: those blocks will be others'. */
+static void nothing_before_the_window_is_met_on(struct device *device)
+{
+	struct world w = world_make(device, 4, 32, 16, ELEM_BF16);
+	size_t row = w.head_count * w.dim;
+	float *out = filled_with_nan(LENGTH * row), *again = filled_with_nan(LENGTH * row);
+	w.window = 75;
+	world_shuffle(&w);
+	step(&w, device, 0, LENGTH, out);
+	for (uint32_t block = 0, p = 0; p < LENGTH; p++) {
+		for (; (block + 1) * 16 + w.window <= p + 1; block++)
+			memset((uint8_t *)w.kv.base + w.blocks[block] * w.kv.block_stride, 0xff, kv_block_bytes(&w.kv.layout));
+		step(&w, device, p, 1, again);
+	}
+	assert_memory_equal(out, again, LENGTH * row * sizeof(*out));
+	free(out);
+	free(again);
+	world_free(&w);
+}
+
+static void nothing_before_the_window_is_met(void **state)
+{
+	on_each_variant(nothing_before_the_window_is_met_on);
 }
 
 /* Runs of several lengths in one call, in any order of rows, as when decode rows and prompt chunks mix. */
@@ -238,6 +276,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attention_is_right),
 		cmocka_unit_test(bits_do_not_depend_on_chunks_or_blocks),
+		cmocka_unit_test(nothing_before_the_window_is_met),
 		cmocka_unit_test(bits_do_not_depend_on_other_runs),
 		cmocka_unit_test(kv_lies_where_the_layout_says),
 	};
