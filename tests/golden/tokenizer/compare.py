@@ -22,11 +22,11 @@ import tempfile
 import time
 import unicodedata
 
-from tokenizers import Tokenizer, normalizers
+from tokenizers import Tokenizer, normalizers, pre_tokenizers
 
 HERE = pathlib.Path(__file__).parent
 FORMS = {name: getattr(normalizers, name)() for name in ("NFC", "NFKC")}
-LOWER, MARKS = normalizers.Lowercase(), normalizers.StripAccents()
+LOWER, MARKS, PUNCTUATION = normalizers.Lowercase(), normalizers.StripAccents(), pre_tokenizers.Punctuation()
 RANGES = [(0x20, 0x7e, 40), (0x9, 0xd, 4), (0xa0, 0x24f, 6), (0x300, 0x36f, 3), (0x370, 0x52f, 4), (0x590, 0x6ff, 4),
           (0x900, 0xdff, 4), (0xe00, 0xeff, 2), (0x1100, 0x11ff, 2), (0x1e00, 0x206f, 4), (0x2070, 0x2bff, 3),
           (0x3040, 0x30ff, 3), (0x4e00, 0x9fff, 4), (0xac00, 0xd7a3, 3), (0xf900, 0xffef, 2), (0x10000, 0x1ffff, 3),
@@ -37,13 +37,15 @@ KNOWN = {}
 
 
 def known(character):
-    """Characters of which the libraries concerned know the same: the Unicode of the Hugging Face normalizers
-    is older than that of utf8proc, so a mark that is younger (U+0C3C, U+0C04) is none there."""
+    """Characters of which the libraries concerned know the same: the Unicode of the Hugging Face normalizers and of its
+    Punctuation is older than that of utf8proc and PCRE2, so what is younger (the marks U+0C3C and U+0C04, the sign
+    U+09FD) is none there."""
     if character not in KNOWN:
         category = unicodedata.category(character)
         texts = [character + "\u0334", "\u0345" + character] if unicodedata.combining(character) else [character]
         KNOWN[character] = (category not in ("Cn", "Cs") and LOWER.normalize_str(character) == character.lower()
                             and (MARKS.normalize_str(character) == "") == (category[0] == "M")
+                            and (len(PUNCTUATION.pre_tokenize_str("a" + character)) == 2) == (category[0] == "P" or character in "$+<=>^`|~")
                             and all(form.normalize_str(text) == unicodedata.normalize(name, text)
                                     for text in texts for name, form in FORMS.items()))
     return KNOWN[character]
