@@ -18,7 +18,7 @@ static uint64_t *mask;
 
 static void make_world(void)
 {
-	enum err e = tokenizer_load(TOKENIZER, NULL, &tokenizer);
+	enum err e = tokenizer_load(GOLDEN_DIR "/tokenizer/gpt2.json", NULL, &tokenizer);
 	if (e == ERR_OK)
 		e = token_trie_create(tokenizer, &trie);
 	if (e == ERR_OK)
