@@ -51,7 +51,8 @@ static void read_response_format(struct fields *f, struct api_request *r)
 	else if (type && strcmp(type, "json_schema") == 0)
 		set_schema(f, r, "response_format", json_object_get(json_object_get(format, "json_schema"), "schema"));
 	else
-		field_refuse(f, "response_format", "expected a type of text, json_object, or json_schema with its json_schema.schema");
+		field_refuse(f, "response_format",
+			     "expected a type of text, json_object, or json_schema with its json_schema.schema");
 }
 
 /* A schema, or a text that is one. */

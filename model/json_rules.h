@@ -12,7 +12,10 @@
 enum { JSON_INDENT_MAX = 64 };
 
 /* Made when they are first asked for. */
-enum json_rule { RULE_SPACE, RULE_TAIL, RULE_STRING, RULE_NUMBER, RULE_INTEGER, RULE_VALUE, RULE_OBJECT, RULE_ARRAY, RULE_COUNT };
+enum json_rule {
+	RULE_SPACE, RULE_TAIL, RULE_STRING, RULE_NUMBER, RULE_INTEGER, RULE_VALUE, RULE_OBJECT, RULE_ARRAY,
+	RULE_COUNT
+};
 
 struct json_rules {
 	struct grammar_builder *builder;

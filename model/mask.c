@@ -73,7 +73,7 @@ static void find_runs(const struct grammar *g, uint8_t *runs)
 		if (target == i)
 			runs[i] = RUN_ENDLESS;
 		else if (target != UINT32_MAX && target > i)
-			runs[i] = runs[target] == RUN_ENDLESS ? RUN_ENDLESS : (uint8_t)(runs[target] + (runs[target] < RUN_ENDLESS - 1));
+			runs[i] = (uint8_t)(runs[target] + (runs[target] < RUN_ENDLESS - 1));
 	}
 }
 

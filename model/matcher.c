@@ -85,7 +85,7 @@ static void step_calls(struct matcher *m, struct matcher_way way, uint8_t byte, 
 			continue;
 		uint32_t frame = grammar_begins(rule, byte) ? frame_for(m, call->target, way.frame) : NO_FRAME;
 		if (frame != NO_FRAME)
-			matcher_step(m, (struct matcher_way){rule->start, frame}, byte, list, count); /* and on, if it is nullable */
+			matcher_step(m, (struct matcher_way){rule->start, frame}, byte, list, count); /* and on behind it */
 		else if (rule->nullable)
 			matcher_step(m, (struct matcher_way){call->target, way.frame}, byte, list, count);
 	}

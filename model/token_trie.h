@@ -2,8 +2,8 @@
  *
  * Nodes lie in the order of their texts, a node before all below it, so a subtree is a range.  Added tokens are no text, but
  * for those that are white space (Gemma's line breaks): their "bytes" here are TOKEN_MARK, which is in no text, and three
- * of their number (token_trie_spell()), so that a grammar can ask for them by name and nothing else ever allows them.  Tokens without bytes, of more than
- * TOKEN_BYTES_MAX, or with a byte that UTF-8 never has are left out.
+ * of their number (token_trie_spell()), so that a grammar can ask for them by name and nothing else ever allows them.
+ * Tokens without bytes, of more than TOKEN_BYTES_MAX, or with a byte that UTF-8 never has are left out.
  *
  * Owns:   its arrays, some 12 bytes a node.  Read-only once made: any thread.
  * Bounds: VOCAB_IDS_MAX tokens. */
