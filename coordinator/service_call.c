@@ -181,7 +181,8 @@ static struct speech_options speech_of(const struct service_call *call)
 	};
 }
 
-static enum err make_answers(struct service_call *call, const struct derived *derived)
+static enum err make_answers(struct service_call *call, const struct derived *derived,
+			     const struct speech_options *speech)
 {
 	const struct api_request *request = &call->request;
 	uint32_t count = call->prompts.count * request->n;
@@ -195,10 +196,9 @@ static enum err make_answers(struct service_call *call, const struct derived *de
 	call->reply.answers = call->answers;
 	call->reply.answer_count = count;
 	enum err e = ERR_OK;
-	struct speech_options speech = speech_of(call);
 	for (uint32_t i = 0; i < count; i++) {
 		const struct tokens *prompt = &call->prompts.list[i / request->n];
-		answer_init(&call->answers[i], request, call->model->dir->tokenizer, &speech, i / request->n);
+		answer_init(&call->answers[i], request, call->model->dir->tokenizer, speech, i / request->n);
 		call->answers[i].call_seed = hash_xxh3(derived->id, sizeof(derived->id), i);
 		if (e == ERR_OK)
 			e = begin_echo(&call->answers[i], request, prompt);
@@ -247,21 +247,20 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 				       call->model->name);
 	call->metrics = &service->metrics[call->model - service->options.models];
 	call->deadline_ns = deadline_of(service, post, now_ns);
-	e = service_check_structure(service, call->model, &call->request, error);
-	if (e == ERR_OK)
-		e = settle_identity(call, post, &derived);
+	e = settle_identity(call, post, &derived);
 	if (e != ERR_OK)
 		return e;
 	uint32_t context_max = service_context(service, call->model);
 	if (post->limits && post->limits->context_max && post->limits->context_max < context_max)
 		context_max = post->limits->context_max;
 	e = prompts_make(&call->request, call->model, context_max, &call->prompts, error);
+	struct speech_options speech = speech_of(call);
 	if (e == ERR_OK)
-		e = service_force_call(call, error);
+		e = service_settle_structure(call, &speech, error);
 	if (e == ERR_OK)
 		e = take_scores(call, error);
 	if (e == ERR_OK)
-		e = make_answers(call, &derived);
+		e = make_answers(call, &derived, &speech);
 	if (e == ERR_OK)
 		fill_reply(call, &derived);
 	if (e == ERR_OK)

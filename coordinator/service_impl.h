@@ -71,11 +71,10 @@ void quota_note_refused(struct service_call *call); /* for want of room */
 void quota_call_over(struct service_call *call);
 void service_tenant_metrics(const struct service *service, struct metrics_text *text);
 
-/* service_structure.c: INVALID, with the error to answer: the place in the schema. */
-MUST_USE enum err service_check_structure(struct service *service, const struct served_model *model,
-					  const struct api_request *request, struct api_error *error);
-/* Where the answer has to be a call: that is its structure. */
-MUST_USE enum err service_force_call(struct service_call *call, struct api_error *error);
+/* service_structure.c: what the answer must look like, once it is known who answers and how the prompt ended.  INVALID, with the
+ * error to answer: the place in the schema. */
+MUST_USE enum err service_settle_structure(struct service_call *call, const struct speech_options *speech,
+					   struct api_error *error);
 
 /* service_call.c */
 /* By name; without one, the first.  ERR_NOT_FOUND, with the error to answer. */

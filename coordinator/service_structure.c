@@ -1,5 +1,6 @@
 /* service_structure - is what a request asks of its answer something that the model can write?  Compiled here only to say so
  * before anything is computed; the nodes compile it for themselves. */
+#include <stdlib.h>
 #include <string.h>
 
 #include "base/hash.h"
@@ -28,8 +29,8 @@ static bool is_known(const struct service *service, const struct id128 *name)
 	return false;
 }
 
-enum err service_check_structure(struct service *service, const struct served_model *model,
-				 const struct api_request *request, struct api_error *error)
+static enum err check(struct service *service, const struct served_model *model, const struct api_request *request,
+		      struct api_error *error)
 {
 	const struct structure_tokens tokens = {model->dir->tokenizer, model->tokens};
 	struct grammar *grammar;
@@ -50,19 +51,17 @@ enum err service_check_structure(struct service *service, const struct served_mo
 	return ERR_OK;
 }
 
-enum err service_force_call(struct service_call *call, struct api_error *error)
+/* A call in its family's format, where the answer has to be one. */
+static enum err force_call(struct service_call *call, struct api_error *error)
 {
 	struct api_request *request = &call->request;
 	json_t *structure = NULL;
-	if (!request->must_call)
-		return ERR_OK;
 	const struct tool_structure_options options = {
 		.format = call->model->tool_format,
 		.tools = request->tools,
 		.name = request->called_tool,
 		.one_call = request->one_call,
 		.names_first = call->model->names_first,
-		.thinks = speech_prompt_thinks(call->prompts.end, call->prompts.end_length),
 	};
 	enum err e = tool_structure(&options, &structure);
 	if (e == ERR_UNSUPPORTED)
@@ -71,7 +70,27 @@ enum err service_force_call(struct service_call *call, struct api_error *error)
 	request->structure = e == ERR_OK ? json_dumps(structure, JSON_COMPACT) : NULL;
 	request->structure_param = "tool_choice";
 	json_decref(structure);
-	if (!request->structure)
-		return ERR_NOMEM;
-	return service_check_structure(call->service, call->model, request, error);
+	return request->structure ? ERR_OK : ERR_NOMEM;
+}
+
+/* An answer that begins within a thought ends it before it keeps to its structure. */
+static enum err think_first(struct api_request *request)
+{
+	struct buf text = {0};
+	enum err e = buf_printf(&text, "{\"sequence\":[{\"regex\":\"[^<]*\"},{\"token\":\"</think>\"},{\"literal\":\"\\n\\n\"},%s]}",
+				request->structure);
+	if (e != ERR_OK)
+		return e;
+	free(request->structure);
+	request->structure = text.data;
+	return ERR_OK;
+}
+
+enum err service_settle_structure(struct service_call *call, const struct speech_options *speech, struct api_error *error)
+{
+	struct api_request *request = &call->request;
+	enum err e = request->must_call ? force_call(call, error) : ERR_OK;
+	if (e == ERR_OK && request->structure && speech_thinks_first(speech))
+		e = think_first(request);
+	return e == ERR_OK ? check(call->service, call->model, request, error) : e;
 }

@@ -201,9 +201,11 @@ static bool prompt_ends_with(const struct speech_options *options, const char *w
 	return length >= wanted_length && memcmp(options->prompt_end + length - wanted_length, wanted, wanted_length) == 0;
 }
 
-bool speech_prompt_thinks(const char *end, size_t length)
+bool speech_thinks_first(const struct speech_options *options)
 {
-	return prompt_ends_with(&(struct speech_options){.prompt_end = end, .prompt_end_length = length}, "<think>");
+	if (options->reasoning == REASONING_DEEPSEEK_R1)
+		return !prompt_ends_with(options, "</think>");
+	return options->reasoning == REASONING_THINK && prompt_ends_with(options, "<think>");
 }
 
 static enum err text_begins(struct speech *speech)
@@ -219,8 +221,6 @@ static enum err start(struct speech *speech, bool final, bool *ret_on)
 	size_t length, blank = 0;
 	const char *text = speech_rest(speech, &length);
 	bool may_think = options->reasoning == REASONING_THINK || options->reasoning == REASONING_DEEPSEEK_R1;
-	bool thinks = may_think && (prompt_ends_with(options, "<think>") ||
-				    (options->reasoning == REASONING_DEEPSEEK_R1 && !prompt_ends_with(options, "</think>")));
 	while (blank < length && is_space(text[blank]))
 		blank++;
 	size_t matched = may_think && blank < length ? match(text + blank, length - blank, "<think>") : 0;
@@ -231,7 +231,7 @@ static enum err start(struct speech *speech, bool final, bool *ret_on)
 	if (!length)
 		return ERR_OK;
 	*ret_on = true;
-	speech->state = thinks || tagged ? SPEECH_THINK : SPEECH_TEXT;
+	speech->state = tagged || speech_thinks_first(options) ? SPEECH_THINK : SPEECH_TEXT;
 	if (tagged)
 		return speech_take(speech, blank + matched, NULL);
 	if (speech->state == SPEECH_TEXT && options->tools == TOOL_LLAMA3_JSON && text[0] == '{')

@@ -84,8 +84,8 @@ MUST_USE enum err speech_finish(struct speech *speech);
 
 /* Special tokens are shown to nobody; but these say what a text is. */
 bool speech_is_marker(const struct speech_options *options, const char *text, size_t length);
-/* A prompt that ends so ends within a thought. */
-bool speech_prompt_thinks(const char *end, size_t length);
+/* The first that comes is a thought, up to </think>. */
+bool speech_thinks_first(const struct speech_options *options);
 /* There is anything to take apart. */
 bool speech_wanted(const struct speech_options *options);
 #endif

@@ -115,8 +115,6 @@ enum err tool_structure(const struct tool_structure_options *options, json_t **r
 		}
 	}
 	json_t *calls = wrapped(options, json_pack("{s:o}", "choice", choice));
-	if (options->thinks) /* it ends its thought first */
-		calls = SEQUENCE(json_pack("{s:s}", "regex", "[^<]*"), token("</think>"), literal("\n\n"), calls);
 	*ret_structure = calls;
 	return calls ? ERR_OK : ERR_NOMEM;
 }

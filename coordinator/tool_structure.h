@@ -14,7 +14,6 @@ struct tool_structure_options {
 	const char *name; /* of the one that has to be called; NULL: any */
 	bool one_call;
 	bool names_first; /* Mistral's newer form: [TOOL_CALLS]NAME[ARGS]{...} */
-	bool thinks;      /* the prompt ended within a thought */
 };
 
 /* ERR_UNSUPPORTED: calls of that format cannot be forced.  ERR_NOMEM. */

@@ -18,6 +18,7 @@ enum err coord_submit(struct coord *coord, const struct coord_request *request, 
 	*r = (struct scripted_request){.user = request->user, .prompt_count = request->prompt_count,
 				       .choice_count = request->choice_count, .sampling = request->sampling,
 				       .salt_length = request->salt_length, .deadline_ns = request->deadline_ns, .open = true};
+	snprintf(r->structure, sizeof(r->structure), "%s", request->structure ? request->structure : "");
 	memcpy(r->tokens, request->tokens, request->prompt_count * sizeof(uint32_t));
 	snprintf(r->model, sizeof(r->model), "%s", request->model);
 	*ret_request = ++coord->count;

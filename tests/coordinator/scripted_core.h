@@ -16,6 +16,7 @@ struct scripted_request {
 	uint32_t given[SAMPLING_CHOICES_MAX];
 	struct sampling sampling;
 	uint32_t salt_length;
+	char structure[512]; /* the beginning */
 	uint64_t deadline_ns;
 	bool open, canceled;
 };

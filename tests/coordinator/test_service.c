@@ -391,6 +391,23 @@ static void a_template_sees_what_transformers_shows_it(void **state)
 		AS("{% for part in messages[0].content %}{{ part.type }}={{ part.text }};{% endfor %}"), "text=a;text=b;");
 }
 
+#define ASKED "\"messages\":[{\"role\":\"user\",\"content\":\"x\"}],\"response_format\":{\"type\":\"json_object\"}"
+
+static void an_answer_keeps_to_its_structure_once_it_has_thought(void **state)
+{
+	struct world *world = *state;
+	world->model.reasoning_format = REASONING_THINK;
+	becomes(world, ASKED AS("a"), "a");
+	assert_string_equal(world->coord.requests[0].structure, "{\"json\":{\"type\":\"object\"}}");
+	becomes(world, ASKED AS("a<think>"), "a<think>");
+	assert_string_equal(world->coord.requests[1].structure,
+			    "{\"sequence\":[{\"regex\":\"[^<]*\"},{\"token\":\"</think>\"},{\"literal\":\"\\n\\n\"},"
+			    "{\"json\":{\"type\":\"object\"}}]}");
+	becomes(world, TOOLS ",\"tool_choice\":\"required\",\"parallel_tool_calls\":false" AS("a"), "a");
+	assert_non_null(strstr(world->coord.requests[2].structure, "{\"token\":\"<tool_call>\"},{\"literal\":\"\\n\"}"));
+	assert_non_null(strstr(world->coord.requests[2].structure, "\\\"name\\\": \\\"f\\\""));
+}
+
 static void parts_that_are_no_text_are_refused_by_name(void **state)
 {
 	struct world *world = *state;
@@ -751,6 +768,7 @@ int main(void)
 		TEST(a_marker_that_is_a_special_token_is_seen_and_not_shown),
 		TEST(a_message_goes_on_where_it_ended),
 		TEST(a_template_sees_what_transformers_shows_it),
+		TEST(an_answer_keeps_to_its_structure_once_it_has_thought),
 		TEST(parts_that_are_no_text_are_refused_by_name),
 		TEST(prompts_of_a_list_are_requests_of_their_own),
 		TEST(one_refused_prompt_cancels_the_others),

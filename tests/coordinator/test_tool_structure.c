@@ -100,15 +100,6 @@ static void what_is_not_asked_for_is_not_taken(void **state)
 	json_decref(tools);
 }
 
-static void a_thought_may_end_before_the_call(void **state)
-{
-	json_t *tools = json_loads(DEFINITIONS, 0, NULL);
-	struct tool_structure_options options = {.format = TOOL_HERMES, .tools = tools, .thinks = true};
-	assert_true(takes(&options, "Hm, weather.\n</think>\n\n<tool_call>\n" CALL("arguments", "g", "{}") "\n</tool_call>"));
-	assert_false(takes(&options, "Hm, weather."));
-	json_decref(tools);
-}
-
 static void what_cannot_be_forced_says_so(void **state)
 {
 	json_t *tools = json_loads(DEFINITIONS, 0, NULL), *structure = NULL;
@@ -122,7 +113,6 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(forced_calls_are_written_as_each_family_does),
 		cmocka_unit_test(what_is_not_asked_for_is_not_taken),
-		cmocka_unit_test(a_thought_may_end_before_the_call),
 		cmocka_unit_test(what_cannot_be_forced_says_so),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
