@@ -169,7 +169,8 @@ class Limits(unittest.TestCase):
             url = f"http://127.0.0.1:{server.getsockname()[1]}/picture.png"
             for part in ({"type": "image_url", "image_url": {"url": url}}, {"type": "input_audio", "input_audio": {"data": url}},
                          {"type": "file", "file": {"file_data": url}}, {"type": "video_url", "video_url": {"url": url}}):
-                self.refused(self.chat(messages=[{"role": "user", "content": [part]}]), "messages", "only text")
+                self.refused(self.chat(messages=[{"role": "user", "content": [part]}]), "messages[0].content[0]",
+                             "only parts of type")
             self.assertRaises(TimeoutError, server.accept)
 
     def test_bodies_that_are_no_requests(self):
@@ -179,7 +180,7 @@ class Limits(unittest.TestCase):
                            (b'{"a":"\\u0000"}', "not JSON"), (b'{"model":\n\n  demo}', "line 3")):
             status, error = self.post(body)
             self.refused((status, error), None, says)
-        nested = lambda depth: b'{"model":"demo","prompt":"a","metadata":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
+        nested = lambda depth: b'{"model":"demo","prompt":"a","unknown":' + b"[" * (depth - 1) + b"]" * (depth - 1) + b"}"
         self.assertEqual(self.post(nested(64)[:-1] + b',"max_tokens":1}')[0], 200)
         self.refused(self.post(nested(65)), None, "65 deep", "at most 64")
         self.refused(self.post(nested(1_000_000)), None, "1000000 deep")
