@@ -188,15 +188,15 @@ static enum err mixture(struct layers *l, uint32_t layer)
 {
 	const struct model_config *c = l->config;
 	linear(l, l->weights->layers[layer].router, l->normed, l->scores);
-	const struct moe_route_call route = {
-		.logits = l->scores,
-		.rows = l->batch.row_count,
+	const struct moe_routing routing = {
 		.expert_count = c->expert_count,
 		.top_k = c->expert_top,
+		.group_count = 1,
 		.renormalise = c->arch == MODEL_ARCH_MIXTRAL || c->norm_topk_prob,
-		.ret_expert = l->expert,
-		.ret_weight = l->weight,
+		.scale = 1.0f,
 	};
+	const struct moe_route_call route = {.routing = &routing, .logits = l->scores, .rows = l->batch.row_count,
+					     .ret_expert = l->expert, .ret_weight = l->weight};
 	op_moe_route(l->device, &route);
 	const struct expert_rows rows = {.layer = layer, .row_count = l->batch.row_count, .top_k = c->expert_top,
 					 .dim = c->hidden_size, .x = l->normed, .expert = l->expert,
