@@ -43,11 +43,11 @@ static void sink_start(void *context)
 	http_stream_start(exchange->request, 200, fields);
 }
 
-static bool sink_write(void *context, const char *data, size_t length)
+static bool sink_write(void *context, const char *data, size_t length, size_t echoed)
 {
 	struct exchange *exchange = context;
 	/* One event may be larger than what may wait: a reader that took all before it is not slow. */
-	exchange->slow = http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX;
+	exchange->slow = http_queued_bytes(exchange->request) > HTTP_API_QUEUED_MAX + echoed;
 	if (!exchange->slow)
 		http_stream_write(exchange->request, data, length);
 	return !exchange->slow;
@@ -146,6 +146,11 @@ static void post_completion(struct http_request *request, void *context)
 static void post_chat(struct http_request *request, void *context)
 {
 	post(context, request, API_CHAT);
+}
+
+static void post_generate(struct http_request *request, void *context)
+{
+	post(context, request, API_GENERATE);
 }
 
 /* ---- GET */
@@ -272,6 +277,7 @@ static void get_requests(struct http_request *request, void *context)
 static const struct http_api_route routes[] = {
 	{"POST", "/v1/completions", ACCESS_API, post_completion},
 	{"POST", "/v1/chat/completions", ACCESS_API, post_chat},
+	{"POST", "/inference/v1/generate", ACCESS_API, post_generate},
 	{"POST", "/tokenize", ACCESS_API, http_post_tokenize},
 	{"POST", "/detokenize", ACCESS_API, http_post_detokenize},
 	{"POST", "/v1/chat/completions/render", ACCESS_API, http_post_render_chat},

@@ -2,8 +2,8 @@
  *
  * Owns:   the HTTP server, the requests that are open on it.
  * Loop:   the one given; the service's and the core's.
- * Bounds: HTTP_API_QUEUED_MAX bytes, and one event, that a slow reader of a stream has not taken; then it is given up.  Heads,
- *         bodies, times and connections: http_api_limits, and net/http.h where they are 0. */
+ * Bounds: HTTP_API_QUEUED_MAX bytes, and one event, that a slow reader of a stream has not taken besides an echo of its
+ *         prompt; then it is given up.  Heads, bodies, times and connections: http_api_limits, and net/http.h where they are 0. */
 #ifndef COORDINATOR_HTTP_API_H
 #define COORDINATOR_HTTP_API_H
 #include <stdbool.h>

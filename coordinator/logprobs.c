@@ -174,9 +174,10 @@ enum err logprobs_put_prompt(const struct tokenizer *tokenizer, const struct sam
 
 void logprobs_put(struct logprobs *logprobs, enum api_kind kind, struct json_out *out)
 {
-	static const char *const names[2][LOGPROB_LISTS] = {
+	static const char *const names[API_KINDS][LOGPROB_LISTS] = {
 		[API_COMPLETION] = {"tokens", "token_logprobs", "top_logprobs", "text_offset"},
 		[API_CHAT] = {"content"},
+		[API_GENERATE] = {"content"},
 	};
 	json_out_open(out, '{');
 	for (int i = 0; i < LOGPROB_LISTS && names[kind][i]; i++) {

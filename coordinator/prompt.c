@@ -12,6 +12,14 @@ enum {
 	SHRINK_MAX = 4,         /* normalising may make a text so much shorter, and no more */
 };
 
+/* The field that the prompt was read from. */
+static const char *prompt_field(const struct api_request *request)
+{
+	static const char *const names[API_KINDS] = {
+		[API_COMPLETION] = "prompt", [API_CHAT] = "messages", [API_GENERATE] = "token_ids"};
+	return names[request->kind];
+}
+
 /* ---- text and tokens */
 
 /* Tokenising stops everything else on the loop: a text that cannot fit is refused by its length alone. */
@@ -61,7 +69,7 @@ static enum err one_prompt(const struct api_request *request, const struct serve
 			   struct tokens *tokens, struct api_error *error)
 {
 	if (json_is_array(prompt))
-		return prompt_take_ids(model, prompt, tokens, "prompt", error);
+		return prompt_take_ids(model, prompt, tokens, prompt_field(request), error);
 	if (!json_is_string(prompt))
 		return api_error_field(error, "prompt", "prompt: expected texts or lists of tokens");
 	return prompt_encode(model, json_string_value(prompt), json_string_length(prompt), request->add_special_tokens, tokens,
@@ -114,14 +122,14 @@ static enum err settle_lengths(struct api_request *request, const struct prompts
 {
 	struct sampling *s = &request->sampling;
 	size_t longest = 0;
-	const char *param = request->kind == API_CHAT ? "messages" : "prompt";
+	const char *param = prompt_field(request);
 	for (uint32_t i = 0; i < prompts->count; i++) {
 		longest = prompts->list[i].count > longest ? prompts->list[i].count : longest;
 		if (prompts->list[i].count == 0)
 			return api_error_field(error, param, "%s: is empty, expected at least one token", param);
 	}
 	uint64_t rest = longest < context_max ? context_max - longest : 0;
-	uint64_t fallback = request->kind == API_COMPLETION && rest > COMPLETION_TOKENS ? COMPLETION_TOKENS : rest;
+	uint64_t fallback = request->kind != API_CHAT && rest > COMPLETION_TOKENS ? COMPLETION_TOKENS : rest;
 	uint64_t wanted = s->max_tokens ? s->max_tokens : fallback;
 	if (rest == 0 || wanted > rest) {
 		api_error_field(error, param,

@@ -2,7 +2,7 @@
 
 #include "coordinator/reply_impl.h"
 
-/* ---- fields of both shapes */
+/* ---- fields of all shapes */
 
 void reply_logprobs(struct json_out *out, struct answer *answer)
 {
@@ -101,10 +101,14 @@ static void put_usage(struct json_out *out, const struct reply *reply, bool ende
 
 static void put_head(struct json_out *out, const struct reply *reply, bool chunk)
 {
-	bool chat = reply->request->kind == API_CHAT;
+	static const char *const objects[API_KINDS][2] = {
+		[API_COMPLETION] = {"text_completion", "text_completion"},
+		[API_CHAT] = {"chat.completion", "chat.completion.chunk"},
+		[API_GENERATE] = {"generate", "generate.chunk"},
+	};
 	json_out_open(out, '{');
-	json_put_text(out, "id", reply->id);
-	json_put_text(out, "object", !chat ? "text_completion" : chunk ? "chat.completion.chunk" : "chat.completion");
+	json_put_text(out, reply->request->kind == API_GENERATE ? "request_id" : "id", reply->id);
+	json_put_text(out, "object", objects[reply->request->kind][chunk]);
 	json_out_key(out, "created");
 	json_out_integer(out, reply->created);
 	json_put_text(out, "model", reply->model);
@@ -117,6 +121,22 @@ static void open_choice(struct json_out *out, uint32_t index)
 	json_put_unsigned(out, "index", index);
 }
 
+/* What is new in a choice; of a chat that is not streamed, all of it. */
+static void put_choice(struct json_out *out, const struct reply *reply, struct answer *answer, bool chunk)
+{
+	switch (reply->request->kind) {
+	case API_COMPLETION:
+		completion_choice(out, reply, answer);
+		break;
+	case API_CHAT:
+		(chunk ? chat_delta : chat_choice)(out, answer);
+		break;
+	case API_GENERATE:
+		generate_choice(out, answer);
+		break;
+	}
+}
+
 enum err reply_whole(const struct reply *reply, struct buf *buf)
 {
 	struct json_out out;
@@ -124,18 +144,15 @@ enum err reply_whole(const struct reply *reply, struct buf *buf)
 	put_head(&out, reply, false);
 	for (uint32_t i = 0; i < reply->answer_count; i++) {
 		open_choice(&out, i);
-		if (reply->request->kind == API_CHAT)
-			chat_choice(&out, &reply->answers[i]);
-		else
-			completion_choice(&out, reply, &reply->answers[i]);
+		put_choice(&out, reply, &reply->answers[i], false);
 		json_out_close(&out, '}');
 	}
 	json_out_close(&out, ']');
 	put_usage(&out, reply, true);
-	if (reply->request->kind == API_CHAT) {
+	if (reply->request->kind == API_CHAT)
 		reply_prompt_ids(&out, reply, 0);
+	if (reply->request->kind != API_COMPLETION)
 		reply_prompt_logprobs(&out, reply, 0);
-	}
 	json_out_close(&out, '}');
 	return out.e;
 }
@@ -181,10 +198,7 @@ enum err reply_chunk(const struct reply *reply, uint32_t index, struct buf *buf)
 	struct json_out out;
 	event_begin(&out, reply, buf);
 	open_choice(&out, index);
-	if (reply->request->kind == API_CHAT)
-		chat_delta(&out, answer);
-	else
-		completion_choice(&out, reply, answer);
+	put_choice(&out, reply, answer, true);
 	json_out_close(&out, '}');
 	answer->opened = true;
 	answer_sent(answer);

@@ -18,7 +18,7 @@ struct reply {
 	const struct api_request *request;
 	const struct prompts *prompts;
 	const char *model;
-	char id[80];
+	char id[API_REQUEST_ID_MAX + 1];
 	int64_t created;
 	struct answer *answers; /* [answer_count]; those of a prompt lie together */
 	uint32_t answer_count;

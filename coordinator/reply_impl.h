@@ -1,4 +1,4 @@
-/* reply_impl - the two shapes of a choice, between the files of reply. */
+/* reply_impl - the shapes of a choice, between the files of reply. */
 #ifndef COORDINATOR_REPLY_IMPL_H
 #define COORDINATOR_REPLY_IMPL_H
 #include "coordinator/json_out.h"
@@ -9,8 +9,9 @@ void chat_choice(struct json_out *out, struct answer *answer);  /* message */
 void chat_opening(struct json_out *out);                        /* delta with the role */
 void chat_delta(struct json_out *out, struct answer *answer);   /* delta with what is new */
 void completion_choice(struct json_out *out, const struct reply *reply, struct answer *answer);
+void generate_choice(struct json_out *out, struct answer *answer);
 
-/* Fields that both shapes end with. */
+/* Fields that all shapes end with. */
 void reply_logprobs(struct json_out *out, struct answer *answer);
 void reply_finish(struct json_out *out, const struct answer *answer);
 void reply_ids(struct json_out *out, const struct answer *answer);

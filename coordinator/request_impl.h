@@ -9,4 +9,5 @@ void request_read_sampling(struct fields *fields, struct api_request *request);
 /* request_prompt.c: what becomes the prompt: messages and their template, or texts and tokens. */
 void request_read_messages(struct fields *fields, struct api_request *request);
 void request_read_prompt(struct fields *fields, struct api_request *request);
+void request_read_token_ids(struct fields *fields, struct api_request *request);
 #endif

@@ -12,10 +12,10 @@
 static const char *const known[] = {
 	"add_generation_prompt", "add_special_tokens", "baton_trace", "best_of", "cache_salt", "chat_template",
 	"chat_template_kwargs", "continue_final_message", "echo", "frequency_penalty", "function_call", "functions",
-	"ignore_eos", "include_stop_str_in_output", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
+	"features", "ignore_eos", "include_stop_str_in_output", "kv_transfer_params", "logit_bias", "logprobs", "max_completion_tokens", "max_tokens",
 	"messages", "metadata", "min_p", "min_tokens", "model", "n", "parallel_tool_calls", "presence_penalty", "priority",
 	"prompt", "prompt_cache_key", "prompt_logprobs", "reasoning_effort", "repetition_penalty", "request_id",
-	"response_format", "return_token_ids", "seed", "service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "suffix", "temperature",
+	"response_format", "return_token_ids", "sampling_params", "seed", "service_tier", "session_id", "skip_special_tokens", "stop", "stop_token_ids", "store", "stream", "stream_options", "suffix", "temperature", "token_ids",
 	"tool_choice", "tools", "top_k", "top_logprobs", "top_p", "truncate_prompt_tokens", "user",
 };
 
@@ -86,24 +86,54 @@ static void read_tier(struct fields *f, struct api_request *r)
 	field_refuse(f, "service_tier", "\"%s\", expected auto, default, priority or flex", tier);
 }
 
-static void read_all(struct fields *f, struct api_request *r)
+/* Of a request for text: sampling and prompt side by side. */
+static void read_asked(struct fields *f, struct api_request *r)
 {
-	r->model = field_text(f, "model", COORD_TEXT_MAX, NULL);
-	if (!r->model)
-		field_refuse(f, "model", "you must provide a model");
 	request_read_sampling(f, r);
 	if (r->kind == API_CHAT)
 		request_read_messages(f, r);
 	else
 		request_read_prompt(f, r);
+	r->return_token_ids = field_bool(f, "return_token_ids", false);
+	r->skip_special_tokens = field_bool(f, "skip_special_tokens", true);
+	refuse_lacking(f);
+}
+
+/* Tokens in and out: what /render says of a prompt.  Sampling lies in an object of its own. */
+static void read_generate(struct fields *f, struct api_request *r)
+{
+	const json_t *sampling = field_get(f, "sampling_params");
+	r->request_id = field_text(f, "request_id", API_REQUEST_ID_MAX, NULL);
+	if (field_get(f, "features"))
+		field_refuse(f, "features", "no model served here takes images or sound");
+	request_read_token_ids(f, r);
+	if (!json_is_object(sampling)) {
+		field_refuse(f, "sampling_params", "expected an object");
+		return;
+	}
+	struct fields inner = {.object = sampling, .prefix = "sampling_params.", .error = f->error, .e = f->e};
+	request_read_sampling(&inner, r);
+	r->skip_special_tokens = field_bool(&inner, "skip_special_tokens", true);
+	f->e = inner.e;
+	r->return_token_ids = true;
+	if (r->stream && r->prompt_logprobs)
+		field_refuse(f, "stream", "not together with sampling_params.prompt_logprobs");
+}
+
+static void read_all(struct fields *f, struct api_request *r)
+{
+	r->model = field_text(f, "model", COORD_TEXT_MAX, NULL);
+	if (!r->model && r->kind != API_GENERATE)
+		field_refuse(f, "model", "you must provide a model");
 	read_stream(f, r);
 	read_tier(f, r);
 	r->user = field_text(f, "user", 1024, "");
 	r->cache_salt = field_text(f, "cache_salt", 1024, "");
-	r->return_token_ids = field_bool(f, "return_token_ids", false);
-	r->skip_special_tokens = field_bool(f, "skip_special_tokens", true);
 	r->trace = field_bool(f, "baton_trace", false);
-	refuse_lacking(f);
+	if (r->kind == API_GENERATE)
+		read_generate(f, r);
+	else
+		read_asked(f, r);
 }
 
 enum err api_request_parse(enum api_kind kind, const char *body, size_t length, struct api_request *ret_request,

@@ -16,14 +16,17 @@
 #include "coordinator/core.h"
 #include "coordinator/stop.h"
 
-enum { API_CHOICES_MAX = 128, REQUEST_TEMPLATE_MAX = 65536 };
+enum { API_CHOICES_MAX = 128, REQUEST_TEMPLATE_MAX = 65536, API_REQUEST_ID_MAX = 79 };
 
-enum api_kind { API_COMPLETION, API_CHAT };
+/* Text or tokens in and text out; messages in; tokens in and tokens out (vLLM's /inference/v1/generate). */
+enum api_kind { API_COMPLETION, API_CHAT, API_GENERATE };
+#define API_KINDS 3
 
 struct api_request {
 	enum api_kind kind;
 	json_t *body;
-	const char *model;
+	const char *model;          /* NULL: the first (tokens in and out) */
+	const char *request_id;     /* of the body, where the answer repeats it (tokens in and out); NULL */
 	const char *user;           /* "" */
 	const char *cache_salt;     /* "" */
 	struct sampling sampling;   /* max_tokens 0: not given (prompt.h resolves it); seed: see has_seed */
@@ -44,7 +47,7 @@ struct api_request {
 	int32_t truncate_prompt_tokens; /* so many of the last; -1: as many as fit; 0: all */
 	const char *chat_template;  /* the client's own; NULL */
 	bool trace;                 /* show what happened: "baton" in the answer */
-	const json_t *prompt;       /* completions */
+	const json_t *prompt;       /* completions; tokens in: "token_ids" */
 	const json_t *messages;     /* chat: an array of objects with roles */
 	const json_t *template_variables; /* chat_template_kwargs; NULL */
 };

@@ -55,3 +55,10 @@ void request_read_prompt(struct fields *f, struct api_request *r)
 		field_refuse(f, "best_of", "only as n is supported");
 	read_common(f, r);
 }
+
+void request_read_token_ids(struct fields *f, struct api_request *r)
+{
+	r->prompt = field_get(f, "token_ids");
+	if (!json_is_array(r->prompt) || !json_is_integer(json_array_get(r->prompt, 0)))
+		field_refuse(f, "token_ids", "expected a list of at least one token id");
+}

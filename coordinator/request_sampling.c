@@ -51,10 +51,10 @@ static void read_prompt_logprobs(struct fields *f, struct api_request *r)
 		field_refuse(f, "prompt_logprobs", "not together with \"stream\": true");
 }
 
-/* Completions: a number.  Chat: a yes, and a number beside it. */
+/* Chat: a yes, and a number beside it.  Else: a number. */
 static void read_logprobs(struct fields *f, struct api_request *r)
 {
-	if (r->kind == API_COMPLETION) {
+	if (r->kind != API_CHAT) {
 		r->sampling.logprobs = (int8_t)field_integer(f, "logprobs", 0, SAMPLING_TOP_LOGPROBS_MAX, -1);
 		return;
 	}

@@ -53,8 +53,9 @@ struct service_sink {
 	void *context;
 	void (*reply)(void *context, const struct service_answer *answer);
 	void (*stream_start)(void *context);
-	/* False: the reader is too slow; the call is given up. */
-	bool (*stream_write)(void *context, const char *data, size_t length);
+	/* False: the reader is too slow; the call is given up.  `echoed`: bytes of the stream so far, these included, that
+	 * repeat prompts: they come faster than anyone reads and are bounded as prompts are, so they may wait. */
+	bool (*stream_write)(void *context, const char *data, size_t length, size_t echoed);
 	void (*stream_end)(void *context);
 };
 

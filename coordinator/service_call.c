@@ -13,12 +13,18 @@
 
 /* ---- beginning */
 
-const struct served_model *service_find_model(const struct service *service, const char *name)
+enum err service_pick_model(const struct service *service, const char *name, const struct served_model **ret_model,
+			    struct api_error *error)
 {
-	for (uint32_t i = 0; i < service->options.model_count; i++)
-		if (strcmp(service->options.models[i].name, name) == 0)
-			return &service->options.models[i];
-	return NULL;
+	for (uint32_t i = 0; i < service->options.model_count; i++) {
+		if (name && strcmp(service->options.models[i].name, name) != 0)
+			continue;
+		*ret_model = &service->options.models[i];
+		return ERR_OK;
+	}
+	api_error_set(error, 404, "model_not_found", "The model `%s` does not exist.", name ? name : "");
+	snprintf(error->param, sizeof(error->param), "model");
+	return ERR_NOT_FOUND;
 }
 
 /* What the nodes that serve it now can do may be less than what the model can. */
@@ -194,8 +200,13 @@ static void fill_reply(struct service_call *call, const struct derived *derived)
 	reply->created = (int64_t)time(NULL);
 	reply->prompt_logprobs = call->prompt_logprobs;
 	reply->traces = &call->traces;
-	snprintf(reply->id, sizeof(reply->id), "%s-%016llx%016llx", call->request.kind == API_CHAT ? "chatcmpl" : "cmpl",
-		 (unsigned long long)derived->id[0], (unsigned long long)derived->id[1]);
+	static const char *const prefixes[API_KINDS] = {
+		[API_COMPLETION] = "cmpl", [API_CHAT] = "chatcmpl", [API_GENERATE] = "generate"};
+	if (call->request.request_id)
+		snprintf(reply->id, sizeof(reply->id), "%s", call->request.request_id);
+	else
+		snprintf(reply->id, sizeof(reply->id), "%s-%016llx%016llx", prefixes[call->request.kind],
+			 (unsigned long long)derived->id[0], (unsigned long long)derived->id[1]);
 }
 
 static enum err fill_call(struct service_call *call, const struct service_post *post, struct api_error *error)
@@ -209,12 +220,9 @@ static enum err fill_call(struct service_call *call, const struct service_post *
 	if (e != ERR_OK)
 		return e;
 	call->request.trace |= post->trace;
-	call->model = service_find_model(service, call->request.model);
-	if (!call->model) {
-		api_error_set(error, 404, "model_not_found", "The model `%s` does not exist.", call->request.model);
-		snprintf(error->param, sizeof(error->param), "model");
-		return ERR_NOT_FOUND;
-	}
+	e = service_pick_model(service, call->request.model, &call->model, error);
+	if (e != ERR_OK)
+		return e;
 	call->metrics = &service->metrics[call->model - service->options.models];
 	call->deadline_ns = deadline_of(service, post, now_ns);
 	e = settle_identity(call, post, &derived);
@@ -314,7 +322,8 @@ static void end_sink(struct service_call *call)
 
 static bool flush(struct service_call *call)
 {
-	bool good = call->out.length == 0 || call->sink.stream_write(call->sink.context, call->out.data, call->out.length);
+	bool good = call->out.length == 0 || call->sink.stream_write(call->sink.context, call->out.data, call->out.length,
+								      call->echoed_bytes);
 	buf_clear(&call->out);
 	return good;
 }
@@ -374,15 +383,22 @@ static void too_slow(struct service_call *call)
 	end_sink(call);
 }
 
-void call_stream(struct service_call *call, uint32_t answer)
+static void stream_chunk(struct service_call *call, uint32_t answer, bool echo)
 {
 	if (!call->request.stream || !start_stream(call))
 		return;
 	enum err e = reply_chunk(&call->reply, answer, &call->out);
+	if (e == ERR_OK && echo)
+		call->echoed_bytes += call->out.length;
 	if (e != ERR_OK)
 		fail_with(call, e);
 	else if (!flush(call))
 		too_slow(call);
+}
+
+void call_stream(struct service_call *call, uint32_t answer)
+{
+	stream_chunk(call, answer, false);
 }
 
 static enum err keep_score(struct service_call *call, uint32_t prompt, const struct sample *score)
@@ -418,7 +434,7 @@ void call_scores(struct service_call *call, const struct service_part *part, con
 	if (e != ERR_OK)
 		fail_with(call, e);
 	for (uint32_t i = 0; echoes && i < call->request.n && !call->over; i++)
-		call_stream(call, part->first + i);
+		stream_chunk(call, part->first + i, true);
 }
 
 static void finish_stream(struct service_call *call)

@@ -41,6 +41,7 @@ struct service_call {
 	bool streaming;              /* stream_start() was said */
 	bool over;                   /* the sink is done with */
 	struct buf out;              /* an event on its way */
+	size_t echoed_bytes;         /* of the stream so far that repeat prompts */
 	struct buf traces;
 	char request_id[COORD_TEXT_MAX + 1];
 };
@@ -67,7 +68,9 @@ void quota_call_over(struct service_call *call);
 void service_tenant_metrics(const struct service *service, struct metrics_text *text);
 
 /* service_call.c */
-const struct served_model *service_find_model(const struct service *service, const char *name); /* NULL */
+/* By name; without one, the first.  ERR_NOT_FOUND, with the error to answer. */
+MUST_USE enum err service_pick_model(const struct service *service, const char *name, const struct served_model **ret_model,
+				     struct api_error *error);
 /* Tokens of prompt and answer, as the nodes that serve it now can hold them. */
 uint32_t service_context(const struct service *service, const struct served_model *model);
 /* Parses, tokenises; NULL: *error says why not. */

@@ -18,18 +18,6 @@ static enum err open_body(const char *body, size_t length, struct fields *ret_fi
 	return object ? ERR_OK : ERR_INVALID;
 }
 
-static enum err pick_model(const struct service *service, const char *name, const struct served_model **ret_model,
-			   struct api_error *error)
-{
-	const struct served_model *only = service->options.model_count ? &service->options.models[0] : NULL;
-	*ret_model = name ? service_find_model(service, name) : only;
-	if (*ret_model)
-		return ERR_OK;
-	api_error_set(error, 404, "model_not_found", "The model `%s` does not exist.", name ? name : "");
-	snprintf(error->param, sizeof(error->param), "model");
-	return ERR_NOT_FOUND;
-}
-
 static void put_ids(struct json_out *out, const char *key, const struct tokens *tokens)
 {
 	json_put_open(out, key, '[');
@@ -124,7 +112,7 @@ enum err text_tokenize(const struct service *service, const char *body, size_t l
 	bool spelled = field_bool(&fields, "return_token_strs", false);
 	e = fields.e;
 	if (e == ERR_OK)
-		e = pick_model(service, request.model, &model, error);
+		e = service_pick_model(service, request.model, &model, error);
 	if (e == ERR_OK)
 		e = prompts_encode(&request, model, service_context(service, model), &prompts, error);
 	if (e == ERR_OK)
@@ -171,7 +159,7 @@ enum err text_detokenize(const struct service *service, const char *body, size_t
 		field_refuse(&fields, "tokens", "expected a list of token ids");
 	e = fields.e;
 	if (e == ERR_OK)
-		e = pick_model(service, name, &model, error);
+		e = service_pick_model(service, name, &model, error);
 	if (e == ERR_OK)
 		e = put_text(model, list, out, error);
 	json_decref((json_t *)fields.object);
@@ -294,7 +282,7 @@ enum err text_render(const struct service *service, enum api_kind kind, const ch
 	enum err e = api_request_parse(kind, body, length, &request, error);
 	if (e != ERR_OK)
 		return e;
-	e = pick_model(service, request.model, &model, error);
+	e = service_pick_model(service, request.model, &model, error);
 	if (e == ERR_OK)
 		e = prompts_make(&request, model, service_context(service, model), &prompts, error);
 	if (e == ERR_OK)

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "engine/layers.h"
 #include "model/config.h"
 
 /* Slots are (row, place among its experts), grouped by expert: "grouped" buffers are in that order. */
@@ -13,6 +14,7 @@ struct experts_local {
 	uint32_t expert_count;
 	uint32_t inner; /* of an expert */
 	uint32_t hidden;
+	enum glu glu;
 	size_t slot_max;
 	uint32_t *slot_first;       /* [expert_count + 1] */
 	uint32_t *slots;            /* [slot_max] */
@@ -36,12 +38,13 @@ enum err experts_local_create(struct device *device, const struct model_config *
 		.exchange = {.context = x, .run = run},
 		.device = device,
 		.weights = weights,
-		.expert_count = config->expert_count,
-		.inner = config->expert_intermediate_size,
+		.expert_count = config->experts.count,
+		.inner = config->experts.intermediate_size,
 		.hidden = config->hidden_size,
-		.slot_max = (size_t)rows_max * config->expert_top,
-		.slot_first = calloc(config->expert_count + 1, sizeof(uint32_t)),
-		.calls = calloc(config->expert_count, sizeof(struct linear_call)),
+		.glu = glu_of(config),
+		.slot_max = (size_t)rows_max * config->experts.top,
+		.slot_first = calloc(config->experts.count + 1, sizeof(uint32_t)),
+		.calls = calloc(config->experts.count, sizeof(struct linear_call)),
 	};
 	x->slots = calloc(x->slot_max, sizeof(uint32_t));
 	size_t f32 = x->slot_max * sizeof(float);
@@ -110,7 +113,7 @@ static enum err run(void *context, const struct expert_rows *rows)
 	moe_group(rows->expert, slot_count, x->expert_count, x->slot_first, x->slots);
 	op_moe_gather(x->device, rows->x, x->hidden, x->slots, slot_count, rows->top_k, x->x);
 	linear_of_each(x, experts, false, x->x, x->gate_up);
-	op_swiglu(x->device, x->gate_up, 2 * (size_t)x->inner, slot_count, x->inner, x->activated, x->inner);
+	op_glu(x->device, x->glu, x->gate_up, 2 * (size_t)x->inner, slot_count, x->inner, x->activated, x->inner);
 	linear_of_each(x, experts, true, x->activated, x->x);
 	op_moe_scatter(x->device, x->x, x->hidden, x->slots, slot_count, x->answers);
 	op_moe_combine(x->device, x->answers, rows->weight, rows->row_count, rows->top_k, x->hidden, rows->sum);

@@ -120,11 +120,13 @@ const float *forward_logits(struct forward *forward, uint32_t first, uint32_t co
 	op_gather(device, forward->layers.delta, c->hidden_size, rows, count, c->hidden_size, forward->last_delta);
 	const struct norm_call norm = {.x = forward->last_x, .add = forward->last_delta,
 				       .weight = forward->options.weights->final_norm, .out = forward->last_x,
-				       .rows = count, .dim = c->hidden_size, .eps = (float)c->rms_norm_eps};
+				       .rows = count, .dim = c->hidden_size, .eps = (float)c->norm_eps};
 	op_rmsnorm(device, &norm);
 	const struct linear_call head = {.linear = forward->options.weights->head, .x = forward->last_x,
 					 .x_stride = c->hidden_size, .y = forward->logits,
 					 .y_stride = c->vocab_size, .rows = count};
 	op_linear(device, &head, 1);
+	if (c->logit_cap > 0)
+		op_soft_cap(device, forward->logits, c->vocab_size, count, c->vocab_size, (float)c->logit_cap);
 	return forward->logits;
 }

@@ -1,4 +1,4 @@
-/* layers - one decoder layer over a batch of rows: the arithmetic of Llama, Mixtral and Qwen3-MoE.
+/* layers - one decoder layer over a batch of rows, computed as the model's description says (model/config.h).
  *
  * Owns:   the activations, sized at create for rows_max rows.
  * Loop:   the compute thread.
@@ -12,9 +12,9 @@
 #include "base/err.h"
 #include "engine/weights.h"
 #include "kernels/ops.h"
+#include "model/config.h"
 
 struct expert_exchange;
-struct model_config;
 
 /* The rows of a step. */
 struct batch {
@@ -25,6 +25,21 @@ struct batch {
 	struct kv_run *runs;   /* [PLAN_RUNS_MAX] */
 };
 
+/* Angles of the step for the layers of one group. */
+struct layer_rope {
+	float *frequency; /* [half] */
+	float *cos;       /* [row][half] */
+	float *sin;
+};
+
+/* What latent attention has besides (latent.h). */
+struct latent_rows {
+	float *queries;  /* [row][head][nope], [head][rope] of the row behind; two steps only: else part of qkv */
+	float *absorbed; /* [row][some heads][kv_lora] */
+	size_t absorbed_max;        /* rows times heads */
+	struct linear_call *calls;  /* [head] */
+};
+
 struct layers {
 	struct device *device;
 	const struct model_config *config;
@@ -33,19 +48,21 @@ struct layers {
 	struct kv_memory kv;             /* set before the first step */
 	uint32_t rows_max;
 	struct batch batch;
-	float *frequency; /* [head_dim / 2] */
-	float *cos;       /* [row][head_dim / 2], of the step */
-	float *sin;
+	struct layer_rope rope[MODEL_GROUPS_MAX];
 	float *x;         /* [row][hidden] the residual stream, without delta */
 	float *delta;     /* [row][hidden] what the last sublayer adds to it */
 	float *normed;    /* [row][hidden] */
-	float *qkv;       /* [row][(head + 2 * kv_head) * head_dim] */
-	float *attended;  /* [row][head * head_dim] */
-	float *gate_up;   /* [row][2 * intermediate], dense */
-	float *activated; /* [row][intermediate], dense */
+	float *qkv;       /* [row][(head + 2 * kv_head) * head_dim]; latent: [row][queries or q_lora, kv_lora, rope] */
+	float *attended;  /* [row][head * head_dim]; latent: [row][head * v] */
+	struct latent_rows latent;
+	float *gate_up;   /* [row][2 * inner]: of dense layers, or of the shared expert */
+	float *activated; /* [row][inner] */
+	float *shared;    /* [row][hidden] what the shared expert says, before its gate */
+	float *gate;      /* [row] of the shared expert */
 	float *scores;    /* [row][expert] */
 	uint32_t *expert; /* [row][expert_top] */
 	float *weight;    /* [row][expert_top] */
+	struct moe_routing routing;
 	void *memory;     /* all of the above, in one piece */
 	size_t memory_bytes;
 };
@@ -53,6 +70,8 @@ struct layers {
 MUST_USE enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
 			      const struct engine_weights *weights, uint32_t rows_max);
 void layers_fini(struct layers *layers); /* zeroed is fine */
+
+enum glu glu_of(const struct model_config *config);
 
 /* Embeds the batch's tokens: x is set, delta is zero. */
 void layers_begin(struct layers *layers);

@@ -6,247 +6,260 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "engine/tensor_rows.h"
+#include "engine/weights_impl.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
-/* One load: where tensors come from and where they go. */
-struct load {
-	struct engine_weights *to;
-	const struct model_config *config;
-	const struct weights *from;
-	struct why *why;
-};
-
-static enum tensor_dtype dtype_of(const struct load *load)
+/* The tensor's numbers in f32, plus `offset`; the caller's to free. */
+static enum err widen_vector(struct load *load, const struct tensor *tensor, float offset, float **ret_wide)
 {
-	return load->to->elem == ELEM_BF16 ? TENSOR_BF16 : TENSOR_F32;
-}
-
-static enum err want(struct load *load, const char *name, uint32_t dim_count, uint64_t dim0, uint64_t dim1,
-		     const struct tensor **ret_tensor)
-{
-	return weights_want(load->from, name, dtype_of(load), dim_count, (uint64_t[]){dim0, dim1}, load->why,
-			    ret_tensor);
-}
-
-static float bf16_at(const uint8_t *data, uint64_t i)
-{
-	uint16_t half;
-	float value;
-	memcpy(&half, data + 2 * i, sizeof(half));
-	uint32_t bits = (uint32_t)half << 16;
-	memcpy(&value, &bits, sizeof(value));
-	return value;
-}
-
-/* A vector, widened to f32. */
-static enum err load_vector(struct load *load, const char *name, uint32_t count, float **ret_vector)
-{
-	const struct tensor *tensor;
-	void *memory;
-	enum err e = want(load, name, 1, count, 0, &tensor);
-	if (e != ERR_OK)
-		return e;
-	e = dev_alloc(load->to->device, MEM_DEVICE, count * sizeof(float), &memory);
-	if (e != ERR_OK)
-		return why_set(load->why, e, "%s: no memory for %u numbers", name, count);
-	*ret_vector = memory; /* now the weights' to free, whatever comes */
+	size_t count = tensor->dims[0];
 	float *wide = malloc(count * sizeof(float));
 	if (!wide)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %u numbers", name, count);
-	for (uint32_t i = 0; i < count; i++) {
-		if (load->to->elem == ELEM_BF16)
-			wide[i] = bf16_at(tensor->data, i);
-		else
-			memcpy(&wide[i], (const uint8_t *)tensor->data + 4 * (uint64_t)i, 4);
+		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu numbers", tensor->name, count);
+	tensor_widen(tensor, 0, count, wide);
+	for (size_t i = 0; i < count; i++)
+		wide[i] += offset;
+	*ret_wide = wide;
+	return ERR_OK;
+}
+
+static enum err load_vector(struct load *load, const struct tensor *tensor, float offset, float **ret_vector)
+{
+	size_t bytes = tensor->dims[0] * sizeof(float);
+	float *wide;
+	void *memory;
+	enum err e = widen_vector(load, tensor, offset, &wide);
+	if (e != ERR_OK)
+		return e;
+	e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
+	if (e == ERR_OK) {
+		*ret_vector = memory; /* now the weights' to free, whatever comes */
+		e = dev_copy(load->to->device, memory, wide, bytes);
+	} else {
+		why_set(load->why, e, "%s: no memory for it", tensor->name);
 	}
-	e = dev_copy(load->to->device, memory, wide, count * sizeof(float));
 	free(wide);
 	return e;
 }
 
-static enum err create_linear(struct load *load, const char *name, uint32_t n, uint32_t k, uint32_t segments,
-			      struct linear **ret_linear)
+static enum err load_norm(struct load *load, const struct tensor *tensor, float **ret_vector)
 {
-	struct linear_shape shape = {.n = n, .k = k, .elem = load->to->elem, .segments = segments};
-	enum err e = linear_create(load->to->device, &shape, ret_linear);
-	if (e == ERR_INVALID)
-		return why_set(load->why, ERR_UNSUPPORTED, "%s: %u inputs do not divide into %u segments", name, k,
-			       segments);
+	return load_vector(load, tensor, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
+}
+
+static enum err load_bias(struct load *load, const struct tensor *tensor, uint32_t first, struct linear *linear)
+{
+	float *wide;
+	enum err e = widen_vector(load, tensor, 0.0f, &wide);
 	if (e != ERR_OK)
-		return why_set(load->why, e, "%s: no memory for %u x %u weights", name, n, k);
+		return e;
+	e = linear_fill_bias(linear, first, (uint32_t)tensor->dims[0], wide);
+	if (e != ERR_OK)
+		why_set(load->why, e, "%s: no memory for it", tensor->name);
+	free(wide);
+	return e;
+}
+
+enum err load_create(struct load *load, const char *name, const struct linear_shape *shape, struct linear **ret_linear)
+{
+	enum err e = linear_create(load->to->device, shape, ret_linear);
+	if (e == ERR_INVALID)
+		return why_set(load->why, ERR_UNSUPPORTED, "%s: %u inputs do not divide into %u segments", name, shape->k,
+			       shape->segments);
+	if (e != ERR_OK)
+		return why_set(load->why, e, "%s: no memory for %u x %u weights", name, shape->n, shape->k);
 	return ERR_OK;
 }
 
-/* Outputs [first, first + n) of a linear from the tensor [n][k]. */
-static enum err fill_linear(struct load *load, struct linear *linear, uint32_t first, const char *name, uint32_t n)
+/* Fills outputs as far as rows that follow each other are outputs that do. */
+static enum err fill_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			    struct linear *linear)
 {
-	const struct tensor *tensor;
-	uint32_t k = linear_shape(linear)->k;
-	enum err e = want(load, name, 2, n, k, &tensor);
-	if (e == ERR_OK)
-		linear_fill(linear, first, n, tensor->data, k);
-	return e;
-}
-
-struct part {
-	const char *name; /* below the prefix */
-	uint32_t n;
-};
-
-/* One linear from several tensors over the same input. */
-static enum err load_linear(struct load *load, const char *prefix, const struct part *parts, uint32_t part_count,
-			    uint32_t k, uint32_t segments, struct linear **ret_linear)
-{
-	char name[160];
-	uint32_t n = 0;
-	for (uint32_t i = 0; i < part_count; i++)
-		n += parts[i].n;
-	snprintf(name, sizeof(name), "%s%s", prefix, parts[0].name);
-	enum err e = create_linear(load, name, n, k, segments, ret_linear);
-	uint32_t first = 0;
-	for (uint32_t i = 0; i < part_count && e == ERR_OK; i++) {
-		snprintf(name, sizeof(name), "%s%s", prefix, parts[i].name);
-		e = fill_linear(load, *ret_linear, first, name, parts[i].n);
-		first += parts[i].n;
+	uint32_t n = (uint32_t)spec->dims[0], k = (uint32_t)spec->dims[1];
+	bool plain = tensor_rows_plain(found, load->to->elem);
+	void *rows = plain ? NULL : malloc((size_t)FILL_ROWS * k * sizeof(float));
+	if (!plain && !rows)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", spec->name);
+	for (uint32_t row = 0, count; row < n; row += count) {
+		uint32_t output = load_output(load->config, spec, row);
+		const void *from = rows;
+		for (count = 1; row + count < n && (plain || count < FILL_ROWS); count++)
+			if (load_output(load->config, spec, row + count) != output + count)
+				break;
+		if (plain)
+			from = (const uint8_t *)found->tensor->data + (size_t)row * k * elem_bytes(load->to->elem);
+		else
+			tensor_rows_read(found, load->to->elem, row, count, rows);
+		linear_fill(linear, output, count, from, k);
 	}
-	return e;
+	free(rows);
+	return ERR_OK;
 }
 
-static enum err load_attention(struct load *load, uint32_t index, struct layer_weights *layer)
+/* Makes the role's linear when its first tensor comes. */
+static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			    uint32_t segments, struct linear **linear)
 {
-	const struct model_config *c = load->config;
-	char prefix[64];
-	char name[128];
-	snprintf(prefix, sizeof(prefix), "model.layers.%u.self_attn.", index);
-	const struct part qkv[] = {
-		{"q_proj.weight", c->head_count * c->head_dim},
-		{"k_proj.weight", c->kv_head_count * c->head_dim},
-		{"v_proj.weight", c->kv_head_count * c->head_dim},
-	};
-	enum err e = load_linear(load, prefix, qkv, 3, c->hidden_size, 1, &layer->qkv);
-	if (e != ERR_OK)
-		return e;
-	const struct part output = {"o_proj.weight", c->hidden_size};
-	e = load_linear(load, prefix, &output, 1, c->head_count * c->head_dim, LINEAR_SEGMENTS, &layer->output);
-	if (e != ERR_OK || !c->qk_norm)
-		return e;
-	snprintf(name, sizeof(name), "%sq_norm.weight", prefix);
-	e = load_vector(load, name, c->head_dim, &layer->q_norm);
-	if (e != ERR_OK)
-		return e;
-	snprintf(name, sizeof(name), "%sk_norm.weight", prefix);
-	return load_vector(load, name, c->head_dim, &layer->k_norm);
+	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load->to->elem,
+					   .segments = segments};
+	enum err e = *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
+	return e == ERR_OK ? fill_linear(load, spec, found, *linear) : e;
 }
 
-/* Gate, up and down under the names that the architecture gives them. */
-static enum err load_mlp(struct load *load, const char *prefix, const char *const names[3], uint32_t intermediate,
-			 struct linear **ret_gate_up, struct linear **ret_down)
+static enum err load_embedding(struct load *load, const struct tensor_found *found)
 {
-	const struct part gate_up[] = {{names[0], intermediate}, {names[1], intermediate}};
-	const struct part down = {names[2], load->config->hidden_size};
-	enum err e = load_linear(load, prefix, gate_up, 2, load->config->hidden_size, 1, ret_gate_up);
-	if (e != ERR_OK)
-		return e;
-	return load_linear(load, prefix, &down, 1, intermediate, LINEAR_SEGMENTS, ret_down);
-}
-
-static const char *const names_gate_up_down[3] = {"gate_proj.weight", "up_proj.weight", "down_proj.weight"};
-static const char *const names_mixtral[3] = {"w1.weight", "w3.weight", "w2.weight"};
-
-static enum err load_experts(struct load *load, uint32_t index, struct layer_weights *layer)
-{
-	const struct model_config *c = load->config;
-	bool mixtral = c->arch == MODEL_ARCH_MIXTRAL;
-	const char *room = mixtral ? "block_sparse_moe" : "mlp";
-	char prefix[96];
-	const struct part router = {"gate.weight", c->expert_count};
-	snprintf(prefix, sizeof(prefix), "model.layers.%u.%s.", index, room);
-	enum err e = load_linear(load, prefix, &router, 1, c->hidden_size, 1, &layer->router);
-	if (e != ERR_OK)
-		return e;
-	layer->experts = calloc(c->expert_count, sizeof(*layer->experts));
-	if (!layer->experts)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %u experts", prefix, c->expert_count);
-	for (uint32_t i = 0; i < c->expert_count && e == ERR_OK; i++) {
-		snprintf(prefix, sizeof(prefix), "model.layers.%u.%s.experts.%u.", index, room, i);
-		e = load_mlp(load, prefix, mixtral ? names_mixtral : names_gate_up_down, c->expert_intermediate_size,
-			     &layer->experts[i].gate_up, &layer->experts[i].down);
-	}
-	return e;
-}
-
-static enum err load_layer(struct load *load, uint32_t index)
-{
-	const struct model_config *c = load->config;
-	struct layer_weights *layer = &load->to->layers[index];
-	char name[96];
-	snprintf(name, sizeof(name), "model.layers.%u.input_layernorm.weight", index);
-	enum err e = load_vector(load, name, c->hidden_size, &layer->attention_norm);
-	if (e != ERR_OK)
-		return e;
-	snprintf(name, sizeof(name), "model.layers.%u.post_attention_layernorm.weight", index);
-	e = load_vector(load, name, c->hidden_size, &layer->mlp_norm);
-	if (e != ERR_OK)
-		return e;
-	e = load_attention(load, index, layer);
-	if (e != ERR_OK || c->expert_count > 0)
-		return e != ERR_OK ? e : load_experts(load, index, layer);
-	snprintf(name, sizeof(name), "model.layers.%u.mlp.", index);
-	return load_mlp(load, name, names_gate_up_down, c->intermediate_size, &layer->gate_up, &layer->down);
-}
-
-static enum err load_embedding(struct load *load)
-{
-	const struct model_config *c = load->config;
-	const struct tensor *tensor;
-	struct part head = {"lm_head.weight", c->vocab_size};
-	if (c->tie_word_embeddings)
-		head.name = "model.embed_tokens.weight";
-	enum err e = load_linear(load, "", &head, 1, c->hidden_size, 1, &load->to->head);
-	if (e != ERR_OK)
-		return e;
-	e = load_vector(load, "model.norm.weight", c->hidden_size, &load->to->final_norm);
-	if (e != ERR_OK || c->tie_word_embeddings)
-		return e;
-	e = want(load, "model.embed_tokens.weight", 2, c->vocab_size, c->hidden_size, &tensor);
-	if (e != ERR_OK)
-		return e;
-	e = dev_alloc(load->to->device, MEM_DEVICE, tensor->bytes, &load->to->embedding);
+	struct engine_weights *to = load->to;
+	const struct tensor *tensor = found->tensor;
+	size_t row_bytes = tensor->dims[1] * elem_bytes(to->elem);
+	enum err e = dev_alloc(to->device, MEM_DEVICE, tensor->dims[0] * row_bytes, &to->embedding);
 	if (e != ERR_OK)
 		return why_set(load->why, e, "%s: no memory for it", tensor->name);
-	return dev_copy(load->to->device, load->to->embedding, tensor->data, tensor->bytes);
+	if (tensor_rows_plain(found, to->elem))
+		return dev_copy(to->device, to->embedding, tensor->data, tensor->bytes);
+	void *row = malloc(row_bytes);
+	if (!row)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", tensor->name);
+	for (uint64_t i = 0; i < tensor->dims[0] && e == ERR_OK; i++) {
+		tensor_rows_read(found, to->elem, i, 1, row);
+		e = dev_copy(to->device, (uint8_t *)to->embedding + i * row_bytes, row, row_bytes);
+	}
+	free(row);
+	return e;
 }
 
-static enum err load_all(struct load *load)
+static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
 {
-	enum err e = load_embedding(load);
-	uint32_t told = 0;
-	for (uint32_t i = 0; i < load->config->layer_count && e == ERR_OK; i++) {
-		e = load_layer(load, i);
-		uint32_t percent = (i + 1) * 100 / load->config->layer_count;
-		if (percent >= told + 25 && load->config->layer_count >= 16) {
-			told = percent;
-			log_info("weights: %u of %u layers packed", i + 1, load->config->layer_count);
-		}
+	struct layer_weights *layer = &load->to->layers[spec->layer];
+	if (!layer->experts)
+		layer->experts = calloc(load->config->experts.count, sizeof(*layer->experts));
+	if (!layer->experts)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
+	struct expert_weights *expert = &layer->experts[spec->expert];
+	if (spec->role == TENSOR_EXPERT_DOWN)
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &expert->down);
+	return load_linear(load, spec, found, 1, &expert->gate_up);
+}
+
+static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+{
+	struct engine_weights *to = load->to;
+	const struct tensor *tensor = found->tensor;
+	struct layer_weights *layer = &to->layers[spec->layer];
+	switch (spec->role) {
+	case TENSOR_EMBEDDING:
+		return load_embedding(load, found);
+	case TENSOR_HEAD:
+		return load_linear(load, spec, found, 1, &to->head);
+	case TENSOR_FINAL_NORM:
+		return load_norm(load, tensor, &to->final_norm);
+	case TENSOR_ATTENTION_NORM:
+		return load_norm(load, tensor, &layer->attention_norm);
+	case TENSOR_ATTENTION_POST_NORM:
+		return load_norm(load, tensor, &layer->attention_post_norm);
+	case TENSOR_MLP_NORM:
+		return load_norm(load, tensor, &layer->mlp_norm);
+	case TENSOR_MLP_POST_NORM:
+		return load_norm(load, tensor, &layer->mlp_post_norm);
+	case TENSOR_QKV:
+		return load_linear(load, spec, found, 1, &layer->qkv);
+	case TENSOR_QKV_BIAS:
+		return load_bias(load, tensor, spec->first, layer->qkv);
+	case TENSOR_Q_NORM:
+		return load_norm(load, tensor, &layer->q_norm);
+	case TENSOR_K_NORM:
+		return load_norm(load, tensor, &layer->k_norm);
+	case TENSOR_QUERY_UP:
+		return load_linear(load, spec, found, 1, &layer->query_up);
+	case TENSOR_KEY_VALUE_UP:
+		return load_latent_heads(load, spec, found, layer);
+	case TENSOR_OUTPUT:
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->output);
+	case TENSOR_OUTPUT_BIAS:
+		return load_bias(load, tensor, spec->first, layer->output);
+	case TENSOR_GATE_UP:
+		return load_linear(load, spec, found, 1, &layer->gate_up);
+	case TENSOR_GATE_UP_BIAS:
+		return load_bias(load, tensor, spec->first, layer->gate_up);
+	case TENSOR_DOWN:
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->down);
+	case TENSOR_DOWN_BIAS:
+		return load_bias(load, tensor, spec->first, layer->down);
+	case TENSOR_ROUTER:
+		return load_linear(load, spec, found, 1, &layer->router);
+	case TENSOR_ROUTER_BIAS:
+		return load_vector(load, tensor, 0.0f, &layer->router_bias);
+	case TENSOR_SHARED_GATE_UP:
+		return load_linear(load, spec, found, 1, &layer->shared_gate_up);
+	case TENSOR_SHARED_DOWN:
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->shared_down);
+	case TENSOR_SHARED_GATE:
+		return load_linear(load, spec, found, 1, &layer->shared_gate);
+	case TENSOR_EXPERT_GATE_UP:
+	case TENSOR_EXPERT_DOWN:
+		return load_expert(load, spec, found);
 	}
-	return e;
+	return ERR_INVALID;
+}
+
+static void tell_progress(struct load *load, uint32_t layer)
+{
+	uint32_t percent = layer * 100 / load->config->layer_count;
+	if (percent < load->told + 25 || load->config->layer_count < 16)
+		return;
+	load->told = percent;
+	log_info("weights: %u of %u layers packed", layer, load->config->layer_count);
+}
+
+static enum err load_one(void *arg, const struct tensor_spec *spec)
+{
+	struct load *load = arg;
+	struct tensor_found found;
+	enum err e = model_tensor_find(load->config, load->from, spec, load->why, &found);
+	tell_progress(load, spec->layer);
+	return e == ERR_OK ? load_tensor(load, spec, &found) : e;
+}
+
+static bool fits_attention(uint32_t dim, uint32_t dim_max)
+{
+	return dim >= 16 && dim <= dim_max && dim % 16 == 0;
+}
+
+static enum err refuse_attention(const struct model_config *config, struct why *why)
+{
+	uint32_t kv = config->latent.kv_lora_rank, rope = config->latent.qk_rope_head_dim;
+	if (config->attention == MODEL_ATTENTION_GROUPED) {
+		if (fits_attention(config->head_dim, HEAD_DIM_MAX))
+			return ERR_OK;
+		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 16 in [16, %d]",
+			       config->head_dim, HEAD_DIM_MAX);
+	}
+	if (fits_attention(kv, HEAD_DIM_MAX) && fits_attention(kv + rope, LATENT_DIM_MAX))
+		return ERR_OK;
+	return why_set(why, ERR_UNSUPPORTED,
+		       "kv_lora_rank %u, qk_rope_head_dim %u: the engine wants multiples of 16, at most %d, together %d",
+		       kv, rope, HEAD_DIM_MAX, LATENT_DIM_MAX);
 }
 
 static enum err refuse_unknown(const struct model_config *config, struct why *why)
 {
-	if (config->qkv_bias || config->o_bias)
-		return why_set(why, ERR_UNSUPPORTED, "attention biases are not supported by this engine");
-	if (config->group_count != 1 || config->groups[0].window != 0)
-		return why_set(why, ERR_UNSUPPORTED, "attention windows are not supported by this engine");
-	if (config->head_dim < 16 || config->head_dim > 512 || config->head_dim % 16 != 0)
-		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 16 in [16, 512]",
-			       config->head_dim);
-	if (config->expert_count > MOE_EXPERTS_MAX || config->expert_top > MOE_TOP_K_MAX)
-		return why_set(why, ERR_UNSUPPORTED, "%u experts, top %u: at most %d, top %d", config->expert_count,
-			       config->expert_top, MOE_EXPERTS_MAX, MOE_TOP_K_MAX);
-	return ERR_OK;
+	if (config->experts.count > MOE_EXPERTS_MAX || config->experts.top > MOE_TOP_K_MAX)
+		return why_set(why, ERR_UNSUPPORTED, "%u experts, top %u: at most %d, top %d", config->experts.count,
+			       config->experts.top, MOE_EXPERTS_MAX, MOE_TOP_K_MAX);
+	return refuse_attention(config, why);
+}
+
+/* Of the norms of queries and keys: of a head, or of what latent attention has in their place. */
+static uint32_t query_norm_size(const struct model_config *config)
+{
+	return config->attention == MODEL_ATTENTION_LATENT ? config->latent.q_lora_rank : config->head_dim;
+}
+
+static uint32_t key_norm_size(const struct model_config *config)
+{
+	return config->attention == MODEL_ATTENTION_LATENT ? config->latent.kv_lora_rank : config->head_dim;
 }
 
 enum err engine_weights_create(struct device *device, const struct model_config *config,
@@ -264,14 +277,17 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 		.device = device,
 		.elem = config->dtype == MODEL_BF16 ? ELEM_BF16 : ELEM_F32,
 		.hidden_size = config->hidden_size,
-		.head_dim = config->head_dim,
+		.head_count = config->head_count,
+		.q_norm_size = query_norm_size(config),
+		.k_norm_size = key_norm_size(config),
 		.vocab_size = config->vocab_size,
 		.layer_count = config->layer_count,
-		.expert_count = config->expert_count,
+		.expert_count = config->experts.count,
 		.layers = calloc(config->layer_count, sizeof(struct layer_weights)),
 	};
 	struct load load = {.to = weights, .config = config, .from = source, .why = why};
-	e = weights->layers ? load_all(&load) : why_set(why, ERR_NOMEM, "no memory for the layers' table");
+	e = weights->layers ? model_tensors_each(config, load_one, &load)
+			    : why_set(why, ERR_NOMEM, "no memory for the layers' table");
 	if (e != ERR_OK) {
 		engine_weights_destroy(weights);
 		return e;
@@ -280,21 +296,38 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 	return ERR_OK;
 }
 
+/* The linears of a layer but those of its experts and heads, which come in numbers. */
+#define LAYER_LINEARS(layer)                                                                                   \
+	{                                                                                                      \
+		(layer)->qkv, (layer)->query_up, (layer)->output, (layer)->gate_up, (layer)->down, (layer)->router, \
+			(layer)->shared_gate_up, (layer)->shared_down, (layer)->shared_gate                    \
+	}
+
+static void free_vector(struct engine_weights *weights, float *vector, uint32_t count)
+{
+	dev_free(weights->device, MEM_DEVICE, vector, count * sizeof(float));
+}
+
 static void destroy_layer(struct engine_weights *weights, struct layer_weights *layer)
 {
-	dev_free(weights->device, MEM_DEVICE, layer->attention_norm, weights->hidden_size * sizeof(float));
-	dev_free(weights->device, MEM_DEVICE, layer->mlp_norm, weights->hidden_size * sizeof(float));
-	dev_free(weights->device, MEM_DEVICE, layer->q_norm, weights->head_dim * sizeof(float));
-	dev_free(weights->device, MEM_DEVICE, layer->k_norm, weights->head_dim * sizeof(float));
-	linear_destroy(layer->qkv);
-	linear_destroy(layer->output);
-	linear_destroy(layer->gate_up);
-	linear_destroy(layer->down);
-	linear_destroy(layer->router);
+	float *const norms[] = {layer->attention_norm, layer->attention_post_norm, layer->mlp_norm, layer->mlp_post_norm};
+	struct linear *const linears[] = LAYER_LINEARS(layer);
+	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]); i++)
+		free_vector(weights, norms[i], weights->hidden_size);
+	free_vector(weights, layer->q_norm, weights->q_norm_size);
+	free_vector(weights, layer->k_norm, weights->k_norm_size);
+	free_vector(weights, layer->router_bias, weights->expert_count);
+	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++)
+		linear_destroy(linears[i]);
+	for (uint32_t i = 0; layer->heads && i < weights->head_count; i++) {
+		linear_destroy(layer->heads[i].key);
+		linear_destroy(layer->heads[i].value);
+	}
 	for (uint32_t i = 0; layer->experts && i < weights->expert_count; i++) {
 		linear_destroy(layer->experts[i].gate_up);
 		linear_destroy(layer->experts[i].down);
 	}
+	free(layer->heads);
 	free(layer->experts);
 }
 
@@ -321,15 +354,23 @@ static uint64_t bytes_of(const struct linear *linear)
 	return linear ? linear_bytes(linear) : 0;
 }
 
+static uint64_t layer_bytes(const struct engine_weights *weights, const struct layer_weights *layer)
+{
+	const struct linear *const linears[] = LAYER_LINEARS(layer);
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++)
+		bytes += bytes_of(linears[i]);
+	for (uint32_t i = 0; layer->heads && i < weights->head_count; i++)
+		bytes += bytes_of(layer->heads[i].key) + bytes_of(layer->heads[i].value);
+	for (uint32_t i = 0; layer->experts && i < weights->expert_count; i++)
+		bytes += bytes_of(layer->experts[i].gate_up) + bytes_of(layer->experts[i].down);
+	return bytes;
+}
+
 uint64_t engine_weights_bytes(const struct engine_weights *weights)
 {
 	uint64_t bytes = bytes_of(weights->head) + (weights->embedding ? embedding_bytes(weights) : 0);
-	for (uint32_t i = 0; i < weights->layer_count; i++) {
-		const struct layer_weights *layer = &weights->layers[i];
-		bytes += bytes_of(layer->qkv) + bytes_of(layer->output) + bytes_of(layer->gate_up) +
-			 bytes_of(layer->down) + bytes_of(layer->router);
-		for (uint32_t j = 0; layer->experts && j < weights->expert_count; j++)
-			bytes += bytes_of(layer->experts[j].gate_up) + bytes_of(layer->experts[j].down);
-	}
+	for (uint32_t i = 0; i < weights->layer_count; i++)
+		bytes += layer_bytes(weights, &weights->layers[i]);
 	return bytes;
 }

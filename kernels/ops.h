@@ -52,6 +52,9 @@ size_t linear_bytes(const struct linear *linear); /* packed */
  * Several matrices over the same input (q, k, v; gate, up) may be filled into one linear, in order. */
 void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source,
 		 size_t source_stride);
+/* The bias of outputs [first, first + count) from host memory, added to the whole sum; those never filled have 0.
+ * ERR_NOMEM at the first call.  A shard of row-parallel weights has none: it would be added once for each. */
+MUST_USE enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 
 struct linear_call {
 	const struct linear *linear;
@@ -91,9 +94,12 @@ void op_head_norm(struct device *device, float *x, size_t x_stride, uint32_t row
 		  uint32_t dim, const float *weight, float eps);
 /* x[i] += add[i] */
 void op_add(struct device *device, float *x, const float *add, uint32_t rows, uint32_t dim);
-/* out[row][dim] = silu(x[row][0..dim)) * x[row][dim..2 dim): gate first, then up. */
-void op_swiglu(struct device *device, const float *x, size_t x_stride, uint32_t rows, uint32_t dim, float *out,
-	       size_t out_stride);
+/* x[i] *= by */
+void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t dim);
+enum glu { GLU_SILU, GLU_GELU_TANH };
+/* out[row][dim] = activation(x[row][0..dim)) * x[row][dim..2 dim): gate first, then up. */
+void op_glu(struct device *device, enum glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
+	    float *out, size_t out_stride);
 /* out[i] = x[index[i]], rows of dim: e.g. the rows that need logits. */
 void op_gather(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
 	       uint32_t dim, float *out);
@@ -102,9 +108,10 @@ void op_gather(struct device *device, const float *x, size_t x_stride, const uin
 
 /* frequency[i] = theta^(-2i / dim), i < dim / 2, in f32 as Hugging Face; a caller may rescale them. Host. */
 void rope_frequencies(double theta, uint32_t dim, float *ret_frequency);
-/* cos, sin [row][half] of (float)position * frequency (in f32, as Hugging Face): once a step, for all layers. */
+/* factor * cos, sin [row][half] of (float)position * frequency (in f32, as Hugging Face): once a step, for all layers
+ * that turn alike. */
 void op_rope_angles(struct device *device, const uint32_t *positions, uint32_t rows, const float *frequency,
-		    uint32_t half, float *ret_cos, float *ret_sin);
+		    uint32_t half, float factor, float *ret_cos, float *ret_sin);
 /* In place on x[row][head][dim]; the first 2 * half of dim are rotated. */
 void op_rope(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count, uint32_t dim,
 	     uint32_t half, const float *cos, const float *sin);
@@ -116,15 +123,18 @@ enum kv_kind {
 	KV_LATENT, /* [layer][token][head_dim]: one vector for all heads, the key; its first value_dim are the value */
 };
 
+#define HEAD_DIM_MAX   512
+#define LATENT_DIM_MAX 640
+
 /* One block. */
 struct kv_layout {
 	uint32_t layer_count;
 	uint32_t head_kv_count; /* KV_LATENT: 1 */
-	uint32_t head_dim;	/* a multiple of 16; 16 .. 512, of a latent block .. 640 */
+	uint32_t head_dim;	/* a multiple of 16, at most HEAD_DIM_MAX; of a latent block LATENT_DIM_MAX */
 	uint32_t block_tokens;
 	enum elem elem;
 	enum kv_kind kind;
-	uint32_t value_dim; /* KV_LATENT: a multiple of 16, at most 512 and head_dim */
+	uint32_t value_dim; /* KV_LATENT: a multiple of 16, at most HEAD_DIM_MAX and head_dim */
 };
 
 /* Elements of a value. */
@@ -179,12 +189,15 @@ struct attention_call {
 	size_t q_stride;
 	float *out; /* [row][head][value_dim]; may be q */
 	size_t out_stride;
-	float scale; /* 1 / sqrt(head_dim) as a rule */
+	float scale;	 /* 1 / sqrt(head_dim) as a rule */
+	float score_cap; /* scaled scores become cap * tanh(score / cap); 0: as they are */
+	uint32_t window; /* positions that a row reads, the last its own; 0: all */
 	const float *q_rest; /* latent: [row][head][head_dim - value_dim], what of the key is no value; else NULL */
 	size_t q_rest_stride;
 };
-/* Causal: a row at position p reads positions 0 .. p, its own included (write KV first). Positions are
- * walked in splits of ATTENTION_SPLIT from 0, each split's (max, sum, acc) merged in order. */
+/* Causal: a row at position p reads positions 0 .. p, its own included (write KV first), or the last `window` of
+ * them. Positions are walked in splits of ATTENTION_SPLIT from 0, each split's (max, sum, acc) merged in order;
+ * splits before a row's window are left out, and of all others the row meets the positions of its window only. */
 #define ATTENTION_SPLIT 256
 void op_attention(struct device *device, const struct attention_call *call);
 
@@ -249,6 +262,8 @@ void op_logits_stats(struct device *device, const float *logits, size_t stride, 
 		     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
 /* The k greatest of n, descending, among equals the lower index first; k <= n. Host. */
 void logits_top_k(const float *logits, uint32_t n, uint32_t k, uint32_t *ret_index, float *ret_value);
+/* x[i] = cap * tanh(x[i] / cap) */
+void op_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap);
 /* out[i] = exp(x[i] - shift): the same bits on every CPU of the class. */
 void op_exp(struct device *device, const float *x, float shift, uint32_t n, float *out);
 

@@ -12,8 +12,15 @@ struct read {
 	bool abandoned;
 	uint32_t landing;
 	uint32_t layer;
+	uint64_t node;     /* whose bytes */
 	uint64_t digest;
 	struct kv_read_owner owner;
+};
+
+/* What came from a peer, by its place among the sessions; another node in that place begins anew. */
+struct source {
+	uint64_t node;
+	uint64_t bytes;
 };
 
 struct kv_reads {
@@ -23,30 +30,33 @@ struct kv_reads {
 	uint32_t next;     /* where to look for a free slot */
 	uint64_t serial;
 	struct read *reads;
+	struct source *sources; /* [peer_max] */
 };
 
-static struct kv_reads *layout(struct carve *carve, uint32_t read_max)
+static struct kv_reads *layout(struct carve *carve, uint32_t read_max, uint32_t peer_max)
 {
 	struct kv_reads *r = carve_take(carve, 1, sizeof(*r));
 	struct read *reads = carve_take(carve, read_max, sizeof(*reads));
+	struct source *sources = carve_take(carve, peer_max, sizeof(*sources));
 	if (r) {
 		r->reads = reads;
 		r->read_max = read_max;
+		r->sources = sources;
 	}
 	return r;
 }
 
-size_t kv_reads_bytes(uint32_t read_max)
+size_t kv_reads_bytes(uint32_t read_max, uint32_t peer_max)
 {
 	struct carve carve = {0};
-	layout(&carve, read_max);
+	layout(&carve, read_max, peer_max);
 	return carve.used;
 }
 
-struct kv_reads *kv_reads_init(void *memory, uint32_t read_max, struct kv_local *local)
+struct kv_reads *kv_reads_init(void *memory, uint32_t read_max, uint32_t peer_max, struct kv_local *local)
 {
 	struct carve carve = {.memory = memory};
-	struct kv_reads *r = layout(&carve, read_max);
+	struct kv_reads *r = layout(&carve, read_max, peer_max);
 	r->local = local;
 	return r;
 }
@@ -70,6 +80,7 @@ enum err kv_reads_start(struct kv_reads *r, const struct kv_read_request *reques
 		.op = ++r->serial << 32 | (uint32_t)(read - r->reads),
 		.landing = request->landing,
 		.layer = request->layer,
+		.node = request->node,
 		.digest = request->digest,
 		.owner = request->owner,
 	};
@@ -109,6 +120,17 @@ static struct read *find(struct kv_reads *r, uint64_t op)
 	return slot < r->read_max && r->reads[slot].op == op && op ? &r->reads[slot] : NULL;
 }
 
+static void count_bytes(struct kv_reads *r, uint64_t node)
+{
+	uint32_t peer = sessions_find(r->local->sessions, node);
+	if (peer == PEER_NONE)
+		return;
+	struct source *source = &r->sources[peer];
+	if (source->node != node)
+		*source = (struct source){.node = node};
+	source->bytes += r->local->layer_bytes;
+}
+
 bool kv_reads_outcome(struct kv_reads *r, uint64_t op, enum err e, uint64_t digest,
 		      struct kv_read_owner *ret_owner, enum err *ret_verdict)
 {
@@ -124,6 +146,7 @@ bool kv_reads_outcome(struct kv_reads *r, uint64_t op, enum err e, uint64_t dige
 	if (verdict == ERR_OK) {
 		kv_local_digests(r->local, read->landing)[read->layer] = digest;
 		read->good = true;
+		count_bytes(r, read->node);
 		return false;
 	}
 	*ret_owner = read->owner;
@@ -154,4 +177,10 @@ uint32_t kv_reads_count(const struct kv_reads *r)
 uint32_t kv_reads_room(const struct kv_reads *r)
 {
 	return r->read_max - r->count;
+}
+
+uint64_t kv_reads_bytes_from(const struct kv_reads *r, uint32_t peer)
+{
+	const struct session_peer *info = sessions_peer(r->local->sessions, peer);
+	return info && r->sources[peer].node == info->node ? r->sources[peer].bytes : 0;
 }

@@ -32,8 +32,9 @@ struct kv_read_request {
 	struct kv_read_owner owner;
 };
 
-size_t kv_reads_bytes(uint32_t read_max);
-struct kv_reads *kv_reads_init(void *memory, uint32_t read_max, struct kv_local *local);
+/* peer_max: of the sessions. */
+size_t kv_reads_bytes(uint32_t read_max, uint32_t peer_max);
+struct kv_reads *kv_reads_init(void *memory, uint32_t read_max, uint32_t peer_max, struct kv_local *local);
 MUST_USE enum err kv_reads_start(struct kv_reads *reads, const struct kv_read_request *request);
 /* Asks the transport to end all reads of one job; their outcomes are not reported any more. */
 void kv_reads_abandon(struct kv_reads *reads, uint8_t module, uint32_t job, uint32_t serial);
@@ -45,4 +46,6 @@ bool kv_reads_landing_free(struct kv_reads *reads, uint64_t op, struct kv_read_o
 			   enum err *ret_verdict);
 uint32_t kv_reads_count(const struct kv_reads *reads);
 uint32_t kv_reads_room(const struct kv_reads *reads);
+/* Verified bytes that came from the peer of a session since that node was first read from. */
+uint64_t kv_reads_bytes_from(const struct kv_reads *reads, uint32_t peer);
 #endif

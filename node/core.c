@@ -155,7 +155,7 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	void *session_memory = carve_take(carve, 1, sessions_bytes(&session));
 	void *pool_memory = carve_take(carve, 1, kv_pool_bytes(&pool));
 	void *sched_memory = carve_take(carve, 1, sched_bytes(&sched));
-	void *reads_memory = carve_take(carve, 1, kv_reads_bytes(o->read_max));
+	void *reads_memory = carve_take(carve, 1, kv_reads_bytes(o->read_max, o->peer_max));
 	void *hold_memory = carve_take(carve, 1, kv_hold_bytes(o->hold_max));
 	void *fetch_memory = carve_take(carve, 1, kv_fetches_bytes(&fetch));
 	void *offer_memory = carve_take(carve, 1, kv_offers_bytes(&offer));
@@ -172,7 +172,7 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	local->digests = digests;
 	local->sessions = sessions_init(session_memory, &session);
 	local->pool = kv_pool_init(pool_memory, &pool);
-	local->reads = kv_reads_init(reads_memory, o->read_max, local);
+	local->reads = kv_reads_init(reads_memory, o->read_max, o->peer_max, local);
 	n->sched = sched_init(sched_memory, &sched);
 	n->hold = kv_hold_init(hold_memory, o->hold_max, local);
 	n->fetches = kv_fetches_init(fetch_memory, &fetch);

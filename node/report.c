@@ -88,6 +88,7 @@ static void send_load(struct node *n, uint32_t peer)
 		wire__transport__init(transport);
 		transport->peer = (char *)info->name;
 		transport->name = (char *)name;
+		transport->bytes_read = kv_reads_bytes_from(n->local.reads, i);
 		pointers[load.n_transports++] = transport;
 	}
 	load.transports = pointers;

@@ -68,9 +68,10 @@ static void print_event(const char *event, size_t length)
 	json_decref(json);
 }
 
-static bool sink_write(void *context, const char *data, size_t length)
+static bool sink_write(void *context, const char *data, size_t length, size_t echoed)
 {
 	(void)context;
+	(void)echoed; /* nobody is slow here */
 	for (const char *end; length >= 8 && (end = memmem(data, length, "\n\n", 2)); ) {
 		size_t event = (size_t)(end - data);
 		print_event(data + 6, event - 6); /* after "data: " */

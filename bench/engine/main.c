@@ -162,7 +162,7 @@ static double token_bytes(const struct model_dir *model)
 		const struct tensor *tensor = weights_at(model->weights, i);
 		const struct model_config *c = &model->config;
 		if (strstr(tensor->name, ".experts."))
-			bytes += (double)tensor->bytes * c->expert_top / c->expert_count;
+			bytes += (double)tensor->bytes * c->experts.top / c->experts.count;
 		else if (c->tie_word_embeddings || strcmp(tensor->name, "model.embed_tokens.weight") != 0)
 			bytes += (double)tensor->bytes;
 	}

@@ -293,7 +293,7 @@ static void attention_make(struct device *device, const struct attention_shape *
 			b->blocks[(size_t)s * blocks_each + i] = i * sequences + s;
 	}
 	b->call = (struct attention_call){&b->kv, 0, b->runs, sequences, shape->heads, b->q, q_row - rest_row, b->out,
-					  q_row - rest_row, 0.0883883f, NULL, rest_row};
+					  q_row - rest_row, .scale = 0.0883883f, .q_rest_stride = rest_row};
 	if (layout->kind == KV_LATENT)
 		b->call.q_rest = b->q + rows * sequences * (q_row - rest_row);
 }

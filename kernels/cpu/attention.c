@@ -147,7 +147,10 @@ void op_attention(struct device *device, const struct attention_call *call)
 	uint64_t work = 0;
 	for (uint32_t i = 0; i < call->run_count; i++) {
 		const struct kv_run *run = &call->runs[i];
-		work += (uint64_t)run->row_count * (run->first_position + run->row_count) * 2;
+		uint32_t seen = run->first_position + run->row_count;
+		if (call->window != 0 && seen > call->window)
+			seen = call->window;
+		work += (uint64_t)run->row_count * seen * 2;
 	}
 	cpu_parallel(device, item_count(&job), work * call->head_count * layout->head_dim, attention_task, &job);
 }

@@ -44,6 +44,7 @@ void linear_destroy(struct linear *linear)
 	if (!linear)
 		return;
 	dev_free(linear->device, MEM_DEVICE, linear->data, linear->bytes);
+	dev_free(linear->device, MEM_DEVICE, linear->bias, linear->shape.n * sizeof(float));
 	free(linear);
 }
 
@@ -103,6 +104,21 @@ void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const vo
 	struct fill_job job = {linear, first, count, source, source_stride};
 	uint32_t panels = (first + count - 1) / PANEL_COLUMNS - first / PANEL_COLUMNS + 1;
 	cpu_parallel(linear->device, panels, (uint64_t)count * linear->shape.k, fill_panel, &job);
+}
+
+enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source)
+{
+	uint32_t n = linear->shape.n;
+	assert(count <= n && first <= n - count);
+	void *memory = linear->bias;
+	if (!memory) {
+		enum err e = dev_alloc(linear->device, MEM_DEVICE, n * sizeof(float), &memory);
+		if (e != ERR_OK)
+			return e;
+		linear->bias = memset(memory, 0, n * sizeof(float));
+	}
+	memcpy(linear->bias + first, source, count * sizeof(float));
+	return ERR_OK;
 }
 
 /* --- op_linear ------------------------------------------------------------------------------------- */

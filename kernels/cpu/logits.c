@@ -2,7 +2,7 @@
 #include <math.h>
 #include <stdbool.h>
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/exact.h"
+#include "base/exact.h"
 #include "kernels/ops.h"
 
 #define EXP_WORK 8 /* of one exp, in additions */
@@ -37,6 +37,27 @@ void op_logits_stats(struct device *device, const float *logits, size_t stride, 
 	assert(n > 0);
 	struct stats_job job = {device, logits, stride, n, ret_max, ret_logsumexp, ret_argmax};
 	cpu_parallel(device, rows, (uint64_t)rows * n * EXP_WORK, stats_row, &job);
+}
+
+struct cap_job {
+	const struct device *device;
+	float *x;
+	size_t stride;
+	uint32_t n;
+	float cap;
+};
+
+static void cap_row(void *arg, uint32_t row, uint32_t worker)
+{
+	const struct cap_job *job = arg;
+	job->device->ops->soft_cap(job->x + row * job->stride, job->n, job->cap);
+}
+
+void op_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap)
+{
+	assert(cap > 0);
+	struct cap_job job = {device, x, x_stride, n, cap};
+	cpu_parallel(device, rows, (uint64_t)rows * n * EXP_WORK, cap_row, &job);
 }
 
 struct exp_job {

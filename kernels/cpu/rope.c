@@ -1,6 +1,6 @@
 #include <assert.h>
 #include "kernels/cpu/cpu.h"
-#include "kernels/cpu/exact.h"
+#include "base/exact.h"
 #include "kernels/ops.h"
 
 #define SINCOS_WORK 64 /* of one angle, in additions */
@@ -21,6 +21,7 @@ struct angles_job {
 	const uint32_t *positions;
 	const float *frequency;
 	uint32_t half;
+	float factor;
 	float *ret_cos, *ret_sin;
 };
 
@@ -32,15 +33,15 @@ static void angles_row(void *arg, uint32_t row, uint32_t worker)
 		double sine, cosine;
 		float angle = position * job->frequency[i];
 		exact_sincos((double)angle, &sine, &cosine);
-		job->ret_cos[(size_t)row * job->half + i] = (float)cosine;
-		job->ret_sin[(size_t)row * job->half + i] = (float)sine;
+		job->ret_cos[(size_t)row * job->half + i] = job->factor * (float)cosine;
+		job->ret_sin[(size_t)row * job->half + i] = job->factor * (float)sine;
 	}
 }
 
 void op_rope_angles(struct device *device, const uint32_t *positions, uint32_t rows, const float *frequency,
-		    uint32_t half, float *ret_cos, float *ret_sin)
+		    uint32_t half, float factor, float *ret_cos, float *ret_sin)
 {
-	struct angles_job job = {positions, frequency, half, ret_cos, ret_sin};
+	struct angles_job job = {positions, frequency, half, factor, ret_cos, ret_sin};
 	cpu_parallel(device, rows, (uint64_t)rows * half * SINCOS_WORK, angles_row, &job);
 }
 

@@ -97,8 +97,27 @@ void op_add(struct device *device, float *x, const float *add, uint32_t rows, ui
 	cpu_parallel(device, rows, (uint64_t)rows * dim, add_row, &job);
 }
 
-struct swiglu_job {
-	const struct device *device;
+struct scale_job {
+	float *x, by;
+	uint32_t dim;
+};
+
+static void scale_row(void *arg, uint32_t row, uint32_t worker)
+{
+	const struct scale_job *job = arg;
+	size_t first = (size_t)row * job->dim;
+	for (size_t i = first; i < first + job->dim; i++)
+		job->x[i] *= job->by;
+}
+
+void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t dim)
+{
+	struct scale_job job = {x, by, dim};
+	cpu_parallel(device, rows, (uint64_t)rows * dim, scale_row, &job);
+}
+
+struct glu_job {
+	void (*glu)(const float *gate, const float *up, uint32_t n, float *out);
 	const float *x;
 	size_t x_stride;
 	uint32_t dim;
@@ -106,18 +125,18 @@ struct swiglu_job {
 	size_t out_stride;
 };
 
-static void swiglu_row(void *arg, uint32_t row, uint32_t worker)
+static void glu_row(void *arg, uint32_t row, uint32_t worker)
 {
-	const struct swiglu_job *job = arg;
+	const struct glu_job *job = arg;
 	const float *gate = job->x + row * job->x_stride;
-	job->device->ops->swiglu(gate, gate + job->dim, job->dim, job->out + row * job->out_stride);
+	job->glu(gate, gate + job->dim, job->dim, job->out + row * job->out_stride);
 }
 
-void op_swiglu(struct device *device, const float *x, size_t x_stride, uint32_t rows, uint32_t dim, float *out,
-	       size_t out_stride)
+void op_glu(struct device *device, enum glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
+	    float *out, size_t out_stride)
 {
-	struct swiglu_job job = {device, x, x_stride, dim, out, out_stride};
-	cpu_parallel(device, rows, (uint64_t)rows * dim * EXP_WORK, swiglu_row, &job);
+	struct glu_job job = {device->ops->glu[glu], x, x_stride, dim, out, out_stride};
+	cpu_parallel(device, rows, (uint64_t)rows * dim * EXP_WORK, glu_row, &job);
 }
 
 struct gather_job {

@@ -23,6 +23,7 @@ struct linear {
 	struct device *device;
 	void *data;
 	size_t bytes;
+	float *bias; /* [n], or NULL: 0 */
 	size_t panel_stride; /* elements of 4 bytes; a cache line more than the panel, see linear.c */
 	uint32_t panel_count;
 };
@@ -36,8 +37,6 @@ struct linear_block {
 /* Query rows that attention handles at once: positions times heads of one group. */
 #define ATTENTION_ROWS	     64
 #define ATTENTION_ITEM_HEADS 4 /* heads of a group that are not shared out further: below, reading is most of it */
-#define HEAD_DIM_MAX	     512
-#define LATENT_DIM_MAX	     640
 
 struct attention_item {
 	const struct attention_call *call;
@@ -62,8 +61,10 @@ struct kernel_ops {
 	void (*rmsnorm)(const struct norm_call *call, uint32_t row_first, uint32_t row_count);
 	void (*head_norm)(float *head, uint32_t dim, const float *weight, float eps);
 	void (*rope)(const struct rope_call *call, uint32_t row);
-	/* out[i] = silu(gate[i]) * up[i] */
-	void (*swiglu)(const float *gate, const float *up, uint32_t n, float *out);
+	/* [enum glu]: out[i] = activation(gate[i]) * up[i] */
+	void (*glu[2])(const float *gate, const float *up, uint32_t n, float *out);
+	/* x[i] = cap * tanh(x[i] / cap) */
+	void (*soft_cap)(float *x, uint32_t n, float cap);
 	void (*exp)(const float *x, float shift, uint32_t n, float *out);
 	void (*combine)(const uint16_t *answer, const float *weight, uint32_t top_k, uint32_t dim, float *out);
 	/* of n > 0 values: the greatest, its first index, and the sum of exp(x - greatest) */

@@ -43,7 +43,7 @@ static void sink_start(void *context)
 	((struct client *)context)->starts++;
 }
 
-static bool sink_write(void *context, const char *data, size_t length)
+static bool sink_write(void *context, const char *data, size_t length, size_t echoed)
 {
 	struct client *client = context;
 	client->writes++;

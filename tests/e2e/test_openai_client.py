@@ -3,6 +3,7 @@
 
 usage: test_openai_client.py      (a cluster of its own, or the one at BATON_TEST_PORT)
 """
+import http.client
 import json
 import os
 import time
@@ -323,6 +324,21 @@ class Prompts(unittest.TestCase):
             tokens += event.choices[0].logprobs.tokens
         self.assertEqual(len(tokens), len(ids) + 2)
 
+    def test_an_echo_waits_for_a_reader_that_was_busy(self):
+        """Nothing is read before all of it was said: an echo comes faster than anyone reads."""
+        ids = json.loads(fetch("/tokenize", {"prompt": QUESTION * 60})[2])["tokens"][:3500]
+        body = {"model": MODEL, "prompt": ids, "echo": True, "logprobs": 20, "max_tokens": 2, "stream": True, **LONG}
+        connection = http.client.HTTPConnection("127.0.0.1", port, timeout=60)
+        connection.request("POST", "/v1/completions", json.dumps(body), {"Content-Type": "application/json"})
+        seen = False
+        while not seen or json.loads(fetch("/debug/topology")[2])["coordinator"]["requests"]:
+            seen = seen or json.loads(fetch("/debug/topology")[2])["coordinator"]["requests"] > 0
+        text = connection.getresponse().read().decode()
+        connection.close()
+        self.assertTrue(text.endswith("data: [DONE]\n\n"), text[-200:])
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        self.assertEqual(sum(len(e["choices"][0]["logprobs"]["tokens"]) for e in events), len(ids) + 2)
+
     def test_prompt_logprobs(self):
         answer = complete(max_tokens=2, n=2, extra_body={"prompt_logprobs": 2, "return_token_ids": True}).choices
         ids = answer[0].prompt_token_ids
@@ -405,6 +421,45 @@ class Texts(unittest.TestCase):
                          {"temperature": 0.5, "seed": 3, "max_tokens": 9, "stop": ["x"], "n": 1})
         two = json.loads(fetch("/v1/completions/render", {"model": MODEL, "prompt": ["a", QUESTION]})[2])
         self.assertEqual([len(one["token_ids"]) > 1 for one in two], [False, True])
+
+    def test_what_was_rendered_is_generated(self):
+        body = {"model": MODEL, "messages": MESSAGES, "temperature": 0.9, "seed": 3, "max_tokens": 9, "logprobs": True,
+                "top_logprobs": 2, "n": 2}
+        asked = chat(**body, extra_body={"return_token_ids": True})
+        rendered = json.loads(fetch("/v1/chat/completions/render", body, {"x-request-id": "r-2"})[2])
+        status, _, text = fetch("/inference/v1/generate", rendered)
+        said = json.loads(text)
+        self.assertEqual((status, said["request_id"]), (200, "r-2"), text)
+        self.assertEqual([c["token_ids"] for c in said["choices"]], [c.token_ids for c in asked.choices])
+        self.assertEqual([c["logprobs"] for c in said["choices"]], [c.logprobs.model_dump(exclude={"refusal"}) for c in asked.choices])
+        self.assertEqual([c["finish_reason"] for c in said["choices"]], [c.finish_reason for c in asked.choices])
+        self.assertEqual((said["usage"]["prompt_tokens"], said["usage"]["completion_tokens"]),
+                         (len(rendered["token_ids"]), sum(len(c.token_ids) for c in asked.choices)))
+        self.assertNotIn("text", said["choices"][0])
+
+        _, headers, text = fetch("/inference/v1/generate", {**rendered, "stream": True, "stream_options": {"include_usage": True}})
+        self.assertTrue(headers["content-type"].startswith("text/event-stream") and text.endswith("data: [DONE]\n\n"), text)
+        events = [json.loads(line[6:]) for line in text.splitlines() if line.startswith("data: {")]
+        parts = [c for e in events for c in e["choices"]]
+        for choice in said["choices"]:
+            mine = [c for c in parts if c["index"] == choice["index"]]
+            self.assertEqual(sum((c["token_ids"] for c in mine), []), choice["token_ids"])
+            self.assertEqual(mine[-1]["finish_reason"], choice["finish_reason"])
+        self.assertEqual(events[-1]["usage"]["total_tokens"], said["usage"]["total_tokens"])
+
+    def test_tokens_alone_are_enough_to_generate(self):
+        ids = json.loads(fetch("/tokenize", {"prompt": QUESTION})[2])["tokens"]
+        said = json.loads(fetch("/inference/v1/generate", {"token_ids": ids, "sampling_params": {"temperature": 0, "prompt_logprobs": 1}})[2])
+        asked = complete(max_tokens=16, extra_body={"return_token_ids": True, "prompt_logprobs": 1}).choices[0]
+        self.assertEqual(said["choices"][0]["token_ids"], asked.token_ids)
+        self.assertEqual(said["prompt_logprobs"], asked.prompt_logprobs)
+        for field, body in (("token_ids", {"sampling_params": {}}), ("token_ids", {"token_ids": "x", "sampling_params": {}}),
+                            ("sampling_params", {"token_ids": ids}), ("token_ids", {"token_ids": [1 << 30], "sampling_params": {}}),
+                            ("sampling_params.top_p", {"token_ids": ids, "sampling_params": {"top_p": 7}}),
+                            ("features", {"token_ids": ids, "sampling_params": {}, "features": {"mm_hashes": {}}})):
+            with self.subTest(body=body):
+                status, _, text = fetch("/inference/v1/generate", body)
+                self.assertEqual((status, json.loads(text)["error"]["param"]), (400, field), text)
 
 
 class Errors(unittest.TestCase):

@@ -5,6 +5,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "kernels/device.h"
 #include "model/model_dir.h"
 
 static void on_layer_done(void *context, const struct plan *plan, uint32_t layer)
@@ -31,6 +32,16 @@ static void check(enum err e, const struct why *why)
 		return;
 	fprintf(stderr, "driver: %s: %s\n", err_text(e), why->text);
 	abort();
+}
+
+const char *driver_isa_of_f32_rows(void)
+{
+	const char *names[DEVICE_VARIANTS_MAX];
+	uint32_t count = device_variants(names);
+	for (uint32_t i = 0; i < count; i++)
+		if (strcmp(names[i], "avx512bf16") != 0)
+			return names[i];
+	return "portable";
 }
 
 void driver_open(struct driver *driver, const struct driver_options *options)

@@ -36,6 +36,9 @@ struct driver {
 	struct sample samples[PLAN_SAMPLES_MAX];
 };
 
+/* The best variant here that keeps rows in f32, for references computed in f32: "avx512bf16" rounds the rows that meet
+ * bf16 weights, which can turn the choice of an expert. */
+const char *driver_isa_of_f32_rows(void);
 void driver_open(struct driver *driver, const struct driver_options *options);
 void driver_close(struct driver *driver);
 /* Puts the free blocks into another order, and other bytes into them: tables and leftovers must not matter. */

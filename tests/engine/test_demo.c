@@ -64,7 +64,8 @@ static void compare_greedy(struct stream *stream, const struct sample *sample, c
 		uint32_t token = (uint32_t)json_integer_value(json_array_get(greedy, i));
 		for (uint32_t j = 0; sample->token != token; j++) {
 			if (j == sample->top_count || exp((double)sample->logprob) - exp((double)sample->top[j].logprob) > 2 * TOLERANCE)
-				fail_msg("token %u is %u, the reference says %u", i, sample->token, token);
+				fail_msg("token %u is %u (probability %.4f), the reference says %u", i, sample->token,
+					 exp((double)sample->logprob), token);
 			if (sample->top[j].token == token)
 				break;
 		}
@@ -97,8 +98,8 @@ static void check_model(const char *name)
 {
 	char path[256];
 	snprintf(path, sizeof(path), "models/%s", name);
-	const struct driver_options options = {.path = path, .block_tokens = 16, .batch_tokens_max = 256,
-					       .block_count = TOKENS_MAX / 16};
+	const struct driver_options options = {.path = path, .isa = driver_isa_of_f32_rows(), .block_tokens = 16,
+					       .batch_tokens_max = 256, .block_count = TOKENS_MAX / 16};
 	driver_open(&driver, &options);
 	snprintf(path, sizeof(path), "tests/golden/%s/logits.json", name);
 	json_t *cases = json_load_file(path, 0, NULL);

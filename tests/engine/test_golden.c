@@ -8,23 +8,11 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "kernels/device.h"
 #include "tests/engine/driver.h"
 
 /* What transformers computed with these weights in f32 (tests/golden/engine/make.py). */
 
 enum { TOKENS_MAX = 512, BLOCK_TOKENS = 16 };
-
-/* "avx512bf16" rounds the inputs of bf16 weights too, which no reference here does: it is left to law1. */
-static const char *variant_of_f32_sums(void)
-{
-	const char *names[DEVICE_VARIANTS_MAX];
-	uint32_t count = device_variants(names);
-	for (uint32_t i = 0; i < count; i++)
-		if (strcmp(names[i], "avx512bf16") != 0)
-			return names[i];
-	return "portable";
-}
 
 /* Of a log-probability.  Sums in another order differ by parts in 10^6; where something is rounded to bf16 (KV
  * of bf16 models, rows to and from experts; the reference rounds it too) such a difference can turn a rounding
@@ -45,7 +33,7 @@ static void open_golden(const char *folder, const char *name, double allowed)
 	golden = json_load_file(path, 0, NULL);
 	assert_non_null(golden);
 	snprintf(path, sizeof(path), "%s/%s", folder, name);
-	const struct driver_options options = {.path = path, .isa = variant_of_f32_sums(), .thread_count = 1, .block_tokens = BLOCK_TOKENS,
+	const struct driver_options options = {.path = path, .isa = driver_isa_of_f32_rows(), .thread_count = 1, .block_tokens = BLOCK_TOKENS,
 					       .batch_tokens_max = 128, .block_count = 64};
 	driver_open(&driver, &options);
 	tolerance = allowed;

@@ -51,7 +51,7 @@ static void check_error(const struct api_error *error)
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 {
-	for (int kind = API_COMPLETION; kind <= API_CHAT; kind++) {
+	for (int kind = API_COMPLETION; kind < API_KINDS; kind++) {
 		struct api_request request;
 		struct api_error error = {0};
 		if (api_request_parse((enum api_kind)kind, (const char *)data, length, &request, &error) != ERR_OK) {

@@ -52,9 +52,9 @@ static void rows_do_not_know_of_each_other_on(struct device *device)
 		op_rmsnorm(device, &(struct norm_call){x + row * DIM, NULL, weight, one + row * DIM, 1, DIM, 1e-6f});
 	assert_memory_equal(all, one, rows * DIM * 4);
 
-	op_swiglu(device, x, DIM, rows, DIM / 2, all, DIM / 2);
+	op_glu(device, GLU_SILU, x, DIM, rows, DIM / 2, all, DIM / 2);
 	for (uint32_t row = 0; row < rows; row++)
-		op_swiglu(device, x + row * DIM, DIM, 1, DIM / 2, one + row * (DIM / 2), DIM / 2);
+		op_glu(device, GLU_SILU, x + row * DIM, DIM, 1, DIM / 2, one + row * (DIM / 2), DIM / 2);
 	assert_memory_equal(all, one, rows * (DIM / 2) * 4);
 
 	memcpy(all, x, rows * DIM * 4);
@@ -87,7 +87,7 @@ static void swiglu_is_right_on(struct device *device)
 		x[i] = (float)(i - DIM / 2); /* -100 .. 100: also where exp is over and under its range */
 		x[DIM + i] = 2.0f;
 	}
-	op_swiglu(device, x, 2 * DIM, 1, DIM, out, DIM);
+	op_glu(device, GLU_SILU, x, 2 * DIM, 1, DIM, out, DIM);
 	for (int i = 0; i < DIM; i++) {
 		double gate = x[i], expected = gate / (1 + exp(-gate)) * 2;
 		assert_near(out[i], expected, 1e-30 + 4e-7 * fabs(expected) + (gate < -87 ? 1e-35 : 0));
@@ -130,7 +130,7 @@ static void rope_angles_are_right_to_a_million_positions(void **state)
 	float frequency[64], cosine[6 * 64], sine[6 * 64];
 	uint32_t positions[6] = {0, 1, 1000, 32767, 131072, 1000000};
 	rope_frequencies(1e6, 128, frequency);
-	op_rope_angles(device, positions, 6, frequency, 64, cosine, sine);
+	op_rope_angles(device, positions, 6, frequency, 64, 1.0f, cosine, sine);
 	for (int i = 0; i < 64; i++) {
 		assert_near(frequency[i] * pow(1e6, (float)i / 64), 1, 1.3e-7);
 		for (int row = 0; row < 6; row++) {

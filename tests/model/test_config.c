@@ -33,12 +33,15 @@ static void llama_is_read(void **state)
 {
 	struct model_config c;
 	assert_int_equal(parse_with(llama, "{}", NULL, &c), ERR_OK);
-	assert_int_equal(c.arch, MODEL_ARCH_LLAMA);
+	assert_string_equal(c.family, "LlamaForCausalLM");
 	assert_int_equal(c.dtype, MODEL_BF16);
 	assert_int_equal(c.head_dim, 16);
 	assert_int_equal(c.kv_head_count, 2);
-	assert_true(c.rope_theta == 500000.0 && c.rms_norm_eps == 1e-5);
-	assert_false(c.tie_word_embeddings || c.qkv_bias || c.o_bias || c.qk_norm);
+	assert_true(c.groups[0].rope.theta == 500000.0 && c.norm_eps == 1e-5);
+	assert_int_equal(c.groups[0].rope.scaling, MODEL_ROPE_PLAIN);
+	assert_int_equal(c.groups[0].rope.dim, 16);
+	assert_false(c.tie_word_embeddings || c.qkv_bias || c.o_bias || c.mlp_bias || c.qk_norm || c.norm_plus_one);
+	assert_true(c.score_dim == 16.0 && c.score_cap == 0.0 && c.logit_cap == 0.0);
 	assert_int_equal(c.bos_id, 1);
 	assert_true(model_config_is_eos(&c, 2) && !model_config_is_eos(&c, 1));
 	assert_int_equal(c.group_count, 1);
@@ -68,15 +71,15 @@ static void experts_are_read_for_both_families(void **state)
 	struct model_config c;
 	assert_int_equal(parse_with(llama, "{\"architectures\": [\"MixtralForCausalLM\"], \"num_local_experts\": 8,"
 				    "\"num_experts_per_tok\": 2, \"sliding_window\": null}", NULL, &c), ERR_OK);
-	assert_int_equal(c.expert_count, 8);
-	assert_int_equal(c.expert_top, 2);
-	assert_int_equal(c.expert_intermediate_size, 128);
-	assert_true(c.norm_topk_prob);
+	assert_int_equal(c.experts.count, 8);
+	assert_int_equal(c.experts.top, 2);
+	assert_int_equal(c.experts.intermediate_size, 128);
+	assert_true(c.experts.renormalise);
 	assert_int_equal(parse_with(llama, "{\"architectures\": [\"Qwen3MoeForCausalLM\"], \"num_experts\": 16,"
 				    "\"num_experts_per_tok\": 4, \"moe_intermediate_size\": 32, \"head_dim\": 16,"
 				    "\"norm_topk_prob\": true, \"mlp_only_layers\": []}", NULL, &c), ERR_OK);
-	assert_int_equal(c.arch, MODEL_ARCH_QWEN3_MOE);
-	assert_int_equal(c.expert_intermediate_size, 32);
+	assert_int_equal(c.layers[1].mlp, MODEL_MLP_EXPERTS);
+	assert_int_equal(c.experts.intermediate_size, 32);
 	assert_true(c.qk_norm);
 }
 
@@ -95,7 +98,7 @@ static void wrong_values_are_named_with_what_was_expected(void **state)
 {
 	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"FooModel\"]}",
 		       "config.json: architectures is [\"FooModel\"], expected one of LlamaForCausalLM");
-	assert_refused(ERR_UNSUPPORTED, "{\"torch_dtype\": \"float16\"}", "torch_dtype is \"float16\", expected");
+	assert_refused(ERR_UNSUPPORTED, "{\"torch_dtype\": \"float8\"}", "torch_dtype is \"float8\", expected");
 	assert_refused(ERR_INVALID, "{\"hidden_size\": -1}", "hidden_size is -1, expected a whole number from 1");
 	assert_refused(ERR_INVALID, "{\"hidden_size\": \"64\"}", "hidden_size is \"64\"");
 	assert_refused(ERR_INVALID, "{\"vocab_size\": 4294967297}", "vocab_size is 4294967297");
@@ -104,12 +107,12 @@ static void wrong_values_are_named_with_what_was_expected(void **state)
 	assert_refused(ERR_INVALID, "{\"num_attention_heads\": 64, \"num_key_value_heads\": 64}", "head_dim");
 	assert_refused(ERR_INVALID, "{\"rms_norm_eps\": 1e300}", "rms_norm_eps");
 	assert_refused(ERR_INVALID, "{\"eos_token_id\": 1000}", "eos_token_id is 1000");
-	assert_refused(ERR_UNSUPPORTED, "{\"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\", expected \"silu\"");
-	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"rope_type\": \"llama3\"}}", "rope_scaling");
+	assert_refused(ERR_UNSUPPORTED, "{\"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\", expected \"silu\" or");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2}}",
+		       "rope_scaling: rope_type is \"dynamic\", expected");
 	assert_refused(ERR_UNSUPPORTED, "{\"sliding_window\": 128}", "sliding_window is 128");
-	assert_refused(ERR_UNSUPPORTED, "{\"mlp_bias\": true}", "mlp_bias is true");
 	assert_refused(ERR_UNSUPPORTED, "{\"quantization_config\": {}}", "quantization_config is {}");
-	assert_refused(ERR_UNSUPPORTED, "{\"layer_types\": [\"sliding_attention\"]}", "layer_types");
+	assert_refused(ERR_UNSUPPORTED, "{\"layer_types\": [\"sliding_attention\", \"full_attention\"]}", "layer_types");
 }
 
 static void files_that_are_no_config_are_refused(void **state)

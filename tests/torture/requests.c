@@ -98,8 +98,9 @@ static void on_stream_start(void *context)
 	((struct world *)context)->status = 200;
 }
 
-static bool on_stream_write(void *context, const char *data, size_t length)
+static bool on_stream_write(void *context, const char *data, size_t length, size_t echoed)
 {
+	(void)echoed;
 	keep(context, data, length);
 	return true;
 }

@@ -11,7 +11,9 @@
  *   - scores: a plain sum over head_dim in each lane;
  *   - sum of weights: 16 lanes over the split, then the tree; lanes past the row's position hold 0;
  *   - values: a plain sum over the positions up to the row's own, never beyond it: slots not written yet
- *     are not even multiplied by 0. */
+ *     are not even multiplied by 0.
+ * With a window the same holds from the row's first position on: splits before it are left out, lanes before it
+ * hold 0, values before it are not touched. */
 
 #define GROUP_TOKENS 64 /* keys or values widened at a time */
 #define TILE_GAP     16 /* elements between tiles of keys: they must not share the sets of a cache */
@@ -22,6 +24,7 @@ struct work {
 	uint32_t heads;		 /* of the item */
 	uint32_t rows;		 /* row_count * heads */
 	uint32_t position_first; /* of row 0 */
+	uint32_t window;	 /* positions that a row sees; UINT32_MAX: all */
 	const uint8_t *keys;	 /* of the layer and head, in block 0 of the pool */
 	size_t vector_bytes;	 /* from token to token */
 	size_t value_offset;	 /* bytes from a token's key to its value: 0 where it is the first part of the key */
@@ -52,6 +55,22 @@ static uint32_t row_at(const struct work *work, uint32_t position)
 	return position <= work->position_first ? 0 : (position - work->position_first) * work->heads;
 }
 
+/* The first position that the row sees. */
+static uint32_t low_of(const struct work *work, uint32_t row)
+{
+	uint32_t position = position_of(work, row);
+	return position < work->window ? 0 : position + 1 - work->window;
+}
+
+/* The first row that does not see `position` any more, being too far behind it. */
+static uint32_t row_past(const struct work *work, uint32_t position)
+{
+	uint64_t end = (uint64_t)position + work->window;
+	if (end >= work->position_first + work->item->row_count)
+		return work->rows;
+	return row_at(work, (uint32_t)end);
+}
+
 static struct work *work_begin(const struct attention_item *item, void *scratch)
 {
 	const struct attention_call *call = item->call;
@@ -63,6 +82,7 @@ static struct work *work_begin(const struct attention_item *item, void *scratch)
 	work->heads = item->head_count;
 	work->rows = item->row_count * work->heads;
 	work->position_first = item->run->first_position + item->row_first;
+	work->window = call->window == 0 ? UINT32_MAX : call->window;
 	work->keys = (const uint8_t *)call->kv->base + call->layer * kv_layer_bytes(layout) +
 		     item->head_kv * kv_head_bytes(layout);
 	work->vector_bytes = layout->head_dim * elem_bytes(layout->elem);
@@ -181,6 +201,7 @@ static void keys_to_lanes(struct work *work, uint32_t first, uint32_t count, uin
 static void score_group(struct work *work, uint32_t split, uint32_t first, uint32_t count, uint32_t end)
 {
 	uint32_t tiles = (count + LANES - 1) / LANES, row = row_at(work, first);
+	uint32_t row_end = row_past(work, first + count - 1);
 	bool pairs = work->item->call->kv->layout.elem == ELEM_BF16;
 	struct tile tile = {
 		.x = work->q + (size_t)row * work->key_dim,
@@ -190,7 +211,7 @@ static void score_group(struct work *work, uint32_t split, uint32_t first, uint3
 		.w_panel = (size_t)(pairs ? work->key_dim / 2 : work->key_dim) * LANES + TILE_GAP,
 		.acc = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
 		.acc_stride = ATTENTION_SPLIT,
-		.rows = work->rows - row,
+		.rows = row_end - row,
 		.panels = tiles,
 		.steps = pairs ? work->key_dim / 2 : work->key_dim,
 	};
@@ -221,18 +242,22 @@ static void widen_values(struct work *work, uint32_t first, uint32_t count)
 	}
 }
 
-/* Scores of one row and split to weights, with their greatest and sum; count positions are seen. */
-static void soften_row(struct work *work, uint32_t row, uint32_t count)
+/* Scores of one row and split to weights, with their greatest and sum; those of [first, end) are seen. */
+static void soften_row(struct work *work, uint32_t row, uint32_t first, uint32_t end)
 {
-	float *scores = work->scores + (size_t)row * ATTENTION_SPLIT;
-	uint32_t tail = count / LANES * LANES, padded = (count + LANES - 1) / LANES * LANES;
-	if (tail < count)
-		v_store(scores + tail, v_load_part(scores + tail, count - tail, -INFINITY));
+	float *scores = work->scores + (size_t)row * ATTENTION_SPLIT, cap = work->item->call->score_cap;
+	uint32_t begin = first / LANES * LANES, tail = end / LANES * LANES, padded = (end + LANES - 1) / LANES * LANES;
+	for (uint32_t i = begin; cap > 0 && i < padded; i += LANES)
+		v_store(scores + i, v_soft_cap(v_load(scores + i), cap));
+	for (uint32_t i = begin; i < first; i++)
+		scores[i] = -INFINITY;
+	if (tail < end)
+		v_store(scores + tail, v_load_part(scores + tail, end - tail, -INFINITY));
 	struct v16 greatest = v_set(-INFINITY), sum = v_set(0.0f);
-	for (uint32_t i = 0; i < padded; i += LANES)
+	for (uint32_t i = begin; i < padded; i += LANES)
 		greatest = v_max(greatest, v_load(scores + i));
 	work->split_greatest[row] = v_greatest(greatest);
-	for (uint32_t i = 0; i < padded; i += LANES) {
+	for (uint32_t i = begin; i < padded; i += LANES) {
 		struct v16 weight = v_exp(v_sub(v_load(scores + i), v_set(work->split_greatest[row])));
 		v_store(scores + i, weight);
 		sum = v_add(sum, weight);
@@ -240,35 +265,43 @@ static void soften_row(struct work *work, uint32_t row, uint32_t count)
 	work->split_sum[row] = v_sum(sum);
 }
 
-/* values[rows] += weights of `count` positions from `first` times work->wide */
-static void add_values(struct work *work, uint32_t row, uint32_t rows, uint32_t split, uint32_t first, uint32_t count)
+struct span {
+	uint32_t first, end; /* positions */
+};
+
+/* values[rows] += weights of the positions of `seen` times theirs, which begin in work->wide with `group`.  With a
+ * window the sums began as zeros: rows come in at positions of their own. */
+static void add_values(struct work *work, uint32_t row, uint32_t rows, uint32_t split, uint32_t group, struct span seen)
 {
 	tile_run(TILE_F32, &(struct tile){
-				   .x = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
+				   .x = work->scores + (size_t)row * ATTENTION_SPLIT + (seen.first - split),
 				   .x_stride = ATTENTION_SPLIT,
-				   .w = work->wide,
+				   .w = work->wide + (size_t)(seen.first - group) * work->value_dim,
 				   .w_step = work->value_dim,
 				   .w_panel = LANES,
 				   .acc = work->values + (size_t)row * work->value_dim,
 				   .acc_stride = work->value_dim,
 				   .rows = rows,
 				   .panels = work->value_dim / LANES,
-				   .steps = count,
-				   .add = first > split,
+				   .steps = seen.end - seen.first,
+				   .add = group > split || work->window != UINT32_MAX,
 			   });
 }
 
 static void value_group(struct work *work, uint32_t split, uint32_t first, uint32_t count)
 {
-	uint32_t row = row_at(work, first);
+	uint32_t row = row_at(work, first), row_end = row_past(work, first + count - 1);
 	widen_values(work, first, count);
-	/* Rows that end within the group, position by position; then those that see all of it together. */
-	while (row < work->rows && position_of(work, row) - first + 1 < count) {
-		add_values(work, row, work->heads, split, first, position_of(work, row) - first + 1);
-		row += work->heads;
+	/* Rows that begin or end within the group, position by position; those that see all of it together. */
+	while (row < row_end) {
+		struct span seen = {low_of(work, row), position_of(work, row) + 1};
+		bool whole = seen.first <= first && seen.end >= first + count;
+		uint32_t rows = whole ? row_past(work, first) - row : work->heads;
+		seen.first = seen.first > first ? seen.first : first;
+		seen.end = seen.end < first + count ? seen.end : first + count;
+		add_values(work, row, rows, split, first, seen);
+		row += rows;
 	}
-	if (row < work->rows)
-		add_values(work, row, work->rows - row, split, first, count);
 }
 
 static void join_split(struct work *work, uint32_t row, bool is_first)
@@ -295,18 +328,23 @@ static void join_split(struct work *work, uint32_t row, bool is_first)
 
 static void do_split(struct work *work, uint32_t split, uint32_t item_end)
 {
-	uint32_t row_first = row_at(work, split);
 	uint32_t end = item_end - split < ATTENTION_SPLIT ? item_end : split + ATTENTION_SPLIT;
-	for (uint32_t first = split; first < end; first += GROUP_TOKENS)
+	uint32_t row_first = row_at(work, split), row_end = row_past(work, end - 1), low = low_of(work, 0);
+	uint32_t begin = low > split ? low / GROUP_TOKENS * GROUP_TOKENS : split;
+	for (uint32_t first = begin; first < end; first += GROUP_TOKENS)
 		score_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS, item_end);
-	for (uint32_t row = row_first; row < work->rows; row++) {
-		uint32_t seen = position_of(work, row) + 1 - split;
-		soften_row(work, row, seen < ATTENTION_SPLIT ? seen : ATTENTION_SPLIT);
+	for (uint32_t row = row_first; row < row_end; row++) {
+		uint32_t past = position_of(work, row) + 1 - split;
+		low = low_of(work, row);
+		soften_row(work, row, low > split ? low - split : 0, past < ATTENTION_SPLIT ? past : ATTENTION_SPLIT);
 	}
-	for (uint32_t first = split; first < end; first += GROUP_TOKENS)
+	if (work->window != UINT32_MAX)
+		memset(work->values + (size_t)row_first * work->value_dim, 0,
+		       (size_t)(row_end - row_first) * work->value_dim * sizeof(*work->values));
+	for (uint32_t first = begin; first < end; first += GROUP_TOKENS)
 		value_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS);
-	for (uint32_t row = row_first; row < work->rows; row++)
-		join_split(work, row, split == 0);
+	for (uint32_t row = row_first; row < row_end; row++)
+		join_split(work, row, split == low_of(work, row) / ATTENTION_SPLIT * ATTENTION_SPLIT);
 }
 
 void kernel_attention(const struct attention_item *item, void *scratch)
@@ -315,7 +353,7 @@ void kernel_attention(const struct attention_item *item, void *scratch)
 	struct work *work = work_begin(item, scratch);
 	uint32_t end = work->position_first + item->row_count; /* positions that the last row sees */
 	scale_queries(work);
-	for (uint32_t split = 0; split < end; split += ATTENTION_SPLIT)
+	for (uint32_t split = low_of(work, 0) / ATTENTION_SPLIT * ATTENTION_SPLIT; split < end; split += ATTENTION_SPLIT)
 		do_split(work, split, end);
 	for (uint32_t row = 0; row < work->rows; row++) {
 		float *out = call->out + head_offset(work, row, call->out_stride, work->value_dim);

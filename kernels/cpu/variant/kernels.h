@@ -10,6 +10,8 @@ void kernel_rmsnorm(const struct norm_call *call, uint32_t row_first, uint32_t r
 void kernel_head_norm(float *head, uint32_t dim, const float *weight, float eps);
 void kernel_rope(const struct rope_call *call, uint32_t row);
 void kernel_swiglu(const float *gate, const float *up, uint32_t n, float *out);
+void kernel_geglu(const float *gate, const float *up, uint32_t n, float *out);
+void kernel_soft_cap(float *x, uint32_t n, float cap);
 void kernel_exp(const float *x, float shift, uint32_t n, float *out);
 void kernel_combine(const uint16_t *answer, const float *weight, uint32_t top_k, uint32_t dim, float *out);
 void kernel_stats(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax, double *ret_sum);

@@ -94,9 +94,13 @@ static void store_block(const struct linear_block *block, const float *acc)
 	uint32_t first = block->panel_first * PANEL_COLUMNS, count = block->panel_count * PANEL_COLUMNS;
 	if (count > call->linear->shape.n - first)
 		count = call->linear->shape.n - first;
-	for (uint32_t row = 0; row < block->row_count; row++)
-		memcpy(call->y + (block->row_first + row) * call->y_stride + first, acc + (size_t)row * ACC_STRIDE,
-		       count * sizeof(*acc));
+	const float *bias = call->linear->bias ? call->linear->bias + first : NULL;
+	for (uint32_t row = 0; row < block->row_count; row++) {
+		float *y = call->y + (block->row_first + row) * call->y_stride + first;
+		memcpy(y, acc + (size_t)row * ACC_STRIDE, count * sizeof(*acc));
+		for (uint32_t i = 0; bias && i < count; i++)
+			y[i] += bias[i];
+	}
 }
 
 void kernel_linear(const struct linear_block *block, void *scratch)

@@ -14,6 +14,8 @@
 #define kernel_head_norm   VARIANT(kernel_head_norm)
 #define kernel_rope	   VARIANT(kernel_rope)
 #define kernel_swiglu	   VARIANT(kernel_swiglu)
+#define kernel_geglu	   VARIANT(kernel_geglu)
+#define kernel_soft_cap	   VARIANT(kernel_soft_cap)
 #define kernel_exp	   VARIANT(kernel_exp)
 #define kernel_combine	   VARIANT(kernel_combine)
 #define kernel_stats	   VARIANT(kernel_stats)

@@ -1,6 +1,7 @@
 #include "kernels/cpu/variant/kernels.h"
 #include "kernels/cpu/variant/simd.h"
 #include <math.h>
+#include <stdbool.h>
 
 /* 1 / rms of n values: squares summed in 16 lanes, then the tree. */
 static float inverse_rms(const float *x, uint32_t n, float eps)
@@ -58,20 +59,50 @@ void kernel_rope(const struct rope_call *call, uint32_t row)
 	}
 }
 
-static struct v16 silu_times(struct v16 gate, struct v16 up)
+static struct v16 silu(struct v16 x)
 {
-	struct v16 denominator = v_add(v_set(1.0f), v_exp(v_sub(v_set(0.0f), gate)));
-	return v_mul(v_div(gate, denominator), up);
+	return v_div(x, v_add(v_set(1.0f), v_exp(v_sub(v_set(0.0f), x))));
+}
+
+/* x / 2 (1 + tanh(u)) = x / (1 + exp(-2u)), u = sqrt(2 / pi) (x + 0.044715 x^3) */
+static struct v16 gelu_tanh(struct v16 x)
+{
+	struct v16 cube = v_mul(v_mul(x, x), x);
+	struct v16 u = v_mul(v_set(-1.5957691216f), v_fma(v_set(0.044715f), cube, x));
+	return v_div(x, v_add(v_set(1.0f), v_exp(u)));
+}
+
+INLINE void glu(const enum glu kind, const float *gate, const float *up, uint32_t n, float *out)
+{
+	for (uint32_t i = 0; i < n; i += LANES) {
+		bool whole = i + LANES <= n;
+		struct v16 x = whole ? v_load(gate + i) : v_load_part(gate + i, n - i, 0.0f);
+		struct v16 times = whole ? v_load(up + i) : v_load_part(up + i, n - i, 0.0f);
+		struct v16 result = v_mul(kind == GLU_SILU ? silu(x) : gelu_tanh(x), times);
+		if (whole)
+			v_store(out + i, result);
+		else
+			v_store_part(out + i, result, n - i);
+	}
 }
 
 void kernel_swiglu(const float *gate, const float *up, uint32_t n, float *out)
 {
+	glu(GLU_SILU, gate, up, n, out);
+}
+
+void kernel_geglu(const float *gate, const float *up, uint32_t n, float *out)
+{
+	glu(GLU_GELU_TANH, gate, up, n, out);
+}
+
+void kernel_soft_cap(float *x, uint32_t n, float cap)
+{
 	uint32_t i = 0;
 	for (; i + LANES <= n; i += LANES)
-		v_store(out + i, silu_times(v_load(gate + i), v_load(up + i)));
+		v_store(x + i, v_soft_cap(v_load(x + i), cap));
 	if (i < n)
-		v_store_part(out + i, silu_times(v_load_part(gate + i, n - i, 0.0f), v_load_part(up + i, n - i, 0.0f)),
-			     n - i);
+		v_store_part(x + i, v_soft_cap(v_load_part(x + i, n - i, 0.0f), cap), n - i);
 }
 
 void kernel_exp(const float *x, float shift, uint32_t n, float *out)

@@ -219,4 +219,30 @@ INLINE struct v16 v_exp(struct v16 x)
 	}
 	return result;
 }
+#define TANH_SMALL 0.5f
+
+/* tanh, 2 ulp: from 0.5 on (e - 1) / (e + 1) of e = exp(2x); below, where that would cancel, Taylor to x^17. */
+INLINE struct v16 v_tanh(struct v16 x)
+{
+	static const float taylor[] = {6404582.0f / 10854718875.0f, -929569.0f / 638512875.0f, 21844.0f / 6081075.0f,
+				       -1382.0f / 155925.0f, 62.0f / 2835.0f, -17.0f / 315.0f, 2.0f / 15.0f,
+				       -1.0f / 3.0f, 1.0f};
+	struct v16 e = v_exp(v_add(x, x)), one = v_set(1.0f), result;
+	struct v16 large = v_div(v_sub(e, one), v_add(e, one));
+	for (int i = 0; i < REGS; i++) {
+		vreg square = x.r[i] * x.r[i], sum = r_set(taylor[0]), bound = r_set(TANH_SMALL * TANH_SMALL);
+		for (int j = 1; j < 9; j++)
+			sum = r_fma(sum, square, r_set(taylor[j]));
+		vreg small = sum * x.r[i];
+		/* One of the two is taken, the other adds nothing. */
+		result.r[i] = r_zero_below(large.r[i], square, bound) + (small - r_zero_below(small, square, bound));
+	}
+	return result;
+}
+
+/* cap * tanh(x / cap) */
+INLINE struct v16 v_soft_cap(struct v16 x, float cap)
+{
+	return v_mul(v_set(cap), v_tanh(v_div(x, v_set(cap))));
+}
 #endif

@@ -2,8 +2,8 @@
  *
  * Doubles, + - * / only, one order. Good to about 1e-15 relative: their f32 roundings are what any good
  * libm gives, and are the same on every machine, which is what counts. Pure. */
-#ifndef KERNELS_CPU_EXACT_H
-#define KERNELS_CPU_EXACT_H
+#ifndef BASE_EXACT_H
+#define BASE_EXACT_H
 
 double exact_log(double x); /* x > 0, normal */
 double exact_exp(double x); /* |x| < 700 */

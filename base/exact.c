@@ -1,4 +1,4 @@
-#include "kernels/cpu/exact.h"
+#include "base/exact.h"
 #include <stdint.h>
 #include <string.h>
 

@@ -1,0 +1,73 @@
+#include <stdio.h>
+#include <string.h>
+
+#include "model/family_impl.h"
+
+static const struct family *const lists[] = {families_dense, families_moe, families_latent};
+
+enum { LISTS = sizeof(lists) / sizeof(lists[0]) };
+
+const struct family *family_find(const char *name)
+{
+	for (int i = 0; i < LISTS; i++)
+		for (const struct family *family = lists[i]; family->name; family++)
+			if (strcmp(family->name, name) == 0)
+				return family;
+	return NULL;
+}
+
+void family_list(char *text, size_t size)
+{
+	size_t at = (size_t)snprintf(text, size, "one of");
+	for (int i = 0; i < LISTS; i++)
+		for (const struct family *family = lists[i]; family->name && at < size; family++)
+			at += (size_t)snprintf(text + at, size - at, "%s %s", at > 6 ? "," : "", family->name);
+}
+
+/* --- groups of layers -------------------------------------------------------------------------------- */
+
+/* What "layer_types" says of a layer. */
+static bool is_listed_windowed(struct json_in *in, const json_t *types, uint32_t layer)
+{
+	const char *type = json_string_value(json_array_get(types, layer));
+	bool windowed = type && strcmp(type, "sliding_attention") == 0;
+	if (!windowed && (!type || strcmp(type, "full_attention") != 0))
+		json_in_refuse(in, ERR_UNSUPPORTED, "layer_types",
+			       "\"full_attention\" or \"sliding_attention\" for each of num_hidden_layers");
+	return windowed;
+}
+
+/* The group of layers that see so many tokens; made where there is none yet, with the rope of the first. */
+static uint8_t group_of(struct model_config *config, uint32_t window)
+{
+	uint8_t group = 0;
+	while (group < config->group_count && config->groups[group].window != window)
+		group++;
+	if (group == config->group_count) {
+		config->groups[group] = (struct model_layer_group){.window = window, .rope = config->groups[0].rope};
+		config->group_count++;
+	}
+	config->groups[group].layer_count++;
+	return group;
+}
+
+uint32_t family_window(struct json_in *in)
+{
+	static const uint32_t none = 0;
+	return json_in_u32(in, "sliding_window", 1, UINT32_MAX, &none);
+}
+
+void family_read_windows(struct json_in *in, struct model_config *config, uint32_t window,
+			 bool (*is_windowed)(const struct json_in *in, uint32_t layer))
+{
+	const json_t *types = json_in_get(in, "layer_types");
+	if (types && json_array_size(types) != config->layer_count)
+		json_in_refuse(in, ERR_INVALID, "layer_types", "a list of num_hidden_layers kinds");
+	config->group_count = 0;
+	for (uint32_t i = 0; in->e == ERR_OK && i < config->layer_count; i++) {
+		bool windowed = types ? is_listed_windowed(in, types, i) : window && is_windowed(in, i);
+		if (windowed && window == 0)
+			json_in_refuse(in, ERR_UNSUPPORTED, "layer_types", "no \"sliding_attention\" without a window");
+		config->layers[i].group = group_of(config, windowed ? window : 0);
+	}
+}
