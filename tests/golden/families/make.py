@@ -1,0 +1,153 @@
+#!/usr/bin/env python3
+"""Makes a tiny random model of each dense family, as its checkpoints spell it, and what transformers computes with it.
+
+    pip install torch transformers safetensors
+    python3 make.py OUT_DIR [NAME ...]      # OUT_DIR is this folder; the folders of the models in it are made again
+
+Each model is a Hugging Face directory: a config.json with the keys that published ones have (the library reads the very
+same file), model.safetensors, and a tokenizer.json of single bytes. golden.json is the reference, computed with the
+stored weights in float32: log-probabilities of the whole vocabulary at some positions, 64 greedy tokens; and
+"apart_bf16", the largest difference that transformers itself makes at those positions, among the 20 most likely
+tokens, when it computes in bfloat16. Prompts are longer than windows and than the lengths that ropes were made for.
+"""
+import json
+import pathlib
+import sys
+
+import torch
+import transformers
+from safetensors.torch import save_file
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
+from tiny import byte_tokenizer  # noqa: E402
+
+PROMPT, GREEDY, TOP = 300, 64, 20
+POSITIONS = [0, 17, 63, 130, 257, 299]
+MARGIN = 2e-3  # greedy tokens closer than that would be decided by the order of a sum
+
+COMMON = dict(vocab_size=258, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
+              num_key_value_heads=2, head_dim=16, max_position_embeddings=1024, rms_norm_eps=1e-5, hidden_act="silu",
+              bos_token_id=None, eos_token_id=1, pad_token_id=None, rope_theta=10000.0, torch_dtype="bfloat16",
+              tie_word_embeddings=False)
+GEMMA = dict(COMMON, hidden_activation="gelu_pytorch_tanh", num_key_value_heads=1,
+             query_pre_attn_scalar=24, tie_word_embeddings=True, rms_norm_eps=1e-6)
+LONG = [round(1.0 + 0.4 * i, 2) for i in range(12)]
+
+
+def without(d, *keys, **more):
+    return {k: v for k, v in {**d, **more}.items() if k not in keys}
+
+
+MODELS = {
+    "llama3": ("Llama", dict(COMMON, num_hidden_layers=3, rope_theta=500000.0, rope_scaling={
+        "rope_type": "llama3", "factor": 8.0, "low_freq_factor": 1.0, "high_freq_factor": 4.0,
+        "original_max_position_embeddings": 128})),
+    "llama-bias": ("Llama", without(COMMON, "head_dim", "num_key_value_heads", hidden_size=64, attention_bias=True,
+                                    mlp_bias=True, rope_scaling={"type": "linear", "factor": 4.0})),
+    "llama-f16": ("Llama", dict(COMMON, torch_dtype="float16")),
+    "mistral": ("Mistral", dict(COMMON, num_hidden_layers=3, sliding_window=100)),
+    "qwen2": ("Qwen2", without(COMMON, "head_dim", hidden_size=64, num_hidden_layers=3, tie_word_embeddings=True,
+                               use_sliding_window=True, sliding_window=48, max_window_layers=1, rope_scaling={
+                                   "type": "yarn", "factor": 4.0, "original_max_position_embeddings": 128})),
+    "qwen3": ("Qwen3", dict(COMMON, attention_bias=False, use_sliding_window=False, sliding_window=None,
+                            max_window_layers=2, rope_theta=1000000.0)),
+    "gemma2": ("Gemma2", dict(GEMMA, sliding_window=70, attn_logit_softcapping=2.0, final_logit_softcapping=10.0)),
+    "gemma3": ("Gemma3", dict(GEMMA, num_hidden_layers=3, sliding_window=290, sliding_window_pattern=3, rope_theta=1000000.0,
+                              rope_local_base_freq=10000.0, attn_logit_softcapping=None, final_logit_softcapping=None,
+                              rope_scaling={"rope_type": "linear", "factor": 8.0})),
+    "phi3": ("Phi3", without(COMMON, "head_dim", hidden_size=64, num_attention_heads=2, num_key_value_heads=1,
+                             intermediate_size=32, partial_rotary_factor=0.75, sliding_window=200,
+                             original_max_position_embeddings=128, rope_scaling={
+                                 "type": "longrope", "long_factor": LONG, "short_factor": [1.0] * 12})),
+}
+
+
+def randomise(model, seed, around_zero):
+    """Wide enough that the distributions are neither flat nor certain."""
+    generator = torch.Generator().manual_seed(seed)
+    for name, p in model.named_parameters():
+        noise = torch.randn(p.shape, generator=generator)
+        if name.endswith(".bias"):
+            p.data = 0.3 * noise
+        elif around_zero and name == "model.norm.weight":
+            p.data = 3 + 0.2 * noise  # embeddings are the head, and small
+        elif p.dim() == 1:
+            p.data = (0 if around_zero else 1) + 0.2 * noise
+        elif "embed" in name or "lm_head" in name:
+            p.data = (0.08 if around_zero else 0.6) * noise  # Gemma scales it up
+        else:
+            p.data = noise * (1.2 / p.shape[-1] ** 0.5)
+
+
+def logprobs(model, tokens):
+    with torch.no_grad():
+        return torch.log_softmax(model(torch.tensor([tokens])).logits[0].float(), dim=-1)
+
+
+def reference(model, tokens):
+    greedy, least = [], 1e9
+    for _ in range(GREEDY):
+        best = torch.topk(logprobs(model, tokens + greedy)[-1], 2)
+        greedy.append(best.indices[0].item())
+        least = min(least, (best.values[0] - best.values[1]).item())
+    return greedy, least
+
+
+def set_dtype(model, dtype):
+    for p in model.parameters():  # not model.to(): that would round the rotary frequencies too
+        p.data = p.data.to(dtype)
+
+
+def stored(model):
+    return {name: p.data.contiguous() for name, p in model.named_parameters()}
+
+
+def build(name, family, config, seed):
+    config = getattr(transformers, ("Gemma3Text" if family == "Gemma3" else family) + "Config").from_dict(dict(config))
+    model = getattr(transformers, family + "ForCausalLM")(config).eval()
+    model.set_attn_implementation("eager")
+    randomise(model, seed, family.startswith("Gemma"))
+    return model
+
+
+def make(out, name, family, config, seed):
+    dtype = getattr(torch, config["torch_dtype"])
+    model = build(name, family, config, seed)
+    set_dtype(model, dtype)
+    tensors = {k: v.clone() for k, v in stored(model).items()}
+    set_dtype(model, torch.float32)
+    generator = torch.Generator().manual_seed(seed + 1)
+    tokens = torch.randint(2, config["vocab_size"], (PROMPT,), generator=generator).tolist()
+    greedy, least = reference(model, tokens)
+    if least < MARGIN:
+        return False
+    exact = logprobs(model, tokens)
+    set_dtype(model, torch.bfloat16)
+    rounded = logprobs(model, tokens)
+    top = exact.topk(TOP, dim=-1).indices
+    apart = (exact.gather(1, top) - rounded.gather(1, top)).abs()[POSITIONS].max().item()
+    folder = out / name
+    folder.mkdir(parents=True, exist_ok=True)
+    save_file(tensors, folder / "model.safetensors", metadata={"format": "pt"})
+    config = dict(config, architectures=[family + "ForCausalLM"])
+    (folder / "config.json").write_text(json.dumps(config, indent=1, sort_keys=True) + "\n")
+    (folder / "tokenizer.json").write_text(json.dumps(byte_tokenizer(), separators=(",", ":")) + "\n")
+    golden = {"prompt": tokens, "greedy": greedy, "apart_bf16": round(apart, 6),
+              "logprobs": {str(p): [round(v, 6) for v in exact[p].tolist()] for p in POSITIONS}}
+    (folder / "golden.json").write_text(json.dumps(golden, separators=(",", ":")) + "\n")
+    print(f"{name}: {sum(t.numel() for t in tensors.values())} numbers, seed {seed}, least margin {least:.4f}, "
+          f"bf16 apart {apart:.4f}, greedy {greedy[:8]}", flush=True)
+    return True
+
+
+def main():
+    out, names = pathlib.Path(sys.argv[1]), sys.argv[2:] or list(MODELS)
+    torch.set_num_threads(1)
+    for name in names:
+        seed = 1000 * (1 + list(MODELS).index(name))
+        while not make(out, name, *MODELS[name], seed):
+            seed += 10
+
+
+if __name__ == "__main__":
+    main()
