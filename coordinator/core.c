@@ -58,6 +58,7 @@ static struct coord_options resolve(const struct coord_options *given)
 	o.queue_ns = time_of(o.queue_ns, 30000000000ull, o.time_factor);
 	o.wait_max_ns = time_of(o.wait_max_ns, 10000000000ull, o.time_factor);
 	o.spare_ns = time_of(o.spare_ns, 10000000000ull, o.time_factor);
+	o.opening_ns *= o.time_factor;
 	o.move_ns = time_of(o.move_ns, 1000000000ull, o.time_factor);
 	o.end_ns = time_of(o.end_ns, 1000000000ull, o.time_factor);
 	const struct route_weights none = {0};
@@ -307,6 +308,8 @@ void coord_message(struct coord *coord, uint32_t conn, const Wire__Envelope *env
 void coord_tick(struct coord *coord, uint64_t now_ns)
 {
 	enter(coord, now_ns);
+	if (!coord->opened_ns)
+		coord->opened_ns = now_ns;
 	sessions_tick(coord->sessions, now_ns);
 	direct_tick(coord, now_ns);
 	jobs_tick(coord, now_ns);

@@ -191,6 +191,7 @@ struct coord_options {
 	uint64_t queue_ns;     /* longest wait for a first pair; 0: 30 s */
 	uint64_t wait_max_ns;  /* longest wait to be expected of a request that is accepted; 0: 10 s */
 	uint64_t spare_ns;     /* longest wait for another pair after a failure; 0: 10 s */
+	uint64_t opening_ns;   /* from its first moment: who asks before the nodes were heard of waits for them; 0: nobody does */
 	uint64_t move_ns;      /* a draining node's jobs get that long to end before they move; 0: 1 s */
 	uint64_t end_ns;       /* longest wait for the last JobEnd after the last token; 0: 1 s */
 	struct route_weights weights; /* zero: route_weights_default() */

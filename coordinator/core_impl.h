@@ -168,6 +168,7 @@ struct coord {
 	uint32_t keys_max;
 	uint32_t turn;
 	uint64_t now_ns; /* of the event that is handled */
+	uint64_t opened_ns; /* its first moment; 0: not yet */
 	bool draining;
 	bool in_hook;
 	struct lead lead;

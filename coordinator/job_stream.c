@@ -171,12 +171,11 @@ static bool forward(struct coord *coord, struct job *job, uint32_t number, const
 	return false;
 }
 
+/* proto/check.c has counted the alternatives. */
 static void read_sample(const Wire__Token *token, struct sample *ret_sample)
 {
 	*ret_sample = (struct sample){.token = token->token, .logprob = token->logprob};
 	ret_sample->top_count = (uint32_t)token->n_top_tokens;
-	if (ret_sample->top_count > SAMPLING_TOP_LOGPROBS_MAX)
-		ret_sample->top_count = SAMPLING_TOP_LOGPROBS_MAX;
 	for (uint32_t i = 0; i < ret_sample->top_count; i++)
 		ret_sample->top[i] = (struct sample_top){token->top_tokens[i], token->top_logprobs[i]};
 }

@@ -15,6 +15,7 @@
 #include "net/tls.h"
 
 enum { COORDINATOR_OPTIONS = 24 };
+#define OPENING_NS 2000000000ull /* etcd tells the members, and sessions begin, in less */
 
 struct program {
 	struct process_settings settings;
@@ -196,6 +197,7 @@ static enum err open_core(struct program *program, struct why *why)
 		.wait_max_ns = program->queue_wait_s * 1000000000,
 		.blocks_max = (uint32_t)program->index_blocks,
 		.context_max = context_max,
+		.opening_ns = OPENING_NS,
 		.time_factor = (uint32_t)program->settings.time_factor,
 		.lead_context = program,
 		.claim_epoch = claim_epoch,

@@ -310,13 +310,24 @@ static void unbegin(struct coord *coord, struct request *request)
 	free_request(coord, request);
 }
 
+/* Membership and sessions come a moment after the API: a coordinator that was started again must not refuse what the
+ * cluster can do. */
+static bool opening(const struct coord *coord, uint64_t now_ns)
+{
+	return coord->options.opening_ns && now_ns < coord->opened_ns + coord->options.opening_ns;
+}
+
 enum err coord_submit(struct coord *coord, const struct coord_request *r, uint64_t now_ns, struct why *why,
 		      uint64_t *ret_request, uint64_t *ret_retry_after_ns)
 {
 	assert(!coord->in_hook);
+	if (!coord->opened_ns)
+		coord->opened_ns = now_ns;
 	enum err e = check(coord, r, why);
 	if (e == ERR_OK)
 		e = check_nodes(coord, r, why);
+	if ((e == ERR_NOT_FOUND || e == ERR_UNAVAILABLE) && opening(coord, now_ns))
+		e = ERR_OK;
 	if (e != ERR_OK)
 		return refuse(coord, e, ret_retry_after_ns);
 	struct request *request = take_request(coord, pages_of(r));

@@ -25,16 +25,22 @@ void field_refuse(struct fields *fields, const char *key, const char *format, ..
 
 const char *field_describe(const json_t *value, char text[FIELD_GOT])
 {
-	if (json_is_integer(value))
+	static const char *const kinds[] = {[JSON_OBJECT] = "an object", [JSON_ARRAY] = "a list", [JSON_TRUE] = "true",
+					    [JSON_FALSE] = "false", [JSON_NULL] = "null"};
+	switch (json_typeof(value)) {
+	case JSON_INTEGER:
 		snprintf(text, FIELD_GOT, "is %lld", (long long)json_integer_value(value));
-	else if (json_is_real(value))
+		break;
+	case JSON_REAL:
 		snprintf(text, FIELD_GOT, "is %g", json_real_value(value));
-	else if (json_is_string(value))
+		break;
+	case JSON_STRING:
 		snprintf(text, FIELD_GOT, "is a text of %zu bytes", json_string_length(value));
-	else if (json_is_boolean(value))
-		snprintf(text, FIELD_GOT, "is %s", json_is_true(value) ? "true" : "false");
-	else
-		snprintf(text, FIELD_GOT, "is %s", json_is_array(value) ? "a list" : "an object");
+		break;
+	default:
+		snprintf(text, FIELD_GOT, "is %s", kinds[json_typeof(value)]);
+		break;
+	}
 	return text;
 }
 

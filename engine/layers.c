@@ -111,6 +111,19 @@ static struct moe_routing routing_of(const struct model_experts *experts)
 	};
 }
 
+/* The root of hidden_size in the model's own type, as the library has it: bf16 rounds to even. */
+static float embedding_scale(const struct model_config *config)
+{
+	float scale = __builtin_sqrtf((float)config->hidden_size);
+	if (config->dtype != MODEL_BF16)
+		return scale;
+	uint32_t bits;
+	memcpy(&bits, &scale, sizeof(bits));
+	bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
+	memcpy(&scale, &bits, sizeof(scale));
+	return scale;
+}
+
 enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
 		     const struct engine_weights *weights, uint32_t rows_max)
 {
@@ -118,6 +131,7 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 	*layers = (struct layers){.device = device, .config = config, .weights = weights, .rows_max = rows_max};
 	layers->latent.absorbed_max = is_latent(layers) ? latent_absorbed_max(config, rows_max) : 0;
 	layers->routing = routing_of(&config->experts);
+	layers->embedding_scale = embedding_scale(config);
 	struct piece pieces[PIECES_MAX];
 	uint32_t count = list_pieces(layers, pieces);
 	for (uint32_t i = 0; i < count; i++)
@@ -168,18 +182,6 @@ static void post_norm(struct layers *l, const float *weight)
 		op_rmsnorm(l->device, &call);
 }
 
-/* The scale of embeddings, of the model's own type as the library has it. */
-static float embedding_scale(const struct layers *l)
-{
-	float scale = __builtin_sqrtf((float)l->config->hidden_size);
-	uint16_t half;
-	if (l->weights->elem == ELEM_BF16) {
-		op_to_bf16(l->device, &scale, 1, &half);
-		op_from_bf16(l->device, &half, 1, &scale);
-	}
-	return scale;
-}
-
 void layers_begin(struct layers *l)
 {
 	const struct model_config *c = l->config;
@@ -191,7 +193,7 @@ void layers_begin(struct layers *l)
 		op_embed_linear(l->device, l->weights->head, l->batch.tokens, rows, l->x);
 	memset(l->delta, 0, (size_t)rows * c->hidden_size * sizeof(float));
 	if (c->embedding_scaled)
-		op_scale(l->device, l->x, embedding_scale(l), rows, c->hidden_size);
+		op_scale(l->device, l->x, l->embedding_scale, rows, c->hidden_size);
 	for (uint32_t i = 0; i < c->group_count; i++) {
 		const struct model_rope *rope = &c->groups[i].rope;
 		op_rope_angles(l->device, l->batch.positions, rows, l->rope[i].frequency, rope->dim / 2,

@@ -49,6 +49,7 @@ struct layers {
 	uint32_t rows_max;
 	struct batch batch;
 	struct layer_rope rope[MODEL_GROUPS_MAX];
+	float embedding_scale; /* for models that have one */
 	float *x;         /* [row][hidden] the residual stream, without delta */
 	float *delta;     /* [row][hidden] what the last sublayer adds to it */
 	float *normed;    /* [row][hidden] */

@@ -72,8 +72,8 @@ static void read_heads(struct json_in *in, struct model_config *config)
 	uint32_t quotient = config->hidden_size / config->head_count;
 	bool even = config->hidden_size % config->head_count == 0;
 	config->head_dim = json_in_u32(in, "head_dim", 2, MODEL_HEAD_DIM_MAX, even ? &quotient : NULL);
-	if (config->head_dim < 2 || config->head_dim % 2 != 0)
-		json_in_refuse(in, ERR_INVALID, "head_dim", "an even number (hidden_size / num_attention_heads)");
+	if (config->head_dim < 2 || config->head_dim > MODEL_HEAD_DIM_MAX || config->head_dim % 2 != 0)
+		json_in_refuse(in, ERR_INVALID, "head_dim", "an even number up to 1024 (hidden_size / num_attention_heads)");
 	config->score_dim = config->head_dim;
 }
 
@@ -164,21 +164,38 @@ static void describe(struct json_in *in, const struct family *family, struct mod
 	read_token_ids(in, config);
 }
 
-static enum err read_config(json_t *object, struct why *why, struct model_config *ret_config)
+/* The keys that count, for the caller to free: those of the object, or of its "text_config" and then of what only
+ * stands outside it; and the library's defaults.  NULL and a reason when there are none. */
+static json_t *gather_keys(struct json_in *in, const struct family *family)
+{
+	const json_t *inner = family->wrapped ? json_in_get(in, "text_config") : in->object;
+	if (!json_is_object(inner)) {
+		json_in_refuse(in, ERR_INVALID, "text_config", "an object");
+		return NULL;
+	}
+	json_t *keys = json_copy((json_t *)inner);
+	json_t *defaults = family->defaults ? json_loads(family->defaults, 0, NULL) : json_object();
+	if (!keys || !defaults || json_object_update_missing(keys, (json_t *)in->object) != 0 ||
+	    json_object_update_missing(keys, defaults) != 0)
+		in->e = ERR_NOMEM;
+	json_decref(defaults);
+	return keys;
+}
+
+static enum err read_config(const json_t *object, struct why *why, struct model_config *ret_config)
 {
 	struct json_in in = {.object = object, .file = "config.json", .why = why};
 	const struct family *family = read_family(&in);
 	if (!family)
 		return in.e;
-	json_t *defaults = family->defaults ? json_loads(family->defaults, 0, NULL) : json_object();
-	if (!defaults || json_object_update_missing(object, defaults) != 0)
-		in.e = ERR_NOMEM;
-	json_decref(defaults);
+	json_t *keys = gather_keys(&in, family);
 	struct model_config config;
+	in.object = keys;
 	if (in.e == ERR_OK)
 		describe(&in, family, &config);
 	if (in.e == ERR_OK)
 		*ret_config = config;
+	json_decref(keys);
 	return in.e;
 }
 

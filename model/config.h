@@ -112,6 +112,7 @@ struct model_names {
 	const char *expert_parts[3];     /* gate, up, down of each */
 	const char *shared;              /* the expert that every token asks, beside the others */
 	const char *shared_gate;
+	const char *beside[2];           /* how tensors of parts begin that text does not meet, such as eyes */
 };
 
 struct model_config {

@@ -24,6 +24,18 @@ static const struct model_names names_gemma = {
 	.gate_up = {"gate_proj", "up_proj"},
 };
 
+/* The larger Gemma 3 see pictures; what they say of text is their language model's. */
+static const struct model_names names_gemma_seeing = {
+	.prefix = "language_model.model.",
+	.attention_norm = "input_layernorm",
+	.attention_post_norm = "post_attention_layernorm",
+	.mlp_norm = "pre_feedforward_layernorm",
+	.mlp_post_norm = "post_feedforward_layernorm",
+	.qkv = {"q_proj", "k_proj", "v_proj"},
+	.gate_up = {"gate_proj", "up_proj"},
+	.beside = {"vision_tower.", "multi_modal_projector."},
+};
+
 static const struct model_names names_phi3 = {
 	.prefix = "model.",
 	.attention_norm = "input_layernorm",
@@ -103,8 +115,8 @@ static void read_gemma3(struct json_in *in, struct model_config *config)
 	(void)json_in_u32(in, "sliding_window_pattern", 1, MODEL_LAYERS_MAX, NULL);
 	family_read_windows(in, config, family_window(in), is_local);
 	const json_t *both = json_in_get(in, "rope_parameters");
-	double global = json_in_f64(in, "rope_theta", 1.0, 1e12, NULL);
-	double local = json_in_f64(in, "rope_local_base_freq", 1.0, 1e12, NULL);
+	double global = json_in_f64(in, "rope_theta", 2.0, 1e12, NULL);
+	double local = json_in_f64(in, "rope_local_base_freq", 2.0, 1e12, NULL);
 	for (uint32_t i = 0; in->e == ERR_OK && i < config->group_count; i++) {
 		bool windowed = config->groups[i].window > 0;
 		const char *kind = windowed ? "sliding_attention" : "full_attention";
@@ -128,6 +140,11 @@ static const char *const keys_gemma3[] = {"sliding_window", "query_pre_attn_scal
 	"\"tie_word_embeddings\": true, \"hidden_activation\": \"gelu_pytorch_tanh\", \"head_dim\": 256,"        \
 	"\"num_key_value_heads\": 4, \"query_pre_attn_scalar\": 256, \"sliding_window\": 4096"
 
+#define GEMMA3_DEFAULTS                                                                                       \
+	GEMMA_DEFAULTS ", \"rope_theta\": 1000000.0, \"rope_local_base_freq\": 10000.0, \"num_attention_heads\": 8,"  \
+	"\"sliding_window_pattern\": 6, \"vocab_size\": 262208, \"max_position_embeddings\": 131072,"              \
+	"\"rms_norm_eps\": 1e-6"
+
 const struct family families_dense[] = {
 	{.name = "LlamaForCausalLM", .names = &family_names_llama, .keys = keys_llama, .read = read_llama},
 	{.name = "MistralForCausalLM", .names = &family_names_llama, .defaults = "{\"num_key_value_heads\": 8, \"sliding_window\": 4096}",
@@ -143,8 +160,10 @@ const struct family families_dense[] = {
 	 .defaults = "{" GEMMA_DEFAULTS ", \"final_logit_softcapping\": 30.0, \"attn_logit_softcapping\": 50.0}"},
 	{.name = "Gemma3ForCausalLM", .names = &names_gemma, .norm_plus_one = true, .embedding_scaled = true,
 	 .qk_norm = true, .activation_key = "hidden_activation", .keys = keys_gemma3, .read = read_gemma3,
-	 .defaults = "{" GEMMA_DEFAULTS ", \"rope_theta\": 1000000.0, \"rope_local_base_freq\": 10000.0,"
-		     "\"sliding_window_pattern\": 6}"},
+	 .defaults = "{" GEMMA3_DEFAULTS "}"},
+	{.name = "Gemma3ForConditionalGeneration", .names = &names_gemma_seeing, .wrapped = true, .norm_plus_one = true,
+	 .embedding_scaled = true, .qk_norm = true, .activation_key = "hidden_activation", .keys = keys_gemma3,
+	 .read = read_gemma3, .defaults = "{" GEMMA3_DEFAULTS "}"},
 	{.name = "Phi3ForCausalLM", .names = &names_phi3, .partial_rotary = true, .keys = keys_window,
 	 .defaults = "{\"original_max_position_embeddings\": 4096}", .read = read_phi3},
 	{0},

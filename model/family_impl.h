@@ -13,6 +13,7 @@ struct family {
 	const char *name;     /* in "architectures" */
 	const char *defaults; /* a JSON object, or NULL */
 	const struct model_names *names;
+	bool wrapped;  /* what the model computes stands in "text_config" */
 	bool qkv_bias; /* without being said */
 	bool qk_norm;
 	bool norm_plus_one;

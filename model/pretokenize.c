@@ -177,8 +177,11 @@ static bool joins(const struct cutter *cutter, bool is_match)
 /* Cuts arrive from left to right and touch each other. */
 static enum err cut(struct cutter *cutter, size_t begin, size_t end, bool is_match)
 {
-	if (begin == end)
+	if (begin == end) {
+		if (is_match && cutter->behavior == SPLIT_CONTIGUOUS) /* an empty match parts its neighbours */
+			cutter->is_match = !cutter->invert;
 		return ERR_OK;
+	}
 	is_match ^= cutter->invert;
 	if (cutter->behavior == SPLIT_REMOVED && is_match)
 		return pass_on(cutter);

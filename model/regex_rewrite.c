@@ -12,8 +12,10 @@
 #define NOT_SPACE                                                                                      \
 	"\\x{0}-\\x{8}\\x{e}-\\x{1f}\\x{21}-\\x{84}\\x{86}-\\x{9f}\\x{a1}-\\x{167f}\\x{1681}-\\x{1fff}" \
 	"\\x{200b}-\\x{2027}\\x{202a}-\\x{202e}\\x{2030}-\\x{205e}\\x{2060}-\\x{2fff}\\x{3001}-\\x{10ffff}"
-/* \w of UTS 18; that of PCRE2 10.42 has neither marks nor connectors. */
-#define WORD "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+/* \w of UTS 18; that of PCRE2 10.42 has neither marks nor connectors.  Outside of a class Oniguruma asks another table for
+ * Latin-1, in which superscripts and fractions are words too. */
+#define WORD_IN_CLASS "\\p{Alphabetic}\\p{M}\\p{Nd}\\p{Pc}"
+#define WORD          WORD_IN_CLASS "\\x{b2}\\x{b3}\\x{b9}\\x{bc}-\\x{be}"
 
 struct rewrite {
 	const char *at;
@@ -54,7 +56,7 @@ static enum err rewrite_property(struct rewrite *r, char letter)
 {
 	const char *close = memchr(r->at, '}', (size_t)(r->end - r->at));
 	if (r->at == r->end || *r->at != '{' || !close)
-		return refuse(r, "\\p without {name}", 16);
+		return refuse(r, "\\p without {name}", 17);
 	enum err e = buf_printf(r->out, "\\%c%.*s", letter, (int)(close + 1 - r->at), r->at);
 	r->at = close + 1;
 	return e;
@@ -87,7 +89,7 @@ static enum err rewrite_escape(struct rewrite *r)
 	case 'S':
 		return emit_set(r, NOT_SPACE, false);
 	case 'w':
-		return emit_set(r, WORD, false);
+		return emit_set(r, r->in_class ? WORD_IN_CLASS : WORD, false);
 	case 'W':
 		return emit_set(r, WORD, true);
 	case 'd':

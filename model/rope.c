@@ -117,7 +117,7 @@ void family_read_rope_object(struct json_in *whole, const char *key, const json_
 	struct json_in in = {.object = object, .file = file, .why = whole->why, .e = whole->e};
 	rope->scaling = MODEL_ROPE_PLAIN;
 	rope->factor = rope->attention_factor = rope->score_factor = 1.0;
-	rope->theta = json_in_f64(&in, "rope_theta", 1.0, 1e12, &theta);
+	rope->theta = json_in_f64(&in, "rope_theta", 2.0, 1e12, &theta);
 	if (in.e == ERR_OK)
 		read_scaling(&in, whole, rope);
 	whole->e = in.e;
@@ -127,7 +127,7 @@ void family_read_rope(struct json_in *in, struct model_rope *rope)
 {
 	static const double usual = 10000.0;
 	const char *key = json_in_has(in, "rope_scaling") ? "rope_scaling" : "rope_parameters";
-	double theta = json_in_f64(in, "rope_theta", 1.0, 1e12, &usual);
+	double theta = json_in_f64(in, "rope_theta", 2.0, 1e12, &usual);
 	family_read_rope_object(in, key, json_in_get(in, key), theta, rope);
 }
 

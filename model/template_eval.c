@@ -190,6 +190,10 @@ static enum err eval_unary(struct eval *ev, const struct node *node, struct valu
 		*ret_value = value_bool(!value_truth(&value));
 		return ERR_OK;
 	}
+	if (value.kind == VALUE_FLOAT) { /* 0 - 0.0 is not -0.0 */
+		*ret_value = (struct value){.kind = VALUE_FLOAT, .number = -value.number};
+		return ERR_OK;
+	}
 	struct value zero = value_int(0);
 	return eval_binary(ev, (struct text){"-", 1}, &zero, &value, ret_value);
 }
@@ -401,11 +405,10 @@ static enum err run_for(struct eval *ev, const struct node *node)
 	ev->scope = &scope;
 	if (node->b)
 		e = select_items(ev, node, &items);
-	size_t count = items.list->count;
 	if (e == ERR_OK)
 		e = run_iterations(ev, node, items.list);
 	ev->scope = scope.parent;
-	return e == ERR_OK && count == 0 ? eval_body(ev, &node->other) : e;
+	return e == ERR_OK && items.list->count == 0 ? eval_body(ev, &node->other) : e;
 }
 
 static enum err run(struct eval *ev, const struct node *node)

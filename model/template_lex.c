@@ -175,18 +175,34 @@ static enum err take_word(struct lexer *lexer)
 {
 	const char *begin = lexer->source + lexer->at;
 	size_t length = 0, room = lexer->length - lexer->at;
-	bool number = isdigit((unsigned char)*begin);
 	while (length < room && is_word(begin[length]))
 		length++;
-	enum token_kind kind = number ? TOKEN_INT : TOKEN_NAME;
-	if (number && length + 1 < room && begin[length] == '.' && isdigit((unsigned char)begin[length + 1])) {
-		kind = TOKEN_FLOAT;
-		length++;
-		while (length < room && is_word(begin[length]))
-			length++;
+	advance(lexer, length);
+	return push(lexer, TOKEN_NAME, begin, length);
+}
+
+/* Digits from `at` on, with underscores between them; returns where they end. */
+static size_t skip_digits(const char *text, size_t at, size_t length)
+{
+	while (at < length && (isdigit((unsigned char)text[at]) || text[at] == '_'))
+		at++;
+	return at;
+}
+
+/* 12, 1_000, 1.5, 2e10, 1.5E-7 */
+static enum err take_number(struct lexer *lexer)
+{
+	const char *begin = lexer->source + lexer->at;
+	size_t room = lexer->length - lexer->at, whole = skip_digits(begin, 0, room), length = whole;
+	if (length + 1 < room && begin[length] == '.' && isdigit((unsigned char)begin[length + 1]))
+		length = skip_digits(begin, length + 1, room);
+	if (length < room && (begin[length] == 'e' || begin[length] == 'E')) {
+		size_t at = length + 1;
+		at += at < room && (begin[at] == '+' || begin[at] == '-');
+		length = at < room && isdigit((unsigned char)begin[at]) ? skip_digits(begin, at, room) : length;
 	}
 	advance(lexer, length);
-	return push(lexer, kind, begin, length);
+	return push(lexer, length > whole ? TOKEN_FLOAT : TOKEN_INT, begin, length);
 }
 
 static enum err take_operator(struct lexer *lexer)
@@ -223,7 +239,12 @@ static enum err take_tag(struct lexer *lexer, bool print)
 			return e;
 		}
 		depth += (c == '(' || c == '[' || c == '{') - (c == ')' || c == ']' || c == '}');
-		e = c == '"' || c == '\'' ? take_string(lexer) : is_word(c) ? take_word(lexer) : take_operator(lexer);
+		if (c == '"' || c == '\'')
+			e = take_string(lexer);
+		else if (isdigit((unsigned char)c))
+			e = take_number(lexer);
+		else
+			e = is_word(c) ? take_word(lexer) : take_operator(lexer);
 	}
 	return e;
 }

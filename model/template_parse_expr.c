@@ -33,23 +33,20 @@ struct node *parse_tuple(struct parser *p)
 	return list;
 }
 
+enum { INTEGER_DIGITS_MAX = 18, FLOAT_DIGITS_MAX = 38 };
+
 static struct node *parse_number(struct parser *p)
 {
-	char digits[40];
-	size_t length = 0;
+	char digits[FLOAT_DIGITS_MAX + 2] = {0};
+	size_t length = 0, max = p->at->kind == TOKEN_FLOAT ? FLOAT_DIGITS_MAX : INTEGER_DIGITS_MAX;
 	struct text text = p->at->text;
-	for (size_t i = 0; i < text.length && length < sizeof(digits) - 1; i++)
+	for (size_t i = 0; i < text.length && length <= max; i++)
 		if (text.data[i] != '_')
 			digits[length++] = text.data[i];
-	digits[length] = 0;
-	char *end;
-	struct value value = {0};
-	if (p->at->kind == TOKEN_FLOAT)
-		value = (struct value){.kind = VALUE_FLOAT, .number = strtod(digits, &end)};
-	else
-		value = value_int(strtoll(digits, &end, 10));
-	if (*end || length > 18)
-		parse_fail(p, ERR_INVALID, "expected a number of at most 18 digits");
+	if (length > max)
+		parse_fail(p, ERR_INVALID, "expected an integer of at most 18 digits, or a float of 38");
+	struct value value = p->at->kind == TOKEN_FLOAT ? (struct value){.kind = VALUE_FLOAT, .number = strtod(digits, NULL)}
+							: value_int(strtoll(digits, NULL, 10));
 	p->at++;
 	return new_constant(p, value);
 }

@@ -277,6 +277,9 @@ static bool may_be_left_over(const struct model_config *config, const char *name
 	size_t length = strlen(name);
 	if ((config->tie_word_embeddings && strcmp(name, "lm_head.weight") == 0) || is_extra(config, name))
 		return true;
+	for (int i = 0; i < 2 && config->names->beside[i]; i++)
+		if (strncmp(name, config->names->beside[i], strlen(config->names->beside[i])) == 0)
+			return true;
 	return length > sizeof(suffix) - 1 && strcmp(name + length - (sizeof(suffix) - 1), suffix) == 0;
 }
 

@@ -64,7 +64,8 @@ MUST_USE enum err model_tensor_find(const struct model_config *config, const str
 				    const struct tensor_spec *spec, struct why *why, struct tensor_found *ret_found);
 
 /* Every tensor is there with its dtype and shape, and none is left over.  A tied lm_head.weight, stored rotary tables
- * (".rotary_emb.inv_freq") and layers behind the last (config.h: extra_layer_count) may be there and are not used. */
+ * (".rotary_emb.inv_freq"), layers behind the last (config.h: extra_layer_count) and the parts that names->beside tells
+ * may be there and are not used. */
 MUST_USE enum err model_tensors_check(const struct model_config *config, const struct weights *weights,
 				      struct why *why);
 

@@ -1,5 +1,6 @@
 #include "net/process.h"
 
+#include <malloc.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -17,6 +18,8 @@
 #include "net/loop.h"
 #include "net/tls.h"
 #include "net/url.h"
+
+enum { BUFFER_MAPPED_BYTES = 64 << 10 };
 
 static const uint64_t DRAIN_CHECK_NS = 20000000;
 static const uint64_t LEAVE_NS = 300000000; /* for the lease to be revoked */
@@ -349,14 +352,9 @@ static enum err open_first(struct process *p, const struct process_parts *parts,
 	return e == ERR_OK ? take_incarnation(p, why) : e;
 }
 
-enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
-		      struct process **ret_process, struct why *why)
+/* What is asked of the system before anything else. */
+static void settle_limits(void)
 {
-	enum err e = start_log(settings, why);
-	if (e != ERR_OK)
-		return e;
-	if (!settings->name || !*settings->name || strlen(settings->name) > MEMBER_NAME_MAX || strchr(settings->name, '/'))
-		return why_set(why, ERR_INVALID, "--name wants 1 to %d characters without a slash", MEMBER_NAME_MAX);
 	/* Memory holds prompts, KV and digests of keys: none of it belongs in a file that a crash leaves behind. */
 	(void)setrlimit(RLIMIT_CORE, &(struct rlimit){0, 0});
 	/* Every client and peer is a descriptor; the soft limit of most systems is 1024. */
@@ -365,6 +363,21 @@ enum err process_open(const struct process_settings *settings, const struct proc
 		files.rlim_cur = files.rlim_max;
 		(void)setrlimit(RLIMIT_NOFILE, &files);
 	}
+	/* Buffers of streams, bodies and answers come and go in bursts.  glibc raises its threshold with the first that is freed;
+	 * from then on they are pieces of the heap, which small things that outlive them keep large.  One that stays where it is
+	 * gives each of them back. */
+	(void)mallopt(M_MMAP_THRESHOLD, BUFFER_MAPPED_BYTES);
+}
+
+enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
+		      struct process **ret_process, struct why *why)
+{
+	enum err e = start_log(settings, why);
+	if (e != ERR_OK)
+		return e;
+	if (!settings->name || !*settings->name || strlen(settings->name) > MEMBER_NAME_MAX || strchr(settings->name, '/'))
+		return why_set(why, ERR_INVALID, "--name wants 1 to %d characters without a slash", MEMBER_NAME_MAX);
+	settle_limits();
 	struct process *p = calloc(1, sizeof(*p));
 	if (!p)
 		return ERR_NOMEM;

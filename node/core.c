@@ -255,7 +255,8 @@ void node_renew(struct node *n, uint64_t incarnation, const uint8_t *link_addres
 	settle(n);
 }
 
-static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *message, struct why *why)
+/* *ret_alone: the decode half is reserved, and prefill has refused the other. */
+static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *message, struct why *why, bool *ret_alone)
 {
 	if (n->draining)
 		return why_set(why, ERR_DRAINING, "this node is draining");
@@ -270,13 +271,16 @@ static enum err reserve(struct node *n, uint32_t peer, const Wire__Reserve *mess
 	enum err e = decode_reserve(n->decode, peer, message, why);
 	if (e != ERR_OK || message->half == WIRE__HALF__HALF_DECODE)
 		return e;
-	return prefill_reserve(n->prefill, peer, message, why);
+	e = prefill_reserve(n->prefill, peer, message, why);
+	*ret_alone = e != ERR_OK;
+	return e;
 }
 
 static void take_reserve(struct node *n, uint32_t peer, const Wire__Reserve *message)
 {
 	struct why why = {0};
-	enum err e = reserve(n, peer, message, &why);
+	bool alone = false;
+	enum err e = reserve(n, peer, message, &why, &alone);
 	Wire__Reserved reserved = WIRE__RESERVED__INIT;
 	reserved.job = message->job;
 	reserved.half = message->half;
@@ -284,9 +288,9 @@ static void take_reserve(struct node *n, uint32_t peer, const Wire__Reserve *mes
 	reserved.why = why.text;
 	PROTO_ENVELOPE(envelope, RESERVED, reserved, &reserved);
 	sessions_send(n->local.sessions, peer, &envelope);
-	if (e == ERR_OK || message->half != WIRE__HALF__HALF_BOTH)
+	if (!alone)
 		return;
-	/* Both halves or neither: the decode half may have been reserved before prefill refused. */
+	/* Both halves or neither. */
 	Wire__Cancel cancel = WIRE__CANCEL__INIT;
 	cancel.job = message->job;
 	decode_cancel(n->decode, peer, &cancel);

@@ -164,6 +164,193 @@ static void a_secret_that_is_forgotten_stands_nowhere(void **state)
 	options_fini(&options);
 }
 
+/* What `count` words after `first` become in options whose table is `table`, with words allowed. */
+static enum err parse_words(int count, const char *word, struct options *options, struct why *why)
+{
+	char *argv[80] = {"test"};
+	for (int i = 0; i < count; i++)
+		argv[i + 1] = (char *)(uintptr_t)word;
+	*options = (struct options){.program = "test", .table = table, .count = 5, .positional = true};
+	return options_parse(options, count + 1, argv, why);
+}
+
+static void words_are_taken_where_they_are_expected(void **state)
+{
+	struct why why = {0};
+	struct options options;
+	assert_int_equal(parse_words(OPTION_LIST_MAX, "word", &options, &why), ERR_OK);
+	assert_int_equal(options.words.count, OPTION_LIST_MAX);
+	assert_string_equal(options.words.items[OPTION_LIST_MAX - 1], "word");
+	assert_int_equal(parse_words(OPTION_LIST_MAX + 1, "word", &options, &why), ERR_TOO_LARGE);
+	assert_string_equal(why.text, "over 64 words");
+	assert_int_equal(parse(&why, NULL, 1, "word"), ERR_INVALID);
+	assert_non_null(strstr(why.text, "\"word\" is not expected here"));
+}
+
+static void a_list_and_a_value_have_their_limits(void **state)
+{
+	struct why why = {0};
+	char items[2 * OPTION_LIST_MAX + 2], text[4100];
+	for (size_t i = 0; i < sizeof(items); i++)
+		items[i] = i % 2 ? ',' : 'a';
+	items[2 * OPTION_LIST_MAX + 1] = 0;
+	assert_int_equal(parse(&why, NULL, 2, "--model", items), ERR_TOO_LARGE);
+	assert_non_null(strstr(why.text, "model has over 64 items"));
+	items[2 * OPTION_LIST_MAX - 1] = 0;
+	assert_int_equal(parse(&why, NULL, 2, "--model", items), ERR_OK);
+	assert_int_equal(models.count, OPTION_LIST_MAX);
+	memset(text, 'a', sizeof(text));
+	text[4096] = 0;
+	assert_int_equal(parse(&why, NULL, 2, "--name", text), ERR_OK);
+	text[4096] = 'a', text[4097] = 0;
+	assert_int_equal(parse(&why, NULL, 2, "--name", text), ERR_TOO_LARGE);
+	assert_non_null(strstr(why.text, "name is over 4096 bytes"));
+}
+
+static void a_flag_says_yes_or_no_in_three_ways(void **state)
+{
+	static const struct {
+		char *text;
+		bool loud;
+	} cases[] = {{"--loud", true},       {"--loud=true", true}, {"--loud=1", true}, {"--loud=yes", true},
+		     {"--loud=false", false}, {"--loud=0", false},   {"--loud=no", false}};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		loud = !cases[i].loud;
+		assert_int_equal(parse(NULL, NULL, 1, cases[i].text), ERR_OK);
+		assert_int_equal(loud, cases[i].loud);
+	}
+	struct why why = {0};
+	assert_int_equal(parse(&why, NULL, 1, "--loud="), ERR_INVALID);
+	assert_non_null(strstr(why.text, "expected true or false"));
+}
+
+static void bytes_have_units(void **state)
+{
+	static const struct {
+		const char *text;
+		uint64_t bytes;
+	} cases[] = {{"7", 7},           {"2KiB", 2048},       {"3MiB", 3 << 20}, {"1TiB", 1ull << 40},
+		     {"2KB", 2000},      {"3MB", 3000000},     {"4GB", 4000000000}, {"16777215TiB", 16777215ull << 40}};
+	uint64_t number;
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		assert_int_equal(options_bytes(cases[i].text, &number), ERR_OK);
+		assert_true(number == cases[i].bytes);
+	}
+	static const char *const wrong[] = {"", "MiB", "-1", "1 MiB", "1mib", "16777216TiB", "18446744073709551616"};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++)
+		assert_int_equal(options_bytes(wrong[i], &number), ERR_INVALID);
+	struct why why = {0};
+	assert_int_equal(parse(&why, NULL, 1, "--kv-bytes=x"), ERR_INVALID);
+	assert_non_null(strstr(why.text, "of bytes (64MiB, 2GiB) from 0 to 18446744073709551615"));
+}
+
+static void variables_that_are_not_ours_are_let_be(void **state)
+{
+	struct why why = {0};
+	char longer[200] = "BATON_";
+	memset(longer + 6, 'A', 80);
+	strcpy(longer + 86, "=1");
+	char *environment[] = {"BATON", "BATON_NAME", "BATON_", "BATON_NEW=1", "BATON_KV_BLOCKS_MORE=1", longer, "name=x", NULL};
+	assert_int_equal(parse(&why, environment, 0), ERR_OK);
+	assert_string_equal(name, "default");
+	char *wrong[] = {"BATON_Kv_bLOCKS=none", NULL};
+	assert_int_equal(parse(&why, wrong, 0), ERR_INVALID);
+	assert_non_null(strstr(why.text, "environment: kv-blocks is \"none\""));
+}
+
+static void what_wants_a_value_says_so(void **state)
+{
+	struct why why = {0};
+	assert_int_equal(parse(&why, NULL, 1, "--config"), ERR_INVALID);
+	assert_string_equal(why.text, "--config wants a file");
+	assert_int_equal(parse(&why, NULL, 1, "--kv-blocks"), ERR_INVALID);
+	assert_string_equal(why.text, "command line: kv-blocks wants a value");
+	assert_int_equal(parse(&why, NULL, 1, "--"), ERR_INVALID);
+	struct options options = {.program = "test", .usage = "", .table = table, .count = 257};
+	assert_int_equal(options_parse(&options, 0, NULL, &why), ERR_TOO_LARGE);
+}
+
+static void nothing_is_near_to_a_word_that_is_too_long(void **state)
+{
+	char longer[70] = "";
+	memset(longer, 'a', 65);
+	const char *const near[] = {longer, "aab", "bbb"};
+	assert_string_equal(options_nearest("aaa", near, 3), "aab");
+	assert_null(options_nearest("aaa", near, 1));
+	assert_null(options_nearest(longer, near, 1));
+	assert_null(options_nearest("xyz", near, 3));
+	assert_null(options_nearest("", near, 3));
+}
+
+static void yaml_that_is_no_flat_mapping_is_refused(void **state)
+{
+	static const char *const wrong[][2] = {
+		{"- a\n- b\n", "expected a mapping"}, {"just text\n", "expected a mapping"}, {"name: {a: b}\n", "name is neither"},
+		{"model: [a, [b]]\n", "model is neither"}, {"{[a]: b}\n", "a key is no text"}, {"name: [\n", "not valid YAML"},
+		{"kv-blocks: [1, none]\n", "kv-blocks is \"none\""}, {"--- {}\n...\nname\n", ""},
+	};
+	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
+		struct why why = {0};
+		assert_int_equal(parse_file(wrong[i][0], strlen(wrong[i][0]), &why), wrong[i][1][0] ? ERR_INVALID : ERR_OK);
+		if (!strstr(why.text, wrong[i][1]))
+			fail_msg("%s: \"%s\" lacks \"%s\"", wrong[i][0], why.text, wrong[i][1]);
+	}
+	struct why why = {0};
+	name = "default";
+	assert_int_equal(parse_file("name:\nloud: yes\n", 16, &why), ERR_OK);
+	assert_string_equal(name, "");
+	assert_true(loud);
+	assert_int_equal(parse_file("# nothing\n\t \r\n# at all", 22, &why), ERR_OK);
+}
+
+static void a_text_that_is_forgotten_stands_nowhere(void **state)
+{
+	char program[] = "p", flag[] = "--name", last[] = "--name", value[] = "sesame1", longer[] = "--names=kept", word[] = "name";
+	char variable[] = "BATON_NAME=sesame2", other[] = "OTHER=kept", half[] = "BATON_NA=kept";
+	char *argv[] = {program, flag, value, longer, word, last, NULL}, *environment[] = {variable, other, half, NULL};
+	char secret[] = "sesame3";
+	const char *given = secret;
+	const struct option rows[] = {{"name", OPTION_TEXT, &given}};
+	struct options options = {.program = "p", .usage = "", .table = rows, .count = 1, .environment = environment};
+	options_forget(&options, "name", 6, argv);
+	assert_string_equal(value, "");
+	assert_string_equal(secret, "");
+	assert_string_equal(variable, "BATON_NAME=");
+	assert_string_equal(longer, "--names=kept");
+	assert_string_equal(word, "name");
+	assert_string_equal(last, "--name");
+	assert_string_equal(other, "OTHER=kept");
+	assert_string_equal(half, "BATON_NA=kept");
+	given = NULL;
+	options.environment = NULL;
+	options_forget(&options, "name", 1, argv); /* one that was never given, and one that there is not */
+	options_forget(&options, "unknown", 1, argv);
+}
+
+static void the_help_lists_every_flag(void **state)
+{
+	char text[2048] = "";
+	struct options options = {.program = "test", .usage = "[WORD]", .table = table, .count = 5};
+	char *argv[] = {"test", "-h", NULL};
+	assert_int_equal(options_parse(&options, 2, argv, NULL), ERR_OK);
+	assert_true(options.help);
+	fflush(stdout);
+	FILE *file = tmpfile();
+	int saved = dup(STDOUT_FILENO);
+	dup2(fileno(file), STDOUT_FILENO);
+	options_print_help(&options);
+	fflush(stdout);
+	dup2(saved, STDOUT_FILENO);
+	close(saved);
+	rewind(file);
+	assert_true(fread(text, 1, sizeof(text) - 1, file) > 0);
+	fclose(file);
+	assert_non_null(strstr(text, "usage: test [WORD]\n"));
+	assert_non_null(strstr(text, "  --kv-blocks N                  blocks\n"));
+	assert_non_null(strstr(text, "  --loud                         loud\n"));
+	assert_non_null(strstr(text, "  --config FILE "));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -174,6 +361,16 @@ int main(void)
 		cmocka_unit_test_setup(numbers_out_of_range_are_refused, reset),
 		cmocka_unit_test_setup(lists_and_flags, reset),
 		cmocka_unit_test(a_secret_that_is_forgotten_stands_nowhere),
+		cmocka_unit_test(a_text_that_is_forgotten_stands_nowhere),
+		cmocka_unit_test_setup(words_are_taken_where_they_are_expected, reset),
+		cmocka_unit_test_setup(a_list_and_a_value_have_their_limits, reset),
+		cmocka_unit_test_setup(a_flag_says_yes_or_no_in_three_ways, reset),
+		cmocka_unit_test_setup(bytes_have_units, reset),
+		cmocka_unit_test_setup(variables_that_are_not_ours_are_let_be, reset),
+		cmocka_unit_test_setup(what_wants_a_value_says_so, reset),
+		cmocka_unit_test(nothing_is_near_to_a_word_that_is_too_long),
+		cmocka_unit_test_setup(yaml_that_is_no_flat_mapping_is_refused, reset),
+		cmocka_unit_test_setup(the_help_lists_every_flag, reset),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -293,6 +293,26 @@ static void without_a_node_of_a_role_a_request_is_refused_at_once(void **state)
 	world_fini(&w);
 }
 
+static void who_asks_before_the_nodes_were_heard_of_waits_for_them(void **state)
+{
+	struct world w;
+	struct seen *seen, *late;
+	struct coord_options options = {.opening_ns = 2000 * MS};
+	world_init(&w, &options);
+	assert_int_equal(world_submit(&w, 100, 20, 1, 3, &seen), ERR_OK);
+	world_member(&w, WIRE__ROLE__ROLE_BOTH, "both 1", 1, "m");
+	assert_int_equal(world_submit(&w, 100, 20, 1, 3, &late), ERR_OK); /* known, and no session yet */
+	world_up(&w, 0);
+	world_tick(&w, 50 * MS);
+	expect_reserve(&w, 0, BOTH);
+	expect_reserve(&w, 0, BOTH);
+	world_pass(&w, 2000 * MS);
+	world_cut(&w, 0);
+	struct seen *refused;
+	assert_int_equal(world_submit(&w, 100, 20, 1, 3, &refused), ERR_UNAVAILABLE);
+	world_fini(&w);
+}
+
 static void queue_is_bounded_and_served_in_order(void **state)
 {
 	struct world w;
@@ -738,6 +758,7 @@ int main(void)
 		cmocka_unit_test(request_that_no_node_can_hold_ends_so),
 		cmocka_unit_test(silence_after_reserve_tries_another_pair),
 		cmocka_unit_test(without_a_node_of_a_role_a_request_is_refused_at_once),
+		cmocka_unit_test(who_asks_before_the_nodes_were_heard_of_waits_for_them),
 		cmocka_unit_test(queue_is_bounded_and_served_in_order),
 		cmocka_unit_test(a_tenant_that_floods_waits_behind_itself),
 		cmocka_unit_test(a_full_queue_sends_away_who_has_most_and_flex_first),

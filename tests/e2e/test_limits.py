@@ -54,13 +54,43 @@ class Limits(unittest.TestCase):
         return self.post({"model": "demo", "messages": [{"role": "user", "content": "Mira"}], "max_tokens": 1, **fields},
                          "/v1/chat/completions")
 
-    def rss(self):
-        """KiB of the coordinator."""
+    def coordinator(self):
+        """Its folder of /proc."""
         children = pathlib.Path(f"/proc/{self.cluster.process.pid}/task/{self.cluster.process.pid}/children").read_text()
         for pid in children.split():
             if b"baton-coordinator" in pathlib.Path(f"/proc/{pid}/cmdline").read_bytes().split(b"\0")[0]:
-                return int(re.search(r"VmRSS:\s+(\d+)", pathlib.Path(f"/proc/{pid}/status").read_text())[1])
+                return pathlib.Path(f"/proc/{pid}")
         raise AssertionError("no coordinator")
+
+    def rss(self):
+        """KiB of the coordinator."""
+        return int(re.search(r"VmRSS:\s+(\d+)", (self.coordinator() / "status").read_text())[1])
+
+    def heap(self):
+        """KiB that its heap reaches over, used or not."""
+        start, end = re.search(r"^(\w+)-(\w+) .*\[heap\]$", (self.coordinator() / "maps").read_text(), re.M).groups()
+        return (int(end, 16) - int(start, 16)) >> 10
+
+    def test_buffers_of_a_burst_go_back(self):
+        """Many readers at once that do not read; when they are gone, so is what was kept for them."""
+        before = self.heap()
+        body = json.dumps({"model": "demo", "prompt": "Mira has", "max_tokens": 400, "ignore_eos": True, "logprobs": 20,
+                           "stream": True}).encode()
+        head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
+        clients = []
+        for _ in range(150):
+            client = socket.socket()
+            client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
+            client.connect(("127.0.0.1", self.cluster.port))
+            client.sendall(head.encode() + body)
+            clients.append(client)
+        self.cluster.wait_for(lambda: not json.loads(self.cluster.call("GET", "/debug/topology")[2])["coordinator"]["requests"],
+                              what="nothing runs")
+        self.completion()
+        for client in clients:
+            client.close()
+        self.completion()
+        self.assertLess(self.heap(), before + (8 << 10))
 
     def refused(self, answer, field, *says):
         status, error = answer

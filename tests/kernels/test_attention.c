@@ -11,12 +11,16 @@
 struct shape {
 	uint32_t group, dim, value_dim, block_tokens;
 	enum elem elem;
+	uint32_t window;
+	float cap;
 };
 
 struct world {
 	struct device *device;
 	struct kv_memory kv;
 	uint32_t head_count, head_kv_count, dim, value_dim;
+	uint32_t window; /* 0: none */
+	float cap;       /* 0: none */
 	float *q;    /* [position][head][value_dim] */
 	float *rest; /* [position][head][dim - value_dim], of latents */
 	float *k, *v; /* [position][kv_head][dim] */
@@ -30,6 +34,7 @@ static struct world world_make(struct device *device, const struct shape *shape)
 	uint32_t heads_kv = latent ? 1 : HEADS_KV;
 	struct world w = {.device = device, .head_count = shape->group * heads_kv, .head_kv_count = heads_kv,
 			  .dim = shape->dim, .value_dim = latent ? shape->value_dim : shape->dim,
+			  .window = shape->window, .cap = shape->cap,
 			  .rng = {.seed = shape->dim + shape->group}};
 	w.kv.layout = (struct kv_layout){LAYERS, heads_kv, shape->dim, shape->block_tokens, shape->elem,
 					 latent ? KV_LATENT : KV_HEADS, shape->value_dim};
@@ -80,7 +85,7 @@ static void attend(struct world *w, struct device *device, const struct kv_run *
 	struct attention_call call = {
 		.kv = &w->kv, .layer = 1, .runs = runs, .run_count = run_count, .head_count = w->head_count,
 		.q = q, .q_stride = row_size(w), .out = out, .out_stride = row_size(w),
-		.scale = 1.0f / sqrtf((float)w->dim),
+		.scale = 1.0f / sqrtf((float)w->dim), .score_cap = w->cap, .window = w->window,
 		.q_rest = w->kv.layout.kind == KV_LATENT ? rest : NULL, .q_rest_stride = rest_size(w),
 	};
 	op_attention(device, &call);
@@ -122,16 +127,19 @@ static double score_of(const struct world *w, uint32_t position, uint32_t head, 
 static void reference(const struct world *w, uint32_t position, uint32_t head, double *ret_out)
 {
 	uint32_t head_kv = head / (w->head_count / w->head_kv_count);
+	uint32_t first = w->window == 0 || position < w->window ? 0 : position + 1 - w->window;
 	const float *keys = w->k + (size_t)head_kv * w->dim;
 	const float *values = w->kv.layout.kind == KV_LATENT ? keys : w->v + (size_t)head_kv * w->dim;
 	size_t stride = (size_t)w->head_kv_count * w->dim;
 	double total = 0, score[LENGTH], greatest = -INFINITY;
 	memset(ret_out, 0, w->value_dim * sizeof(*ret_out));
-	for (uint32_t p = 0; p <= position; p++) {
+	for (uint32_t p = first; p <= position; p++) {
 		score[p] = score_of(w, position, head, keys + p * stride);
+		if (w->cap > 0)
+			score[p] = (double)w->cap * tanh(score[p] / (double)w->cap);
 		greatest = score[p] > greatest ? score[p] : greatest;
 	}
-	for (uint32_t p = 0; p <= position; p++) {
+	for (uint32_t p = first; p <= position; p++) {
 		double weight = exp(score[p] - greatest);
 		total += weight;
 		for (uint32_t d = 0; d < w->value_dim; d++)
@@ -143,8 +151,9 @@ static void reference(const struct world *w, uint32_t position, uint32_t head, d
 
 static const struct shape shapes[] = {
 	{1, 16, 0, 16, ELEM_F32},     {4, 64, 0, 16, ELEM_BF16},  {3, 80, 0, 7, ELEM_BF16},
-	{8, 32, 0, 64, ELEM_F32},     {5, 128, 0, 16, ELEM_BF16}, {16, 96, 80, 16, ELEM_BF16},
-	{70, 32, 16, 16, ELEM_F32},   {3, 48, 48, 7, ELEM_BF16},
+	{8, 32, 0, 64, ELEM_F32},     {5, 128, 0, 16, ELEM_BF16}, {4, 32, 0, 16, ELEM_BF16, 100, 0},
+	{1, 16, 0, 7, ELEM_F32, 300, 1.5f}, {3, 16, 0, 16, ELEM_F32, 1, 0}, {2, 256, 0, 16, ELEM_BF16, 256, 4.0f},
+	{16, 96, 80, 16, ELEM_BF16},  {70, 32, 16, 16, ELEM_F32}, {3, 48, 48, 7, ELEM_BF16, 90, 2.0f},
 };
 #define SHAPE_COUNT (sizeof(shapes) / sizeof(*shapes))
 
@@ -158,7 +167,7 @@ static void attention_is_right_on(struct device *device)
 		step(&w, device, 0, LENGTH, out);
 		for (size_t i = 0; i < sizeof(positions) / sizeof(*positions); i++)
 			for (uint32_t head = 0; head < w.head_count; head++) {
-				double expected[128];
+				double expected[256];
 				const float *row = out + positions[i] * row_size(&w) + (size_t)head * w.value_dim;
 				reference(&w, positions[i], head, expected);
 				for (uint32_t d = 0; d < w.value_dim; d++)
@@ -209,6 +218,30 @@ static void bits_do_not_depend_on_chunks_or_blocks_on(struct device *device)
 static void bits_do_not_depend_on_chunks_or_blocks(void **state)
 {
 	on_each_variant(bits_do_not_depend_on_chunks_or_blocks_on);
+}
+
+/* What lies before a row's window may be anything: those blocks will be others'. */
+static void nothing_before_the_window_is_met_on(struct device *device)
+{
+	struct world w = world_make(device, &(struct shape){4, 32, 0, 16, ELEM_BF16, 75, 0});
+	size_t row = row_size(&w);
+	float *out = filled_with_nan(LENGTH * row), *again = filled_with_nan(LENGTH * row);
+	world_shuffle(&w);
+	step(&w, device, 0, LENGTH, out);
+	for (uint32_t block = 0, p = 0; p < LENGTH; p++) {
+		for (; (block + 1) * 16 + w.window <= p + 1; block++)
+			memset((uint8_t *)w.kv.base + w.blocks[block] * w.kv.block_stride, 0xff, kv_block_bytes(&w.kv.layout));
+		step(&w, device, p, 1, again);
+	}
+	assert_memory_equal(out, again, LENGTH * row * sizeof(*out));
+	free(out);
+	free(again);
+	world_free(&w);
+}
+
+static void nothing_before_the_window_is_met(void **state)
+{
+	on_each_variant(nothing_before_the_window_is_met_on);
 }
 
 /* Runs of several lengths in one call, in any order of rows, as when decode rows and prompt chunks mix. */
@@ -301,6 +334,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(attention_is_right),
 		cmocka_unit_test(bits_do_not_depend_on_chunks_or_blocks),
+		cmocka_unit_test(nothing_before_the_window_is_met),
 		cmocka_unit_test(bits_do_not_depend_on_other_runs),
 		cmocka_unit_test(kv_lies_where_the_layout_says),
 		cmocka_unit_test(latents_lie_where_the_layout_says),

@@ -85,6 +85,35 @@ static void product_is_right(void **state)
 	on_each_variant(product_is_right_on);
 }
 
+/* Filled for some outputs only, in two parts; the others have none. */
+static void a_bias_is_added_to_the_whole_sum_on(struct device *device)
+{
+	struct rng rng = {.seed = 6};
+	for (size_t s = 0; s < SHAPE_COUNT; s++) {
+		struct weights w = weights_make(device, &rng, shapes[s]);
+		uint32_t n = w.shape.n, rows = 5, half = n / 2;
+		float *x = random_floats(&rng, (size_t)rows * w.shape.k), *bias = random_floats(&rng, n);
+		float *plain = filled_with_nan((size_t)rows * n), *y = filled_with_nan((size_t)rows * n);
+		run_linear(device, w.linear, x, plain, rows);
+		bias[n - 1] = 0;
+		assert_int_equal(linear_fill_bias(w.linear, half, n - 1 - half, bias + half), ERR_OK);
+		assert_int_equal(linear_fill_bias(w.linear, 0, half, bias), ERR_OK);
+		run_linear(device, w.linear, x, y, rows);
+		for (uint32_t i = 0; i < rows * n; i++)
+			assert_true(y[i] == plain[i] + bias[i % n]);
+		free(x);
+		free(bias);
+		free(plain);
+		free(y);
+		weights_free(&w);
+	}
+}
+
+static void a_bias_is_added_to_the_whole_sum(void **state)
+{
+	on_each_variant(a_bias_is_added_to_the_whole_sum_on);
+}
+
 /* Row by row, then in random subsets, orders and numbers of threads: the same bits. 230 rows cross the
  * boundaries of all blocks. */
 static void bits_of_a_row_do_not_depend_on_its_company_on(struct device *device)
@@ -260,6 +289,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(product_is_right),
+		cmocka_unit_test(a_bias_is_added_to_the_whole_sum),
 		cmocka_unit_test(bits_of_a_row_do_not_depend_on_its_company),
 		cmocka_unit_test(shards_sum_to_the_bits_of_the_whole),
 		cmocka_unit_test(calls_and_fills_may_be_joined),

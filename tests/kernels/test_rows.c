@@ -99,6 +99,50 @@ static void swiglu_is_right(void **state)
 	on_each_variant(swiglu_is_right_on);
 }
 
+static void geglu_is_right_on(struct device *device)
+{
+	enum { DIM = 403 };
+	float x[2 * DIM], out[DIM];
+	for (int i = 0; i < DIM; i++) {
+		x[i] = 0.05f * (float)(i - DIM / 2); /* -10 .. 10 */
+		x[DIM + i] = 2.0f;
+	}
+	op_glu(device, GLU_GELU_TANH, x, 2 * DIM, 1, DIM, out, DIM);
+	for (int i = 0; i < DIM; i++) {
+		double gate = x[i], inner = sqrt(2 / 3.14159265358979) * (gate + 0.044715 * gate * gate * gate);
+		assert_near(out[i], gate / (1 + exp(-2 * inner)) * 2, 1e-30 + 1e-6 * fabs(gate / (1 + exp(-2 * inner))) *
+								       (1 + fabs(inner)));
+	}
+}
+
+static void geglu_is_right(void **state)
+{
+	on_each_variant(geglu_is_right_on);
+}
+
+static void soft_caps_are_right_on(struct device *device)
+{
+	enum { COUNT = 3, DIM = 20003 };
+	static float x[COUNT * DIM], out[COUNT * DIM];
+	struct rng rng = {.seed = 4};
+	for (int i = 0; i < COUNT * DIM; i++) /* tiny to far beyond the cap */
+		x[i] = (float)((rng_below(&rng, 2) ? 1 : -1) * pow(10, -6 + 8.5 * rng_unit(rng_next(&rng))));
+	memcpy(out, x, sizeof(out));
+	op_soft_cap(device, out, DIM, COUNT, DIM, 30.0f);
+	for (int i = 0; i < COUNT * DIM; i++) {
+		double expected = 30 * tanh(x[i] / 30.0);
+		assert_near(out[i], expected, 4e-7 * fabs(expected));
+	}
+	float one = x[DIM + 5];
+	op_soft_cap(device, &one, 1, 1, 1, 30.0f);
+	assert_memory_equal(&one, &out[DIM + 5], sizeof(one));
+}
+
+static void soft_caps_are_right(void **state)
+{
+	on_each_variant(soft_caps_are_right_on);
+}
+
 static void exp_is_within_two_ulp_on(struct device *device)
 {
 	enum { COUNT = 100003 };
@@ -208,6 +252,8 @@ int main(void)
 		cmocka_unit_test(rmsnorm_is_right),
 		cmocka_unit_test(rows_do_not_know_of_each_other),
 		cmocka_unit_test(swiglu_is_right),
+		cmocka_unit_test(geglu_is_right),
+		cmocka_unit_test(soft_caps_are_right),
 		cmocka_unit_test(exp_is_within_two_ulp),
 		cmocka_unit_test(rope_angles_are_right_to_a_million_positions),
 		cmocka_unit_test(rope_turns_halves),

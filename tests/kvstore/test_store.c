@@ -64,6 +64,9 @@ static void on_send(void *context, uint32_t conn, const Wire__Envelope *envelope
 		}
 	} else if (s->body == WIRE__ENVELOPE__BODY_LOAD) {
 		s->load = *envelope->load;
+	} else if (s->body == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE) {
+		s->op = envelope->directive_done->epoch;
+		s->error = (enum err)envelope->directive_done->error;
 	}
 }
 
@@ -169,10 +172,10 @@ static void join(struct world *w, uint32_t conn, uint64_t node, Wire__Role role)
 
 static uint8_t compat[16] = {9};
 
-static void offer(struct world *w, uint32_t conn, uint64_t op, uint8_t key)
+static void offer_of(struct world *w, uint32_t conn, uint64_t op, uint8_t key, uint32_t layers, uint32_t layer_bytes)
 {
 	uint8_t bytes[16] = {key, 77};
-	uint64_t digests[LAYERS] = {key * 10u, key * 10u + 1};
+	uint64_t digests[LAYERS + 1] = {key * 10u, key * 10u + 1};
 	Wire__Place place = WIRE__PLACE__INIT;
 	place.region = 3;
 	place.offset = key * 1000u;
@@ -181,14 +184,19 @@ static void offer(struct world *w, uint32_t conn, uint64_t op, uint8_t key)
 	m.op = op;
 	m.key = (ProtobufCBinaryData){16, bytes};
 	m.place = &place;
-	m.n_digests = LAYERS;
+	m.n_digests = layers;
 	m.digests = digests;
-	m.layer_bytes = LAYER_BYTES;
+	m.layer_bytes = layer_bytes;
 	m.compat = (ProtobufCBinaryData){16, compat};
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;
 	envelope.offer = &m;
 	deliver(w, conn, &envelope);
+}
+
+static void offer(struct world *w, uint32_t conn, uint64_t op, uint8_t key)
+{
+	offer_of(w, conn, op, key, LAYERS, LAYER_BYTES);
 }
 
 static void lookup(struct world *w, uint32_t conn, uint64_t op, const uint8_t *keys, uint32_t count)
@@ -490,6 +498,173 @@ static void peer_that_asks_for_a_job_is_sent_away(void **state)
 	assert_int_equal(w->closes, 1);
 }
 
+static void an_outcome_that_nobody_asked_for_changes_nothing(void **state)
+{
+	struct world *w = *state;
+	struct store_status status;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	offer(w, 1, 7, 4);
+	uint64_t op = w->reads[0].op;
+	const uint64_t others[] = {op + LAYERS, op | 0xff0000u, op + (1ull << 32), op ^ 0x10000u};
+	for (size_t i = 0; i < sizeof(others) / sizeof(others[0]); i++) {
+		store_read_done(w->store, others[i], ERR_DEADLINE, 0, w->now);
+		store_landing_free(w->store, others[i], w->now);
+		store_check(w->store);
+	}
+	for (int again = 0; again < 2; again++) { /* the same twice: it counts once */
+		store_read_done(w->store, op, ERR_OK, 40, w->now);
+		store_landing_free(w->store, op, w->now);
+	}
+	store_status(w->store, &status);
+	assert_int_equal(status.reading, 1);
+	assert_int_equal(status.offers, 1);
+	w->read_next = 1;
+	answer_reads(w, ERR_OK);
+	assert_int_equal(answers(w, 7, ERR_OK), 1);
+}
+
+static void a_read_that_fails_is_answered_and_counted_by_its_cause(void **state)
+{
+	static const enum err causes[] = {ERR_CORRUPT, ERR_STALE, ERR_DEADLINE, ERR_PEER_GONE, ERR_IO, ERR_AGAIN};
+	struct world *w = *state;
+	struct store_status status;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	for (size_t i = 0; i < sizeof(causes) / sizeof(causes[0]); i++) {
+		offer(w, 1, 70 + i, 4);
+		answer_reads(w, causes[i]);
+		assert_int_equal(answers(w, 70 + i, causes[i]), 1);
+	}
+	store_status(w->store, &status);
+	const struct store_counters *c = &status.counters;
+	assert_int_equal(c->read_corrupt, 1);
+	assert_int_equal(c->read_stale, 1);
+	assert_int_equal(c->read_deadline, 1);
+	assert_int_equal(c->read_gone, 1);
+	assert_int_equal(c->read_other, 2);
+	assert_int_equal(status.ledger.slots_free, status.ledger.slots);
+}
+
+static void a_block_that_no_slot_can_hold_is_refused(void **state)
+{
+	struct world *w = *state;
+	struct store_status status;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	offer_of(w, 1, 1, 1, LAYERS + 1, LAYER_BYTES);
+	offer_of(w, 1, 2, 2, LAYERS, SLAB_BYTES / LAYERS + 1);
+	offer_of(w, 1, 3, 3, LAYERS, 1u << 31); /* twice that is over 32 bits */
+	for (uint64_t op = 1; op <= 3; op++)
+		assert_int_equal(answers(w, op, ERR_TOO_LARGE), 1);
+	assert_int_equal(w->read_count, 0);
+	store_status(w->store, &status);
+	assert_int_equal(status.counters.offers_refused, 3);
+	offer_of(w, 1, 4, 4, LAYERS, SLAB_BYTES / LAYERS);
+	assert_int_equal(w->read_count, LAYERS);
+}
+
+static void a_look_up_that_is_asked_anew_replaces_the_first(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	for (uint8_t key = 1; key <= 2; key++) {
+		offer(w, 1, key, key);
+		answer_reads(w, ERR_OK);
+	}
+	lookup(w, 1, 5, (uint8_t[]){1, 2}, 2);
+	assert_int_equal(store_held_for(w->store, 10), 2);
+	lookup(w, 1, 5, (uint8_t[]){2}, 1);
+	assert_int_equal(store_held_for(w->store, 10), 1);
+	release(w, 1, 6); /* another */
+	assert_int_equal(store_held_for(w->store, 10), 1);
+	release(w, 1, 5);
+	assert_int_equal(store_held_for(w->store, 10), 0);
+	assert_int_equal(store_held_for(w->store, 11), 0);
+}
+
+/* They were queued before, between and behind another's. */
+static void offers_of_a_dead_peer_leave_the_queue(void **state)
+{
+	struct world *w = *state;
+	struct store_status status;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	join(w, 2, 20, WIRE__ROLE__ROLE_DECODE);
+	offer(w, 1, 1, 1);
+	offer(w, 1, 2, 2); /* two are read at a time */
+	offer(w, 2, 3, 3);
+	offer(w, 1, 4, 4);
+	offer(w, 2, 5, 5);
+	offer(w, 1, 6, 6);
+	offer(w, 2, 7, 7);
+	store_closed(w->store, 2, w->now);
+	store_check(w->store);
+	assert_int_equal(store_held_for(w->store, 10), 4);
+	answer_reads(w, ERR_OK);
+	for (uint64_t op = 1; op <= 6; op++)
+		assert_int_equal(answers(w, op, ERR_OK), op != 3 && op != 5);
+	assert_int_equal(w->read_count, 4 * LAYERS);
+	store_status(w->store, &status);
+	assert_int_equal(status.offers, 0);
+	assert_int_equal(status.ledger.entries[LEDGER_CACHED], 4);
+}
+
+static void direct(struct world *w, uint32_t conn, uint64_t epoch, Wire__DirectiveKind kind)
+{
+	Wire__Directive directive = WIRE__DIRECTIVE__INIT;
+	directive.epoch = epoch;
+	directive.kind = kind;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_DIRECTIVE;
+	envelope.directive = &directive;
+	w->sent_count = 0;
+	deliver(w, conn, &envelope);
+}
+
+static bool drains(const struct world *w)
+{
+	struct store_status status;
+	store_status(w->store, &status);
+	return status.draining;
+}
+
+static void the_leader_drains_and_undrains_until_the_store_leaves(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	join(w, 2, 5, WIRE__ROLE__ROLE_COORDINATOR);
+	direct(w, 1, 9, WIRE__DIRECTIVE_KIND__DIRECTIVE_DRAIN); /* nobody who may */
+	assert_null(last(w, WIRE__ENVELOPE__BODY_DIRECTIVE_DONE));
+	assert_false(drains(w));
+	assert_false(store_drained(w->store));
+	direct(w, 2, 5, WIRE__DIRECTIVE_KIND__DIRECTIVE_DRAIN);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)->error, ERR_OK);
+	assert_true(drains(w));
+	assert_true(store_drained(w->store));
+	direct(w, 2, 4, WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN); /* an older epoch */
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)->error, ERR_STALE);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)->op, 5);
+	direct(w, 2, 6, WIRE__DIRECTIVE_KIND__DIRECTIVE_LEAD); /* an epoch begins, nothing else */
+	assert_true(drains(w));
+	direct(w, 2, 6, WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN);
+	assert_false(drains(w));
+	store_drain(w->store);
+	direct(w, 2, 7, WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN);
+	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)->error, ERR_OK);
+	assert_true(drains(w));
+	offer(w, 1, 1, 1);
+	assert_int_equal(answers(w, 1, ERR_DRAINING), 1);
+}
+
+static void a_dump_fits_where_it_is_put(void **state)
+{
+	struct world *w = *state;
+	char text[2048];
+	assert_int_equal(store_dump(w->store, text, 0), 0);
+	assert_int_equal(store_dump(w->store, text, 1), 0);
+	size_t whole = store_dump(w->store, text, sizeof(text));
+	assert_int_equal(whole, strlen(text));
+	assert_int_equal(store_dump(w->store, text, whole + 1), whole);
+	assert_int_equal(store_dump(w->store, text, whole), whole - 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -505,6 +680,13 @@ int main(void)
 		T(draining_store_serves_but_takes_nothing),
 		T(coordinators_hear_of_the_load),
 		T(peer_that_asks_for_a_job_is_sent_away),
+		T(an_outcome_that_nobody_asked_for_changes_nothing),
+		T(a_read_that_fails_is_answered_and_counted_by_its_cause),
+		T(a_block_that_no_slot_can_hold_is_refused),
+		T(a_look_up_that_is_asked_anew_replaces_the_first),
+		T(offers_of_a_dead_peer_leave_the_queue),
+		T(the_leader_drains_and_undrains_until_the_store_leaves),
+		T(a_dump_fits_where_it_is_put),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

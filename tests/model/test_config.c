@@ -145,6 +145,143 @@ static void some_layers_are_dense_among_experts(void **state)
 	assert_int_equal(c.experts.shared_intermediate_size, 96);
 }
 
+static const char gemma[] =
+	"{\"architectures\": [\"Gemma2ForCausalLM\"], \"torch_dtype\": \"bfloat16\", \"vocab_size\": 1000,"
+	"\"hidden_size\": 64, \"intermediate_size\": 128, \"num_hidden_layers\": 7, \"num_attention_heads\": 4,"
+	"\"num_key_value_heads\": 2, \"head_dim\": 16, \"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-6}";
+
+/* Which group each layer is in, as digits. */
+static void assert_groups(const struct model_config *c, const char *groups)
+{
+	char text[MODEL_LAYERS_MAX + 1] = {0};
+	uint32_t counts[MODEL_GROUPS_MAX] = {0};
+	for (uint32_t i = 0; i < c->layer_count; i++) {
+		text[i] = (char)('0' + c->layers[i].group);
+		counts[c->layers[i].group]++;
+	}
+	assert_string_equal(text, groups);
+	for (uint32_t i = 0; i < c->group_count; i++)
+		assert_int_equal(c->groups[i].layer_count, counts[i]);
+}
+
+static void windows_are_groups_of_layers(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(llama, "{\"architectures\": [\"MistralForCausalLM\"]}", NULL, &c), ERR_OK);
+	assert_groups(&c, "00");
+	assert_int_equal(c.groups[0].window, 4096); /* the library's, where it is left out */
+	assert_int_equal(parse_with(llama, "{\"architectures\": [\"MistralForCausalLM\"], \"sliding_window\": null}", NULL, &c), ERR_OK);
+	assert_int_equal(c.groups[0].window, 0);
+	const char *qwen = "{\"architectures\": [\"Qwen2ForCausalLM\"], \"num_hidden_layers\": 4, \"max_window_layers\": 3,"
+			   "\"sliding_window\": 128, \"use_sliding_window\": %s}";
+	char text[256];
+	snprintf(text, sizeof(text), qwen, "true");
+	assert_int_equal(parse_with(llama, text, NULL, &c), ERR_OK);
+	assert_groups(&c, "0001");
+	assert_true(c.groups[0].window == 0 && c.groups[1].window == 128 && c.qkv_bias && !c.o_bias);
+	snprintf(text, sizeof(text), qwen, "false");
+	assert_int_equal(parse_with(llama, text, NULL, &c), ERR_OK);
+	assert_groups(&c, "0000");
+	assert_int_equal(c.groups[0].window, 0);
+}
+
+static void gemma_2_is_read_with_what_the_library_takes_for_granted(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(gemma, "{}", NULL, &c), ERR_OK);
+	assert_groups(&c, "0101010");
+	assert_true(c.groups[0].window == 4096 && c.groups[1].window == 0);
+	assert_true(c.score_cap == 50.0 && c.logit_cap == 30.0 && c.score_dim == 256.0);
+	assert_true(c.norm_plus_one && c.embedding_scaled && c.tie_word_embeddings && !c.qk_norm);
+	assert_int_equal(c.activation, MODEL_GELU_TANH);
+	assert_int_equal(parse_with(gemma, "{\"attn_logit_softcapping\": null, \"final_logit_softcapping\": null}", NULL, &c), ERR_OK);
+	assert_true(c.score_cap == 0.0 && c.logit_cap == 0.0);
+}
+
+static void gemma_3_has_a_rope_for_each_kind_of_layer(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(gemma, "{\"architectures\": [\"Gemma3ForCausalLM\"], \"sliding_window\": 512,"
+				    "\"rope_scaling\": {\"rope_type\": \"linear\", \"factor\": 8.0}}", NULL, &c), ERR_OK);
+	assert_groups(&c, "0000010");
+	assert_true(c.groups[0].window == 512 && c.groups[0].rope.theta == 1e4 && c.groups[1].rope.theta == 1e6);
+	assert_int_equal(c.groups[0].rope.scaling, MODEL_ROPE_PLAIN);
+	assert_int_equal(c.groups[1].rope.scaling, MODEL_ROPE_LINEAR);
+	assert_true(c.groups[1].rope.factor == 8.0 && c.logit_cap == 0.0 && c.qk_norm);
+	assert_int_equal(parse_with(gemma, "{\"architectures\": [\"Gemma3ForCausalLM\"], \"layer_types\": [\"full_attention\","
+				    "\"sliding_attention\", \"full_attention\", \"full_attention\", \"full_attention\","
+				    "\"full_attention\", \"full_attention\"], \"rope_parameters\": {\"full_attention\":"
+				    "{\"rope_type\": \"default\", \"rope_theta\": 5e5}, \"sliding_attention\":"
+				    "{\"rope_type\": \"default\", \"rope_theta\": 2e4}}}", NULL, &c), ERR_OK);
+	assert_groups(&c, "0100000");
+	assert_true(c.groups[0].rope.theta == 5e5 && c.groups[1].rope.theta == 2e4);
+}
+
+/* As the larger ones are published: almost everything is left to the library. */
+static void gemma_3_that_sees_is_its_text_config(void **state)
+{
+	static const char seeing[] =
+		"{\"architectures\": [\"Gemma3ForConditionalGeneration\"], \"torch_dtype\": \"bfloat16\", \"eos_token_id\": [1, 106],"
+		"\"vision_config\": {\"hidden_size\": 1152}, \"text_config\": {\"hidden_size\": 2560, \"intermediate_size\":"
+		"10240, \"num_hidden_layers\": 34, \"sliding_window\": 1024, \"rope_scaling\": {\"factor\": 8.0,"
+		"\"rope_type\": \"linear\"}}}";
+	struct model_config c;
+	assert_int_equal(parse_with(seeing, "{}", NULL, &c), ERR_OK);
+	assert_true(c.hidden_size == 2560 && c.head_count == 8 && c.kv_head_count == 4 && c.head_dim == 256);
+	assert_true(c.vocab_size == 262208 && c.position_max == 131072 && c.eos_count == 2 && c.tie_word_embeddings);
+	assert_true(c.groups[0].window == 1024 && c.groups[1].rope.factor == 8.0);
+	assert_string_equal(c.names->prefix, "language_model.model.");
+}
+
+static void ropes_are_stretched_as_they_say(void **state)
+{
+	struct model_config c;
+	const struct model_rope *rope = &c.groups[0].rope;
+	assert_int_equal(parse_with(llama, "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 8.0, \"low_freq_factor\":"
+				    "1.0, \"high_freq_factor\": 4.0, \"original_max_position_embeddings\": 512}}", NULL, &c), ERR_OK);
+	assert_int_equal(rope->scaling, MODEL_ROPE_LLAMA3);
+	assert_int_equal(rope->original_position_max, 512);
+	assert_true(rope->theta == 500000.0 && rope->attention_factor == 1.0);
+	assert_int_equal(parse_with(llama, "{\"rope_theta\": null, \"rope_parameters\": {\"rope_type\": \"yarn\", \"rope_theta\":"
+				    "10000, \"factor\": 40, \"mscale\": 1.0, \"mscale_all_dim\": 1.0}}", NULL, &c), ERR_OK);
+	assert_int_equal(rope->scaling, MODEL_ROPE_YARN);
+	assert_true(rope->attention_factor == 1.0 && rope->beta_fast == 32.0 && rope->truncate);
+	assert_int_equal(rope->original_position_max, 2048);
+	assert_int_equal(parse_with(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 4.0}}", NULL, &c), ERR_OK);
+	assert_true(rope->attention_factor > 1.1386 && rope->attention_factor < 1.1387);
+	assert_int_equal(parse_with(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 1.0, \"truncate\": false,"
+				    "\"beta_fast\": 16, \"beta_slow\": 2}}", NULL, &c), ERR_OK);
+	assert_true(rope->attention_factor == 1.0 && !rope->truncate && rope->beta_fast == 16.0 && rope->beta_slow == 2.0);
+	assert_int_equal(parse_with(llama, "{\"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"attention_factor\": 1.5}}", NULL, &c),
+			 ERR_OK);
+	assert_true(rope->attention_factor == 1.5);
+}
+
+/* Its greatest length decides which factors a model has (docs/decisions/longrope.md). */
+static void longrope_is_long_or_short_for_a_whole_model(void **state)
+{
+	struct model_config c;
+	const char *phi = "{\"architectures\": [\"Phi3ForCausalLM\"], \"partial_rotary_factor\": 0.25, \"max_position_embeddings\":"
+			  "%u, \"original_max_position_embeddings\": 2048, \"rope_scaling\": {\"type\": \"longrope\","
+			  "\"short_factor\": [1, 1.5], \"long_factor\": [2, 3]}}";
+	char text[512];
+	snprintf(text, sizeof(text), phi, 2048);
+	assert_int_equal(parse_with(llama, text, NULL, &c), ERR_OK);
+	assert_true(c.groups[0].rope.dim == 4 && c.groups[0].rope.factors[1] == 1.5f && c.groups[0].rope.attention_factor == 1.0);
+	snprintf(text, sizeof(text), phi, 8192);
+	assert_int_equal(parse_with(llama, text, NULL, &c), ERR_OK);
+	assert_true(c.groups[0].rope.factors[1] == 3.0f);
+	assert_true(c.groups[0].rope.attention_factor > 1.0871 && c.groups[0].rope.attention_factor < 1.0872); /* sqrt(1 + log 4 / log 2048) */
+}
+
+static void f16_weights_are_read(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(llama, "{\"torch_dtype\": \"float16\", \"mlp_bias\": true}", NULL, &c), ERR_OK);
+	assert_int_equal(c.dtype, MODEL_F16);
+	assert_true(c.mlp_bias);
+}
+
 static void assert_refused_of(const char *base, enum err expected, const char *changes, const char *words)
 {
 	struct model_config c = {.vocab_size = 77};
@@ -190,11 +327,41 @@ static void wrong_values_are_named_with_what_was_expected(void **state)
 	assert_refused(ERR_INVALID, "{\"num_hidden_layers\": null}", "num_hidden_layers is null");
 	assert_refused(ERR_INVALID, "{\"num_key_value_heads\": 3}", "a divisor of num_attention_heads");
 	assert_refused(ERR_INVALID, "{\"num_attention_heads\": 64, \"num_key_value_heads\": 64}", "head_dim");
+	assert_refused(ERR_INVALID, "{\"hidden_size\": 65536, \"num_attention_heads\": 1, \"num_key_value_heads\": 1}", "head_dim");
 	assert_refused(ERR_INVALID, "{\"rms_norm_eps\": 1e300}", "rms_norm_eps");
 	assert_refused(ERR_INVALID, "{\"eos_token_id\": 1000}", "eos_token_id is 1000");
 	assert_refused(ERR_UNSUPPORTED, "{\"hidden_act\": \"gelu\"}", "hidden_act is \"gelu\", expected \"silu\" or");
 	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"rope_type\": \"dynamic\", \"factor\": 2}}",
 		       "rope_scaling: rope_type is \"dynamic\", expected");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1], \"long_factor\": [1]}}",
+		       "rope_scaling: short_factor is [1], expected a list of 8 numbers");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"linear\"}}", "rope_scaling: factor is missing");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": 7}", "rope_scaling is 7, expected an object");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"rope_type\": 7, \"factor\": 2}}", "rope_type is 7, expected \"default\"");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_scaling\": {\"type\": \"xpos\", \"factor\": 2}}", "type is \"xpos\"");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 0.5}}", "factor is 0.5, expected a number from 1");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"llama3\", \"factor\": 2, \"low_freq_factor\": 4,"
+		       "\"high_freq_factor\": 1}}", "high_freq_factor is 1, expected more than low_freq_factor");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"longrope\", \"short_factor\": [1,1,1,1,1,1,1,0]}}",
+		       "short_factor is [1,1,1,1,1,1,1,0], expected a list of 8 numbers");
+	assert_refused(ERR_INVALID, "{\"rope_scaling\": {\"rope_type\": \"yarn\", \"factor\": 2, \"original_max_position_embeddings\":"
+		       "1}}", "original_max_position_embeddings is 1");
+	assert_refused(ERR_INVALID, "{\"rope_theta\": 1}", "rope_theta is 1, expected a number from 2");
+	assert_refused(ERR_INVALID, "{\"architectures\": [\"Phi3ForCausalLM\"], \"partial_rotary_factor\": 0.1875}",
+		       "partial_rotary_factor is 0.1875, expected a part of head_dim");
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Phi3ForCausalLM\"], \"rope_scaling\": {\"type\": \"linear\","
+		       "\"factor\": 2}}", "rope_scaling is");
+	assert_refused(ERR_UNSUPPORTED, "{\"rope_parameters\": {\"partial_rotary_factor\": 0.5}}", "partial_rotary_factor is 0.5, expected 1");
+	assert_refused(ERR_INVALID, "{\"layer_types\": [\"full_attention\"]}", "layer_types is [\"full_attention\"], expected a list");
+	assert_refused(ERR_UNSUPPORTED, "{\"layer_types\": [7, \"full_attention\"]}", "layer_types is [7");
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"LlamaForCausalLM\", \"FooModel\"]}", "architectures is");
+	assert_refused(ERR_INVALID, "{\"architectures\": [\"Gemma2ForCausalLM\"], \"sliding_window\": 0}", "sliding_window is 0");
+	assert_refused(ERR_UNSUPPORTED, "{\"partial_rotary_factor\": 0.5}", "partial_rotary_factor is 0.5, expected 1");
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Gemma3nForConditionalGeneration\"]}", "Gemma3nForConditionalGeneration");
+	assert_refused(ERR_INVALID, "{\"architectures\": [\"Gemma3ForConditionalGeneration\"]}", "text_config is missing");
+	assert_refused(ERR_UNSUPPORTED, "{\"architectures\": [\"Qwen2ForCausalLM\"], \"layer_types\": [\"full_attention\","
+		       "\"sliding_attention\"]}", "layer_types");
+	assert_refused(ERR_UNSUPPORTED, "{\"use_bidirectional_attention\": true}", "use_bidirectional_attention is true");
 	assert_refused(ERR_UNSUPPORTED, "{\"sliding_window\": 128}", "sliding_window is 128");
 	assert_refused(ERR_UNSUPPORTED, "{\"quantization_config\": {}}", "quantization_config is {}");
 	assert_refused(ERR_UNSUPPORTED, "{\"layer_types\": [\"sliding_attention\", \"full_attention\"]}", "layer_types");
@@ -227,6 +394,13 @@ int main(void)
 		cmocka_unit_test(eight_bit_weights_are_read_in_blocks_of_128),
 		cmocka_unit_test(some_layers_are_dense_among_experts),
 		cmocka_unit_test(what_deepseek_models_do_not_do_is_named),
+		cmocka_unit_test(windows_are_groups_of_layers),
+		cmocka_unit_test(gemma_2_is_read_with_what_the_library_takes_for_granted),
+		cmocka_unit_test(gemma_3_has_a_rope_for_each_kind_of_layer),
+		cmocka_unit_test(gemma_3_that_sees_is_its_text_config),
+		cmocka_unit_test(ropes_are_stretched_as_they_say),
+		cmocka_unit_test(longrope_is_long_or_short_for_a_whole_model),
+		cmocka_unit_test(f16_weights_are_read),
 		cmocka_unit_test(wrong_values_are_named_with_what_was_expected),
 		cmocka_unit_test(files_that_are_no_config_are_refused),
 	};

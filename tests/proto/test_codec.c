@@ -174,6 +174,13 @@ static void sampling_out_of_range_names_the_field(void **state)
 		{{.top_p = 1, .repetition_penalty = 0, .max_tokens = 1}, "repetition_penalty"},
 		{{.top_p = 1, .repetition_penalty = 1, .max_tokens = 0}, "max_tokens"},
 		{{.top_p = 1, .repetition_penalty = 1, .max_tokens = 1, .logprobs = 21}, "logprobs"},
+		{{.temperature = 100.5f, .top_p = 1, .repetition_penalty = 1, .max_tokens = 1}, "temperature"},
+		{{.top_p = 1.5f, .repetition_penalty = 1, .max_tokens = 1}, "top_p"},
+		{{.top_p = 1, .min_p = -0.5f, .repetition_penalty = 1, .max_tokens = 1}, "min_p"},
+		{{.top_p = 1, .frequency_penalty = -INFINITY, .repetition_penalty = 1, .max_tokens = 1}, "frequency_penalty"},
+		{{.top_p = 1, .repetition_penalty = 101, .max_tokens = 1}, "repetition_penalty"},
+		{{.top_p = 1, .repetition_penalty = 1, .max_tokens = 1, .logprobs = -2}, "logprobs"},
+		{{.top_p = 1, .repetition_penalty = 1, .max_tokens = 1, .prompt_logprobs = 22}, "prompt_logprobs"},
 	};
 	for (size_t i = 0; i < sizeof(wrong) / sizeof(wrong[0]); i++) {
 		struct sample_reserve s;
@@ -185,6 +192,54 @@ static void sampling_out_of_range_names_the_field(void **state)
 	}
 }
 
+static void too_many_stop_tokens_or_biases_are_refused(void **state)
+{
+	struct sample_reserve s;
+	struct sampling back, most = plain;
+	struct why why = {0};
+	most.stop_id_count = SAMPLING_STOP_IDS_MAX;
+	most.bias_count = SAMPLING_BIAS_MAX;
+	for (uint32_t i = 0; i < SAMPLING_BIAS_MAX; i++)
+		most.biases[i] = (struct sampling_bias){i, (float)i / 2};
+	codec_sampling_put(&most, &s.sampling, s.biases, s.bias_pointers);
+	assert_int_equal(codec_sampling_get(&s.sampling, NULL, &back), ERR_OK);
+	assert_memory_equal(&back, &most, sizeof(back));
+	s.sampling.n_stop_ids++;
+	assert_int_equal(codec_sampling_get(&s.sampling, &why, &back), ERR_TOO_LARGE);
+	assert_non_null(strstr(why.text, "stop tokens"));
+	s.sampling.n_stop_ids = 0;
+	s.sampling.n_biases++;
+	assert_int_equal(codec_sampling_get(&s.sampling, NULL, &back), ERR_TOO_LARGE);
+}
+
+static void a_frame_over_its_limit_is_not_looked_at(void **state)
+{
+	struct why why = {0};
+	Wire__Envelope *back;
+	assert_int_equal(unpack(NULL, PROTO_FRAME_MAX + 1, &why, &back), ERR_TOO_LARGE);
+	assert_string_equal(why.text, "frame of 16777217 bytes, at most 16777216");
+}
+
+/* However little memory there is: it is said, and nothing is written behind it. */
+static void any_arena_is_enough_or_too_small(void **state)
+{
+	struct sample_reserve s;
+	fill(&s);
+	PROTO_ENVELOPE(envelope, RESERVE, reserve, &s.reserve);
+	uint8_t frame[1024];
+	size_t length = codec_pack(&envelope, frame), enough = 0;
+	for (size_t capacity = 0; capacity < 2048; capacity++) {
+		memset(arena_memory, 0xee, 4096);
+		struct codec_arena arena = {.memory = arena_memory, .capacity = capacity};
+		Wire__Envelope *back;
+		enum err e = codec_unpack(&arena, frame, length, NULL, &back);
+		assert_int_equal(e, enough ? ERR_OK : e == ERR_OK ? ERR_OK : ERR_TOO_LARGE);
+		enough += e == ERR_OK;
+		assert_int_equal(arena_memory[capacity], 0xee);
+	}
+	assert_true(enough > 0 && enough < 2048);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -194,6 +249,9 @@ int main(void)
 		cmocka_unit_test(memory_is_bounded_by_the_arena),
 		cmocka_unit_test(damaged_frames_are_refused_or_whole),
 		cmocka_unit_test(sampling_out_of_range_names_the_field),
+		cmocka_unit_test(too_many_stop_tokens_or_biases_are_refused),
+		cmocka_unit_test(a_frame_over_its_limit_is_not_looked_at),
+		cmocka_unit_test(any_arena_is_enough_or_too_small),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -173,6 +173,7 @@ static void start_coordinator(struct member *m)
 		.prefill_ns = 3000 * MS,
 		.decode_ns = 3000 * MS,
 		.move_ns = 100 * MS,
+		.opening_ns = 1000 * MS,
 		.lead_context = m,
 		.claim_epoch = member_claim_epoch,
 		.env = sim_env(m->cluster->sim, m->index),

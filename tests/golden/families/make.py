@@ -11,8 +11,8 @@ stored weights in float32: log-probabilities of the whole vocabulary at some pos
 tokens, when it computes in bfloat16. Prompts are longer than windows and than the lengths that ropes were made for.
 
 Rows to experts and their answers are rounded to bf16, in any model and in the reference too, since they may travel so.
-Seeds for which a rounding at the positions above is so near its tie that the order of a sum would decide are passed
-over, as are those for which a greedy token is, and those for which the library in bfloat16 asks other experts there:
+Experts are in the last layer, so that what is rounded at one position does not reach another. Seeds for which a rounding at
+the positions above is so near its tie that the order of a sum would decide are passed over, as are those for which a greedy token is, and those for which the library in bfloat16 asks other experts there:
 the difference would say nothing.
 """
 import functools
@@ -29,8 +29,9 @@ from tiny import byte_tokenizer, experts_of, experts_over_the_wire, stored_tenso
 
 PROMPT, GREEDY, TOP = 300, 64, 20
 POSITIONS = [0, 17, 63, 130, 257, 299]
-MARGIN = 2e-3  # greedy tokens closer than that would be decided by the order of a sum
-TIE = 3e-4  # the same of a rounding, in parts of the distance between two numbers of bf16
+DISTINCT = 4   # who says one thing for ever is no test
+MARGIN = 5e-4  # greedy tokens closer than that would be decided by the order of a sum
+TIE = 3e-4     # the same of a rounding, in parts of the distance between two numbers of bf16
 
 COMMON = dict(vocab_size=258, hidden_size=32, intermediate_size=48, num_hidden_layers=2, num_attention_heads=4,
               num_key_value_heads=2, head_dim=16, max_position_embeddings=1024, rms_norm_eps=1e-5, hidden_act="silu",
@@ -74,10 +75,10 @@ MODELS = {
                              intermediate_size=32, partial_rotary_factor=0.75, sliding_window=200,
                              original_max_position_embeddings=128, rope_scaling={
                                  "type": "longrope", "long_factor": LONG, "short_factor": [1.0] * 12})),
-    "qwen2-moe": ("Qwen2Moe", without(MIXTURE, "head_dim", num_attention_heads=2, num_key_value_heads=1, num_hidden_layers=3,
+    "qwen2-moe": ("Qwen2Moe", without(MIXTURE, "head_dim", num_attention_heads=2, num_key_value_heads=1,
                                       shared_expert_intermediate_size=32, norm_topk_prob=False, decoder_sparse_step=1,
-                                      mlp_only_layers=[1], use_sliding_window=False, sliding_window=128,
-                                      max_window_layers=3)),
+                                      mlp_only_layers=[0], use_sliding_window=False, sliding_window=128,
+                                      max_window_layers=2)),
     "qwen3-moe": ("Qwen3Moe", dict(MIXTURE, norm_topk_prob=True, decoder_sparse_step=2, mlp_only_layers=[],
                                    attention_bias=False, use_sliding_window=False, sliding_window=None)),
     "deepseek-v2-lite": ("DeepseekV2", dict(
@@ -106,11 +107,11 @@ def randomise(model, seed, around_zero):
         if name.endswith(".bias"):
             p.data = 0.3 * noise
         elif around_zero and name == "model.norm.weight":
-            p.data = 3 + 0.2 * noise  # embeddings are the head, and small
+            p.data = 7 + 0.2 * noise  # embeddings are the head, and small
         elif p.dim() == 1:
             p.data = (0 if around_zero else 1) + 0.2 * noise
         elif "embed" in name or "lm_head" in name:
-            p.data = (0.08 if around_zero else 0.6) * noise  # Gemma scales it up
+            p.data = (0.03 if around_zero else 0.6) * noise  # Gemma scales it up
         else:
             p.data = noise * (1.2 / p.shape[-1] ** 0.5)
     for name, b in model.named_buffers():
@@ -201,7 +202,7 @@ def make(out, name, family, config, seed):
         return False
     round_at_experts(model)
     greedy, least = reference(model, tokens)
-    if least < MARGIN:
+    if least < MARGIN or len(set(greedy)) < DISTINCT:
         return False
     exact = logprobs(model, tokens)
     as_the_library(model)

@@ -1,0 +1,185 @@
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stddef.h>
+#include <cmocka.h>
+#include <jansson.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "base/buf.h"
+#include "model/tensors.h"
+
+/* One list says which tensors a family has, for the check of a directory and for loading. */
+
+#define SIZES                                                                                                           \
+	"\"torch_dtype\": \"bfloat16\", \"vocab_size\": 50, \"hidden_size\": 32, \"intermediate_size\": 48,"            \
+	"\"num_hidden_layers\": 2, \"num_attention_heads\": 4, \"num_key_value_heads\": 2, \"max_position_embeddings\": 64," \
+	"\"rms_norm_eps\": 1e-5"
+
+static void parse(const char *json, struct model_config *config)
+{
+	struct why why = {""};
+	if (model_config_parse(json, strlen(json), NULL, 0, &why, config) != ERR_OK)
+		fail_msg("%s", why.text);
+}
+
+struct list {
+	struct tensor_spec specs[128];
+	uint32_t count;
+};
+
+static enum err add(void *arg, const struct tensor_spec *spec)
+{
+	struct list *list = arg;
+	assert_true(list->count < 128);
+	list->specs[list->count++] = *spec;
+	return ERR_OK;
+}
+
+static void list_of(const char *json, struct model_config *config, struct list *list)
+{
+	list->count = 0;
+	parse(json, config);
+	assert_int_equal(model_tensors_each(config, add, list), ERR_OK);
+}
+
+static const struct tensor_spec *find(const struct list *list, const char *name)
+{
+	for (uint32_t i = 0; i < list->count; i++)
+		if (strcmp(list->specs[i].name, name) == 0)
+			return &list->specs[i];
+	fail_msg("%s is not listed", name);
+	return NULL;
+}
+
+static void assert_part(const struct list *list, const char *name, enum tensor_role role, uint32_t first, uint32_t rows,
+			uint32_t total)
+{
+	const struct tensor_spec *spec = find(list, name);
+	assert_int_equal(spec->role, role);
+	assert_int_equal(spec->first, first);
+	assert_int_equal(spec->dims[0], rows);
+	assert_int_equal(spec->total, total);
+}
+
+static void parts_of_a_role_lie_one_after_the_other(void **state)
+{
+	static struct list list;
+	struct model_config config;
+	list_of("{\"architectures\": [\"Qwen2ForCausalLM\"], " SIZES "}", &config, &list);
+	assert_int_equal(list.count, 1 + 2 * (2 + 4 + 3 + 3) + 2);
+	assert_part(&list, "model.layers.0.self_attn.q_proj.weight", TENSOR_QKV, 0, 32, 64);
+	assert_part(&list, "model.layers.1.self_attn.k_proj.weight", TENSOR_QKV, 32, 16, 64);
+	assert_part(&list, "model.layers.1.self_attn.v_proj.bias", TENSOR_QKV_BIAS, 48, 16, 64);
+	assert_part(&list, "model.layers.1.mlp.up_proj.weight", TENSOR_GATE_UP, 48, 48, 96);
+	assert_int_equal(find(&list, "model.layers.1.mlp.up_proj.weight")->layer, 1);
+	assert_part(&list, "lm_head.weight", TENSOR_HEAD, 0, 50, 50);
+	assert_part(&list, "model.embed_tokens.weight", TENSOR_EMBEDDING, 0, 50, 50);
+	list_of("{\"architectures\": [\"Phi3ForCausalLM\"], " SIZES "}", &config, &list);
+	assert_int_equal(list.count, 1 + 2 * (2 + 2 + 2) + 2);
+	assert_part(&list, "model.layers.0.self_attn.qkv_proj.weight", TENSOR_QKV, 0, 64, 64);
+	assert_part(&list, "model.layers.0.mlp.gate_up_proj.weight", TENSOR_GATE_UP, 0, 96, 96);
+	list_of("{\"architectures\": [\"LlamaForCausalLM\"], \"attention_bias\": true, \"mlp_bias\": true, " SIZES "}", &config,
+		&list);
+	assert_part(&list, "model.layers.0.self_attn.o_proj.bias", TENSOR_OUTPUT_BIAS, 0, 32, 32);
+	assert_part(&list, "model.layers.0.mlp.up_proj.bias", TENSOR_GATE_UP_BIAS, 48, 48, 96);
+	assert_part(&list, "model.layers.0.mlp.down_proj.bias", TENSOR_DOWN_BIAS, 0, 32, 32);
+}
+
+static void tied_embeddings_are_the_head(void **state)
+{
+	static struct list list;
+	struct model_config config;
+	list_of("{\"architectures\": [\"Gemma3ForCausalLM\"], \"head_dim\": 16, " SIZES "}", &config, &list);
+	assert_int_equal(list.count, 1 + 2 * (4 + 4 + 2 + 3) + 1);
+	assert_part(&list, "model.embed_tokens.weight", TENSOR_HEAD, 0, 50, 50);
+	assert_part(&list, "model.layers.1.post_attention_layernorm.weight", TENSOR_ATTENTION_POST_NORM, 0, 32, 32);
+	assert_part(&list, "model.layers.1.pre_feedforward_layernorm.weight", TENSOR_MLP_NORM, 0, 32, 32);
+	assert_part(&list, "model.layers.1.self_attn.k_norm.weight", TENSOR_K_NORM, 0, 16, 16);
+}
+
+/* Weights of zeros in memory: those of the list but `skip`, and one more, where it is given. */
+struct file {
+	struct buf bytes;
+	struct weights *weights;
+};
+
+static void append_shape(json_t *header, const char *name, const uint64_t *dims, uint32_t dim_count, size_t *at)
+{
+	json_t *shape = json_array();
+	size_t bytes = 2;
+	for (uint32_t i = 0; i < dim_count; i++) {
+		json_array_append_new(shape, json_integer((json_int_t)dims[i]));
+		bytes *= dims[i];
+	}
+	json_object_set_new(header, name, json_pack("{s:s,s:o,s:[I,I]}", "dtype", "BF16", "shape", shape, "data_offsets",
+						    (json_int_t)*at, (json_int_t)(*at + bytes)));
+	*at += bytes;
+}
+
+static void make_file(const struct list *list, const char *skip, const char *more, struct file *file)
+{
+	json_t *header = json_object();
+	size_t at = 0;
+	*file = (struct file){0};
+	for (uint32_t i = 0; i < list->count; i++)
+		if (!skip || strcmp(list->specs[i].name, skip) != 0)
+			append_shape(header, list->specs[i].name, list->specs[i].dims, list->specs[i].dim_count, &at);
+	if (more)
+		append_shape(header, more, (uint64_t[]){3}, 1, &at);
+	char *text = json_dumps(header, JSON_COMPACT);
+	uint64_t length = strlen(text);
+	assert_int_equal(buf_append(&file->bytes, &length, 8), ERR_OK);
+	assert_int_equal(buf_text(&file->bytes, text), ERR_OK);
+	for (size_t i = 0; i < at; i++)
+		assert_int_equal(buf_append(&file->bytes, "", 1), ERR_OK);
+	assert_int_equal(weights_parse(file->bytes.data, file->bytes.length, NULL, &file->weights), ERR_OK);
+	free(text);
+	json_decref(header);
+}
+
+static void assert_check(const char *json, const char *skip, const char *more, enum err expected, const char *words)
+{
+	static struct list list;
+	struct model_config config;
+	struct why why = {""};
+	struct file file;
+	list_of(json, &config, &list);
+	make_file(&list, skip, more, &file);
+	assert_int_equal(model_tensors_check(&config, file.weights, &why), expected);
+	if (!strstr(why.text, words))
+		fail_msg("\"%s\" lacks \"%s\"", why.text, words);
+	weights_close(file.weights);
+	buf_fini(&file.bytes);
+}
+
+static void what_is_missing_surplus_or_of_another_shape_is_named(void **state)
+{
+	static const char phi[] = "{\"architectures\": [\"Phi3ForCausalLM\"], " SIZES "}";
+	static const char gemma[] = "{\"architectures\": [\"Gemma3ForCausalLM\"], \"head_dim\": 16, " SIZES "}";
+	static const char seeing[] = "{\"architectures\": [\"Gemma3ForConditionalGeneration\"], \"text_config\": {\"head_dim\": 16,"
+				     SIZES "}}";
+	static const char fused[] = "model.layers.1.self_attn.qkv_proj.weight";
+	assert_check(phi, NULL, NULL, ERR_OK, "");
+	assert_check(phi, fused, NULL, ERR_NOT_FOUND, "tensor model.layers.1.self_attn.qkv_proj.weight is missing, expected BF16 [64");
+	assert_check(phi, fused, fused, ERR_MISMATCH, "qkv_proj.weight is BF16 [3], expected BF16 [64");
+	assert_check(phi, NULL, "model.layers.0.self_attn.qkv_proj.bias", ERR_MISMATCH,
+		     "qkv_proj.bias is no part of a Phi3ForCausalLM model");
+	assert_check(phi, NULL, "model.layers.0.self_attn.rotary_emb.inv_freq", ERR_OK, "");
+	assert_check(gemma, NULL, "lm_head.weight", ERR_OK, "");
+	assert_check(gemma, NULL, "vision_tower.patch.weight", ERR_MISMATCH, "vision_tower.patch.weight is no part");
+	assert_check(seeing, NULL, "vision_tower.patch.weight", ERR_OK, "");
+	assert_check(seeing, NULL, "multi_modal_projector.weight", ERR_OK, "");
+	assert_check(seeing, "language_model.model.norm.weight", NULL, ERR_NOT_FOUND, "language_model.model.norm.weight is missing");
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(parts_of_a_role_lie_one_after_the_other),
+		cmocka_unit_test(tied_embeddings_are_the_head),
+		cmocka_unit_test(what_is_missing_surplus_or_of_another_shape_is_named),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
