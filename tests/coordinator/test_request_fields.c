@@ -87,7 +87,7 @@ static void of_two_wrong_fields_one_is_named(void **state)
 
 static void texts_have_their_limits(void **state)
 {
-	char *fields = malloc(70000);
+	static char fields[70000];
 	int at = sprintf(fields, ",\"user\":\"");
 	memset(fields + at, 'u', 1025);
 	strcpy(fields + at + 1024, "\"");
@@ -100,7 +100,6 @@ static void texts_have_their_limits(void **state)
 	memset(fields + at, 't', REQUEST_TEMPLATE_MAX + 1);
 	strcpy(fields + at + REQUEST_TEMPLATE_MAX + 1, "\"");
 	refused(API_CHAT, fields, "chat_template", "is a text of 65537 bytes");
-	free(fields);
 }
 
 static void a_response_format_has_a_type(void **state)
