@@ -121,6 +121,40 @@ static void latent_attention_and_grouped_experts_are_read(void **state)
 	assert_true(c.experts.group_count == 1 && c.experts.routing == MODEL_ROUTING_SOFTMAX && !c.experts.renormalise);
 }
 
+/* The keys of DeepSeek-V3 and DeepSeek-V2-Lite that count, as published. */
+static void published_deepseek_configs_are_read(void **state)
+{
+	static const char v3[] =
+		"{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"attention_bias\": false, \"bos_token_id\": 0, \"eos_token_id\": 1,"
+		"\"ep_size\": 1, \"first_k_dense_replace\": 3, \"hidden_act\": \"silu\", \"hidden_size\": 7168, \"intermediate_size\":"
+		"18432, \"kv_lora_rank\": 512, \"max_position_embeddings\": 163840, \"moe_intermediate_size\": 2048, \"moe_layer_freq\":"
+		"1, \"n_group\": 8, \"n_routed_experts\": 256, \"n_shared_experts\": 1, \"norm_topk_prob\": true,"
+		"\"num_attention_heads\": 128, \"num_experts_per_tok\": 8, \"num_hidden_layers\": 61, \"num_key_value_heads\": 128,"
+		"\"num_nextn_predict_layers\": 1, \"q_lora_rank\": 1536, \"qk_nope_head_dim\": 128, \"qk_rope_head_dim\": 64,"
+		"\"quantization_config\": {\"activation_scheme\": \"dynamic\", \"fmt\": \"e4m3\", \"quant_method\": \"fp8\","
+		"\"weight_block_size\": [128, 128]}, \"rms_norm_eps\": 1e-06, \"rope_scaling\": {\"beta_fast\": 32, \"beta_slow\": 1,"
+		"\"factor\": 40, \"mscale\": 1.0, \"mscale_all_dim\": 1.0, \"original_max_position_embeddings\": 4096, \"type\":"
+		"\"yarn\"}, \"rope_theta\": 10000, \"routed_scaling_factor\": 2.5, \"scoring_func\": \"sigmoid\","
+		"\"tie_word_embeddings\": false, \"topk_group\": 4, \"topk_method\": \"noaux_tc\", \"torch_dtype\": \"bfloat16\","
+		"\"v_head_dim\": 128, \"vocab_size\": 129280}";
+	static const char lite[] =
+		"{\"architectures\": [\"DeepseekV2ForCausalLM\"], \"n_routed_experts\": 64, \"n_shared_experts\": 2, \"n_group\": 1,"
+		"\"topk_group\": 1, \"num_experts_per_tok\": 6, \"num_hidden_layers\": 27, \"num_attention_heads\": 16,"
+		"\"num_key_value_heads\": 16, \"first_k_dense_replace\": 1, \"hidden_size\": 2048, \"intermediate_size\": 10944,"
+		"\"moe_intermediate_size\": 1408, \"norm_topk_prob\": false, \"q_lora_rank\": null, \"routed_scaling_factor\": 1.0,"
+		"\"scoring_func\": \"softmax\", \"topk_method\": \"greedy\", \"vocab_size\": 102400, \"rope_scaling\": {\"beta_fast\":"
+		"32, \"beta_slow\": 1, \"factor\": 40, \"mscale\": 0.707, \"mscale_all_dim\": 0.707, \"type\": \"yarn\","
+		"\"original_max_position_embeddings\": 4096}, \"quantization_config\": null}";
+	struct model_config c;
+	assert_int_equal(parse_with(v3, "{}", NULL, &c), ERR_OK);
+	assert_true(c.head_dim == 192 && c.latent.q_lora_rank == 1536 && c.fp8_blocks && c.extra_layer_count == 1);
+	assert_true(c.experts.group_count == 8 && c.experts.group_top == 4 && c.experts.shared_intermediate_size == 2048);
+	assert_true(c.layers[2].mlp == MODEL_MLP_DENSE && c.layers[3].mlp == MODEL_MLP_EXPERTS && c.kv_head_count == 128);
+	assert_int_equal(parse_with(v3, lite, NULL, &c), ERR_OK);
+	assert_true(c.latent.q_lora_rank == 0 && c.experts.shared_intermediate_size == 2816 && !c.fp8_blocks);
+	assert_true(c.layers[0].mlp == MODEL_MLP_DENSE && c.layers[1].mlp == MODEL_MLP_EXPERTS && c.experts.group_count == 1);
+}
+
 static void eight_bit_weights_are_read_in_blocks_of_128(void **state)
 {
 	struct model_config c;
@@ -391,6 +425,7 @@ int main(void)
 		cmocka_unit_test(generation_config_wins_on_the_end_tokens),
 		cmocka_unit_test(experts_are_read_for_both_families),
 		cmocka_unit_test(latent_attention_and_grouped_experts_are_read),
+		cmocka_unit_test(published_deepseek_configs_are_read),
 		cmocka_unit_test(eight_bit_weights_are_read_in_blocks_of_128),
 		cmocka_unit_test(some_layers_are_dense_among_experts),
 		cmocka_unit_test(what_deepseek_models_do_not_do_is_named),
