@@ -254,6 +254,12 @@ static enum err set_layout(struct engine *engine, struct why *why)
 	engine->kv.layout = (struct kv_layout){.layer_count = c->layer_count, .head_kv_count = c->kv_head_count,
 					       .head_dim = c->head_dim, .block_tokens = engine->options.block_tokens,
 					       .elem = engine->weights->elem};
+	if (c->attention == MODEL_ATTENTION_LATENT) {
+		engine->kv.layout.kind = KV_LATENT;
+		engine->kv.layout.head_kv_count = 1;
+		engine->kv.layout.head_dim = c->latent.kv_lora_rank + c->latent.qk_rope_head_dim;
+		engine->kv.layout.value_dim = c->latent.kv_lora_rank;
+	}
 	engine->kv.block_stride = kv_block_bytes(&engine->kv.layout);
 	if (engine->kv.block_stride > INT32_MAX)
 		return why_set(why, ERR_UNSUPPORTED, "a block of %u tokens would have %zu bytes, at most 2 GiB",

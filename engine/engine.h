@@ -22,7 +22,8 @@ struct engine;
 struct model_dir;
 struct expert_exchange; /* engine/expert_exchange.h; NULL: experts are local */
 
-/* How KV lies in a block: [layer][kv_head][k|v][token][head_dim], one layer group. */
+/* How KV lies in a block, one layer group: [layer][kv_head][k|v][token][head_dim] or, of a model with latent attention,
+ * [layer][token][latent] (kernels/ops.h). Nobody but the engine looks into a layer. */
 struct kv_geometry {
 	uint32_t layer_count;
 	uint32_t block_tokens;

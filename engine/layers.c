@@ -4,8 +4,14 @@
 #include <string.h>
 
 #include "engine/expert_exchange.h"
+#include "engine/latent.h"
 #include "engine/plan.h"
 #include "engine/rope.h"
+
+static bool is_latent(const struct layers *layers)
+{
+	return layers->config->attention == MODEL_ATTENTION_LATENT;
+}
 
 static uint32_t query_size(const struct model_config *config)
 {
@@ -34,19 +40,21 @@ struct piece {
 	size_t bytes;
 };
 
-enum { PIECES_MAX = 16 + 3 * MODEL_GROUPS_MAX, PIECE_ALIGN = 64 };
+enum { PIECES_MAX = 24 + 3 * MODEL_GROUPS_MAX, PIECE_ALIGN = 64 };
 
 static size_t aligned(size_t bytes)
 {
 	return (bytes + PIECE_ALIGN - 1) / PIECE_ALIGN * PIECE_ALIGN;
 }
 
-static bool has_layers(const struct model_config *config, enum model_mlp mlp)
+/* Of the widest MLP that rows pass here: of dense layers, or of the shared expert. */
+static uint32_t inner_max(const struct model_config *config)
 {
+	uint32_t inner = config->experts.shared_intermediate_size;
 	for (uint32_t i = 0; i < config->layer_count; i++)
-		if (config->layers[i].mlp == mlp)
-			return true;
-	return false;
+		if (config->layers[i].mlp == MODEL_MLP_DENSE && inner < config->intermediate_size)
+			inner = config->intermediate_size;
+	return inner;
 }
 
 static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
@@ -54,7 +62,10 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 	const struct model_config *c = l->config;
 	size_t rows = l->rows_max;
 	size_t row_f32 = rows * sizeof(float);
-	bool dense = has_layers(c, MODEL_MLP_DENSE);
+	bool latent = is_latent(l);
+	uint32_t shared = c->experts.shared_intermediate_size > 0 ? c->hidden_size : 0;
+	uint32_t qkv = latent ? latent_input_size(c) : query_size(c) + 2 * key_size(c);
+	uint32_t attended = latent ? c->head_count * c->latent.v_head_dim : query_size(c);
 	const struct piece all[] = {
 		{(void **)&l->batch.tokens, rows * sizeof(uint32_t)},
 		{(void **)&l->batch.positions, rows * sizeof(uint32_t)},
@@ -62,10 +73,15 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 		{(void **)&l->x, row_f32 * c->hidden_size},
 		{(void **)&l->delta, row_f32 * c->hidden_size},
 		{(void **)&l->normed, row_f32 * c->hidden_size},
-		{(void **)&l->qkv, row_f32 * (query_size(c) + 2 * key_size(c))},
-		{(void **)&l->attended, row_f32 * query_size(c)},
-		{(void **)&l->gate_up, dense ? row_f32 * 2 * c->intermediate_size : 0},
-		{(void **)&l->activated, dense ? row_f32 * c->intermediate_size : 0},
+		{(void **)&l->qkv, row_f32 * qkv},
+		{(void **)&l->attended, row_f32 * attended},
+		{(void **)&l->latent.queries, c->latent.q_lora_rank > 0 ? row_f32 * query_size(c) : 0},
+		{(void **)&l->latent.absorbed, l->latent.absorbed_max * c->latent.kv_lora_rank * sizeof(float)},
+		{(void **)&l->latent.calls, latent ? c->head_count * sizeof(struct linear_call) : 0},
+		{(void **)&l->gate_up, row_f32 * 2 * inner_max(c)},
+		{(void **)&l->activated, row_f32 * inner_max(c)},
+		{(void **)&l->shared, row_f32 * shared},
+		{(void **)&l->gate, row_f32},
 		{(void **)&l->scores, row_f32 * c->experts.count},
 		{(void **)&l->expert, rows * sizeof(uint32_t) * c->experts.top},
 		{(void **)&l->weight, row_f32 * c->experts.top},
@@ -79,6 +95,20 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 		pieces[count++] = (struct piece){(void **)&l->rope[i].sin, row_f32 * half};
 	}
 	return count;
+}
+
+static struct moe_routing routing_of(const struct model_experts *experts)
+{
+	return (struct moe_routing){
+		.expert_count = experts->count,
+		.top_k = experts->top,
+		.score = experts->routing == MODEL_ROUTING_SIGMOID ? MOE_SIGMOID : MOE_SOFTMAX,
+		.group_count = experts->group_count,
+		.group_top = experts->group_top,
+		.group_best = experts->group_best,
+		.renormalise = experts->renormalise,
+		.scale = (float)experts->scale,
+	};
 }
 
 /* The root of hidden_size in the model's own type, as the library has it: bf16 rounds to even. */
@@ -99,6 +129,8 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 {
 	assert(rows_max > 0);
 	*layers = (struct layers){.device = device, .config = config, .weights = weights, .rows_max = rows_max};
+	layers->latent.absorbed_max = is_latent(layers) ? latent_absorbed_max(config, rows_max) : 0;
+	layers->routing = routing_of(&config->experts);
 	layers->embedding_scale = embedding_scale(config);
 	struct piece pieces[PIECES_MAX];
 	uint32_t count = list_pieces(layers, pieces);
@@ -185,19 +217,15 @@ static void zero_new_blocks(struct layers *l, uint32_t layer)
 	}
 }
 
-void layers_kv(struct layers *l, uint32_t layer)
+static void project(struct layers *l, uint32_t layer)
 {
 	const struct model_config *c = l->config;
 	const struct layer_weights *w = &l->weights->layers[layer];
 	uint32_t rows = l->batch.row_count;
 	size_t stride = query_size(c) + 2 * (size_t)key_size(c);
-	float *key = l->qkv + query_size(c);
-	float *value = key + key_size(c);
-
-	norm(l, w->attention_norm);
+	float *key = l->qkv + query_size(c), *value = key + key_size(c), eps = (float)c->norm_eps;
 	linear(l, w->qkv, l->normed, l->qkv);
 	if (w->q_norm) {
-		float eps = (float)c->norm_eps;
 		op_head_norm(l->device, l->qkv, stride, rows, c->head_count, c->head_dim, w->q_norm, eps);
 		op_head_norm(l->device, key, stride, rows, c->kv_head_count, c->head_dim, w->k_norm, eps);
 	}
@@ -205,11 +233,20 @@ void layers_kv(struct layers *l, uint32_t layer)
 	const struct layer_rope *rope = &l->rope[c->layers[layer].group];
 	op_rope(l->device, l->qkv, stride, rows, c->head_count + c->kv_head_count, c->head_dim,
 		group_of(l, layer)->rope.dim / 2, rope->cos, rope->sin);
-	zero_new_blocks(l, layer);
 	op_kv_write(l->device, &l->kv, layer, l->batch.runs, l->batch.run_count, key, value, stride);
 }
 
-static void attention(struct layers *l, uint32_t layer)
+void layers_kv(struct layers *l, uint32_t layer)
+{
+	norm(l, l->weights->layers[layer].attention_norm);
+	zero_new_blocks(l, layer);
+	if (is_latent(l))
+		latent_project(l, layer);
+	else
+		project(l, layer);
+}
+
+static void attend(struct layers *l, uint32_t layer)
 {
 	const struct model_config *c = l->config;
 	const struct attention_call call = {
@@ -227,36 +264,54 @@ static void attention(struct layers *l, uint32_t layer)
 		.window = group_of(l, layer)->window,
 	};
 	op_attention(l->device, &call);
+}
+
+static void attention(struct layers *l, uint32_t layer)
+{
+	if (is_latent(l))
+		latent_attend(l, layer);
+	else
+		attend(l, layer);
 	linear(l, l->weights->layers[layer].output, l->attended, l->delta);
 }
 
-static void mlp(struct layers *l, const struct layer_weights *w)
+static void mlp(struct layers *l, const struct linear *gate_up, const struct linear *down, float *out)
 {
-	uint32_t inner = l->config->intermediate_size;
-	linear(l, w->gate_up, l->normed, l->gate_up);
+	uint32_t inner = linear_shape(down)->k;
+	linear(l, gate_up, l->normed, l->gate_up);
 	op_glu(l->device, glu_of(l->config), l->gate_up, 2 * (size_t)inner, l->batch.row_count, inner, l->activated,
 	       inner);
-	linear(l, w->down, l->activated, l->delta);
+	linear(l, down, l->activated, out);
+}
+
+/* The expert that every row asks is here and rounds nothing. */
+static void add_shared(struct layers *l, const struct layer_weights *w)
+{
+	uint32_t rows = l->batch.row_count, hidden = l->config->hidden_size;
+	mlp(l, w->shared_gate_up, w->shared_down, l->shared);
+	if (!w->shared_gate) {
+		op_add(l->device, l->delta, l->shared, rows, hidden);
+		return;
+	}
+	linear(l, w->shared_gate, l->normed, l->gate);
+	op_add_gated(l->device, l->delta, l->shared, l->gate, rows, hidden);
 }
 
 static enum err mixture(struct layers *l, uint32_t layer)
 {
 	const struct model_config *c = l->config;
-	linear(l, l->weights->layers[layer].router, l->normed, l->scores);
-	const struct moe_route_call route = {
-		.logits = l->scores,
-		.rows = l->batch.row_count,
-		.expert_count = c->experts.count,
-		.top_k = c->experts.top,
-		.renormalise = c->experts.renormalise,
-		.ret_expert = l->expert,
-		.ret_weight = l->weight,
-	};
+	const struct layer_weights *w = &l->weights->layers[layer];
+	linear(l, w->router, l->normed, l->scores);
+	const struct moe_route_call route = {.routing = &l->routing, .logits = l->scores, .bias = w->router_bias,
+					     .rows = l->batch.row_count, .ret_expert = l->expert, .ret_weight = l->weight};
 	op_moe_route(l->device, &route);
 	const struct expert_rows rows = {.layer = layer, .row_count = l->batch.row_count, .top_k = c->experts.top,
 					 .dim = c->hidden_size, .x = l->normed, .expert = l->expert,
 					 .weight = l->weight, .sum = l->delta};
-	return l->experts->run(l->experts->context, &rows);
+	enum err e = l->experts->run(l->experts->context, &rows);
+	if (e == ERR_OK && w->shared_down)
+		add_shared(l, w);
+	return e;
 }
 
 enum err layers_rest(struct layers *l, uint32_t layer)
@@ -269,7 +324,7 @@ enum err layers_rest(struct layers *l, uint32_t layer)
 	if (l->config->layers[layer].mlp == MODEL_MLP_EXPERTS)
 		e = mixture(l, layer);
 	else
-		mlp(l, w);
+		mlp(l, w->gate_up, w->down, l->delta);
 	post_norm(l, w->mlp_post_norm);
 	return e;
 }

@@ -32,6 +32,14 @@ struct layer_rope {
 	float *sin;
 };
 
+/* What latent attention has besides (latent.h). */
+struct latent_rows {
+	float *queries;  /* [row][head][nope], [head][rope] of the row behind; two steps only: else part of qkv */
+	float *absorbed; /* [row][some heads][kv_lora] */
+	size_t absorbed_max;        /* rows times heads */
+	struct linear_call *calls;  /* [head] */
+};
+
 struct layers {
 	struct device *device;
 	const struct model_config *config;
@@ -45,13 +53,17 @@ struct layers {
 	float *x;         /* [row][hidden] the residual stream, without delta */
 	float *delta;     /* [row][hidden] what the last sublayer adds to it */
 	float *normed;    /* [row][hidden] */
-	float *qkv;       /* [row][(head + 2 * kv_head) * head_dim] */
-	float *attended;  /* [row][head * head_dim] */
-	float *gate_up;   /* [row][2 * intermediate], dense */
-	float *activated; /* [row][intermediate], dense */
+	float *qkv;       /* [row][(head + 2 * kv_head) * head_dim]; latent: [row][queries or q_lora, kv_lora, rope] */
+	float *attended;  /* [row][head * head_dim]; latent: [row][head * v] */
+	struct latent_rows latent;
+	float *gate_up;   /* [row][2 * inner]: of dense layers, or of the shared expert */
+	float *activated; /* [row][inner] */
+	float *shared;    /* [row][hidden] what the shared expert says, before its gate */
+	float *gate;      /* [row] of the shared expert */
 	float *scores;    /* [row][expert] */
 	uint32_t *expert; /* [row][expert_top] */
 	float *weight;    /* [row][expert_top] */
+	struct moe_routing routing;
 	void *memory;     /* all of the above, in one piece */
 	size_t memory_bytes;
 };

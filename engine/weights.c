@@ -6,61 +6,11 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "engine/tensor_rows.h"
+#include "engine/weights_impl.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
-
-/* One load: where tensors come from and where they go. */
-struct load {
-	struct engine_weights *to;
-	const struct model_config *config;
-	const struct weights *from;
-	struct why *why;
-	uint32_t told; /* per cent */
-};
-
-enum { WIDEN_ROWS = 64 };
-
-static float bf16_at(const uint8_t *data, uint64_t i)
-{
-	uint16_t half;
-	float value;
-	memcpy(&half, data + 2 * i, sizeof(half));
-	uint32_t bits = (uint32_t)half << 16;
-	memcpy(&value, &bits, sizeof(value));
-	return value;
-}
-
-/* Sign, 5 bits of exponent, 10 of fraction.  Below the least exponent the fraction counts in 2^-24. */
-static float f16_at(const uint8_t *data, uint64_t i)
-{
-	uint16_t half;
-	memcpy(&half, data + 2 * i, sizeof(half));
-	uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
-	float value = (float)fraction * 0x1p-24f;
-	uint32_t bits;
-	memcpy(&bits, &value, sizeof(bits));
-	if (exponent == 31)
-		bits = 0x7f800000 | fraction << 13;
-	else if (exponent > 0)
-		bits = (exponent + 112) << 23 | fraction << 13;
-	bits |= sign;
-	memcpy(&value, &bits, sizeof(value));
-	return value;
-}
-
-/* Elements [first, first + count) of a tensor of any type that a model may have. */
-static void widen(const struct tensor *tensor, uint64_t first, size_t count, float *ret_wide)
-{
-	const uint8_t *data = tensor->data;
-	for (size_t i = 0; i < count; i++)
-		if (tensor->dtype == TENSOR_BF16)
-			ret_wide[i] = bf16_at(data, first + i);
-		else if (tensor->dtype == TENSOR_F16)
-			ret_wide[i] = f16_at(data, first + i);
-		else
-			memcpy(&ret_wide[i], data + 4 * (first + i), 4);
-}
 
 /* The tensor's numbers in f32, plus `offset`; the caller's to free. */
 static enum err widen_vector(struct load *load, const struct tensor *tensor, float offset, float **ret_wide)
@@ -69,19 +19,19 @@ static enum err widen_vector(struct load *load, const struct tensor *tensor, flo
 	float *wide = malloc(count * sizeof(float));
 	if (!wide)
 		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu numbers", tensor->name, count);
-	widen(tensor, 0, count, wide);
+	tensor_widen(tensor, 0, count, wide);
 	for (size_t i = 0; i < count; i++)
 		wide[i] += offset;
 	*ret_wide = wide;
 	return ERR_OK;
 }
 
-static enum err load_norm(struct load *load, const struct tensor *tensor, float **ret_vector)
+static enum err load_vector(struct load *load, const struct tensor *tensor, float offset, float **ret_vector)
 {
 	size_t bytes = tensor->dims[0] * sizeof(float);
 	float *wide;
 	void *memory;
-	enum err e = widen_vector(load, tensor, load->config->norm_plus_one ? 1.0f : 0.0f, &wide);
+	enum err e = widen_vector(load, tensor, offset, &wide);
 	if (e != ERR_OK)
 		return e;
 	e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
@@ -93,6 +43,11 @@ static enum err load_norm(struct load *load, const struct tensor *tensor, float 
 	}
 	free(wide);
 	return e;
+}
+
+static enum err load_norm(struct load *load, const struct tensor *tensor, float **ret_vector)
+{
+	return load_vector(load, tensor, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
 }
 
 static enum err load_bias(struct load *load, const struct tensor *tensor, uint32_t first, struct linear *linear)
@@ -108,71 +63,74 @@ static enum err load_bias(struct load *load, const struct tensor *tensor, uint32
 	return e;
 }
 
-static enum err create_linear(struct load *load, const struct tensor_spec *spec, uint32_t segments,
-			      struct linear **ret_linear)
+enum err load_create(struct load *load, const char *name, const struct linear_shape *shape, struct linear **ret_linear)
 {
-	struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load->to->elem,
-				     .segments = segments};
-	enum err e = linear_create(load->to->device, &shape, ret_linear);
+	enum err e = linear_create(load->to->device, shape, ret_linear);
 	if (e == ERR_INVALID)
-		return why_set(load->why, ERR_UNSUPPORTED, "%s: %u inputs do not divide into %u segments", spec->name,
-			       shape.k, segments);
+		return why_set(load->why, ERR_UNSUPPORTED, "%s: %u inputs do not divide into %u segments", name, shape->k,
+			       shape->segments);
 	if (e != ERR_OK)
-		return why_set(load->why, e, "%s: no memory for %u x %u weights", spec->name, shape.n, shape.k);
+		return why_set(load->why, e, "%s: no memory for %u x %u weights", name, shape->n, shape->k);
 	return ERR_OK;
 }
 
-/* Outputs from `first` on, widened piece by piece. */
-static enum err fill_widened(struct load *load, const struct tensor *tensor, uint32_t first, struct linear *linear)
+/* Fills outputs as far as rows that follow each other are outputs that do. */
+static enum err fill_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			    struct linear *linear)
 {
-	uint32_t n = (uint32_t)tensor->dims[0], k = (uint32_t)tensor->dims[1];
-	float *wide = malloc((size_t)WIDEN_ROWS * k * sizeof(float));
-	if (!wide)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory to widen it", tensor->name);
-	for (uint32_t row = 0; row < n; row += WIDEN_ROWS) {
-		uint32_t count = n - row < WIDEN_ROWS ? n - row : WIDEN_ROWS;
-		widen(tensor, (uint64_t)row * k, (size_t)count * k, wide);
-		linear_fill(linear, first + row, count, wide, k);
+	uint32_t n = (uint32_t)spec->dims[0], k = (uint32_t)spec->dims[1];
+	bool plain = tensor_rows_plain(found, load->to->elem);
+	void *rows = plain ? NULL : malloc((size_t)FILL_ROWS * k * sizeof(float));
+	if (!plain && !rows)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", spec->name);
+	for (uint32_t row = 0, count; row < n; row += count) {
+		uint32_t output = load_output(load->config, spec, row);
+		const void *from = rows;
+		for (count = 1; row + count < n && (plain || count < FILL_ROWS); count++)
+			if (load_output(load->config, spec, row + count) != output + count)
+				break;
+		if (plain)
+			from = (const uint8_t *)found->tensor->data + (size_t)row * k * elem_bytes(load->to->elem);
+		else
+			tensor_rows_read(found, load->to->elem, row, count, rows);
+		linear_fill(linear, output, count, from, k);
 	}
-	free(wide);
+	free(rows);
 	return ERR_OK;
 }
 
 /* Makes the role's linear when its first tensor comes. */
-static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor *tensor,
+static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
 			    uint32_t segments, struct linear **linear)
 {
-	enum err e = *linear ? ERR_OK : create_linear(load, spec, segments, linear);
-	if (e != ERR_OK)
-		return e;
-	if (tensor->dtype == TENSOR_F16)
-		return fill_widened(load, tensor, spec->first, *linear);
-	linear_fill(*linear, spec->first, (uint32_t)spec->dims[0], tensor->data, spec->dims[1]);
-	return ERR_OK;
+	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load->to->elem,
+					   .segments = segments};
+	enum err e = *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
+	return e == ERR_OK ? fill_linear(load, spec, found, *linear) : e;
 }
 
-static enum err load_embedding(struct load *load, const struct tensor *tensor)
+static enum err load_embedding(struct load *load, const struct tensor_found *found)
 {
 	struct engine_weights *to = load->to;
-	size_t count = tensor->dims[0] * tensor->dims[1];
-	enum err e = dev_alloc(to->device, MEM_DEVICE, count * elem_bytes(to->elem), &to->embedding);
+	const struct tensor *tensor = found->tensor;
+	size_t row_bytes = tensor->dims[1] * elem_bytes(to->elem);
+	enum err e = dev_alloc(to->device, MEM_DEVICE, tensor->dims[0] * row_bytes, &to->embedding);
 	if (e != ERR_OK)
 		return why_set(load->why, e, "%s: no memory for it", tensor->name);
-	if (tensor->dtype != TENSOR_F16)
+	if (tensor_rows_plain(found, to->elem))
 		return dev_copy(to->device, to->embedding, tensor->data, tensor->bytes);
-	float *wide = malloc(tensor->dims[1] * sizeof(float));
-	if (!wide)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory to widen it", tensor->name);
-	for (uint64_t row = 0; row < tensor->dims[0] && e == ERR_OK; row++) {
-		widen(tensor, row * tensor->dims[1], tensor->dims[1], wide);
-		e = dev_copy(to->device, (float *)to->embedding + row * tensor->dims[1], wide,
-			     tensor->dims[1] * sizeof(float));
+	void *row = malloc(row_bytes);
+	if (!row)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", tensor->name);
+	for (uint64_t i = 0; i < tensor->dims[0] && e == ERR_OK; i++) {
+		tensor_rows_read(found, to->elem, i, 1, row);
+		e = dev_copy(to->device, (uint8_t *)to->embedding + i * row_bytes, row, row_bytes);
 	}
-	free(wide);
+	free(row);
 	return e;
 }
 
-static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor *tensor)
+static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
 {
 	struct layer_weights *layer = &load->to->layers[spec->layer];
 	if (!layer->experts)
@@ -181,19 +139,20 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
 	struct expert_weights *expert = &layer->experts[spec->expert];
 	if (spec->role == TENSOR_EXPERT_DOWN)
-		return load_linear(load, spec, tensor, LINEAR_SEGMENTS, &expert->down);
-	return load_linear(load, spec, tensor, 1, &expert->gate_up);
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &expert->down);
+	return load_linear(load, spec, found, 1, &expert->gate_up);
 }
 
-static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor *tensor)
+static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
 {
 	struct engine_weights *to = load->to;
+	const struct tensor *tensor = found->tensor;
 	struct layer_weights *layer = &to->layers[spec->layer];
 	switch (spec->role) {
 	case TENSOR_EMBEDDING:
-		return load_embedding(load, tensor);
+		return load_embedding(load, found);
 	case TENSOR_HEAD:
-		return load_linear(load, spec, tensor, 1, &to->head);
+		return load_linear(load, spec, found, 1, &to->head);
 	case TENSOR_FINAL_NORM:
 		return load_norm(load, tensor, &to->final_norm);
 	case TENSOR_ATTENTION_NORM:
@@ -205,30 +164,42 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_MLP_POST_NORM:
 		return load_norm(load, tensor, &layer->mlp_post_norm);
 	case TENSOR_QKV:
-		return load_linear(load, spec, tensor, 1, &layer->qkv);
+		return load_linear(load, spec, found, 1, &layer->qkv);
 	case TENSOR_QKV_BIAS:
 		return load_bias(load, tensor, spec->first, layer->qkv);
 	case TENSOR_Q_NORM:
 		return load_norm(load, tensor, &layer->q_norm);
 	case TENSOR_K_NORM:
 		return load_norm(load, tensor, &layer->k_norm);
+	case TENSOR_QUERY_UP:
+		return load_linear(load, spec, found, 1, &layer->query_up);
+	case TENSOR_KEY_VALUE_UP:
+		return load_latent_heads(load, spec, found, layer);
 	case TENSOR_OUTPUT:
-		return load_linear(load, spec, tensor, LINEAR_SEGMENTS, &layer->output);
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->output);
 	case TENSOR_OUTPUT_BIAS:
 		return load_bias(load, tensor, spec->first, layer->output);
 	case TENSOR_GATE_UP:
-		return load_linear(load, spec, tensor, 1, &layer->gate_up);
+		return load_linear(load, spec, found, 1, &layer->gate_up);
 	case TENSOR_GATE_UP_BIAS:
 		return load_bias(load, tensor, spec->first, layer->gate_up);
 	case TENSOR_DOWN:
-		return load_linear(load, spec, tensor, LINEAR_SEGMENTS, &layer->down);
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->down);
 	case TENSOR_DOWN_BIAS:
 		return load_bias(load, tensor, spec->first, layer->down);
 	case TENSOR_ROUTER:
-		return load_linear(load, spec, tensor, 1, &layer->router);
+		return load_linear(load, spec, found, 1, &layer->router);
+	case TENSOR_ROUTER_BIAS:
+		return load_vector(load, tensor, 0.0f, &layer->router_bias);
+	case TENSOR_SHARED_GATE_UP:
+		return load_linear(load, spec, found, 1, &layer->shared_gate_up);
+	case TENSOR_SHARED_DOWN:
+		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->shared_down);
+	case TENSOR_SHARED_GATE:
+		return load_linear(load, spec, found, 1, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:
 	case TENSOR_EXPERT_DOWN:
-		return load_expert(load, spec, tensor);
+		return load_expert(load, spec, found);
 	}
 	return ERR_INVALID;
 }
@@ -245,29 +216,50 @@ static void tell_progress(struct load *load, uint32_t layer)
 static enum err load_one(void *arg, const struct tensor_spec *spec)
 {
 	struct load *load = arg;
-	const struct tensor *tensor;
-	enum err e = weights_want(load->from, spec->name, model_tensor_dtype(load->config), spec->dim_count, spec->dims,
-				  load->why, &tensor);
+	struct tensor_found found;
+	enum err e = model_tensor_find(load->config, load->from, spec, load->why, &found);
 	tell_progress(load, spec->layer);
-	return e == ERR_OK ? load_tensor(load, spec, tensor) : e;
+	return e == ERR_OK ? load_tensor(load, spec, &found) : e;
+}
+
+static bool fits_attention(uint32_t dim, uint32_t dim_max)
+{
+	return dim >= 16 && dim <= dim_max && dim % 16 == 0;
+}
+
+static enum err refuse_attention(const struct model_config *config, struct why *why)
+{
+	uint32_t kv = config->latent.kv_lora_rank, rope = config->latent.qk_rope_head_dim;
+	if (config->attention == MODEL_ATTENTION_GROUPED) {
+		if (fits_attention(config->head_dim, HEAD_DIM_MAX))
+			return ERR_OK;
+		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 16 in [16, %d]",
+			       config->head_dim, HEAD_DIM_MAX);
+	}
+	if (fits_attention(kv, HEAD_DIM_MAX) && fits_attention(kv + rope, LATENT_DIM_MAX))
+		return ERR_OK;
+	return why_set(why, ERR_UNSUPPORTED,
+		       "kv_lora_rank %u, qk_rope_head_dim %u: the engine wants multiples of 16, at most %d, together %d",
+		       kv, rope, HEAD_DIM_MAX, LATENT_DIM_MAX);
 }
 
 static enum err refuse_unknown(const struct model_config *config, struct why *why)
 {
-	if (config->attention != MODEL_ATTENTION_GROUPED)
-		return why_set(why, ERR_UNSUPPORTED, "latent attention is not supported by this engine");
-	if (config->experts.routing != MODEL_ROUTING_SOFTMAX || config->experts.shared_intermediate_size > 0)
-		return why_set(why, ERR_UNSUPPORTED, "shared experts and sigmoid routing are not supported by this engine");
-	if (config->head_dim < 16 || config->head_dim > 512 || config->head_dim % 16 != 0)
-		return why_set(why, ERR_UNSUPPORTED, "head_dim %u: the engine wants a multiple of 16 in [16, 512]",
-			       config->head_dim);
-	if (config->head_count / config->kv_head_count > ATTENTION_GROUP_MAX)
-		return why_set(why, ERR_UNSUPPORTED, "%u heads over %u of keys and values: the engine wants at most %d each",
-			       config->head_count, config->kv_head_count, ATTENTION_GROUP_MAX);
 	if (config->experts.count > MOE_EXPERTS_MAX || config->experts.top > MOE_TOP_K_MAX)
 		return why_set(why, ERR_UNSUPPORTED, "%u experts, top %u: at most %d, top %d", config->experts.count,
 			       config->experts.top, MOE_EXPERTS_MAX, MOE_TOP_K_MAX);
-	return ERR_OK;
+	return refuse_attention(config, why);
+}
+
+/* Of the norms of queries and keys: of a head, or of what latent attention has in their place. */
+static uint32_t query_norm_size(const struct model_config *config)
+{
+	return config->attention == MODEL_ATTENTION_LATENT ? config->latent.q_lora_rank : config->head_dim;
+}
+
+static uint32_t key_norm_size(const struct model_config *config)
+{
+	return config->attention == MODEL_ATTENTION_LATENT ? config->latent.kv_lora_rank : config->head_dim;
 }
 
 enum err engine_weights_create(struct device *device, const struct model_config *config,
@@ -285,7 +277,9 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 		.device = device,
 		.elem = config->dtype == MODEL_BF16 ? ELEM_BF16 : ELEM_F32,
 		.hidden_size = config->hidden_size,
-		.head_dim = config->head_dim,
+		.head_count = config->head_count,
+		.q_norm_size = query_norm_size(config),
+		.k_norm_size = key_norm_size(config),
 		.vocab_size = config->vocab_size,
 		.layer_count = config->layer_count,
 		.expert_count = config->experts.count,
@@ -302,22 +296,38 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 	return ERR_OK;
 }
 
+/* The linears of a layer but those of its experts and heads, which come in numbers. */
+#define LAYER_LINEARS(layer)                                                                                   \
+	{                                                                                                      \
+		(layer)->qkv, (layer)->query_up, (layer)->output, (layer)->gate_up, (layer)->down, (layer)->router, \
+			(layer)->shared_gate_up, (layer)->shared_down, (layer)->shared_gate                    \
+	}
+
+static void free_vector(struct engine_weights *weights, float *vector, uint32_t count)
+{
+	dev_free(weights->device, MEM_DEVICE, vector, count * sizeof(float));
+}
+
 static void destroy_layer(struct engine_weights *weights, struct layer_weights *layer)
 {
 	float *const norms[] = {layer->attention_norm, layer->attention_post_norm, layer->mlp_norm, layer->mlp_post_norm};
+	struct linear *const linears[] = LAYER_LINEARS(layer);
 	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]); i++)
-		dev_free(weights->device, MEM_DEVICE, norms[i], weights->hidden_size * sizeof(float));
-	dev_free(weights->device, MEM_DEVICE, layer->q_norm, weights->head_dim * sizeof(float));
-	dev_free(weights->device, MEM_DEVICE, layer->k_norm, weights->head_dim * sizeof(float));
-	linear_destroy(layer->qkv);
-	linear_destroy(layer->output);
-	linear_destroy(layer->gate_up);
-	linear_destroy(layer->down);
-	linear_destroy(layer->router);
+		free_vector(weights, norms[i], weights->hidden_size);
+	free_vector(weights, layer->q_norm, weights->q_norm_size);
+	free_vector(weights, layer->k_norm, weights->k_norm_size);
+	free_vector(weights, layer->router_bias, weights->expert_count);
+	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++)
+		linear_destroy(linears[i]);
+	for (uint32_t i = 0; layer->heads && i < weights->head_count; i++) {
+		linear_destroy(layer->heads[i].key);
+		linear_destroy(layer->heads[i].value);
+	}
 	for (uint32_t i = 0; layer->experts && i < weights->expert_count; i++) {
 		linear_destroy(layer->experts[i].gate_up);
 		linear_destroy(layer->experts[i].down);
 	}
+	free(layer->heads);
 	free(layer->experts);
 }
 
@@ -344,15 +354,23 @@ static uint64_t bytes_of(const struct linear *linear)
 	return linear ? linear_bytes(linear) : 0;
 }
 
+static uint64_t layer_bytes(const struct engine_weights *weights, const struct layer_weights *layer)
+{
+	const struct linear *const linears[] = LAYER_LINEARS(layer);
+	uint64_t bytes = 0;
+	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++)
+		bytes += bytes_of(linears[i]);
+	for (uint32_t i = 0; layer->heads && i < weights->head_count; i++)
+		bytes += bytes_of(layer->heads[i].key) + bytes_of(layer->heads[i].value);
+	for (uint32_t i = 0; layer->experts && i < weights->expert_count; i++)
+		bytes += bytes_of(layer->experts[i].gate_up) + bytes_of(layer->experts[i].down);
+	return bytes;
+}
+
 uint64_t engine_weights_bytes(const struct engine_weights *weights)
 {
 	uint64_t bytes = bytes_of(weights->head) + (weights->embedding ? embedding_bytes(weights) : 0);
-	for (uint32_t i = 0; i < weights->layer_count; i++) {
-		const struct layer_weights *layer = &weights->layers[i];
-		bytes += bytes_of(layer->qkv) + bytes_of(layer->output) + bytes_of(layer->gate_up) +
-			 bytes_of(layer->down) + bytes_of(layer->router);
-		for (uint32_t j = 0; layer->experts && j < weights->expert_count; j++)
-			bytes += bytes_of(layer->experts[j].gate_up) + bytes_of(layer->experts[j].down);
-	}
+	for (uint32_t i = 0; i < weights->layer_count; i++)
+		bytes += layer_bytes(weights, &weights->layers[i]);
 	return bytes;
 }

@@ -4,7 +4,8 @@
  * Loop:   created on any thread before the first step; then read by the compute thread.
  * Bounds: what model_config allows; refuses what layers.c does not compute.
  * Rules:  1 a linear holds its bias; a norm's weights have the 1 that they are around, in f32;
- *         2 f16 becomes f32 on the way: every value of it is one of those. */
+ *         2 f16 becomes f32 on the way: every value of it is one of those; 8-bit weights times their scale become
+ *           bf16 (docs/decisions/fp8-weights-become-bf16.md). */
 #ifndef ENGINE_WEIGHTS_H
 #define ENGINE_WEIGHTS_H
 #include <stdint.h>
@@ -20,18 +21,30 @@ struct expert_weights {
 	struct linear *down;    /* [hidden][expert_intermediate] */
 };
 
+/* Latent attention: kv_b_proj of a head in two, so that neither keys nor values are ever made of latents. */
+struct latent_head {
+	struct linear *key;   /* [kv_lora][nope]: a query's part becomes one over latents */
+	struct linear *value; /* [v][kv_lora]: of the weighted sum of latents */
+};
+
 struct layer_weights {
 	float *attention_norm;      /* [hidden] */
 	float *attention_post_norm; /* [hidden], or NULL */
-	struct linear *qkv;         /* [(head + 2 * kv_head) * head_dim][hidden] */
-	float *q_norm;              /* [head_dim], or NULL */
-	float *k_norm;
-	struct linear *output;      /* [hidden][head * head_dim] */
+	struct linear *qkv;         /* [(head + 2 * kv_head) * head_dim][hidden]; latent: [queries + kv_lora + rope][hidden] */
+	float *q_norm;              /* [head_dim], or NULL; latent: [q_lora] */
+	float *k_norm;              /* [head_dim], or NULL; latent: [kv_lora] */
+	struct linear *query_up;    /* latent: [queries][q_lora], or NULL; queries are [head][nope], then [head][rope] */
+	struct latent_head *heads;  /* latent: [head] */
+	struct linear *output;      /* [hidden][head * head_dim]; latent: [hidden][head * v] */
 	float *mlp_norm;            /* [hidden] */
 	float *mlp_post_norm;       /* [hidden], or NULL */
 	struct linear *gate_up;     /* dense: [2 * intermediate][hidden]; else NULL */
 	struct linear *down;        /* dense: [hidden][intermediate]; else NULL */
 	struct linear *router;          /* [expert][hidden], or NULL */
+	float *router_bias;             /* [expert], or NULL */
+	struct linear *shared_gate_up;  /* [2 * shared][hidden], or NULL */
+	struct linear *shared_down;     /* [hidden][shared] */
+	struct linear *shared_gate;     /* [1][hidden], or NULL */
 	struct expert_weights *experts; /* [expert_count], or NULL */
 };
 
@@ -39,7 +52,9 @@ struct engine_weights {
 	struct device *device;
 	enum elem elem;
 	uint32_t hidden_size;
-	uint32_t head_dim;
+	uint32_t head_count;
+	uint32_t q_norm_size;
+	uint32_t k_norm_size;
 	uint32_t vocab_size;
 	uint32_t layer_count;
 	uint32_t expert_count;

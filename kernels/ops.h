@@ -118,18 +118,35 @@ void op_rope(struct device *device, float *x, size_t x_stride, uint32_t rows, ui
 
 /* --- KV blocks and attention ------------------------------------------------------------------------- */
 
-/* One block: [layer][kv_head][k|v][token][head_dim] (DESIGN 5). */
+enum kv_kind {
+	KV_HEADS,  /* [layer][kv_head][k|v][token][head_dim] */
+	KV_LATENT, /* [layer][token][head_dim]: one vector for all heads, the key; its first value_dim are the value */
+};
+
+#define HEAD_DIM_MAX   512
+#define LATENT_DIM_MAX 640
+
+/* One block. */
 struct kv_layout {
 	uint32_t layer_count;
-	uint32_t head_kv_count;
-	uint32_t head_dim; /* 16 .. 512, a multiple of 16 */
+	uint32_t head_kv_count; /* KV_LATENT: 1 */
+	uint32_t head_dim;	/* a multiple of 16, at most HEAD_DIM_MAX; of a latent block LATENT_DIM_MAX */
 	uint32_t block_tokens;
 	enum elem elem;
+	enum kv_kind kind;
+	uint32_t value_dim; /* KV_LATENT: a multiple of 16, at most HEAD_DIM_MAX and head_dim */
 };
+
+/* Elements of a value. */
+static inline uint32_t kv_value_dim(const struct kv_layout *layout)
+{
+	return layout->kind == KV_LATENT ? layout->value_dim : layout->head_dim;
+}
 
 static inline size_t kv_head_bytes(const struct kv_layout *layout)
 {
-	return (size_t)2 * layout->block_tokens * layout->head_dim * elem_bytes(layout->elem);
+	size_t vectors = layout->kind == KV_LATENT ? 1 : 2;
+	return vectors * layout->block_tokens * layout->head_dim * elem_bytes(layout->elem);
 }
 
 static inline size_t kv_layer_bytes(const struct kv_layout *layout)
@@ -157,25 +174,26 @@ struct kv_run {
 	uint32_t row_count;
 };
 
-/* Rounds k and v (rows [head_kv][head_dim]) to the layout's type and puts them where they belong. */
+/* Rounds k and v (rows [head_kv][head_dim]) to the layout's type and puts them where they belong. Latent blocks
+ * have no v. */
 void op_kv_write(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_run *runs,
 		 uint32_t run_count, const float *k, const float *v, size_t stride);
-
-#define ATTENTION_GROUP_MAX 64
 
 struct attention_call {
 	const struct kv_memory *kv;
 	uint32_t layer;
 	const struct kv_run *runs;
 	uint32_t run_count;
-	uint32_t head_count; /* up to ATTENTION_GROUP_MAX times head_kv_count: head h reads kv head h / that */
-	const float *q;	     /* [row][head][head_dim] */
+	uint32_t head_count; /* a multiple of head_kv_count: head h reads kv head h / (head_count / head_kv_count) */
+	const float *q;	     /* [row][head][head_dim]; latent: [row][head][value_dim] */
 	size_t q_stride;
-	float *out; /* [row][head][head_dim] */
+	float *out; /* [row][head][value_dim]; may be q */
 	size_t out_stride;
 	float scale;	 /* 1 / sqrt(head_dim) as a rule */
 	float score_cap; /* scaled scores become cap * tanh(score / cap); 0: as they are */
 	uint32_t window; /* positions that a row reads, the last its own; 0: all */
+	const float *q_rest; /* latent: [row][head][head_dim - value_dim], what of the key is no value; else NULL */
+	size_t q_rest_stride;
 };
 /* Causal: a row at position p reads positions 0 .. p, its own included (write KV first), or the last `window` of
  * them. Positions are walked in splits of ATTENTION_SPLIT from 0, each split's (max, sum, acc) merged in order;
@@ -188,16 +206,34 @@ void op_attention(struct device *device, const struct attention_call *call);
 #define MOE_EXPERTS_MAX 1024
 #define MOE_TOP_K_MAX	64
 
-struct moe_route_call {
-	const float *logits; /* [row][expert_count] */
-	uint32_t rows;
+enum moe_score {
+	MOE_SOFTMAX, /* over all experts */
+	MOE_SIGMOID, /* of each */
+};
+
+/* How scores become experts and weights: the same for every row of a layer. */
+struct moe_routing {
 	uint32_t expert_count;
 	uint32_t top_k;
-	bool renormalise;    /* weights divided by their sum: Mixtral, and Qwen3 with norm_topk_prob */
+	enum moe_score score;
+	/* Experts lie in group_count groups of equal size, and only those of the group_top greatest groups can be
+	 * chosen; a group counts as the sum of its group_best greatest. 1 group: any expert. */
+	uint32_t group_count;
+	uint32_t group_top;
+	uint32_t group_best; /* 1 or 2 */
+	bool renormalise; /* weights divided by their sum: Mixtral, and where norm_topk_prob says so */
+	float scale;	  /* weights times it: 1 as a rule */
+};
+
+struct moe_route_call {
+	const struct moe_routing *routing;
+	const float *logits; /* [row][expert_count] */
+	const float *bias;   /* [expert_count], added to scores for the choice alone, not for weights; or NULL */
+	uint32_t rows;
 	uint32_t *ret_expert; /* [row][top_k], ascending: the fixed order of the sum */
 	float *ret_weight;    /* [row][top_k], of ret_expert */
 };
-/* Softmax over all experts, then the top k; among equals the lower expert. */
+/* The top k by score; among equals the lower expert, and the lower group. */
 void op_moe_route(struct device *device, const struct moe_route_call *call);
 /* Sorts slots (row * top_k + j) by expert: those of expert e are ret_slot[ret_first[e] .. ret_first[e + 1]),
  * ascending. ret_first has expert_count + 1 entries. A pure function on the host. */
@@ -212,6 +248,8 @@ void op_moe_scatter(struct device *device, const float *x, uint32_t dim, const u
 /* out[row] = sum over j, in order, of weight[row][j] * answer[row][j]. */
 void op_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
 		    uint32_t top_k, uint32_t dim, float *out);
+/* x[row] += sigmoid(gate[row]) * add[row]: an expert that all rows share (Qwen2-MoE). */
+void op_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim);
 /* Plain conversions, for rows that travel. */
 void op_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out);
 void op_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out);

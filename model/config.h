@@ -47,6 +47,7 @@ struct model_rope {
 	bool truncate;                            /* yarn: the ramp begins and ends at whole dimensions */
 	uint32_t original_position_max;           /* llama3, yarn */
 	double attention_factor;                  /* of cosine and sine */
+	double score_factor;                      /* of scores; yarn with mscale_all_dim, which only DeepSeek heeds */
 	float factors[MODEL_ROPE_HALF_MAX];       /* [dim / 2] longrope */
 };
 
@@ -69,13 +70,14 @@ enum model_attention {
 	MODEL_ATTENTION_LATENT,  /* one latent vector a token: struct model_latent */
 };
 
-/* Multi-head latent attention. */
+/* Multi-head latent attention.  head_dim of the config is qk_nope_head_dim + qk_rope_head_dim. */
 struct model_latent {
 	uint32_t q_lora_rank; /* 0: queries come from the hidden state at once */
 	uint32_t kv_lora_rank;
 	uint32_t qk_nope_head_dim;
 	uint32_t qk_rope_head_dim;
 	uint32_t v_head_dim;
+	bool interleaved; /* what turns together is stored side by side, not half a head apart */
 };
 
 enum model_routing {
@@ -92,6 +94,7 @@ struct model_experts {
 	double scale;                      /* of the chosen weights */
 	uint32_t group_count;              /* experts are chosen within the group_top best of so many groups; 1: all */
 	uint32_t group_top;
+	uint32_t group_best;               /* a group is as good as the sum of so many of its best: 1 or 2 */
 	uint32_t shared_intermediate_size; /* of the expert that every token asks; 0: none */
 	bool shared_gate;                  /* its answer times a sigmoid of the token */
 };
@@ -107,6 +110,8 @@ struct model_names {
 	const char *gate_up[2];          /* gate, up; or both in the first */
 	const char *experts;             /* where router and experts are: "mlp" */
 	const char *expert_parts[3];     /* gate, up, down of each */
+	const char *shared;              /* the expert that every token asks, beside the others */
+	const char *shared_gate;
 	const char *beside[2];           /* how tensors of parts begin that text does not meet, such as eyes */
 };
 
@@ -118,7 +123,9 @@ struct model_config {
 	uint32_t hidden_size;
 	uint32_t intermediate_size; /* of dense layers */
 	uint32_t layer_count;
+	uint32_t extra_layer_count; /* stored behind them to guess further tokens ahead; not loaded */
 	uint32_t position_max; /* max_position_embeddings */
+	bool fp8_blocks; /* weights may be F8_E4M3 with a scale for each 128 x 128 of them; they become dtype */
 
 	enum model_attention attention;
 	uint32_t head_count;

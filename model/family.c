@@ -3,7 +3,7 @@
 
 #include "model/family_impl.h"
 
-static const struct family *const lists[] = {families_dense, families_moe};
+static const struct family *const lists[] = {families_dense, families_moe, families_latent};
 
 enum { LISTS = sizeof(lists) / sizeof(lists[0]) };
 

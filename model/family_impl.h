@@ -28,7 +28,7 @@ struct family {
 };
 
 /* Each list ends with a row without a name. */
-extern const struct family families_dense[], families_moe[];
+extern const struct family families_dense[], families_moe[], families_latent[];
 extern const struct model_names family_names_llama;
 
 /* NULL where no family has the name. */
@@ -49,6 +49,8 @@ void family_read_rope_object(struct json_in *whole, const char *key, const json_
  * of the first. */
 void family_read_windows(struct json_in *in, struct model_config *config, uint32_t window,
 			 bool (*is_windowed)(const struct json_in *in, uint32_t layer));
+/* How many experts there are, under the family's key for it, and how many a token asks: by softmax, one group. */
+void family_read_experts(struct json_in *in, struct model_config *config, const char *count);
 /* sliding_window; 0: null. */
 uint32_t family_window(struct json_in *in);
 #endif

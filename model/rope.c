@@ -38,6 +38,7 @@ static void read_yarn(struct json_in *in, struct model_rope *rope)
 	if (weight != 0.0 && weight_all != 0.0)
 		factor = yarn_factor(rope->factor, weight) / yarn_factor(rope->factor, weight_all);
 	rope->attention_factor = json_in_f64(in, "attention_factor", 1e-3, 1e3, &factor);
+	rope->score_factor = yarn_factor(rope->factor, weight_all) * yarn_factor(rope->factor, weight_all);
 }
 
 /* Models are served up to their greatest length, so it decides which factors they have, for all lengths. */
@@ -115,7 +116,7 @@ void family_read_rope_object(struct json_in *whole, const char *key, const json_
 		json_in_refuse(whole, ERR_INVALID, key, "an object, or null");
 	struct json_in in = {.object = object, .file = file, .why = whole->why, .e = whole->e};
 	rope->scaling = MODEL_ROPE_PLAIN;
-	rope->factor = rope->attention_factor = 1.0;
+	rope->factor = rope->attention_factor = rope->score_factor = 1.0;
 	rope->theta = json_in_f64(&in, "rope_theta", 2.0, 1e12, &theta);
 	if (in.e == ERR_OK)
 		read_scaling(&in, whole, rope);

@@ -62,6 +62,31 @@ static void emit_linear(struct walk *walk, enum tensor_role role, const char *co
 	}
 }
 
+static void emit_one(struct walk *walk, enum tensor_role role, const char *name, uint32_t rows, uint32_t columns)
+{
+	emit_linear(walk, role, &name, &rows, 1, columns, false, role);
+}
+
+static void emit_latent_attention(struct walk *walk)
+{
+	const struct model_config *c = walk->config;
+	const struct model_latent *latent = &c->latent;
+	bool two_steps = latent->q_lora_rank > 0;
+	uint32_t queries = c->head_count * c->head_dim, kv = latent->kv_lora_rank + latent->qk_rope_head_dim;
+	const char *const names[] = {two_steps ? "q_a_proj" : "q_proj", "kv_a_proj_with_mqa"};
+	enter(walk, "%slayers.%u.self_attn.", c->names->prefix, walk->layer);
+	emit_linear(walk, TENSOR_QKV, names, (uint32_t[]){two_steps ? latent->q_lora_rank : queries, kv}, 2,
+		    c->hidden_size, false, TENSOR_QKV);
+	if (two_steps) {
+		emit_vector(walk, TENSOR_Q_NORM, "q_a_layernorm", latent->q_lora_rank);
+		emit_one(walk, TENSOR_QUERY_UP, "q_b_proj", queries, latent->q_lora_rank);
+	}
+	emit_vector(walk, TENSOR_K_NORM, "kv_a_layernorm", latent->kv_lora_rank);
+	emit_one(walk, TENSOR_KEY_VALUE_UP, "kv_b_proj",
+		 c->head_count * (latent->qk_nope_head_dim + latent->v_head_dim), latent->kv_lora_rank);
+	emit_one(walk, TENSOR_OUTPUT, "o_proj", c->hidden_size, c->head_count * latent->v_head_dim);
+}
+
 static void emit_attention(struct walk *walk)
 {
 	const struct model_config *c = walk->config;
@@ -88,20 +113,42 @@ static void emit_mlp(struct walk *walk)
 	emit_linear(walk, TENSOR_DOWN, down, &c->hidden_size, 1, inner, c->mlp_bias, TENSOR_DOWN_BIAS);
 }
 
+static void emit_router(struct walk *walk)
+{
+	const struct model_config *c = walk->config;
+	struct tensor_spec bias = {.role = TENSOR_ROUTER_BIAS, .dim_count = 1, .dims = {c->experts.count},
+				   .total = c->experts.count};
+	enter(walk, "%slayers.%u.%s.", c->names->prefix, walk->layer, c->names->experts);
+	emit_one(walk, TENSOR_ROUTER, "gate", c->experts.count, c->hidden_size);
+	if (c->experts.routing == MODEL_ROUTING_SIGMOID)
+		emit(walk, &bias, "gate.e_score_correction_bias", "");
+}
+
+static void emit_shared(struct walk *walk)
+{
+	const struct model_config *c = walk->config;
+	uint32_t inner = c->experts.shared_intermediate_size;
+	if (c->experts.shared_gate)
+		emit_one(walk, TENSOR_SHARED_GATE, c->names->shared_gate, 1, c->hidden_size);
+	enter(walk, "%slayers.%u.%s.%s.", c->names->prefix, walk->layer, c->names->experts, c->names->shared);
+	emit_linear(walk, TENSOR_SHARED_GATE_UP, c->names->expert_parts, (uint32_t[]){inner, inner}, 2, c->hidden_size,
+		    false, TENSOR_SHARED_GATE_UP);
+	emit_one(walk, TENSOR_SHARED_DOWN, c->names->expert_parts[2], c->hidden_size, inner);
+}
+
 static void emit_experts(struct walk *walk)
 {
 	const struct model_config *c = walk->config;
 	const struct model_names *names = c->names;
 	uint32_t inner = c->experts.intermediate_size;
-	static const char *const router[] = {"gate"};
-	enter(walk, "%slayers.%u.%s.", names->prefix, walk->layer, names->experts);
-	emit_linear(walk, TENSOR_ROUTER, router, &c->experts.count, 1, c->hidden_size, false, TENSOR_ROUTER);
+	emit_router(walk);
+	if (c->experts.shared_intermediate_size > 0)
+		emit_shared(walk);
 	for (walk->expert = 0; walk->expert < c->experts.count && walk->e == ERR_OK; walk->expert++) {
 		enter(walk, "%slayers.%u.%s.experts.%u.", names->prefix, walk->layer, names->experts, walk->expert);
 		emit_linear(walk, TENSOR_EXPERT_GATE_UP, names->expert_parts, (uint32_t[]){inner, inner}, 2,
 			    c->hidden_size, false, TENSOR_EXPERT_GATE_UP);
-		emit_linear(walk, TENSOR_EXPERT_DOWN, names->expert_parts + 2, &c->hidden_size, 1, inner, false,
-			    TENSOR_EXPERT_DOWN);
+		emit_one(walk, TENSOR_EXPERT_DOWN, names->expert_parts[2], c->hidden_size, inner);
 	}
 	walk->expert = 0;
 }
@@ -115,7 +162,10 @@ static void emit_layer(struct walk *walk)
 	emit_vector(walk, TENSOR_ATTENTION_POST_NORM, c->names->attention_post_norm, hidden);
 	emit_vector(walk, TENSOR_MLP_NORM, c->names->mlp_norm, hidden);
 	emit_vector(walk, TENSOR_MLP_POST_NORM, c->names->mlp_post_norm, hidden);
-	emit_attention(walk);
+	if (c->attention == MODEL_ATTENTION_LATENT)
+		emit_latent_attention(walk);
+	else
+		emit_attention(walk);
 	if (c->layers[walk->layer].mlp == MODEL_MLP_EXPERTS)
 		emit_experts(walk);
 	else
@@ -152,6 +202,41 @@ enum tensor_dtype model_tensor_dtype(const struct model_config *config)
 	return dtypes[config->dtype];
 }
 
+static bool may_be_fp8(const struct model_config *config, const struct tensor_spec *spec)
+{
+	return config->fp8_blocks && spec->dim_count == 2 && spec->role != TENSOR_EMBEDDING && spec->role != TENSOR_HEAD &&
+	       spec->role != TENSOR_ROUTER && spec->role != TENSOR_SHARED_GATE;
+}
+
+static enum err find_scale(const struct weights *weights, const struct tensor_spec *spec, struct why *why,
+			   const struct tensor **ret_scale)
+{
+	char name[sizeof(spec->name) + 16];
+	uint64_t dims[2];
+	for (int i = 0; i < 2; i++)
+		dims[i] = (spec->dims[i] + TENSOR_SCALE_BLOCK - 1) / TENSOR_SCALE_BLOCK;
+	snprintf(name, sizeof(name), "%s_scale_inv", spec->name);
+	return weights_want(weights, name, TENSOR_F32, 2, dims, why, ret_scale);
+}
+
+enum err model_tensor_find(const struct model_config *config, const struct weights *weights,
+			   const struct tensor_spec *spec, struct why *why, struct tensor_found *ret_found)
+{
+	struct tensor_found found = {0};
+	const struct tensor *stored = weights_find(weights, spec->name);
+	enum tensor_dtype dtype = model_tensor_dtype(config);
+	if (stored && stored->dtype == TENSOR_F8_E4M3 && may_be_fp8(config, spec))
+		dtype = TENSOR_F8_E4M3;
+	if (stored && stored->dtype == TENSOR_F32 && spec->role == TENSOR_ROUTER_BIAS)
+		dtype = TENSOR_F32;
+	enum err e = weights_want(weights, spec->name, dtype, spec->dim_count, spec->dims, why, &found.tensor);
+	if (e == ERR_OK && dtype == TENSOR_F8_E4M3)
+		e = find_scale(weights, spec, why, &found.scale);
+	if (e == ERR_OK)
+		*ret_found = found;
+	return e;
+}
+
 struct check {
 	const struct model_config *config;
 	const struct weights *weights;
@@ -162,19 +247,35 @@ struct check {
 static enum err check_one(void *arg, const struct tensor_spec *spec)
 {
 	struct check *check = arg;
-	const struct tensor *tensor;
-	enum err e = weights_want(check->weights, spec->name, model_tensor_dtype(check->config), spec->dim_count,
-				  spec->dims, check->why, &tensor);
-	if (e == ERR_OK)
-		check->used[tensor - weights_at(check->weights, 0)] = true;
-	return e;
+	const struct tensor *first = weights_at(check->weights, 0);
+	struct tensor_found found;
+	enum err e = model_tensor_find(check->config, check->weights, spec, check->why, &found);
+	if (e != ERR_OK)
+		return e;
+	check->used[found.tensor - first] = true;
+	if (found.scale)
+		check->used[found.scale - first] = true;
+	return ERR_OK;
+}
+
+/* Of a layer behind the last: "model.layers.61.…" of a model of 61. */
+static bool is_extra(const struct model_config *config, const char *name)
+{
+	char prefix[64];
+	for (uint32_t i = 0; i < config->extra_layer_count; i++) {
+		int length = snprintf(prefix, sizeof(prefix), "%slayers.%u.", config->names->prefix,
+				      config->layer_count + i);
+		if (strncmp(name, prefix, (size_t)length) == 0)
+			return true;
+	}
+	return false;
 }
 
 static bool may_be_left_over(const struct model_config *config, const char *name)
 {
 	static const char suffix[] = ".rotary_emb.inv_freq";
 	size_t length = strlen(name);
-	if (config->tie_word_embeddings && strcmp(name, "lm_head.weight") == 0)
+	if ((config->tie_word_embeddings && strcmp(name, "lm_head.weight") == 0) || is_extra(config, name))
 		return true;
 	for (int i = 0; i < 2 && config->names->beside[i]; i++)
 		if (strncmp(name, config->names->beside[i], strlen(config->names->beside[i])) == 0)

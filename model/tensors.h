@@ -16,10 +16,12 @@ enum tensor_role {
 	TENSOR_ATTENTION_POST_NORM,
 	TENSOR_MLP_NORM,
 	TENSOR_MLP_POST_NORM,
-	TENSOR_QKV, /* queries, then keys, then values */
+	TENSOR_QKV, /* queries, then keys, then values; latent attention: queries or q_lora, then kv_lora and rope */
 	TENSOR_QKV_BIAS,
-	TENSOR_Q_NORM,
+	TENSOR_Q_NORM, /* of each head; latent attention: of what TENSOR_QUERY_UP gets, and of the latent */
 	TENSOR_K_NORM,
+	TENSOR_QUERY_UP, /* [head * (nope + rope)][q_lora] */
+	TENSOR_KEY_VALUE_UP, /* [head * (nope + v)][kv_lora] */
 	TENSOR_OUTPUT, /* of attention */
 	TENSOR_OUTPUT_BIAS,
 	TENSOR_GATE_UP, /* gate, then up */
@@ -27,6 +29,10 @@ enum tensor_role {
 	TENSOR_DOWN,
 	TENSOR_DOWN_BIAS,
 	TENSOR_ROUTER,
+	TENSOR_ROUTER_BIAS, /* F32 in any model */
+	TENSOR_SHARED_GATE_UP,
+	TENSOR_SHARED_DOWN,
+	TENSOR_SHARED_GATE, /* [1][hidden] */
 	TENSOR_EXPERT_GATE_UP,
 	TENSOR_EXPERT_DOWN,
 };
@@ -47,10 +53,25 @@ struct tensor_spec {
 MUST_USE enum err model_tensors_each(const struct model_config *config,
 				     enum err (*each)(void *arg, const struct tensor_spec *spec), void *arg);
 
+/* A tensor as it is stored. */
+struct tensor_found {
+	const struct tensor *tensor; /* of the model's dtype, or F32 or F8_E4M3 where that is said above */
+	const struct tensor *scale;  /* F8_E4M3: [outputs / 128][inputs / 128], rounded up; else NULL */
+};
+
+/* What the tensor of `spec` is in these weights: ERR_NOT_FOUND, ERR_MISMATCH. */
+MUST_USE enum err model_tensor_find(const struct model_config *config, const struct weights *weights,
+				    const struct tensor_spec *spec, struct why *why, struct tensor_found *ret_found);
+
 /* Every tensor is there with its dtype and shape, and none is left over.  A tied lm_head.weight, stored rotary tables
- * (".rotary_emb.inv_freq") and the parts that names->beside tells may be there and are not used. */
+ * (".rotary_emb.inv_freq"), layers behind the last (config.h: extra_layer_count) and the parts that names->beside tells
+ * may be there and are not used. */
 MUST_USE enum err model_tensors_check(const struct model_config *config, const struct weights *weights,
 				      struct why *why);
 
+/* What weights are once loaded. */
 enum tensor_dtype model_tensor_dtype(const struct model_config *config);
+
+/* Rows and columns of weights that share a scale. */
+#define TENSOR_SCALE_BLOCK 128
 #endif

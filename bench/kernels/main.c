@@ -248,54 +248,92 @@ static void bench_gemm(struct device *device, uint32_t rows, uint32_t n, uint32_
 
 /* --- attention ------------------------------------------------------------------------------------- */
 
-static void bench_attention(struct device *device, uint32_t rows, uint32_t context, uint32_t sequences)
+struct attention_shape {
+	const char *name;
+	uint32_t heads;
+	struct kv_layout layout;
+};
+
+/* Llama 3.1 8B; DeepSeek-V2-Lite and V3, a layer of which reads 1152 bytes a token for all heads. */
+static const struct attention_shape grouped = {"32/8 heads of 128", 32, {1, 8, 128, 16, ELEM_BF16, KV_HEADS, 0}};
+static const struct attention_shape latent_lite = {"16 heads over latents", 16, {1, 1, 576, 16, ELEM_BF16, KV_LATENT, 512}};
+static const struct attention_shape latent = {"128 heads over latents", 128, {1, 1, 576, 16, ELEM_BF16, KV_LATENT, 512}};
+
+struct attention_bench {
+	struct kv_memory kv;
+	size_t kv_bytes;
+	float *q, *out;
+	uint32_t *blocks;
+	struct kv_run *runs;
+	struct attention_call call;
+};
+
+static void attention_make(struct device *device, const struct attention_shape *shape, uint32_t rows, uint32_t context,
+			   uint32_t sequences, struct attention_bench *b)
 {
-	enum { HEADS = 32, HEADS_KV = 8, DIM = 128, BLOCK = 16 };
-	struct kv_memory kv = {.layout = {1, HEADS_KV, DIM, BLOCK, ELEM_BF16}};
-	uint32_t blocks_each = (context + rows) / BLOCK + 1;
-	kv.block_stride = kv_block_bytes(&kv.layout);
-	size_t kv_bytes = kv.block_stride * blocks_each * sequences, row = HEADS * DIM;
-	float *q = calloc(rows * sequences * row, 4), *out = calloc(rows * sequences * row, 4);
-	uint32_t *blocks = calloc((size_t)blocks_each * sequences, sizeof(*blocks));
-	struct kv_run *runs = calloc(sequences, sizeof(*runs));
-	if (!q || !out || !blocks || !runs || dev_alloc(device, MEM_DEVICE, kv_bytes, &kv.base) != ERR_OK)
+	const struct kv_layout *layout = &shape->layout;
+	uint32_t blocks_each = (context + rows) / layout->block_tokens + 1, value = kv_value_dim(layout);
+	size_t q_row = (size_t)shape->heads * layout->head_dim, rest_row = (size_t)shape->heads * (layout->head_dim - value);
+	*b = (struct attention_bench){.kv = {.layout = *layout, .block_stride = kv_block_bytes(layout)}};
+	b->kv_bytes = b->kv.block_stride * blocks_each * sequences;
+	b->q = calloc(rows * sequences * q_row, 4);
+	b->out = calloc(rows * sequences * q_row, 4);
+	b->blocks = calloc((size_t)blocks_each * sequences, sizeof(*b->blocks));
+	b->runs = calloc(sequences, sizeof(*b->runs));
+	if (!b->q || !b->out || !b->blocks || !b->runs || dev_alloc(device, MEM_DEVICE, b->kv_bytes, &b->kv.base) != ERR_OK)
 		die("out of memory");
 	struct rng rng = {.seed = 2};
-	for (size_t i = 0; i < kv_bytes / 4; i++)
-		((uint32_t *)kv.base)[i] = 0x3f003f00u | (uint32_t)(rng_next(&rng) & 0x807f807fu);
-	for (size_t i = 0; i < rows * sequences * row; i++)
-		q[i] = rng_unit(rng_next(&rng)) - 0.5f;
+	for (size_t i = 0; i < b->kv_bytes / 4; i++)
+		((uint32_t *)b->kv.base)[i] = 0x3f003f00u | (uint32_t)(rng_next(&rng) & 0x807f807fu);
+	for (size_t i = 0; i < rows * sequences * q_row; i++)
+		b->q[i] = rng_unit(rng_next(&rng)) - 0.5f;
 	for (uint32_t s = 0; s < sequences; s++) {
-		runs[s] = (struct kv_run){blocks + (size_t)s * blocks_each, context, s * rows, rows};
+		b->runs[s] = (struct kv_run){b->blocks + (size_t)s * blocks_each, context, s * rows, rows};
 		for (uint32_t i = 0; i < blocks_each; i++)
-			blocks[(size_t)s * blocks_each + i] = i * sequences + s;
+			b->blocks[(size_t)s * blocks_each + i] = i * sequences + s;
 	}
-	struct attention_call call = {&kv, 0, runs, sequences, HEADS, q, row, out, row, 0.0883883f};
+	b->call = (struct attention_call){&b->kv, 0, b->runs, sequences, shape->heads, b->q, q_row - rest_row, b->out,
+					  q_row - rest_row, .scale = 0.0883883f, .q_rest_stride = rest_row};
+	if (layout->kind == KV_LATENT)
+		b->call.q_rest = b->q + rows * sequences * (q_row - rest_row);
+}
+
+static void attention_free(struct device *device, struct attention_bench *b)
+{
+	dev_free(device, MEM_DEVICE, b->kv.base, b->kv_bytes);
+	free(b->q);
+	free(b->out);
+	free(b->blocks);
+	free(b->runs);
+}
+
+/* The limit is the greater of two times: to read the KV once, and to multiply. */
+static void bench_attention(struct device *device, const struct attention_shape *shape, uint32_t rows, uint32_t context,
+			    uint32_t sequences)
+{
+	struct attention_bench b;
+	attention_make(device, shape, rows, context, sequences, &b);
+	uint32_t threads = device_props(device)->thread_count;
+	double bytes = (double)kv_layer_bytes(&shape->layout) * (context + rows) / shape->layout.block_tokens * sequences;
+	double dims = shape->layout.head_dim + kv_value_dim(&shape->layout);
+	double flop = 2.0 * shape->heads * dims * rows * (context + rows / 2.0) * sequences;
 	struct sample rate = {.count = 0}, flops = rate, read_ratio = rate, flop_ratio = rate;
 	for (int round = 0; round < ROUNDS; round++) {
 		double begin = device_now(device);
-		op_attention(device, &call);
-		double seconds = device_now(device) - begin, read = read_rate(device);
-		double bytes = (double)kv_layer_bytes(&kv.layout) * (context + rows) / BLOCK * sequences;
-		double flop = 4.0 * HEADS * DIM * rows * (context + rows / 2.0) * sequences;
-		double peak = peak_rate(device) * device_props(device)->thread_count;
+		op_attention(device, &b.call);
+		double seconds = device_now(device) - begin, read = read_rate(device), peak = peak_rate(device) * threads;
 		add(&rate, bytes / seconds * 1e-9);
 		add(&read_ratio, bytes / seconds / read);
 		add(&flops, flop / seconds * 1e-9);
 		add(&flop_ratio, peak > 0 ? flop / seconds / peak : 0);
 	}
-	printf("attention 32/8 heads of 128, bf16 KV, %u sequence%s x %u row%s at %u, %u thread%s\n", sequences,
-	       sequences > 1 ? "s" : "", rows, rows > 1 ? "s" : "", context, device_props(device)->thread_count,
-	       device_props(device)->thread_count > 1 ? "s" : "");
+	printf("attention %s, bf16 KV, %u sequence%s x %u row%s at %u, %u thread%s\n", shape->name, sequences,
+	       sequences > 1 ? "s" : "", rows, rows > 1 ? "s" : "", context, threads, threads > 1 ? "s" : "");
 	print_sample("  rate", "GB/s of KV", &rate);
 	print_sample("  ratio to the memory read limit", "", &read_ratio);
 	print_sample("  rate", "GFLOP/s", &flops);
 	print_sample("  ratio to the peak", "", &flop_ratio);
-	dev_free(device, MEM_DEVICE, kv.base, kv_bytes);
-	free(q);
-	free(out);
-	free(blocks);
-	free(runs);
+	attention_free(device, &b);
 }
 
 static void bench_all(struct device *device)
@@ -310,9 +348,13 @@ static void bench_all(struct device *device)
 	bench_gemm(device, 256, 2048, 2048, ELEM_F32, 1);
 	bench_gemm(device, 256, 2048, 2048, ELEM_BF16, 1);
 	bench_gemm(device, 256, 2048, 2048, ELEM_BF16, 8);
-	bench_attention(device, 1, 2048, 8);
-	bench_attention(device, 256, 0, 1);
-	bench_attention(device, 256, 2048, 1);
+	bench_attention(device, &grouped, 1, 2048, 8);
+	bench_attention(device, &grouped, 256, 0, 1);
+	bench_attention(device, &grouped, 256, 2048, 1);
+	bench_attention(device, &latent_lite, 1, 2048, 8);
+	bench_attention(device, &latent_lite, 256, 2048, 1);
+	bench_attention(device, &latent, 1, 2048, 8);
+	bench_attention(device, &latent, 32, 2048, 1);
 	fflush(stdout);
 }
 

@@ -1,62 +1,124 @@
 #include <assert.h>
+#include <math.h>
 #include <string.h>
 #include "kernels/cpu/bf16.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
+
+/* --- routing ------------------------------------------------------------------------------------------- */
 
 struct route_job {
 	const struct device *device;
 	const struct moe_route_call *call;
 };
 
-/* The k greatest, among equals the lower expert, in ascending order of expert. */
-static void pick_experts(const float *probability, uint32_t expert_count, uint32_t top_k, uint32_t *ret_expert)
+/* Marks the k greatest, among equals the lower index, by a bit each. */
+static void mark_greatest(const float *value, uint32_t count, uint32_t k, uint64_t *ret_marked)
 {
-	uint64_t taken[MOE_EXPERTS_MAX / 64] = {0};
-	for (uint32_t j = 0; j < top_k; j++) {
+	for (uint32_t j = 0; j < k; j++) {
 		uint32_t best = UINT32_MAX;
-		for (uint32_t e = 0; e < expert_count; e++)
-			if (!(taken[e / 64] >> e % 64 & 1) &&
-			    (best == UINT32_MAX || probability[e] > probability[best]))
-				best = e;
-		taken[best / 64] |= UINT64_C(1) << best % 64;
+		for (uint32_t i = 0; i < count; i++)
+			if (!(ret_marked[i / 64] >> i % 64 & 1) && (best == UINT32_MAX || value[i] > value[best]))
+				best = i;
+		ret_marked[best / 64] |= UINT64_C(1) << best % 64;
 	}
-	for (uint32_t e = 0, j = 0; e < expert_count; e++)
-		if (taken[e / 64] >> e % 64 & 1)
+}
+
+/* The greatest of a group, or the sum of its two greatest. */
+static float group_value(const float *choice, uint32_t size, uint32_t best)
+{
+	float first = -INFINITY, second = -INFINITY;
+	for (uint32_t i = 0; i < size; i++) {
+		float lesser = choice[i] < first ? choice[i] : first;
+		first = choice[i] > first ? choice[i] : first;
+		second = lesser > second ? lesser : second;
+	}
+	return best == 2 ? first + second : first;
+}
+
+/* Experts outside the greatest groups cannot be chosen. */
+static void limit_groups(const struct moe_routing *routing, float *choice)
+{
+	uint32_t size = routing->expert_count / routing->group_count;
+	uint64_t marked[MOE_EXPERTS_MAX / 64] = {0};
+	float value[MOE_EXPERTS_MAX];
+	for (uint32_t g = 0; g < routing->group_count; g++)
+		value[g] = group_value(choice + (size_t)g * size, size, routing->group_best);
+	mark_greatest(value, routing->group_count, routing->group_top, marked);
+	for (uint32_t e = 0; e < routing->expert_count; e++)
+		if (!(marked[e / size / 64] >> e / size % 64 & 1))
+			choice[e] = -INFINITY;
+}
+
+static void softmax(const struct device *device, const float *logits, uint32_t count, float *ret_score)
+{
+	float greatest;
+	uint32_t argmax;
+	double sum;
+	device->ops->stats(logits, count, &greatest, &argmax, &sum);
+	device->ops->exp(logits, greatest, count, ret_score);
+	float total = (float)sum;
+	for (uint32_t i = 0; i < count; i++)
+		ret_score[i] /= total;
+}
+
+static void sigmoid(const struct device *device, const float *x, uint32_t count, float *ret_score)
+{
+	for (uint32_t i = 0; i < count; i++)
+		ret_score[i] = -x[i];
+	device->ops->exp(ret_score, 0.0f, count, ret_score);
+	for (uint32_t i = 0; i < count; i++)
+		ret_score[i] = 1.0f / (1.0f + ret_score[i]);
+}
+
+/* The experts of a row, in ascending order. */
+static void choose(const struct moe_routing *routing, const float *score, const float *bias, uint32_t *ret_expert)
+{
+	uint64_t marked[MOE_EXPERTS_MAX / 64] = {0};
+	float choice[MOE_EXPERTS_MAX];
+	for (uint32_t e = 0; e < routing->expert_count; e++)
+		choice[e] = bias ? score[e] + bias[e] : score[e];
+	if (routing->group_count > 1)
+		limit_groups(routing, choice);
+	mark_greatest(choice, routing->expert_count, routing->top_k, marked);
+	for (uint32_t e = 0, j = 0; e < routing->expert_count; e++)
+		if (marked[e / 64] >> e % 64 & 1)
 			ret_expert[j++] = e;
 }
 
 static void route_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct route_job *job = arg;
-	const struct moe_route_call *call = job->call;
-	const float *logits = call->logits + (size_t)row * call->expert_count;
-	uint32_t *expert = call->ret_expert + (size_t)row * call->top_k;
-	float *weight = call->ret_weight + (size_t)row * call->top_k;
-	float probability[MOE_EXPERTS_MAX], greatest, total = 0.0f, chosen = 0.0f;
-	uint32_t argmax;
-	double sum;
+	const struct moe_routing *routing = job->call->routing;
+	const float *logits = job->call->logits + (size_t)row * routing->expert_count;
+	uint32_t *expert = job->call->ret_expert + (size_t)row * routing->top_k;
+	float *weight = job->call->ret_weight + (size_t)row * routing->top_k;
+	float score[MOE_EXPERTS_MAX] = {0}, chosen = 0.0f;
 
-	job->device->ops->stats(logits, call->expert_count, &greatest, &argmax, &sum);
-	job->device->ops->exp(logits, greatest, call->expert_count, probability);
-	total = (float)sum;
-	for (uint32_t e = 0; e < call->expert_count; e++)
-		probability[e] /= total;
-	pick_experts(probability, call->expert_count, call->top_k, expert);
-	for (uint32_t j = 0; j < call->top_k; j++)
-		chosen += probability[expert[j]];
-	for (uint32_t j = 0; j < call->top_k; j++)
-		weight[j] = probability[expert[j]] / (call->renormalise ? chosen : 1.0f);
+	if (routing->score == MOE_SIGMOID)
+		sigmoid(job->device, logits, routing->expert_count, score);
+	else
+		softmax(job->device, logits, routing->expert_count, score);
+	choose(routing, score, job->call->bias, expert);
+	for (uint32_t j = 0; j < routing->top_k; j++)
+		chosen += score[expert[j]];
+	for (uint32_t j = 0; j < routing->top_k; j++)
+		weight[j] = score[expert[j]] / (routing->renormalise ? chosen : 1.0f) * routing->scale;
 }
 
 void op_moe_route(struct device *device, const struct moe_route_call *call)
 {
-	assert(call->expert_count <= MOE_EXPERTS_MAX && call->top_k <= MOE_TOP_K_MAX);
-	assert(call->top_k > 0 && call->top_k <= call->expert_count);
+	const struct moe_routing *r = call->routing;
+	assert(r->expert_count <= MOE_EXPERTS_MAX && r->top_k <= MOE_TOP_K_MAX);
+	assert(r->group_count > 0 && r->expert_count % r->group_count == 0);
+	assert(r->group_count == 1 || (r->group_top > 0 && r->group_top <= r->group_count));
+	assert(r->group_count == 1 || (r->group_best > 0 && r->group_best <= 2));
+	assert(r->top_k > 0 && r->top_k <= r->expert_count / r->group_count * (r->group_count > 1 ? r->group_top : 1));
 	struct route_job job = {device, call};
-	cpu_parallel(device, call->rows, (uint64_t)call->rows * call->expert_count * (16 + call->top_k), route_row,
-		     &job);
+	cpu_parallel(device, call->rows, (uint64_t)call->rows * r->expert_count * (16 + r->top_k), route_row, &job);
 }
+
+/* --- rows to experts and back ---------------------------------------------------------------------------- */
 
 void moe_group(const uint32_t *expert, uint32_t slot_count, uint32_t expert_count, uint32_t *ret_first,
 	       uint32_t *ret_slot)
@@ -137,4 +199,27 @@ void op_moe_combine(struct device *device, const uint16_t *answer, const float *
 {
 	struct combine_job job = {device, answer, weight, top_k, dim, out};
 	cpu_parallel(device, rows, (uint64_t)rows * top_k * dim, combine_row, &job);
+}
+
+struct gated_job {
+	const struct device *device;
+	float *x;
+	const float *add, *gate;
+	uint32_t dim;
+};
+
+static void gated_row(void *arg, uint32_t row, uint32_t worker)
+{
+	const struct gated_job *job = arg;
+	float *x = job->x + (size_t)row * job->dim, gate;
+	const float *add = job->add + (size_t)row * job->dim;
+	sigmoid(job->device, &job->gate[row], 1, &gate);
+	for (uint32_t i = 0; i < job->dim; i++)
+		x[i] += gate * add[i];
+}
+
+void op_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim)
+{
+	struct gated_job job = {device, x, add, gate, dim};
+	cpu_parallel(device, rows, (uint64_t)rows * dim, gated_row, &job);
 }

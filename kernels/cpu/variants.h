@@ -8,7 +8,7 @@
 #include <stdint.h>
 #include "kernels/ops.h"
 
-/* Scratch of one worker: the greatest user is attention at head_dim 512. */
+/* Scratch of one worker: the greatest user is attention over latents of 640. */
 #define SCRATCH_BYTES (1u << 20)
 
 /* Rows and columns of one task of op_linear: inputs of that many rows stay in the second cache. */
@@ -35,13 +35,15 @@ struct linear_block {
 };
 
 /* Query rows that attention handles at once: positions times heads of one group. */
-#define ATTENTION_ROWS 64
+#define ATTENTION_ROWS	     64
+#define ATTENTION_ITEM_HEADS 4 /* heads of a group that are not shared out further: below, reading is most of it */
 
 struct attention_item {
 	const struct attention_call *call;
 	const struct kv_run *run;
 	uint32_t head_kv;
-	uint32_t row_first, row_count; /* rows of the run; row_count * group <= ATTENTION_ROWS */
+	uint32_t head_first, head_count; /* query heads, of the group of head_kv */
+	uint32_t row_first, row_count;	 /* rows of the run; row_count * head_count <= ATTENTION_ROWS */
 };
 
 struct rope_call {

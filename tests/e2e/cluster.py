@@ -22,6 +22,7 @@ BUILD = pathlib.Path(os.environ.get("BATON_BUILD", ROOT / "build")).resolve()
 BATON = BUILD / "tools" / "baton"
 DEMO = ROOT / "models" / "demo"
 DEMO_MOE = ROOT / "models" / "demo-moe"
+LATENT = ROOT / "tests" / "golden" / "families" / "deepseek-v3"  # random; a token a byte, 1024 of them, no chat
 SLOW = int(os.environ.get("BATON_TEST_SLOW", 1))  # under a sanitizer: clocks are this many times longer
 REPORTS = os.environ.get("BATON_TEST_REPORTS")    # where its reports appear (run.sh)
 

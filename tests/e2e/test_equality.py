@@ -7,16 +7,19 @@ usage: test_equality.py [REQUESTS]     (default 200)
 import sys
 import unittest
 
-from cluster import DEMO, DEMO_MOE, Cluster, essence, mixed_requests, solo
+from cluster import DEMO, DEMO_MOE, LATENT, Cluster, essence, mixed_requests, solo
 
 COUNT = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 200
 MODELS = {"demo": DEMO, "demo-moe": DEMO_MOE}
+LATENTS = {LATENT.name: LATENT}
 REQUESTS = {name: mixed_requests(name, COUNT, seed) for seed, name in enumerate(MODELS)}
+REQUESTS[LATENT.name] = [(path, body) for path, body in mixed_requests(LATENT.name, COUNT, 2)
+                         if len(body.get("prompt", 1024 * "-")) < 900]
 ORACLE = {}
 
 
 def setUpModule():
-    for name, path in MODELS.items():
+    for name, path in {**MODELS, **LATENTS}.items():
         ORACLE[name] = [essence(answer) for answer in solo(path, REQUESTS[name])]
 
 
@@ -91,6 +94,9 @@ class Equality(unittest.TestCase):
     def test_two_stores_over_tls(self):
         first = dict([next(iter(MODELS.items()))])
         self.run_cluster(concurrency=(16,), models=first, prefill=1, decode=2, kvstore=2, tls=True, link_transport="tls")
+
+    def test_latent_blocks(self):
+        self.run_cluster(models=LATENTS, prefill=1, decode=2, kvstore=1, prefill_chunk_tokens=64)
 
     def test_mapped_without_stores(self):
         self.run_cluster(concurrency=(16,), prefill=1, decode=2, kvstore=0, link_transport="mapped")

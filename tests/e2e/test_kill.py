@@ -13,16 +13,17 @@ import threading
 import time
 import unittest
 
-from cluster import DEMO, Cluster, essence, look_up, solo
+from cluster import DEMO, LATENT, Cluster, essence, look_up, solo
 
 TIMES = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 2
 STREAMS = 8
 FREE_S = 2.5  # law 3: all that a dead peer held is free
 
 
-def requests(seed):
+def requests(seed, model):
     rng = random.Random(seed)
-    return [("/v1/completions", {"model": "demo", "prompt": look_up(rng, rng.choice((20, 60, 110))), "seed": i,
+    sizes = (20, 60, 110) if model == DEMO else (5, 20, 40)
+    return [("/v1/completions", {"model": model.name, "prompt": look_up(rng, rng.choice(sizes)), "seed": i,
                                  "temperature": rng.choice((0, 0.8)), "max_tokens": 160, "ignore_eos": True,
                                  "logprobs": 1, "return_token_ids": True}) for i in range(STREAMS)]
 
@@ -40,11 +41,11 @@ def joined(events):
 
 
 class Kill(unittest.TestCase):
-    def one_round(self, cluster, role, seed):
+    def one_round(self, cluster, role, seed, model=DEMO):
         """8 streams; a node of the role dies at a random moment under them: by the clock while prompts are read, or when
         so many tokens have come.  Returns how many recoveries it took."""
-        work = requests(seed)
-        expected = [essence(answer)[0] for answer in solo(DEMO, work)]
+        work = requests(seed, model)
+        expected = [essence(answer)[0] for answer in solo(model, work)]
         rng = random.Random(seed)
         by_clock = role == "prefill" or rng.random() < 0.3
         kill_after = -1 if by_clock else rng.randrange(1, STREAMS * 100)
@@ -130,6 +131,11 @@ class Kill(unittest.TestCase):
 
     def test_kvstore(self):
         self.rounds("kvstore", prefill=1, decode=1)
+
+    def test_latent_blocks_of_a_decode_node(self):
+        """Read back from the store or computed again: the same tokens of a model whose KV is latent."""
+        with Cluster(models=[LATENT], prefill=1, decode=2, kvstore=2) as cluster:
+            self.assertGreater(self.one_round(cluster, "decode", seed=7, model=LATENT), 0)
 
     def test_no_spare_is_a_clean_refusal(self):
         with Cluster(prefill=1, decode=1, kvstore=0) as cluster:

@@ -222,6 +222,7 @@ static void biases(struct model_config *config)
 static void latent(struct model_config *config)
 {
 	config->attention = MODEL_ATTENTION_LATENT;
+	config->latent = (struct model_latent){.kv_lora_rank = 24, .qk_rope_head_dim = 16};
 }
 
 static void tensors_that_do_not_fit_the_config_are_named(void **state)
@@ -231,7 +232,7 @@ static void tensors_that_do_not_fit_the_config_are_named(void **state)
 	refuse(wider_mlp, ERR_MISMATCH, "model.layers.0.mlp.");
 	refuse(f32, ERR_MISMATCH, "model.embed_tokens.weight");
 	refuse(biases, ERR_NOT_FOUND, "model.layers.0.self_attn.q_proj.bias");
-	refuse(latent, ERR_UNSUPPORTED, "latent attention");
+	refuse(latent, ERR_UNSUPPORTED, "kv_lora_rank 24");
 }
 
 int main(void)

@@ -1,4 +1,5 @@
 """What the scripts beside it share about tiny models."""
+import torch
 
 
 def byte_tokenizer():
@@ -17,3 +18,49 @@ def byte_tokenizer():
             "model": {"type": "BPE", "dropout": None, "unk_token": None, "continuing_subword_prefix": None,
                       "end_of_word_suffix": None, "fuse_unk": False, "byte_fallback": False,
                       "ignore_merges": False, "vocab": vocab, "merges": []}}
+
+
+def to_wire(x):
+    return x.to(torch.bfloat16).to(torch.float32)
+
+
+def experts_of(model):
+    return [m for m in model.modules() if isinstance(getattr(m, "gate_up_proj", None), torch.nn.Parameter)]
+
+
+def experts_over_the_wire(self, hidden, top_index, top_weight, to_wire=to_wire):
+    """Replaces the experts' forward: the same sum, with rows and answers rounded, in expert order."""
+    out = torch.zeros_like(hidden)
+    rows = to_wire(hidden)
+    for e in range(self.gate_up_proj.shape[0]):
+        row, slot = torch.where(top_index == e)
+        if row.numel() == 0:
+            continue
+        gate, up = torch.nn.functional.linear(rows[row], self.gate_up_proj[e]).chunk(2, dim=-1)
+        answer = torch.nn.functional.linear(torch.nn.functional.silu(gate) * up, self.down_proj[e])
+        out[row] += to_wire(answer) * top_weight[row, slot, None]
+    return out
+
+
+def stored_tensors(model, model_type):
+    """The names that checkpoints of these families have; packed experts are taken apart."""
+    mixtral = model_type == "mixtral"
+    out = {name: b.data.contiguous() for name, b in model.named_buffers() if "e_score_correction_bias" in name}
+    for name, p in model.named_parameters():
+        p = p.data
+        if ".experts." not in name:
+            if mixtral:
+                name = name.replace(".mlp.gate.", ".block_sparse_moe.gate.")
+            out[name] = p.contiguous()
+            continue
+        prefix, part = name.rsplit(".", 1)
+        prefix = prefix.replace(".mlp.", ".block_sparse_moe.") if mixtral else prefix
+        for e in range(p.shape[0]):
+            if part == "gate_up_proj":
+                gate, up = p[e].chunk(2, dim=0)
+                names = ("w1", "w3") if mixtral else ("gate_proj", "up_proj")
+                out[f"{prefix}.{e}.{names[0]}.weight"] = gate.contiguous()
+                out[f"{prefix}.{e}.{names[1]}.weight"] = up.contiguous()
+            else:
+                out[f"{prefix}.{e}.{'w2' if mixtral else 'down_proj'}.weight"] = p[e].contiguous()
+    return out

@@ -7,27 +7,43 @@
 #define LAYERS	    2
 #define POOL_BLOCKS 120
 
+/* With value_dim, the pool holds latents: one kv head, whose values are the first part of its keys. */
+struct shape {
+	uint32_t group, dim, value_dim, block_tokens;
+	enum elem elem;
+	uint32_t window;
+	float cap;
+};
+
 struct world {
 	struct device *device;
 	struct kv_memory kv;
-	uint32_t head_count, dim;
+	uint32_t head_count, head_kv_count, dim, value_dim;
 	uint32_t window; /* 0: none */
 	float cap;       /* 0: none */
-	float *q, *k, *v; /* [position][head][dim] */
+	float *q;    /* [position][head][value_dim] */
+	float *rest; /* [position][head][dim - value_dim], of latents */
+	float *k, *v; /* [position][kv_head][dim] */
 	uint32_t blocks[LENGTH];
 	struct rng rng;
 };
 
-static struct world world_make(struct device *device, uint32_t group, uint32_t dim, uint32_t block_tokens,
-			       enum elem elem)
+static struct world world_make(struct device *device, const struct shape *shape)
 {
-	struct world w = {.device = device, .head_count = group * HEADS_KV, .dim = dim, .rng = {.seed = dim + group}};
-	w.kv.layout = (struct kv_layout){LAYERS, HEADS_KV, dim, block_tokens, elem};
+	bool latent = shape->value_dim > 0;
+	uint32_t heads_kv = latent ? 1 : HEADS_KV;
+	struct world w = {.device = device, .head_count = shape->group * heads_kv, .head_kv_count = heads_kv,
+			  .dim = shape->dim, .value_dim = latent ? shape->value_dim : shape->dim,
+			  .window = shape->window, .cap = shape->cap,
+			  .rng = {.seed = shape->dim + shape->group}};
+	w.kv.layout = (struct kv_layout){LAYERS, heads_kv, shape->dim, shape->block_tokens, shape->elem,
+					 latent ? KV_LATENT : KV_HEADS, shape->value_dim};
 	w.kv.block_stride = kv_block_bytes(&w.kv.layout) + 64;
 	assert_int_equal(dev_alloc(device, MEM_DEVICE, w.kv.block_stride * POOL_BLOCKS, &w.kv.base), ERR_OK);
-	w.q = random_floats(&w.rng, (size_t)LENGTH * w.head_count * dim);
-	w.k = random_floats(&w.rng, (size_t)LENGTH * HEADS_KV * dim);
-	w.v = random_floats(&w.rng, (size_t)LENGTH * HEADS_KV * dim);
+	w.q = random_floats(&w.rng, (size_t)LENGTH * w.head_count * w.value_dim);
+	w.k = random_floats(&w.rng, (size_t)LENGTH * heads_kv * w.dim);
+	w.v = random_floats(&w.rng, (size_t)LENGTH * heads_kv * w.dim);
+	w.rest = random_floats(&w.rng, (size_t)LENGTH * w.head_count * (w.dim - w.value_dim) + 1);
 	return w;
 }
 
@@ -35,8 +51,19 @@ static void world_free(struct world *w)
 {
 	dev_free(w->device, MEM_DEVICE, w->kv.base, w->kv.block_stride * POOL_BLOCKS);
 	free(w->q);
+	free(w->rest);
 	free(w->k);
 	free(w->v);
+}
+
+static size_t row_size(const struct world *w)
+{
+	return (size_t)w->head_count * w->value_dim;
+}
+
+static size_t rest_size(const struct world *w)
+{
+	return (size_t)w->head_count * (w->dim - w->value_dim);
 }
 
 /* A random place for every block; what was in the pool becomes NaN. */
@@ -53,12 +80,13 @@ static void world_shuffle(struct world *w)
 }
 
 static void attend(struct world *w, struct device *device, const struct kv_run *runs, uint32_t run_count,
-		   const float *q, float *out)
+		   const float *q, const float *rest, float *out)
 {
 	struct attention_call call = {
 		.kv = &w->kv, .layer = 1, .runs = runs, .run_count = run_count, .head_count = w->head_count,
-		.q = q, .q_stride = w->head_count * w->dim, .out = out, .out_stride = w->head_count * w->dim,
+		.q = q, .q_stride = row_size(w), .out = out, .out_stride = row_size(w),
 		.scale = 1.0f / sqrtf((float)w->dim), .score_cap = w->cap, .window = w->window,
+		.q_rest = w->kv.layout.kind == KV_LATENT ? rest : NULL, .q_rest_stride = rest_size(w),
 	};
 	op_attention(device, &call);
 }
@@ -67,9 +95,11 @@ static void attend(struct world *w, struct device *device, const struct kv_run *
 static void step(struct world *w, struct device *device, uint32_t first, uint32_t count, float *out)
 {
 	struct kv_run run = {w->blocks, first, 0, count};
-	size_t kv_stride = HEADS_KV * w->dim, q_stride = w->head_count * w->dim;
-	op_kv_write(device, &w->kv, 1, &run, 1, w->k + first * kv_stride, w->v + first * kv_stride, kv_stride);
-	attend(w, device, &run, 1, w->q + first * q_stride, out + first * q_stride);
+	size_t kv_stride = (size_t)w->head_kv_count * w->dim;
+	const float *v = w->kv.layout.kind == KV_LATENT ? NULL : w->v + first * kv_stride;
+	op_kv_write(device, &w->kv, 1, &run, 1, w->k + first * kv_stride, v, kv_stride);
+	attend(w, device, &run, 1, w->q + first * row_size(w), w->rest + first * rest_size(w),
+	       out + first * row_size(w));
 }
 
 static float stored(const struct world *w, float x)
@@ -81,19 +111,30 @@ static float stored(const struct world *w, float x)
 	return widened(half);
 }
 
+static double score_of(const struct world *w, uint32_t position, uint32_t head, const float *key)
+{
+	size_t row = (size_t)position * w->head_count + head;
+	uint32_t rest = w->dim - w->value_dim;
+	double score = 0;
+	for (uint32_t d = 0; d < w->value_dim; d++)
+		score += (double)w->q[row * w->value_dim + d] * stored(w, key[d]);
+	for (uint32_t d = 0; d < rest; d++)
+		score += (double)w->rest[row * rest + d] * stored(w, key[w->value_dim + d]);
+	return score / sqrt(w->dim);
+}
+
 /* Softmax attention of one head at one position, in double. */
 static void reference(const struct world *w, uint32_t position, uint32_t head, double *ret_out)
 {
-	const float *q = w->q + ((size_t)position * w->head_count + head) * w->dim;
-	uint32_t head_kv = head / (w->head_count / HEADS_KV);
+	uint32_t head_kv = head / (w->head_count / w->head_kv_count);
 	uint32_t first = w->window == 0 || position < w->window ? 0 : position + 1 - w->window;
+	const float *keys = w->k + (size_t)head_kv * w->dim;
+	const float *values = w->kv.layout.kind == KV_LATENT ? keys : w->v + (size_t)head_kv * w->dim;
+	size_t stride = (size_t)w->head_kv_count * w->dim;
 	double total = 0, score[LENGTH], greatest = -INFINITY;
-	memset(ret_out, 0, w->dim * sizeof(*ret_out));
+	memset(ret_out, 0, w->value_dim * sizeof(*ret_out));
 	for (uint32_t p = first; p <= position; p++) {
-		score[p] = 0;
-		for (uint32_t d = 0; d < w->dim; d++)
-			score[p] += (double)q[d] * stored(w, w->k[((size_t)p * HEADS_KV + head_kv) * w->dim + d]);
-		score[p] /= sqrt(w->dim);
+		score[p] = score_of(w, position, head, keys + p * stride);
 		if (w->cap > 0)
 			score[p] = (double)w->cap * tanh(score[p] / (double)w->cap);
 		greatest = score[p] > greatest ? score[p] : greatest;
@@ -101,41 +142,35 @@ static void reference(const struct world *w, uint32_t position, uint32_t head, d
 	for (uint32_t p = first; p <= position; p++) {
 		double weight = exp(score[p] - greatest);
 		total += weight;
-		for (uint32_t d = 0; d < w->dim; d++)
-			ret_out[d] += weight * stored(w, w->v[((size_t)p * HEADS_KV + head_kv) * w->dim + d]);
+		for (uint32_t d = 0; d < w->value_dim; d++)
+			ret_out[d] += weight * stored(w, values[p * stride + d]);
 	}
-	for (uint32_t d = 0; d < w->dim; d++)
+	for (uint32_t d = 0; d < w->value_dim; d++)
 		ret_out[d] /= total;
 }
 
-static const struct {
-	uint32_t group, dim, block_tokens;
-	enum elem elem;
-	uint32_t window;
-	float cap;
-} cases[] = {
-	{1, 16, 16, ELEM_F32}, {4, 64, 16, ELEM_BF16}, {3, 80, 7, ELEM_BF16}, {8, 32, 64, ELEM_F32}, {5, 128, 16, ELEM_BF16},
-	{4, 32, 16, ELEM_BF16, 100, 0}, {1, 16, 7, ELEM_F32, 300, 1.5f}, {3, 16, 16, ELEM_F32, 1, 0},
-	{2, 256, 16, ELEM_BF16, 256, 4.0f},
+static const struct shape shapes[] = {
+	{1, 16, 0, 16, ELEM_F32},     {4, 64, 0, 16, ELEM_BF16},  {3, 80, 0, 7, ELEM_BF16},
+	{8, 32, 0, 64, ELEM_F32},     {5, 128, 0, 16, ELEM_BF16}, {4, 32, 0, 16, ELEM_BF16, 100, 0},
+	{1, 16, 0, 7, ELEM_F32, 300, 1.5f}, {3, 16, 0, 16, ELEM_F32, 1, 0}, {2, 256, 0, 16, ELEM_BF16, 256, 4.0f},
+	{16, 96, 80, 16, ELEM_BF16},  {70, 32, 16, 16, ELEM_F32}, {3, 48, 48, 7, ELEM_BF16, 90, 2.0f},
 };
-#define CASE_COUNT (sizeof(cases) / sizeof(*cases))
+#define SHAPE_COUNT (sizeof(shapes) / sizeof(*shapes))
 
 static void attention_is_right_on(struct device *device)
 {
-	for (size_t c = 0; c < CASE_COUNT; c++) {
-		struct world w = world_make(device, cases[c].group, cases[c].dim, cases[c].block_tokens, cases[c].elem);
-		w.window = cases[c].window;
-		w.cap = cases[c].cap;
+	for (size_t c = 0; c < SHAPE_COUNT; c++) {
+		struct world w = world_make(device, &shapes[c]);
 		static const uint32_t positions[] = {0, 1, 15, 16, 63, 64, 255, 256, 257, 511, 512, 529};
-		float *out = filled_with_nan((size_t)LENGTH * w.head_count * w.dim);
+		float *out = filled_with_nan(LENGTH * row_size(&w));
 		world_shuffle(&w);
 		step(&w, device, 0, LENGTH, out);
 		for (size_t i = 0; i < sizeof(positions) / sizeof(*positions); i++)
 			for (uint32_t head = 0; head < w.head_count; head++) {
 				double expected[256];
-				const float *row = out + ((size_t)positions[i] * w.head_count + head) * w.dim;
+				const float *row = out + positions[i] * row_size(&w) + (size_t)head * w.value_dim;
 				reference(&w, positions[i], head, expected);
-				for (uint32_t d = 0; d < w.dim; d++)
+				for (uint32_t d = 0; d < w.value_dim; d++)
 					assert_near(row[d], expected[d], 3e-6);
 			}
 		free(out);
@@ -154,11 +189,9 @@ static void bits_do_not_depend_on_chunks_or_blocks_on(struct device *device)
 {
 	const char *variant = device_props(device)->variant;
 	struct device *others[] = {device_named(variant, 1), device_named(variant, 3), device};
-	for (size_t c = 0; c < CASE_COUNT; c++) {
-		struct world w = world_make(device, cases[c].group, cases[c].dim, cases[c].block_tokens, cases[c].elem);
-		w.window = cases[c].window;
-		w.cap = cases[c].cap;
-		size_t count = (size_t)LENGTH * w.head_count * w.dim;
+	for (size_t c = 0; c < SHAPE_COUNT; c++) {
+		struct world w = world_make(device, &shapes[c]);
+		size_t count = LENGTH * row_size(&w);
 		float *alone = filled_with_nan(count), *out = filled_with_nan(count);
 		world_shuffle(&w);
 		for (uint32_t p = 0; p < LENGTH; p++)
@@ -190,10 +223,9 @@ static void bits_do_not_depend_on_chunks_or_blocks(void **state)
 /* What lies before a row's window may be anything: those blocks will be others'. */
 static void nothing_before_the_window_is_met_on(struct device *device)
 {
-	struct world w = world_make(device, 4, 32, 16, ELEM_BF16);
-	size_t row = w.head_count * w.dim;
+	struct world w = world_make(device, &(struct shape){4, 32, 0, 16, ELEM_BF16, 75, 0});
+	size_t row = row_size(&w);
 	float *out = filled_with_nan(LENGTH * row), *again = filled_with_nan(LENGTH * row);
-	w.window = 75;
 	world_shuffle(&w);
 	step(&w, device, 0, LENGTH, out);
 	for (uint32_t block = 0, p = 0; p < LENGTH; p++) {
@@ -213,11 +245,11 @@ static void nothing_before_the_window_is_met(void **state)
 }
 
 /* Runs of several lengths in one call, in any order of rows, as when decode rows and prompt chunks mix. */
-static void bits_do_not_depend_on_other_runs_on(struct device *device)
+static void bits_do_not_depend_on_other_runs_of(struct device *device, const struct shape *shape)
 {
-	struct world w = world_make(device, 4, 64, 16, ELEM_BF16);
-	size_t row = w.head_count * w.dim;
-	float *alone = filled_with_nan(LENGTH * row), *q = malloc(LENGTH * row * 4), *out = malloc(LENGTH * row * 4);
+	struct world w = world_make(device, shape);
+	size_t row = row_size(&w), rest = rest_size(&w);
+	float *alone = filled_with_nan(LENGTH * row), *q = malloc(LENGTH * row * 4), *q_rest = malloc(LENGTH * rest * 4 + 1);
 	world_shuffle(&w);
 	step(&w, device, 0, LENGTH, alone);
 	for (int trial = 0; trial < 20; trial++) {
@@ -234,17 +266,26 @@ static void bits_do_not_depend_on_other_runs_on(struct device *device)
 			runs[i] = runs[j];
 			runs[j] = run;
 		}
+		for (uint32_t i = 0; i < run_count; i++) {
+			const struct kv_run *r = &runs[i];
+			memcpy(q + r->row_first * row, w.q + r->first_position * row, r->row_count * row * 4);
+			memcpy(q_rest + r->row_first * rest, w.rest + r->first_position * rest, r->row_count * rest * 4);
+		}
+		attend(&w, device, runs, run_count, q, q_rest, q); /* the answers take the queries' place */
 		for (uint32_t i = 0; i < run_count; i++)
-			memcpy(q + runs[i].row_first * row, w.q + runs[i].first_position * row, runs[i].row_count * row * 4);
-		attend(&w, device, runs, run_count, q, out);
-		for (uint32_t i = 0; i < run_count; i++)
-			assert_memory_equal(out + runs[i].row_first * row, alone + runs[i].first_position * row,
+			assert_memory_equal(q + runs[i].row_first * row, alone + runs[i].first_position * row,
 					    runs[i].row_count * row * 4);
 	}
 	free(alone);
 	free(q);
-	free(out);
+	free(q_rest);
 	world_free(&w);
+}
+
+static void bits_do_not_depend_on_other_runs_on(struct device *device)
+{
+	bits_do_not_depend_on_other_runs_of(device, &(struct shape){4, 64, 0, 16, ELEM_BF16});
+	bits_do_not_depend_on_other_runs_of(device, &(struct shape){16, 96, 80, 16, ELEM_BF16});
 }
 
 static void bits_do_not_depend_on_other_runs(void **state)
@@ -256,7 +297,7 @@ static void bits_do_not_depend_on_other_runs(void **state)
 static void kv_lies_where_the_layout_says(void **state)
 {
 	struct device *device = device_named("portable", 1);
-	struct world w = world_make(device, 1, 16, 16, ELEM_F32);
+	struct world w = world_make(device, &(struct shape){1, 16, 0, 16, ELEM_F32});
 	world_shuffle(&w);
 	struct kv_run run = {w.blocks, 18, 0, 1};
 	op_kv_write(device, &w.kv, 1, &run, 1, w.k, w.v, HEADS_KV * 16);
@@ -271,6 +312,23 @@ static void kv_lies_where_the_layout_says(void **state)
 	device_close(device);
 }
 
+/* DESIGN 5: [layer][token][latent]. */
+static void latents_lie_where_the_layout_says(void **state)
+{
+	struct device *device = device_named("portable", 1);
+	struct world w = world_make(device, &(struct shape){4, 48, 32, 16, ELEM_F32});
+	assert_int_equal(kv_block_bytes(&w.kv.layout), LAYERS * 16 * 48 * 4);
+	world_shuffle(&w);
+	struct kv_run run = {w.blocks, 18, 0, 1};
+	op_kv_write(device, &w.kv, 1, &run, 1, w.k, NULL, 48);
+	const float *layer = (const float *)(const void *)((uint8_t *)w.kv.base + w.blocks[1] * w.kv.block_stride) + 16 * 48;
+	assert_memory_equal(layer + 2 * 48, w.k, 48 * 4);
+	assert_memory_equal(layer + 3 * 48, &(uint32_t){UINT32_MAX}, 4);
+	assert_memory_equal(layer + 2 * 48 - 1, &(uint32_t){UINT32_MAX}, 4);
+	world_free(&w);
+	device_close(device);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -279,6 +337,7 @@ int main(void)
 		cmocka_unit_test(nothing_before_the_window_is_met),
 		cmocka_unit_test(bits_do_not_depend_on_other_runs),
 		cmocka_unit_test(kv_lies_where_the_layout_says),
+		cmocka_unit_test(latents_lie_where_the_layout_says),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

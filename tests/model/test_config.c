@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <jansson.h>
+#include <math.h>
 #include <stdlib.h>
 #include <string.h>
 
@@ -81,6 +82,101 @@ static void experts_are_read_for_both_families(void **state)
 	assert_int_equal(c.layers[1].mlp, MODEL_MLP_EXPERTS);
 	assert_int_equal(c.experts.intermediate_size, 32);
 	assert_true(c.qk_norm);
+}
+
+static const char deepseek[] =
+	"{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"torch_dtype\": \"bfloat16\", \"vocab_size\": 1000,"
+	"\"hidden_size\": 64, \"intermediate_size\": 128, \"num_hidden_layers\": 4, \"num_attention_heads\": 4,"
+	"\"num_key_value_heads\": 4, \"max_position_embeddings\": 2048, \"rms_norm_eps\": 1e-6, \"rope_theta\": 10000,"
+	"\"q_lora_rank\": 48, \"kv_lora_rank\": 32, \"qk_nope_head_dim\": 32, \"qk_rope_head_dim\": 16, \"v_head_dim\": 24,"
+	"\"n_routed_experts\": 16, \"n_shared_experts\": 2, \"num_experts_per_tok\": 4, \"moe_intermediate_size\": 32,"
+	"\"n_group\": 4, \"topk_group\": 2, \"first_k_dense_replace\": 1, \"routed_scaling_factor\": 2.5,"
+	"\"scoring_func\": \"sigmoid\", \"topk_method\": \"noaux_tc\", \"norm_topk_prob\": true,"
+	"\"num_nextn_predict_layers\": 1, \"rope_scaling\": {\"type\": \"yarn\", \"factor\": 40, \"mscale\": 1.0,"
+	"\"mscale_all_dim\": 1.0, \"original_max_position_embeddings\": 4096}}";
+
+static void latent_attention_and_grouped_experts_are_read(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(deepseek, "{}", NULL, &c), ERR_OK);
+	assert_int_equal(c.attention, MODEL_ATTENTION_LATENT);
+	assert_int_equal(c.head_dim, 48);
+	assert_int_equal(c.latent.v_head_dim, 24);
+	assert_true(c.latent.interleaved);
+	assert_int_equal(c.groups[0].rope.dim, 16);
+	/* 0.1 ln 40 + 1, squared: what scores are multiplied by. */
+	assert_true(fabs(1 / sqrt(c.score_dim) - 1.3688879454 * 1.3688879454 / sqrt(48)) < 1e-9);
+	assert_true(c.groups[0].rope.attention_factor == 1.0);
+	assert_int_equal(c.layers[0].mlp, MODEL_MLP_DENSE);
+	assert_int_equal(c.layers[1].mlp, MODEL_MLP_EXPERTS);
+	assert_int_equal(c.experts.shared_intermediate_size, 64);
+	assert_int_equal(c.experts.routing, MODEL_ROUTING_SIGMOID);
+	assert_true(c.experts.group_count == 4 && c.experts.group_top == 2 && c.experts.group_best == 2);
+	assert_true(c.experts.renormalise && c.experts.scale == 2.5 && !c.experts.shared_gate && !c.fp8_blocks);
+	assert_int_equal(c.extra_layer_count, 1);
+	assert_int_equal(parse_with(deepseek, "{\"architectures\": [\"DeepseekV2ForCausalLM\"], \"q_lora_rank\": null,"
+				    "\"scoring_func\": \"softmax\", \"topk_method\": \"greedy\", \"norm_topk_prob\": false}",
+				    NULL, &c), ERR_OK);
+	assert_int_equal(c.latent.q_lora_rank, 0);
+	assert_true(c.experts.group_count == 1 && c.experts.routing == MODEL_ROUTING_SOFTMAX && !c.experts.renormalise);
+}
+
+/* The keys of DeepSeek-V3 and DeepSeek-V2-Lite that count, as published. */
+static void published_deepseek_configs_are_read(void **state)
+{
+	static const char v3[] =
+		"{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"attention_bias\": false, \"bos_token_id\": 0, \"eos_token_id\": 1,"
+		"\"ep_size\": 1, \"first_k_dense_replace\": 3, \"hidden_act\": \"silu\", \"hidden_size\": 7168, \"intermediate_size\":"
+		"18432, \"kv_lora_rank\": 512, \"max_position_embeddings\": 163840, \"moe_intermediate_size\": 2048, \"moe_layer_freq\":"
+		"1, \"n_group\": 8, \"n_routed_experts\": 256, \"n_shared_experts\": 1, \"norm_topk_prob\": true,"
+		"\"num_attention_heads\": 128, \"num_experts_per_tok\": 8, \"num_hidden_layers\": 61, \"num_key_value_heads\": 128,"
+		"\"num_nextn_predict_layers\": 1, \"q_lora_rank\": 1536, \"qk_nope_head_dim\": 128, \"qk_rope_head_dim\": 64,"
+		"\"quantization_config\": {\"activation_scheme\": \"dynamic\", \"fmt\": \"e4m3\", \"quant_method\": \"fp8\","
+		"\"weight_block_size\": [128, 128]}, \"rms_norm_eps\": 1e-06, \"rope_scaling\": {\"beta_fast\": 32, \"beta_slow\": 1,"
+		"\"factor\": 40, \"mscale\": 1.0, \"mscale_all_dim\": 1.0, \"original_max_position_embeddings\": 4096, \"type\":"
+		"\"yarn\"}, \"rope_theta\": 10000, \"routed_scaling_factor\": 2.5, \"scoring_func\": \"sigmoid\","
+		"\"tie_word_embeddings\": false, \"topk_group\": 4, \"topk_method\": \"noaux_tc\", \"torch_dtype\": \"bfloat16\","
+		"\"v_head_dim\": 128, \"vocab_size\": 129280}";
+	static const char lite[] =
+		"{\"architectures\": [\"DeepseekV2ForCausalLM\"], \"n_routed_experts\": 64, \"n_shared_experts\": 2, \"n_group\": 1,"
+		"\"topk_group\": 1, \"num_experts_per_tok\": 6, \"num_hidden_layers\": 27, \"num_attention_heads\": 16,"
+		"\"num_key_value_heads\": 16, \"first_k_dense_replace\": 1, \"hidden_size\": 2048, \"intermediate_size\": 10944,"
+		"\"moe_intermediate_size\": 1408, \"norm_topk_prob\": false, \"q_lora_rank\": null, \"routed_scaling_factor\": 1.0,"
+		"\"scoring_func\": \"softmax\", \"topk_method\": \"greedy\", \"vocab_size\": 102400, \"rope_scaling\": {\"beta_fast\":"
+		"32, \"beta_slow\": 1, \"factor\": 40, \"mscale\": 0.707, \"mscale_all_dim\": 0.707, \"type\": \"yarn\","
+		"\"original_max_position_embeddings\": 4096}, \"quantization_config\": null}";
+	struct model_config c;
+	assert_int_equal(parse_with(v3, "{}", NULL, &c), ERR_OK);
+	assert_true(c.head_dim == 192 && c.latent.q_lora_rank == 1536 && c.fp8_blocks && c.extra_layer_count == 1);
+	assert_true(c.experts.group_count == 8 && c.experts.group_top == 4 && c.experts.shared_intermediate_size == 2048);
+	assert_true(c.layers[2].mlp == MODEL_MLP_DENSE && c.layers[3].mlp == MODEL_MLP_EXPERTS && c.kv_head_count == 128);
+	assert_int_equal(parse_with(v3, lite, NULL, &c), ERR_OK);
+	assert_true(c.latent.q_lora_rank == 0 && c.experts.shared_intermediate_size == 2816 && !c.fp8_blocks);
+	assert_true(c.layers[0].mlp == MODEL_MLP_DENSE && c.layers[1].mlp == MODEL_MLP_EXPERTS && c.experts.group_count == 1);
+}
+
+static void eight_bit_weights_are_read_in_blocks_of_128(void **state)
+{
+	struct model_config c;
+	assert_int_equal(parse_with(deepseek, "{\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\","
+				    "\"activation_scheme\": \"dynamic\", \"weight_block_size\": [128, 128]}}", NULL, &c), ERR_OK);
+	assert_true(c.fp8_blocks);
+}
+
+static void some_layers_are_dense_among_experts(void **state)
+{
+	struct model_config c;
+	static const char changes[] =
+		"{\"architectures\": [\"Qwen2MoeForCausalLM\"], \"num_experts\": 8, \"num_experts_per_tok\": 2,"
+		"\"moe_intermediate_size\": 32, \"shared_expert_intermediate_size\": 96, \"num_hidden_layers\": 6,"
+		"\"decoder_sparse_step\": 2, \"mlp_only_layers\": [3]}";
+	assert_int_equal(parse_with(llama, changes, NULL, &c), ERR_OK);
+	static const enum model_mlp expected[] = {MODEL_MLP_DENSE, MODEL_MLP_EXPERTS, MODEL_MLP_DENSE,
+						  MODEL_MLP_DENSE, MODEL_MLP_DENSE, MODEL_MLP_EXPERTS};
+	for (int i = 0; i < 6; i++)
+		assert_int_equal(c.layers[i].mlp, expected[i]);
+	assert_true(c.experts.shared_gate && c.qkv_bias && !c.o_bias && !c.experts.renormalise);
+	assert_int_equal(c.experts.shared_intermediate_size, 96);
 }
 
 static const char gemma[] =
@@ -220,15 +316,38 @@ static void f16_weights_are_read(void **state)
 	assert_true(c.mlp_bias);
 }
 
-static void assert_refused(enum err expected, const char *changes, const char *words)
+static void assert_refused_of(const char *base, enum err expected, const char *changes, const char *words)
 {
 	struct model_config c = {.vocab_size = 77};
 	struct why why = {0};
-	assert_int_equal(parse_with(llama, changes, &why, &c), expected);
+	assert_int_equal(parse_with(base, changes, &why, &c), expected);
 	if (!strstr(why.text, words))
 		print_error("\"%s\" lacks \"%s\"\n", why.text, words);
 	assert_non_null(strstr(why.text, words));
 	assert_int_equal(c.vocab_size, 77);
+}
+
+static void what_deepseek_models_do_not_do_is_named(void **state)
+{
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"scoring_func\": \"softmax\"}", "scoring_func is \"softmax\"");
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"topk_method\": \"greedy\"}", "topk_method is \"greedy\"");
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"moe_layer_freq\": 2}", "moe_layer_freq is 2");
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"attention_bias\": true}", "attention_bias is true");
+	assert_refused_of(deepseek, ERR_INVALID, "{\"n_group\": 3}", "n_group is 3, expected a divisor");
+	assert_refused_of(deepseek, ERR_INVALID, "{\"n_group\": 16, \"topk_group\": 4}", "n_group is 16, expected groups");
+	assert_refused_of(deepseek, ERR_INVALID, "{\"topk_group\": 5}", "topk_group is 5");
+	assert_refused_of(deepseek, ERR_INVALID, "{\"num_experts_per_tok\": 9}", "num_experts_per_tok is 9");
+	assert_refused_of(deepseek, ERR_INVALID, "{\"qk_rope_head_dim\": 15}", "qk_rope_head_dim is 15");
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"quantization_config\": {\"quant_method\": \"gptq\"}}",
+			  "quantization_config: quant_method is \"gptq\", expected \"fp8\"");
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"quantization_config\": {\"quant_method\": \"fp8\","
+			  "\"weight_block_size\": [1, 128]}}", "weight_block_size is [1,128], expected [128, 128]");
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", "rope_scaling");
+}
+
+static void assert_refused(enum err expected, const char *changes, const char *words)
+{
+	assert_refused_of(llama, expected, changes, words);
 }
 
 static void wrong_values_are_named_with_what_was_expected(void **state)
@@ -305,6 +424,11 @@ int main(void)
 		cmocka_unit_test(head_dim_may_differ_from_the_quotient),
 		cmocka_unit_test(generation_config_wins_on_the_end_tokens),
 		cmocka_unit_test(experts_are_read_for_both_families),
+		cmocka_unit_test(latent_attention_and_grouped_experts_are_read),
+		cmocka_unit_test(published_deepseek_configs_are_read),
+		cmocka_unit_test(eight_bit_weights_are_read_in_blocks_of_128),
+		cmocka_unit_test(some_layers_are_dense_among_experts),
+		cmocka_unit_test(what_deepseek_models_do_not_do_is_named),
 		cmocka_unit_test(windows_are_groups_of_layers),
 		cmocka_unit_test(gemma_2_is_read_with_what_the_library_takes_for_granted),
 		cmocka_unit_test(gemma_3_has_a_rope_for_each_kind_of_layer),

@@ -3,6 +3,7 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <jansson.h>
+#include <stdbool.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -99,44 +100,76 @@ static void tied_embeddings_are_the_head(void **state)
 	assert_part(&list, "model.layers.1.self_attn.k_norm.weight", TENSOR_K_NORM, 0, 16, 16);
 }
 
+#define DEEPSEEK                                                                                                        \
+	"{\"architectures\": [\"DeepseekV3ForCausalLM\"], \"q_lora_rank\": 16, \"kv_lora_rank\": 32, \"qk_nope_head_dim\": 16," \
+	"\"qk_rope_head_dim\": 16, \"v_head_dim\": 8, \"n_routed_experts\": 8, \"n_group\": 2, \"topk_group\": 1,"      \
+	"\"num_experts_per_tok\": 2, \"moe_intermediate_size\": 16, \"first_k_dense_replace\": 1, " SIZES
+
+static void latent_attention_and_shared_experts_have_parts_of_their_own(void **state)
+{
+	static struct list list;
+	struct model_config config;
+	list_of(DEEPSEEK "}", &config, &list);
+	assert_int_equal(list.count, 1 + 2 * (2 + 7) + 3 + (2 + 3 + 8 * 3) + 2);
+	assert_part(&list, "model.layers.0.self_attn.q_a_proj.weight", TENSOR_QKV, 0, 16, 64);
+	assert_part(&list, "model.layers.0.self_attn.kv_a_proj_with_mqa.weight", TENSOR_QKV, 16, 48, 64);
+	assert_part(&list, "model.layers.0.self_attn.q_b_proj.weight", TENSOR_QUERY_UP, 0, 128, 128);
+	assert_part(&list, "model.layers.1.self_attn.kv_b_proj.weight", TENSOR_KEY_VALUE_UP, 0, 96, 96);
+	assert_part(&list, "model.layers.1.self_attn.kv_a_layernorm.weight", TENSOR_K_NORM, 0, 32, 32);
+	assert_part(&list, "model.layers.0.mlp.down_proj.weight", TENSOR_DOWN, 0, 32, 32);
+	assert_part(&list, "model.layers.1.mlp.gate.e_score_correction_bias", TENSOR_ROUTER_BIAS, 0, 8, 8);
+	assert_part(&list, "model.layers.1.mlp.shared_experts.up_proj.weight", TENSOR_SHARED_GATE_UP, 16, 16, 32);
+	assert_int_equal(find(&list, "model.layers.1.mlp.experts.7.down_proj.weight")->expert, 7);
+}
+
 /* Weights of zeros in memory: those of the list but `skip`, and one more, where it is given. */
 struct file {
 	struct buf bytes;
 	struct weights *weights;
 };
 
-static void append_shape(json_t *header, const char *name, const uint64_t *dims, uint32_t dim_count, size_t *at)
+static void append_typed(json_t *header, const char *name, const char *dtype, size_t bytes, const uint64_t *dims,
+			 uint32_t dim_count, size_t *at)
 {
 	json_t *shape = json_array();
-	size_t bytes = 2;
 	for (uint32_t i = 0; i < dim_count; i++) {
 		json_array_append_new(shape, json_integer((json_int_t)dims[i]));
 		bytes *= dims[i];
 	}
-	json_object_set_new(header, name, json_pack("{s:s,s:o,s:[I,I]}", "dtype", "BF16", "shape", shape, "data_offsets",
+	json_object_set_new(header, name, json_pack("{s:s,s:o,s:[I,I]}", "dtype", dtype, "shape", shape, "data_offsets",
 						    (json_int_t)*at, (json_int_t)(*at + bytes)));
 	*at += bytes;
+}
+
+static void append_shape(json_t *header, const char *name, const uint64_t *dims, uint32_t dim_count, size_t *at)
+{
+	append_typed(header, name, "BF16", 2, dims, dim_count, at);
+}
+
+static void fill_file(json_t *header, size_t size, struct file *file)
+{
+	char *text = json_dumps(header, JSON_COMPACT);
+	uint64_t length = strlen(text);
+	*file = (struct file){0};
+	assert_int_equal(buf_append(&file->bytes, &length, 8), ERR_OK);
+	assert_int_equal(buf_text(&file->bytes, text), ERR_OK);
+	for (size_t i = 0; i < size; i++)
+		assert_int_equal(buf_append(&file->bytes, "", 1), ERR_OK);
+	assert_int_equal(weights_parse(file->bytes.data, file->bytes.length, NULL, &file->weights), ERR_OK);
+	free(text);
+	json_decref(header);
 }
 
 static void make_file(const struct list *list, const char *skip, const char *more, struct file *file)
 {
 	json_t *header = json_object();
 	size_t at = 0;
-	*file = (struct file){0};
 	for (uint32_t i = 0; i < list->count; i++)
 		if (!skip || strcmp(list->specs[i].name, skip) != 0)
 			append_shape(header, list->specs[i].name, list->specs[i].dims, list->specs[i].dim_count, &at);
 	if (more)
 		append_shape(header, more, (uint64_t[]){3}, 1, &at);
-	char *text = json_dumps(header, JSON_COMPACT);
-	uint64_t length = strlen(text);
-	assert_int_equal(buf_append(&file->bytes, &length, 8), ERR_OK);
-	assert_int_equal(buf_text(&file->bytes, text), ERR_OK);
-	for (size_t i = 0; i < at; i++)
-		assert_int_equal(buf_append(&file->bytes, "", 1), ERR_OK);
-	assert_int_equal(weights_parse(file->bytes.data, file->bytes.length, NULL, &file->weights), ERR_OK);
-	free(text);
-	json_decref(header);
+	fill_file(header, at, file);
 }
 
 static void assert_check(const char *json, const char *skip, const char *more, enum err expected, const char *words)
@@ -174,11 +207,64 @@ static void what_is_missing_surplus_or_of_another_shape_is_named(void **state)
 	assert_check(seeing, "language_model.model.norm.weight", NULL, ERR_NOT_FOUND, "language_model.model.norm.weight is missing");
 }
 
+static void layers_behind_the_last_are_left_alone(void **state)
+{
+	assert_check(DEEPSEEK "}", NULL, NULL, ERR_OK, "");
+	assert_check(DEEPSEEK "}", NULL, "model.layers.2.eh_proj.weight", ERR_OK, "");
+	assert_check(DEEPSEEK "}", NULL, "model.layers.3.eh_proj.weight", ERR_MISMATCH, "model.layers.3.eh_proj.weight is no part");
+	assert_check(DEEPSEEK ", \"num_nextn_predict_layers\": 0}", NULL, "model.layers.2.eh_proj.weight", ERR_MISMATCH, "eh_proj");
+}
+
+/* All of it in bf16 but one matrix of 8 bits, with its scales if they are given. */
+static enum err check_narrow(const char *json, const char *narrow, const uint64_t *scale_dims, struct why *why)
+{
+	static struct list list;
+	struct model_config config;
+	struct file file;
+	json_t *header = json_object();
+	char scale[160];
+	size_t at = 0;
+	list_of(json, &config, &list);
+	snprintf(scale, sizeof(scale), "%s_scale_inv", narrow);
+	if (scale_dims)
+		append_typed(header, scale, "F32", 4, scale_dims, 2, &at);
+	for (uint32_t i = 0; i < list.count; i++) {
+		bool is_narrow = strcmp(list.specs[i].name, narrow) == 0;
+		append_typed(header, list.specs[i].name, is_narrow ? "F8_E4M3" : "BF16", is_narrow ? 1 : 2, list.specs[i].dims,
+			     list.specs[i].dim_count, &at);
+	}
+	fill_file(header, at, &file);
+	enum err e = model_tensors_check(&config, file.weights, why);
+	weights_close(file.weights);
+	buf_fini(&file.bytes);
+	return e;
+}
+
+static void eight_bit_weights_come_with_a_scale_for_each_block(void **state)
+{
+	static const char quantised[] = DEEPSEEK ", \"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\","
+					"\"weight_block_size\": [128, 128]}}";
+	static const char q_b[] = "model.layers.1.self_attn.q_b_proj.weight", head[] = "lm_head.weight";
+	struct why why = {""};
+	assert_int_equal(check_narrow(quantised, q_b, (uint64_t[]){1, 1}, &why), ERR_OK);
+	assert_int_equal(check_narrow(quantised, q_b, NULL, &why), ERR_NOT_FOUND);
+	assert_non_null(strstr(why.text, "q_b_proj.weight_scale_inv is missing, expected F32 [1"));
+	assert_int_equal(check_narrow(quantised, q_b, (uint64_t[]){2, 1}, &why), ERR_MISMATCH);
+	assert_non_null(strstr(why.text, "q_b_proj.weight_scale_inv is F32 [2"));
+	assert_int_equal(check_narrow(quantised, head, (uint64_t[]){1, 1}, &why), ERR_MISMATCH);
+	assert_non_null(strstr(why.text, "lm_head.weight is F8_E4M3"));
+	assert_int_equal(check_narrow(DEEPSEEK "}", q_b, (uint64_t[]){1, 1}, &why), ERR_MISMATCH);
+	assert_non_null(strstr(why.text, "q_b_proj.weight is F8_E4M3"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(parts_of_a_role_lie_one_after_the_other),
 		cmocka_unit_test(tied_embeddings_are_the_head),
+		cmocka_unit_test(latent_attention_and_shared_experts_have_parts_of_their_own),
+		cmocka_unit_test(layers_behind_the_last_are_left_alone),
+		cmocka_unit_test(eight_bit_weights_come_with_a_scale_for_each_block),
 		cmocka_unit_test(what_is_missing_surplus_or_of_another_shape_is_named),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -4,7 +4,7 @@
 #include <assert.h>
 #include <math.h>
 
-/* One kv head, up to 64 query rows of one run: positions times the heads of the group, positions outside.
+/* One kv head, up to 64 query rows of one run: positions times heads of the group, positions outside.
  * For each split of 256 positions: scores (queries times keys, transposed 16 positions to the lanes), their
  * softmax relative to the split's greatest, the weighted sum of values; then the split joins what came
  * before. What a row meets, and in what order, follows from its own position only:
@@ -16,42 +16,43 @@
  * hold 0, values before it are not touched. */
 
 #define GROUP_TOKENS 64 /* keys or values widened at a time */
-#define HEAD_DIM_MAX 512
 #define TILE_GAP     16 /* elements between tiles of keys: they must not share the sets of a cache */
 
 struct work {
 	const struct attention_item *item;
-	uint32_t dim;
-	uint32_t group;		 /* query heads of the kv head */
-	uint32_t rows;		 /* row_count * group */
+	uint32_t key_dim, value_dim;
+	uint32_t heads;		 /* of the item */
+	uint32_t rows;		 /* row_count * heads */
 	uint32_t position_first; /* of row 0 */
 	uint32_t window;	 /* positions that a row sees; UINT32_MAX: all */
 	const uint8_t *keys;	 /* of the layer and head, in block 0 of the pool */
-	float *q;		 /* [row][dim], scaled */
+	size_t vector_bytes;	 /* from token to token */
+	size_t value_offset;	 /* bytes from a token's key to its value: 0 where it is the first part of the key */
+	float *q;		 /* [row][key_dim], scaled */
 	float *scores;		 /* [row][ATTENTION_SPLIT] */
-	float *values;		 /* [row][dim]: the split's weighted sum */
-	float *total;		 /* [row][dim]: of all splits so far */
-	float *wide;		 /* 64 values in f32, [token][dim]; or keys, [tile][dim][16] */
+	float *values;		 /* [row][value_dim]: the split's weighted sum */
+	float *total;		 /* [row][value_dim]: of all splits so far */
+	float *wide;		 /* 64 values in f32, [token][value_dim]; or keys, [tile][key_dim][16] */
 	uint32_t *lanes;	 /* keys as [tile of 16 tokens][word][16]: f32, or pairs of bf16 */
 	float greatest[ATTENTION_ROWS], sum[ATTENTION_ROWS]; /* of all splits so far */
 	float split_greatest[ATTENTION_ROWS], split_sum[ATTENTION_ROWS];
 };
 
 _Static_assert(sizeof(struct work) + 64 +
-			       4 * ((size_t)ATTENTION_ROWS * (3 * HEAD_DIM_MAX + ATTENTION_SPLIT) +
-				    2 * (GROUP_TOKENS * HEAD_DIM_MAX + TILE_GAP * GROUP_TOKENS / LANES)) <=
+			       4 * ((size_t)ATTENTION_ROWS * (LATENT_DIM_MAX + 2 * HEAD_DIM_MAX + ATTENTION_SPLIT) +
+				    2 * (GROUP_TOKENS * LATENT_DIM_MAX + TILE_GAP * GROUP_TOKENS / LANES)) <=
 		       SCRATCH_BYTES,
-	       "the greatest head fits the scratch");
+	       "the greatest key fits the scratch");
 
 static uint32_t position_of(const struct work *work, uint32_t row)
 {
-	return work->position_first + row / work->group;
+	return work->position_first + row / work->heads;
 }
 
 /* The first row whose position is at least `position`. */
 static uint32_t row_at(const struct work *work, uint32_t position)
 {
-	return position <= work->position_first ? 0 : (position - work->position_first) * work->group;
+	return position <= work->position_first ? 0 : (position - work->position_first) * work->heads;
 }
 
 /* The first position that the row sees. */
@@ -76,54 +77,66 @@ static struct work *work_begin(const struct attention_item *item, void *scratch)
 	const struct kv_layout *layout = &call->kv->layout;
 	struct work *work = scratch;
 	work->item = item;
-	work->dim = layout->head_dim;
-	work->group = call->head_count / layout->head_kv_count;
-	work->rows = item->row_count * work->group;
+	work->key_dim = layout->head_dim;
+	work->value_dim = kv_value_dim(layout);
+	work->heads = item->head_count;
+	work->rows = item->row_count * work->heads;
 	work->position_first = item->run->first_position + item->row_first;
 	work->window = call->window == 0 ? UINT32_MAX : call->window;
 	work->keys = (const uint8_t *)call->kv->base + call->layer * kv_layer_bytes(layout) +
 		     item->head_kv * kv_head_bytes(layout);
+	work->vector_bytes = layout->head_dim * elem_bytes(layout->elem);
+	work->value_offset = layout->kind == KV_LATENT ? 0 : layout->block_tokens * work->vector_bytes;
 	work->q = (float *)(void *)((uint8_t *)scratch + (sizeof(*work) + 63) / 64 * 64);
-	work->scores = work->q + (size_t)ATTENTION_ROWS * work->dim;
+	work->scores = work->q + (size_t)ATTENTION_ROWS * work->key_dim;
 	work->values = work->scores + (size_t)ATTENTION_ROWS * ATTENTION_SPLIT;
-	work->total = work->values + (size_t)ATTENTION_ROWS * work->dim;
-	work->wide = work->total + (size_t)ATTENTION_ROWS * work->dim;
-	work->lanes = (uint32_t *)(void *)(work->wide + GROUP_TOKENS * (size_t)work->dim +
+	work->total = work->values + (size_t)ATTENTION_ROWS * work->value_dim;
+	work->wide = work->total + (size_t)ATTENTION_ROWS * work->value_dim;
+	work->lanes = (uint32_t *)(void *)(work->wide + GROUP_TOKENS * (size_t)work->key_dim +
 					       TILE_GAP * GROUP_TOKENS / LANES);
-	assert(work->rows <= ATTENTION_ROWS && work->dim <= HEAD_DIM_MAX && work->dim % LANES == 0);
+	assert(work->rows <= ATTENTION_ROWS);
 	return work;
 }
 
-static size_t head_offset(const struct work *work, uint32_t row, size_t stride)
+/* Elements from the start of a batch's rows to the item's row, where each of its heads has `dim`. */
+static size_t head_offset(const struct work *work, uint32_t row, size_t stride, uint32_t dim)
 {
 	const struct attention_item *item = work->item;
-	size_t batch_row = item->run->row_first + item->row_first + row / work->group;
-	return batch_row * stride + (size_t)(item->head_kv * work->group + row % work->group) * work->dim;
+	size_t batch_row = item->run->row_first + item->row_first + row / work->heads;
+	return batch_row * stride + (size_t)(item->head_first + row % work->heads) * dim;
+}
+
+static void scale_part(const float *from, uint32_t dim, float scale, float *to)
+{
+	for (uint32_t i = 0; i < dim; i++)
+		to[i] = from[i] * scale;
 }
 
 static void scale_queries(struct work *work)
 {
 	const struct attention_call *call = work->item->call;
+	uint32_t dim = call->q_rest ? work->value_dim : work->key_dim, rest = work->key_dim - dim;
 	for (uint32_t row = 0; row < work->rows; row++) {
-		const float *q = call->q + head_offset(work, row, call->q_stride);
-		for (uint32_t i = 0; i < work->dim; i++)
-			work->q[(size_t)row * work->dim + i] = q[i] * call->scale;
+		float *to = work->q + (size_t)row * work->key_dim;
+		scale_part(call->q + head_offset(work, row, call->q_stride, dim), dim, call->scale, to);
+		if (rest > 0)
+			scale_part(call->q_rest + head_offset(work, row, call->q_rest_stride, rest), rest,
+				   call->scale, to + dim);
 	}
 }
 
 static const uint8_t *token_at(const struct work *work, bool value, uint32_t position)
 {
 	const struct kv_memory *kv = work->item->call->kv;
-	uint32_t block_tokens = kv->layout.block_tokens;
-	size_t block = work->item->run->blocks[position / block_tokens];
-	size_t slot = position % block_tokens + (value ? block_tokens : 0);
-	return work->keys + block * kv->block_stride + slot * work->dim * elem_bytes(kv->layout.elem);
+	size_t block = work->item->run->blocks[position / kv->layout.block_tokens];
+	size_t slot = position % kv->layout.block_tokens;
+	return work->keys + block * kv->block_stride + slot * work->vector_bytes + (value ? work->value_offset : 0);
 }
 
 static void prefetch_token(const struct work *work, bool value, uint32_t position)
 {
 	const uint8_t *token = token_at(work, value, position);
-	for (size_t i = 0; i < work->dim * elem_bytes(work->item->call->kv->layout.elem); i += 64)
+	for (size_t i = 0; i < work->vector_bytes; i += 64)
 		__builtin_prefetch(token + i, 0, 2);
 }
 
@@ -167,13 +180,14 @@ static void transpose_8x8(const uint8_t *const tokens[8], size_t offset, uint32_
  * blocks lie anywhere, and no prefetcher of a CPU crosses a page. */
 static void keys_to_lanes(struct work *work, uint32_t first, uint32_t count, uint32_t end)
 {
-	uint32_t words = (uint32_t)(work->dim * elem_bytes(work->item->call->kv->layout.elem) / 4);
+	uint32_t words = (uint32_t)(work->vector_bytes / 4);
 	for (uint32_t i = 0; i < (count + LANES - 1) / LANES * LANES; i += 8) {
 		const uint8_t *tokens[8];
 		for (uint32_t j = 0; j < 8; j++) {
 			uint32_t position = first + (i + j < count ? i + j : count - 1);
 			tokens[j] = token_at(work, false, position);
-			prefetch_token(work, true, position);
+			if (work->value_offset > 0)
+				prefetch_token(work, true, position);
 			if (position + GROUP_TOKENS < end)
 				prefetch_token(work, false, position + GROUP_TOKENS);
 		}
@@ -190,20 +204,20 @@ static void score_group(struct work *work, uint32_t split, uint32_t first, uint3
 	uint32_t row_end = row_past(work, first + count - 1);
 	bool pairs = work->item->call->kv->layout.elem == ELEM_BF16;
 	struct tile tile = {
-		.x = work->q + (size_t)row * work->dim,
-		.x_stride = work->dim,
+		.x = work->q + (size_t)row * work->key_dim,
+		.x_stride = work->key_dim,
 		.w = work->lanes,
 		.w_step = LANES,
-		.w_panel = (size_t)(pairs ? work->dim / 2 : work->dim) * LANES + TILE_GAP,
+		.w_panel = (size_t)(pairs ? work->key_dim / 2 : work->key_dim) * LANES + TILE_GAP,
 		.acc = work->scores + (size_t)row * ATTENTION_SPLIT + (first - split),
 		.acc_stride = ATTENTION_SPLIT,
 		.rows = row_end - row,
 		.panels = tiles,
-		.steps = pairs ? work->dim / 2 : work->dim,
+		.steps = pairs ? work->key_dim / 2 : work->key_dim,
 	};
 	keys_to_lanes(work, first, count, end);
 	if (pairs && tile.rows >= TILE_WIDEN_ROWS) {
-		size_t wide_panel = (size_t)work->dim * LANES + TILE_GAP;
+		size_t wide_panel = (size_t)work->key_dim * LANES + TILE_GAP;
 		for (uint32_t i = 0; i < tiles; i++)
 			tile_widen(work->lanes + i * tile.w_panel, tile.steps, work->wide + i * wide_panel);
 		pairs = false;
@@ -219,11 +233,11 @@ static void widen_values(struct work *work, uint32_t first, uint32_t count)
 {
 	for (uint32_t i = 0; i < count; i++) {
 		const uint8_t *from = token_at(work, true, first + i);
-		float *to = work->wide + (size_t)i * work->dim;
+		float *to = work->wide + (size_t)i * work->value_dim;
 		if (work->item->call->kv->layout.elem == ELEM_F32)
-			memcpy(to, from, work->dim * sizeof(*to));
+			memcpy(to, from, work->value_dim * sizeof(*to));
 		else
-			for (uint32_t d = 0; d < work->dim; d += LANES)
+			for (uint32_t d = 0; d < work->value_dim; d += LANES)
 				v_store(to + d, v_widen((const uint16_t *)(const void *)from + d));
 	}
 }
@@ -262,13 +276,13 @@ static void add_values(struct work *work, uint32_t row, uint32_t rows, uint32_t 
 	tile_run(TILE_F32, &(struct tile){
 				   .x = work->scores + (size_t)row * ATTENTION_SPLIT + (seen.first - split),
 				   .x_stride = ATTENTION_SPLIT,
-				   .w = work->wide + (size_t)(seen.first - group) * work->dim,
-				   .w_step = work->dim,
+				   .w = work->wide + (size_t)(seen.first - group) * work->value_dim,
+				   .w_step = work->value_dim,
 				   .w_panel = LANES,
-				   .acc = work->values + (size_t)row * work->dim,
-				   .acc_stride = work->dim,
+				   .acc = work->values + (size_t)row * work->value_dim,
+				   .acc_stride = work->value_dim,
 				   .rows = rows,
-				   .panels = work->dim / LANES,
+				   .panels = work->value_dim / LANES,
 				   .steps = seen.end - seen.first,
 				   .add = group > split || work->window != UINT32_MAX,
 			   });
@@ -282,7 +296,7 @@ static void value_group(struct work *work, uint32_t split, uint32_t first, uint3
 	while (row < row_end) {
 		struct span seen = {low_of(work, row), position_of(work, row) + 1};
 		bool whole = seen.first <= first && seen.end >= first + count;
-		uint32_t rows = whole ? row_past(work, first) - row : work->group;
+		uint32_t rows = whole ? row_past(work, first) - row : work->heads;
 		seen.first = seen.first > first ? seen.first : first;
 		seen.end = seen.end < first + count ? seen.end : first + count;
 		add_values(work, row, rows, split, first, seen);
@@ -292,12 +306,12 @@ static void value_group(struct work *work, uint32_t split, uint32_t first, uint3
 
 static void join_split(struct work *work, uint32_t row, bool is_first)
 {
-	float *total = work->total + (size_t)row * work->dim;
-	const float *values = work->values + (size_t)row * work->dim;
+	float *total = work->total + (size_t)row * work->value_dim;
+	const float *values = work->values + (size_t)row * work->value_dim;
 	if (is_first) {
 		work->greatest[row] = work->split_greatest[row];
 		work->sum[row] = work->split_sum[row];
-		memcpy(total, values, work->dim * sizeof(*total));
+		memcpy(total, values, work->value_dim * sizeof(*total));
 		return;
 	}
 	float old = work->greatest[row], new = work->split_greatest[row];
@@ -307,7 +321,7 @@ static void join_split(struct work *work, uint32_t row, bool is_first)
 	v_store(sum, v_fma(v_set(work->sum[row]), old_scale, v_mul(v_set(work->split_sum[row]), new_scale)));
 	work->sum[row] = sum[0];
 	work->greatest[row] = greatest;
-	for (uint32_t d = 0; d < work->dim; d += LANES)
+	for (uint32_t d = 0; d < work->value_dim; d += LANES)
 		v_store(total + d,
 			v_fma(v_load(total + d), old_scale, v_mul(v_load(values + d), new_scale)));
 }
@@ -325,8 +339,8 @@ static void do_split(struct work *work, uint32_t split, uint32_t item_end)
 		soften_row(work, row, low > split ? low - split : 0, past < ATTENTION_SPLIT ? past : ATTENTION_SPLIT);
 	}
 	if (work->window != UINT32_MAX)
-		memset(work->values + (size_t)row_first * work->dim, 0,
-		       (size_t)(row_end - row_first) * work->dim * sizeof(*work->values));
+		memset(work->values + (size_t)row_first * work->value_dim, 0,
+		       (size_t)(row_end - row_first) * work->value_dim * sizeof(*work->values));
 	for (uint32_t first = begin; first < end; first += GROUP_TOKENS)
 		value_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS);
 	for (uint32_t row = row_first; row < row_end; row++)
@@ -342,10 +356,10 @@ void kernel_attention(const struct attention_item *item, void *scratch)
 	for (uint32_t split = low_of(work, 0) / ATTENTION_SPLIT * ATTENTION_SPLIT; split < end; split += ATTENTION_SPLIT)
 		do_split(work, split, end);
 	for (uint32_t row = 0; row < work->rows; row++) {
-		float *out = call->out + head_offset(work, row, call->out_stride);
-		const float *total = work->total + (size_t)row * work->dim;
+		float *out = call->out + head_offset(work, row, call->out_stride, work->value_dim);
+		const float *total = work->total + (size_t)row * work->value_dim;
 		float inverse = 1.0f / work->sum[row];
-		for (uint32_t d = 0; d < work->dim; d++)
+		for (uint32_t d = 0; d < work->value_dim; d++)
 			out[d] = total[d] * inverse;
 	}
 }

@@ -22,7 +22,7 @@ import transformers
 from safetensors.torch import save_file
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from tiny import byte_tokenizer  # noqa: E402
+from tiny import byte_tokenizer, experts_of, experts_over_the_wire, stored_tensors, to_wire  # noqa: E402
 
 PROMPT = 300
 POSITIONS = [0, 1, 2, 15, 16, 17, 31, 63, 64, 100, 127, 255, 256, 257, 299]
@@ -53,10 +53,6 @@ MODELS = {
 }
 
 
-def to_wire(x):
-    return x.to(torch.bfloat16).to(torch.float32)
-
-
 def randomise(model, seed):
     """Wide enough that the distributions are neither flat nor certain."""
     generator = torch.Generator().manual_seed(seed)
@@ -68,44 +64,6 @@ def randomise(model, seed):
             p.data = 0.6 * noise
         else:
             p.data = noise * (1.2 / p.shape[-1] ** 0.5)
-
-
-def stored_tensors(model, config):
-    """The names that checkpoints of these families have; packed experts are taken apart."""
-    mixtral = config.model_type == "mixtral"
-    out = {}
-    for name, p in model.named_parameters():
-        p = p.data
-        if ".experts." not in name:
-            if mixtral:
-                name = name.replace(".mlp.gate.", ".block_sparse_moe.gate.")
-            out[name] = p.contiguous()
-            continue
-        prefix, part = name.rsplit(".", 1)
-        prefix = prefix.replace(".mlp.", ".block_sparse_moe.") if mixtral else prefix
-        for e in range(p.shape[0]):
-            if part == "gate_up_proj":
-                gate, up = p[e].chunk(2, dim=0)
-                names = ("w1", "w3") if mixtral else ("gate_proj", "up_proj")
-                out[f"{prefix}.{e}.{names[0]}.weight"] = gate.contiguous()
-                out[f"{prefix}.{e}.{names[1]}.weight"] = up.contiguous()
-            else:
-                out[f"{prefix}.{e}.{'w2' if mixtral else 'down_proj'}.weight"] = p[e].contiguous()
-    return out
-
-
-def experts_over_the_wire(self, hidden, top_index, top_weight, to_wire=to_wire):
-    """Replaces the experts' forward: the same sum, with rows and answers rounded, in expert order."""
-    out = torch.zeros_like(hidden)
-    rows = to_wire(hidden)
-    for e in range(self.gate_up_proj.shape[0]):
-        row, slot = torch.where(top_index == e)
-        if row.numel() == 0:
-            continue
-        gate, up = torch.nn.functional.linear(rows[row], self.gate_up_proj[e]).chunk(2, dim=-1)
-        answer = torch.nn.functional.linear(torch.nn.functional.silu(gate) * up, self.down_proj[e])
-        out[row] += to_wire(answer) * top_weight[row, slot, None]
-    return out
 
 
 def some_logits(model):
@@ -166,7 +124,7 @@ def make(out, name, arch, config, dtype, seed):
         p.data = p.data.to(dtype)
     folder = out / name
     folder.mkdir(parents=True, exist_ok=True)
-    save_file(stored_tensors(model, config), folder / "model.safetensors", metadata={"format": "pt"})
+    save_file(stored_tensors(model, config.model_type), folder / "model.safetensors", metadata={"format": "pt"})
     write_config(folder / "config.json", arch, config, dtype)
     (folder / "tokenizer.json").write_text(json.dumps(byte_tokenizer(), separators=(",", ":")) + "\n")
     for p in model.parameters():
@@ -176,7 +134,7 @@ def make(out, name, arch, config, dtype, seed):
     model.set_attn_implementation("eager")
     plain_logprobs = at_positions(model, tokens)
     plain = some_logits(model)
-    experts = [m for m in model.modules() if isinstance(getattr(m, "gate_up_proj", None), torch.nn.Parameter)]
+    experts = experts_of(model)
     for m in experts:
         m.forward = functools.partial(experts_over_the_wire, m, to_wire=lambda x: x)
     # Rounding is all that the replacement changes.

@@ -1,0 +1,107 @@
+#include "engine/tensor_rows.h"
+
+#include <assert.h>
+#include <string.h>
+
+#include "model/safetensors.h"
+#include "model/tensors.h"
+
+static float float_of(uint32_t bits)
+{
+	float value;
+	memcpy(&value, &bits, sizeof(value));
+	return value;
+}
+
+static uint32_t bits_of(float value)
+{
+	uint32_t bits;
+	memcpy(&bits, &value, sizeof(bits));
+	return bits;
+}
+
+static uint16_t half_at(const uint8_t *data, uint64_t i)
+{
+	uint16_t half;
+	memcpy(&half, data + 2 * i, sizeof(half));
+	return half;
+}
+
+/* Sign, 5 bits of exponent, 10 of fraction.  Below the least exponent the fraction counts in 2^-24. */
+static float f16_to_f32(uint16_t half)
+{
+	uint32_t sign = (uint32_t)(half & 0x8000) << 16, exponent = half >> 10 & 31, fraction = half & 1023;
+	uint32_t bits = bits_of((float)fraction * 0x1p-24f);
+	if (exponent == 31)
+		bits = 0x7f800000 | fraction << 13;
+	else if (exponent > 0)
+		bits = (exponent + 112) << 23 | fraction << 13;
+	return float_of(bits | sign);
+}
+
+/* Sign, 4 bits of exponent, 3 of fraction; no infinity, and NaN is all ones.  Below the least exponent the fraction
+ * counts in 2^-9. */
+static float f8_to_f32(uint8_t byte)
+{
+	uint32_t sign = (uint32_t)(byte & 0x80) << 24, exponent = byte >> 3 & 15, fraction = byte & 7;
+	uint32_t bits = bits_of((float)fraction * 0x1p-9f);
+	if ((byte & 0x7f) == 0x7f)
+		bits = 0x7fc00000;
+	else if (exponent > 0)
+		bits = (exponent + 120) << 23 | fraction << 20;
+	return float_of(bits | sign);
+}
+
+/* To the nearest, of two the even one; NaN stays NaN. */
+static uint16_t f32_to_bf16(float value)
+{
+	uint32_t bits = bits_of(value);
+	if ((bits & 0x7fffffff) > 0x7f800000)
+		return (uint16_t)(bits >> 16 | 0x40);
+	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
+}
+
+void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, float *ret_wide)
+{
+	const uint8_t *data = tensor->data;
+	for (size_t i = 0; i < count; i++)
+		if (tensor->dtype == TENSOR_BF16)
+			ret_wide[i] = float_of((uint32_t)half_at(data, first + i) << 16);
+		else if (tensor->dtype == TENSOR_F16)
+			ret_wide[i] = f16_to_f32(half_at(data, first + i));
+		else
+			memcpy(&ret_wide[i], data + 4 * (first + i), 4);
+}
+
+bool tensor_rows_plain(const struct tensor_found *found, enum elem elem)
+{
+	return found->tensor->dtype == (elem == ELEM_BF16 ? TENSOR_BF16 : TENSOR_F32);
+}
+
+static void scale_row(const struct tensor_found *found, uint64_t row, uint16_t *ret_row)
+{
+	uint64_t columns = found->tensor->dims[1];
+	const uint8_t *data = (const uint8_t *)found->tensor->data + row * columns;
+	const uint8_t *scales = (const uint8_t *)found->scale->data +
+				row / TENSOR_SCALE_BLOCK * found->scale->dims[1] * sizeof(float);
+	for (uint64_t i = 0; i < columns; i++) {
+		float scale;
+		memcpy(&scale, scales + i / TENSOR_SCALE_BLOCK * sizeof(scale), sizeof(scale));
+		ret_row[i] = f32_to_bf16(f8_to_f32(data[i]) * scale);
+	}
+}
+
+void tensor_rows_read(const struct tensor_found *found, enum elem elem, uint64_t first, uint32_t count, void *ret_rows)
+{
+	uint64_t columns = found->tensor->dims[1];
+	size_t row_bytes = columns * elem_bytes(elem);
+	if (tensor_rows_plain(found, elem)) {
+		memcpy(ret_rows, (const uint8_t *)found->tensor->data + first * row_bytes, count * row_bytes);
+	} else if (elem == ELEM_F32) {
+		tensor_widen(found->tensor, first * columns, count * columns, ret_rows);
+	} else {
+		assert(found->scale);
+		for (uint32_t i = 0; i < count; i++)
+			scale_row(found, first + i, (uint16_t *)ret_rows + i * columns);
+	}
+}

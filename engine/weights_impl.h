@@ -1,0 +1,31 @@
+/* weights_impl - one load of weights: what the files that fill struct engine_weights share. */
+#ifndef ENGINE_WEIGHTS_IMPL_H
+#define ENGINE_WEIGHTS_IMPL_H
+#include "engine/weights.h"
+
+struct tensor_found;
+struct tensor_spec;
+
+/* Where tensors come from and where they go. */
+struct load {
+	struct engine_weights *to;
+	const struct model_config *config;
+	const struct weights *from;
+	struct why *why;
+	uint32_t told; /* per cent */
+};
+
+enum { FILL_ROWS = 64 }; /* converted at a time */
+
+/* `name` is for the reason. */
+MUST_USE enum err load_create(struct load *load, const char *name, const struct linear_shape *shape,
+			      struct linear **ret_linear);
+
+/* Which output of its role a row of the tensor is.  Latent attention wants the parts of queries that turn apart from
+ * those that do not, and the halves of what turns apart (kernels/ops.h: rope). */
+uint32_t load_output(const struct model_config *config, const struct tensor_spec *spec, uint32_t row);
+
+/* kv_b_proj, head by head, the keys' part transposed. */
+MUST_USE enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+				    struct layer_weights *layer);
+#endif

@@ -1,0 +1,92 @@
+#include <stdlib.h>
+#include <string.h>
+
+#include "engine/tensor_rows.h"
+#include "engine/weights_impl.h"
+#include "model/config.h"
+#include "model/tensors.h"
+
+/* --- the order of outputs ------------------------------------------------------------------------------ */
+
+/* What turns together lies half apart, as op_rope wants it. */
+static uint32_t turned(const struct model_latent *latent, uint32_t i)
+{
+	return latent->interleaved ? i % 2 * (latent->qk_rope_head_dim / 2) + i / 2 : i;
+}
+
+static uint32_t query_output(const struct model_config *config, uint32_t row)
+{
+	const struct model_latent *latent = &config->latent;
+	uint32_t head = row / config->head_dim, i = row % config->head_dim;
+	if (i < latent->qk_nope_head_dim)
+		return head * latent->qk_nope_head_dim + i;
+	return config->head_count * latent->qk_nope_head_dim + head * latent->qk_rope_head_dim +
+	       turned(latent, i - latent->qk_nope_head_dim);
+}
+
+static uint32_t latent_output(const struct model_latent *latent, uint32_t row)
+{
+	return row < latent->kv_lora_rank ? row : latent->kv_lora_rank + turned(latent, row - latent->kv_lora_rank);
+}
+
+uint32_t load_output(const struct model_config *config, const struct tensor_spec *spec, uint32_t row)
+{
+	bool latent = config->attention == MODEL_ATTENTION_LATENT;
+	if (spec->role == TENSOR_QUERY_UP || (latent && spec->role == TENSOR_QKV && spec->first == 0 &&
+					      config->latent.q_lora_rank == 0))
+		return query_output(config, row);
+	if (latent && spec->role == TENSOR_QKV && spec->first > 0)
+		return spec->first + latent_output(&config->latent, row);
+	return spec->first + row;
+}
+
+/* --- heads --------------------------------------------------------------------------------------------- */
+
+/* rows [n][k] to columns [k][n] */
+static void transpose(const uint8_t *rows, uint32_t n, uint32_t k, size_t bytes, uint8_t *ret_columns)
+{
+	for (uint32_t row = 0; row < n; row++)
+		for (uint32_t column = 0; column < k; column++)
+			memcpy(ret_columns + ((size_t)column * n + row) * bytes,
+			       rows + ((size_t)row * k + column) * bytes, bytes);
+}
+
+/* rows: [nope + v][kv_lora] of the head; columns is room for the keys' part. */
+static enum err load_head(struct load *load, const struct tensor_spec *spec, const uint8_t *rows, uint8_t *columns,
+			  struct latent_head *head)
+{
+	const struct model_latent *latent = &load->config->latent;
+	enum elem elem = load->to->elem;
+	uint32_t nope = latent->qk_nope_head_dim, kv = latent->kv_lora_rank;
+	const struct linear_shape key = {.n = kv, .k = nope, .elem = elem, .segments = 1};
+	const struct linear_shape value = {.n = latent->v_head_dim, .k = kv, .elem = elem, .segments = 1};
+	enum err e = load_create(load, spec->name, &key, &head->key);
+	if (e == ERR_OK)
+		e = load_create(load, spec->name, &value, &head->value);
+	if (e != ERR_OK)
+		return e;
+	transpose(rows, nope, kv, elem_bytes(elem), columns);
+	linear_fill(head->key, 0, kv, columns, nope);
+	linear_fill(head->value, 0, latent->v_head_dim, rows + (size_t)nope * kv * elem_bytes(elem), kv);
+	return ERR_OK;
+}
+
+enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			   struct layer_weights *layer)
+{
+	const struct model_latent *latent = &load->config->latent;
+	uint32_t head_count = load->config->head_count, head_rows = latent->qk_nope_head_dim + latent->v_head_dim;
+	size_t row_bytes = latent->kv_lora_rank * elem_bytes(load->to->elem);
+	uint8_t *rows = malloc(head_rows * row_bytes), *columns = malloc(latent->qk_nope_head_dim * row_bytes);
+	layer->heads = calloc(head_count, sizeof(*layer->heads));
+	enum err e = rows && columns && layer->heads ? ERR_OK : ERR_NOMEM;
+	if (e != ERR_OK)
+		why_set(load->why, e, "%s: no memory for %u heads", spec->name, head_count);
+	for (uint32_t i = 0; i < head_count && e == ERR_OK; i++) {
+		tensor_rows_read(found, load->to->elem, (uint64_t)i * head_rows, head_rows, rows);
+		e = load_head(load, spec, rows, columns, &layer->heads[i]);
+	}
+	free(rows);
+	free(columns);
+	return e;
+}
