@@ -86,7 +86,8 @@ static void account_record(struct request *request, uint32_t r, uint32_t half, c
 		attempt->prefill_ended = true;
 	if (attempt->both_halves)
 		attempt->decode_ended = true;
-	if (r == 0 && half == 0)
+	/* What others had left: not what a later try did, which one that was given up and wakes may find. */
+	if (r == 0 && half == 0 && request->outcome.attempts == 1)
 		request->outcome.cached_tokens = wire->reused + wire->fetched;
 }
 

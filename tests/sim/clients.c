@@ -270,7 +270,8 @@ static uint32_t common(const struct client *a, const struct client *b, uint32_t 
 }
 
 /* I11: what a request found cached, somebody of its own tenant had computed: no more than the longest beginning that it
- * shares with any of them.  Of the first try only: later ones find their own. */
+ * shares with any of them.  What its nodes found only if it needed one try: a later one finds what the first left, and a first
+ * one that was given up and wakes may find what the later one left (seed 16489). */
 static void check_tenant(struct cluster *c, const struct client *client, const struct coord_outcome *outcome)
 {
 	const struct clients *all = c->clients;
@@ -285,8 +286,11 @@ static void check_tenant(struct cluster *c, const struct client *client, const s
 			shared = n > shared ? n : shared;
 		}
 	}
+	if (outcome->cached_tokens > shared)
+		cluster_fail(c, "I11: request %u of tenant \"%s\" is told of %llu tokens cached, its tenant knows %u", client->number,
+			     tenants[client->request.tenant], (unsigned long long)outcome->cached_tokens, shared);
 	uint64_t prefill = first->prefill.reused + first->prefill.fetched, decode = first->decode.reused;
-	if (prefill > shared || decode > shared)
+	if (outcome->attempts == 1 && (prefill > shared || decode > shared))
 		cluster_fail(c, "I11: request %u of tenant \"%s\" found %llu and %llu tokens cached, its tenant knows %u",
 			     client->number, tenants[client->request.tenant], (unsigned long long)prefill,
 			     (unsigned long long)decode, shared);
