@@ -1,6 +1,7 @@
 #include "coordinator/text_api.h"
 
 #include <stdio.h>
+#include <string.h>
 
 #include "coordinator/json_in.h"
 #include "coordinator/json_out.h"
@@ -204,6 +205,35 @@ static void put_number(struct json_out *out, const char *key, float value)
 	json_out_float(out, value);
 }
 
+/* As structured_outputs says it, which is how our own structure says it but for its choices. */
+static void put_structure(struct json_out *out, const char *text)
+{
+	json_out_key(out, "structured_outputs");
+	if (!text) {
+		json_out_null(out);
+		return;
+	}
+	size_t i;
+	json_t *choice, *structure = json_loads(text, 0, NULL);
+	const json_t *choices = json_object_get(structure, "choice");
+	if (!structure)
+		out->e = out->e == ERR_OK ? ERR_NOMEM : out->e;
+	if (!choices) {
+		json_out_raw(out, text, strlen(text));
+	} else {
+		json_out_open(out, '{');
+		json_put_open(out, "choice", '[');
+		json_array_foreach((json_t *)choices, i, choice)
+		{
+			const json_t *literal = json_object_get(choice, "literal");
+			json_out_text(out, json_string_value(literal), json_string_length(literal));
+		}
+		json_out_close(out, ']');
+		json_out_close(out, '}');
+	}
+	json_decref(structure);
+}
+
 static void put_sampling(struct json_out *out, const struct api_request *request)
 {
 	const struct sampling *s = &request->sampling;
@@ -238,6 +268,7 @@ static void put_sampling(struct json_out *out, const struct api_request *request
 	json_put_bool(out, "include_stop_str_in_output", request->stop.include);
 	json_put_bool(out, "skip_special_tokens", request->skip_special_tokens);
 	put_biases(out, s);
+	put_structure(out, request->structure);
 	json_out_close(out, '}');
 }
 
@@ -282,7 +313,10 @@ enum err text_render(const struct service *service, enum api_kind kind, const ch
 	enum err e = api_request_parse(kind, body, length, &request, error);
 	if (e != ERR_OK)
 		return e;
-	e = service_pick_model(service, request.model, &model, error);
+	if (request.must_call)
+		e = api_error_field(error, "tool_choice", "tool_choice: a forced call cannot be rendered, only \"auto\" and \"none\"");
+	if (e == ERR_OK)
+		e = service_pick_model(service, request.model, &model, error);
 	if (e == ERR_OK)
 		e = prompts_make(&request, model, service_context(service, model), &prompts, error);
 	if (e == ERR_OK)

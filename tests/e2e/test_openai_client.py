@@ -447,6 +447,27 @@ class Texts(unittest.TestCase):
             self.assertEqual(mine[-1]["finish_reason"], choice["finish_reason"])
         self.assertEqual(events[-1]["usage"]["total_tokens"], said["usage"]["total_tokens"])
 
+    def test_the_form_of_an_answer_is_rendered_with_it(self):
+        schema = {"type": "object", "properties": {"ok": {"type": "boolean"}}, "required": ["ok"], "additionalProperties": False}
+        forms = ({"response_format": {"type": "json_schema", "json_schema": {"name": "n", "schema": schema}}},
+                 {"guided_regex": "[a-c]{3}"}, {"structured_outputs": {"choice": ["an \"x\"", "b"]}})
+        said = ({"json": schema}, {"regex": "[a-c]{3}"}, {"choice": ["an \"x\"", "b"]})
+        for form, expected in zip(forms, said):
+            with self.subTest(form=form):
+                body = {"model": MODEL, "messages": MESSAGES, "temperature": 0.9, "seed": 3, "max_tokens": 40, **form}
+                rendered = json.loads(fetch("/v1/chat/completions/render", body)[2])
+                self.assertEqual(rendered["sampling_params"]["structured_outputs"], expected)
+                status, _, text = fetch("/inference/v1/generate", rendered)
+                asked = json.loads(fetch("/v1/chat/completions", {**body, "return_token_ids": True})[2])
+                self.assertEqual(status, 200, text)
+                self.assertEqual(json.loads(text)["choices"][0]["token_ids"], asked["choices"][0]["token_ids"])
+
+    def test_a_forced_call_is_not_rendered(self):
+        tool = {"type": "function", "function": {"name": "f", "parameters": {"type": "object"}}}
+        status, _, text = fetch("/v1/chat/completions/render",
+                                {"model": MODEL, "messages": MESSAGES, "tools": [tool], "tool_choice": "required"})
+        self.assertEqual((status, json.loads(text)["error"]["param"]), (400, "tool_choice"), text)
+
     def test_tokens_alone_are_enough_to_generate(self):
         ids = json.loads(fetch("/tokenize", {"prompt": QUESTION})[2])["tokens"]
         said = json.loads(fetch("/inference/v1/generate", {"token_ids": ids, "sampling_params": {"temperature": 0, "prompt_logprobs": 1}})[2])
