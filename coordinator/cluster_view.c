@@ -127,6 +127,31 @@ static void put_load(struct json_out *out, const struct coord_node *node)
 	json_out_close(out, '}');
 }
 
+static const char *group_name(const struct coord_blocks *blocks)
+{
+	return blocks->window > 0 ? "local" : "global";
+}
+
+/* Of a model with two layer groups: each has blocks of its own. */
+static void put_groups(struct json_out *out, const struct coord_node *node)
+{
+	if (node->group_count < 2)
+		return;
+	json_put_open(out, "kv_groups", '[');
+	for (uint32_t g = 0; g < node->group_count; g++) {
+		const struct coord_blocks *blocks = &node->groups[g];
+		json_out_open(out, '{');
+		json_put_text(out, "group", group_name(blocks));
+		json_put_unsigned(out, "window", blocks->window);
+		json_put_unsigned(out, "used", blocks->used);
+		json_put_unsigned(out, "cached", blocks->cached);
+		json_put_unsigned(out, "reserved", blocks->reserved);
+		json_put_unsigned(out, "total", blocks->total);
+		json_out_close(out, '}');
+	}
+	json_out_close(out, ']');
+}
+
 static void put_node(struct json_out *out, const struct coord_node *node)
 {
 	char id[32];
@@ -147,6 +172,7 @@ static void put_node(struct json_out *out, const struct coord_node *node)
 	json_put_unsigned(out, "kv_blocks_reserved", node->kv_blocks_reserved);
 	json_put_unsigned(out, "kv_blocks_total", node->kv_blocks_total);
 	json_put_unsigned(out, "blocks_indexed", node->blocks_indexed);
+	put_groups(out, node);
 	json_put_unsigned(out, "sessions", node->sessions);
 	put_transports(out, node);
 	json_put_open(out, "models", '[');
@@ -284,6 +310,22 @@ static void show_refused(const struct showing *s, const struct cluster_view *vie
 	}
 }
 
+/* Only where a model has two: the sums are above. */
+static void show_groups(const struct showing *s)
+{
+	static const char *const states[] = {"used", "cached", "total"};
+	metrics_family(s->text, "baton_kv_group_blocks", "gauge", "Blocks of each layer group, of models that have two.");
+	for (uint32_t i = 0; i < s->count; i++)
+		for (uint32_t g = 0; s->nodes[i].group_count > 1 && g < s->nodes[i].group_count; g++) {
+			const struct coord_blocks *blocks = &s->nodes[i].groups[g];
+			const uint32_t counts[] = {blocks->used, blocks->cached, blocks->total};
+			for (int k = 0; k < 3; k++) {
+				const char *labels[] = {"node", s->nodes[i].name, "group", group_name(blocks), "state", states[k], NULL};
+				metrics_line(s->text, labels, counts[k]);
+			}
+		}
+}
+
 static void show_kv(const struct showing *s)
 {
 	metrics_family(s->text, "vllm:kv_cache_usage_perc", "gauge", "Blocks in use, 0 to 1.");
@@ -380,6 +422,7 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_nodes(&s, "baton_kv_blocks_cached", "Blocks kept for their prefix.",
 		   offsetof(struct coord_node, kv_blocks_cached));
 	show_nodes(&s, "baton_kv_blocks_total", "Blocks there are.", offsetof(struct coord_node, kv_blocks_total));
+	show_groups(&s);
 	show_nodes(&s, "baton_node_jobs", "Jobs on the node.", offsetof(struct coord_node, jobs));
 	show_nodes(&s, "baton_node_sequences", "Sequences that decode.", offsetof(struct coord_node, sequences));
 	show_nodes(&s, "baton_node_sessions", "Peers of the node.", offsetof(struct coord_node, sessions));

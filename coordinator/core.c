@@ -88,7 +88,8 @@ static struct coord *lay_out(void *memory, const struct coord_options *o, size_t
 	struct job *jobs = carve(&carver, (size_t)o->requests_max * o->choices_max * sizeof(struct job));
 	struct scratch scratch = {
 		.tokens = carve(&carver, o->context_max * sizeof(uint32_t)),
-		.keys = carve(&carver, keys_max * sizeof(struct id128)),
+		.keys = {carve(&carver, keys_max * sizeof(struct id128)), carve(&carver, keys_max * sizeof(struct id128))},
+		.kept = carve(&carver, keys_max * sizeof(struct id128)),
 		.matches = carve(&carver, o->nodes_max * sizeof(struct index_match)),
 		.depths = carve(&carver, o->nodes_max * sizeof(uint32_t)),
 		.candidates = carve(&carver, o->nodes_max * sizeof(struct route_candidate)),
@@ -331,7 +332,7 @@ enum err coord_member_set(struct coord *coord, const struct coord_member *member
 		return ERR_OK;
 	bool engine = member->role != WIRE__ROLE__ROLE_KVSTORE;
 	if (!member->node || member->role == WIRE__ROLE__ROLE_NONE || member->model_count > COORD_MODELS_MAX ||
-	    (engine && !member->block_tokens))
+	    (engine && !member->block_tokens) || member->group_count > COORD_GROUPS_MAX)
 		return ERR_INVALID;
 	uint32_t node;
 	enum err e = registry_member_set(&coord->registry, member, &node);

@@ -37,6 +37,7 @@ enum {
 	COORD_SALT_MAX = 64,
 	COORD_MODELS_MAX = 4,       /* served names of one node */
 	COORD_TRANSPORTS_MAX = 16,  /* remembered of one node */
+	COORD_GROUPS_MAX = 2,       /* layer groups of a model */
 	COORD_ATTEMPTS_LISTED = 16, /* of one request, in its outcome; the sums count all */
 };
 
@@ -52,6 +53,8 @@ struct coord_member {
 	uint32_t model_count;
 	char models[COORD_MODELS_MAX][COORD_TEXT_MAX + 1];
 	uint32_t block_tokens;
+	uint32_t group_count; /* layer groups of the model; 0: one */
+	uint32_t windows[COORD_GROUPS_MAX]; /* tokens that a token sees in each; 0: all */
 	uint32_t context_max; /* tokens of prompt and answer */
 	float prefill_tokens_per_s; /* of the profile: the prior until a Load says what was measured; 0: unknown */
 	float step_seconds;
@@ -300,6 +303,12 @@ struct coord_transport {
 	uint64_t bytes_read;
 };
 
+/* Blocks of one layer group of a node. */
+struct coord_blocks {
+	uint32_t window; /* as announced; 0: all tokens are seen */
+	uint32_t used, cached, reserved, total;
+};
+
 struct coord_node {
 	uint64_t id, incarnation;
 	char name[COORD_NAME_MAX + 1];
@@ -311,7 +320,9 @@ struct coord_node {
 	char models[COORD_MODELS_MAX][COORD_TEXT_MAX + 1];
 	uint32_t jobs, jobs_max, sequences, sessions;
 	uint64_t tokens_waiting;
-	uint32_t kv_blocks_used, kv_blocks_cached, kv_blocks_reserved, kv_blocks_total;
+	uint32_t kv_blocks_used, kv_blocks_cached, kv_blocks_reserved, kv_blocks_total; /* of all layer groups */
+	uint32_t group_count; /* reported */
+	struct coord_blocks groups[COORD_GROUPS_MAX];
 	uint32_t blocks_indexed; /* that the index knows of it */
 	uint64_t steps, offer_lag;
 	uint64_t epoch, directives_refused; /* net/fence.h */

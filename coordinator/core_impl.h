@@ -110,7 +110,8 @@ struct request {
 	uint32_t promised; /* pages */
 	uint32_t scored;   /* prompt tokens after the first whose log-probabilities were forwarded */
 	struct token_run prompt;
-	struct token_run keys; /* of the prompt's full blocks, four words each; for keys_compat */
+	struct token_run keys; /* of the prompt's full blocks, four words each, for keys_compat: of every layer group, or of the
+	                        * first where that is all that fits what was promised */
 	struct id128 keys_compat;
 	bool pinned; /* tokens of this compat were forwarded: no other may go on (law 1) */
 	struct id128 compat;
@@ -145,7 +146,8 @@ struct apart {
 
 struct scratch {
 	uint32_t *tokens;               /* [context_max + TOKENS_PAGE] */
-	struct id128 *keys;             /* [keys_max] */
+	struct id128 *keys[COORD_GROUPS_MAX]; /* [keys_max] of each layer group */
+	struct id128 *kept;             /* [keys_max]: keys as they lie with a request */
 	struct index_match *matches;    /* [nodes_max] */
 	uint32_t *depths;               /* [nodes_max] */
 	struct route_candidate *candidates; /* [nodes_max] */

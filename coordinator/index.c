@@ -33,7 +33,7 @@ size_t index_bytes(const struct index_options *options)
 	return sizeof(struct block_index) + words * sizeof(uint64_t) + wide * words * sizeof(uint64_t) +
 	       slot_count(options->blocks_max) * sizeof(struct index_slot) +
 	       words * 64 * sizeof(struct index_number) + options->nodes_max * sizeof(struct index_node) +
-	       wide * sizeof(uint32_t);
+	       wide * sizeof(uint32_t) + words * 64 * sizeof(struct index_run);
 }
 
 struct block_index *index_init(void *memory, const struct index_options *options)
@@ -53,7 +53,8 @@ struct block_index *index_init(void *memory, const struct index_options *options
 	index->slots = (struct index_slot *)(index->wide + (size_t)index->wide_max * index->words);
 	index->nodes = (struct index_node *)(index->slots + index->mask + 1);
 	index->numbers = (struct index_number *)(index->nodes + options->nodes_max);
-	index->wide_count = (uint32_t *)(index->numbers + index->number_max);
+	index->runs = (struct index_run *)(index->numbers + index->number_max);
+	index->wide_count = (uint32_t *)(index->runs + index->number_max);
 	memset(index->live, 0, index->words * sizeof(uint64_t));
 	memset(index->numbers, 0, index->number_max * sizeof(struct index_number));
 	for (uint32_t i = 0; i <= index->mask; i++)

@@ -1,7 +1,9 @@
 /* index - which node holds which blocks: a hint, kept from the nodes' sequenced events.  Pure.
  *
  * key -> a small set of nodes: up to seven in the slot itself (32 bytes), more in a bit set.  A look-up walks the
- * keys of a chain and keeps the nodes that hold every one so far: the longest leading prefix of each node.
+ * keys of a chain and keeps the nodes that hold every one so far: the longest leading prefix of each node.  Of a layer
+ * group with a window a beginning needs its last blocks only: so it walks that group's chain back from the end and counts
+ * the blocks that each node holds without a gap (kvstore/prefix.h).
  *
  * Every snapshot and every session of a node gets a fresh *number*, and the sets hold numbers.  So all that a node
  * held is forgotten at once (its number is no longer live), and index_sweep() takes the dead numbers out of the
@@ -61,6 +63,16 @@ bool index_synced(const struct block_index *index, uint32_t node);
 /* Who holds how much of the chain; returns the count.  out: [nodes_max]. */
 uint32_t index_match(const struct block_index *index, const struct id128 *keys, uint32_t key_count,
 		     struct index_match *out);
+
+/* The chain of one layer group, and how many of the last blocks of a beginning are needed of it. */
+struct index_chain {
+	const struct id128 *keys; /* [key_count] */
+	uint32_t keep;            /* KV_KEEP_ALL: all of them */
+};
+
+/* Who holds what the longest beginning needs of every group: depth is its blocks. */
+uint32_t index_match_groups(struct block_index *index, const struct index_chain *chains, uint32_t chain_count,
+			    uint32_t key_count, struct index_match *out);
 /* Blocks known of one node. */
 uint32_t index_held(const struct block_index *index, uint32_t node);
 

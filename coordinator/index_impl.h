@@ -31,6 +31,13 @@ struct index_number {
 	bool sweeping;  /* was dead when the running sweep began */
 };
 
+/* Of one node while a windowed chain is walked back. */
+struct index_run {
+	uint32_t limit;   /* its beginning can have so many blocks; 0: none, or found */
+	uint32_t last;    /* the block met last */
+	uint32_t length;  /* blocks held without a gap from there on */
+};
+
 struct block_index {
 	struct index_options options;
 	struct index_slot *slots; /* [mask + 1] */
@@ -45,6 +52,7 @@ struct block_index {
 	uint64_t *wide;           /* [wide_max][words] */
 	uint32_t *wide_count;     /* [wide_max]: numbers in the set, or the next free one */
 	struct index_number *numbers;
+	struct index_run *runs;   /* [number_max] */
 	struct index_node *nodes;
 	struct index_counters counters;
 };

@@ -1,6 +1,7 @@
 #include <string.h>
 
 #include "coordinator/index_impl.h"
+#include "kvstore/prefix.h"
 
 enum { AHEAD = 12 }; /* slots fetched before they are needed: hides DRAM latency, bench/coordinator/index */
 
@@ -131,4 +132,73 @@ uint32_t index_match(const struct block_index *index, const struct id128 *keys, 
 	if (walk.any)
 		finish(&walk, depth);
 	return walk.out_count;
+}
+
+/* ---- chains with a window */
+
+/* The walk goes back: a node that holds block i has a run that begins there.  When the run is as long as a beginning up to
+ * its end needs, that beginning is the longest, for longer ones were met before. */
+static void meet(struct block_index *index, uint32_t number, uint32_t i, uint32_t keep, struct index_match *out,
+		 uint32_t *out_count)
+{
+	struct index_run *run = &index->runs[number];
+	if (i >= run->limit)
+		return; /* also those that are found, or hold too little of the other group */
+	run->length = run->last == i + 1 && run->length > 0 ? run->length + 1 : 1;
+	run->last = i;
+	if (run->length < keep && i > 0)
+		return;
+	out[(*out_count)++] = (struct index_match){index->numbers[number].node, i + run->length};
+	run->limit = 0;
+}
+
+static void meet_all(struct block_index *index, const struct index_slot *slot, uint32_t i, uint32_t keep,
+		     struct index_match *out, uint32_t *out_count)
+{
+	if (slot->count != HOLDERS_WIDE) {
+		for (uint32_t k = 0; k < slot->count; k++)
+			meet(index, slot->holders[k], i, keep, out, out_count);
+		return;
+	}
+	for (uint32_t w = 0; w < index->words; w++)
+		for (uint64_t rest = wide_bits(index, slot)[w] & index->live[w]; rest; rest &= rest - 1)
+			meet(index, w * 64 + (uint32_t)__builtin_ctzll(rest), i, keep, out, out_count);
+}
+
+/* Limits: what the nodes in `out` hold of the other group, or all of the chain where there is no other. */
+static uint32_t match_window(struct block_index *index, const struct index_chain *chain, uint32_t key_count,
+			     const uint32_t *matched, struct index_match *out)
+{
+	uint32_t from = matched ? 0 : key_count, wanted = UINT32_MAX, count = 0;
+	for (uint32_t n = 0; n < index->number_max; n++) {
+		bool live = bit_get(index->live, n);
+		index->runs[n] = (struct index_run){.limit = live && !matched ? key_count : 0};
+	}
+	if (matched) {
+		wanted = *matched;
+		for (uint32_t m = 0; m < *matched; m++) {
+			index->runs[index->nodes[out[m].node].number].limit = out[m].depth;
+			from = out[m].depth > from ? out[m].depth : from;
+		}
+	}
+	for (uint32_t i = from; i > 0 && count < wanted; i--)
+		meet_all(index, &index->slots[index_probe(index, &chain->keys[i - 1])], i - 1, chain->keep, out, &count);
+	return count;
+}
+
+uint32_t index_match_groups(struct block_index *index, const struct index_chain *chains, uint32_t chain_count,
+			    uint32_t key_count, struct index_match *out)
+{
+	uint32_t count = 0;
+	bool matched = false;
+	for (uint32_t g = 0; g < chain_count; g++) {
+		if (chains[g].keep != KV_KEEP_ALL)
+			continue;
+		count = index_match(index, chains[g].keys, key_count, out);
+		matched = true;
+	}
+	for (uint32_t g = 0; g < chain_count; g++)
+		if (chains[g].keep != KV_KEEP_ALL && chains[g].keep > 0)
+			count = match_window(index, &chains[g], key_count, matched ? &count : NULL, out);
+	return count;
 }

@@ -4,45 +4,62 @@
 
 #include "coordinator/core_impl.h"
 #include "kvstore/key.h"
+#include "kvstore/prefix.h"
 
-/* Keys of the prompt's full blocks are kept with the request: computed once for a compat. */
-static void keep_prompt_keys(struct coord *coord, struct request *request, const struct id128 *compat,
-			     uint32_t block_tokens)
+struct pool_of_nodes {
+	struct id128 compat;
+	uint32_t block_tokens;
+	uint32_t group_count;
+	uint32_t keep[COORD_GROUPS_MAX]; /* kvstore/prefix.h */
+};
+
+static void chain_keys(struct coord *coord, const struct request *request, const struct pool_of_nodes *pool, uint32_t g,
+		       uint32_t known, uint32_t blocks)
 {
-	struct id128 *keys = coord->scratch.keys;
-	if (request->keys.count && id128_equal(&request->keys_compat, compat)) {
-		tokens_copy(&coord->pool, &request->keys, (uint32_t *)keys);
-		return;
+	struct id128 *keys = coord->scratch.keys[g], parent;
+	if (known)
+		parent = keys[known - 1];
+	else
+		kv_key_root(&pool->compat, g, request->salt, request->salt_length, &parent);
+	if (blocks > known)
+		kv_key_chain(&parent, coord->scratch.tokens + (size_t)known * pool->block_tokens, blocks - known,
+			     pool->block_tokens, keys + known);
+}
+
+/* Keys of the prompt's full blocks are kept with the request: computed once for a compat.  Returns how many there are of
+ * each group in scratch.keys, and of how many groups. */
+static uint32_t keep_prompt_keys(struct coord *coord, struct request *request, const struct pool_of_nodes *pool,
+				 uint32_t *ret_groups)
+{
+	/* What was promised for keys at the request's acceptance. */
+	uint32_t blocks = request->prompt_count / pool->block_tokens, blocks_max = request->prompt_count / BLOCK_TOKENS_MIN;
+	uint32_t groups = blocks * pool->group_count <= blocks_max ? pool->group_count : 1;
+	blocks = blocks < blocks_max ? blocks : blocks_max;
+	*ret_groups = groups;
+	if (request->keys.count && id128_equal(&request->keys_compat, &pool->compat)) {
+		tokens_copy(&coord->pool, &request->keys, (uint32_t *)coord->scratch.kept);
+		for (uint32_t g = 0; g < groups; g++)
+			memcpy(coord->scratch.keys[g], coord->scratch.kept + (size_t)g * blocks, blocks * sizeof(struct id128));
+		return blocks;
 	}
 	tokens_free(&coord->pool, &request->keys);
-	request->keys_compat = *compat;
-	/* What was promised for keys at the request's acceptance. */
-	uint32_t blocks = request->prompt_count / block_tokens, blocks_max = request->prompt_count / BLOCK_TOKENS_MIN;
-	if (blocks > blocks_max)
-		blocks = blocks_max;
-	struct id128 root;
-	kv_key_root(compat, 0, request->salt, request->salt_length, &root);
-	kv_key_chain(&root, coord->scratch.tokens, blocks, block_tokens, keys);
-	tokens_append(&coord->pool, &request->keys, (const uint32_t *)keys, blocks * 4);
+	request->keys_compat = pool->compat;
+	for (uint32_t g = 0; g < groups; g++) {
+		chain_keys(coord, request, pool, g, 0, blocks);
+		tokens_append(&coord->pool, &request->keys, (const uint32_t *)coord->scratch.keys[g], blocks * 4);
+	}
+	return blocks;
 }
 
 /* Keys of the context in scratch.tokens, into scratch.keys; returns their count. */
 static uint32_t context_keys(struct coord *coord, struct request *request, uint32_t context,
-			     const struct id128 *compat, uint32_t block_tokens)
+			     const struct pool_of_nodes *pool)
 {
-	struct id128 *keys = coord->scratch.keys;
-	keep_prompt_keys(coord, request, compat, block_tokens);
-	uint32_t known = request->keys.count / 4, blocks = context / block_tokens;
+	uint32_t kept, known = keep_prompt_keys(coord, request, pool, &kept), blocks = context / pool->block_tokens;
 	if (blocks > coord->keys_max)
 		blocks = coord->keys_max;
-	struct id128 parent;
-	if (known)
-		parent = keys[known - 1];
-	else
-		kv_key_root(compat, 0, request->salt, request->salt_length, &parent);
-	if (blocks > known)
-		kv_key_chain(&parent, coord->scratch.tokens + (size_t)known * block_tokens, blocks - known,
-			     block_tokens, keys + known);
+	for (uint32_t g = 0; g < pool->group_count; g++)
+		chain_keys(coord, request, pool, g, g < kept ? known : 0, blocks);
 	return blocks;
 }
 
@@ -56,11 +73,6 @@ static uint32_t context_tokens(struct coord *coord, const struct job *job)
 	tokens_copy(&coord->pool, &choice->tokens, tokens + request->prompt.count);
 	return request->prompt.count + choice->tokens.count;
 }
-
-struct pool_of_nodes {
-	struct id128 compat;
-	uint32_t block_tokens;
-};
 
 static bool eligible(const struct registry_node *node, const struct request *request)
 {
@@ -84,6 +96,16 @@ bool route_possible(const struct coord *coord, const struct request *request)
 	return prefills && decodes;
 }
 
+static struct pool_of_nodes pool_of(const struct registry_node *node)
+{
+	uint32_t groups = node->announced.group_count;
+	struct pool_of_nodes pool = {.compat = node->compat, .block_tokens = node->announced.block_tokens,
+				     .group_count = groups > 0 ? groups : 1};
+	for (uint32_t g = 0; g < pool.group_count; g++)
+		pool.keep[g] = kv_keep(node->announced.windows[g], pool.block_tokens);
+	return pool;
+}
+
 /* The distinct compats under the model's name. */
 static uint32_t find_pools(const struct coord *coord, const struct request *request,
 			   struct pool_of_nodes pools[COMPATS_MAX])
@@ -97,15 +119,18 @@ static uint32_t find_pools(const struct coord *coord, const struct request *requ
 		while (p < count && !id128_equal(&pools[p].compat, &node->compat))
 			p++;
 		if (p == count && count < COMPATS_MAX)
-			pools[count++] = (struct pool_of_nodes){node->compat, node->announced.block_tokens};
+			pools[count++] = pool_of(node);
 	}
 	return count;
 }
 
-static void fill_depths(struct coord *coord, uint32_t key_count)
+static void fill_depths(struct coord *coord, uint32_t key_count, const struct pool_of_nodes *pool)
 {
+	struct index_chain chains[COORD_GROUPS_MAX];
+	for (uint32_t g = 0; g < pool->group_count; g++)
+		chains[g] = (struct index_chain){coord->scratch.keys[g], pool->keep[g]};
 	memset(coord->scratch.depths, 0, coord->registry.count_max * sizeof(uint32_t));
-	uint32_t count = index_match(coord->index, coord->scratch.keys, key_count, coord->scratch.matches);
+	uint32_t count = index_match_groups(coord->index, chains, pool->group_count, key_count, coord->scratch.matches);
 	for (uint32_t i = 0; i < count; i++)
 		coord->scratch.depths[coord->scratch.matches[i].node] = coord->scratch.matches[i].depth;
 }
@@ -122,9 +147,7 @@ static struct route_candidate candidate_of(const struct coord *coord, const stru
 {
 	const struct registry_node *node = &coord->registry.nodes[slot];
 	struct work work = node_work(node);
-	/* What is reserved and what is used overlap: a running job's blocks are in both. */
-	uint32_t taken = node->blocks_used > node->blocks_reserved ? node->blocks_used : node->blocks_reserved;
-	return (struct route_candidate){
+	struct route_candidate candidate = {
 		.node = slot,
 		.prefill = node_prefills(node),
 		.decode = node_decodes(node),
@@ -132,9 +155,15 @@ static struct route_candidate candidate_of(const struct coord *coord, const stru
 		.queue_tokens = work.tokens,
 		.cached_tokens = coord->scratch.depths[slot] * block_tokens,
 		.sequences = work.sequences,
-		.blocks_free = node->blocks_total > taken ? node->blocks_total - taken : 0,
-		.blocks_total = node->blocks_total,
 	};
+	for (uint32_t g = 0; g < node->group_count; g++) {
+		const struct coord_blocks *blocks = &node->groups[g];
+		/* What is reserved and what is used overlap: a running job's blocks are in both. */
+		uint32_t taken = blocks->used > blocks->reserved ? blocks->used : blocks->reserved;
+		candidate.blocks_total[g] = blocks->total;
+		candidate.blocks_free[g] = blocks->total > taken ? blocks->total - taken : 0;
+	}
+	return candidate;
 }
 
 /* Willing nodes of the pool; one that has all the jobs it takes is none now, but it lives. */
@@ -196,13 +225,18 @@ static uint32_t list_apart(const struct coord *coord, uint64_t now_ns, struct ro
 	return count;
 }
 
-static uint32_t blocks_needed(const struct job *job, uint32_t context, uint32_t block_tokens)
+static void blocks_needed(const struct job *job, uint32_t context, const struct pool_of_nodes *pool,
+			  uint32_t ret_needed[ROUTE_GROUPS])
 {
 	const struct sampling *sampling = &job->request->sampling;
-	uint32_t generated = context - job->request->prompt_count;
+	uint32_t generated = context - job->request->prompt_count, block_tokens = pool->block_tokens;
 	uint32_t rest = sampling->max_tokens > generated ? sampling->max_tokens - generated : 0;
 	uint32_t choices = (uint32_t)__builtin_popcount(job->choices);
-	return (context + block_tokens - 1) / block_tokens + choices * ((rest + block_tokens - 1) / block_tokens);
+	uint32_t all = (context + block_tokens - 1) / block_tokens + choices * ((rest + block_tokens - 1) / block_tokens);
+	for (uint32_t g = 0; g < pool->group_count; g++) {
+		uint64_t seen = ((uint64_t)pool->keep[g] + 1) * choices;
+		ret_needed[g] = seen < all ? (uint32_t)seen : all;
+	}
 }
 
 static bool better(const struct route_record *a, const struct route_record *b)
@@ -224,11 +258,11 @@ static bool choose(struct coord *coord, struct job *job, uint64_t now_ns, struct
 	*ret_lives = false;
 	for (uint32_t p = 0; p < pool_count; p++) {
 		bool lives[2] = {false, false};
-		fill_depths(coord, context_keys(coord, request, context, &pools[p].compat, pools[p].block_tokens));
+		fill_depths(coord, context_keys(coord, request, context, &pools[p]), &pools[p]);
 		uint32_t count = gather(coord, job, &pools[p], now_ns, lives);
 		*ret_lives |= lives[0] && lives[1];
-		struct route_query query = {context, blocks_needed(job, context, pools[p].block_tokens), coord->turn, apart,
-					    apart_count};
+		struct route_query query = {.context = context, .turn = coord->turn, .apart = apart, .apart_count = apart_count};
+		blocks_needed(job, context, &pools[p], query.blocks_needed);
 		struct route_record record;
 		if (!route_choose(&coord->options.weights, &query, coord->scratch.candidates, count, &record) ||
 		    !better(&record, ret_best))
@@ -237,8 +271,7 @@ static bool choose(struct coord *coord, struct job *job, uint64_t now_ns, struct
 		best_pool = p;
 	}
 	if (pool_count > 1 && ret_best->prefill != ROUTE_NONE)
-		fill_depths(coord, context_keys(coord, request, context, &pools[best_pool].compat,
-						pools[best_pool].block_tokens));
+		fill_depths(coord, context_keys(coord, request, context, &pools[best_pool]), &pools[best_pool]);
 	return ret_best->prefill != ROUTE_NONE;
 }
 

@@ -98,11 +98,14 @@ static void on_member(void *context, const struct member *m, uint64_t now_ns)
 		.compat = m->compat,
 		.model_count = m->model_count,
 		.block_tokens = m->block_tokens,
+		.group_count = m->group_count,
 		.context_max = m->context_max,
 		.prefill_tokens_per_s = (float)m->prefill_tokens_per_s,
 		.step_seconds = (float)m->step_seconds,
 	};
 	_Static_assert(sizeof(member.models) == sizeof(m->models) && sizeof(member.name) == sizeof(m->name), "same bounds");
+	_Static_assert(sizeof(member.windows) == sizeof(m->windows), "same groups");
+	memcpy(member.windows, m->windows, sizeof(member.windows));
 	memcpy(member.models, m->models, sizeof(member.models));
 	memcpy(member.name, m->name, sizeof(member.name));
 	if (coord_member_set(program->coord, &member, now_ns) != ERR_OK)

@@ -144,6 +144,22 @@ static void load_refused(struct registry_node *node, const Wire__Load *load)
 		node->refused[i] = i < load->n_refused ? load->refused[i] : 0;
 }
 
+static void load_groups(struct registry_node *node, const Wire__Load *load)
+{
+	if (load->n_groups == 0) { /* a store: all its blocks are alike */
+		node->group_count = 1;
+		node->groups[0] = (struct coord_blocks){0, load->blocks_used, load->blocks_cached, load->blocks_reserved,
+							load->blocks_total};
+		return;
+	}
+	node->group_count = load->n_groups < COORD_GROUPS_MAX ? (uint32_t)load->n_groups : COORD_GROUPS_MAX;
+	for (uint32_t g = 0; g < node->group_count; g++) {
+		const Wire__BlockLoad *blocks = load->groups[g];
+		uint32_t window = g < node->announced.group_count ? node->announced.windows[g] : 0;
+		node->groups[g] = (struct coord_blocks){window, blocks->used, blocks->cached, blocks->reserved, blocks->total};
+	}
+}
+
 void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t now_ns)
 {
 	node->load_ns = now_ns;
@@ -155,6 +171,7 @@ void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t 
 	node->blocks_cached = load->blocks_cached;
 	node->blocks_total = load->blocks_total;
 	node->blocks_reserved = load->blocks_reserved;
+	load_groups(node, load);
 	node->sessions = load->sessions;
 	node->steps = load->steps;
 	node->offer_lag = load->offer_lag;

@@ -31,6 +31,8 @@ struct registry_node {
 	/* as last reported; load_ns 0: never */
 	uint64_t load_ns;
 	uint32_t jobs_max, blocks_used, blocks_cached, blocks_total, blocks_reserved, sessions;
+	uint32_t group_count; /* as reported */
+	struct coord_blocks groups[COORD_GROUPS_MAX];
 	uint64_t steps, offer_lag;
 	float prefill_tokens_per_s, step_seconds;
 	bool draining;

@@ -72,10 +72,15 @@ static float prefill_cost(const struct route_weights *w, const struct route_quer
 
 static float fill_of(const struct route_query *q, const struct route_candidate *c)
 {
-	if (!c->blocks_total)
-		return 0;
-	float after = (float)c->blocks_total - (float)c->blocks_free + (float)q->blocks_needed;
-	return after / (float)c->blocks_total;
+	float fullest = 0;
+	for (uint32_t g = 0; g < ROUTE_GROUPS; g++) {
+		if (!c->blocks_total[g])
+			continue;
+		float after = (float)c->blocks_total[g] - (float)c->blocks_free[g] + (float)q->blocks_needed[g];
+		float fill = after / (float)c->blocks_total[g];
+		fullest = fill > fullest ? fill : fullest;
+	}
+	return fullest;
 }
 
 static float decode_cost(const struct route_weights *w, const struct route_query *q,
@@ -87,7 +92,9 @@ static float decode_cost(const struct route_weights *w, const struct route_query
 
 static uint32_t decode_avoid(const struct route_query *q, const struct route_candidate *c)
 {
-	bool full = c->blocks_total && c->blocks_free < q->blocks_needed;
+	bool full = false;
+	for (uint32_t g = 0; g < ROUTE_GROUPS; g++)
+		full |= c->blocks_total[g] && c->blocks_free[g] < q->blocks_needed[g];
 	return c->avoid + (full ? 1 : 0);
 }
 

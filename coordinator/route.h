@@ -16,13 +16,14 @@
 
 #define ROUTE_NONE UINT32_MAX
 
+enum { ROUTE_GROUPS = 2 };
 enum { ROUTE_LISTED = 8 }; /* candidates of a kind in a record: the cheapest */
 
 struct route_weights {
 	float queue;    /* per token waiting at a prefill node */
 	float uncached; /* per token of the context that it must compute */
 	float sequence; /* per sequence at a decode node */
-	float fill;     /* at a decode node whose blocks are all in use; in proportion below */
+	float fill;     /* at a decode node whose blocks of a layer group are all in use; in proportion below */
 	float transfer; /* per token to be moved from prefill to decode */
 };
 
@@ -36,8 +37,8 @@ struct route_candidate {
 	uint64_t queue_tokens;
 	uint32_t cached_tokens; /* of this context, held here */
 	uint32_t sequences;
-	uint32_t blocks_free;
-	uint32_t blocks_total;  /* 0: unknown */
+	uint32_t blocks_free[ROUTE_GROUPS];  /* of each layer group */
+	uint32_t blocks_total[ROUTE_GROUPS]; /* 0: unknown, or no such group */
 };
 
 /* Two nodes that could not reach each other a moment ago. */
@@ -47,7 +48,7 @@ struct route_apart {
 
 struct route_query {
 	uint32_t context;       /* tokens */
-	uint32_t blocks_needed; /* at decode, when all is generated */
+	uint32_t blocks_needed[ROUTE_GROUPS]; /* at decode, when all is generated */
 	uint32_t turn;          /* grows with every decision */
 	const struct route_apart *apart; /* rule 1 */
 	uint32_t apart_count;

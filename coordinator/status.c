@@ -106,6 +106,7 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 		.kv_blocks_cached = node->blocks_cached,
 		.kv_blocks_reserved = node->blocks_reserved,
 		.kv_blocks_total = node->blocks_total,
+		.group_count = node->group_count,
 		.blocks_indexed = index_held(coord->index, slot),
 		.steps = node->steps,
 		.offer_lag = node->offer_lag,
@@ -118,6 +119,7 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 	};
 	memcpy(out->name, node->announced.name, sizeof(out->name));
 	memcpy(out->models, node->announced.models, sizeof(out->models));
+	memcpy(out->groups, node->groups, sizeof(out->groups));
 	memcpy(out->transports, node->transports, node->transport_count * sizeof(out->transports[0]));
 	memcpy(out->refused, node->refused, sizeof(out->refused));
 }

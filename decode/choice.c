@@ -10,7 +10,9 @@ static struct decode_choice *take_choice(struct decode *d)
 		if (d->choices[i].used)
 			continue;
 		struct decode_choice *choice = &d->choices[i];
-		*choice = (struct decode_choice){.used = true, .tokens = choice->tokens, .blocks = choice->blocks};
+		struct decode_choice kept = {.used = true, .tokens = choice->tokens};
+		memcpy(kept.blocks, choice->blocks, sizeof(kept.blocks));
+		*choice = kept;
 		d->choices_used++;
 		return choice;
 	}
@@ -18,37 +20,43 @@ static struct decode_choice *take_choice(struct decode *d)
 	return NULL;
 }
 
-/* The first choice takes the job's blocks over, a further one shares the full ones and copies the partial one. */
-static void give_blocks(struct decode *d, struct decode_job *job, struct decode_choice *choice, bool last)
+/* The last choice takes the job's blocks over, another shares the full ones and copies the partial one. */
+static void give_blocks(struct decode *d, struct decode_job *job, struct decode_choice *choice, uint32_t g, bool last)
 {
-	memcpy(choice->blocks, job->blocks, job->block_count * sizeof(uint32_t));
-	choice->sequence.block_count = job->block_count;
+	struct decode_table *from = &job->tables[g];
+	struct sequence_table *to = &choice->sequence.tables[g];
+	*to = (struct sequence_table){.blocks = choice->blocks[g], .first = from->first, .count = from->count};
+	memcpy(to->blocks + from->first, from->blocks + from->first, (from->count - from->first) * sizeof(*to->blocks));
 	if (last) {
-		job->block_count = 0;
+		from->first = from->count = 0;
 		return;
 	}
 	bool partial = job->context % d->local->block_tokens != 0;
-	uint32_t shared = partial ? job->block_count - 1 : job->block_count;
-	for (uint32_t i = 0; i < shared; i++)
-		kv_pool_ref(d->local->pool, job->blocks[i]);
+	uint32_t shared = partial ? from->count - 1 : from->count;
+	for (uint32_t i = from->first; i < shared; i++)
+		kv_pool_ref(d->local->pool, from->blocks[i]);
 	if (!partial)
 		return;
-	uint32_t copy = job->spares[--job->spare_count];
+	uint32_t copy = from->spares[--from->spare_count];
 	if (!planted(PARTIAL_BLOCK_NOT_COPIED))
-		d->options.copy_block(d->options.context, job->blocks[shared], copy);
-	choice->blocks[shared] = copy;
+		d->options.copy_block(d->options.context, from->blocks[shared], copy);
+	to->blocks[shared] = copy;
 }
 
-/* Room for the KV of the next token, then into the schedule; else it waits for the next tick. */
+static bool has_room(const struct decode *d, const struct decode_choice *choice, uint32_t g)
+{
+	const struct sequence *sequence = &choice->sequence;
+	return sequence->tables[g].count * d->local->block_tokens > sequence->computed;
+}
+
+/* Room for the KV of the next token in every group, then into the schedule; else it waits for the next tick. */
 static void schedule(struct decode *d, struct decode_choice *choice)
 {
-	struct sequence *sequence = &choice->sequence;
-	while (sequence->block_count * d->local->block_tokens <= sequence->computed) {
-		if (kv_pool_take(d->local->pool, &choice->blocks[sequence->block_count]) != ERR_OK)
-			return;
-		sequence->block_count++;
-	}
-	choice->scheduled = sched_add(d->options.sched, sequence) == ERR_OK;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		for (struct sequence_table *table = &choice->sequence.tables[g]; !has_room(d, choice, g); table->count++)
+			if (kv_pool_take(d->local->pool, g, &table->blocks[table->count]) != ERR_OK)
+				return;
+	choice->scheduled = sched_add(d->options.sched, &choice->sequence) == ERR_OK;
 }
 
 static void start_choice(struct decode *d, struct decode_job *job, uint32_t index, bool last)
@@ -65,14 +73,15 @@ static void start_choice(struct decode *d, struct decode_job *job, uint32_t inde
 		.token_count = job->context + 1,
 		.prompt_count = job->prompt_count,
 		.computed = job->context,
-		.blocks = choice->blocks,
 		.choice_count = 1,
 		.choices = {planted(CHOICE_NUMBER_LOST) ? (uint16_t)index : job->choices[index]},
 		.arrival = d->arrival_next++,
 	};
-	choice->has_parent = job->full_count > 0;
-	choice->last_key = job->full_count > 0 ? job->keys[job->full_count - 1] : job->root;
-	give_blocks(d, job, choice, last);
+	choice->published = choice->own_first = job->full_count;
+	for (uint32_t g = 0; g < d->local->group_count; g++) {
+		choice->last_keys[g] = job->full_count > 0 ? job->tables[g].keys[job->full_count - 1] : job->roots[g];
+		give_blocks(d, job, choice, g, last);
+	}
 	job->choices_left++;
 	schedule(d, choice);
 }
@@ -91,6 +100,12 @@ void decode_run(struct decode *d, struct decode_job *job)
 		decode_end(d, job, ERR_OK);
 }
 
+static void drop_blocks(struct decode *d, const struct sequence_table *table)
+{
+	for (uint32_t i = table->count; i > table->first; i--)
+		kv_pool_unref(d->local->pool, table->blocks[i - 1]);
+}
+
 void decode_handover(struct decode *d, const struct decode_handover *handover)
 {
 	Wire__JobId id = job_key_wire(&handover->key);
@@ -101,32 +116,53 @@ void decode_handover(struct decode *d, const struct decode_handover *handover)
 		return;
 	}
 	if (!wanted) {
-		for (uint32_t i = handover->block_count; i > 0; i--)
-			kv_pool_unref(d->local->pool, handover->blocks[i - 1]);
+		for (uint32_t g = 0; handover->error == ERR_OK && g < d->local->group_count; g++)
+			drop_blocks(d, &handover->tables[g]);
 		return;
 	}
-	memcpy(job->blocks, handover->blocks, handover->block_count * sizeof(uint32_t));
-	job->block_count = handover->block_count;
+	for (uint32_t g = 0; g < d->local->group_count; g++) {
+		const struct sequence_table *from = &handover->tables[g];
+		struct decode_table *to = &job->tables[g];
+		memcpy(to->blocks + from->first, from->blocks + from->first, (from->count - from->first) * sizeof(*to->blocks));
+		to->first = from->first;
+		to->count = from->count;
+	}
 	memcpy(job->first, handover->first, job->choice_count * sizeof(*job->first));
 	memcpy(job->first_finish, handover->finish, job->choice_count * sizeof(*job->first_finish));
 	job->account = *handover->accounting;
-	bool partial = job->context % d->local->block_tokens != 0;
-	while (partial && job->spare_count < job->choice_count - 1) {
-		if (kv_pool_take(d->local->pool, &job->spares[job->spare_count]) != ERR_OK) {
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		if (!decode_take_spares(d, job, g)) {
 			decode_end(d, job, ERR_AGAIN);
 			return;
 		}
-		job->spare_count++;
-	}
 	decode_run(d, job);
+}
+
+/* What a sequence ends with in a windowed group, for whoever goes on from there: of what came before and was not filled
+ * here, others have offered it. */
+static void offer_window(struct decode *d, struct decode_choice *choice, uint32_t g)
+{
+	const struct sequence_table *table = &choice->sequence.tables[g];
+	struct id128 key, parent;
+	bool has_parent = false;
+	for (uint32_t i = table->first; i < choice->published; i++) {
+		bool sealed = kv_pool_sealed(d->local->pool, table->blocks[i], &key);
+		if (sealed && i >= choice->own_first)
+			kv_offer_block(d->options.offers, table->blocks[i], &key, has_parent ? &parent : NULL);
+		has_parent = sealed;
+		parent = key;
+	}
 }
 
 static void free_choice(struct decode *d, struct decode_choice *choice)
 {
 	if (choice->scheduled)
 		sched_remove(d->options.sched, &choice->sequence);
-	for (uint32_t i = choice->sequence.block_count; i > 0; i--)
-		kv_pool_unref(d->local->pool, choice->blocks[i - 1]);
+	for (uint32_t g = 0; g < d->local->group_count; g++) {
+		if (d->local->groups[g].keep != KV_KEEP_ALL)
+			offer_window(d, choice, g);
+		drop_blocks(d, &choice->sequence.tables[g]);
+	}
 	choice->used = false;
 	d->choices_used--;
 	d->jobs[choice->job].choices_left--;
@@ -194,21 +230,39 @@ void decode_planned(struct decode *d, const struct run *run)
 	choice_of(d, run)->planned = true;
 }
 
-/* A block that the last step filled becomes findable, and is offered: the next turn of a chat hits. */
+/* A block that the last step filled becomes findable; of a global group it is offered: the next turn of a chat hits. */
+static void publish_group(struct decode *d, struct decode_choice *choice, uint32_t g, uint32_t index)
+{
+	const struct sequence_table *table = &choice->sequence.tables[g];
+	uint32_t tokens = d->local->block_tokens;
+	struct id128 key, *last = &choice->last_keys[g];
+	kv_key_next(last, choice->sequence.tokens + (size_t)index * tokens, tokens, &key);
+	if (kv_pool_seal(d->local->pool, table->blocks[index], &key) == ERR_OK && d->local->groups[g].keep == KV_KEEP_ALL)
+		kv_offer_block(d->options.offers, table->blocks[index], &key, index > 0 ? last : NULL);
+	*last = key;
+}
+
+/* What no token of the sequence will see again is given back. */
+static void release(struct decode *d, struct decode_choice *choice, uint32_t g)
+{
+	struct sequence_table *table = &choice->sequence.tables[g];
+	uint32_t first = kv_keep_first(d->local->groups[g].keep, choice->sequence.computed / d->local->block_tokens);
+	for (; table->first < first; table->first++) {
+		kv_pool_unref(d->local->pool, table->blocks[table->first]);
+		table->blocks[table->first] = KV_BLOCK_NONE;
+	}
+}
+
 static void publish(struct decode *d, struct decode_choice *choice)
 {
-	struct sequence *sequence = &choice->sequence;
-	uint32_t tokens = d->local->block_tokens;
-	if (sequence->computed % tokens != 0)
+	if (choice->sequence.computed % d->local->block_tokens != 0)
 		return;
-	uint32_t index = sequence->computed / tokens - 1;
-	struct id128 key;
-	kv_key_next(&choice->last_key, sequence->tokens + (size_t)index * tokens, tokens, &key);
-	if (kv_pool_seal(d->local->pool, choice->blocks[index], &key) == ERR_OK)
-		kv_offer_block(d->options.offers, choice->blocks[index], &key,
-			       choice->has_parent ? &choice->last_key : NULL);
-	choice->last_key = key;
-	choice->has_parent = true;
+	uint32_t index = choice->sequence.computed / d->local->block_tokens - 1;
+	for (uint32_t g = 0; g < d->local->group_count; g++) {
+		publish_group(d, choice, g, index);
+		release(d, choice, g);
+	}
+	choice->published = index + 1;
 }
 
 static enum finish emit(struct decode *d, struct decode_choice *choice, const struct sample *sample)
@@ -262,7 +316,9 @@ void decode_step_done(struct decode *d, const struct run *run, const struct samp
 		return;
 	}
 	choice->tokens[choice->sequence.token_count++] = sample->token;
-	bool grows = choice->sequence.block_count * d->local->block_tokens <= choice->sequence.computed;
+	bool grows = false;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		grows |= !has_room(d, choice, g);
 	if (!grows)
 		return;
 	sched_remove(d->options.sched, &choice->sequence);

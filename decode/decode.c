@@ -36,21 +36,27 @@ void decode_move(struct decode_job *job, enum decode_state to)
 
 static uint32_t blocks_of(const struct decode *d, uint32_t tokens)
 {
-	return (tokens + d->local->block_tokens - 1) / d->local->block_tokens;
+	return kv_local_blocks(d->local, tokens);
+}
+
+static void layout_table(struct carve *carve, uint32_t block_max, uint32_t layer_count, struct decode_table *ret_table)
+{
+	size_t pieces = (size_t)block_max * layer_count;
+	*ret_table = (struct decode_table){
+		.keys = carve_take(carve, block_max, sizeof(*ret_table->keys)),
+		.blocks = carve_take(carve, block_max, sizeof(*ret_table->blocks)),
+		.places = carve_take(carve, block_max, sizeof(*ret_table->places)),
+		.digests = carve_take(carve, pieces, sizeof(*ret_table->digests)),
+		.pieces = carve_take(carve, pieces, sizeof(*ret_table->pieces)),
+		.layers_done = carve_take(carve, block_max, sizeof(*ret_table->layers_done)),
+	};
 }
 
 static void layout_job(struct carve *carve, const struct decode_options *o, uint32_t block_max, struct decode_job *ret_job)
 {
-	size_t pieces = (size_t)block_max * o->local->layer_count;
-	struct decode_job job = {
-		.tokens = carve_take(carve, o->context_max, sizeof(*job.tokens)),
-		.keys = carve_take(carve, block_max, sizeof(*job.keys)),
-		.blocks = carve_take(carve, block_max, sizeof(*job.blocks)),
-		.places = carve_take(carve, block_max, sizeof(*job.places)),
-		.digests = carve_take(carve, pieces, sizeof(*job.digests)),
-		.pieces = carve_take(carve, pieces, sizeof(*job.pieces)),
-		.layers_done = carve_take(carve, block_max, sizeof(*job.layers_done)),
-	};
+	struct decode_job job = {.tokens = carve_take(carve, o->context_max, sizeof(*job.tokens))};
+	for (uint32_t g = 0; g < o->local->group_count; g++)
+		layout_table(carve, block_max, o->local->groups[g].layer_count, &job.tables[g]);
 	if (ret_job)
 		*ret_job = job;
 }
@@ -64,10 +70,9 @@ static struct decode *layout(struct carve *carve, const struct decode_options *o
 	for (uint32_t i = 0; i < o->job_max; i++)
 		layout_job(carve, o, block_max, d ? &jobs[i] : NULL);
 	for (uint32_t i = 0; i < o->choice_max; i++) {
-		struct decode_choice choice = {
-			.tokens = carve_take(carve, o->context_max, sizeof(*choice.tokens)),
-			.blocks = carve_take(carve, block_max, sizeof(*choice.blocks)),
-		};
+		struct decode_choice choice = {.tokens = carve_take(carve, o->context_max, sizeof(*choice.tokens))};
+		for (uint32_t g = 0; g < o->local->group_count; g++)
+			choice.blocks[g] = carve_take(carve, block_max, sizeof(*choice.blocks[g]));
 		if (d)
 			choices[i] = choice;
 	}
@@ -107,20 +112,42 @@ static struct decode_job *free_job(struct decode *d)
 	return NULL;
 }
 
-/* Blocks that the job may come to need: the context's full ones once, the rest for each choice. */
-static uint32_t budget(const struct decode *d, const Wire__Reserve *reserve, const struct sampling *sampling)
+/* Tokens of a sequence of the job at most. */
+static uint32_t length_of(const struct decode *d, const Wire__Reserve *reserve, const struct sampling *sampling)
 {
 	uint64_t length = (uint64_t)reserve->prompt_count + sampling->max_tokens;
 	if (length > d->options.context_max)
 		length = d->options.context_max;
 	if (length < reserve->n_tokens)
 		length = reserve->n_tokens;
-	uint32_t shared = (uint32_t)reserve->n_tokens / d->local->block_tokens;
-	uint32_t own = blocks_of(d, (uint32_t)length) - shared;
-	return shared + own * (uint32_t)reserve->n_choices;
+	return (uint32_t)length;
 }
 
-static enum err check_room(const struct decode *d, const Wire__Reserve *reserve, uint32_t need, struct why *why)
+/* Blocks that the job may come to need: the context's full ones once, the rest for each choice; of a windowed group what
+ * each choice sees at most, and what reading the prompt here takes before. */
+static uint32_t budget(const struct decode *d, const Wire__Reserve *reserve, const struct sampling *sampling, uint32_t g)
+{
+	uint32_t choices = (uint32_t)reserve->n_choices, blocks = blocks_of(d, length_of(d, reserve, sampling));
+	uint32_t shared = (uint32_t)reserve->n_tokens / d->local->block_tokens;
+	uint32_t all = shared + (blocks - shared) * choices;
+	if (d->local->groups[g].keep == KV_KEEP_ALL)
+		return all;
+	bool local = reserve->half == WIRE__HALF__HALF_BOTH;
+	uint32_t running = kv_group_span(d->local, g, 1, blocks) * choices;
+	uint32_t reading = local ? kv_group_span(d->local, g, d->options.chunk_tokens, blocks) : 0;
+	uint32_t need = running > reading ? running : reading;
+	return need < all ? need : all;
+}
+
+static enum err check_blocks(const struct kv_group *group, uint32_t need, struct why *why)
+{
+	if (group->reserved + need <= group->budget)
+		return ERR_OK;
+	return why_set(why, need > group->budget ? ERR_TOO_LARGE : ERR_AGAIN, "%u blocks wanted, %u of %u are reserved", need,
+		       group->reserved, group->budget);
+}
+
+static enum err check_room(const struct decode *d, const Wire__Reserve *reserve, const uint32_t *need, struct why *why)
 {
 	if (reserve->n_tokens >= d->options.context_max)
 		return why_set(why, ERR_TOO_LARGE, "context of %zu tokens, at most %u with room for an answer",
@@ -128,11 +155,10 @@ static enum err check_room(const struct decode *d, const Wire__Reserve *reserve,
 	if (d->choices_reserved + reserve->n_choices > d->options.choice_max)
 		return why_set(why, ERR_AGAIN, "%zu sequences wanted, %u of %u are reserved", reserve->n_choices,
 			       d->choices_reserved, d->options.choice_max);
-	if (d->local->blocks_reserved + need > d->local->block_budget)
-		return why_set(why, need > d->local->block_budget ? ERR_TOO_LARGE : ERR_AGAIN,
-			       "%u blocks wanted, %u of %u are reserved", need, d->local->blocks_reserved,
-			       d->local->block_budget);
-	return ERR_OK;
+	enum err e = ERR_OK;
+	for (uint32_t g = 0; e == ERR_OK && g < d->local->group_count; g++)
+		e = check_blocks(&d->local->groups[g], need[g], why);
+	return e;
 }
 
 static void take_context(struct decode *d, struct decode_job *job, const Wire__Reserve *reserve)
@@ -145,10 +171,25 @@ static void take_context(struct decode *d, struct decode_job *job, const Wire__R
 		job->choices[i] = (uint16_t)reserve->choices[i];
 	job->full_count = job->context / d->local->block_tokens;
 	job->context_blocks = blocks_of(d, job->context);
-	kv_key_root(&d->local->compat, 0, reserve->tenant_salt.data, reserve->tenant_salt.len, &job->root);
-	kv_key_chain(&job->root, job->tokens, job->full_count, d->local->block_tokens, job->keys);
+	for (uint32_t g = 0; g < d->local->group_count; g++) {
+		kv_key_root(&d->local->compat, g, reserve->tenant_salt.data, reserve->tenant_salt.len, &job->roots[g]);
+		kv_key_chain(&job->roots[g], job->tokens, job->full_count, d->local->block_tokens, job->tables[g].keys);
+	}
 	wire__accounting__init(&job->account);
 	job->account.context = job->context;
+}
+
+/* All but what was laid out for it. */
+static void clear_job(struct decode_job *job)
+{
+	struct decode_job kept = {.serial = job->serial + 1, .tokens = job->tokens};
+	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+		const struct decode_table *table = &job->tables[g];
+		kept.tables[g] = (struct decode_table){.keys = table->keys, .blocks = table->blocks, .places = table->places,
+						       .digests = table->digests, .pieces = table->pieces,
+						       .layers_done = table->layers_done};
+	}
+	*job = kept;
 }
 
 enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *reserve, struct why *why)
@@ -157,7 +198,9 @@ enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *re
 		return why_set(why, ERR_EXISTS, "this job and attempt is reserved already");
 	struct sampling sampling;
 	enum err e = codec_sampling_get(reserve->sampling, why, &sampling);
-	uint32_t need = e == ERR_OK ? budget(d, reserve, &sampling) : 0;
+	uint32_t need[KV_GROUPS_MAX] = {0};
+	for (uint32_t g = 0; e == ERR_OK && g < d->local->group_count; g++)
+		need[g] = budget(d, reserve, &sampling, g);
 	if (e == ERR_OK)
 		e = check_room(d, reserve, need, why);
 	if (e != ERR_OK)
@@ -170,9 +213,7 @@ enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *re
 	if (e != ERR_OK)
 		return e;
 	sampling.structured = constraint != NULL;
-	*job = (struct decode_job){.serial = job->serial + 1, .tokens = job->tokens, .keys = job->keys,
-				   .blocks = job->blocks, .places = job->places, .digests = job->digests,
-				   .pieces = job->pieces, .layers_done = job->layers_done};
+	clear_job(job);
 	job->key = job_key_of(reserve->job);
 	job->coordinator = peer;
 	job->partner = reserve->partner;
@@ -180,10 +221,11 @@ enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *re
 	job->local = reserve->half == WIRE__HALF__HALF_BOTH;
 	job->sampling = sampling;
 	job->constraint = constraint;
-	job->block_need = need;
+	memcpy(job->block_need, need, sizeof(need));
 	job->reserved_ns = d->local->now_ns;
 	take_context(d, job, reserve);
-	d->local->blocks_reserved += need;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		d->local->groups[g].reserved += need[g];
 	d->choices_reserved += job->choice_count;
 	d->count++;
 	decode_move(job, DECODE_RESERVED);
@@ -230,16 +272,23 @@ static void send_job_end(struct decode *d, struct decode_job *job, enum err e)
 	sessions_send(d->local->sessions, job->coordinator, &envelope);
 }
 
+static void free_table(struct decode *d, struct decode_table *table)
+{
+	for (uint32_t i = table->count; i > table->first; i--)
+		kv_pool_unref(d->local->pool, table->blocks[i - 1]);
+	for (uint32_t i = 0; i < table->spare_count; i++)
+		kv_pool_unref(d->local->pool, table->spares[i]);
+	table->first = table->count = table->spare_count = 0;
+}
+
 void decode_free(struct decode *d, struct decode_job *job)
 {
-	for (uint32_t i = job->block_count; i > 0; i--)
-		kv_pool_unref(d->local->pool, job->blocks[i - 1]);
-	for (uint32_t i = 0; i < job->spare_count; i++)
-		kv_pool_unref(d->local->pool, job->spares[i]);
-	job->block_count = job->spare_count = 0;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		free_table(d, &job->tables[g]);
 	constraint_give(&d->options.constraints, job->constraint);
 	job->constraint = NULL;
-	d->local->blocks_reserved -= job->block_need;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		d->local->groups[g].reserved -= job->block_need[g];
 	d->choices_reserved -= job->choice_count;
 	d->count--;
 	decode_move(job, DECODE_FREE);

@@ -8,6 +8,9 @@
  * Completion is a bitmap of (layer, block), not a counter: announcements and attaches may repeat.  A bad block ends the
  * attempt: its landing may still be written to, so a new attempt takes new ones (law 2).
  *
+ * Of a windowed layer group a job takes, and a sequence holds, what the next token sees (kvstore/prefix.h); what falls out
+ * of the window is given back, and the store is offered what a sequence ends with.
+ *
  * Rules: 1 a job ends with exactly one JobEnd, unless its coordinator's session is gone;
  *        2 a sequence that a plan in flight names is not touched: its end waits for the step;
  *        3 nothing is read from a block whose layers are not all verified.
@@ -41,6 +44,7 @@ struct decode_options {
 	uint32_t job_max;
 	uint32_t choice_max;
 	uint32_t context_max;
+	uint32_t chunk_tokens;      /* of a local prefill */
 	uint64_t read_deadline_ns;
 	uint64_t wait_deadline_ns;  /* in WAITING: for room */
 	uint64_t stall_ns;          /* without a byte while reads from prefill are out, or without a session with it */
@@ -61,8 +65,7 @@ struct decode_options {
 struct decode_handover {
 	struct job_key key;
 	enum err error;
-	const uint32_t *blocks;
-	uint32_t block_count;
+	const struct sequence_table *tables; /* [groups] */
 	const struct sample *first;
 	const enum finish *finish;
 	const Wire__Accounting *accounting;

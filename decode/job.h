@@ -12,6 +12,20 @@ struct decode_place {
 	uint64_t generation;
 };
 
+/* The context's blocks of one layer group, and how far each of their layers has come. */
+struct decode_table {
+	struct id128 *keys;          /* [block_max] */
+	uint32_t *blocks;            /* [block_max] taken or referred to: [first, count) */
+	uint32_t first, count;
+	uint32_t have;               /* leading blocks that need not be moved */
+	uint32_t spares[SAMPLING_CHOICES_MAX]; /* copies of the partial block for the further choices */
+	uint32_t spare_count;
+	struct decode_place *places; /* [block_max] */
+	uint64_t *digests;           /* [block_max][layer_count] announced */
+	uint8_t *pieces;             /* [block_max][layer_count] enum piece */
+	uint32_t *layers_done;       /* [block_max] */
+};
+
 struct decode_job {
 	enum decode_state state;
 	uint32_t serial;
@@ -22,31 +36,23 @@ struct decode_job {
 	bool local;
 	struct sampling sampling;
 	struct constraint *constraint; /* NULL: none */
-	struct id128 root;
+	struct id128 roots[KV_GROUPS_MAX];
 	uint32_t context;          /* tokens */
 	uint32_t prompt_count;
 	uint32_t choice_count;
 	uint16_t choices[SAMPLING_CHOICES_MAX];
 	bool choice_canceled[SAMPLING_CHOICES_MAX];
 	uint32_t choices_left;     /* running */
-	uint32_t block_need;       /* reserved */
+	uint32_t block_need[KV_GROUPS_MAX]; /* reserved */
 	uint32_t full_count;
 	uint32_t context_blocks;
 
 	uint32_t *tokens;          /* [context_max] */
-	struct id128 *keys;        /* [block_max] */
-	uint32_t *blocks;          /* [block_max] of the context, block_count taken */
-	uint32_t block_count;
-	uint32_t spares[SAMPLING_CHOICES_MAX]; /* copies of the partial block for the further choices */
-	uint32_t spare_count;
+	struct decode_table tables[KV_GROUPS_MAX];
+	bool looked;                 /* for what is here already */
 
 	/* Receiving. */
-	uint32_t blocks_have;
-	struct decode_place *places; /* [block_max] */
-	uint64_t *digests;           /* [block_max][layer_count] announced */
-	uint8_t *pieces;             /* [block_max][layer_count] enum piece */
-	uint32_t *layers_done;       /* [block_max] */
-	uint32_t blocks_done;        /* of block_count, those had included */
+	uint32_t blocks_missing;     /* of all groups, not whole yet */
 	uint32_t waiting;            /* pieces announced that found no room */
 	uint32_t reading;            /* reads out */
 	uint64_t progress_ns;        /* when something last came from that prefill node, or was first asked of it */
@@ -67,9 +73,10 @@ struct decode_choice {
 	uint32_t job;
 	struct sequence sequence;
 	uint32_t *tokens;  /* [context_max] */
-	uint32_t *blocks;  /* [block_max] */
-	struct id128 last_key; /* of the last full block, or the root */
-	bool has_parent;
+	uint32_t *blocks[KV_GROUPS_MAX]; /* [block_max] */
+	uint32_t published; /* leading blocks with a key: those of the context, and what was filled since */
+	uint32_t own_first; /* the first block that was filled here */
+	struct id128 last_keys[KV_GROUPS_MAX]; /* of the last block with a key, or the root */
 };
 
 struct decode {
@@ -98,6 +105,8 @@ struct decode_job *decode_find(struct decode *d, const Wire__JobId *id);
 void decode_send_transfer_end(struct decode *d, struct decode_job *job, enum err e);
 
 /* receive.c */
+/* A copy of the partial last block for every further choice; false when there is no room for all yet. */
+bool decode_take_spares(struct decode *d, struct decode_job *job, uint32_t group);
 void decode_try_attach(struct decode *d, struct decode_job *job);
 void decode_issue_waiting(struct decode *d, struct decode_job *job);
 /* The way to prefill is cut, or prefill does not serve: another pair does better. */

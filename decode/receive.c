@@ -3,39 +3,66 @@
 #include "base/planted.h"
 #include "decode/job.h"
 
-/* Leading full blocks that this node has already need not be moved. */
-static void reuse(struct decode *d, struct decode_job *job)
+/* Leading full blocks that this node has already need not be moved; nor those that no token after the context sees. */
+static void reuse(struct decode *d, struct decode_job *job, uint32_t g)
 {
-	while (job->block_count < job->full_count) {
-		uint32_t block = kv_pool_find(d->local->pool, &job->keys[job->block_count]);
+	struct decode_table *table = &job->tables[g];
+	table->first = table->count = kv_keep_first(d->local->groups[g].keep, job->full_count);
+	for (; table->count < job->full_count; table->count++) {
+		uint32_t block = kv_pool_find(d->local->pool, &table->keys[table->count]);
 		if (block == KV_BLOCK_NONE)
 			break;
 		kv_pool_ref(d->local->pool, block);
-		job->blocks[job->block_count++] = block;
+		table->blocks[table->count] = block;
 	}
-	job->blocks_have = job->blocks_done = job->block_count;
-	job->account.reused = job->block_count * d->local->block_tokens;
+	table->have = table->count;
+	/* A token counts as moved when KV of any layer of it is; where no group sees all, all do when nothing was here. */
+	bool nothing = d->local->group_count == 1 && table->have == table->first;
+	uint32_t tokens = nothing ? 0 : table->have * d->local->block_tokens;
+	job->account.reused = g == 0 || tokens < job->account.reused ? tokens : job->account.reused;
 }
 
 /* Every further choice writes on in its own copy of a partial last block. */
-static uint32_t spares_wanted(const struct decode *d, const struct decode_job *job)
+bool decode_take_spares(struct decode *d, struct decode_job *job, uint32_t g)
 {
-	return job->context % d->local->block_tokens ? job->choice_count - 1 : 0;
+	struct decode_table *table = &job->tables[g];
+	uint32_t wanted = job->context % d->local->block_tokens ? job->choice_count - 1 : 0;
+	for (; table->spare_count < wanted; table->spare_count++)
+		if (kv_pool_take(d->local->pool, g, &table->spares[table->spare_count]) != ERR_OK)
+			return false;
+	return true;
 }
 
-static bool take_blocks(struct decode *d, struct decode_job *job)
+static bool take_blocks(struct decode *d, struct decode_job *job, uint32_t g)
 {
-	while (job->block_count < job->context_blocks) {
-		if (kv_pool_take(d->local->pool, &job->blocks[job->block_count]) != ERR_OK)
+	struct decode_table *table = &job->tables[g];
+	for (; table->count < job->context_blocks; table->count++)
+		if (kv_pool_take(d->local->pool, g, &table->blocks[table->count]) != ERR_OK)
 			return false;
-		job->block_count++;
-	}
-	while (job->spare_count < spares_wanted(d, job)) {
-		if (kv_pool_take(d->local->pool, &job->spares[job->spare_count]) != ERR_OK)
-			return false;
-		job->spare_count++;
-	}
-	return true;
+	return decode_take_spares(d, job, g);
+}
+
+static void expect(struct decode *d, struct decode_job *job, uint32_t g)
+{
+	struct decode_table *table = &job->tables[g];
+	memset(table->pieces, PIECE_NONE, (size_t)job->context_blocks * d->local->groups[g].layer_count);
+	memset(table->layers_done, 0, job->context_blocks * sizeof(*table->layers_done));
+	job->blocks_missing += job->context_blocks - table->have;
+}
+
+static void send_attach(struct decode *d, struct decode_job *job)
+{
+	Wire__JobId id = job_key_wire(&job->key);
+	Wire__Attach attach = WIRE__ATTACH__INIT;
+	uint32_t have[KV_GROUPS_MAX];
+	attach.job = &id;
+	attach.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, d->local->compat.bytes};
+	attach.n_have = d->local->group_count;
+	attach.have = have;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		have[g] = job->tables[g].have;
+	PROTO_ENVELOPE(envelope, ATTACH, attach, &attach);
+	sessions_send(d->local->sessions, job->prefill_peer, &envelope);
 }
 
 void decode_try_attach(struct decode *d, struct decode_job *job)
@@ -43,76 +70,88 @@ void decode_try_attach(struct decode *d, struct decode_job *job)
 	uint32_t peer = sessions_find(d->local->sessions, job->partner);
 	if (peer == PEER_NONE)
 		return;
-	if (job->block_count == 0)
-		reuse(d, job);
-	if (!take_blocks(d, job))
-		return;
-	size_t layers = d->local->layer_count;
-	memset(job->pieces, PIECE_NONE, job->context_blocks * layers);
-	memset(job->layers_done, 0, job->context_blocks * sizeof(*job->layers_done));
-	job->reading = 0;
+	for (uint32_t g = 0; !job->looked && g < d->local->group_count; g++)
+		reuse(d, job, g);
+	job->looked = true;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		if (!take_blocks(d, job, g))
+			return;
+	job->blocks_missing = job->reading = 0;
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		expect(d, job, g);
 	job->prefill_peer = peer;
 	decode_move(job, DECODE_RECEIVING);
-	Wire__JobId id = job_key_wire(&job->key);
-	Wire__Attach attach = WIRE__ATTACH__INIT;
-	attach.job = &id;
-	attach.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, d->local->compat.bytes};
-	attach.blocks_have = job->blocks_have;
-	PROTO_ENVELOPE(envelope, ATTACH, attach, &attach);
-	sessions_send(d->local->sessions, peer, &envelope);
+	send_attach(d, job);
 }
 
-static uint8_t *piece_at(const struct decode *d, const struct decode_job *job, uint32_t block, uint32_t layer)
+/* Where a layer of a block is in pieces and digests. */
+static size_t piece_of(const struct decode *d, uint32_t g, uint32_t block, uint32_t layer)
 {
-	return &job->pieces[(size_t)block * d->local->layer_count + layer];
+	return (size_t)block * d->local->groups[g].layer_count + layer;
 }
 
 /* Starts the read of an announced piece; it stays announced while there is no room. */
-static bool issue(struct decode *d, struct decode_job *job, uint32_t block, uint32_t layer)
+static bool issue(struct decode *d, struct decode_job *job, uint32_t g, uint32_t block, uint32_t layer)
 {
-	const struct decode_place *place = &job->places[block];
+	struct decode_table *table = &job->tables[g];
+	const struct decode_place *place = &table->places[block];
 	struct kv_read_request request = {
 		.node = job->partner,
 		.region = place->region,
 		.offset = place->offset,
 		.generation = place->generation,
-		.landing = job->blocks[block],
+		.landing = table->blocks[block],
 		.layer = layer,
-		.digest = job->digests[(size_t)block * d->local->layer_count + layer],
+		.digest = table->digests[piece_of(d, g, block, layer)],
 		.deadline_ns = d->local->now_ns + d->options.read_deadline_ns,
-		.owner = {DECODE_READ_MODULE, decode_job_index(d, job), job->serial, block, layer},
+		.owner = {DECODE_READ_MODULE, decode_job_index(d, job), job->serial, g, block, layer},
 	};
 	if (kv_reads_start(d->local->reads, &request) != ERR_OK)
 		return false;
 	if (job->reading++ == 0)
 		job->progress_ns = d->local->now_ns;
-	*piece_at(d, job, block, layer) = PIECE_READING;
+	table->pieces[piece_of(d, g, block, layer)] = PIECE_READING;
+	return true;
+}
+
+/* False when there is no more room. */
+static bool issue_block(struct decode *d, struct decode_job *job, uint32_t g, uint32_t block)
+{
+	for (uint32_t layer = 0; layer < d->local->groups[g].layer_count; layer++) {
+		if (job->tables[g].pieces[piece_of(d, g, block, layer)] != PIECE_ANNOUNCED)
+			continue;
+		if (!issue(d, job, g, block, layer))
+			return false;
+		job->waiting--;
+	}
 	return true;
 }
 
 void decode_issue_waiting(struct decode *d, struct decode_job *job)
 {
-	for (uint32_t block = job->blocks_have; job->waiting > 0 && block < job->context_blocks; block++) {
-		for (uint32_t layer = 0; layer < d->local->layer_count; layer++) {
-			if (*piece_at(d, job, block, layer) != PIECE_ANNOUNCED)
-				continue;
-			if (!issue(d, job, block, layer))
+	for (uint32_t g = 0; g < d->local->group_count; g++)
+		for (uint32_t block = job->tables[g].have; job->waiting > 0 && block < job->context_blocks; block++)
+			if (!issue_block(d, job, g, block))
 				return;
-			job->waiting--;
-		}
-	}
 }
 
-static void take_piece(struct decode *d, struct decode_job *job, uint32_t block, uint32_t layer, const Wire__Place *place,
-		       uint64_t digest)
+/* One announced layer of one block. */
+struct announced {
+	uint32_t group, block, layer;
+	const Wire__Place *place;
+	uint64_t digest;
+};
+
+static void take_piece(struct decode *d, struct decode_job *job, const struct announced *a)
 {
-	uint8_t *piece = piece_at(d, job, block, layer);
-	if (*piece != PIECE_NONE)
-		return; /* announced again */
-	job->places[block] = (struct decode_place){place->region, place->offset, place->generation};
-	job->digests[(size_t)block * d->local->layer_count + layer] = digest;
-	*piece = PIECE_ANNOUNCED;
-	if (!issue(d, job, block, layer))
+	struct decode_table *table = &job->tables[a->group];
+	size_t piece = piece_of(d, a->group, a->block, a->layer);
+	if (a->block < table->have || table->pieces[piece] != PIECE_NONE)
+		return; /* not wanted, or announced again */
+	table->places[a->block] = (struct decode_place){a->place->region, a->place->offset, a->place->generation};
+	table->digests[piece] = a->digest;
+	table->pieces[piece] = PIECE_ANNOUNCED;
+	if (!issue(d, job, a->group, a->block, a->layer))
 		job->waiting++;
 }
 
@@ -124,22 +163,22 @@ void decode_announce(struct decode *d, uint32_t peer, const Wire__Announce *anno
 		job = decode_find(d, &id);
 	if (!job || job->prefill_peer != peer || job->state != DECODE_RECEIVING)
 		return;
-	bool fits = announce->section == WIRE__SECTION__SECTION_KV && announce->layer_group == 0 &&
-		    announce->layer < d->local->layer_count &&
+	uint32_t g = announce->layer_group;
+	bool fits = announce->section == WIRE__SECTION__SECTION_KV && g < d->local->group_count &&
+		    announce->layer < d->local->groups[g].layer_count &&
 		    (uint64_t)announce->block_first + announce->n_places <= job->context_blocks;
 	if (!fits) {
 		decode_end(d, job, ERR_PROTOCOL);
 		return;
 	}
 	for (uint32_t i = 0; i < announce->n_places; i++)
-		if (announce->block_first + i >= job->blocks_have)
-			take_piece(d, job, announce->block_first + i, announce->layer, announce->places[i],
-				   announce->digests[i]);
+		take_piece(d, job, &(struct announced){g, announce->block_first + i, announce->layer, announce->places[i],
+						       announce->digests[i]});
 }
 
 static void begin_when_whole(struct decode *d, struct decode_job *job)
 {
-	bool whole = job->blocks_done == job->context_blocks || planted(INCOMPLETE_TRANSFER_USED);
+	bool whole = job->blocks_missing == 0 || planted(INCOMPLETE_TRANSFER_USED);
 	if (!job->prefilled || !whole)
 		return;
 	job->account.transferred = job->context - job->account.reused;
@@ -205,12 +244,13 @@ bool decode_stalls(const struct decode *d, const struct decode_job *job)
 	       d->local->now_ns >= job->progress_ns + stall_ns(d, job);
 }
 
-static void block_whole(struct decode *d, struct decode_job *job, uint32_t block)
+static void block_whole(struct decode *d, struct decode_job *job, uint32_t g, uint32_t block)
 {
-	job->blocks_done++;
+	const struct decode_table *table = &job->tables[g];
+	job->blocks_missing--;
 	job->account.blocks_read++;
 	if (block < job->full_count) {
-		enum err e = kv_pool_seal(d->local->pool, job->blocks[block], &job->keys[block]);
+		enum err e = kv_pool_seal(d->local->pool, table->blocks[block], &table->keys[block]);
 		(void)e; /* EXISTS: another job brought it meanwhile */
 	}
 }
@@ -226,12 +266,14 @@ void decode_read_done(struct decode *d, const struct kv_read_owner *owner, enum 
 		decode_end(d, job, verdict);
 		return;
 	}
+	const struct kv_group *group = &d->local->groups[owner->group];
+	struct decode_table *table = &job->tables[owner->group];
 	job->reading--;
 	note_progress(d, job->partner);
-	*piece_at(d, job, owner->block_index, owner->layer) = PIECE_DONE;
-	job->account.bytes_read += d->local->layer_bytes;
-	if (++job->layers_done[owner->block_index] == d->local->layer_count)
-		block_whole(d, job, owner->block_index);
+	table->pieces[piece_of(d, owner->group, owner->block_index, owner->layer)] = PIECE_DONE;
+	job->account.bytes_read += group->layer_bytes;
+	if (++table->layers_done[owner->block_index] == group->layer_count)
+		block_whole(d, job, owner->group, owner->block_index);
 	if (job->waiting > 0)
 		decode_issue_waiting(d, job);
 	begin_when_whole(d, job);

@@ -28,9 +28,11 @@ struct engine {
 	struct forward *forward;
 	struct sampler *sampler;
 	struct constraints *constraints;
-	struct kv_memory kv;
-	uint32_t block_count;
-	uint64_t *digests; /* [block][layer] */
+	struct group {
+		struct kv_memory kv;
+		uint32_t block_count;
+		uint64_t *digests; /* [block][layer] */
+	} groups[MODEL_GROUPS_MAX];
 	struct sample samples[PLAN_SAMPLES_MAX];
 	char numerics[96];
 
@@ -45,15 +47,17 @@ struct engine {
 
 /* --- a step, on the compute thread ----------------------------------------------------------------- */
 
-static void digest_run(struct engine *engine, const struct run *run, uint32_t layer)
+static void digest_run(const struct engine *engine, const struct run *run, uint32_t layer)
 {
-	uint32_t block_tokens = engine->kv.layout.block_tokens;
-	size_t bytes = kv_layer_bytes(&engine->kv.layout);
-	uint32_t last = (run->first + run->count - 1) / block_tokens;
-	for (uint32_t i = run->first / block_tokens; i <= last; i++) {
-		uint32_t block = run->sequence->blocks[i];
-		const uint8_t *at = (const uint8_t *)engine->kv.base + block * engine->kv.block_stride + layer * bytes;
-		engine->digests[(size_t)block * engine->kv.layout.layer_count + layer] = digest_of(at, bytes);
+	uint32_t place, g = engine_layer_group(engine, layer, &place);
+	const struct group *group = &engine->groups[g];
+	const struct kv_layout *layout = &group->kv.layout;
+	size_t bytes = kv_layer_bytes(layout);
+	uint32_t last = (run->first + run->count - 1) / layout->block_tokens;
+	for (uint32_t i = run->first / layout->block_tokens; i <= last; i++) {
+		uint32_t block = run->sequence->tables[g].blocks[i];
+		const uint8_t *at = kv_block_at(&group->kv, block) + place * bytes;
+		group->digests[(size_t)(block - group->kv.block_first) * layout->layer_count + place] = digest_of(at, bytes);
 	}
 }
 
@@ -163,6 +167,20 @@ static void *compute(void *argument)
 
 /* --- from the node's loop ---------------------------------------------------------------------------- */
 
+/* The run's blocks are there: those that it writes, and of those before all that a window leaves. */
+static void check_blocks(const struct engine *engine, const struct run *run)
+{
+	for (uint32_t g = 0; g < engine->config->group_count; g++) {
+		const struct group *group = &engine->groups[g];
+		const struct sequence_table *table = &run->sequence->tables[g];
+		uint32_t block_tokens = group->kv.layout.block_tokens, window = engine->config->groups[g].window;
+		uint32_t seen = window > 0 && run->first + 1 > window ? (run->first + 1 - window) / block_tokens : 0;
+		assert(table->first <= seen && (uint64_t)table->count * block_tokens >= run->first + run->count);
+		for (uint32_t i = seen; i <= (run->first + run->count - 1) / block_tokens; i++)
+			assert(table->blocks[i] - group->kv.block_first < group->block_count);
+	}
+}
+
 static enum err check_run(const struct engine *engine, const struct run *run)
 {
 	const struct sequence *sequence = run->sequence;
@@ -173,9 +191,7 @@ static enum err check_run(const struct engine *engine, const struct run *run)
 	assert(run->score_count == 0 || (run->score_first >= run->first && sequence->sampling->prompt_logprobs > 0));
 	assert(run->score_count <= run->count && run->score_index + run->score_count <= PLAN_SAMPLES_MAX);
 	assert(run->score_count == 0 || run->score_first + run->score_count < sequence->prompt_count);
-	assert((uint64_t)sequence->block_count * engine->kv.layout.block_tokens >= run->first + run->count);
-	for (uint32_t i = 0; i <= (run->first + run->count - 1) / engine->kv.layout.block_tokens; i++)
-		assert(sequence->blocks[i] < engine->block_count);
+	check_blocks(engine, run);
 	/* Tokens come from clients: what nobody checked before is refused here. */
 	for (uint32_t i = run->first; i < run->first + run->count; i++)
 		if (sequence->tokens[i] >= engine->config->vocab_size) {
@@ -189,7 +205,7 @@ static enum err check_run(const struct engine *engine, const struct run *run)
 
 enum err engine_submit(struct engine *engine, const struct plan *plan)
 {
-	assert(engine->kv.base);
+	assert(engine->groups[engine->config->group_count - 1].kv.base);
 	assert(plan->run_count > 0 && plan->run_count <= PLAN_RUNS_MAX);
 	assert(plan->token_count <= engine->options.batch_tokens_max);
 	for (uint32_t i = 0; i < plan->run_count; i++) {
@@ -214,30 +230,63 @@ struct constraint_hooks engine_constraints(struct engine *engine)
 	return constraints_hooks(engine->constraints);
 }
 
-uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t layer)
+uint32_t engine_group_count(const struct engine *engine)
 {
-	assert(block < engine->block_count && layer < engine->kv.layout.layer_count);
-	return engine->digests[(size_t)block * engine->kv.layout.layer_count + layer];
+	return engine->config->group_count;
 }
 
-enum err engine_set_kv(struct engine *engine, void *memory, uint32_t block_count)
+uint32_t engine_layer_count(const struct engine *engine)
 {
-	assert(!engine->kv.base && memory && (uintptr_t)memory % 64 == 0 && block_count > 0);
-	engine->digests = calloc((size_t)block_count * engine->kv.layout.layer_count, sizeof(uint64_t));
-	if (!engine->digests)
+	return engine->config->layer_count;
+}
+
+uint32_t engine_layer_group(const struct engine *engine, uint32_t layer, uint32_t *ret_place)
+{
+	assert(layer < engine->config->layer_count);
+	*ret_place = forward_place(engine->forward, layer);
+	return engine->config->layers[layer].group;
+}
+
+static const struct group *group_of_block(const struct engine *engine, uint32_t block)
+{
+	uint32_t g = engine->config->group_count - 1;
+	while (block < engine->groups[g].kv.block_first)
+		g--;
+	return &engine->groups[g];
+}
+
+uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t place)
+{
+	const struct group *group = group_of_block(engine, block);
+	uint32_t index = block - group->kv.block_first;
+	assert(index < group->block_count && place < group->kv.layout.layer_count);
+	return group->digests[(size_t)index * group->kv.layout.layer_count + place];
+}
+
+enum err engine_set_kv(struct engine *engine, uint32_t g, void *memory, uint32_t block_count)
+{
+	assert(g < engine->config->group_count);
+	struct group *group = &engine->groups[g];
+	assert(!group->kv.base && memory && (uintptr_t)memory % 64 == 0 && block_count > 0);
+	assert(g == 0 || group[-1].kv.base);
+	group->digests = calloc((size_t)block_count * group->kv.layout.layer_count, sizeof(uint64_t));
+	if (!group->digests)
 		return ERR_NOMEM;
-	engine->kv.base = memory;
-	engine->block_count = block_count;
-	forward_set_kv(engine->forward, &engine->kv);
+	group->kv.base = memory;
+	group->kv.block_first = g > 0 ? group[-1].kv.block_first + group[-1].block_count : 0;
+	group->block_count = block_count;
+	forward_set_kv(engine->forward, g, &group->kv);
 	return ERR_OK;
 }
 
-void engine_geometry(const struct engine *engine, struct kv_geometry *ret_geometry)
+void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry)
 {
-	const struct kv_layout *layout = &engine->kv.layout;
+	assert(group < engine->config->group_count);
+	const struct kv_layout *layout = &engine->groups[group].kv.layout;
 	*ret_geometry = (struct kv_geometry){.layer_count = layout->layer_count, .block_tokens = layout->block_tokens,
 					     .layer_bytes = (uint32_t)kv_layer_bytes(layout),
-					     .block_bytes = (uint32_t)kv_block_bytes(layout)};
+					     .block_bytes = (uint32_t)kv_block_bytes(layout),
+					     .window = engine->config->groups[group].window};
 }
 
 const char *engine_numerics_class(const struct engine *engine)
@@ -248,22 +297,31 @@ const char *engine_numerics_class(const struct engine *engine)
 
 /* --- life -------------------------------------------------------------------------------------------- */
 
-static enum err set_layout(struct engine *engine, struct why *why)
+static struct kv_layout layout_of(const struct engine *engine, uint32_t group)
 {
 	const struct model_config *c = engine->config;
-	engine->kv.layout = (struct kv_layout){.layer_count = c->layer_count, .head_kv_count = c->kv_head_count,
-					       .head_dim = c->head_dim, .block_tokens = engine->options.block_tokens,
-					       .elem = engine->weights->elem};
+	struct kv_layout layout = {.layer_count = c->groups[group].layer_count, .head_kv_count = c->kv_head_count,
+				   .head_dim = c->head_dim, .block_tokens = engine->options.block_tokens,
+				   .elem = engine->weights->elem};
 	if (c->attention == MODEL_ATTENTION_LATENT) {
-		engine->kv.layout.kind = KV_LATENT;
-		engine->kv.layout.head_kv_count = 1;
-		engine->kv.layout.head_dim = c->latent.kv_lora_rank + c->latent.qk_rope_head_dim;
-		engine->kv.layout.value_dim = c->latent.kv_lora_rank;
+		layout.kind = KV_LATENT;
+		layout.head_kv_count = 1;
+		layout.head_dim = c->latent.kv_lora_rank + c->latent.qk_rope_head_dim;
+		layout.value_dim = c->latent.kv_lora_rank;
 	}
-	engine->kv.block_stride = kv_block_bytes(&engine->kv.layout);
-	if (engine->kv.block_stride > INT32_MAX)
-		return why_set(why, ERR_UNSUPPORTED, "a block of %u tokens would have %zu bytes, at most 2 GiB",
-			       engine->options.block_tokens, engine->kv.block_stride);
+	return layout;
+}
+
+static enum err set_layouts(struct engine *engine, struct why *why)
+{
+	for (uint32_t g = 0; g < engine->config->group_count; g++) {
+		struct kv_memory *kv = &engine->groups[g].kv;
+		kv->layout = layout_of(engine, g);
+		kv->block_stride = kv_block_bytes(&kv->layout);
+		if (kv->block_stride > INT32_MAX)
+			return why_set(why, ERR_UNSUPPORTED, "a block of %u tokens would have %zu bytes, at most 2 GiB",
+				       engine->options.block_tokens, kv->block_stride);
+	}
 	return ERR_OK;
 }
 
@@ -339,7 +397,7 @@ static enum err open_all(struct engine *engine, struct why *why)
 		e = engine_weights_create(engine->device, engine->config, engine->options.model->weights, why,
 					  &engine->weights);
 	if (e == ERR_OK)
-		e = set_layout(engine, why);
+		e = set_layouts(engine, why);
 	if (e == ERR_OK)
 		e = create_forward(engine, why);
 	if (e == ERR_OK)
@@ -401,6 +459,7 @@ void engine_destroy(struct engine *engine)
 	device_close(engine->device);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
-	free(engine->digests);
+	for (uint32_t g = 0; g < MODEL_GROUPS_MAX; g++)
+		free(engine->groups[g].digests);
 	free(engine);
 }

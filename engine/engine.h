@@ -22,13 +22,14 @@ struct engine;
 struct model_dir;
 struct expert_exchange; /* engine/expert_exchange.h; NULL: experts are local */
 
-/* How KV lies in a block, one layer group: [layer][kv_head][k|v][token][head_dim] or, of a model with latent attention,
- * [layer][token][latent] (kernels/ops.h). Nobody but the engine looks into a layer. */
+/* How KV lies in the blocks of one layer group: [layer][kv_head][k|v][token][head_dim] or, of a model with latent
+ * attention, [layer][token][latent] (kernels/ops.h). Nobody but the engine looks into a layer. */
 struct kv_geometry {
-	uint32_t layer_count;
+	uint32_t layer_count; /* of the group */
 	uint32_t block_tokens;
 	uint32_t layer_bytes; /* one layer of one block */
 	uint32_t block_bytes; /* layer_count * layer_bytes */
+	uint32_t window;      /* tokens that a token sees, its own among them; 0: all before it */
 };
 
 struct engine_callbacks {
@@ -53,19 +54,25 @@ struct engine_options {
 MUST_USE enum err engine_create(const struct engine_options *options, struct why *why, struct engine **ret_engine);
 void engine_destroy(struct engine *engine);
 
-void engine_geometry(const struct engine *engine, struct kv_geometry *ret_geometry);
+/* Layers with the same kind of attention: 1 or 2 groups. */
+uint32_t engine_group_count(const struct engine *engine);
+uint32_t engine_layer_count(const struct engine *engine);
+/* The group of a layer, and its number among the group's: that is how its blocks hold it. */
+uint32_t engine_layer_group(const struct engine *engine, uint32_t layer, uint32_t *ret_place);
+void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry);
 /* Backend, ISA variant, kernel set, weight and KV format: nodes of different classes share no KV (law 1). */
 const char *engine_numerics_class(const struct engine *engine);
 
-/* The memory of the blocks, [block_count][block_bytes], 64-byte aligned; set once, before the first step. */
-MUST_USE enum err engine_set_kv(struct engine *engine, void *memory, uint32_t block_count);
+/* The memory of a group's blocks, [block_count][block_bytes], 64-byte aligned; set once for each group, in order, before
+ * the first step.  Blocks are numbered through: those of group 0, then those of group 1. */
+MUST_USE enum err engine_set_kv(struct engine *engine, uint32_t group, void *memory, uint32_t block_count);
 
 /* Compiles the structures that sequences name (sequence.h: constraint). */
 struct constraint_hooks engine_constraints(struct engine *engine);
 
 /* Starts a step; the plan and its sequences stay as they are until on_step_done.  ERR_BUSY while one runs. */
 MUST_USE enum err engine_submit(struct engine *engine, const struct plan *plan);
-/* Digest of one layer of a block as last computed by a run with `digest`; on the node's loop, after the
- * post of that layer's on_layer_done. */
-uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t layer);
+/* Digest of one layer of a block, by its place in the block's group, as last computed by a run with `digest`; on the
+ * node's loop, after the post of that layer's on_layer_done. */
+uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t place);
 #endif

@@ -70,16 +70,24 @@ void forward_destroy(struct forward *forward)
 	free(forward);
 }
 
-void forward_set_kv(struct forward *forward, const struct kv_memory *kv)
+void forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv)
 {
-	forward->layers.kv = *kv;
+	forward->layers.kv[group] = *kv;
+}
+
+uint32_t forward_place(const struct forward *forward, uint32_t layer)
+{
+	return forward->layers.place[layer];
 }
 
 static void add_run(struct forward *forward, const struct run *run)
 {
 	struct batch *batch = &forward->layers.batch;
-	batch->runs[batch->run_count++] = (struct kv_run){.blocks = run->sequence->blocks, .first_position = run->first,
-							  .row_first = batch->row_count, .row_count = run->count};
+	for (uint32_t g = 0; g < forward->options.config->group_count; g++)
+		batch->runs[g][batch->run_count] = (struct kv_run){.blocks = run->sequence->tables[g].blocks,
+								   .first_position = run->first,
+								   .row_first = batch->row_count, .row_count = run->count};
+	batch->run_count++;
 	for (uint32_t i = 0; i < run->score_count; i++)
 		forward->wanted[forward->wanted_count++] = batch->row_count + run->score_first - run->first + i;
 	for (uint32_t i = 0; i < run->count; i++) {

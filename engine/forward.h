@@ -31,7 +31,9 @@ struct forward_options {
 
 MUST_USE enum err forward_create(const struct forward_options *options, struct forward **ret_forward);
 void forward_destroy(struct forward *forward);
-void forward_set_kv(struct forward *forward, const struct kv_memory *kv);
+void forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv);
+/* Of a layer among those of its group. */
+uint32_t forward_place(const struct forward *forward, uint32_t layer);
 
 /* Runs the layers over the plan's rows.  Afterwards forward_logits() may be asked. */
 MUST_USE enum err forward_step(struct forward *forward, const struct plan *plan);

@@ -18,17 +18,24 @@ struct block {
 	bool sealed;
 };
 
-struct kv_pool {
+struct group {
+	uint32_t first;     /* number of its first block */
 	uint32_t block_count;
 	uint32_t counts[3]; /* [block_state] */
 	uint32_t free_first;
 	uint32_t lru_first;
 	uint32_t lru_last;
+	uint64_t *generations;
+};
+
+struct kv_pool {
+	uint32_t block_count;
+	uint32_t group_count;
+	struct group groups[KV_GROUPS_MAX];
 	uint32_t event_max;
 	uint32_t event_head; /* events ever recorded, modulo 2^32 */
 	uint32_t event_tail; /* events ever fetched */
 	bool events_lost;
-	uint64_t *generations;
 	struct block *blocks;         /* [block_count] */
 	struct kv_pool_event *events; /* [event_max], a ring */
 	struct map keys;              /* key -> block */
@@ -41,78 +48,108 @@ static size_t align_up(size_t bytes)
 	return (bytes + ALIGN - 1) / ALIGN * ALIGN;
 }
 
+static uint32_t total_of(const struct kv_pool_options *options)
+{
+	uint32_t total = 0;
+	for (uint32_t g = 0; g < options->group_count; g++) {
+		assert(options->groups[g].block_count > 0 && options->groups[g].block_count < KV_BLOCK_NONE - total);
+		total += options->groups[g].block_count;
+	}
+	return total;
+}
+
 size_t kv_pool_bytes(const struct kv_pool_options *options)
 {
-	return align_up(sizeof(struct kv_pool)) + align_up(options->block_count * sizeof(struct block)) +
-	       align_up(options->event_max * sizeof(struct kv_pool_event)) + map_bytes(options->block_count);
+	uint32_t total = total_of(options);
+	return align_up(sizeof(struct kv_pool)) + align_up(total * sizeof(struct block)) +
+	       align_up(options->event_max * sizeof(struct kv_pool_event)) + map_bytes(total);
+}
+
+static void init_group(struct kv_pool *pool, struct group *group, uint32_t first, const struct kv_pool_group *options)
+{
+	*group = (struct group){.first = first, .block_count = options->block_count, .generations = options->generations,
+				.free_first = first, .lru_first = KV_BLOCK_NONE, .lru_last = KV_BLOCK_NONE};
+	group->counts[BLOCK_FREE] = options->block_count;
+	uint32_t end = first + options->block_count;
+	for (uint32_t i = first; i < end; i++)
+		pool->blocks[i] = (struct block){.state = BLOCK_FREE, .prev = KV_BLOCK_NONE,
+						 .next = i + 1 < end ? i + 1 : KV_BLOCK_NONE};
 }
 
 struct kv_pool *kv_pool_init(void *memory, const struct kv_pool_options *options)
 {
-	assert(options->block_count > 0 && options->block_count < KV_BLOCK_NONE);
+	assert(options->group_count > 0 && options->group_count <= KV_GROUPS_MAX);
 	assert(options->event_max > 0 && (options->event_max & (options->event_max - 1)) == 0);
 
 	uint8_t *at = memory;
 	struct kv_pool *pool = memory;
-	*pool = (struct kv_pool){.block_count = options->block_count, .event_max = options->event_max,
-				 .generations = options->generations, .free_first = 0,
-				 .lru_first = KV_BLOCK_NONE, .lru_last = KV_BLOCK_NONE};
-	pool->counts[BLOCK_FREE] = options->block_count;
+	uint32_t total = total_of(options), first = 0;
+	*pool = (struct kv_pool){.block_count = total, .group_count = options->group_count, .event_max = options->event_max};
 	pool->blocks = (void *)(at += align_up(sizeof(*pool)));
-	pool->events = (void *)(at += align_up(options->block_count * sizeof(struct block)));
-	map_init(&pool->keys, at + align_up(options->event_max * sizeof(struct kv_pool_event)),
-		 options->block_count);
-	for (uint32_t i = 0; i < options->block_count; i++) {
-		uint32_t next = i + 1 < options->block_count ? i + 1 : KV_BLOCK_NONE;
-		pool->blocks[i] = (struct block){.state = BLOCK_FREE, .prev = KV_BLOCK_NONE, .next = next};
+	pool->events = (void *)(at += align_up(total * sizeof(struct block)));
+	map_init(&pool->keys, at + align_up(options->event_max * sizeof(struct kv_pool_event)), total);
+	for (uint32_t g = 0; g < options->group_count; g++) {
+		init_group(pool, &pool->groups[g], first, &options->groups[g]);
+		first += options->groups[g].block_count;
 	}
 	return pool;
 }
 
-static void set_state(struct kv_pool *pool, struct block *block, enum block_state state)
+static struct group *group_of(struct kv_pool *pool, uint32_t index)
 {
-	pool->counts[block->state]--;
-	pool->counts[state]++;
+	uint32_t g = 0;
+	while (index - pool->groups[g].first >= pool->groups[g].block_count)
+		g++;
+	return &pool->groups[g];
+}
+
+static void set_state(struct group *group, struct block *block, enum block_state state)
+{
+	group->counts[block->state]--;
+	group->counts[state]++;
 	block->state = (uint8_t)state;
 }
 
 static void free_push(struct kv_pool *pool, uint32_t index)
 {
 	struct block *block = &pool->blocks[index];
-	block->next = pool->free_first;
-	pool->free_first = index;
-	set_state(pool, block, BLOCK_FREE);
+	struct group *group = group_of(pool, index);
+	block->next = group->free_first;
+	group->free_first = index;
+	set_state(group, block, BLOCK_FREE);
 }
 
-static uint32_t free_pop(struct kv_pool *pool)
+static uint32_t free_pop(struct kv_pool *pool, struct group *group)
 {
-	uint32_t index = pool->free_first;
-	pool->free_first = pool->blocks[index].next;
+	uint32_t index = group->free_first;
+	group->free_first = pool->blocks[index].next;
 	return index;
 }
 
 static void lru_push(struct kv_pool *pool, uint32_t index)
 {
 	struct block *block = &pool->blocks[index];
-	block->prev = pool->lru_last;
+	struct group *group = group_of(pool, index);
+	block->prev = group->lru_last;
 	block->next = KV_BLOCK_NONE;
-	if (pool->lru_last == KV_BLOCK_NONE)
-		pool->lru_first = index;
+	if (group->lru_last == KV_BLOCK_NONE)
+		group->lru_first = index;
 	else
-		pool->blocks[pool->lru_last].next = index;
-	pool->lru_last = index;
-	set_state(pool, block, BLOCK_CACHED);
+		pool->blocks[group->lru_last].next = index;
+	group->lru_last = index;
+	set_state(group, block, BLOCK_CACHED);
 }
 
 static void lru_remove(struct kv_pool *pool, uint32_t index)
 {
 	const struct block *block = &pool->blocks[index];
+	struct group *group = group_of(pool, index);
 	if (block->prev == KV_BLOCK_NONE)
-		pool->lru_first = block->next;
+		group->lru_first = block->next;
 	else
 		pool->blocks[block->prev].next = block->next;
 	if (block->next == KV_BLOCK_NONE)
-		pool->lru_last = block->prev;
+		group->lru_last = block->prev;
 	else
 		pool->blocks[block->next].prev = block->prev;
 }
@@ -137,13 +174,15 @@ static void unseal(struct kv_pool *pool, uint32_t index)
 	event_add(pool, &block->key, false);
 }
 
-enum err kv_pool_take(struct kv_pool *pool, uint32_t *ret_block)
+enum err kv_pool_take(struct kv_pool *pool, uint32_t group_index, uint32_t *ret_block)
 {
+	assert(group_index < pool->group_count);
+	struct group *group = &pool->groups[group_index];
 	uint32_t index;
-	if (pool->free_first != KV_BLOCK_NONE) {
-		index = free_pop(pool);
-	} else if (pool->lru_first != KV_BLOCK_NONE) {
-		index = pool->lru_first;
+	if (group->free_first != KV_BLOCK_NONE) {
+		index = free_pop(pool, group);
+	} else if (group->lru_first != KV_BLOCK_NONE) {
+		index = group->lru_first;
 		lru_remove(pool, index);
 		unseal(pool, index);
 	} else {
@@ -152,9 +191,9 @@ enum err kv_pool_take(struct kv_pool *pool, uint32_t *ret_block)
 	struct block *block = &pool->blocks[index];
 	assert(block->refs == 0 && !block->sealed);
 	block->refs = 1;
-	set_state(pool, block, BLOCK_USED);
+	set_state(group, block, BLOCK_USED);
 	/* Acquire: what is written into the block stays after the new generation, for readers of shared memory. */
-	__atomic_fetch_add(&pool->generations[index], !planted(GENERATION_NOT_GROWN), __ATOMIC_ACQ_REL);
+	__atomic_fetch_add(&group->generations[index - group->first], !planted(GENERATION_NOT_GROWN), __ATOMIC_ACQ_REL);
 	*ret_block = index;
 	return ERR_OK;
 }
@@ -166,7 +205,7 @@ void kv_pool_ref(struct kv_pool *pool, uint32_t block_index)
 	assert(block->state != BLOCK_FREE);
 	if (block->state == BLOCK_CACHED) {
 		lru_remove(pool, block_index);
-		set_state(pool, block, BLOCK_USED);
+		set_state(group_of(pool, block_index), block, BLOCK_USED);
 	}
 	block->refs++;
 }
@@ -224,7 +263,10 @@ void kv_pool_forget(struct kv_pool *pool, uint32_t block_index)
 uint64_t kv_pool_generation(const struct kv_pool *pool, uint32_t block)
 {
 	assert(block < pool->block_count);
-	return __atomic_load_n(&pool->generations[block], __ATOMIC_ACQUIRE);
+	uint32_t g = 0;
+	while (block - pool->groups[g].first >= pool->groups[g].block_count)
+		g++;
+	return __atomic_load_n(&pool->groups[g].generations[block - pool->groups[g].first], __ATOMIC_ACQUIRE);
 }
 
 bool kv_pool_sealed(const struct kv_pool *pool, uint32_t block, struct id128 *ret_key)
@@ -235,19 +277,22 @@ bool kv_pool_sealed(const struct kv_pool *pool, uint32_t block, struct id128 *re
 	return pool->blocks[block].sealed;
 }
 
-uint32_t kv_pool_free(const struct kv_pool *pool)
+uint32_t kv_pool_free(const struct kv_pool *pool, uint32_t group)
 {
-	return pool->counts[BLOCK_FREE];
+	assert(group < pool->group_count);
+	return pool->groups[group].counts[BLOCK_FREE];
 }
 
-uint32_t kv_pool_cached(const struct kv_pool *pool)
+uint32_t kv_pool_cached(const struct kv_pool *pool, uint32_t group)
 {
-	return pool->counts[BLOCK_CACHED];
+	assert(group < pool->group_count);
+	return pool->groups[group].counts[BLOCK_CACHED];
 }
 
-uint32_t kv_pool_used(const struct kv_pool *pool)
+uint32_t kv_pool_used(const struct kv_pool *pool, uint32_t group)
 {
-	return pool->counts[BLOCK_USED];
+	assert(group < pool->group_count);
+	return pool->groups[group].counts[BLOCK_USED];
 }
 
 uint32_t kv_pool_total(const struct kv_pool *pool)
@@ -279,27 +324,35 @@ static void check_block(const struct kv_pool *pool, uint32_t index)
 	(void)block;
 }
 
-void kv_pool_check(const struct kv_pool *pool)
+static void check_lists(const struct kv_pool *pool, const struct group *group, const uint32_t counts[3])
 {
-	uint32_t sealed = 0;
-	uint32_t counts[3] = {0};
-	for (uint32_t i = 0; i < pool->block_count; i++) {
-		check_block(pool, i);
-		sealed += pool->blocks[i].sealed;
-		counts[pool->blocks[i].state]++;
-	}
-	assert(sealed == pool->keys.count);
-	for (int s = 0; s < 3; s++)
-		assert(counts[s] == pool->counts[s]);
-
 	uint32_t seen = 0;
-	for (uint32_t i = pool->free_first; i != KV_BLOCK_NONE; i = pool->blocks[i].next, seen++)
-		assert(pool->blocks[i].state == BLOCK_FREE && seen < pool->block_count);
+	for (uint32_t i = group->free_first; i != KV_BLOCK_NONE; i = pool->blocks[i].next, seen++)
+		assert(pool->blocks[i].state == BLOCK_FREE && i - group->first < group->block_count &&
+		       seen < group->block_count);
 	assert(seen == counts[BLOCK_FREE]);
 	seen = 0;
 	uint32_t prev = KV_BLOCK_NONE;
-	for (uint32_t i = pool->lru_first; i != KV_BLOCK_NONE; prev = i, i = pool->blocks[i].next, seen++)
+	for (uint32_t i = group->lru_first; i != KV_BLOCK_NONE; prev = i, i = pool->blocks[i].next, seen++)
 		assert(pool->blocks[i].state == BLOCK_CACHED && pool->blocks[i].prev == prev &&
-		       seen < pool->block_count);
-	assert(seen == counts[BLOCK_CACHED] && prev == pool->lru_last);
+		       i - group->first < group->block_count && seen < group->block_count);
+	assert(seen == counts[BLOCK_CACHED] && prev == group->lru_last);
+}
+
+void kv_pool_check(const struct kv_pool *pool)
+{
+	uint32_t sealed = 0;
+	for (uint32_t g = 0; g < pool->group_count; g++) {
+		const struct group *group = &pool->groups[g];
+		uint32_t counts[3] = {0};
+		for (uint32_t i = group->first; i < group->first + group->block_count; i++) {
+			check_block(pool, i);
+			sealed += pool->blocks[i].sealed;
+			counts[pool->blocks[i].state]++;
+		}
+		for (int s = 0; s < 3; s++)
+			assert(counts[s] == group->counts[s]);
+		check_lists(pool, group, counts);
+	}
+	assert(sealed == pool->keys.count);
 }

@@ -1,5 +1,8 @@
 /* kv_pool - the block memory of one node as a ledger: who uses which block, and which key it holds.  Pure.
  *
+ * Blocks belong to a layer group (layers with the same kind of attention), and each group has blocks of its own.  They
+ * are numbered through: those of group 0, then those of group 1; so a number says the group, and keys never collide.
+ *
  * A block is free, used (references > 0) or cached (no reference, but sealed under a key: evicted least
  * recently used first, when room is needed).  The bytes are elsewhere (a link region, device memory).
  *
@@ -8,7 +11,7 @@
  *        3 a key is held by at most one block; what is sealed is never written again.
  *
  * Memory: the caller's; `generations` may lie in shared memory, where readers on this host check it.
- * Loop: the node's.  Bounds: block_count blocks, event_max events not yet fetched. */
+ * Loop: the node's.  Bounds: block_count blocks a group, event_max events not yet fetched. */
 #ifndef ENGINE_KV_POOL_H
 #define ENGINE_KV_POOL_H
 #include <stdbool.h>
@@ -19,10 +22,17 @@
 
 #define KV_BLOCK_NONE UINT32_MAX
 
-struct kv_pool_options {
+enum { KV_GROUPS_MAX = 2 };
+
+struct kv_pool_group {
 	uint32_t block_count;
-	uint32_t event_max;     /* power of two */
-	uint64_t *generations;  /* [block_count], the caller's; survives kv_pool_init(): continues from there */
+	uint64_t *generations; /* [block_count], the caller's; survives kv_pool_init(): continues from there */
+};
+
+struct kv_pool_options {
+	uint32_t group_count;
+	struct kv_pool_group groups[KV_GROUPS_MAX];
+	uint32_t event_max; /* power of two */
 };
 
 struct kv_pool;
@@ -36,9 +46,9 @@ struct kv_pool_event {
 size_t kv_pool_bytes(const struct kv_pool_options *options);
 struct kv_pool *kv_pool_init(void *memory, const struct kv_pool_options *options);
 
-/* Takes a free block, or evicts the least recently used cached one; reference count 1, no key, a new
- * generation.  ERR_AGAIN when every block is referenced. */
-MUST_USE enum err kv_pool_take(struct kv_pool *pool, uint32_t *ret_block);
+/* Takes a free block of the group, or evicts its least recently used cached one; reference count 1, no key, a new
+ * generation.  ERR_AGAIN when every block of the group is referenced. */
+MUST_USE enum err kv_pool_take(struct kv_pool *pool, uint32_t group, uint32_t *ret_block);
 void kv_pool_ref(struct kv_pool *pool, uint32_t block);
 /* At count 0 a sealed block becomes the most recently used cached one, another becomes free. */
 void kv_pool_unref(struct kv_pool *pool, uint32_t block);
@@ -53,10 +63,10 @@ void kv_pool_forget(struct kv_pool *pool, uint32_t block);
 
 uint64_t kv_pool_generation(const struct kv_pool *pool, uint32_t block);
 bool kv_pool_sealed(const struct kv_pool *pool, uint32_t block, struct id128 *ret_key /* or NULL */);
-uint32_t kv_pool_free(const struct kv_pool *pool);      /* neither used nor cached */
-uint32_t kv_pool_cached(const struct kv_pool *pool);
-uint32_t kv_pool_used(const struct kv_pool *pool);
-uint32_t kv_pool_total(const struct kv_pool *pool);
+uint32_t kv_pool_free(const struct kv_pool *pool, uint32_t group); /* neither used nor cached */
+uint32_t kv_pool_cached(const struct kv_pool *pool, uint32_t group);
+uint32_t kv_pool_used(const struct kv_pool *pool, uint32_t group);
+uint32_t kv_pool_total(const struct kv_pool *pool); /* of all groups: numbers are below it */
 
 /* Moves up to max events out, oldest first.  When events were dropped since the last call, sets *ret_lost,
  * returns 0 and starts over: the index is rebuilt from kv_pool_sealed() of every block, before the pool

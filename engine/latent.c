@@ -74,7 +74,8 @@ void latent_project(struct layers *l, uint32_t layer)
 	project_queries(l, layer);
 	op_head_norm(l->device, vector, stride, l->batch.row_count, 1, latent->kv_lora_rank, w->k_norm, NORM_EPS);
 	turn(l, layer, vector + latent->kv_lora_rank, stride, 1);
-	op_kv_write(l->device, &l->kv, layer, l->batch.runs, l->batch.run_count, vector, NULL, stride);
+	uint32_t group = layers_group(l, layer);
+	op_kv_write(l->device, &l->kv[group], l->place[layer], l->batch.runs[group], l->batch.run_count, vector, NULL, stride);
 }
 
 /* Some heads of all rows, each through a linear of its own. */
@@ -120,9 +121,9 @@ static void attend(struct layers *l, uint32_t layer, struct some_heads some)
 	struct queries queries = queries_of(l);
 	size_t stride = (size_t)some.count * c->latent.kv_lora_rank;
 	const struct attention_call call = {
-		.kv = &l->kv,
-		.layer = layer,
-		.runs = l->batch.runs,
+		.kv = &l->kv[layers_group(l, layer)],
+		.layer = l->place[layer],
+		.runs = l->batch.runs[layers_group(l, layer)],
 		.run_count = l->batch.run_count,
 		.head_count = some.count,
 		.q = l->latent.absorbed,

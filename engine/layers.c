@@ -23,9 +23,14 @@ static uint32_t key_size(const struct model_config *config)
 	return config->kv_head_count * config->head_dim;
 }
 
+uint32_t layers_group(const struct layers *layers, uint32_t layer)
+{
+	return layers->config->layers[layer].group;
+}
+
 static const struct model_layer_group *group_of(const struct layers *layers, uint32_t layer)
 {
-	return &layers->config->groups[layers->config->layers[layer].group];
+	return &layers->config->groups[layers_group(layers, layer)];
 }
 
 enum glu glu_of(const struct model_config *config)
@@ -40,7 +45,7 @@ struct piece {
 	size_t bytes;
 };
 
-enum { PIECES_MAX = 24 + 3 * MODEL_GROUPS_MAX, PIECE_ALIGN = 64 };
+enum { PIECES_MAX = 24 + 4 * MODEL_GROUPS_MAX, PIECE_ALIGN = 64 };
 
 static size_t aligned(size_t bytes)
 {
@@ -69,7 +74,6 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 	const struct piece all[] = {
 		{(void **)&l->batch.tokens, rows * sizeof(uint32_t)},
 		{(void **)&l->batch.positions, rows * sizeof(uint32_t)},
-		{(void **)&l->batch.runs, PLAN_RUNS_MAX * sizeof(struct kv_run)},
 		{(void **)&l->x, row_f32 * c->hidden_size},
 		{(void **)&l->delta, row_f32 * c->hidden_size},
 		{(void **)&l->normed, row_f32 * c->hidden_size},
@@ -90,6 +94,7 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 	memcpy(pieces, all, sizeof(all));
 	for (uint32_t i = 0; i < c->group_count; i++) {
 		size_t half = c->groups[i].rope.dim / 2;
+		pieces[count++] = (struct piece){(void **)&l->batch.runs[i], PLAN_RUNS_MAX * sizeof(struct kv_run)};
 		pieces[count++] = (struct piece){(void **)&l->rope[i].frequency, half * sizeof(float)};
 		pieces[count++] = (struct piece){(void **)&l->rope[i].cos, row_f32 * half};
 		pieces[count++] = (struct piece){(void **)&l->rope[i].sin, row_f32 * half};
@@ -132,6 +137,9 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 	layers->latent.absorbed_max = is_latent(layers) ? latent_absorbed_max(config, rows_max) : 0;
 	layers->routing = routing_of(&config->experts);
 	layers->embedding_scale = embedding_scale(config);
+	uint16_t counts[MODEL_GROUPS_MAX] = {0};
+	for (uint32_t i = 0; i < config->layer_count; i++)
+		layers->place[i] = counts[config->layers[i].group]++;
 	struct piece pieces[PIECES_MAX];
 	uint32_t count = list_pieces(layers, pieces);
 	for (uint32_t i = 0; i < count; i++)
@@ -204,16 +212,17 @@ void layers_begin(struct layers *l)
 /* The first token written into a block zeroes the rest of the layer there (engine.h rule 2). */
 static void zero_new_blocks(struct layers *l, uint32_t layer)
 {
-	const struct kv_layout *layout = &l->kv.layout;
+	const struct kv_memory *kv = &l->kv[layers_group(l, layer)];
+	const struct kv_layout *layout = &kv->layout;
 	size_t bytes = kv_layer_bytes(layout);
 	for (uint32_t i = 0; i < l->batch.run_count; i++) {
-		const struct kv_run *run = &l->batch.runs[i];
+		const struct kv_run *run = &l->batch.runs[layers_group(l, layer)][i];
 		uint32_t end = run->first_position + run->row_count;
 		if (end % layout->block_tokens == 0)
 			continue; /* blocks that this run fills whole need no zeros */
 		uint32_t index = end / layout->block_tokens;
 		if (index * layout->block_tokens >= run->first_position)
-			memset((uint8_t *)l->kv.base + run->blocks[index] * l->kv.block_stride + layer * bytes, 0, bytes);
+			memset(kv_block_at(kv, run->blocks[index]) + l->place[layer] * bytes, 0, bytes);
 	}
 }
 
@@ -233,7 +242,8 @@ static void project(struct layers *l, uint32_t layer)
 	const struct layer_rope *rope = &l->rope[c->layers[layer].group];
 	op_rope(l->device, l->qkv, stride, rows, c->head_count + c->kv_head_count, c->head_dim,
 		group_of(l, layer)->rope.dim / 2, rope->cos, rope->sin);
-	op_kv_write(l->device, &l->kv, layer, l->batch.runs, l->batch.run_count, key, value, stride);
+	uint32_t group = layers_group(l, layer);
+	op_kv_write(l->device, &l->kv[group], l->place[layer], l->batch.runs[group], l->batch.run_count, key, value, stride);
 }
 
 void layers_kv(struct layers *l, uint32_t layer)
@@ -249,10 +259,11 @@ void layers_kv(struct layers *l, uint32_t layer)
 static void attend(struct layers *l, uint32_t layer)
 {
 	const struct model_config *c = l->config;
+	uint32_t group = layers_group(l, layer);
 	const struct attention_call call = {
-		.kv = &l->kv,
-		.layer = layer,
-		.runs = l->batch.runs,
+		.kv = &l->kv[group],
+		.layer = l->place[layer],
+		.runs = l->batch.runs[group],
 		.run_count = l->batch.run_count,
 		.head_count = c->head_count,
 		.q = l->qkv,

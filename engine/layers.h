@@ -22,7 +22,7 @@ struct batch {
 	uint32_t run_count;
 	uint32_t *tokens;      /* [rows_max] */
 	uint32_t *positions;   /* [rows_max] */
-	struct kv_run *runs;   /* [PLAN_RUNS_MAX] */
+	struct kv_run *runs[MODEL_GROUPS_MAX]; /* [PLAN_RUNS_MAX] each: they differ in their blocks */
 };
 
 /* Angles of the step for the layers of one group. */
@@ -45,7 +45,8 @@ struct layers {
 	const struct model_config *config;
 	const struct engine_weights *weights;
 	struct expert_exchange *experts; /* NULL for dense models */
-	struct kv_memory kv;             /* set before the first step */
+	struct kv_memory kv[MODEL_GROUPS_MAX]; /* of each layer group; set before the first step */
+	uint16_t place[MODEL_LAYERS_MAX]; /* of each layer among those of its group */
 	uint32_t rows_max;
 	struct batch batch;
 	struct layer_rope rope[MODEL_GROUPS_MAX];
@@ -73,6 +74,7 @@ MUST_USE enum err layers_init(struct layers *layers, struct device *device, cons
 void layers_fini(struct layers *layers); /* zeroed is fine */
 
 enum glu glu_of(const struct model_config *config);
+uint32_t layers_group(const struct layers *layers, uint32_t layer);
 
 /* Embeds the batch's tokens: x is set, delta is zero. */
 void layers_begin(struct layers *layers);

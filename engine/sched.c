@@ -17,7 +17,7 @@ size_t sched_bytes(const struct sched_options *options)
 struct sched *sched_init(void *memory, const struct sched_options *options)
 {
 	assert(options->seq_max > 0 && options->seq_max <= PLAN_RUNS_MAX);
-	assert(options->block_tokens > 0);
+	assert(options->block_tokens > 0 && options->group_count > 0 && options->group_count <= KV_GROUPS_MAX);
 	assert(options->batch_tokens_max >= options->seq_max);
 	assert(options->batch_tokens_max >= options->block_tokens);
 	assert(options->chunk_tokens > 0 && options->chunk_tokens % options->block_tokens == 0);
@@ -112,7 +112,8 @@ static void add_run(const struct sched *sched, struct plan *plan, struct sequenc
 	uint16_t sample_count = end == sequence->token_count ? sequence->choice_count : 0;
 	if (plan->sample_count + sample_count + score_count > PLAN_SAMPLES_MAX)
 		return;
-	assert((uint64_t)sequence->block_count * block_tokens >= end);
+	for (uint32_t g = 0; g < sched->options.group_count; g++)
+		assert((uint64_t)sequence->tables[g].count * block_tokens >= end);
 	plan->runs[plan->run_count++] = (struct run){
 		.sequence = sequence,
 		.first = first,

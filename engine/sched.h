@@ -19,6 +19,7 @@ struct sched_options {
 	                            * block_tokens on, decode rows never keep a prompt from going on */
 	uint32_t chunk_tokens;     /* most tokens of one prompt in a plan; a multiple of block_tokens */
 	uint32_t block_tokens;
+	uint32_t group_count;      /* of the model's layers */
 };
 
 struct sched;

@@ -163,10 +163,17 @@ struct kv_memory {
 	struct kv_layout layout;
 	void *base;
 	size_t block_stride; /* bytes from block to block, >= kv_block_bytes() */
+	uint32_t block_first; /* number of the block at base */
 };
 
+static inline uint8_t *kv_block_at(const struct kv_memory *kv, uint32_t block)
+{
+	return (uint8_t *)kv->base + (size_t)(block - kv->block_first) * kv->block_stride;
+}
+
 /* Consecutive rows of one sequence: rows [row_first, row_first + row_count) of the batch are the positions
- * first_position ... of the sequence whose position p lies in block blocks[p / block_tokens]. */
+ * first_position ... of the sequence whose position p lies in block blocks[p / block_tokens].  Entries of blocks that no
+ * row reads, outside every window, are not looked at. */
 struct kv_run {
 	const uint32_t *blocks;
 	uint32_t first_position;

@@ -8,6 +8,20 @@
 #include "kvstore/owners.h"
 #include "proto/job.h"
 
+static void layout_fetch(struct carve *carve, const struct kv_fetch_options *o, struct fetch *ret_fetch)
+{
+	struct fetch fetch = {0};
+	for (uint32_t g = 0; g < o->local->group_count; g++) {
+		size_t digests = (size_t)o->block_max * FETCH_COPIES * o->local->groups[g].layer_count;
+		fetch.blocks[g] = carve_take(carve, o->block_max, sizeof(*fetch.blocks[g]));
+		fetch.digests[g] = carve_take(carve, digests, sizeof(*fetch.digests[g]));
+	}
+	size_t indexes = (size_t)KV_FETCH_SOURCES_MAX * o->local->group_count * o->block_max;
+	fetch.key_indexes = carve_take(carve, indexes, sizeof(*fetch.key_indexes));
+	if (ret_fetch)
+		*ret_fetch = fetch;
+}
+
 static struct kv_fetches *layout(struct carve *carve, const struct kv_fetch_options *o)
 {
 	struct kv_fetches *f = carve_take(carve, 1, sizeof(*f));
@@ -15,20 +29,12 @@ static struct kv_fetches *layout(struct carve *carve, const struct kv_fetch_opti
 		.options = *o,
 		.local = o->local,
 		.fetches = carve_take(carve, o->fetch_max, sizeof(*parts.fetches)),
-		.key_bytes = carve_take(carve, o->block_max, PROTO_KEY_BYTES),
-		.result = carve_take(carve, o->block_max, sizeof(*parts.result)),
+		.key_bytes = carve_take(carve, (size_t)o->local->group_count * o->block_max, PROTO_KEY_BYTES),
 	};
-	for (uint32_t i = 0; i < o->fetch_max; i++) {
-		struct fetch fetch = {
-			.blocks = carve_take(carve, o->block_max, sizeof(*fetch.blocks)),
-			.digests = carve_take(carve, (size_t)o->block_max * FETCH_COPIES * o->local->layer_count,
-					      sizeof(*fetch.digests)),
-			.key_indexes = carve_take(carve, (size_t)KV_FETCH_SOURCES_MAX * o->block_max,
-						  sizeof(*fetch.key_indexes)),
-		};
-		if (f)
-			parts.fetches[i] = fetch;
-	}
+	for (uint32_t g = 0; g < o->local->group_count; g++)
+		parts.present[g] = carve_take(carve, o->block_max, sizeof(*parts.present[g]));
+	for (uint32_t i = 0; i < o->fetch_max; i++)
+		layout_fetch(carve, o, f ? &parts.fetches[i] : NULL);
 	if (f)
 		*f = parts;
 	return f;
@@ -49,11 +55,11 @@ struct kv_fetches *kv_fetches_init(void *memory, const struct kv_fetch_options *
 
 static uint32_t *asked(struct kv_fetches *f, struct fetch *fetch, uint32_t source)
 {
-	return fetch->key_indexes + (size_t)source * f->options.block_max;
+	return fetch->key_indexes + (size_t)source * f->local->group_count * f->options.block_max;
 }
 
-/* Notes that the peer will be asked for key i; silently not when there are sources enough. */
-static void ask(struct kv_fetches *f, struct fetch *fetch, uint32_t peer, uint32_t i)
+/* Notes that the peer will be asked for key i of a group; silently not when there are sources or keys enough. */
+static void ask(struct kv_fetches *f, struct fetch *fetch, uint32_t peer, uint32_t group, uint32_t i)
 {
 	uint32_t s = 0;
 	while (s < fetch->source_count && fetch->sources[s].peer != peer)
@@ -65,36 +71,54 @@ static void ask(struct kv_fetches *f, struct fetch *fetch, uint32_t peer, uint32
 		fetch->key_counts[s] = 0;
 		fetch->source_count++;
 	}
-	asked(f, fetch, s)[fetch->key_counts[s]++] = i;
+	if (fetch->key_counts[s] < PROTO_KEYS_MAX)
+		asked(f, fetch, s)[fetch->key_counts[s]++] = group * f->options.block_max + i;
 }
 
-static void ask_owners(struct kv_fetches *f, struct fetch *fetch)
+/* The first block of a group that a beginning longer than what can be used already may need. */
+static uint32_t wanted_first(const struct kv_fetches *f, const struct fetch *fetch, uint32_t group)
 {
-	for (uint32_t i = 0; i < fetch->key_count; i++) {
+	return kv_keep_first(f->local->groups[group].keep, fetch->have + 1);
+}
+
+static void ask_owners(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
+{
+	for (uint32_t i = wanted_first(f, fetch, group); i < fetch->key_count; i++) {
 		uint32_t peers[KV_OWNERS_MAX];
-		uint32_t count = kv_owners(f->local, &fetch->keys[i], peers);
+		if (fetch->blocks[group][i].have)
+			continue;
+		uint32_t count = kv_owners(f->local, &fetch->keys[group][i], peers);
 		for (uint32_t k = 0; k < count; k++)
-			ask(f, fetch, peers[k], i);
+			ask(f, fetch, peers[k], group, i);
 	}
 }
 
-static void ask_hinted(struct kv_fetches *f, struct fetch *fetch, const struct kv_fetch_request *request)
+static void ask_hinted(struct kv_fetches *f, struct fetch *fetch, uint32_t group, const Wire__Holder *holder)
 {
-	for (size_t h = 0; h < request->holder_count; h++) {
-		const Wire__Holder *holder = request->holders[h];
-		uint32_t peer = sessions_find(f->local->sessions, holder->node);
-		if (peer == PEER_NONE)
-			continue;
-		for (uint32_t i = 0; i < fetch->key_count && request->chain_offset + i < holder->blocks; i++)
-			ask(f, fetch, peer, i);
-	}
+	uint32_t peer = sessions_find(f->local->sessions, holder->node);
+	uint32_t end = holder->blocks < fetch->key_count ? holder->blocks : fetch->key_count;
+	for (uint32_t i = wanted_first(f, fetch, group); peer != PEER_NONE && i < end; i++)
+		if (!fetch->blocks[group][i].have)
+			ask(f, fetch, peer, group, i);
+}
+
+/* One message to each, of all groups. */
+static void ask_all(struct kv_fetches *f, struct fetch *fetch, const struct kv_fetch_request *request)
+{
+	for (size_t h = 0; h < request->holder_count; h++)
+		for (uint32_t g = 0; g < f->local->group_count; g++)
+			ask_hinted(f, fetch, g, request->holders[h]);
+	for (uint32_t g = 0; g < f->local->group_count; g++)
+		ask_owners(f, fetch, g);
 }
 
 static void send_lookup(struct kv_fetches *f, struct fetch *fetch, uint32_t s)
 {
-	for (uint32_t i = 0; i < fetch->key_counts[s]; i++)
-		memcpy(f->key_bytes + (size_t)i * PROTO_KEY_BYTES, fetch->keys[asked(f, fetch, s)[i]].bytes,
-		       PROTO_KEY_BYTES);
+	for (uint32_t i = 0; i < fetch->key_counts[s]; i++) {
+		uint32_t item = asked(f, fetch, s)[i];
+		const struct id128 *key = &fetch->keys[item / f->options.block_max][item % f->options.block_max];
+		memcpy(f->key_bytes + (size_t)i * PROTO_KEY_BYTES, key->bytes, PROTO_KEY_BYTES);
+	}
 	Wire__Lookup lookup = WIRE__LOOKUP__INIT;
 	lookup.op = fetch->sources[s].op;
 	lookup.keys = (ProtobufCBinaryData){(size_t)fetch->key_counts[s] * PROTO_KEY_BYTES, f->key_bytes};
@@ -111,21 +135,37 @@ static struct fetch *free_slot(struct kv_fetches *f)
 	return NULL;
 }
 
+/* What is in the pool already.  Of a global group it stays for this fetch: the job has reserved room for all of it; of a
+ * windowed one that would be more than its part, so it may be gone at the end, and less can be used. */
+static void note_present(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
+{
+	for (uint32_t i = 0; i < fetch->key_count; i++) {
+		struct fetch_block *block = &fetch->blocks[group][i];
+		uint32_t held = kv_pool_find(f->local->pool, &fetch->keys[group][i]);
+		*block = (struct fetch_block){.block = KV_BLOCK_NONE, .have = held != KV_BLOCK_NONE};
+		for (int c = 0; c < FETCH_COPIES; c++)
+			block->copies[c].peer = PEER_NONE;
+		if (!block->have || i < fetch->have || f->local->groups[group].keep != KV_KEEP_ALL)
+			continue;
+		block->block = held;
+		kv_pool_ref(f->local->pool, held);
+	}
+}
+
 static void reset(struct kv_fetches *f, struct fetch *fetch, const struct kv_fetch_request *request)
 {
 	fetch->state = FETCH_ASKING;
 	fetch->serial++;
 	fetch->cookie = request->cookie;
-	fetch->keys = request->keys;
 	fetch->key_count = request->key_count < f->options.block_max ? request->key_count : f->options.block_max;
+	fetch->have = request->have;
 	fetch->started_ns = f->local->now_ns;
 	fetch->deadline_ns = request->deadline_ns;
-	fetch->source_count = fetch->run = fetch->reading = fetch->issue_next = 0;
+	fetch->source_count = fetch->run = fetch->reading = 0;
 	fetch->counts = (struct kv_fetch_counts){0};
-	for (uint32_t i = 0; i < fetch->key_count; i++) {
-		fetch->blocks[i] = (struct fetch_block){.block = KV_BLOCK_NONE};
-		for (int c = 0; c < FETCH_COPIES; c++)
-			fetch->blocks[i].copies[c].peer = PEER_NONE;
+	for (uint32_t g = 0; g < f->local->group_count; g++) {
+		fetch->keys[g] = request->keys[g];
+		note_present(f, fetch, g);
 	}
 	f->count++;
 }
@@ -136,8 +176,7 @@ enum err kv_fetch_start(struct kv_fetches *f, const struct kv_fetch_request *req
 	if (!fetch)
 		return ERR_AGAIN;
 	reset(f, fetch, request);
-	ask_hinted(f, fetch, request);
-	ask_owners(f, fetch);
+	ask_all(f, fetch, request);
 	for (uint32_t s = 0; s < fetch->source_count; s++)
 		send_lookup(f, fetch, s);
 	if (fetch->source_count == 0)
@@ -161,13 +200,15 @@ static bool all_answered(const struct fetch *fetch)
 }
 
 /* Remembers a copy where there is room for one more. */
-static void add_copy(struct kv_fetches *f, struct fetch *fetch, uint32_t i, uint32_t peer, const Wire__FoundBlock *found)
+static void add_copy(struct kv_fetches *f, struct fetch *fetch, uint32_t item, uint32_t peer,
+		     const Wire__FoundBlock *found)
 {
-	struct fetch_block *block = &fetch->blocks[i];
+	uint32_t group = item / f->options.block_max, i = item % f->options.block_max;
+	struct fetch_block *block = &fetch->blocks[group][i];
 	uint32_t c = 0;
 	while (c < FETCH_COPIES && block->copies[c].peer != PEER_NONE)
 		c++;
-	if (c == FETCH_COPIES || found->n_digests != f->local->layer_count)
+	if (c == FETCH_COPIES || found->n_digests != f->local->groups[group].layer_count)
 		return;
 	block->copies[c] = (struct fetch_copy){
 		.peer = peer,
@@ -176,7 +217,7 @@ static void add_copy(struct kv_fetches *f, struct fetch *fetch, uint32_t i, uint
 		.offset = found->place->offset,
 		.generation = found->place->generation,
 	};
-	memcpy(fetch_digests(f, fetch, i, c), found->digests, found->n_digests * sizeof(uint64_t));
+	memcpy(fetch_digests(f, fetch, group, i, c), found->digests, found->n_digests * sizeof(uint64_t));
 }
 
 static struct fetch *find_op(struct kv_fetches *f, uint32_t peer, uint64_t op, uint32_t *ret_source)
@@ -221,16 +262,22 @@ void kv_fetch_found(struct kv_fetches *f, uint32_t peer, const Wire__Found *foun
 		fetch_begin_reading(f, fetch);
 }
 
+static void forget_copies(struct fetch_block *block, uint32_t peer)
+{
+	for (int c = block->copy_next; c < FETCH_COPIES; c++)
+		if (block->copies[c].peer == peer)
+			block->copies[c].peer = PEER_NONE;
+}
+
 /* What a dead peer would have answered, or holds for us, is no more. */
 static void forget_peer(struct fetch *fetch, uint32_t peer)
 {
 	for (uint32_t s = 0; s < fetch->source_count; s++)
 		if (fetch->sources[s].peer == peer)
 			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .answered = true};
-	for (uint32_t i = 0; i < fetch->key_count; i++)
-		for (int c = 0; c < FETCH_COPIES; c++)
-			if (fetch->blocks[i].copies[c].peer == peer && c >= fetch->blocks[i].copy_next)
-				fetch->blocks[i].copies[c].peer = PEER_NONE;
+	for (uint32_t g = 0; g < KV_GROUPS_MAX && fetch->blocks[g]; g++)
+		for (uint32_t i = 0; i < fetch->key_count; i++)
+			forget_copies(&fetch->blocks[g][i], peer);
 }
 
 void kv_fetch_peer_down(struct kv_fetches *f, uint32_t peer)
@@ -240,8 +287,12 @@ void kv_fetch_peer_down(struct kv_fetches *f, uint32_t peer)
 		if (fetch->state == FETCH_FREE)
 			continue;
 		forget_peer(fetch, peer);
-		if (fetch->state == FETCH_ASKING && all_answered(fetch))
+		if (fetch->state == FETCH_ASKING && all_answered(fetch)) {
 			fetch_begin_reading(f, fetch);
+		} else if (fetch->state == FETCH_READING) {
+			fetch_plan(f, fetch);
+			fetch_issue(f, fetch);
+		}
 	}
 }
 
@@ -273,24 +324,24 @@ static void release_sources(struct kv_fetches *f, struct fetch *fetch)
 			send_release(f, fetch->sources[s].peer, fetch->sources[s].op);
 }
 
+static void give_blocks(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
+{
+	for (uint32_t i = fetch->key_count; i > 0; i--)
+		if (fetch->blocks[group][i - 1].block != KV_BLOCK_NONE)
+			kv_pool_unref(f->local->pool, fetch->blocks[group][i - 1].block);
+}
+
 void fetch_end(struct kv_fetches *f, struct fetch *fetch, bool report)
 {
 	kv_reads_abandon(f->local->reads, KV_FETCH_MODULE, fetch_index(f, fetch), fetch->serial);
 	release_sources(f, fetch);
-	uint32_t good = 0;
-	while (report && good < fetch->run && fetch->blocks[good].done) {
-		f->result[good] = fetch->blocks[good].block;
-		good++;
-	}
-	for (uint32_t i = good; i < fetch->key_count; i++) {
-		if (fetch->blocks[i].block != KV_BLOCK_NONE)
-			kv_pool_unref(f->local->pool, fetch->blocks[i].block);
-		if (fetch->blocks[i].reading)
-			fetch->counts.miss_deadline++;
-	}
+	for (uint32_t g = 0; g < f->local->group_count; g++)
+		for (uint32_t i = 0; i < fetch->key_count; i++)
+			fetch->counts.miss_deadline += fetch->blocks[g][i].reading;
+	if (report)
+		f->options.done(f->options.context, fetch->cookie, &fetch->counts);
+	for (uint32_t g = 0; g < f->local->group_count; g++)
+		give_blocks(f, fetch, g);
 	fetch->state = FETCH_FREE;
 	f->count--;
-	fetch->counts.fetched = good;
-	if (report)
-		f->options.done(f->options.context, fetch->cookie, f->result, &fetch->counts);
 }

@@ -1,12 +1,13 @@
 /* fetch - gets the blocks of a chain that this node lacks, from whoever has them, under a deadline.  Pure.
  *
- * Asks the owners of each key and the nodes that the coordinator hinted at, all at once; reads the leading run of what
- * was found; a block that fails (digest, generation, holder gone) is read once more from another holder; what then is
- * still missing, and everything after it, is recomputed: waiting must never be slower than that.
+ * Asks the owners of each key and the nodes that the coordinator hinted at, all at once and for all layer groups in one
+ * message; reads what the longest beginning needs that can be had of all groups (kvstore/prefix.h), what is here already
+ * among it; a block that fails (digest, generation, holder gone) is read once more from another holder; then a shorter
+ * beginning has to do, and what comes after it is recomputed: waiting must never be slower than that.
  *
  *   (free) --start--> ASKING --all answered, or half the time is over--> READING --all read, or deadline--> (free)
  *
- * Memory: the caller's.  Loop: the node's.  Bounds: fetch_max at a time, block_max blocks each. */
+ * Memory: the caller's.  Loop: the node's.  Bounds: fetch_max at a time, block_max blocks of a group each. */
 #ifndef KVSTORE_FETCH_H
 #define KVSTORE_FETCH_H
 #include "kvstore/local.h"
@@ -18,7 +19,6 @@ struct kv_fetches;
 
 /* What came of it: causes are counted per block. */
 struct kv_fetch_counts {
-	uint32_t fetched;
 	uint64_t blocks_read;
 	uint64_t bytes_read;
 	uint32_t miss_not_found;
@@ -30,11 +30,11 @@ struct kv_fetch_counts {
 
 struct kv_fetch_request {
 	uint32_t cookie;              /* given back with the result */
-	const struct id128 *keys;     /* [key_count] the caller's, until the end */
+	const struct id128 *keys[KV_GROUPS_MAX]; /* [key_count] of each group's chain; the caller's, until the end */
 	uint32_t key_count;
-	const Wire__Holder *const *holders; /* hints of the coordinator; blocks counted from the chain's begin */
+	uint32_t have;                /* leading blocks that can be used already: only more is worth anything */
+	const Wire__Holder *const *holders; /* hints of the coordinator */
 	size_t holder_count;
-	uint32_t chain_offset;        /* index of keys[0] in the chain */
 	uint64_t deadline_ns;
 };
 
@@ -43,8 +43,8 @@ struct kv_fetch_options {
 	uint32_t block_max;
 	struct kv_local *local;
 	void *context;
-	/* The leading counts->fetched blocks are here, sealed under their keys, one reference each for the caller. */
-	void (*done)(void *context, uint32_t cookie, const uint32_t *blocks, const struct kv_fetch_counts *counts);
+	/* What was read is in the pool under its keys, and stays at least until the call returns. */
+	void (*done)(void *context, uint32_t cookie, const struct kv_fetch_counts *counts);
 };
 
 size_t kv_fetches_bytes(const struct kv_fetch_options *options);

@@ -19,10 +19,11 @@ enum { FETCH_COPIES = 2 };
 struct fetch_block {
 	struct fetch_copy copies[FETCH_COPIES];
 	uint8_t copy_next;    /* the copy to try next */
+	bool have;            /* was in the pool when the fetch began */
 	bool reading;
 	bool done;
 	bool failed;
-	uint32_t block;       /* landing; KV_BLOCK_NONE: none yet */
+	uint32_t block;       /* landing, or kept in the pool; KV_BLOCK_NONE: neither */
 	uint32_t layers_left;
 };
 
@@ -36,19 +37,20 @@ struct fetch {
 	enum fetch_state state;
 	uint32_t serial;
 	uint32_t cookie;
-	const struct id128 *keys;
+	const struct id128 *keys[KV_GROUPS_MAX];
 	uint32_t key_count;
+	uint32_t have;
 	uint64_t started_ns;
 	uint64_t deadline_ns;
 	uint32_t source_count;
 	struct fetch_source sources[KV_FETCH_SOURCES_MAX];
-	uint32_t run;           /* leading blocks worth reading */
-	uint32_t reading;       /* of them under way */
-	uint32_t issue_next;
+	uint32_t run;           /* the longest beginning that can still come of it */
+	uint32_t reading;       /* blocks under way */
+	uint32_t issue_next[KV_GROUPS_MAX];
 	struct kv_fetch_counts counts;
-	struct fetch_block *blocks; /* [block_max] */
-	uint64_t *digests;          /* [block_max][FETCH_COPIES][layer_count] expected */
-	uint32_t *key_indexes;      /* [KV_FETCH_SOURCES_MAX][block_max]: what each source was asked for */
+	struct fetch_block *blocks[KV_GROUPS_MAX]; /* [block_max] */
+	uint64_t *digests[KV_GROUPS_MAX];          /* [block_max][FETCH_COPIES][layer_count] expected */
+	uint32_t *key_indexes;      /* [KV_FETCH_SOURCES_MAX][groups * block_max]: group * block_max + index asked for */
 	uint32_t key_counts[KV_FETCH_SOURCES_MAX];
 };
 
@@ -58,13 +60,14 @@ struct kv_fetches {
 	uint64_t op_next;
 	uint32_t count;
 	struct fetch *fetches;
-	uint8_t *key_bytes;     /* [block_max * 16] of the look-up being sent */
-	uint32_t *result;       /* [block_max] */
+	uint8_t *key_bytes;     /* [groups * block_max * 16] of the look-up being sent */
+	bool *present[KV_GROUPS_MAX]; /* [block_max] */
 };
 
-static inline uint64_t *fetch_digests(const struct kv_fetches *f, const struct fetch *fetch, uint32_t i, uint32_t copy)
+static inline uint64_t *fetch_digests(const struct kv_fetches *f, const struct fetch *fetch, uint32_t group, uint32_t i,
+				      uint32_t copy)
 {
-	return fetch->digests + ((size_t)i * FETCH_COPIES + copy) * f->local->layer_count;
+	return fetch->digests[group] + ((size_t)i * FETCH_COPIES + copy) * f->local->groups[group].layer_count;
 }
 
 static inline uint32_t fetch_index(const struct kv_fetches *f, const struct fetch *fetch)
@@ -74,7 +77,10 @@ static inline uint32_t fetch_index(const struct kv_fetches *f, const struct fetc
 
 /* fetch_read.c */
 void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch);
+/* The longest beginning of which all that is needed is here, on its way, or may yet be read; what of it is to be read
+ * is looked for anew. */
+void fetch_plan(struct kv_fetches *f, struct fetch *fetch);
 void fetch_issue(struct kv_fetches *f, struct fetch *fetch);
-/* Gives the landings back, releases what holders keep, frees the slot; reports when `report`. */
+/* Releases what holders keep; reports when `report`; gives the blocks back and frees the slot. */
 void fetch_end(struct kv_fetches *f, struct fetch *fetch, bool report);
 #endif

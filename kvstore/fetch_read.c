@@ -10,38 +10,53 @@ static bool has_copy(const struct fetch_block *block)
 	return false;
 }
 
+void fetch_plan(struct kv_fetches *f, struct fetch *fetch)
+{
+	struct kv_presence groups[KV_GROUPS_MAX];
+	for (uint32_t g = 0; g < f->local->group_count; g++) {
+		for (uint32_t i = 0; i < fetch->key_count; i++) {
+			const struct fetch_block *block = &fetch->blocks[g][i];
+			f->present[g][i] = block->have || block->done || block->reading || has_copy(block);
+		}
+		groups[g] = (struct kv_presence){f->present[g], f->local->groups[g].keep};
+	}
+	fetch->run = kv_prefix(groups, f->local->group_count, fetch->key_count);
+	for (uint32_t g = 0; g < f->local->group_count; g++)
+		fetch->issue_next[g] = kv_keep_first(groups[g].keep, fetch->run);
+}
+
 void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch)
 {
 	assert(fetch->state == FETCH_ASKING);
 	fetch->state = FETCH_READING;
-	while (fetch->run < fetch->key_count && has_copy(&fetch->blocks[fetch->run]))
-		fetch->run++;
+	fetch_plan(f, fetch);
 	fetch->counts.miss_not_found = fetch->key_count - fetch->run;
 	fetch_issue(f, fetch);
 }
 
 /* A landing, also where an earlier try left one. */
-static bool take_landing(struct kv_fetches *f, struct fetch_block *block)
+static bool take_landing(struct kv_fetches *f, uint32_t group, struct fetch_block *block)
 {
-	return block->block != KV_BLOCK_NONE || kv_pool_take(f->local->pool, &block->block) == ERR_OK;
+	return block->block != KV_BLOCK_NONE || kv_pool_take(f->local->pool, group, &block->block) == ERR_OK;
 }
 
 /* All layers of one block from its next copy; false when there is no room for them now. */
-static bool issue_block(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
+static bool issue_block(struct kv_fetches *f, struct fetch *fetch, uint32_t group, uint32_t i)
 {
-	struct fetch_block *block = &fetch->blocks[i];
-	if (kv_reads_room(f->local->reads) < f->local->layer_count || !take_landing(f, block))
+	struct fetch_block *block = &fetch->blocks[group][i];
+	uint32_t layer_count = f->local->groups[group].layer_count;
+	if (kv_reads_room(f->local->reads) < layer_count || !take_landing(f, group, block))
 		return false;
 	uint32_t c = block->copy_next;
 	while (block->copies[c].peer == PEER_NONE)
 		c++;
 	block->copy_next = (uint8_t)(c + 1);
-	block->layers_left = f->local->layer_count;
+	block->layers_left = layer_count;
 	block->reading = true;
 	block->failed = false;
 	fetch->reading++;
 	const struct fetch_copy *copy = &block->copies[c];
-	for (uint32_t layer = 0; layer < f->local->layer_count; layer++) {
+	for (uint32_t layer = 0; layer < layer_count; layer++) {
 		struct kv_read_request request = {
 			.node = copy->node,
 			.region = copy->region,
@@ -49,9 +64,9 @@ static bool issue_block(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
 			.generation = copy->generation,
 			.landing = block->block,
 			.layer = layer,
-			.digest = fetch_digests(f, fetch, i, c)[layer],
+			.digest = fetch_digests(f, fetch, group, i, c)[layer],
 			.deadline_ns = fetch->deadline_ns,
-			.owner = {KV_FETCH_MODULE, fetch_index(f, fetch), fetch->serial, i, layer},
+			.owner = {KV_FETCH_MODULE, fetch_index(f, fetch), fetch->serial, group, i, layer},
 		};
 		enum err e = kv_reads_start(f->local->reads, &request);
 		assert(e == ERR_OK);
@@ -60,10 +75,19 @@ static bool issue_block(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
 	return true;
 }
 
+static void issue_group(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
+{
+	for (uint32_t *i = &fetch->issue_next[group]; *i < fetch->run; (*i)++) {
+		const struct fetch_block *block = &fetch->blocks[group][*i];
+		if (!block->have && !block->done && !block->reading && !issue_block(f, fetch, group, *i))
+			return;
+	}
+}
+
 void fetch_issue(struct kv_fetches *f, struct fetch *fetch)
 {
-	while (fetch->issue_next < fetch->run && issue_block(f, fetch, fetch->issue_next))
-		fetch->issue_next++;
+	for (uint32_t g = 0; g < f->local->group_count; g++)
+		issue_group(f, fetch, g);
 	if (fetch->reading > 0)
 		return;
 	/* Nothing is under way and nothing can be: no room for the rest.  Better to compute than to wait. */
@@ -87,33 +111,50 @@ static void count_miss(struct kv_fetch_counts *counts, enum err e)
 	}
 }
 
-static void block_arrived(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
+static void block_arrived(struct kv_fetches *f, struct fetch *fetch, uint32_t group, uint32_t i)
 {
-	struct fetch_block *block = &fetch->blocks[i];
+	struct fetch_block *block = &fetch->blocks[group][i];
 	block->done = true;
 	fetch->counts.blocks_read++;
-	fetch->counts.bytes_read += (uint64_t)f->local->layer_count * f->local->layer_bytes;
-	enum err e = kv_pool_seal(f->local->pool, block->block, &fetch->keys[i]);
-	(void)e; /* EXISTS: another request brought it meanwhile; ours serves this one just as well */
+	fetch->counts.bytes_read += (uint64_t)f->local->groups[group].layer_count * f->local->groups[group].layer_bytes;
+	enum err e = kv_pool_seal(f->local->pool, block->block, &fetch->keys[group][i]);
+	(void)e; /* EXISTS: another request brought it meanwhile, and what is found under the key serves this one as well */
+}
+
+/* Blocks that came for a longer beginning than is left are the pool's: this fetch takes no more room than its job has. */
+static void drop_unneeded(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
+{
+	uint32_t first = kv_keep_first(f->local->groups[group].keep, fetch->run);
+	for (uint32_t i = 0; i < fetch->key_count; i++) {
+		struct fetch_block *block = &fetch->blocks[group][i];
+		if (!block->done || (i >= first && i < fetch->run))
+			continue;
+		kv_pool_unref(f->local->pool, block->block);
+		block->block = KV_BLOCK_NONE;
+		block->done = false;
+		block->have = true;
+	}
 }
 
 /* The landing of a failed try may still be written to: a new try needs a new one. */
-static void block_failed(struct kv_fetches *f, struct fetch *fetch, uint32_t i)
+static void block_failed(struct kv_fetches *f, struct fetch *fetch, uint32_t group, uint32_t i)
 {
-	struct fetch_block *block = &fetch->blocks[i];
+	struct fetch_block *block = &fetch->blocks[group][i];
 	kv_pool_unref(f->local->pool, block->block);
 	block->block = KV_BLOCK_NONE;
-	if (has_copy(block) && issue_block(f, fetch, i))
+	if (has_copy(block) && issue_block(f, fetch, group, i))
 		return;
-	if (fetch->run > i)
-		fetch->run = i; /* the chain ends here */
+	block->copy_next = FETCH_COPIES;
+	fetch_plan(f, fetch);
+	for (uint32_t g = 0; g < f->local->group_count; g++)
+		drop_unneeded(f, fetch, g);
 }
 
 void kv_fetch_read_done(struct kv_fetches *f, const struct kv_read_owner *owner, enum err verdict)
 {
 	struct fetch *fetch = &f->fetches[owner->job];
 	assert(fetch->state == FETCH_READING && fetch->serial == owner->serial);
-	struct fetch_block *block = &fetch->blocks[owner->block_index];
+	struct fetch_block *block = &fetch->blocks[owner->group][owner->block_index];
 	if (verdict != ERR_OK && !block->failed) {
 		block->failed = true;
 		count_miss(&fetch->counts, verdict);
@@ -123,8 +164,8 @@ void kv_fetch_read_done(struct kv_fetches *f, const struct kv_read_owner *owner,
 	block->reading = false;
 	fetch->reading--;
 	if (block->failed)
-		block_failed(f, fetch, owner->block_index);
+		block_failed(f, fetch, owner->group, owner->block_index);
 	else
-		block_arrived(f, fetch, owner->block_index);
+		block_arrived(f, fetch, owner->group, owner->block_index);
 	fetch_issue(f, fetch);
 }

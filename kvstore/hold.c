@@ -12,8 +12,9 @@ struct held {
 
 struct kv_hold {
 	struct kv_local *local;
-	uint32_t hold_max;
+	uint32_t hold_max; /* of all groups */
 	uint32_t count;
+	uint32_t counts[KV_GROUPS_MAX];
 	struct held *held;
 	/* The answer being built. */
 	Wire__FoundBlock *blocks;
@@ -21,8 +22,11 @@ struct kv_hold {
 	Wire__Place *places;
 };
 
-static struct kv_hold *layout(struct carve *carve, uint32_t hold_max)
+static struct kv_hold *layout(struct carve *carve, const struct kv_local *local)
 {
+	uint32_t hold_max = 0;
+	for (uint32_t g = 0; g < local->group_count; g++)
+		hold_max += local->groups[g].hold_max;
 	struct kv_hold *h = carve_take(carve, 1, sizeof(*h));
 	struct kv_hold parts = {
 		.held = carve_take(carve, hold_max, sizeof(*parts.held)),
@@ -36,19 +40,19 @@ static struct kv_hold *layout(struct carve *carve, uint32_t hold_max)
 	return h;
 }
 
-size_t kv_hold_bytes(uint32_t hold_max)
+size_t kv_hold_bytes(const struct kv_local *local)
 {
 	struct carve carve = {0};
-	layout(&carve, hold_max);
+	layout(&carve, local);
 	return carve.used;
 }
 
-struct kv_hold *kv_hold_init(void *memory, uint32_t hold_max, struct kv_local *local)
+struct kv_hold *kv_hold_init(void *memory, struct kv_local *local)
 {
 	struct carve carve = {.memory = memory};
-	struct kv_hold *h = layout(&carve, hold_max);
+	struct kv_hold *h = layout(&carve, local);
 	h->local = local;
-	for (uint32_t i = 0; i < hold_max; i++)
+	for (uint32_t i = 0; i < h->hold_max; i++)
 		h->held[i].peer = PEER_NONE;
 	return h;
 }
@@ -60,6 +64,7 @@ static void hold_block(struct kv_hold *h, uint32_t peer, uint64_t op, uint32_t b
 		i++;
 	h->held[i] = (struct held){.peer = peer, .block = block, .op = op};
 	h->count++;
+	h->counts[kv_local_group(h->local, block)]++;
 	if (!planted(HELD_WITHOUT_REFERENCE))
 		kv_pool_ref(h->local->pool, block);
 }
@@ -71,9 +76,15 @@ static void add_found(struct kv_hold *h, Wire__Found *found, uint32_t key_index,
 	kv_local_place(h->local, block, &h->places[n]);
 	h->blocks[n].index = key_index;
 	h->blocks[n].place = &h->places[n];
-	h->blocks[n].n_digests = h->local->layer_count;
+	h->blocks[n].n_digests = h->local->groups[kv_local_group(h->local, block)].layer_count;
 	h->blocks[n].digests = kv_local_digests(h->local, block);
 	h->block_pointers[n] = &h->blocks[n];
+}
+
+static bool has_room(const struct kv_hold *h, uint32_t block)
+{
+	uint32_t group = kv_local_group(h->local, block);
+	return h->counts[group] < h->local->groups[group].hold_max;
 }
 
 void kv_hold_lookup(struct kv_hold *h, uint32_t peer, const Wire__Lookup *lookup)
@@ -83,10 +94,10 @@ void kv_hold_lookup(struct kv_hold *h, uint32_t peer, const Wire__Lookup *lookup
 	found.blocks = h->block_pointers;
 	size_t key_count = lookup->keys.len / PROTO_KEY_BYTES;
 	bool same = memcmp(lookup->compat.data, h->local->compat.bytes, PROTO_KEY_BYTES) == 0;
-	for (size_t i = 0; same && i < key_count && h->count < h->hold_max; i++) {
+	for (size_t i = 0; same && i < key_count; i++) {
 		struct id128 key = codec_key(&lookup->keys, i);
 		uint32_t block = kv_pool_find(h->local->pool, &key);
-		if (block == KV_BLOCK_NONE)
+		if (block == KV_BLOCK_NONE || !has_room(h, block))
 			continue;
 		hold_block(h, peer, lookup->op, block);
 		add_found(h, &found, (uint32_t)i, block);
@@ -100,6 +111,7 @@ static void drop(struct kv_hold *h, struct held *held)
 	if (!planted(HELD_WITHOUT_REFERENCE))
 		kv_pool_unref(h->local->pool, held->block);
 	held->peer = PEER_NONE;
+	h->counts[kv_local_group(h->local, held->block)]--;
 	h->count--;
 }
 

@@ -38,6 +38,10 @@ void kv_compat(const struct kv_compat_parts *parts, struct id128 *ret_compat)
 	add_u32(&sha, parts->layer_count);
 	add_u32(&sha, parts->layer_bytes);
 	add_u32(&sha, KV_LAYOUT_VERSION);
+	for (uint32_t g = 0; parts->group_count > 1 && g < parts->group_count; g++) {
+		add_u32(&sha, parts->windows[g]);
+		add_u32(&sha, parts->layers[g]);
+	}
 	end(&sha, ret_compat);
 }
 

@@ -18,6 +18,9 @@ struct kv_compat_parts {
 	uint32_t block_tokens;
 	uint32_t layer_count;
 	uint32_t layer_bytes;
+	uint32_t group_count;     /* 0 or 1: all layers are one layer group */
+	const uint32_t *windows;  /* [group_count] tokens seen; 0: all */
+	const uint32_t *layers;   /* [group_count] layers of each */
 };
 
 void kv_compat(const struct kv_compat_parts *parts, struct id128 *ret_compat);

@@ -19,7 +19,9 @@ struct entry {
 struct kv_offers {
 	struct kv_offer_options options;
 	struct kv_local *local;
+	uint32_t offer_max; /* of all groups */
 	uint32_t count;
+	uint32_t counts[KV_GROUPS_MAX];
 	uint32_t unsent;
 	uint64_t op_next;
 	uint64_t dropped;
@@ -34,12 +36,16 @@ struct kv_offers {
 static struct kv_offers *layout(struct carve *carve, const struct kv_offer_options *o)
 {
 	struct kv_offers *offers = carve_take(carve, 1, sizeof(*offers));
+	uint32_t offer_max = 0;
+	for (uint32_t g = 0; g < o->local->group_count; g++)
+		offer_max += o->local->groups[g].offer_max;
 	struct kv_offers parts = {
 		.options = *o,
 		.local = o->local,
-		.entries = carve_take(carve, o->offer_max, sizeof(*parts.entries)),
-		.free_list = carve_take(carve, o->offer_max, sizeof(*parts.free_list)),
-		.queue = carve_take(carve, o->offer_max, sizeof(*parts.queue)),
+		.offer_max = offer_max,
+		.entries = carve_take(carve, offer_max, sizeof(*parts.entries)),
+		.free_list = carve_take(carve, offer_max, sizeof(*parts.free_list)),
+		.queue = carve_take(carve, offer_max, sizeof(*parts.queue)),
 		.windows = carve_take(carve, o->peer_max, sizeof(*parts.windows)),
 	};
 	if (offers)
@@ -58,9 +64,9 @@ struct kv_offers *kv_offers_init(void *memory, const struct kv_offer_options *op
 {
 	struct carve carve = {.memory = memory};
 	struct kv_offers *offers = layout(&carve, options);
-	for (uint32_t i = 0; i < options->offer_max; i++)
-		offers->free_list[i] = options->offer_max - 1 - i;
-	offers->free_count = options->offer_max;
+	for (uint32_t i = 0; i < offers->offer_max; i++)
+		offers->free_list[i] = offers->offer_max - 1 - i;
+	offers->free_count = offers->offer_max;
 	return offers;
 }
 
@@ -69,16 +75,18 @@ static void add_entry(struct kv_offers *o, const struct entry *entry)
 	uint32_t index = o->free_list[--o->free_count];
 	o->entries[index] = *entry;
 	kv_pool_ref(o->local->pool, entry->block);
-	o->queue[(o->queue_head + o->unsent++) % o->options.offer_max] = index;
+	o->queue[(o->queue_head + o->unsent++) % o->offer_max] = index;
 	o->count++;
+	o->counts[kv_local_group(o->local, entry->block)]++;
 }
 
 void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key, const struct id128 *parent)
 {
 	uint32_t peers[KV_OWNERS_MAX];
+	uint32_t group = kv_local_group(o->local, block);
 	uint32_t count = kv_owners(o->local, key, peers);
 	for (uint32_t i = 0; i < count; i++) {
-		if (o->free_count == 0) {
+		if (o->counts[group] == o->local->groups[group].offer_max) {
 			o->dropped++;
 			continue;
 		}
@@ -103,9 +111,10 @@ static void send_offer(struct kv_offers *o, struct entry *entry)
 	offer.key = (ProtobufCBinaryData){PROTO_KEY_BYTES, entry->key.bytes};
 	offer.parent = (ProtobufCBinaryData){entry->has_parent ? PROTO_KEY_BYTES : 0, entry->parent.bytes};
 	offer.place = &place;
-	offer.n_digests = o->local->layer_count;
+	const struct kv_group *group = &o->local->groups[kv_local_group(o->local, entry->block)];
+	offer.n_digests = group->layer_count;
 	offer.digests = kv_local_digests(o->local, entry->block);
-	offer.layer_bytes = o->local->layer_bytes;
+	offer.layer_bytes = group->layer_bytes;
 	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, o->local->compat.bytes};
 	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
 	sessions_send(o->local->sessions, entry->peer, &envelope);
@@ -118,6 +127,7 @@ static void drop(struct kv_offers *o, struct entry *entry)
 		o->windows[entry->peer]--;
 	entry->used = false;
 	o->free_list[o->free_count++] = (uint32_t)(entry - o->entries);
+	o->counts[kv_local_group(o->local, entry->block)]--;
 	o->count--;
 }
 
@@ -126,7 +136,7 @@ void kv_offer_tick(struct kv_offers *o)
 	/* One round: those whose store has its window full go to the end, so that none holds up another. */
 	for (uint32_t left = o->unsent; left > 0; left--) {
 		uint32_t index = o->queue[o->queue_head];
-		o->queue_head = (o->queue_head + 1) % o->options.offer_max;
+		o->queue_head = (o->queue_head + 1) % o->offer_max;
 		o->unsent--;
 		struct entry *entry = &o->entries[index];
 		if (entry->peer == PEER_NONE)
@@ -134,14 +144,14 @@ void kv_offer_tick(struct kv_offers *o)
 		else if (o->windows[entry->peer] < o->options.window)
 			send_offer(o, entry);
 		else
-			o->queue[(o->queue_head + o->unsent++) % o->options.offer_max] = index;
+			o->queue[(o->queue_head + o->unsent++) % o->offer_max] = index;
 	}
 }
 
 void kv_offer_done(struct kv_offers *o, uint32_t peer, const Wire__OfferDone *done)
 {
 	uint32_t index = (uint32_t)done->op;
-	if (index >= o->options.offer_max)
+	if (index >= o->offer_max)
 		return;
 	struct entry *entry = &o->entries[index];
 	if (!entry->used || !entry->sent || entry->op != done->op || entry->peer != peer)
@@ -152,7 +162,7 @@ void kv_offer_done(struct kv_offers *o, uint32_t peer, const Wire__OfferDone *do
 
 void kv_offer_peer_down(struct kv_offers *o, uint32_t peer)
 {
-	for (uint32_t i = 0; i < o->options.offer_max; i++) {
+	for (uint32_t i = 0; i < o->offer_max; i++) {
 		struct entry *entry = &o->entries[i];
 		if (!entry->used || entry->peer != peer)
 			continue;

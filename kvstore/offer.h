@@ -4,7 +4,8 @@
  * read when this node dies is lost: a bounded lag, exported.  When the queue is full, further blocks are not offered and
  * counted as dropped: they stay in this node's cache.
  *
- * Memory: the caller's.  Loop: the node's.  Bounds: offer_max entries (block, owner), window under way per store. */
+ * Memory: the caller's.  Loop: the node's.  Bounds: offer_max entries (block, owner) of each layer group, window under way
+ * per store. */
 #ifndef KVSTORE_OFFER_H
 #define KVSTORE_OFFER_H
 #include "kvstore/local.h"
@@ -12,7 +13,6 @@
 struct kv_offers;
 
 struct kv_offer_options {
-	uint32_t offer_max;
 	uint32_t peer_max; /* sessions */
 	uint32_t window;   /* Offers sent to one store and not answered yet */
 	struct kv_local *local;

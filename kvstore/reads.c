@@ -86,15 +86,16 @@ enum err kv_reads_start(struct kv_reads *r, const struct kv_read_request *reques
 	};
 	if (!planted(LANDING_REUSED))
 		kv_pool_ref(r->local->pool, read->landing);
+	uint32_t layer_bytes = r->local->groups[kv_local_group(r->local, request->landing)].layer_bytes;
 	struct env_read out = {
 		.op = read->op,
 		.node = request->node,
 		.region = request->region,
-		.offset = request->offset + (uint64_t)request->layer * r->local->layer_bytes,
-		.length = r->local->layer_bytes,
+		.offset = request->offset + (uint64_t)request->layer * layer_bytes,
+		.length = layer_bytes,
 		.generation = request->generation,
 		.landing = request->landing,
-		.landing_offset = request->layer * r->local->layer_bytes,
+		.landing_offset = request->layer * layer_bytes,
 		.deadline_ns = request->deadline_ns,
 	};
 	r->local->env->read(r->local->env->context, &out);
@@ -120,15 +121,16 @@ static struct read *find(struct kv_reads *r, uint64_t op)
 	return slot < r->read_max && r->reads[slot].op == op && op ? &r->reads[slot] : NULL;
 }
 
-static void count_bytes(struct kv_reads *r, uint64_t node)
+static void count_bytes(struct kv_reads *r, const struct read *read)
 {
+	uint64_t node = read->node;
 	uint32_t peer = sessions_find(r->local->sessions, node);
 	if (peer == PEER_NONE)
 		return;
 	struct source *source = &r->sources[peer];
 	if (source->node != node)
 		*source = (struct source){.node = node};
-	source->bytes += r->local->layer_bytes;
+	source->bytes += r->local->groups[kv_local_group(r->local, read->landing)].layer_bytes;
 }
 
 bool kv_reads_outcome(struct kv_reads *r, uint64_t op, enum err e, uint64_t digest,
@@ -146,7 +148,7 @@ bool kv_reads_outcome(struct kv_reads *r, uint64_t op, enum err e, uint64_t dige
 	if (verdict == ERR_OK) {
 		kv_local_digests(r->local, read->landing)[read->layer] = digest;
 		read->good = true;
-		count_bytes(r, read->node);
+		count_bytes(r, read);
 		return false;
 	}
 	*ret_owner = read->owner;

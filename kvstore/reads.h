@@ -16,8 +16,9 @@ struct kv_read_owner {
 	uint8_t module;
 	uint32_t job;
 	uint32_t serial;  /* of the job slot's use: a later user of the slot is another */
+	uint32_t group;
 	uint32_t block_index;
-	uint32_t layer;
+	uint32_t layer; /* of the group */
 };
 
 struct kv_read_request {
@@ -26,7 +27,7 @@ struct kv_read_request {
 	uint64_t offset;     /* of the block in the peer's region */
 	uint64_t generation;
 	uint32_t landing;    /* local block */
-	uint32_t layer;
+	uint32_t layer;      /* of the landing's layer group */
 	uint64_t digest;     /* expected */
 	uint64_t deadline_ns;
 	struct kv_read_owner owner;

@@ -81,14 +81,24 @@ enum err member_format(const struct member *member, char *ret_text)
 	char node[24], incarnation[24];
 	number_text(member->node, node);
 	number_text(member->incarnation, incarnation);
+	json_t *windows = json_array();
+	for (uint32_t i = 0; i < member->group_count; i++)
+		if (json_array_append_new(windows, json_integer(member->windows[i])) < 0)
+			break;
+	if (json_array_size(windows) != member->group_count) {
+		json_decref(windows);
+		json_decref(models);
+		return ERR_NOMEM;
+	}
 	/* O: a reference of its own, so that ours is given back whatever becomes of it. */
-	json_t *record = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:O, s:i, s:i, s:f, s:f, s:s}", "version", 1,
+	json_t *record = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:O, s:O, s:i, s:i, s:f, s:f, s:s}", "version", 1,
 				   "node", node, "incarnation", incarnation, "name", member->name, "role",
-				   member_role_text(member->role), "pid", (int)member->pid, "url", member->url, "compat", compat, "models", models,
+				   member_role_text(member->role), "pid", (int)member->pid, "url", member->url, "compat", compat, "models", models, "windows", windows,
 				   "block_tokens", (int)member->block_tokens, "context_max", (int)member->context_max,
 				   "prefill_tokens_per_s", member->prefill_tokens_per_s, "step_seconds",
 				   member->step_seconds, "device", member->device);
 	json_decref(models);
+	json_decref(windows);
 	if (!record)
 		return ERR_NOMEM;
 	size_t length = json_dumpb(record, ret_text, MEMBER_RECORD_MAX - 1, JSON_COMPACT);
@@ -168,6 +178,25 @@ static enum err take_models(json_t *record, struct member *m, struct why *why)
 	return ERR_OK;
 }
 
+/* Of each layer group of the model; older records say nothing. */
+static enum err take_windows(json_t *record, struct member *m, struct why *why)
+{
+	json_t *windows = json_object_get(record, "windows");
+	if (!windows)
+		return ERR_OK;
+	if (!json_is_array(windows) || json_array_size(windows) > MEMBER_GROUPS_MAX)
+		return why_set(why, ERR_INVALID, "member record: \"windows\" is no list of at most %d numbers", MEMBER_GROUPS_MAX);
+	m->group_count = (uint32_t)json_array_size(windows);
+	for (uint32_t i = 0; i < m->group_count; i++) {
+		json_t *window = json_array_get(windows, i);
+		json_int_t number = json_integer_value(window);
+		if (!json_is_integer(window) || number < 0 || number > INT32_MAX)
+			return why_set(why, ERR_INVALID, "member record: window %u is no number from 0 to 2^31 - 1", i);
+		m->windows[i] = (uint32_t)number;
+	}
+	return ERR_OK;
+}
+
 static enum err take_fields(json_t *record, struct member *m, struct why *why)
 {
 	enum err e = take_id(record, "node", &m->node, why);
@@ -187,6 +216,8 @@ static enum err take_fields(json_t *record, struct member *m, struct why *why)
 		e = take_count(record, "context_max", &m->context_max, why);
 	if (e == ERR_OK)
 		e = take_models(record, m, why);
+	if (e == ERR_OK)
+		e = take_windows(record, m, why);
 	if (e == ERR_OK)
 		e = take_rate(record, "prefill_tokens_per_s", &m->prefill_tokens_per_s, why);
 	if (e == ERR_OK)

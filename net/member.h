@@ -30,6 +30,7 @@ enum {
 	MEMBER_URL_MAX = 255,
 	MEMBER_MODELS_MAX = 4,
 	MEMBER_MODEL_MAX = 127,
+	MEMBER_GROUPS_MAX = 2,
 };
 
 struct member {
@@ -40,6 +41,8 @@ struct member {
 	bool has_compat;
 	struct id128 compat;
 	uint32_t block_tokens, context_max;
+	uint32_t group_count;                 /* layer groups of the model; 0: said by nobody, one that sees all */
+	uint32_t windows[MEMBER_GROUPS_MAX];  /* tokens that a token sees in each; 0: all */
 	double prefill_tokens_per_s, step_seconds; /* of the profile; 0: not measured yet */
 	uint32_t model_count;
 	char models[MEMBER_MODELS_MAX][MEMBER_MODEL_MAX + 1];

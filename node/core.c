@@ -30,10 +30,10 @@ static void peer_down(void *context, uint32_t peer, enum err why)
 	kv_hold_peer_down(n->hold, peer);
 }
 
-static void fetched(void *context, uint32_t cookie, const uint32_t *blocks, const struct kv_fetch_counts *counts)
+static void fetched(void *context, uint32_t cookie, const struct kv_fetch_counts *counts)
 {
 	struct node *n = context;
-	prefill_fetched(n->prefill, cookie, blocks, counts);
+	prefill_fetched(n->prefill, cookie, counts);
 }
 
 static void handed_over(void *context, const struct prefill_handover *handover)
@@ -42,8 +42,7 @@ static void handed_over(void *context, const struct prefill_handover *handover)
 	struct decode_handover to_decode = {
 		.key = handover->key,
 		.error = handover->error,
-		.blocks = handover->blocks,
-		.block_count = handover->block_count,
+		.tables = handover->tables,
 		.first = handover->first,
 		.finish = handover->finish,
 		.accounting = handover->accounting,
@@ -86,6 +85,7 @@ static struct prefill_options prefill_options(struct node *n, const struct node_
 	return (struct prefill_options){
 		.job_max = o->job_max,
 		.context_max = o->context_max,
+		.chunk_tokens = o->chunk_tokens,
 		.fetch_deadline_ns = or_default(o->fetch_deadline_ns, 1000000000),
 		.fetch_min_tokens = o->fetch_min_tokens,
 		.finish = {o->eos_ids, o->eos_count, o->context_max},
@@ -104,6 +104,7 @@ static struct decode_options decode_options(struct node *n, const struct node_op
 		.job_max = o->job_max,
 		.choice_max = o->seq_max,
 		.context_max = o->context_max,
+		.chunk_tokens = o->chunk_tokens,
 		.read_deadline_ns = or_default(o->read_deadline_ns, 2000000000),
 		.wait_deadline_ns = or_default(o->wait_deadline_ns, 5000000000),
 		.stall_ns = 400000000 * or_default(o->time_factor, 1),
@@ -117,11 +118,20 @@ static struct decode_options decode_options(struct node *n, const struct node_op
 	};
 }
 
-/* Blocks that jobs may reserve: all but what others may pin (offers and holds, each bounded). */
-static uint32_t block_budget(const struct node_options *o)
+/* Jobs may reserve all blocks but what others may pin (offers and holds, each bounded). */
+static void fill_group(struct kv_group *group, const struct node_group *o, uint32_t block_first, uint32_t block_tokens)
 {
-	assert(o->block_count > o->offer_max + o->hold_max);
-	return o->block_count - o->offer_max - o->hold_max;
+	assert(o->layer_count > 0 && o->block_count > o->offer_max + o->hold_max);
+	*group = (struct kv_group){
+		.layer_count = o->layer_count,
+		.layer_bytes = o->layer_bytes,
+		.keep = kv_keep(o->window, block_tokens),
+		.block_first = block_first,
+		.block_count = o->block_count,
+		.offer_max = o->offer_max,
+		.hold_max = o->hold_max,
+		.budget = o->block_count - o->offer_max - o->hold_max,
+	};
 }
 
 static void fill_local(struct kv_local *local, const struct node_options *o)
@@ -129,13 +139,26 @@ static void fill_local(struct kv_local *local, const struct node_options *o)
 	*local = (struct kv_local){
 		.env = o->env,
 		.compat = o->compat,
-		.block_count = o->block_count,
 		.block_tokens = o->block_tokens,
-		.layer_count = o->layer_count,
-		.layer_bytes = o->layer_bytes,
+		.group_count = o->group_count,
+		.layers = o->layers,
 		.replicas = o->replicas,
-		.block_budget = block_budget(o),
 	};
+	assert(o->group_count > 0 && o->group_count <= KV_GROUPS_MAX);
+	uint32_t first = 0;
+	for (uint32_t g = 0; g < o->group_count; g++) {
+		fill_group(&local->groups[g], &o->groups[g], first, o->block_tokens);
+		first += o->groups[g].block_count;
+		local->layer_count += o->groups[g].layer_count;
+	}
+}
+
+static struct kv_pool_options pool_options(const struct node_options *o)
+{
+	struct kv_pool_options pool = {.group_count = o->group_count, .event_max = 4096};
+	for (uint32_t g = 0; g < o->group_count; g++)
+		pool.groups[g] = (struct kv_pool_group){o->groups[g].block_count, o->groups[g].generations};
+	return pool;
 }
 
 /* Everything once: `n` NULL only counts.  The parts know each other through n->local. */
@@ -145,20 +168,22 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	struct kv_local *local = n ? &n->local : &counting;
 	fill_local(local, o);
 	struct session_options session = session_options(n, o);
-	struct kv_pool_options pool = {.block_count = o->block_count, .event_max = 4096, .generations = o->generations};
-	struct sched_options sched = {o->seq_max, o->batch_tokens_max, o->chunk_tokens, o->block_tokens};
+	struct kv_pool_options pool = pool_options(o);
+	struct sched_options sched = {o->seq_max, o->batch_tokens_max, o->chunk_tokens, o->block_tokens, o->group_count};
 	struct kv_fetch_options fetch = {.fetch_max = o->job_max, .block_max = o->context_max / o->block_tokens + 1,
 					 .local = local, .context = n, .done = fetched};
-	struct kv_offer_options offer = {.offer_max = o->offer_max, .peer_max = o->peer_max, .window = 64, .local = local};
+	struct kv_offer_options offer = {.peer_max = o->peer_max, .window = 64, .local = local};
 	struct prefill_options prefill = prefill_options(n, o, local);
 	struct decode_options decode = decode_options(n, o, local);
 
-	void *digests = carve_take(carve, (size_t)o->block_count * o->layer_count, sizeof(uint64_t));
+	void *digests[KV_GROUPS_MAX] = {NULL};
+	for (uint32_t g = 0; g < o->group_count; g++)
+		digests[g] = carve_take(carve, (size_t)o->groups[g].block_count * o->groups[g].layer_count, sizeof(uint64_t));
 	void *session_memory = carve_take(carve, 1, sessions_bytes(&session));
 	void *pool_memory = carve_take(carve, 1, kv_pool_bytes(&pool));
 	void *sched_memory = carve_take(carve, 1, sched_bytes(&sched));
 	void *reads_memory = carve_take(carve, 1, kv_reads_bytes(o->read_max, o->peer_max));
-	void *hold_memory = carve_take(carve, 1, kv_hold_bytes(o->hold_max));
+	void *hold_memory = carve_take(carve, 1, kv_hold_bytes(local));
 	void *fetch_memory = carve_take(carve, 1, kv_fetches_bytes(&fetch));
 	void *offer_memory = carve_take(carve, 1, kv_offers_bytes(&offer));
 	void *prefill_memory = carve_take(carve, 1, prefill_bytes(&prefill));
@@ -171,12 +196,13 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	void *removed = carve_take(carve, NODE_EVENTS_MAX, PROTO_KEY_BYTES);
 	if (!n)
 		return;
-	local->digests = digests;
+	for (uint32_t g = 0; g < o->group_count; g++)
+		local->groups[g].digests = digests[g];
 	local->sessions = sessions_init(session_memory, &session);
 	local->pool = kv_pool_init(pool_memory, &pool);
 	local->reads = kv_reads_init(reads_memory, o->read_max, o->peer_max, local);
 	n->sched = sched_init(sched_memory, &sched);
-	n->hold = kv_hold_init(hold_memory, o->hold_max, local);
+	n->hold = kv_hold_init(hold_memory, local);
 	n->fetches = kv_fetches_init(fetch_memory, &fetch);
 	n->offers = kv_offers_init(offer_memory, &offer);
 	prefill.sched = decode.sched = n->sched;
@@ -438,17 +464,30 @@ bool node_idle(const struct node *n)
 	       kv_offer_lag(n->offers) == 0 && !n->in_flight;
 }
 
+static void add_group(const struct node *n, uint32_t g, struct node_status *status)
+{
+	struct node_group_status group = {
+		.used = kv_pool_used(n->local.pool, g),
+		.cached = kv_pool_cached(n->local.pool, g),
+		.free = kv_pool_free(n->local.pool, g),
+		.total = n->local.groups[g].block_count,
+		.reserved = n->local.groups[g].reserved,
+	};
+	status->groups[g] = group;
+	status->blocks_used += group.used;
+	status->blocks_cached += group.cached;
+	status->blocks_free += group.free;
+	status->blocks_total += group.total;
+	status->blocks_reserved += group.reserved;
+}
+
 void node_status(const struct node *n, struct node_status *ret_status)
 {
 	*ret_status = (struct node_status){
 		.prefill_jobs = prefill_count(n->prefill),
 		.decode_jobs = decode_count(n->decode),
 		.sequences = decode_choice_count(n->decode),
-		.blocks_used = kv_pool_used(n->local.pool),
-		.blocks_cached = kv_pool_cached(n->local.pool),
-		.blocks_free = kv_pool_free(n->local.pool),
-		.blocks_total = kv_pool_total(n->local.pool),
-		.blocks_reserved = n->local.blocks_reserved,
+		.group_count = n->local.group_count,
 		.sessions = sessions_count(n->local.sessions),
 		.reads = kv_reads_count(n->local.reads),
 		.holds = kv_hold_count(n->hold),
@@ -465,6 +504,8 @@ void node_status(const struct node *n, struct node_status *ret_status)
 		.epoch = n->fence.epoch,
 		.directives_refused = n->fence.refused,
 	};
+	for (uint32_t g = 0; g < n->local.group_count; g++)
+		add_group(n, g, ret_status);
 }
 
 struct sessions *node_sessions(struct node *n)
@@ -475,11 +516,15 @@ struct sessions *node_sessions(struct node *n)
 void node_check(const struct node *n)
 {
 	kv_pool_check(n->local.pool);
-	assert(kv_pool_free(n->local.pool) + kv_pool_cached(n->local.pool) + kv_pool_used(n->local.pool) ==
-	       n->options.block_count);
 	bool quiet = node_idle(n) && kv_reads_count(n->local.reads) == 0 && kv_fetch_count(n->fetches) == 0;
-	assert(!quiet || kv_pool_used(n->local.pool) == 0);
-	assert(!quiet || n->local.blocks_reserved == 0);
+	for (uint32_t g = 0; g < n->local.group_count; g++) {
+		const struct kv_group *group = &n->local.groups[g];
+		assert(kv_pool_free(n->local.pool, g) + kv_pool_cached(n->local.pool, g) + kv_pool_used(n->local.pool, g) ==
+		       group->block_count);
+		assert(!quiet || kv_pool_used(n->local.pool, g) == 0);
+		assert(!quiet || group->reserved == 0);
+		assert(group->reserved <= group->budget);
+	}
 }
 
 const char *node_job_state(const struct node *n, uint64_t coordinator, uint64_t number, uint32_t attempt, Wire__Half half)

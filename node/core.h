@@ -13,11 +13,24 @@
 #include "base/id128.h"
 #include "base/sampling.h"
 #include "engine/constraint.h"
+#include "engine/kv_pool.h"
 #include "engine/plan.h"
+#include "kvstore/local.h"
 #include "net/env.h"
 #include "net/session.h"
 
 struct node;
+
+/* Layers with the same kind of attention, and the blocks of their KV: one region, of the group's number. */
+struct node_group {
+	uint32_t layer_count;
+	uint32_t layer_bytes;
+	uint32_t window;       /* tokens that a token sees, its own among them; 0: all */
+	uint32_t block_count;
+	uint32_t offer_max;    /* blocks pinned for write-behind; also bounds the budget of jobs */
+	uint32_t hold_max;     /* blocks pinned for peers */
+	uint64_t *generations; /* [block_count], where readers see it */
+};
 
 struct node_options {
 	/* Who. */
@@ -28,12 +41,11 @@ struct node_options {
 	struct id128 compat;
 	const uint8_t *link_address;
 	size_t link_address_length;
-	/* The KV of this node (engine/engine.h, struct kv_geometry). */
-	uint32_t block_count;
+	/* The KV of this node (engine/engine.h, struct kv_geometry), of each layer group. */
 	uint32_t block_tokens;
-	uint32_t layer_count;
-	uint32_t layer_bytes;
-	uint64_t *generations;       /* [block_count], where readers see it */
+	uint32_t group_count;
+	struct node_group groups[KV_GROUPS_MAX];
+	const struct kv_layer *layers; /* [the sum of the groups' layer_count], the caller's; outlives the node */
 	/* Bounds. */
 	uint32_t peer_max;           /* sessions */
 	uint32_t job_max;            /* of each role */
@@ -42,8 +54,6 @@ struct node_options {
 	uint32_t batch_tokens_max;
 	uint32_t chunk_tokens;
 	uint32_t read_max;           /* layer reads under way */
-	uint32_t offer_max;          /* blocks pinned for write-behind; also bounds the budget of jobs */
-	uint32_t hold_max;           /* blocks pinned for peers */
 	uint32_t replicas;           /* of each block in the store */
 	/* Times; 0: the default. */
 	uint64_t fetch_deadline_ns;
@@ -62,7 +72,7 @@ struct node_options {
 	/* Runs a step; node_layer_done() and node_step_done() follow.  The plan stays as it is until then. */
 	void (*submit)(void *context, const struct plan *plan);
 	/* Digest of one layer of a block, after the step computed it (engine_block_digest). */
-	uint64_t (*block_digest)(void *context, uint32_t block, uint32_t layer);
+	uint64_t (*block_digest)(void *context, uint32_t block, uint32_t layer); /* layer: of the block's group */
 	/* Copies one block's bytes, at once. */
 	void (*copy_block)(void *context, uint32_t from, uint32_t to);
 };
@@ -70,7 +80,11 @@ struct node_options {
 /* What the shell shows in metrics and status. */
 struct node_status {
 	uint32_t prefill_jobs, decode_jobs, sequences;
-	uint32_t blocks_used, blocks_cached, blocks_free, blocks_total, blocks_reserved;
+	uint32_t blocks_used, blocks_cached, blocks_free, blocks_total, blocks_reserved; /* of all groups */
+	uint32_t group_count;
+	struct node_group_status {
+		uint32_t used, cached, free, total, reserved;
+	} groups[KV_GROUPS_MAX];
 	uint32_t sessions, reads, holds, fetches;
 	uint32_t offer_lag;
 	uint64_t offers_dropped;

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/log.h"
+#include "kvstore/key.h"
 #include "net/loop.h"
 
 struct engine_port {
@@ -108,4 +109,67 @@ uint64_t engine_port_digest(void *context, uint32_t block, uint32_t layer)
 {
 	struct engine_port *port = context;
 	return engine_block_digest(port->engine, block, layer);
+}
+
+enum err engine_port_kv(struct engine_port *port, const uint8_t *fingerprint, struct why *why, struct engine_kv *ret_kv)
+{
+	const struct engine *engine = port->engine;
+	struct engine_kv kv = {.group_count = engine_group_count(engine), .layer_count = engine_layer_count(engine)};
+	if (kv.layer_count > PROTO_LAYERS_MAX)
+		return why_set(why, ERR_TOO_LARGE, "the model has %u layers, at most %d", kv.layer_count, PROTO_LAYERS_MAX);
+	uint32_t windows[KV_GROUPS_MAX], layers[KV_GROUPS_MAX];
+	for (uint32_t g = 0; g < kv.group_count; g++) {
+		engine_geometry(engine, g, &kv.groups[g]);
+		windows[g] = kv.groups[g].window;
+		layers[g] = kv.groups[g].layer_count;
+	}
+	for (uint32_t i = 0; i < kv.layer_count; i++) {
+		uint32_t place, group = engine_layer_group(engine, i, &place);
+		kv.layers[i] = (struct kv_layer){(uint16_t)group, (uint16_t)place};
+	}
+	struct kv_compat_parts parts = {
+		.fingerprint = fingerprint,
+		.numerics_class = engine_numerics_class(engine),
+		.block_tokens = kv.groups[0].block_tokens,
+		.layer_count = kv.layer_count,
+		.layer_bytes = kv.groups[0].layer_bytes,
+		.group_count = kv.group_count,
+		.windows = windows,
+		.layers = layers,
+	};
+	kv_compat(&parts, &kv.compat);
+	*ret_kv = kv;
+	return ERR_OK;
+}
+
+enum { BLOCKS_MIN = 64 };
+
+/* Bytes of a group that a sequence of so many tokens holds. */
+static uint64_t demand_of(const struct kv_geometry *group, uint32_t tokens, uint32_t chunk_tokens)
+{
+	uint64_t blocks = (tokens + group->block_tokens - 1) / group->block_tokens, keep = kv_keep(group->window, group->block_tokens);
+	uint64_t span = keep + (chunk_tokens + group->block_tokens - 1) / group->block_tokens;
+	return (span < blocks ? span : blocks) * group->block_bytes;
+}
+
+enum err engine_kv_divide(const struct engine_kv *kv, uint64_t kv_bytes, uint32_t context_max, uint32_t chunk_tokens,
+			  struct why *why, uint32_t ret_block_counts[KV_GROUPS_MAX])
+{
+	uint64_t demand[KV_GROUPS_MAX], sum = 0;
+	uint32_t tokens = context_max / 4 > 0 ? context_max / 4 : 1;
+	for (uint32_t g = 0; g < kv->group_count; g++)
+		sum += demand[g] = demand_of(&kv->groups[g], tokens, chunk_tokens);
+	uint32_t counts[KV_GROUPS_MAX] = {0};
+	for (uint32_t g = 0; g < kv->group_count; g++) {
+		double share = (double)demand[g] / (double)sum;
+		uint64_t bytes = kv->group_count > 1 ? (uint64_t)((double)kv_bytes * share) : kv_bytes;
+		uint64_t blocks = bytes / kv->groups[g].block_bytes;
+		if (blocks < BLOCKS_MIN || blocks > UINT32_MAX / 4)
+			return why_set(why, ERR_INVALID, "--kv-bytes %llu give layer group %u of %u %llu blocks of %u bytes, expected at "
+				       "least %d", (unsigned long long)kv_bytes, g, kv->group_count, (unsigned long long)blocks,
+				       kv->groups[g].block_bytes, BLOCKS_MIN);
+		counts[g] = (uint32_t)blocks;
+	}
+	memcpy(ret_block_counts, counts, sizeof(counts));
+	return ERR_OK;
 }

@@ -10,6 +10,7 @@
 #define NODE_ENGINE_PORT_H
 #include "engine/engine.h"
 #include "node/core.h"
+#include "proto/codec.h"
 
 struct engine_port;
 struct loop;
@@ -20,6 +21,22 @@ MUST_USE enum err engine_port_create(struct loop *loop, const struct engine_opti
 void engine_port_destroy(struct engine_port *port);
 struct engine *engine_port_engine(struct engine_port *port);
 void engine_port_attach(struct engine_port *port, struct node *node);
+
+/* What the engine's KV is like, for node_options and for everybody who compares. */
+struct engine_kv {
+	uint32_t group_count, layer_count;
+	struct kv_geometry groups[KV_GROUPS_MAX];
+	struct kv_layer layers[PROTO_LAYERS_MAX];
+	struct id128 compat;
+};
+
+/* ERR_TOO_LARGE: more layers than the protocol has. */
+MUST_USE enum err engine_port_kv(struct engine_port *port, const uint8_t *fingerprint, struct why *why,
+				 struct engine_kv *ret_kv);
+/* How many blocks of each group kv_bytes are: in proportion to what a sequence of a quarter of context_max holds of
+ * each.  ERR_INVALID: under 64 of one. */
+MUST_USE enum err engine_kv_divide(const struct engine_kv *kv, uint64_t kv_bytes, uint32_t context_max, uint32_t chunk_tokens,
+				   struct why *why, uint32_t ret_block_counts[KV_GROUPS_MAX]);
 
 /* Hooks of node_options; context is the port. */
 void engine_port_submit(void *port, const struct plan *plan);

@@ -6,7 +6,6 @@
 #include <strings.h>
 
 #include "base/log.h"
-#include "kvstore/key.h"
 #include "model/model_dir.h"
 #include "net/process.h"
 #include "node/core.h"
@@ -37,13 +36,12 @@ struct program {
 	struct settings settings;
 	Wire__Role role;
 	struct model_dir *model;
-	struct kv_geometry geometry;
-	struct id128 compat;
-	uint32_t block_count;
+	struct engine_kv kv;
+	uint32_t block_counts[KV_GROUPS_MAX];
 	uint32_t context_max;
 	struct process *process;
 	struct engine_port *port;
-	struct region *region;
+	struct region *regions[KV_GROUPS_MAX];
 	void *memory;
 	struct node *node;
 };
@@ -51,13 +49,15 @@ struct program {
 static void *landing(void *context, uint32_t block, uint32_t offset)
 {
 	struct program *program = context;
-	return (uint8_t *)region_slot(program->region, block) + offset;
+	uint32_t g = block >= program->block_counts[0];
+	return (uint8_t *)region_slot(program->regions[g], block - g * program->block_counts[0]) + offset;
 }
 
 static void copy_block(void *context, uint32_t from, uint32_t to)
 {
 	struct program *program = context;
-	memcpy(region_slot(program->region, to), region_slot(program->region, from), program->geometry.block_bytes);
+	uint32_t g = from >= program->block_counts[0];
+	memcpy(landing(program, to, 0), landing(program, from, 0), program->kv.groups[g].block_bytes);
 }
 
 static void submit(void *context, const struct plan *plan)
@@ -145,43 +145,54 @@ static enum err open_engine(struct program *program, struct why *why)
 	enum err e = engine_port_create(process_loop(program->process), &options, why, &program->port);
 	if (e != ERR_OK)
 		return e;
-	struct engine *engine = engine_port_engine(program->port);
-	engine_geometry(engine, &program->geometry);
-	struct kv_compat_parts parts = {
-		.fingerprint = program->model->fingerprint,
-		.numerics_class = engine_numerics_class(engine),
-		.block_tokens = program->geometry.block_tokens,
-		.layer_count = program->geometry.layer_count,
-		.layer_bytes = program->geometry.layer_bytes,
-	};
-	kv_compat(&parts, &program->compat);
-	log_info("%s: %s", program->model->name, engine_numerics_class(engine));
-	return ERR_OK;
+	log_info("%s: %s", program->model->name, engine_numerics_class(engine_port_engine(program->port)));
+	return engine_port_kv(program->port, program->model->fingerprint, why, &program->kv);
+}
+
+/* The blocks of a layer group are a region of its number. */
+static enum err open_group(struct program *program, uint32_t g, struct why *why)
+{
+	const struct kv_geometry *group = &program->kv.groups[g];
+	struct region_options options = {.index = (uint16_t)g, .slot_bytes = group->block_bytes,
+					 .slot_count = program->block_counts[g], .touch = true};
+	enum err e = region_create(&options, &program->regions[g], why);
+	if (e == ERR_OK)
+		e = link_region_add(process_link(program->process), program->regions[g], why);
+	if (e == ERR_OK)
+		e = engine_set_kv(engine_port_engine(program->port), g, region_slot(program->regions[g], 0),
+				  program->block_counts[g]);
+	if (e == ERR_OK)
+		log_info("KV of %u layers that see %u tokens (0: all): %u blocks of %u tokens, %u bytes each", group->layer_count,
+			 group->window, program->block_counts[g], group->block_tokens, group->block_bytes);
+	return e;
 }
 
 static enum err open_kv(struct program *program, struct why *why)
 {
-	uint64_t blocks = program->settings.kv_bytes / program->geometry.block_bytes;
-	if (blocks < 64 || blocks > UINT32_MAX / 2)
-		return why_set(why, ERR_INVALID, "--kv-bytes %llu are %llu blocks of %u bytes, expected at least 64",
-			       (unsigned long long)program->settings.kv_bytes, (unsigned long long)blocks,
-			       program->geometry.block_bytes);
-	program->block_count = (uint32_t)blocks;
-	struct region_options options = {.slot_bytes = program->geometry.block_bytes, .slot_count = blocks, .touch = true};
-	enum err e = region_create(&options, &program->region, why);
-	if (e == ERR_OK)
-		e = link_region_add(process_link(program->process), program->region, why);
-	if (e == ERR_OK)
-		e = engine_set_kv(engine_port_engine(program->port), region_slot(program->region, 0), program->block_count);
-	if (e == ERR_OK)
-		log_info("KV: %u blocks of %u tokens, %u bytes each", program->block_count, program->geometry.block_tokens,
-			 program->geometry.block_bytes);
+	enum err e = engine_kv_divide(&program->kv, program->settings.kv_bytes, program->context_max,
+				      (uint32_t)program->settings.chunk_tokens, why, program->block_counts);
+	for (uint32_t g = 0; e == ERR_OK && g < program->kv.group_count; g++)
+		e = open_group(program, g, why);
 	return e;
 }
 
 static uint32_t at_most(uint32_t value, uint32_t bound)
 {
 	return value < bound ? value : bound;
+}
+
+static struct node_group node_group(const struct program *program, uint32_t g)
+{
+	uint32_t count = program->block_counts[g];
+	return (struct node_group){
+		.layer_count = program->kv.groups[g].layer_count,
+		.layer_bytes = program->kv.groups[g].layer_bytes,
+		.window = program->kv.groups[g].window,
+		.block_count = count,
+		.offer_max = at_most(count / 8, 2048),
+		.hold_max = at_most(count / 4, 4096),
+		.generations = region_generations(program->regions[g]),
+	};
 }
 
 static struct node_options node_options(struct program *program)
@@ -194,14 +205,13 @@ static struct node_options node_options(struct program *program)
 		.incarnation = process_incarnation(program->process),
 		.role = program->role,
 		.name = s->process.name,
-		.compat = program->compat,
+		.compat = program->kv.compat,
 		.link_address = address,
 		.link_address_length = address_length,
-		.block_count = program->block_count,
-		.block_tokens = program->geometry.block_tokens,
-		.layer_count = program->geometry.layer_count,
-		.layer_bytes = program->geometry.layer_bytes,
-		.generations = region_generations(program->region),
+		.block_tokens = program->kv.groups[0].block_tokens,
+		.group_count = program->kv.group_count,
+		.groups = {node_group(program, 0)},
+		.layers = program->kv.layers,
 		.peer_max = NODE_PEERS,
 		.job_max = (uint32_t)s->seq_max,
 		.seq_max = (uint32_t)s->seq_max,
@@ -209,8 +219,6 @@ static struct node_options node_options(struct program *program)
 		.batch_tokens_max = (uint32_t)s->batch_tokens_max,
 		.chunk_tokens = (uint32_t)s->chunk_tokens,
 		.read_max = 16384,
-		.offer_max = at_most(program->block_count / 8, 2048),
-		.hold_max = at_most(program->block_count / 4, 4096),
 		.replicas = (uint32_t)s->replicas,
 		.fetch_deadline_ns = s->fetch_deadline_ms * 1000000,
 		.fetch_min_tokens = (uint32_t)s->fetch_min_tokens,
@@ -242,11 +250,14 @@ static enum err join(struct program *program, struct why *why)
 	struct member self = {
 		.role = program->role,
 		.has_compat = true,
-		.compat = program->compat,
-		.block_tokens = program->geometry.block_tokens,
+		.compat = program->kv.compat,
+		.block_tokens = program->kv.groups[0].block_tokens,
+		.group_count = program->kv.group_count,
 		.context_max = program->context_max,
 		.model_count = 1,
 	};
+	for (uint32_t g = 0; g < program->kv.group_count; g++)
+		self.windows[g] = program->kv.groups[g].window;
 	const char *served = program->settings.served_name ? program->settings.served_name : program->model->name;
 	snprintf(self.models[0], sizeof(self.models[0]), "%s", served);
 	snprintf(self.device, sizeof(self.device), "%.63s", engine_numerics_class(engine_port_engine(program->port)));
@@ -261,6 +272,8 @@ static enum err run(struct program *program, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	struct node_options options = node_options(program);
+	for (uint32_t g = 1; g < program->kv.group_count; g++)
+		options.groups[g] = node_group(program, g);
 	program->memory = calloc(1, node_bytes(&options));
 	if (!program->memory)
 		return why_set(why, ERR_NOMEM, "no memory for %zu bytes of tables", node_bytes(&options));
@@ -328,7 +341,8 @@ static enum err serve(struct program *program, struct why *why)
 	engine_port_destroy(program->port);
 	process_close(program->process);
 	free(program->memory);
-	region_destroy(program->region);
+	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++)
+		region_destroy(program->regions[g]);
 	model_dir_close(program->model);
 	return e;
 }

@@ -65,6 +65,17 @@ static void send_load(struct node *n, uint32_t peer)
 	load.blocks_cached = status.blocks_cached;
 	load.blocks_total = status.blocks_total;
 	load.blocks_reserved = status.blocks_reserved;
+	Wire__BlockLoad groups[KV_GROUPS_MAX], *group_pointers[KV_GROUPS_MAX];
+	for (uint32_t g = 0; g < status.group_count; g++) {
+		wire__block_load__init(&groups[g]);
+		groups[g].used = status.groups[g].used;
+		groups[g].cached = status.groups[g].cached;
+		groups[g].total = status.groups[g].total;
+		groups[g].reserved = status.groups[g].reserved;
+		group_pointers[g] = &groups[g];
+	}
+	load.n_groups = status.group_count;
+	load.groups = group_pointers;
 	load.sessions = status.sessions;
 	load.draining = status.draining;
 	load.epoch = status.epoch;
@@ -116,7 +127,7 @@ static void send_snapshot(struct node *n, uint32_t peer)
 	n->listeners[peer].snapshot_due = false;
 	bool reset = true;
 	size_t count = 0;
-	for (uint32_t block = 0; block < n->options.block_count; block++) {
+	for (uint32_t block = 0; block < kv_pool_total(n->local.pool); block++) {
 		struct id128 key;
 		if (!kv_pool_sealed(n->local.pool, block, &key))
 			continue;

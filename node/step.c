@@ -22,12 +22,13 @@ void node_pump(struct node *n)
 
 static void take_digests(struct node *n, const struct run *run, uint32_t layer)
 {
+	const struct kv_layer *at = &n->local.layers[layer];
 	uint32_t tokens = n->local.block_tokens;
 	uint32_t end = (run->first + run->count + tokens - 1) / tokens;
 	for (uint32_t i = run->first / tokens; i < end; i++) {
-		uint32_t block = run->sequence->blocks[i];
-		kv_local_digests(&n->local, block)[layer] =
-			n->options.block_digest(n->options.context, block, layer);
+		uint32_t block = run->sequence->tables[at->group].blocks[i];
+		kv_local_digests(&n->local, block)[at->place] =
+			n->options.block_digest(n->options.context, block, at->place);
 	}
 }
 

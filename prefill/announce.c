@@ -4,20 +4,23 @@ void prefill_announce(struct prefill *p, struct prefill_job *job, uint32_t layer
 {
 	if (job->decode_peer == PEER_NONE)
 		return;
-	uint32_t end = first + count;
-	if (first < job->blocks_have)
-		first = job->blocks_have;
+	const struct kv_layer *at = &p->local->layers[layer];
+	uint32_t end = first + count, seen = kv_keep_first(p->local->groups[at->group].keep, job->full_count);
+	first = first > job->blocks_have[at->group] ? first : job->blocks_have[at->group];
+	first = first > seen ? first : seen; /* what lies before, no token after the context sees */
 	if (first >= end)
 		return;
+	const uint32_t *blocks = job->blocks[at->group];
 	for (uint32_t i = first; i < end; i++) {
-		kv_local_place(p->local, job->blocks[i], &p->places[i - first]);
+		kv_local_place(p->local, blocks[i], &p->places[i - first]);
 		p->place_pointers[i - first] = &p->places[i - first];
-		p->digests[i - first] = kv_local_digests(p->local, job->blocks[i])[layer];
+		p->digests[i - first] = kv_local_digests(p->local, blocks[i])[at->place];
 	}
 	Wire__JobId id = job_key_wire(&job->key);
 	Wire__Announce announce = WIRE__ANNOUNCE__INIT;
 	announce.job = &id;
-	announce.layer = layer;
+	announce.layer_group = at->group;
+	announce.layer = at->place;
 	announce.block_first = first;
 	announce.n_places = announce.n_digests = end - first;
 	announce.places = p->place_pointers;

@@ -17,7 +17,7 @@ struct prefill_job {
 	bool ending;
 
 	uint32_t decode_peer;     /* PEER_NONE until Attach */
-	uint32_t blocks_have;     /* leading blocks that decode has */
+	uint32_t blocks_have[KV_GROUPS_MAX]; /* leading blocks that decode has or will not need */
 	uint32_t blocks_complete; /* leading blocks of which every layer is final */
 	uint32_t chunk_first;     /* blocks of the chunk in flight, and its layers done so far */
 	uint32_t chunk_count;
@@ -27,12 +27,11 @@ struct prefill_job {
 	struct constraint *constraint; /* NULL: none */
 	struct sequence sequence;
 	uint32_t *tokens;         /* [context_max] */
-	uint32_t *blocks;         /* [block_max] */
-	struct id128 *keys;       /* [block_max] of the full blocks */
-	struct id128 root;
+	uint32_t *blocks[KV_GROUPS_MAX];   /* [block_max]; sequence.tables say which are held */
+	struct id128 *keys[KV_GROUPS_MAX]; /* [block_max] of the full blocks */
 	uint32_t full_count;      /* full blocks of the context */
 	uint32_t block_need;      /* of the context */
-	uint32_t blocks_promised; /* counted in local->blocks_reserved */
+	uint32_t promised[KV_GROUPS_MAX]; /* counted in local->groups[].reserved */
 	Wire__Holder holders[PREFILL_HOLDERS_MAX];
 	const Wire__Holder *holder_pointers[PREFILL_HOLDERS_MAX];
 	size_t holder_count;
@@ -41,7 +40,7 @@ struct prefill_job {
 	enum finish first_finish[SAMPLING_CHOICES_MAX];
 	uint32_t first_stop[SAMPLING_CHOICES_MAX];
 
-	uint32_t reused;          /* tokens */
+	uint32_t reused, fetched; /* tokens */
 	struct kv_fetch_counts counts;
 	uint64_t reserved_ns, started_ns, computing_ns, done_ns;
 };
@@ -54,6 +53,7 @@ struct prefill {
 	uint64_t arrival_next;
 	struct prefill_job *jobs;
 	/* The announcement being built. */
+	bool *present[KV_GROUPS_MAX]; /* [block_max] */
 	Wire__Place *places;
 	Wire__Place **place_pointers;
 	uint64_t *digests;
@@ -66,7 +66,7 @@ struct prefill {
 };
 
 /* announce.c */
-/* Layers [layer, layer + 1) of blocks [first, first + count) that decode lacks. */
+/* A layer of the model, of blocks [first, first + count) that decode lacks. */
 void prefill_announce(struct prefill *prefill, struct prefill_job *job, uint32_t layer, uint32_t first, uint32_t count);
 /* All that is final so far, after Attach. */
 void prefill_announce_all(struct prefill *prefill, struct prefill_job *job);

@@ -24,7 +24,7 @@ static const bool moves[PREFILL_STATES][PREFILL_STATES] = {
 	[PREFILL_RESERVED] = {[PREFILL_FETCHING] = true, [PREFILL_FREE] = true},
 	[PREFILL_FETCHING] = {[PREFILL_BLOCKED] = true, [PREFILL_FREE] = true},
 	[PREFILL_BLOCKED] = {[PREFILL_COMPUTING] = true, [PREFILL_FREE] = true},
-	[PREFILL_COMPUTING] = {[PREFILL_HANDING] = true, [PREFILL_FREE] = true},
+	[PREFILL_COMPUTING] = {[PREFILL_BLOCKED] = true, [PREFILL_HANDING] = true, [PREFILL_FREE] = true},
 	[PREFILL_HANDING] = {[PREFILL_FREE] = true},
 };
 
@@ -36,7 +36,19 @@ static void move(struct prefill_job *job, enum prefill_state to)
 
 static uint32_t blocks_of(const struct prefill *p, uint32_t tokens)
 {
-	return (tokens + p->local->block_tokens - 1) / p->local->block_tokens;
+	return kv_local_blocks(p->local, tokens);
+}
+
+static void layout_job(struct carve *carve, const struct prefill_options *o, uint32_t block_max,
+		       struct prefill_job *ret_job)
+{
+	struct prefill_job job = {.tokens = carve_take(carve, o->context_max, sizeof(*job.tokens))};
+	for (uint32_t g = 0; g < o->local->group_count; g++) {
+		job.blocks[g] = carve_take(carve, block_max, sizeof(*job.blocks[g]));
+		job.keys[g] = carve_take(carve, block_max, sizeof(*job.keys[g]));
+	}
+	if (ret_job)
+		*ret_job = job;
 }
 
 static struct prefill *layout(struct carve *carve, const struct prefill_options *o)
@@ -47,14 +59,12 @@ static struct prefill *layout(struct carve *carve, const struct prefill_options 
 	Wire__Place *places = carve_take(carve, block_max, sizeof(*places));
 	Wire__Place **place_pointers = carve_take(carve, block_max, sizeof(*place_pointers));
 	uint64_t *digests = carve_take(carve, block_max, sizeof(*digests));
-	for (uint32_t i = 0; i < o->job_max; i++) {
-		struct prefill_job job = {
-			.tokens = carve_take(carve, o->context_max, sizeof(*job.tokens)),
-			.blocks = carve_take(carve, block_max, sizeof(*job.blocks)),
-			.keys = carve_take(carve, block_max, sizeof(*job.keys)),
-		};
+	for (uint32_t i = 0; i < o->job_max; i++)
+		layout_job(carve, o, block_max, p ? &jobs[i] : NULL);
+	for (uint32_t g = 0; g < o->local->group_count; g++) {
+		bool *present = carve_take(carve, block_max, sizeof(*present));
 		if (p)
-			jobs[i] = job;
+			p->present[g] = present;
 	}
 	if (p) {
 		p->options = *o;
@@ -116,7 +126,6 @@ static void take_context(struct prefill *p, struct prefill_job *job, const Wire_
 		.prompt_count = reserve->prompt_count,
 		.score_first = reserve->scored,
 		.score_end = job->sampling.prompt_logprobs ? reserve->prompt_count - 1 : 0,
-		.blocks = job->blocks,
 		.choice_count = (uint16_t)reserve->n_choices,
 		.arrival = p->arrival_next++,
 		.handed_over = true,
@@ -125,8 +134,12 @@ static void take_context(struct prefill *p, struct prefill_job *job, const Wire_
 		job->sequence.choices[i] = (uint16_t)reserve->choices[i];
 	job->full_count = count / p->local->block_tokens;
 	job->block_need = blocks_of(p, count);
-	kv_key_root(&p->local->compat, 0, reserve->tenant_salt.data, reserve->tenant_salt.len, &job->root);
-	kv_key_chain(&job->root, job->tokens, job->full_count, p->local->block_tokens, job->keys);
+	for (uint32_t g = 0; g < p->local->group_count; g++) {
+		struct id128 root;
+		kv_key_root(&p->local->compat, g, reserve->tenant_salt.data, reserve->tenant_salt.len, &root);
+		kv_key_chain(&root, job->tokens, job->full_count, p->local->block_tokens, job->keys[g]);
+		job->sequence.tables[g].blocks = job->blocks[g];
+	}
 }
 
 static void take_holders(struct prefill_job *job, const Wire__Reserve *reserve)
@@ -147,10 +160,15 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 			       reserve->n_tokens, p->options.context_max - 1);
 	/* A local job's blocks are promised by its decode half, which takes them over. */
 	bool local = reserve->half == WIRE__HALF__HALF_BOTH;
-	uint32_t need = local ? 0 : blocks_of(p, (uint32_t)reserve->n_tokens);
-	if (p->local->blocks_reserved + need > p->local->block_budget)
-		return why_set(why, ERR_AGAIN, "%u blocks wanted, %u of %u are reserved", need, p->local->blocks_reserved,
-			       p->local->block_budget);
+	uint32_t need[KV_GROUPS_MAX] = {0};
+	for (uint32_t g = 0; g < p->local->group_count; g++) {
+		const struct kv_group *group = &p->local->groups[g];
+		uint32_t blocks = blocks_of(p, (uint32_t)reserve->n_tokens);
+		need[g] = local ? 0 : kv_group_span(p->local, g, p->options.chunk_tokens, blocks);
+		if (group->reserved + need[g] > group->budget)
+			return why_set(why, ERR_AGAIN, "%u blocks wanted, %u of %u are reserved", need[g], group->reserved,
+				       group->budget);
+	}
 	struct prefill_job *job = free_job(p);
 	if (!job)
 		return why_set(why, ERR_AGAIN, "all %u places of the queue are taken", p->options.job_max);
@@ -162,21 +180,23 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 	if (e != ERR_OK)
 		return e;
 	sampling.structured = constraint != NULL;
-	struct prefill_job kept = {.serial = job->serial + 1, .tokens = job->tokens, .blocks = job->blocks,
-				   .keys = job->keys};
+	struct prefill_job kept = {.serial = job->serial + 1, .tokens = job->tokens};
+	memcpy(kept.blocks, job->blocks, sizeof(kept.blocks));
+	memcpy(kept.keys, job->keys, sizeof(kept.keys));
 	*job = kept;
 	job->key = job_key_of(reserve->job);
 	job->coordinator = peer;
 	job->partner = reserve->partner;
 	job->local = local;
-	job->blocks_promised = need;
+	memcpy(job->promised, need, sizeof(need));
 	job->decode_peer = PEER_NONE;
 	job->sampling = sampling;
 	job->constraint = constraint;
 	job->reserved_ns = p->local->now_ns;
 	take_context(p, job, reserve);
 	take_holders(job, reserve);
-	p->local->blocks_reserved += need;
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		p->local->groups[g].reserved += need[g];
 	p->count++;
 	move(job, PREFILL_RESERVED);
 	return ERR_OK;
@@ -187,7 +207,7 @@ static Wire__Accounting account(const struct prefill *p, const struct prefill_jo
 	Wire__Accounting accounting = WIRE__ACCOUNTING__INIT;
 	accounting.context = job->sequence.token_count;
 	accounting.reused = job->reused;
-	accounting.fetched = job->counts.fetched * p->local->block_tokens;
+	accounting.fetched = job->fetched;
 	uint32_t here = accounting.reused + accounting.fetched;
 	accounting.computed = job->sequence.computed > here ? job->sequence.computed - here : 0;
 	accounting.blocks_read = job->counts.blocks_read;
@@ -222,9 +242,12 @@ static void send_job_end(struct prefill *p, struct prefill_job *job, enum err e)
 static void free_blocks(struct prefill *p, struct prefill_job *job)
 {
 	/* Tails first, so that the beginning of a chain is evicted last. */
-	for (uint32_t i = job->sequence.block_count; i > 0; i--)
-		kv_pool_unref(p->local->pool, job->blocks[i - 1]);
-	job->sequence.block_count = 0;
+	for (uint32_t g = 0; g < p->local->group_count; g++) {
+		struct sequence_table *table = &job->sequence.tables[g];
+		for (uint32_t i = table->count; i > table->first; i--)
+			kv_pool_unref(p->local->pool, table->blocks[i - 1]);
+		table->first = table->count = 0;
+	}
 }
 
 static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
@@ -243,8 +266,9 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 	free_blocks(p, job);
 	constraint_give(&p->options.constraints, job->constraint);
 	job->constraint = NULL;
-	if (!planted(RESERVATION_STRANDED) || job->state != PREFILL_RESERVED)
-		p->local->blocks_reserved -= job->blocks_promised;
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		if (!planted(RESERVATION_STRANDED) || job->state != PREFILL_RESERVED)
+			p->local->groups[g].reserved -= job->promised[g];
 	p->count--;
 	job->ending = false;
 	move(job, PREFILL_FREE);
@@ -283,64 +307,118 @@ static uint32_t reusable_blocks(const struct prefill *p, const struct prefill_jo
 	return tokens / p->local->block_tokens;
 }
 
-/* Leading blocks that this node has already. */
-static void reuse(struct prefill *p, struct prefill_job *job)
+/* Leading blocks that can be used as they lie in the pool. */
+static uint32_t usable_blocks(struct prefill *p, const struct prefill_job *job)
 {
-	uint32_t reusable = reusable_blocks(p, job);
-	uint32_t n = 0;
-	for (; n < reusable; n++) {
-		uint32_t block = kv_pool_find(p->local->pool, &job->keys[n]);
-		if (block == KV_BLOCK_NONE)
-			break;
-		kv_pool_ref(p->local->pool, block);
-		job->blocks[n] = block;
+	uint32_t limit = reusable_blocks(p, job);
+	struct kv_presence groups[KV_GROUPS_MAX];
+	for (uint32_t g = 0; g < p->local->group_count; g++) {
+		uint32_t keep = p->local->groups[g].keep, n = 0;
+		for (; n < limit; n++) {
+			p->present[g][n] = kv_pool_find(p->local->pool, &job->keys[g][n]) != KV_BLOCK_NONE;
+			if (!p->present[g][n] && keep == KV_KEEP_ALL)
+				limit = n; /* nobody can use what follows */
+		}
+		groups[g] = (struct kv_presence){p->present[g], keep};
 	}
-	job->sequence.block_count = n;
-	job->reused = n * p->local->block_tokens;
+	return kv_prefix(groups, p->local->group_count, limit);
 }
 
-static bool start_fetch(struct prefill *p, struct prefill_job *job)
+static void drop_table(struct prefill *p, struct sequence_table *table, uint32_t end)
 {
-	uint32_t have = job->sequence.block_count;
+	for (uint32_t i = table->count; i > end; i--)
+		kv_pool_unref(p->local->pool, table->blocks[i - 1]);
+	table->count = end;
+}
+
+/* Refers to what of the first n blocks of a group is needed; n is usable, and before it was less. */
+static void refer(struct prefill *p, struct prefill_job *job, uint32_t g, uint32_t n)
+{
+	struct sequence_table *table = &job->sequence.tables[g];
+	if (table->count > n)
+		drop_table(p, table, n);
+	if (table->count == 0)
+		table->first = table->count = kv_keep_first(p->local->groups[g].keep, n);
+	for (; table->count < n; table->count++) {
+		table->blocks[table->count] = kv_pool_find(p->local->pool, &job->keys[g][table->count]);
+		kv_pool_ref(p->local->pool, table->blocks[table->count]);
+	}
+}
+
+/* While it fetches, a job refers to what it has of global groups; what a windowed one needs depends on the end. */
+static uint32_t refer_early(struct prefill *p, struct prefill_job *job)
+{
+	uint32_t n = usable_blocks(p, job);
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		if (p->local->groups[g].keep == KV_KEEP_ALL)
+			refer(p, job, g, n);
+	job->reused = n * p->local->block_tokens;
+	return n;
+}
+
+static bool start_fetch(struct prefill *p, struct prefill_job *job, uint32_t have)
+{
 	uint32_t reusable = reusable_blocks(p, job);
 	if (reusable == have || (reusable - have) * p->local->block_tokens < p->options.fetch_min_tokens)
 		return false;
 	struct kv_fetch_request request = {
 		.cookie = (uint32_t)(job - p->jobs),
-		.keys = job->keys + have,
-		.key_count = reusable - have,
+		.key_count = reusable,
+		.have = have,
 		.holders = job->holder_pointers,
 		.holder_count = job->holder_count,
-		.chain_offset = have,
 		.deadline_ns = p->local->now_ns + p->options.fetch_deadline_ns,
 	};
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		request.keys[g] = job->keys[g];
 	return kv_fetch_start(p->options.fetches, &request) == ERR_OK;
 }
 
-/* Takes the rest of the blocks and joins the schedule; stays BLOCKED while there is no room. */
+/* Blocks of a group that the next chunk writes to: of a global one all at once, as they are never given back before. */
+static bool take_blocks(struct prefill *p, struct prefill_job *job, uint32_t g)
+{
+	struct sequence_table *table = &job->sequence.tables[g];
+	uint32_t end = job->block_need;
+	if (p->local->groups[g].keep != KV_KEEP_ALL)
+		end = blocks_of(p, job->sequence.computed + p->options.chunk_tokens);
+	for (end = end < job->block_need ? end : job->block_need; table->count < end; table->count++)
+		if (kv_pool_take(p->local->pool, g, &table->blocks[table->count]) != ERR_OK)
+			return false;
+	return true;
+}
+
+static bool take_all(struct prefill *p, struct prefill_job *job)
+{
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		if (!take_blocks(p, job, g))
+			return false;
+	return true;
+}
+
+/* Takes the blocks it needs and joins the schedule; stays BLOCKED while there is no room. */
 static void try_compute(struct prefill *p, struct prefill_job *job)
 {
-	while (job->sequence.block_count < job->block_need) {
-		uint32_t block;
-		if (kv_pool_take(p->local->pool, &block) != ERR_OK)
-			return;
-		job->blocks[job->sequence.block_count++] = block;
-	}
-	if (sched_add(p->options.sched, &job->sequence) != ERR_OK)
+	if (!take_all(p, job) || sched_add(p->options.sched, &job->sequence) != ERR_OK)
 		return;
 	move(job, PREFILL_COMPUTING);
-	job->computing_ns = p->local->now_ns;
+	if (job->computing_ns == 0)
+		job->computing_ns = p->local->now_ns;
 	prefill_announce_all(p, job);
 }
 
 static void begin_compute(struct prefill *p, struct prefill_job *job)
 {
+	uint32_t n = usable_blocks(p, job), tokens = n * p->local->block_tokens;
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		refer(p, job, g, n);
+	job->reused = job->reused < tokens ? job->reused : tokens;
+	job->fetched = tokens - job->reused;
 	move(job, PREFILL_BLOCKED);
-	job->blocks_complete = job->sequence.block_count;
-	job->sequence.computed = job->blocks_complete * p->local->block_tokens;
+	job->blocks_complete = n;
+	job->sequence.computed = tokens;
 	env_trace(p->local->env, "take job %llu.%u: %u tokens, %u reused, %u fetched",
 		  (unsigned long long)job->key.number, job->key.attempt, job->sequence.token_count, job->reused,
-		  job->counts.fetched * p->local->block_tokens);
+		  job->fetched);
 	try_compute(p, job);
 }
 
@@ -351,17 +429,14 @@ void prefill_start(struct prefill *p, uint32_t peer, const Wire__Start *start)
 		return;
 	job->started_ns = p->local->now_ns;
 	move(job, PREFILL_FETCHING);
-	reuse(p, job);
-	if (!start_fetch(p, job))
+	if (!start_fetch(p, job, refer_early(p, job)))
 		begin_compute(p, job);
 }
 
-void prefill_fetched(struct prefill *p, uint32_t cookie, const uint32_t *blocks, const struct kv_fetch_counts *counts)
+void prefill_fetched(struct prefill *p, uint32_t cookie, const struct kv_fetch_counts *counts)
 {
 	struct prefill_job *job = &p->jobs[cookie];
 	assert(job->state == PREFILL_FETCHING);
-	for (uint32_t i = 0; i < counts->fetched; i++)
-		job->blocks[job->sequence.block_count++] = blocks[i];
 	job->counts = *counts;
 	begin_compute(p, job);
 }
@@ -389,7 +464,8 @@ void prefill_attach(struct prefill *p, uint32_t peer, const Wire__Attach *attach
 		return;
 	}
 	job->decode_peer = peer;
-	job->blocks_have = attach->blocks_have;
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		job->blocks_have[g] = g < attach->n_have ? attach->have[g] : 0;
 	prefill_announce_all(p, job);
 	if (job->state == PREFILL_HANDING)
 		prefill_send_first(p, job);
@@ -453,31 +529,68 @@ void prefill_layer_done(struct prefill *p, const struct run *run, uint32_t layer
 		prefill_announce(p, job, layer, job->chunk_first, job->chunk_count);
 }
 
+/* The first block that is worth offering to the store: of a windowed group what a token after the longest beginning sees
+ * that another prompt, or this one again, can use; what lies before is of use to nobody. */
+static uint32_t offered_first(const struct prefill *p, const struct prefill_job *job, uint32_t g)
+{
+	return kv_keep_first(p->local->groups[g].keep, (job->sequence.token_count - 1) / p->local->block_tokens);
+}
+
 /* Blocks that the chunk filled become findable, and are offered to the store. */
+static void publish_group(struct prefill *p, struct prefill_job *job, uint32_t g)
+{
+	const struct id128 *keys = job->keys[g];
+	uint32_t filled = job->sequence.computed / p->local->block_tokens;
+	for (uint32_t i = job->blocks_complete; i < job->full_count && i < filled; i++)
+		if (kv_pool_seal(p->local->pool, job->blocks[g][i], &keys[i]) == ERR_OK && i >= offered_first(p, job, g))
+			kv_offer_block(p->options.offers, job->blocks[g][i], &keys[i], i > 0 ? &keys[i - 1] : NULL);
+}
+
+/* What no token still to be computed sees is given back: what was sealed stays cached as long as there is room. */
+static void release(struct prefill *p, struct prefill_job *job, uint32_t g)
+{
+	struct sequence_table *table = &job->sequence.tables[g];
+	uint32_t first = kv_keep_first(p->local->groups[g].keep, job->sequence.computed / p->local->block_tokens);
+	for (; table->first < first; table->first++)
+		if (table->first < table->count) {
+			kv_pool_unref(p->local->pool, table->blocks[table->first]);
+			table->blocks[table->first] = KV_BLOCK_NONE;
+		}
+}
+
 static void publish(struct prefill *p, struct prefill_job *job)
 {
-	for (uint32_t i = job->blocks_complete; i < job->full_count && (i + 1) * p->local->block_tokens <= job->sequence.computed;
-	     i++) {
-		if (kv_pool_seal(p->local->pool, job->blocks[i], &job->keys[i]) == ERR_OK)
-			kv_offer_block(p->options.offers, job->blocks[i], &job->keys[i],
-				       i > 0 ? &job->keys[i - 1] : NULL);
+	for (uint32_t g = 0; g < p->local->group_count; g++) {
+		publish_group(p, job, g);
+		release(p, job, g);
 	}
 	job->blocks_complete = blocks_of(p, job->sequence.computed);
 	job->chunk_count = job->chunk_layers = 0;
 }
 
+/* The blocks of the next chunk; without room for them the job leaves the schedule until there is. */
+static void go_on(struct prefill *p, struct prefill_job *job)
+{
+	if (take_all(p, job))
+		return;
+	sched_remove(p->options.sched, &job->sequence);
+	move(job, PREFILL_BLOCKED);
+}
+
 static void hand_over_locally(struct prefill *p, struct prefill_job *job)
 {
 	Wire__Accounting accounting = account(p, job);
+	struct sequence_table tables[KV_GROUPS_MAX];
 	struct prefill_handover handover = {
 		.accounting = &accounting,
 		.key = job->key,
-		.blocks = job->blocks,
-		.block_count = job->sequence.block_count,
+		.tables = tables,
 		.first = job->first,
 		.finish = job->first_finish,
 	};
-	job->sequence.block_count = 0; /* the references go with it */
+	memcpy(tables, job->sequence.tables, sizeof(tables));
+	for (uint32_t g = 0; g < p->local->group_count; g++)
+		job->sequence.tables[g].first = job->sequence.tables[g].count = 0; /* the references go with it */
 	p->options.handover(p->options.context, &handover);
 	end_now(p, job, ERR_OK);
 }
@@ -519,6 +632,8 @@ void prefill_step_done(struct prefill *p, const struct run *run, const struct sa
 		prefill_send_scores(p, job, run, samples + run->score_index);
 	if (run->sample_count > 0)
 		sampled(p, job, samples + run->sample_first);
+	else
+		go_on(p, job);
 }
 
 void prefill_tick(struct prefill *p)

@@ -2,10 +2,13 @@
  *
  *   (free) --Reserve--> RESERVED --Start--> FETCHING --kv_fetch done--> BLOCKED --blocks taken--> COMPUTING
  *     --last chunk sampled--> HANDING --TransferEnd, or handed over locally--> (free)
+ *   COMPUTING --no room for the next chunk's blocks of a windowed group--> BLOCKED
  *   any --Cancel, session of coordinator or decode node ends--> (free), after the plan in flight
  *
  * While it computes, each finished layer of a chunk is announced to the decode node, which reads it while the next
- * layer runs.  Blocks stay referenced until the decode node says TransferEnd or its session ends (law 3).
+ * layer runs.  Blocks stay referenced until the decode node says TransferEnd or its session ends (law 3); those of a
+ * windowed layer group only as long as a token still to be computed sees them, and then those that a token after the
+ * context will (kvstore/prefix.h), which is what decode is told of.
  *
  * Rules: 1 a job ends with exactly one JobEnd, unless its coordinator's session is gone;
  *        2 a sequence that a plan in flight names is not touched: the end waits for the step;
@@ -38,8 +41,7 @@ struct prefill;
 struct prefill_handover {
 	struct job_key key;
 	enum err error;         /* not OK: the prompt was not read, nothing below is set */
-	const uint32_t *blocks; /* [block_count], one reference each, given to the receiver */
-	uint32_t block_count;
+	const struct sequence_table *tables; /* [groups]: of the blocks held one reference each, given to the receiver */
 	const struct sample *first; /* one for each choice */
 	const enum finish *finish;
 	const Wire__Accounting *accounting;
@@ -48,6 +50,7 @@ struct prefill_handover {
 struct prefill_options {
 	uint32_t job_max;
 	uint32_t context_max;
+	uint32_t chunk_tokens;     /* the scheduler's */
 	uint64_t fetch_deadline_ns;
 	uint32_t fetch_min_tokens; /* fewer missing tokens than that are computed at once */
 	struct finish_rules finish;
@@ -77,8 +80,7 @@ void prefill_transfer_end(struct prefill *prefill, uint32_t peer, const Wire__Tr
 void prefill_peer_down(struct prefill *prefill, uint32_t peer);
 
 /* Events of this node. */
-void prefill_fetched(struct prefill *prefill, uint32_t cookie, const uint32_t *blocks,
-		     const struct kv_fetch_counts *counts);
+void prefill_fetched(struct prefill *prefill, uint32_t cookie, const struct kv_fetch_counts *counts);
 void prefill_planned(struct prefill *prefill, const struct run *run);
 void prefill_layer_done(struct prefill *prefill, const struct run *run, uint32_t layer);
 void prefill_step_done(struct prefill *prefill, const struct run *run, const struct sample *samples, enum err e);

@@ -51,6 +51,7 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 static enum err check_load(const Wire__Load *load, struct why *why)
 {
 	DEMAND(load->n_refused <= 64, "load: %zu reasons of refusals", load->n_refused);
+	DEMAND(load->n_groups <= PROTO_GROUPS_MAX, "load: %zu layer groups, at most %d", load->n_groups, PROTO_GROUPS_MAX);
 	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
 	for (size_t i = 0; i < load->n_transports; i++) {
 		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);
@@ -137,9 +138,18 @@ static enum err check_prompt_logprobs(const Wire__PromptLogprobs *message, struc
 	return ERR_OK;
 }
 
+static enum err check_attach(const Wire__Attach *attach, struct why *why)
+{
+	DEMAND(attach->job, "attach: no job");
+	DEMAND(attach->n_have >= 1 && attach->n_have <= PROTO_GROUPS_MAX, "attach: blocks of %zu layer groups, expected 1 to %d",
+	       attach->n_have, PROTO_GROUPS_MAX);
+	return check_id(&attach->compat, "attach: compat", why);
+}
+
 static enum err check_announce(const Wire__Announce *announce, struct why *why)
 {
 	DEMAND(announce->job, "announce: no job");
+	DEMAND(announce->layer_group < PROTO_GROUPS_MAX, "announce: layer group %u", announce->layer_group);
 	DEMAND(announce->layer < PROTO_LAYERS_MAX, "announce: layer %u", announce->layer);
 	DEMAND(announce->n_places == announce->n_digests && announce->n_places <= PROTO_BLOCKS_MAX,
 	       "announce: %zu places and %zu digests", announce->n_places, announce->n_digests);
@@ -234,8 +244,7 @@ enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 	case WIRE__ENVELOPE__BODY_JOB_END:
 		return check_job_end(envelope->job_end, why);
 	case WIRE__ENVELOPE__BODY_ATTACH:
-		DEMAND(envelope->attach->job, "attach: no job");
-		return check_id(&envelope->attach->compat, "attach: compat", why);
+		return check_attach(envelope->attach, why);
 	case WIRE__ENVELOPE__BODY_ANNOUNCE:
 		return check_announce(envelope->announce, why);
 	case WIRE__ENVELOPE__BODY_PREFILLED:

@@ -6,7 +6,6 @@
 #include <unistd.h>
 
 #include "engine/engine.h"
-#include "kvstore/key.h"
 #include "model/model_dir.h"
 #include "net/loop.h"
 #include "node/core.h"
@@ -17,11 +16,10 @@ enum { SOLO_NODE_ID = 2, SOLO_SEQS = 64, BLOCK_ALIGN = 64, TIME_FACTOR = 10 };
 struct solo_node {
 	struct solo_node_options options;
 	struct engine_port *port;
-	struct kv_geometry geometry;
-	struct id128 compat;
-	uint32_t block_count;
-	uint8_t *kv;           /* [block_count][block_bytes] */
-	uint64_t *generations; /* [block_count] */
+	struct engine_kv kv;
+	uint32_t block_counts[KV_GROUPS_MAX];
+	uint8_t *memory_of[KV_GROUPS_MAX];      /* [block_count][block_bytes] of each layer group */
+	uint64_t *generations[KV_GROUPS_MAX]; /* [block_count] */
 	void *memory;
 	struct node *node;
 };
@@ -41,8 +39,9 @@ static uint64_t block_digest(void *context, uint32_t block, uint32_t layer)
 static void copy_block(void *context, uint32_t from, uint32_t to)
 {
 	struct solo_node *solo = context;
-	size_t bytes = solo->geometry.block_bytes;
-	memcpy(solo->kv + to * bytes, solo->kv + from * bytes, bytes);
+	uint32_t g = from >= solo->block_counts[0], first = g * solo->block_counts[0];
+	size_t bytes = solo->kv.groups[g].block_bytes;
+	memcpy(solo->memory_of[g] + (to - first) * bytes, solo->memory_of[g] + (from - first) * bytes, bytes);
 }
 
 /* ---- making it */
@@ -59,32 +58,40 @@ static enum err open_engine(struct solo_node *solo, struct loop *loop, struct wh
 	enum err e = engine_port_create(loop, &options, why, &solo->port);
 	if (e != ERR_OK)
 		return e;
-	struct engine *engine = engine_port_engine(solo->port);
-	engine_geometry(engine, &solo->geometry);
-	struct kv_compat_parts parts = {
-		.fingerprint = solo->options.model->fingerprint,
-		.numerics_class = engine_numerics_class(engine),
-		.block_tokens = solo->geometry.block_tokens,
-		.layer_count = solo->geometry.layer_count,
-		.layer_bytes = solo->geometry.layer_bytes,
-	};
-	kv_compat(&parts, &solo->compat);
-	return ERR_OK;
+	return engine_port_kv(solo->port, solo->options.model->fingerprint, why, &solo->kv);
+}
+
+static enum err open_group(struct solo_node *solo, uint32_t g, struct why *why)
+{
+	uint64_t blocks = solo->block_counts[g];
+	size_t bytes = blocks * solo->kv.groups[g].block_bytes;
+	solo->memory_of[g] = aligned_alloc(BLOCK_ALIGN, (bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN);
+	solo->generations[g] = calloc(blocks, sizeof(*solo->generations[g]));
+	if (!solo->memory_of[g] || !solo->generations[g])
+		return why_set(why, ERR_NOMEM, "no memory for %llu blocks", (unsigned long long)blocks);
+	return engine_set_kv(engine_port_engine(solo->port), g, solo->memory_of[g], solo->block_counts[g]);
 }
 
 static enum err open_kv(struct solo_node *solo, struct why *why)
 {
-	size_t block_bytes = solo->geometry.block_bytes;
-	uint64_t blocks = solo->options.kv_bytes / block_bytes;
-	if (blocks < 64 || blocks > UINT32_MAX / 2)
-		return why_set(why, ERR_INVALID, "--kv-bytes are %llu blocks of %zu bytes, expected at least 64",
-			       (unsigned long long)blocks, block_bytes);
-	solo->block_count = (uint32_t)blocks;
-	solo->kv = aligned_alloc(BLOCK_ALIGN, (blocks * block_bytes + BLOCK_ALIGN - 1) / BLOCK_ALIGN * BLOCK_ALIGN);
-	solo->generations = calloc(blocks, sizeof(*solo->generations));
-	if (!solo->kv || !solo->generations)
-		return why_set(why, ERR_NOMEM, "no memory for %llu blocks", (unsigned long long)blocks);
-	return engine_set_kv(engine_port_engine(solo->port), solo->kv, solo->block_count);
+	enum err e = engine_kv_divide(&solo->kv, solo->options.kv_bytes, solo->options.context_max, solo->options.chunk_tokens,
+				      why, solo->block_counts);
+	for (uint32_t g = 0; e == ERR_OK && g < solo->kv.group_count; g++)
+		e = open_group(solo, g, why);
+	return e;
+}
+
+static struct node_group node_group(const struct solo_node *solo, uint32_t g)
+{
+	return (struct node_group){
+		.layer_count = solo->kv.groups[g].layer_count,
+		.layer_bytes = solo->kv.groups[g].layer_bytes,
+		.window = solo->kv.groups[g].window,
+		.block_count = solo->block_counts[g],
+		.offer_max = 8,
+		.hold_max = 8,
+		.generations = solo->generations[g],
+	};
 }
 
 static struct node_options node_options(struct solo_node *solo)
@@ -94,12 +101,11 @@ static struct node_options node_options(struct solo_node *solo)
 		.incarnation = 1,
 		.role = WIRE__ROLE__ROLE_BOTH,
 		.name = "solo",
-		.compat = solo->compat,
-		.block_count = solo->block_count,
-		.block_tokens = solo->geometry.block_tokens,
-		.layer_count = solo->geometry.layer_count,
-		.layer_bytes = solo->geometry.layer_bytes,
-		.generations = solo->generations,
+		.compat = solo->kv.compat,
+		.block_tokens = solo->kv.groups[0].block_tokens,
+		.group_count = solo->kv.group_count,
+		.groups = {node_group(solo, 0)},
+		.layers = solo->kv.layers,
 		.peer_max = 4,
 		.job_max = SOLO_SEQS,
 		.seq_max = SOLO_SEQS,
@@ -107,8 +113,6 @@ static struct node_options node_options(struct solo_node *solo)
 		.batch_tokens_max = solo->options.batch_tokens_max,
 		.chunk_tokens = solo->options.chunk_tokens,
 		.read_max = 64,
-		.offer_max = 8,
-		.hold_max = 8,
 		.time_factor = TIME_FACTOR,
 		.eos_ids = solo->options.model->config.eos_ids,
 		.eos_count = solo->options.model->config.eos_count,
@@ -134,6 +138,8 @@ enum err solo_node_create(struct loop *loop, const struct solo_node_options *opt
 		e = open_kv(solo, why);
 	if (e == ERR_OK) {
 		struct node_options core = node_options(solo);
+		for (uint32_t g = 1; g < solo->kv.group_count; g++)
+			core.groups[g] = node_group(solo, g);
 		solo->memory = calloc(1, node_bytes(&core));
 		if (solo->memory)
 			solo->node = node_init(solo->memory, &core);
@@ -155,8 +161,10 @@ void solo_node_destroy(struct solo_node *solo)
 		return;
 	engine_port_destroy(solo->port);
 	free(solo->memory);
-	free(solo->generations);
-	free(solo->kv);
+	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+		free(solo->generations[g]);
+		free(solo->memory_of[g]);
+	}
 	free(solo);
 }
 
@@ -168,11 +176,14 @@ void solo_node_member(const struct solo_node *solo, struct coord_member *ret_mem
 		.role = WIRE__ROLE__ROLE_BOTH,
 		.name = "solo",
 		.pid = (uint32_t)getpid(),
-		.compat = solo->compat,
+		.compat = solo->kv.compat,
 		.model_count = 1,
-		.block_tokens = solo->geometry.block_tokens,
+		.block_tokens = solo->kv.groups[0].block_tokens,
+		.group_count = solo->kv.group_count,
 		.context_max = solo->options.context_max,
 	};
+	for (uint32_t g = 0; g < solo->kv.group_count; g++)
+		ret_member->windows[g] = solo->kv.groups[g].window;
 	snprintf(ret_member->models[0], sizeof(ret_member->models[0]), "%s", solo->options.model->name);
 }
 

@@ -25,14 +25,14 @@ struct bench {
 	uint32_t repeats;
 	uint32_t prompt_max;
 	clockid_t clock;
-	uint8_t *memory;
+	uint8_t *memory[KV_GROUPS_MAX];
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
 	bool done;
 	struct sampling sampling;
 	struct sequence streams[STREAMS_MAX];
 	uint32_t tokens[STREAMS_MAX][CONTEXT_MAX];
-	uint32_t blocks[STREAMS_MAX][CONTEXT_MAX / BLOCK_TOKENS];
+	uint32_t blocks[KV_GROUPS_MAX][STREAMS_MAX][CONTEXT_MAX / BLOCK_TOKENS];
 	struct sample samples[PLAN_SAMPLES_MAX];
 	struct plan plan;
 };
@@ -63,6 +63,19 @@ static void on_step_done(void *context, const struct plan *plan, const struct sa
 	pthread_mutex_unlock(&bench->lock);
 }
 
+static void open_group(struct bench *bench, uint32_t g)
+{
+	struct why why = {""};
+	struct kv_geometry geometry;
+	engine_geometry(bench->engine, g, &geometry);
+	uint32_t block_count = STREAMS_MAX * CONTEXT_MAX / BLOCK_TOKENS;
+	bench->memory[g] = aligned_alloc(64, ((size_t)block_count * geometry.block_bytes + 63) / 64 * 64);
+	check(engine_set_kv(bench->engine, g, bench->memory[g], block_count), &why);
+	for (uint32_t i = 0; i < STREAMS_MAX; i++)
+		for (uint32_t j = 0; j < CONTEXT_MAX / BLOCK_TOKENS; j++)
+			bench->blocks[g][i][j] = g * block_count + i * (CONTEXT_MAX / BLOCK_TOKENS) + j;
+}
+
 static void bench_open(struct bench *bench, const char *path)
 {
 	struct why why = {""};
@@ -76,14 +89,8 @@ static void bench_open(struct bench *bench, const char *path)
 	check(engine_create(&options, &why, &bench->engine), &why);
 	const struct device_options device = {.kind = DEVICE_CPU, .thread_count = bench->thread_count};
 	check(device_open(&device, &why, &bench->device), &why);
-	struct kv_geometry geometry;
-	engine_geometry(bench->engine, &geometry);
-	uint32_t block_count = STREAMS_MAX * CONTEXT_MAX / BLOCK_TOKENS;
-	bench->memory = aligned_alloc(64, ((size_t)block_count * geometry.block_bytes + 63) / 64 * 64);
-	check(engine_set_kv(bench->engine, bench->memory, block_count), &why);
-	for (uint32_t i = 0; i < STREAMS_MAX; i++)
-		for (uint32_t j = 0; j < CONTEXT_MAX / BLOCK_TOKENS; j++)
-			bench->blocks[i][j] = i * (CONTEXT_MAX / BLOCK_TOKENS) + j;
+	for (uint32_t g = 0; g < engine_group_count(bench->engine); g++)
+		open_group(bench, g);
 }
 
 static void begin_stream(struct bench *bench, uint32_t index, uint32_t prompt)
@@ -95,8 +102,8 @@ static void begin_stream(struct bench *bench, uint32_t index, uint32_t prompt)
 		.tokens = bench->tokens[index],
 		.token_count = prompt,
 		.prompt_count = prompt,
-		.blocks = bench->blocks[index],
-		.block_count = CONTEXT_MAX / BLOCK_TOKENS,
+		.tables = {{bench->blocks[0][index], 0, CONTEXT_MAX / BLOCK_TOKENS},
+			   {bench->blocks[1][index], 0, CONTEXT_MAX / BLOCK_TOKENS}},
 		.choice_count = 1,
 	};
 }
@@ -246,7 +253,8 @@ int main(int argc, char **argv)
 	engine_destroy(bench->engine);
 	device_close(bench->device);
 	model_dir_close(bench->model);
-	free(bench->memory);
+	free(bench->memory[0]);
+	free(bench->memory[1]);
 	free(bench);
 	return 0;
 }

@@ -33,8 +33,7 @@ static void write_run(void *arg, uint32_t index, uint32_t worker)
 	size_t vector_bytes = layout->head_dim * elem_bytes(layout->elem);
 	for (uint32_t i = 0; i < run->row_count; i++) {
 		uint32_t position = run->first_position + i;
-		size_t block = run->blocks[position / layout->block_tokens];
-		uint8_t *to = (uint8_t *)job->kv->base + block * job->kv->block_stride +
+		uint8_t *to = kv_block_at(job->kv, run->blocks[position / layout->block_tokens]) +
 			      job->layer * kv_layer_bytes(layout) + position % layout->block_tokens * vector_bytes;
 		size_t from = (run->row_first + i) * job->stride;
 		for (uint32_t head = 0; head < layout->head_kv_count; head++) {

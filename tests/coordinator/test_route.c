@@ -9,7 +9,7 @@ static struct route_record choose(const struct route_candidate *candidates, uint
 				  uint32_t turn)
 {
 	struct route_weights weights = route_weights_default();
-	struct route_query query = {.context = context, .blocks_needed = 4, .turn = turn};
+	struct route_query query = {.context = context, .blocks_needed = {4}, .turn = turn};
 	struct route_record record;
 	bool found = route_choose(&weights, &query, candidates, count, &record);
 	assert_int_equal(found, record.prefill != ROUTE_NONE);
@@ -87,7 +87,7 @@ static void pair_that_is_apart_gives_way_but_is_taken_when_alone(void **state)
 	};
 	const struct route_apart apart[] = {{0, 2}};
 	struct route_weights weights = route_weights_default();
-	struct route_query query = {.context = 1000, .blocks_needed = 4, .apart = apart, .apart_count = 1};
+	struct route_query query = {.context = 1000, .blocks_needed = {4}, .apart = apart, .apart_count = 1};
 	struct route_record record;
 	assert_true(route_choose(&weights, &query, candidates, 2, &record) == false);
 	assert_true(route_choose(&weights, &query, candidates, 4, &record));
@@ -104,9 +104,9 @@ static void decode_goes_where_there_is_room(void **state)
 {
 	struct route_candidate candidates[] = {
 		{.node = 0, .prefill = true},
-		{.node = 1, .decode = true, .sequences = 8, .blocks_free = 80, .blocks_total = 100},
-		{.node = 2, .decode = true, .sequences = 2, .blocks_free = 80, .blocks_total = 100},
-		{.node = 3, .decode = true, .sequences = 0, .blocks_free = 3, .blocks_total = 100},
+		{.node = 1, .decode = true, .sequences = 8, .blocks_free = {80}, .blocks_total = {100}},
+		{.node = 2, .decode = true, .sequences = 2, .blocks_free = {80}, .blocks_total = {100}},
+		{.node = 3, .decode = true, .sequences = 0, .blocks_free = {3}, .blocks_total = {100}},
 	};
 	assert_int_equal(choose(candidates, 4, 100, 0).decode, 2); /* 3 cannot hold 4 blocks */
 }

@@ -44,6 +44,21 @@ const char *driver_isa_of_f32_rows(void)
 	return "portable";
 }
 
+static void open_group(struct driver *driver, uint32_t g)
+{
+	uint32_t count = driver->options.block_count;
+	engine_geometry(driver->engine, g, &driver->geometry[g]);
+	size_t bytes = (size_t)count * driver->geometry[g].block_bytes;
+	driver->memory[g] = aligned_alloc(64, (bytes + 63) / 64 * 64);
+	driver->free[g] = calloc(count, sizeof(uint32_t));
+	if (!driver->memory[g] || !driver->free[g])
+		abort();
+	memset(driver->memory[g], 0, bytes);
+	for (uint32_t i = 0; i < count; i++)
+		driver->free[g][driver->free_count[g]++] = g * count + count - 1 - i;
+	check(engine_set_kv(driver->engine, g, driver->memory[g], count), &(struct why){"set_kv"});
+}
+
 void driver_open(struct driver *driver, const struct driver_options *options)
 {
 	struct why why = {""};
@@ -62,40 +77,46 @@ void driver_open(struct driver *driver, const struct driver_options *options)
 		.callbacks = {driver, on_layer_done, on_step_done},
 	};
 	check(engine_create(&engine, &why, &driver->engine), &why);
-	engine_geometry(driver->engine, &driver->geometry);
-	size_t bytes = (size_t)options->block_count * driver->geometry.block_bytes;
-	driver->memory = aligned_alloc(64, (bytes + 63) / 64 * 64);
-	driver->free = calloc(options->block_count, sizeof(uint32_t));
-	if (!driver->memory || !driver->free)
-		abort();
-	memset(driver->memory, 0, bytes);
-	for (uint32_t i = 0; i < options->block_count; i++)
-		driver->free[driver->free_count++] = options->block_count - 1 - i;
-	check(engine_set_kv(driver->engine, driver->memory, options->block_count), &why);
+	driver->group_count = engine_group_count(driver->engine);
+	for (uint32_t g = 0; g < driver->group_count; g++)
+		open_group(driver, g);
 }
 
 void driver_close(struct driver *driver)
 {
 	engine_destroy(driver->engine);
 	model_dir_close(driver->model);
-	free(driver->memory);
-	free(driver->free);
+	for (uint32_t g = 0; g < driver->group_count; g++) {
+		free(driver->memory[g]);
+		free(driver->free[g]);
+	}
 	pthread_cond_destroy(&driver->turn);
 	pthread_mutex_destroy(&driver->lock);
 }
 
+uint8_t *driver_block(const struct driver *driver, uint32_t block)
+{
+	uint32_t g = block / driver->options.block_count;
+	return driver->memory[g] + (size_t)(block % driver->options.block_count) * driver->geometry[g].block_bytes;
+}
+
+static void shuffle_group(struct driver *driver, uint32_t g, struct rng *rng)
+{
+	uint32_t *blocks = driver->free[g];
+	for (uint32_t i = driver->free_count[g]; i > 1; i--) {
+		uint32_t j = (uint32_t)rng_below(rng, i);
+		uint32_t block = blocks[i - 1];
+		blocks[i - 1] = blocks[j];
+		blocks[j] = block;
+	}
+	for (uint32_t i = 0; i < driver->free_count[g]; i++)
+		memset(driver_block(driver, blocks[i]), (int)rng_below(rng, 256), driver->geometry[g].block_bytes);
+}
+
 void driver_shuffle(struct driver *driver, struct rng *rng)
 {
-	for (uint32_t i = driver->free_count; i > 1; i--) {
-		uint32_t j = (uint32_t)rng_below(rng, i);
-		uint32_t block = driver->free[i - 1];
-		driver->free[i - 1] = driver->free[j];
-		driver->free[j] = block;
-	}
-	for (uint32_t i = 0; i < driver->free_count; i++) {
-		uint8_t *block = driver->memory + (size_t)driver->free[i] * driver->geometry.block_bytes;
-		memset(block, (int)rng_below(rng, 256), driver->geometry.block_bytes);
-	}
+	for (uint32_t g = 0; g < driver->group_count; g++)
+		shuffle_group(driver, g, rng);
 }
 
 void driver_step(struct driver *driver, struct plan *plan)
@@ -108,7 +129,7 @@ void driver_step(struct driver *driver, struct plan *plan)
 		pthread_cond_wait(&driver->turn, &driver->lock);
 	pthread_mutex_unlock(&driver->lock);
 	check(driver->result, &(struct why){"step"});
-	if (driver->layers_seen != driver->geometry.layer_count)
+	if (driver->layers_seen != engine_layer_count(driver->engine))
 		abort();
 	for (uint32_t i = 0; i < plan->run_count; i++)
 		plan->runs[i].sequence->computed += plan->runs[i].count;
@@ -117,7 +138,7 @@ void driver_step(struct driver *driver, struct plan *plan)
 void stream_open(struct stream *stream, struct driver *driver, const uint32_t *prompt, uint32_t prompt_count,
 		 uint32_t tokens_max)
 {
-	uint32_t block_tokens = driver->geometry.block_tokens;
+	uint32_t block_tokens = driver->geometry[0].block_tokens;
 	memset(stream, 0, sizeof(*stream));
 	stream->tokens_max = tokens_max;
 	stream->blocks_max = (tokens_max + block_tokens - 1) / block_tokens;
@@ -127,23 +148,49 @@ void stream_open(struct stream *stream, struct driver *driver, const uint32_t *p
 		.tokens = calloc(tokens_max, sizeof(uint32_t)),
 		.token_count = prompt_count,
 		.prompt_count = prompt_count,
-		.blocks = calloc(stream->blocks_max, sizeof(uint32_t)),
-		.block_count = stream->blocks_max,
 		.choice_count = 1,
 	};
-	if (!stream->sequence.tokens || !stream->sequence.blocks || driver->free_count < stream->blocks_max)
+	if (!stream->sequence.tokens)
 		abort();
 	memcpy(stream->sequence.tokens, prompt, prompt_count * sizeof(uint32_t));
-	for (uint32_t i = 0; i < stream->blocks_max; i++)
-		stream->sequence.blocks[i] = driver->free[--driver->free_count];
+	for (uint32_t g = 0; g < driver->group_count; g++) {
+		struct sequence_table *table = &stream->sequence.tables[g];
+		*table = (struct sequence_table){.blocks = calloc(stream->blocks_max, sizeof(uint32_t)),
+						 .count = stream->blocks_max};
+		if (!table->blocks || driver->free_count[g] < stream->blocks_max)
+			abort();
+		for (uint32_t i = 0; i < stream->blocks_max; i++)
+			table->blocks[i] = driver->free[g][--driver->free_count[g]];
+	}
+}
+
+static void give_back(struct sequence_table *table, struct driver *driver, uint32_t g, uint32_t first, uint32_t end)
+{
+	for (uint32_t i = end; i-- > first;) {
+		driver->free[g][driver->free_count[g]++] = table->blocks[i];
+		table->blocks[i] = KV_BLOCK_NONE;
+	}
 }
 
 void stream_close(struct stream *stream, struct driver *driver)
 {
-	for (uint32_t i = stream->blocks_max; i-- > 0;)
-		driver->free[driver->free_count++] = stream->sequence.blocks[i];
+	for (uint32_t g = 0; g < driver->group_count; g++) {
+		struct sequence_table *table = &stream->sequence.tables[g];
+		give_back(table, driver, g, table->first, table->count);
+		free(table->blocks);
+	}
 	free(stream->sequence.tokens);
-	free(stream->sequence.blocks);
+}
+
+void stream_release(struct stream *stream, struct driver *driver)
+{
+	for (uint32_t g = 0; g < driver->group_count; g++) {
+		struct sequence_table *table = &stream->sequence.tables[g];
+		uint32_t window = driver->geometry[g].window, next = stream->sequence.computed;
+		uint32_t first = window > 0 && next + 1 > window ? (next + 1 - window) / driver->geometry[g].block_tokens : 0;
+		give_back(table, driver, g, table->first, first);
+		table->first = first;
+	}
 }
 
 void stream_append(struct stream *stream, uint32_t token)

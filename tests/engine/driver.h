@@ -16,7 +16,7 @@ struct driver_options {
 	uint32_t thread_count;
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;
-	uint32_t block_count;
+	uint32_t block_count; /* of each layer group */
 	struct expert_exchange *experts;
 };
 
@@ -24,10 +24,11 @@ struct driver {
 	struct driver_options options;
 	struct model_dir *model;
 	struct engine *engine;
-	struct kv_geometry geometry;
-	uint8_t *memory;     /* [block_count][block_bytes] */
-	uint32_t *free;      /* [free_count] blocks, handed out from the end */
-	uint32_t free_count;
+	uint32_t group_count;
+	struct kv_geometry geometry[KV_GROUPS_MAX];
+	uint8_t *memory[KV_GROUPS_MAX]; /* [block_count][block_bytes] of each layer group */
+	uint32_t *free[KV_GROUPS_MAX];  /* [free_count] numbers of blocks, handed out from the end */
+	uint32_t free_count[KV_GROUPS_MAX];
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
 	bool done;
@@ -43,6 +44,8 @@ void driver_open(struct driver *driver, const struct driver_options *options);
 void driver_close(struct driver *driver);
 /* Puts the free blocks into another order, and other bytes into them: tables and leftovers must not matter. */
 void driver_shuffle(struct driver *driver, struct rng *rng);
+/* The bytes of a block. */
+uint8_t *driver_block(const struct driver *driver, uint32_t block);
 /* Runs the plan and advances `computed` of its sequences. */
 void driver_step(struct driver *driver, struct plan *plan);
 
@@ -58,6 +61,8 @@ void stream_open(struct stream *stream, struct driver *driver, const uint32_t *p
 		 uint32_t tokens_max);
 void stream_close(struct stream *stream, struct driver *driver);
 void stream_append(struct stream *stream, uint32_t token);
+/* Gives back the blocks that no token still to be computed sees; the table forgets them. */
+void stream_release(struct stream *stream, struct driver *driver);
 
 /* Adds a run of up to count tokens of the stream to the plan. */
 void plan_add(struct plan *plan, struct stream *stream, uint32_t count);

@@ -29,10 +29,10 @@ static void kv_lies_as_the_geometry_says(void **state)
 	struct driver driver;
 	open_model(&driver);
 	/* 2 layers x 2 kv heads x (k, v) x 16 tokens x 16 numbers of bf16 */
-	assert_int_equal(driver.geometry.layer_count, 2);
-	assert_int_equal(driver.geometry.block_tokens, BLOCK_TOKENS);
-	assert_int_equal(driver.geometry.layer_bytes, 2 * 2 * 16 * 16 * 2);
-	assert_int_equal(driver.geometry.block_bytes, 2 * driver.geometry.layer_bytes);
+	assert_int_equal(driver.geometry[0].layer_count, 2);
+	assert_int_equal(driver.geometry[0].block_tokens, BLOCK_TOKENS);
+	assert_int_equal(driver.geometry[0].layer_bytes, 2 * 2 * 16 * 16 * 2);
+	assert_int_equal(driver.geometry[0].block_bytes, 2 * driver.geometry[0].layer_bytes);
 	driver_close(&driver);
 }
 
@@ -49,9 +49,9 @@ static void the_first_token_of_a_block_zeroes_the_rest(void **state)
 	plan_add(&plan, &stream, PROMPT);
 	driver_step(&driver, &plan);
 	/* PROMPT = 16 + 4: four slots of the second block are filled. */
-	const uint8_t *block = driver.memory + (size_t)stream.sequence.blocks[1] * driver.geometry.block_bytes;
+	const uint8_t *block = driver_block(&driver, stream.sequence.tables[0].blocks[1]);
 	size_t token_bytes = 16 * 2;
-	for (size_t row = 0; row < driver.geometry.block_bytes / token_bytes; row++) {
+	for (size_t row = 0; row < driver.geometry[0].block_bytes / token_bytes; row++) {
 		bool zero = true;
 		for (size_t i = 0; i < token_bytes; i++)
 			zero = zero && block[row * token_bytes + i] == 0;
@@ -144,7 +144,7 @@ static void one_step_at_a_time_and_destroy_waits_for_it(void **state)
 					       .batch_tokens_max = BATCH,
 					       .callbacks = {&gate, gate_layer, gate_step}};
 	assert_int_equal(engine_create(&options, NULL, &engine), ERR_OK);
-	assert_int_equal(engine_set_kv(engine, driver.memory, 32), ERR_OK);
+	assert_int_equal(engine_set_kv(engine, 0, driver.memory[0], 32), ERR_OK);
 	stream_open(&stream, &driver, prompt, PROMPT, PROMPT);
 	struct plan plan = {0};
 	plan_add(&plan, &stream, PROMPT);

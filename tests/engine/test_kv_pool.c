@@ -72,7 +72,7 @@ static void do_take(struct fixture *f)
 {
 	struct naive *n = &f->naive;
 	uint32_t block;
-	enum err e = kv_pool_take(f->pool, &block);
+	enum err e = kv_pool_take(f->pool, 0, &block);
 	if (naive_count(n, true, false) == BLOCKS) {
 		assert_int_equal(e, ERR_AGAIN);
 		return;
@@ -154,9 +154,9 @@ static void compare(const struct fixture *f)
 {
 	const struct naive *n = &f->naive;
 	kv_pool_check(f->pool);
-	assert_int_equal(kv_pool_used(f->pool), naive_count(n, true, false));
-	assert_int_equal(kv_pool_cached(f->pool), naive_count(n, false, true));
-	assert_int_equal(kv_pool_free(f->pool), naive_count(n, false, false));
+	assert_int_equal(kv_pool_used(f->pool, 0), naive_count(n, true, false));
+	assert_int_equal(kv_pool_cached(f->pool, 0), naive_count(n, false, true));
+	assert_int_equal(kv_pool_free(f->pool, 0), naive_count(n, false, false));
 	for (int b = 0; b < BLOCKS; b++) {
 		struct id128 key;
 		assert_int_equal(kv_pool_generation(f->pool, (uint32_t)b), n->generation[b]);
@@ -191,8 +191,8 @@ static void random_operations_agree_with_plain_arrays(void **state)
 {
 	for (uint64_t seed = 0; seed < 4; seed++) {
 		struct fixture f = {.rng = {.seed = seed}};
-		struct kv_pool_options options = {.block_count = BLOCKS, .event_max = EVENT_MAX,
-						  .generations = f.generations};
+		struct kv_pool_options options = {.group_count = 1, .groups = {{BLOCKS, f.generations}},
+						  .event_max = EVENT_MAX};
 		void *memory = malloc(kv_pool_bytes(&options));
 		f.pool = kv_pool_init(memory, &options);
 		for (int b = 0; b < BLOCKS; b++)
@@ -208,14 +208,14 @@ static void random_operations_agree_with_plain_arrays(void **state)
 static void generations_go_on_after_a_restart(void **state)
 {
 	uint64_t generations[2] = {41, 7};
-	struct kv_pool_options options = {.block_count = 2, .event_max = 2, .generations = generations};
+	struct kv_pool_options options = {.group_count = 1, .groups = {{2, generations}}, .event_max = 2};
 	void *memory = malloc(kv_pool_bytes(&options));
 	uint32_t block;
 	for (int life = 0; life < 2; life++) {
 		struct kv_pool *pool = kv_pool_init(memory, &options);
 		for (int i = 0; i < 2; i++)
-			assert_int_equal(kv_pool_take(pool, &block), ERR_OK);
-		assert_int_equal(kv_pool_take(pool, &block), ERR_AGAIN);
+			assert_int_equal(kv_pool_take(pool, 0, &block), ERR_OK);
+		assert_int_equal(kv_pool_take(pool, 0, &block), ERR_AGAIN);
 	}
 	assert_int_equal(generations[0], 43);
 	assert_int_equal(generations[1], 9);
@@ -225,13 +225,13 @@ static void generations_go_on_after_a_restart(void **state)
 static void a_hit_makes_a_cached_block_the_last_to_be_evicted(void **state)
 {
 	uint64_t generations[3] = {0};
-	struct kv_pool_options options = {.block_count = 3, .event_max = 16, .generations = generations};
+	struct kv_pool_options options = {.group_count = 1, .groups = {{3, generations}}, .event_max = 16};
 	void *memory = malloc(kv_pool_bytes(&options));
 	struct kv_pool *pool = kv_pool_init(memory, &options);
 	uint32_t blocks[3];
 	for (int i = 0; i < 3; i++) {
 		struct id128 key = key_of(i);
-		assert_int_equal(kv_pool_take(pool, &blocks[i]), ERR_OK);
+		assert_int_equal(kv_pool_take(pool, 0, &blocks[i]), ERR_OK);
 		assert_int_equal(kv_pool_seal(pool, blocks[i], &key), ERR_OK);
 	}
 	for (int i = 0; i < 3; i++)
@@ -240,7 +240,7 @@ static void a_hit_makes_a_cached_block_the_last_to_be_evicted(void **state)
 	kv_pool_unref(pool, blocks[0]);
 	uint32_t order[3];
 	for (int i = 0; i < 3; i++)
-		assert_int_equal(kv_pool_take(pool, &order[i]), ERR_OK);
+		assert_int_equal(kv_pool_take(pool, 0, &order[i]), ERR_OK);
 	assert_int_equal(order[0], blocks[1]);
 	assert_int_equal(order[1], blocks[2]);
 	assert_int_equal(order[2], blocks[0]);

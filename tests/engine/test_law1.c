@@ -48,7 +48,7 @@ static void open_model(struct driver *driver, const char *name, const char *isa,
 					       .block_tokens = BLOCK_TOKENS, .batch_tokens_max = BATCH,
 					       .block_count = STREAMS * BLOCKS_MAX, .experts = experts};
 	driver_open(driver, &options);
-	assert_int_equal(driver->geometry.layer_count, LAYERS);
+	assert_int_equal(engine_layer_count(driver->engine), LAYERS);
 }
 
 static void open_stream(struct stream *stream, struct driver *driver, uint32_t index)
@@ -96,11 +96,10 @@ static void take_digests(const struct driver *driver, const struct stream *strea
 {
 	for (uint32_t i = 0; i * BLOCK_TOKENS < stream->sequence.computed; i++)
 		for (uint32_t layer = 0; layer < LAYERS; layer++) {
-			uint32_t block = stream->sequence.blocks[i];
-			const uint8_t *at = driver->memory + (size_t)block * driver->geometry.block_bytes +
-					    layer * driver->geometry.layer_bytes;
-			digests[i][layer] = engine_block_digest(driver->engine, block, layer);
-			assert_true(digests[i][layer] == digest_of(at, driver->geometry.layer_bytes));
+			uint32_t place, g = engine_layer_group(driver->engine, layer, &place);
+			uint32_t block = stream->sequence.tables[g].blocks[i], bytes = driver->geometry[g].layer_bytes;
+			digests[i][layer] = engine_block_digest(driver->engine, block, place);
+			assert_true(digests[i][layer] == digest_of(driver_block(driver, block) + place * bytes, bytes));
 		}
 }
 
@@ -226,10 +225,10 @@ static void go_on_elsewhere(struct driver *from, struct driver *to, uint32_t ind
 		samples[i] = from->samples[0];
 		stream_append(&here, samples[i++].token);
 	}
-	size_t bytes = from->geometry.block_bytes;
-	for (uint32_t i = 0; i * BLOCK_TOKENS < split; i++)
-		memcpy(to->memory + there.sequence.blocks[i] * bytes, from->memory + here.sequence.blocks[i] * bytes,
-		       bytes);
+	for (uint32_t g = 0; g < from->group_count; g++)
+		for (uint32_t i = 0; i * BLOCK_TOKENS < split; i++)
+			memcpy(driver_block(to, there.sequence.tables[g].blocks[i]),
+			       driver_block(from, here.sequence.tables[g].blocks[i]), from->geometry[g].block_bytes);
 	for (uint32_t i = prompt_counts[index]; i <= split; i++)
 		stream_append(&there, here.sequence.tokens[i]);
 	there.sequence.computed = split;
@@ -272,7 +271,7 @@ static void the_scheduler_does_not_show(void **state)
 		struct driver driver;
 		open_model(&driver, models[m], NULL, 2, NULL);
 		run_all(&driver, &alone, &rng, &expected);
-		const struct sched_options options = {.seq_max = STREAMS, .batch_tokens_max = 80, .chunk_tokens = 64,
+		const struct sched_options options = {.seq_max = STREAMS, .batch_tokens_max = 80, .chunk_tokens = 64, .group_count = driver.group_count,
 						      .block_tokens = BLOCK_TOKENS};
 		void *memory = malloc(sched_bytes(&options));
 		struct sched *sched = sched_init(memory, &options);

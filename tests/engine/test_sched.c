@@ -14,7 +14,7 @@ enum { BLOCK_TOKENS = 16, SEQ_MAX = 24, TOKENS_MAX = 640, SEQUENCES = 300 };
 static struct sequence sequence_of(uint64_t id, uint32_t prompt_count, uint64_t arrival)
 {
 	return (struct sequence){.id = id, .prompt_count = prompt_count, .token_count = prompt_count,
-				 .block_count = TOKENS_MAX / BLOCK_TOKENS + 1, .choice_count = 1, .arrival = arrival};
+				 .tables = {{.count = TOKENS_MAX / BLOCK_TOKENS + 1}}, .choice_count = 1, .arrival = arrival};
 }
 
 static void *sched_new(const struct sched_options *options, struct sched **ret_sched)
@@ -25,7 +25,7 @@ static void *sched_new(const struct sched_options *options, struct sched **ret_s
 }
 
 static const struct sched_options plain = {
-	.seq_max = SEQ_MAX, .batch_tokens_max = 128, .chunk_tokens = 64, .block_tokens = BLOCK_TOKENS};
+	.seq_max = SEQ_MAX, .group_count = 1, .batch_tokens_max = 128, .chunk_tokens = 64, .block_tokens = BLOCK_TOKENS};
 
 static const struct run *run_of(const struct plan *plan, const struct sequence *sequence)
 {
@@ -168,7 +168,7 @@ static void decode_rows_come_first_then_prompts_by_arrival(void **state)
 
 static void samples_wait_when_a_step_has_no_place_for_them(void **state)
 {
-	struct sched_options options = {.seq_max = 64, .batch_tokens_max = 512, .chunk_tokens = 64,
+	struct sched_options options = {.seq_max = 64, .group_count = 1, .batch_tokens_max = 512, .chunk_tokens = 64,
 					.block_tokens = BLOCK_TOKENS};
 	struct sched *sched;
 	void *memory = sched_new(&options, &sched);
@@ -190,7 +190,7 @@ static void samples_wait_when_a_step_has_no_place_for_them(void **state)
 
 static void scored_rows_wait_when_a_step_has_no_place_for_them(void **state)
 {
-	struct sched_options options = {.seq_max = 64, .batch_tokens_max = 2048, .chunk_tokens = 1024,
+	struct sched_options options = {.seq_max = 64, .group_count = 1, .batch_tokens_max = 2048, .chunk_tokens = 1024,
 					.block_tokens = BLOCK_TOKENS};
 	struct sched *sched;
 	void *memory = sched_new(&options, &sched);
@@ -236,7 +236,7 @@ static void buckets_are_powers_of_two_and_then_multiples_of_64(void **state)
 	static const uint32_t expected[][2] = {{0, 0}, {1, 1}, {2, 2}, {3, 4}, {5, 8}, {9, 16}, {17, 32}, {33, 64},
 					       {64, 64}, {65, 128}};
 	for (size_t i = 0; i < sizeof(expected) / sizeof(expected[0]); i++) {
-		struct sched_options options = {.seq_max = 1, .batch_tokens_max = 128, .chunk_tokens = 128,
+		struct sched_options options = {.seq_max = 1, .group_count = 1, .batch_tokens_max = 128, .chunk_tokens = 128,
 						.block_tokens = BLOCK_TOKENS};
 		struct sched *sched;
 		void *memory = sched_new(&options, &sched);

@@ -237,6 +237,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length);
 int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 {
 	static const uint32_t eos_ids[] = {7};
+	static const struct kv_layer layers[LAYERS] = {{0, 0}, {0, 1}, {0, 2}};
 	struct world *w = calloc(1, sizeof(*w));
 	said_init(&w->said, data, length);
 	w->now_ns = 1000 * MS;
@@ -245,10 +246,11 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	for (int i = 0; i < BLOCKS; i++)
 		w->generations[i] = 1;
 	struct node_options options = {
-		.node = 3, .incarnation = 1, .role = WIRE__ROLE__ROLE_BOTH, .name = "node", .compat = {{9}}, .block_count = BLOCKS,
-		.block_tokens = 4, .layer_count = LAYERS, .layer_bytes = LAYER_BYTES, .generations = w->generations, .peer_max = 5,
+		.node = 3, .incarnation = 1, .role = WIRE__ROLE__ROLE_BOTH, .name = "node", .compat = {{9}}, .layers = layers,
+		.block_tokens = 4, .group_count = 1, .groups = {{.layer_count = LAYERS, .layer_bytes = LAYER_BYTES,
+		.block_count = BLOCKS, .offer_max = 4, .hold_max = 6, .generations = w->generations}}, .peer_max = 5,
 		.job_max = 4, .seq_max = 6, .context_max = 80, .batch_tokens_max = 64, .chunk_tokens = 8, .read_max = 24,
-		.offer_max = 4, .hold_max = 6, .replicas = 1, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = 300,
+		.replicas = 1, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = 300,
 		.env = &w->env, .context = w, .submit = submit, .block_digest = block_digest, .copy_block = copy_block,
 	};
 	w->memory = aligned_alloc(64, (node_bytes(&options) + 63) / 64 * 64);

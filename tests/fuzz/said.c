@@ -8,6 +8,7 @@ enum { LIST = 12, KEYS = 12 };
 
 /* Room for the parts of one message. */
 struct parts {
+	uint32_t have[2];
 	Wire__JobId job;
 	Wire__Sampling sampling;
 	Wire__TokenBias bias;
@@ -376,7 +377,11 @@ const Wire__Envelope *said_message(struct said *s)
 		INIT(ATTACH, attach);
 		m.attach.job = job(s, &p);
 		m.attach.compat = compat(s, &p);
-		m.attach.blocks_have = (uint32_t)bytes_number(&s->in);
+		p.have[0] = (uint32_t)bytes_number(&s->in);
+		p.have[1] = p.have[0] / 2;
+		m.attach.n_have = bytes_below(&s->in, 4);
+		m.attach.n_have = m.attach.n_have < 3 ? m.attach.n_have : 1;
+		m.attach.have = p.have;
 		break;
 	case 14:
 		INIT(ANNOUNCE, announce);

@@ -229,8 +229,10 @@ static void nothing_before_the_window_is_met_on(struct device *device)
 	world_shuffle(&w);
 	step(&w, device, 0, LENGTH, out);
 	for (uint32_t block = 0, p = 0; p < LENGTH; p++) {
-		for (; (block + 1) * 16 + w.window <= p + 1; block++)
+		for (; (block + 1) * 16 + w.window <= p + 1; block++) {
 			memset((uint8_t *)w.kv.base + w.blocks[block] * w.kv.block_stride, 0xff, kv_block_bytes(&w.kv.layout));
+			w.blocks[block] = UINT32_MAX; /* no block at all */
+		}
 		step(&w, device, p, 1, again);
 	}
 	assert_memory_equal(out, again, LENGTH * row * sizeof(*out));

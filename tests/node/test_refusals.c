@@ -163,15 +163,17 @@ static void join(struct world *w, uint32_t conn, Wire__Role role)
 static int setup(void **state)
 {
 	static const uint32_t eos_ids[] = {7};
+	static const struct kv_layer layers[LAYERS] = {{0, 0}, {0, 1}, {0, 2}};
 	struct world *w = calloc(1, sizeof(*w));
 	w->now_ns = 1000 * MS;
 	w->env = (struct env){.context = w, .send = on_send, .close = on_close, .dial = on_dial, .link_open = on_link_open,
 			      .link_close = on_link_close, .link_name = on_link_name, .read = on_read, .read_cancel = on_cancel};
 	struct node_options options = {
-		.node = 5, .incarnation = 1, .role = WIRE__ROLE__ROLE_BOTH, .name = "node", .compat = compat, .block_count = BLOCKS,
-		.block_tokens = BLOCK_TOKENS, .layer_count = LAYERS, .layer_bytes = LAYER_BYTES, .generations = w->generations,
+		.node = 5, .incarnation = 1, .role = WIRE__ROLE__ROLE_BOTH, .name = "node", .compat = compat, .layers = layers,
+		.block_tokens = BLOCK_TOKENS, .group_count = 1, .groups = {{.layer_count = LAYERS, .layer_bytes = LAYER_BYTES,
+		.block_count = BLOCKS, .offer_max = 4, .hold_max = 6, .generations = w->generations}},
 		.peer_max = 5, .job_max = 3, .seq_max = 6, .context_max = CONTEXT, .batch_tokens_max = 64, .chunk_tokens = 8,
-		.read_max = 24, .offer_max = 4, .hold_max = 6, .replicas = 1, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = VOCAB,
+		.read_max = 24, .replicas = 1, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = VOCAB,
 		.env = &w->env, .context = w, .submit = submit, .block_digest = block_digest, .copy_block = copy_block,
 	};
 	w->memory = aligned_alloc(64, (node_bytes(&options) + 63) / 64 * 64);

@@ -234,9 +234,12 @@ static void log_probabilities_of_a_prompt(void **state)
 static void a_hand_over(void **state)
 {
 	Wire__Attach attach = WIRE__ATTACH__INIT;
-	attach.job = &job, attach.compat = data(16);
+	uint32_t have[3] = {4, 2, 0};
+	attach.job = &job, attach.compat = data(16), attach.have = have, attach.n_have = 2;
 	ACCEPTED(ATTACH, attach, attach, );
 	REFUSED(ATTACH, attach, attach, m.job = NULL, "attach: no job");
+	REFUSED(ATTACH, attach, attach, m.n_have = 0, "attach: blocks of 0 layer groups, expected 1 to 2");
+	REFUSED(ATTACH, attach, attach, m.n_have = 3, "attach: blocks of 3 layer groups, expected 1 to 2");
 	REFUSED(ATTACH, attach, attach, m.compat.len = 4, "attach: compat: 4 bytes, expected 16");
 	Wire__Announce announce = WIRE__ANNOUNCE__INIT;
 	announce.job = &job, announce.layer = PROTO_LAYERS_MAX - 1, announce.n_places = announce.n_digests = PROTO_BLOCKS_MAX;

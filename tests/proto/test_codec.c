@@ -110,7 +110,7 @@ static void another_version_is_refused_as_such(void **state)
 	struct why why = {0};
 	Wire__Envelope *back;
 	assert_int_equal(unpack(frame, codec_pack(&envelope, frame), &why, &back), ERR_MISMATCH);
-	assert_string_equal(why.text, "protocol version 2, expected 1");
+	assert_string_equal(why.text, "protocol version 3, expected 2");
 }
 
 static void memory_is_bounded_by_the_arena(void **state)

@@ -336,9 +336,9 @@ void clients_add(struct clients *all, const struct client_request *request)
 	struct client *client = &all->list[all->counts.requests];
 	*client = (struct client){.cluster = all->cluster, .number = all->counts.requests++, .request = *request};
 	for (uint32_t i = 0; i < request->choice_count; i++)
-		client->expected_count[i] = toy_oracle(request->prompt, request->prompt_count, &request->sampling, i,
+		client->expected_count[i] = toy_oracle(all->cluster->options.kind, request->prompt, request->prompt_count, &request->sampling, i,
 						       client->expected[i], &client->expected_finish[i]);
-	toy_score_oracle(request->prompt, request->prompt_count, client->expected_scores);
+	toy_score_oracle(all->cluster->options.kind, request->prompt, request->prompt_count, client->expected_scores);
 	if (all->cluster->options.cut.requests[client->number / 64] >> client->number % 64 & 1)
 		finish_client(client);
 	else

@@ -182,6 +182,11 @@ static void see_outranked(void *context, uint32_t index, uint64_t incarnation, b
 	etcd_outranked(&c->members[index], incarnation, lives);
 }
 
+uint32_t cluster_block_count(const struct cluster *c, uint32_t group)
+{
+	return toy_window(c->options.kind, group) > 0 ? c->options.block_count / 2 : c->options.block_count;
+}
+
 struct cluster *cluster_create(const struct cluster_options *options)
 {
 	struct cluster *c = calloc(1, sizeof(*c));

@@ -33,7 +33,7 @@ struct member {
 	struct node *engine;
 	struct store *store;
 	struct toy *toy;
-	uint64_t *generations; /* engine: [block_count] */
+	uint64_t *generations[KV_GROUPS_MAX]; /* engine: [block_count] */
 	uint32_t structures;   /* engine: taken and not given back */
 	/* store: slabs */
 	uint8_t *slabs;
@@ -93,7 +93,8 @@ struct cluster_options {
 	bool story;
 	bool frames; /* the story tells every frame too */
 	uint32_t coordinators, prefills, decodes, boths, stores;
-	uint32_t block_count; /* of an engine */
+	enum toy_kind kind;
+	uint32_t block_count; /* of an engine; of a windowed group half as many */
 	uint32_t chunk_tokens;
 	uint32_t seq_max;     /* sequences in an engine's schedule */
 	uint64_t layer_ns;
@@ -126,6 +127,7 @@ struct cluster {
 	uint64_t lives[MEMBERS_MAX][MEMBERS_MAX]; /* [who][of whom]: the highest incarnation it had a session with */
 };
 
+uint32_t cluster_block_count(const struct cluster *cluster, uint32_t group);
 struct cluster *cluster_create(const struct cluster_options *options);
 void cluster_destroy(struct cluster *cluster);
 /* A process comes up, as soon as etcd gives it an incarnation. */

@@ -100,6 +100,9 @@ static void tell(struct member *watcher, const struct member *about, bool presen
 		if (about->kind == ENGINE) {
 			member.compat = cluster_compat;
 			member.block_tokens = TOY_BLOCK_TOKENS;
+			member.group_count = toy_group_count(about->cluster->options.kind);
+			for (uint32_t g = 0; g < member.group_count; g++)
+				member.windows[g] = toy_window(about->cluster->options.kind, g);
 		} else {
 			member.model_count = 0;
 		}

@@ -63,7 +63,7 @@ void cluster_note_frame(struct cluster *c, uint32_t from, uint32_t to, const Wir
 			 err_name((enum err)e->job_end->error));
 		break;
 	case WIRE__ENVELOPE__BODY_ATTACH:
-		sim_note(c->sim, to, "  %s: Attach %llu.%u has %u", who, JOB(e->attach->job), e->attach->blocks_have);
+		sim_note(c->sim, to, "  %s: Attach %llu.%u has %u", who, JOB(e->attach->job), e->attach->have[0]);
 		break;
 	case WIRE__ENVELOPE__BODY_ANNOUNCE:
 		sim_note(c->sim, to, "  %s: Announce %llu.%u layer %u blocks %u+%zu at %llu digest %llx", who, JOB(e->announce->job),

@@ -110,8 +110,11 @@ static uint8_t *on_landing(void *core, uint32_t landing, uint32_t offset, uint32
 {
 	struct member *m = as_member(core);
 	if (m->kind == ENGINE) {
-		assert(landing < m->cluster->options.block_count && offset + length <= TOY_BLOCK_BYTES);
-		return toy_memory(m->toy) + (size_t)landing * TOY_BLOCK_BYTES + offset;
+		uint32_t first = cluster_block_count(m->cluster, 0), g = landing >= first;
+		uint32_t bytes = toy_block_bytes(m->cluster->options.kind, g);
+		landing -= g * first;
+		assert(landing < cluster_block_count(m->cluster, g) && offset + length <= bytes);
+		return toy_memory(m->toy, g) + (size_t)landing * bytes + offset;
 	}
 	uint32_t slab = landing / SLAB_SLOTS;
 	assert(slab < SLABS && m->slab_regions[slab] != UINT32_MAX && offset + length <= m->slab_slot_bytes[slab]);
@@ -121,11 +124,14 @@ static uint8_t *on_landing(void *core, uint32_t landing, uint32_t offset, uint32
 static const uint8_t *engine_memory(struct member *m, uint32_t region, uint64_t offset, uint32_t length,
 				    uint64_t *ret_generation)
 {
-	uint64_t block = offset / TOY_BLOCK_BYTES;
-	if (region != 0 || block >= m->cluster->options.block_count || offset % TOY_BLOCK_BYTES + length > TOY_BLOCK_BYTES)
+	if (region >= toy_group_count(m->cluster->options.kind))
 		return NULL;
-	*ret_generation = m->generations[block];
-	return toy_memory(m->toy) + offset;
+	uint32_t bytes = toy_block_bytes(m->cluster->options.kind, region);
+	uint64_t block = offset / bytes;
+	if (block >= cluster_block_count(m->cluster, region) || offset % bytes + length > bytes)
+		return NULL;
+	*ret_generation = m->generations[region][block];
+	return toy_memory(m->toy, region) + offset;
 }
 
 static const uint8_t *on_memory(void *core, uint32_t region, uint64_t offset, uint32_t length,
@@ -237,13 +243,25 @@ static void on_structure_back(void *context, struct constraint *constraint)
 	m->structures--;
 }
 
+static struct node_group group_of(struct member *m, uint32_t g)
+{
+	enum toy_kind kind = m->cluster->options.kind;
+	uint32_t count = cluster_block_count(m->cluster, g);
+	m->generations[g] = calloc(count, sizeof(*m->generations[g]));
+	assert(m->generations[g]);
+	return (struct node_group){.layer_count = toy_block_bytes(kind, g) / TOY_LAYER_BYTES, .layer_bytes = TOY_LAYER_BYTES,
+				   .window = toy_window(kind, g), .block_count = count, .offer_max = OFFER_MAX,
+				   .hold_max = HOLD_MAX, .generations = m->generations[g]};
+}
+
 static void start_engine(struct member *m)
 {
 	const struct cluster_options *o = &m->cluster->options;
 	struct toy_options toy = {
 		.sim = m->cluster->sim,
 		.index = m->index,
-		.block_count = o->block_count,
+		.kind = o->kind,
+		.block_counts = {cluster_block_count(m->cluster, 0), cluster_block_count(m->cluster, 1)},
 		.layer_ns = o->layer_ns,
 		.token_ns = o->layer_ns / 16,
 		.context = m,
@@ -252,18 +270,15 @@ static void start_engine(struct member *m)
 	};
 	m->toy = toy_create(&toy);
 	m->structures = 0;
-	m->generations = calloc(o->block_count, sizeof(*m->generations));
 	struct node_options options = {
 		.node = m->node,
 		.incarnation = m->incarnation,
 		.role = m->role,
 		.name = m->name,
 		.compat = cluster_compat,
-		.block_count = o->block_count,
 		.block_tokens = TOY_BLOCK_TOKENS,
-		.layer_count = TOY_LAYERS,
-		.layer_bytes = TOY_LAYER_BYTES,
-		.generations = m->generations,
+		.group_count = toy_group_count(o->kind),
+		.layers = toy_layers(o->kind),
 		.peer_max = 12,
 		.job_max = 6,
 		.seq_max = o->seq_max,
@@ -271,8 +286,6 @@ static void start_engine(struct member *m)
 		.batch_tokens_max = 24,
 		.chunk_tokens = o->chunk_tokens,
 		.read_max = 48,
-		.offer_max = OFFER_MAX,
-		.hold_max = HOLD_MAX,
 		.replicas = o->replicas,
 		.fetch_deadline_ns = 200 * MS,
 		.read_deadline_ns = 900 * MS,
@@ -286,8 +299,10 @@ static void start_engine(struct member *m)
 		.block_digest = on_digest,
 		.copy_block = on_copy,
 	};
+	for (uint32_t g = 0; g < options.group_count; g++)
+		options.groups[g] = group_of(m, g);
 	m->memory = malloc(node_bytes(&options));
-	assert(m->memory && m->generations);
+	assert(m->memory);
 	m->engine = node_init(m->memory, &options);
 }
 
@@ -363,10 +378,12 @@ void member_free(struct member *m)
 {
 	free(m->memory);
 	free(m->slabs);
-	free(m->generations);
+	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+		free(m->generations[g]);
+		m->generations[g] = NULL;
+	}
 	toy_destroy(m->toy);
 	m->memory = m->slabs = NULL;
-	m->generations = NULL;
 	m->toy = NULL;
 	m->coord = NULL;
 	m->engine = NULL;

@@ -47,6 +47,7 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 	struct cluster_options options = {
 		.seed = seed,
 		.story = story,
+		.kind = seed % 5 == 1 || seed % 5 == 3 ? TOY_MIXED : seed % 10 == 4 ? TOY_WINDOWED : TOY_GLOBAL,
 		.frames = story,
 		.coordinators = 2 + (rng_below(&rng, 4) == 0),
 		.prefills = 1 + (uint32_t)rng_below(&rng, 2),

@@ -14,11 +14,46 @@ struct kv {
 
 struct toy {
 	struct toy_options options;
-	uint8_t *memory;
-	uint64_t *digests; /* [block_count][TOY_LAYERS] */
+	uint8_t *memory[KV_GROUPS_MAX];
+	uint64_t *digests[KV_GROUPS_MAX]; /* [block_count][layers of the group] */
 	const struct plan *plan;
 	uint32_t layer; /* of the plan, next to be computed */
 };
+
+/* ---- its kinds */
+
+uint32_t toy_group_count(enum toy_kind kind)
+{
+	return kind == TOY_MIXED ? 2 : 1;
+}
+
+uint32_t toy_window(enum toy_kind kind, uint32_t group)
+{
+	return kind == TOY_WINDOWED || (kind == TOY_MIXED && group == 0) ? TOY_WINDOW : 0;
+}
+
+const struct kv_layer *toy_layers(enum toy_kind kind)
+{
+	static const struct kv_layer one[TOY_LAYERS] = {{0, 0}, {0, 1}, {0, 2}}, mixed[TOY_LAYERS] = {{0, 0}, {1, 0}, {0, 1}};
+	return kind == TOY_MIXED ? mixed : one;
+}
+
+static uint32_t group_layers(enum toy_kind kind, uint32_t group)
+{
+	return kind != TOY_MIXED ? TOY_LAYERS : group == 0 ? 2 : 1;
+}
+
+uint32_t toy_block_bytes(enum toy_kind kind, uint32_t group)
+{
+	return group_layers(kind, group) * TOY_LAYER_BYTES;
+}
+
+/* The first token of a layer that the last of `count` sees. */
+static uint32_t seen_first(enum toy_kind kind, uint32_t layer, uint32_t count)
+{
+	uint32_t window = toy_window(kind, toy_layers(kind)[layer].group);
+	return window > 0 && count > window ? count - window : 0;
+}
 
 uint64_t toy_digest(const void *data, size_t length)
 {
@@ -30,11 +65,14 @@ struct toy *toy_create(const struct toy_options *options)
 	struct toy *toy = calloc(1, sizeof(*toy));
 	assert(toy);
 	toy->options = *options;
-	toy->memory = malloc((size_t)options->block_count * TOY_BLOCK_BYTES);
-	toy->digests = calloc((size_t)options->block_count * TOY_LAYERS, sizeof(uint64_t));
-	assert(toy->memory && toy->digests);
-	/* Whoever reads what was never written gets something that no computation gives. */
-	memset(toy->memory, 0xee, (size_t)options->block_count * TOY_BLOCK_BYTES);
+	for (uint32_t g = 0; g < toy_group_count(options->kind); g++) {
+		size_t bytes = (size_t)options->block_counts[g] * toy_block_bytes(options->kind, g);
+		toy->memory[g] = malloc(bytes);
+		toy->digests[g] = calloc((size_t)options->block_counts[g] * TOY_LAYERS, sizeof(uint64_t));
+		assert(toy->memory[g] && toy->digests[g]);
+		/* Whoever reads what was never written gets something that no computation gives. */
+		memset(toy->memory[g], 0xee, bytes);
+	}
 	return toy;
 }
 
@@ -42,14 +80,16 @@ void toy_destroy(struct toy *toy)
 {
 	if (!toy)
 		return;
-	free(toy->memory);
-	free(toy->digests);
+	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+		free(toy->memory[g]);
+		free(toy->digests[g]);
+	}
 	free(toy);
 }
 
-uint8_t *toy_memory(struct toy *toy)
+uint8_t *toy_memory(struct toy *toy, uint32_t group)
 {
-	return toy->memory;
+	return toy->memory[group];
 }
 
 /* ---- the model: the same for blocks and for plain arrays */
@@ -86,11 +126,24 @@ static uint32_t keep_structure(uint32_t token, const uint32_t *generated, uint32
 
 /* ---- over blocks */
 
+/* The group of a block, and its number there. */
+static uint32_t group_of(const struct toy *toy, uint32_t block, uint32_t *ret_index)
+{
+	uint32_t g = block >= toy->options.block_counts[0];
+	*ret_index = block - g * toy->options.block_counts[0];
+	assert(g < toy_group_count(toy->options.kind) && *ret_index < toy->options.block_counts[g]);
+	return g;
+}
+
 static uint8_t *kv_at(const struct toy *toy, const struct sequence *s, uint32_t position, uint32_t layer)
 {
-	uint32_t block = s->blocks[position / TOY_BLOCK_TOKENS];
-	assert(position / TOY_BLOCK_TOKENS < s->block_count && block < toy->options.block_count);
-	return toy->memory + (size_t)block * TOY_BLOCK_BYTES + layer * TOY_LAYER_BYTES +
+	const struct kv_layer *at = &toy_layers(toy->options.kind)[layer];
+	const struct sequence_table *table = &s->tables[at->group];
+	uint32_t i = position / TOY_BLOCK_TOKENS, index;
+	assert(i >= table->first && i < table->count);
+	uint32_t group = group_of(toy, table->blocks[i], &index);
+	assert(group == at->group);
+	return toy->memory[group] + (size_t)index * toy_block_bytes(toy->options.kind, group) + at->place * TOY_LAYER_BYTES +
 	       position % TOY_BLOCK_TOKENS * TOY_TOKEN_BYTES;
 }
 
@@ -99,6 +152,12 @@ static struct kv kv_read(const struct toy *toy, const struct sequence *s, uint32
 	struct kv kv;
 	memcpy(&kv, kv_at(toy, s, position, layer), sizeof(kv));
 	return kv;
+}
+
+static void note_digest(struct toy *toy, uint32_t block, uint32_t layer, uint64_t digest)
+{
+	uint32_t index, group = group_of(toy, block, &index);
+	toy->digests[group][(size_t)index * TOY_LAYERS + toy_layers(toy->options.kind)[layer].place] = digest;
 }
 
 static void compute_run(struct toy *toy, const struct run *run, uint32_t layer)
@@ -114,17 +173,21 @@ static void compute_run(struct toy *toy, const struct run *run, uint32_t layer)
 		memcpy(at, &kv, sizeof(kv));
 	}
 	for (uint32_t i = run->first / TOY_BLOCK_TOKENS; run->digest && i * TOY_BLOCK_TOKENS < run->first + run->count; i++)
-		toy->digests[(size_t)s->blocks[i] * TOY_LAYERS + layer] =
-			toy_digest(kv_at(toy, s, i * TOY_BLOCK_TOKENS, layer), TOY_LAYER_BYTES);
+		note_digest(toy, s->tables[toy_layers(toy->options.kind)[layer].group].blocks[i], layer,
+			    toy_digest(kv_at(toy, s, i * TOY_BLOCK_TOKENS, layer), TOY_LAYER_BYTES));
 }
 
 static uint64_t digest_sequence(const struct toy *toy, const struct sequence *s, uint32_t count)
 {
 	uint64_t digest = count;
 	for (uint32_t p = 0; p < count; p += TOY_BLOCK_TOKENS)
-		for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
-			digest = digest_add(digest, kv_at(toy, s, p, layer),
-					    count - p < TOY_BLOCK_TOKENS ? count - p : TOY_BLOCK_TOKENS);
+		for (uint32_t layer = 0; layer < TOY_LAYERS; layer++) {
+			uint32_t low = seen_first(toy->options.kind, layer, count), end = p + TOY_BLOCK_TOKENS;
+			uint32_t first = p > low ? p : low;
+			end = end < count ? end : count;
+			if (first < end)
+				digest = digest_add(digest, kv_at(toy, s, first, layer), end - first);
+		}
 	return digest;
 }
 
@@ -195,17 +258,35 @@ void toy_submit(struct toy *toy, const struct plan *plan)
 	sim_at(o->sim, sim_now(o->sim) + o->layer_ns + o->token_ns * plan->token_count, o->index, run_layer, toy, 0);
 }
 
-uint64_t toy_block_digest(const struct toy *toy, uint32_t block, uint32_t layer)
+uint64_t toy_block_digest(const struct toy *toy, uint32_t block, uint32_t place)
 {
-	return toy->digests[(size_t)block * TOY_LAYERS + layer];
+	uint32_t index, group = group_of(toy, block, &index);
+	return toy->digests[group][(size_t)index * TOY_LAYERS + place];
 }
 
 void toy_copy_block(struct toy *toy, uint32_t from, uint32_t to)
 {
-	memcpy(toy->memory + (size_t)to * TOY_BLOCK_BYTES, toy->memory + (size_t)from * TOY_BLOCK_BYTES, TOY_BLOCK_BYTES);
+	uint32_t index, other, group = group_of(toy, from, &index), bytes = toy_block_bytes(toy->options.kind, group);
+	uint32_t same = group_of(toy, to, &other);
+	assert(same == group);
+	memcpy(toy->memory[group] + (size_t)other * bytes, toy->memory[group] + (size_t)index * bytes, bytes);
 }
 
 /* ---- alone */
+
+static uint64_t digest_alone(enum toy_kind kind, struct kv kv[TOY_LAYERS][TOY_CONTEXT_MAX], uint32_t count)
+{
+	uint64_t digest = count;
+	for (uint32_t q = 0; q < count; q += TOY_BLOCK_TOKENS)
+		for (uint32_t layer = 0; layer < TOY_LAYERS; layer++) {
+			uint32_t low = seen_first(kind, layer, count), end = q + TOY_BLOCK_TOKENS;
+			uint32_t first = q > low ? q : low;
+			end = end < count ? end : count;
+			if (first < end)
+				digest = digest_add(digest, &kv[layer][first], end - first);
+		}
+	return digest;
+}
 
 static bool stops(const struct sampling *sampling, uint32_t token)
 {
@@ -215,7 +296,7 @@ static bool stops(const struct sampling *sampling, uint32_t token)
 	return !sampling->ignore_eos && token == TOY_EOS;
 }
 
-void toy_score_oracle(const uint32_t *prompt, uint32_t prompt_count, float *ret_logprobs)
+void toy_score_oracle(enum toy_kind kind, const uint32_t *prompt, uint32_t prompt_count, float *ret_logprobs)
 {
 	struct kv kv[TOY_LAYERS][TOY_CONTEXT_MAX];
 	for (uint32_t p = 0; p + 1 < prompt_count; p++) {
@@ -223,16 +304,12 @@ void toy_score_oracle(const uint32_t *prompt, uint32_t prompt_count, float *ret_
 			kv[layer][p] = kv_of(prompt[p], p, layer, p > 0 ? kv[layer][p - 1] : kv_none,
 					     layer > 0 ? kv[layer - 1][p] : kv_none);
 		uint32_t count = p + 1;
-		uint64_t digest = count;
-		for (uint32_t q = 0; q < count; q += TOY_BLOCK_TOKENS)
-			for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
-				digest = digest_add(digest, &kv[layer][q],
-						    count - q < TOY_BLOCK_TOKENS ? count - q : TOY_BLOCK_TOKENS);
+		uint64_t digest = digest_alone(kind, kv, count);
 		ret_logprobs[p] = score_of(digest, prompt[p + 1]);
 	}
 }
 
-uint32_t toy_oracle(const uint32_t *prompt, uint32_t prompt_count, const struct sampling *sampling, uint32_t choice,
+uint32_t toy_oracle(enum toy_kind kind, const uint32_t *prompt, uint32_t prompt_count, const struct sampling *sampling, uint32_t choice,
 		    uint32_t *ret_tokens, enum finish *ret_finish)
 {
 	struct kv kv[TOY_LAYERS][TOY_CONTEXT_MAX];
@@ -246,11 +323,7 @@ uint32_t toy_oracle(const uint32_t *prompt, uint32_t prompt_count, const struct 
 			continue;
 		}
 		uint32_t count = p + 1;
-		uint64_t digest = count;
-		for (uint32_t q = 0; q < count; q += TOY_BLOCK_TOKENS)
-			for (uint32_t layer = 0; layer < TOY_LAYERS; layer++)
-				digest = digest_add(digest, &kv[layer][q],
-						    count - q < TOY_BLOCK_TOKENS ? count - q : TOY_BLOCK_TOKENS);
+		uint64_t digest = digest_alone(kind, kv, count);
 		token = choose(digest, sampling, choice, count);
 		if (sampling->structured)
 			token = keep_structure(token, ret_tokens, generated);

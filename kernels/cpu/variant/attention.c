@@ -25,6 +25,7 @@ struct work {
 	uint32_t rows;		 /* row_count * heads */
 	uint32_t position_first; /* of row 0 */
 	uint32_t window;	 /* positions that a row sees; UINT32_MAX: all */
+	uint32_t low;		 /* the first that row 0 sees: blocks before it may be gone, and are not looked at */
 	const uint8_t *keys;	 /* of the layer and head, in block 0 of the pool */
 	size_t vector_bytes;	 /* from token to token */
 	size_t value_offset;	 /* bytes from a token's key to its value: 0 where it is the first part of the key */
@@ -94,6 +95,7 @@ static struct work *work_begin(const struct attention_item *item, void *scratch)
 	work->wide = work->total + (size_t)ATTENTION_ROWS * work->value_dim;
 	work->lanes = (uint32_t *)(void *)(work->wide + GROUP_TOKENS * (size_t)work->key_dim +
 					       TILE_GAP * GROUP_TOKENS / LANES);
+	work->low = low_of(work, 0);
 	assert(work->rows <= ATTENTION_ROWS);
 	return work;
 }
@@ -128,7 +130,7 @@ static void scale_queries(struct work *work)
 static const uint8_t *token_at(const struct work *work, bool value, uint32_t position)
 {
 	const struct kv_memory *kv = work->item->call->kv;
-	size_t block = work->item->run->blocks[position / kv->layout.block_tokens];
+	size_t block = work->item->run->blocks[position / kv->layout.block_tokens] - kv->block_first;
 	size_t slot = position % kv->layout.block_tokens;
 	return work->keys + block * kv->block_stride + slot * work->vector_bytes + (value ? work->value_offset : 0);
 }
@@ -176,7 +178,7 @@ static void transpose_8x8(const uint8_t *const tokens[8], size_t offset, uint32_
 #endif
 
 /* Keys of positions [first, first + count) to work->lanes. Whole tiles are written: the lanes past the last
- * repeat it, nobody looks at them. On the way it asks for the keys that come next and the values of these:
+ * repeat it, those before the first that is seen repeat that, nobody looks at them. On the way it asks for the keys that come next and the values of these:
  * blocks lie anywhere, and no prefetcher of a CPU crosses a page. */
 static void keys_to_lanes(struct work *work, uint32_t first, uint32_t count, uint32_t end)
 {
@@ -185,6 +187,7 @@ static void keys_to_lanes(struct work *work, uint32_t first, uint32_t count, uin
 		const uint8_t *tokens[8];
 		for (uint32_t j = 0; j < 8; j++) {
 			uint32_t position = first + (i + j < count ? i + j : count - 1);
+			position = position < work->low ? work->low : position;
 			tokens[j] = token_at(work, false, position);
 			if (work->value_offset > 0)
 				prefetch_token(work, true, position);
@@ -228,10 +231,10 @@ static void score_group(struct work *work, uint32_t split, uint32_t first, uint3
 	tile_run(pairs ? TILE_PAIR : TILE_F32, &tile);
 }
 
-/* Values of positions [first, first + count) to work->wide. */
+/* Values of positions [first, first + count) to work->wide, but for those that no row sees. */
 static void widen_values(struct work *work, uint32_t first, uint32_t count)
 {
-	for (uint32_t i = 0; i < count; i++) {
+	for (uint32_t i = first < work->low ? work->low - first : 0; i < count; i++) {
 		const uint8_t *from = token_at(work, true, first + i);
 		float *to = work->wide + (size_t)i * work->value_dim;
 		if (work->item->call->kv->layout.elem == ELEM_F32)
@@ -329,7 +332,7 @@ static void join_split(struct work *work, uint32_t row, bool is_first)
 static void do_split(struct work *work, uint32_t split, uint32_t item_end)
 {
 	uint32_t end = item_end - split < ATTENTION_SPLIT ? item_end : split + ATTENTION_SPLIT;
-	uint32_t row_first = row_at(work, split), row_end = row_past(work, end - 1), low = low_of(work, 0);
+	uint32_t row_first = row_at(work, split), row_end = row_past(work, end - 1), low = work->low;
 	uint32_t begin = low > split ? low / GROUP_TOKENS * GROUP_TOKENS : split;
 	for (uint32_t first = begin; first < end; first += GROUP_TOKENS)
 		score_group(work, split, first, end - first < GROUP_TOKENS ? end - first : GROUP_TOKENS, item_end);
@@ -353,7 +356,7 @@ void kernel_attention(const struct attention_item *item, void *scratch)
 	struct work *work = work_begin(item, scratch);
 	uint32_t end = work->position_first + item->row_count; /* positions that the last row sees */
 	scale_queries(work);
-	for (uint32_t split = low_of(work, 0) / ATTENTION_SPLIT * ATTENTION_SPLIT; split < end; split += ATTENTION_SPLIT)
+	for (uint32_t split = work->low / ATTENTION_SPLIT * ATTENTION_SPLIT; split < end; split += ATTENTION_SPLIT)
 		do_split(work, split, end);
 	for (uint32_t row = 0; row < work->rows; row++) {
 		float *out = call->out + head_offset(work, row, call->out_stride, work->value_dim);
