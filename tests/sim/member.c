@@ -274,7 +274,7 @@ static void start_engine(struct member *m)
 		.offer_max = OFFER_MAX,
 		.hold_max = HOLD_MAX,
 		.replicas = o->replicas,
-		.fetch_deadline_ns = 200 * MS,
+		.fetch_deadline_ns = 500 * MS,
 		.read_deadline_ns = 900 * MS,
 		.wait_deadline_ns = 1500 * MS,
 		.eos_ids = eos_ids,
