@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "engine/expert_exchange.h"
 #include "engine/latent.h"
 #include "engine/plan.h"
@@ -115,13 +116,7 @@ static struct moe_routing routing_of(const struct model_experts *experts)
 static float embedding_scale(const struct model_config *config)
 {
 	float scale = __builtin_sqrtf((float)config->hidden_size);
-	if (config->dtype != MODEL_BF16)
-		return scale;
-	uint32_t bits;
-	memcpy(&bits, &scale, sizeof(bits));
-	bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-	memcpy(&scale, &bits, sizeof(scale));
-	return scale;
+	return config->dtype == MODEL_BF16 ? bf16_widen(bf16_round(scale)) : scale;
 }
 
 enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,

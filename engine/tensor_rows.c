@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
@@ -52,21 +53,12 @@ static float f8_to_f32(uint8_t byte)
 	return float_of(bits | sign);
 }
 
-/* To the nearest, of two the even one; NaN stays NaN. */
-static uint16_t f32_to_bf16(float value)
-{
-	uint32_t bits = bits_of(value);
-	if ((bits & 0x7fffffff) > 0x7f800000)
-		return (uint16_t)(bits >> 16 | 0x40);
-	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, float *ret_wide)
 {
 	const uint8_t *data = tensor->data;
 	for (size_t i = 0; i < count; i++)
 		if (tensor->dtype == TENSOR_BF16)
-			ret_wide[i] = float_of((uint32_t)half_at(data, first + i) << 16);
+			ret_wide[i] = bf16_widen(half_at(data, first + i));
 		else if (tensor->dtype == TENSOR_F16)
 			ret_wide[i] = f16_to_f32(half_at(data, first + i));
 		else
@@ -87,7 +79,7 @@ static void scale_row(const struct tensor_found *found, uint64_t row, uint16_t *
 	for (uint64_t i = 0; i < columns; i++) {
 		float scale;
 		memcpy(&scale, scales + i / TENSOR_SCALE_BLOCK * sizeof(scale), sizeof(scale));
-		ret_row[i] = f32_to_bf16(f8_to_f32(data[i]) * scale);
+		ret_row[i] = bf16_round(f8_to_f32(data[i]) * scale);
 	}
 }
 
