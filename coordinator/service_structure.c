@@ -56,6 +56,7 @@ static enum err force_call(struct service_call *call, struct api_error *error)
 {
 	struct api_request *request = &call->request;
 	json_t *structure = NULL;
+	struct why why = {0};
 	const struct tool_structure_options options = {
 		.format = call->model->tool_format,
 		.tools = request->tools,
@@ -63,10 +64,9 @@ static enum err force_call(struct service_call *call, struct api_error *error)
 		.one_call = request->one_call,
 		.names_first = call->model->names_first,
 	};
-	enum err e = tool_structure(&options, &structure);
+	enum err e = tool_structure(&options, &why, &structure);
 	if (e == ERR_UNSUPPORTED)
-		return api_error_field(error, "tool_choice", "tool_choice: calls of the format %s cannot be forced, only \"auto\" and \"none\"",
-				       tool_format_name(options.format));
+		return api_error_field(error, "tool_choice", "tool_choice: %s", why.text);
 	request->structure = e == ERR_OK ? json_dumps(structure, JSON_COMPACT) : NULL;
 	request->structure_param = "tool_choice";
 	json_decref(structure);
