@@ -28,9 +28,11 @@ static const struct model_layer_group *group_of(const struct layers *layers, uin
 	return &layers->config->groups[layers->config->layers[layer].group];
 }
 
-enum glu glu_of(const struct model_config *config)
+struct glu glu_of(const struct model_config *config)
 {
-	return config->activation == MODEL_GELU_TANH ? GLU_GELU_TANH : GLU_SILU;
+	static const enum glu_kind kinds[] = {[MODEL_SILU] = GLU_SILU, [MODEL_GELU_TANH] = GLU_GELU_TANH,
+					      [MODEL_SWIGLU_CLAMPED] = GLU_CLAMPED};
+	return (struct glu){kinds[config->activation], (float)config->glu_alpha, (float)config->glu_limit};
 }
 
 /* --- memory: every buffer is a piece of one ---------------------------------------------------------- */

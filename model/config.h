@@ -26,7 +26,11 @@
 /* How the weights are stored.  f16 is computed as f32, which holds every value of it. */
 enum model_dtype { MODEL_BF16, MODEL_F32, MODEL_F16 };
 
-enum model_activation { MODEL_SILU, MODEL_GELU_TANH };
+enum model_activation {
+	MODEL_SILU,
+	MODEL_GELU_TANH,
+	MODEL_SWIGLU_CLAMPED, /* gate * sigmoid(alpha * gate) * (up + 1), the gate at most limit, up within +-limit */
+};
 
 /* How frequencies are stretched beyond the length that a model was first trained on. */
 enum model_rope_scaling {
@@ -142,6 +146,7 @@ struct model_config {
 	double norm_eps;
 	bool norm_plus_one; /* stored weights of norms lack the 1 that they are around */
 	enum model_activation activation; /* of the gate, here and in experts */
+	double glu_alpha, glu_limit; /* of MODEL_SWIGLU_CLAMPED */
 	bool embedding_scaled;      /* embeddings times the root of hidden_size, rounded to the model's type */
 	double logit_cap;           /* as score_cap, of the logits; 0: none */
 	bool tie_word_embeddings;
