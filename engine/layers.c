@@ -264,6 +264,7 @@ static void attend(struct layers *l, uint32_t layer)
 		.scale = 1.0f / __builtin_sqrtf((float)c->score_dim),
 		.score_cap = (float)c->score_cap,
 		.window = group_of(l, layer)->window,
+		.sinks = l->weights->layers[layer].sinks,
 	};
 	op_attention(l->device, &call);
 }
