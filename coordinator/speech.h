@@ -86,6 +86,8 @@ MUST_USE enum err speech_finish(struct speech *speech);
 bool speech_is_marker(const struct speech_options *options, const char *text, size_t length);
 /* The first that comes is a thought, up to </think>. */
 bool speech_thinks_first(const struct speech_options *options);
+/* Every message has a header, which names its channel. */
+bool speech_has_channels(const struct speech_options *options);
 /* There is anything to take apart. */
 bool speech_wanted(const struct speech_options *options);
 #endif
