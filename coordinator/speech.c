@@ -64,6 +64,11 @@ static const enum speech_state first_states[TOOL_FORMATS] = {
 	[TOOL_MISTRAL] = SPEECH_NAME,  [TOOL_DEEPSEEK_V3] = SPEECH_BETWEEN,  [TOOL_PHI4_MINI] = SPEECH_BETWEEN,
 };
 
+bool speech_has_channels(const struct speech_options *options)
+{
+	return options->tools == TOOL_OPENAI || options->reasoning == REASONING_OPENAI;
+}
+
 bool speech_is_marker(const struct speech_options *options, const char *text, size_t length)
 {
 	static const char *const calls[] = {
@@ -73,7 +78,7 @@ bool speech_is_marker(const struct speech_options *options, const char *text, si
 	static const char *const thoughts[] = {"<think>", "</think>"};
 	static const char *const channels[] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>",
 					       "<|call|>", "<|return|>"};
-	bool openai = options->tools == TOOL_OPENAI || options->reasoning == REASONING_OPENAI;
+	bool openai = speech_has_channels(options);
 	const char *const *list = openai ? channels : options->tools ? calls : NULL;
 	size_t count = openai ? sizeof(channels) / sizeof(channels[0]) : sizeof(calls) / sizeof(calls[0]);
 	bool found = false;
@@ -298,7 +303,7 @@ static enum err run(struct speech *speech, bool final)
 void speech_init(struct speech *speech, const struct speech_options *options)
 {
 	*speech = (struct speech){.options = *options};
-	if (options->tools == TOOL_OPENAI || options->reasoning == REASONING_OPENAI)
+	if (speech_has_channels(options))
 		speech->state = SPEECH_HEADER;
 	/* The prompt is borrowed during this call only: what it means is remembered. */
 	const char *meaning = prompt_ends_with(options, "<think>")    ? "<think>"

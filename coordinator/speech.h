@@ -89,6 +89,8 @@ bool speech_is_marker(const struct speech_options *options, const char *text, si
 bool speech_thinks_first(const struct speech_options *options);
 /* A bare value of this schema is a text; else it is JSON.  For calls that are forced. */
 bool speech_is_text(const json_t *schema);
+/* Every message has a header, which names its channel. */
+bool speech_has_channels(const struct speech_options *options);
 /* There is anything to take apart. */
 bool speech_wanted(const struct speech_options *options);
 #endif

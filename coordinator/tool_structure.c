@@ -246,3 +246,27 @@ enum err tool_structure(const struct tool_structure_options *options, struct why
 	*ret_structure = calls;
 	return calls ? ERR_OK : ERR_NOMEM;
 }
+
+/* An answer that begins within a thought ends it before it keeps to its structure. */
+#define THOUGHT_ENDS "{\"regex\":\"[^<]*\"},{\"token\":\"</think>\"},{\"literal\":\"\\n\\n\"}"
+
+/* Where every message has a header: one thought at most, without a marker in it, and then the answer's message. */
+#define THOUGHT_FIRST                                                                                                  \
+	"{\"repeat\":{\"sequence\":[{\"token\":\"<|channel|>\"},{\"literal\":\"analysis\"},{\"token\":\"<|message|>\"},"   \
+	"{\"regex\":\"([^<]|<+[^<|])*\"},{\"token\":\"<|end|>\"},{\"token\":\"<|start|>\"},{\"literal\":\"assistant\"}]},"  \
+	"\"max\":1}"
+#define FINAL_BEGINS "{\"token\":\"<|channel|>\"},{\"literal\":\"final\"},{\"token\":\"<|message|>\"}"
+
+enum err tool_structure_precede(const char *structure, enum tool_precedence what, char **ret_structure)
+{
+	static const char *const parts[] = {
+		[TOOL_THOUGHT_ENDS] = THOUGHT_ENDS,
+		[TOOL_CALL_CHANNEL] = THOUGHT_FIRST,
+		[TOOL_FINAL_CHANNEL] = THOUGHT_FIRST "," FINAL_BEGINS,
+	};
+	struct buf text = {0};
+	enum err e = buf_printf(&text, "{\"sequence\":[%s,%s]}", parts[what], structure);
+	if (e == ERR_OK)
+		*ret_structure = text.data;
+	return e;
+}

@@ -29,9 +29,11 @@ static const struct model_layer_group *group_of(const struct layers *layers, uin
 	return &layers->config->groups[layers->config->layers[layer].group];
 }
 
-enum glu glu_of(const struct model_config *config)
+struct glu glu_of(const struct model_config *config)
 {
-	return config->activation == MODEL_GELU_TANH ? GLU_GELU_TANH : GLU_SILU;
+	static const enum glu_kind kinds[] = {[MODEL_SILU] = GLU_SILU, [MODEL_GELU_TANH] = GLU_GELU_TANH,
+					      [MODEL_SWIGLU_CLAMPED] = GLU_CLAMPED};
+	return (struct glu){kinds[config->activation], (float)config->glu_alpha, (float)config->glu_limit};
 }
 
 /* --- memory: every buffer is a piece of one ---------------------------------------------------------- */
@@ -257,6 +259,7 @@ static void attend(struct layers *l, uint32_t layer)
 		.scale = 1.0f / __builtin_sqrtf((float)c->score_dim),
 		.score_cap = (float)c->score_cap,
 		.window = group_of(l, layer)->window,
+		.sinks = l->weights->layers[layer].sinks,
 	};
 	op_attention(l->device, &call);
 }

@@ -322,10 +322,45 @@ static void what_cannot_be_forced_says_so(void **state)
 	}
 }
 
+static bool takes_behind(enum tool_precedence what, const char *structure, const char *text)
+{
+	static struct matcher matcher;
+	struct grammar *grammar = NULL;
+	struct why why = {0};
+	char *whole = NULL;
+	assert_int_equal(tool_structure_precede(structure, what, &whole), ERR_OK);
+	if (structure_compile(whole, strlen(whole), NULL, &why, &grammar) != ERR_OK)
+		fail_msg("%s: %s", whole, why.text);
+	matcher_begin(&matcher, grammar);
+	bool taken = matcher_read(&matcher, (const uint8_t *)text, strlen(text)) && matcher_accepts(&matcher);
+	grammar_destroy(grammar);
+	free(whole);
+	return taken;
+}
+
+/* Where messages have headers, the structure is that of the final one, behind at most one thought. */
+static void an_answer_in_channels_keeps_to_its_structure_in_the_final_one(void **state)
+{
+#define THOUGHT "<|channel|>analysis<|message|>a < b, <think> and <<x<|end|><|start|>assistant"
+#define FINAL   "<|channel|>final<|message|>"
+#define OBJECT  "{\"json\":{\"type\":\"object\"}}"
+	assert_true(takes_behind(TOOL_FINAL_CHANNEL, OBJECT, FINAL "{\"a\": 1}"));
+	assert_true(takes_behind(TOOL_FINAL_CHANNEL, OBJECT, THOUGHT FINAL "{}"));
+	assert_false(takes_behind(TOOL_FINAL_CHANNEL, OBJECT, "{}"));
+	assert_false(takes_behind(TOOL_FINAL_CHANNEL, OBJECT, THOUGHT "{}"));
+	assert_false(takes_behind(TOOL_FINAL_CHANNEL, OBJECT, THOUGHT THOUGHT FINAL "{}"));
+	assert_false(takes_behind(TOOL_FINAL_CHANNEL, OBJECT, FINAL "Yes"));
+	assert_false(takes_behind(TOOL_FINAL_CHANNEL, OBJECT,
+				  "<|channel|>analysis<|message|>a<|return|><|end|><|start|>assistant" FINAL "{}"));
+	assert_true(takes_behind(TOOL_CALL_CHANNEL, "{\"literal\":\"call\"}", THOUGHT "call"));
+	assert_true(takes_behind(TOOL_CALL_CHANNEL, "{\"literal\":\"call\"}", "call"));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(forced_calls_are_written_as_each_family_does),
+		cmocka_unit_test(an_answer_in_channels_keeps_to_its_structure_in_the_final_one),
 		cmocka_unit_test(what_is_not_asked_for_is_not_taken),
 		cmocka_unit_test(bare_values_are_what_the_schema_says),
 		cmocka_unit_test(whatever_is_said_the_arguments_are_valid),
