@@ -3,11 +3,6 @@
 #include <jansson.h>
 #include <string.h>
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
-}
-
 /* ---- the end of a value */
 
 static enum call_step feed_bracket(struct call_value *value, char c)
@@ -45,7 +40,7 @@ enum call_step call_value_feed(struct call_value *value, char c)
 		value->is_text = c == '"';
 		if (value->scalar && !strchr("-0123456789tfn", c))
 			return CALL_BAD;
-	} else if (value->scalar && (bracket || c == ',' || is_space(c))) {
+	} else if (value->scalar && (bracket || c == ',' || call_is_space(c))) {
 		return CALL_ENDED;
 	}
 	if (c == '"') {
@@ -100,14 +95,14 @@ static enum err feed_comma(struct call_json *call, char c, enum call_step *step)
 		call->state = CALL_AT_KEY;
 	else if (c == '}')
 		*step = CALL_END;
-	else if (!is_space(c))
+	else if (!call_is_space(c))
 		*step = CALL_BAD;
 	return ERR_OK;
 }
 
 static enum err feed_value(struct call_json *call, char c, enum call_step *step)
 {
-	if (!call->value.begun && is_space(c))
+	if (!call->value.begun && call_is_space(c))
 		return ERR_OK;
 	enum call_step of_value = call_value_feed(&call->value, c);
 	struct buf *to = call->takes_name ? &call->text : call->takes_arguments ? &call->arguments : NULL;
@@ -148,7 +143,7 @@ enum err call_json_feed(struct call_json *call, char c, enum call_step *ret_step
 		return feed_key(call, c, ret_step);
 	if (call->state == CALL_AT_COMMA)
 		return feed_comma(call, c, ret_step);
-	if (is_space(c))
+	if (call_is_space(c))
 		return ERR_OK;
 	if (call->state == CALL_AT_OPEN && c == '{') {
 		call->state = CALL_AT_KEY;

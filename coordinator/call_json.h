@@ -13,6 +13,12 @@
 
 enum { CALL_NAME_MAX = 256, CALL_DEPTH_MAX = 64 };
 
+/* Space as JSON has it. */
+static inline bool call_is_space(char c)
+{
+	return c == ' ' || c == '\t' || c == '\n' || c == '\r';
+}
+
 enum call_step {
 	CALL_MORE,  /* goes on */
 	CALL_END,   /* the value ended with this byte */

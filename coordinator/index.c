@@ -137,16 +137,6 @@ static void purge(struct block_index *index, struct index_slot *slot)
 		narrow(index, slot);
 }
 
-static bool set_has(const struct block_index *index, const struct index_slot *slot, uint16_t number)
-{
-	if (slot->count == HOLDERS_WIDE)
-		return bit_get(wide_bits(index, slot), number);
-	for (uint32_t i = 0; i < slot->count; i++)
-		if (slot->holders[i] == number)
-			return true;
-	return false;
-}
-
 /* False when the set has no room. */
 static bool set_add(struct block_index *index, struct index_slot *slot, uint16_t number)
 {
@@ -207,7 +197,7 @@ static void add_key(struct block_index *index, uint16_t number, const struct id1
 		index->counters.blocks++;
 		slot->key = *key;
 		slot->holders[slot->count++] = number;
-	} else if (set_has(index, slot, number)) {
+	} else if (index_set_has(index, slot, number)) {
 		return;
 	} else if (!set_add(index, slot, number)) {
 		index->counters.ignored++;
@@ -221,7 +211,7 @@ static void remove_key(struct block_index *index, uint16_t number, const struct 
 {
 	uint32_t i = index_probe(index, key);
 	struct index_slot *slot = &index->slots[i];
-	if (slot->count == 0 || !set_has(index, slot, number))
+	if (slot->count == 0 || !index_set_has(index, slot, number))
 		return;
 	set_remove(index, slot, number);
 	index->numbers[number].held--;

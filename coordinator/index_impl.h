@@ -72,6 +72,17 @@ static inline const uint64_t *wide_bits(const struct block_index *index, const s
 	return index->wide + (size_t)wide_of(slot) * index->words;
 }
 
+/* The slot's set has the number. */
+static inline bool index_set_has(const struct block_index *index, const struct index_slot *slot, uint32_t number)
+{
+	if (slot->count == HOLDERS_WIDE)
+		return bit_get(wide_bits(index, slot), number);
+	for (uint32_t i = 0; i < slot->count; i++)
+		if (slot->holders[i] == number)
+			return true;
+	return false;
+}
+
 /* The slot of the key, or the free one where it would go. */
 static inline uint32_t index_probe(const struct block_index *index, const struct id128 *key)
 {

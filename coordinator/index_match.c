@@ -23,16 +23,6 @@ static void leave(struct walk *walk, uint32_t number, uint32_t depth)
 		walk->out[walk->out_count++] = (struct index_match){walk->index->numbers[number].node, depth};
 }
 
-static bool slot_has(const struct block_index *index, const struct index_slot *slot, uint32_t number)
-{
-	if (slot->count == HOLDERS_WIDE)
-		return bit_get(wide_bits(index, slot), number);
-	for (uint32_t i = 0; i < slot->count; i++)
-		if (slot->holders[i] == number)
-			return true;
-	return false;
-}
-
 static void begin(struct walk *walk, const struct index_slot *slot)
 {
 	const struct block_index *index = walk->index;
@@ -86,7 +76,7 @@ static void step_few(struct walk *walk, const struct index_slot *slot, uint32_t 
 {
 	uint32_t kept = 0;
 	for (uint32_t i = 0; i < walk->few_count; i++) {
-		if (slot_has(walk->index, slot, walk->few[i]))
+		if (index_set_has(walk->index, slot, walk->few[i]))
 			walk->few[kept++] = walk->few[i];
 		else
 			leave(walk, walk->few[i], depth);

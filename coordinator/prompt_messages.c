@@ -195,7 +195,8 @@ enum err prompt_mark_last(json_t *messages, struct api_error *error)
 	return marked && json_object_set_new(holder, key, marked) == 0 ? ERR_OK : ERR_NOMEM;
 }
 
-static bool is_space(char c)
+/* What a template's trim takes off, of ASCII. */
+static bool is_trimmed(char c)
 {
 	return c == ' ' || (c >= '\t' && c <= '\r');
 }
@@ -211,7 +212,7 @@ enum err prompt_cut_at_mark(struct buf *text, struct api_error *error)
 				       "continue_final_message: the chat template does not show the last message");
 	at--;
 	bool trimmed = at + length == text->length || text->data[at + length] != ' ';
-	while (trimmed && at > 0 && is_space(text->data[at - 1]))
+	while (trimmed && at > 0 && is_trimmed(text->data[at - 1]))
 		at--;
 	text->length = at;
 	return ERR_OK;

@@ -83,10 +83,10 @@ static void put_usage(struct json_out *out, const struct reply *reply, bool ende
 	uint64_t prompt = 0, completion = 0, reasoning = 0;
 	for (uint32_t i = 0; i < reply->prompts->count; i++)
 		prompt += reply->prompts->list[i].count;
-	for (uint32_t i = 0; i < reply->answer_count; i++)
+	for (uint32_t i = 0; i < reply->answer_count; i++) {
 		completion += reply->answers[i].tokens;
-	for (uint32_t i = 0; i < reply->answer_count; i++)
 		reasoning += reply->answers[i].reasoning_tokens;
+	}
 	json_put_open(out, "usage", '{');
 	json_put_unsigned(out, "prompt_tokens", prompt);
 	json_put_unsigned(out, "completion_tokens", completion);

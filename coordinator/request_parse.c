@@ -9,7 +9,8 @@
 #include "coordinator/request_fields.h"
 #include "coordinator/request_impl.h"
 
-/* All that is read here, in request_prompt.c, request_tools.c, request_sampling.c or request_structure.c, and what changes nothing that we do. */
+/* All that is read here, in request_prompt.c, request_tools.c, request_sampling.c or request_structure.c, and what
+ * changes nothing that we do. */
 static const char *const known[] = {
 	"add_generation_prompt", "add_special_tokens", "allowed_token_ids", "audio", "bad_words", "baton_trace",
 	"best_of", "cache_salt", "chat_template", "chat_template_kwargs", "continue_final_message", "documents",

@@ -91,10 +91,7 @@ enum err served_model_borrow(struct model_dir *dir, const char *name, uint32_t c
 		.created = (int64_t)time(NULL),
 	};
 	snprintf(ret_model->name, sizeof(ret_model->name), "%s", name && *name ? name : dir->name);
-	ret_model->tool_format = guess_tools(ret_model);
-	ret_model->reasoning_format = guess_reasoning(ret_model);
-	ret_model->names_first = mentions(ret_model, "[ARGS]");
-	return ERR_OK;
+	return served_model_formats(ret_model, NULL, NULL, NULL);
 }
 
 void served_model_fini(struct served_model *model)

@@ -178,6 +178,7 @@ static struct speech_options speech_of(const struct service_call *call)
 		.prompt_end_length = call->prompts.end_length,
 		.one_call = request->one_call,
 		.definitions = request->tools,
+		.exact = request->must_call,
 	};
 }
 

@@ -56,6 +56,7 @@ static enum err force_call(struct service_call *call, struct api_error *error)
 {
 	struct api_request *request = &call->request;
 	json_t *structure = NULL;
+	struct why why = {0};
 	const struct tool_structure_options options = {
 		.format = call->model->tool_format,
 		.tools = request->tools,
@@ -63,26 +64,23 @@ static enum err force_call(struct service_call *call, struct api_error *error)
 		.one_call = request->one_call,
 		.names_first = call->model->names_first,
 	};
-	enum err e = tool_structure(&options, &structure);
+	enum err e = tool_structure(&options, &why, &structure);
 	if (e == ERR_UNSUPPORTED)
-		return api_error_field(error, "tool_choice", "tool_choice: calls of the format %s cannot be forced, only \"auto\" and \"none\"",
-				       tool_format_name(options.format));
+		return api_error_field(error, "tool_choice", "tool_choice: %s", why.text);
 	request->structure = e == ERR_OK ? json_dumps(structure, JSON_COMPACT) : NULL;
 	request->structure_param = "tool_choice";
 	json_decref(structure);
 	return request->structure ? ERR_OK : ERR_NOMEM;
 }
 
-/* An answer that begins within a thought ends it before it keeps to its structure. */
-static enum err think_first(struct api_request *request)
+static enum err precede(struct api_request *request, enum tool_precedence what)
 {
-	struct buf text = {0};
-	enum err e = buf_printf(&text, "{\"sequence\":[{\"regex\":\"[^<]*\"},{\"token\":\"</think>\"},{\"literal\":\"\\n\\n\"},%s]}",
-				request->structure);
+	char *whole = NULL;
+	enum err e = tool_structure_precede(request->structure, what, &whole);
 	if (e != ERR_OK)
 		return e;
 	free(request->structure);
-	request->structure = text.data;
+	request->structure = whole;
 	return ERR_OK;
 }
 
@@ -90,7 +88,9 @@ enum err service_settle_structure(struct service_call *call, const struct speech
 {
 	struct api_request *request = &call->request;
 	enum err e = request->must_call ? force_call(call, error) : ERR_OK;
-	if (e == ERR_OK && request->structure && speech_thinks_first(speech))
-		e = think_first(request);
+	if (e == ERR_OK && request->structure && speech_has_channels(speech))
+		e = precede(request, request->must_call ? TOOL_CALL_CHANNEL : TOOL_FINAL_CHANNEL);
+	else if (e == ERR_OK && request->structure && speech_thinks_first(speech))
+		e = precede(request, TOOL_THOUGHT_ENDS);
 	return e == ERR_OK ? check(call->service, call->model, request, error) : e;
 }

@@ -7,11 +7,6 @@
 
 enum { BLANK_MAX = 64 }; /* so much whitespace may stand before <think> */
 
-static bool is_space(char c)
-{
-	return c == ' ' || c == '\n' || c == '\t' || c == '\r';
-}
-
 /* ---- formats */
 
 static const char *const tool_names[TOOL_FORMATS] = {
@@ -69,6 +64,11 @@ static const enum speech_state first_states[TOOL_FORMATS] = {
 	[TOOL_MISTRAL] = SPEECH_NAME,  [TOOL_DEEPSEEK_V3] = SPEECH_BETWEEN,  [TOOL_PHI4_MINI] = SPEECH_BETWEEN,
 };
 
+bool speech_has_channels(const struct speech_options *options)
+{
+	return options->tools == TOOL_OPENAI || options->reasoning == REASONING_OPENAI;
+}
+
 bool speech_is_marker(const struct speech_options *options, const char *text, size_t length)
 {
 	static const char *const calls[] = {
@@ -78,7 +78,7 @@ bool speech_is_marker(const struct speech_options *options, const char *text, si
 	static const char *const thoughts[] = {"<think>", "</think>"};
 	static const char *const channels[] = {"<|start|>", "<|channel|>", "<|message|>", "<|constrain|>", "<|end|>",
 					       "<|call|>", "<|return|>"};
-	bool openai = options->tools == TOOL_OPENAI || options->reasoning == REASONING_OPENAI;
+	bool openai = speech_has_channels(options);
 	const char *const *list = openai ? channels : options->tools ? calls : NULL;
 	size_t count = openai ? sizeof(channels) / sizeof(channels[0]) : sizeof(calls) / sizeof(calls[0]);
 	bool found = false;
@@ -144,11 +144,11 @@ void speech_clear_call(struct speech *speech)
 
 enum err speech_open_call(struct speech *speech, const char *name, size_t length, bool *ret_good)
 {
-	while (length && is_space(*name)) {
+	while (length && call_is_space(*name)) {
 		name++;
 		length--;
 	}
-	while (length && is_space(name[length - 1]))
+	while (length && call_is_space(name[length - 1]))
 		length--;
 	*ret_good = length > 0 && length <= CALL_NAME_MAX && speech->call_count < SPEECH_CALLS_MAX;
 	if (!*ret_good)
@@ -196,7 +196,7 @@ enum err speech_no_call(struct speech *speech)
 static bool prompt_ends_with(const struct speech_options *options, const char *wanted)
 {
 	size_t length = options->prompt_end ? options->prompt_end_length : 0, wanted_length = strlen(wanted);
-	while (length && is_space(options->prompt_end[length - 1]))
+	while (length && call_is_space(options->prompt_end[length - 1]))
 		length--;
 	return length >= wanted_length && memcmp(options->prompt_end + length - wanted_length, wanted, wanted_length) == 0;
 }
@@ -221,7 +221,7 @@ static enum err start(struct speech *speech, bool final, bool *ret_on)
 	size_t length, blank = 0;
 	const char *text = speech_rest(speech, &length);
 	bool may_think = options->reasoning == REASONING_THINK || options->reasoning == REASONING_DEEPSEEK_R1;
-	while (blank < length && is_space(text[blank]))
+	while (blank < length && call_is_space(text[blank]))
 		blank++;
 	size_t matched = may_think && blank < length ? match(text + blank, length - blank, "<think>") : 0;
 	bool tagged = matched == strlen("<think>");
@@ -303,7 +303,7 @@ static enum err run(struct speech *speech, bool final)
 void speech_init(struct speech *speech, const struct speech_options *options)
 {
 	*speech = (struct speech){.options = *options};
-	if (options->tools == TOOL_OPENAI || options->reasoning == REASONING_OPENAI)
+	if (speech_has_channels(options))
 		speech->state = SPEECH_HEADER;
 	/* The prompt is borrowed during this call only: what it means is remembered. */
 	const char *meaning = prompt_ends_with(options, "<think>")    ? "<think>"

@@ -50,6 +50,7 @@ struct speech_options {
 	size_t prompt_end_length;
 	bool one_call;             /* those behind the first are dropped */
 	const json_t *definitions; /* the request's tools, for formats that say no types; NULL */
+	bool exact;                /* calls are forced (tool_structure.h): bare values are what their schemas say */
 };
 
 struct spoken_call {
@@ -86,6 +87,10 @@ MUST_USE enum err speech_finish(struct speech *speech);
 bool speech_is_marker(const struct speech_options *options, const char *text, size_t length);
 /* The first that comes is a thought, up to </think>. */
 bool speech_thinks_first(const struct speech_options *options);
+/* A bare value of this schema is a text; else it is JSON.  For calls that are forced. */
+bool speech_is_text(const json_t *schema);
+/* Every message has a header, which names its channel. */
+bool speech_has_channels(const struct speech_options *options);
 /* There is anything to take apart. */
 bool speech_wanted(const struct speech_options *options);
 #endif

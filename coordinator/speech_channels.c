@@ -49,10 +49,10 @@ enum err speech_header(struct speech *speech, bool final, bool *ret_on)
 		return e;
 	if (found == 0)
 		e = begin_body(speech);
-	if (found == 1)
+	else if (found == 1)
 		buf_clear(&speech->header);
-	if (found > 1 || e != ERR_OK)
-		e = e == ERR_OK ? buf_text(&speech->header, " ") : e;
+	else
+		e = buf_text(&speech->header, " ");
 	return e == ERR_OK ? speech_take(speech, strlen(markers[found]), NULL) : e;
 }
 

@@ -89,7 +89,8 @@ enum err speech_key(struct speech *speech, bool final, bool *ret_on)
 
 /* ---- values */
 
-static const char *type_of(const struct speech *speech)
+/* Of the parameter at hand; NULL: nobody knows it. */
+static const json_t *schema_of(const struct speech *speech)
 {
 	size_t i;
 	json_t *tool;
@@ -101,11 +102,32 @@ static const char *type_of(const struct speech *speech)
 		    memcmp(json_string_value(name), speech->header.data, speech->header.length) != 0)
 			continue;
 		const json_t *properties = json_object_get(json_object_get(function, "parameters"), "properties");
-		const json_t *property = json_object_getn(properties, speech->key.data ? speech->key.data : "", speech->key.length);
-		const json_t *type = json_object_get(property, "type");
-		return json_is_string(type) ? json_string_value(type) : "string";
+		return json_object_getn(properties, speech->key.data ? speech->key.data : "", speech->key.length);
 	}
-	return "string";
+	return NULL;
+}
+
+static const char *type_of(const json_t *schema)
+{
+	const json_t *type = json_object_get(schema, "type");
+	return json_is_string(type) ? json_string_value(type) : "string";
+}
+
+bool speech_is_text(const json_t *schema)
+{
+	static const char *const others[] = {"$ref", "allOf", "anyOf", "oneOf"};
+	const json_t *type = json_object_get(schema, "type"), *list = json_object_get(schema, "enum"), *item;
+	bool text = !json_is_true(json_object_get(schema, "nullable"));
+	size_t i;
+	for (i = 0; i < sizeof(others) / sizeof(others[0]); i++)
+		text &= !json_object_get(schema, others[i]);
+	if (type)
+		return text && json_is_string(type) && strcmp(json_string_value(type), "string") == 0;
+	if (!list)
+		return text && json_is_string(json_object_get(schema, "const"));
+	json_array_foreach((json_t *)list, i, item)
+		text &= json_is_string(item);
+	return text;
 }
 
 static bool begins_with(const char *type, const char *const *names)
@@ -197,7 +219,13 @@ static enum err end_value(struct speech *speech)
 	json_out_init(&out, &pair);
 	json_out_text(&out, speech->key.data ? speech->key.data : "", speech->key.length);
 	json_out_keyed(&out);
-	put_value(&out, type_of(speech), text, length);
+	const json_t *schema = schema_of(speech);
+	if (!speech->options.exact)
+		put_value(&out, type_of(schema), text, length);
+	else if (speech_is_text(schema))
+		json_out_text(&out, text, length);
+	else
+		json_out_raw(&out, text, length);
 	enum err e = out.e;
 	if (e == ERR_OK && speech->parameters++)
 		e = speech_add_arguments(speech, ", ", 2);

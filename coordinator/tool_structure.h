@@ -6,6 +6,7 @@
 #include <jansson.h>
 #include <stdbool.h>
 #include "base/err.h"
+#include "base/why.h"
 #include "coordinator/speech.h"
 
 struct tool_structure_options {
@@ -16,6 +17,15 @@ struct tool_structure_options {
 	bool names_first; /* Mistral's newer form: [TOOL_CALLS]NAME[ARGS]{...} */
 };
 
-/* ERR_UNSUPPORTED: calls of that format cannot be forced.  ERR_NOMEM. */
-MUST_USE enum err tool_structure(const struct tool_structure_options *options, json_t **ret_structure);
+/* ERR_UNSUPPORTED: calls of that format cannot be forced, or not of a tool; why says which.  ERR_NOMEM. */
+MUST_USE enum err tool_structure(const struct tool_structure_options *options, struct why *why, json_t **ret_structure);
+
+/* What comes before the structure that an answer keeps to. */
+enum tool_precedence {
+	TOOL_THOUGHT_ENDS,  /* the end of a thought that the prompt began */
+	TOOL_CALL_CHANNEL,  /* in channels: one thought at most; the call brings its header */
+	TOOL_FINAL_CHANNEL, /* in channels: one thought at most, then the final message's header */
+};
+/* The same behind that, for the caller to free. */
+MUST_USE enum err tool_structure_precede(const char *structure, enum tool_precedence what, char **ret_structure);
 #endif

@@ -14,7 +14,7 @@ struct experts_local {
 	uint32_t expert_count;
 	uint32_t inner; /* of an expert */
 	uint32_t hidden;
-	enum glu glu;
+	struct glu glu;
 	size_t slot_max;
 	uint32_t *slot_first;       /* [expert_count + 1] */
 	uint32_t *slots;            /* [slot_max] */

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/bf16.h"
 #include "engine/expert_exchange.h"
 #include "engine/latent.h"
 #include "engine/plan.h"
@@ -33,9 +34,11 @@ static const struct model_layer_group *group_of(const struct layers *layers, uin
 	return &layers->config->groups[layers_group(layers, layer)];
 }
 
-enum glu glu_of(const struct model_config *config)
+struct glu glu_of(const struct model_config *config)
 {
-	return config->activation == MODEL_GELU_TANH ? GLU_GELU_TANH : GLU_SILU;
+	static const enum glu_kind kinds[] = {[MODEL_SILU] = GLU_SILU, [MODEL_GELU_TANH] = GLU_GELU_TANH,
+					      [MODEL_SWIGLU_CLAMPED] = GLU_CLAMPED};
+	return (struct glu){kinds[config->activation], (float)config->glu_alpha, (float)config->glu_limit};
 }
 
 /* --- memory: every buffer is a piece of one ---------------------------------------------------------- */
@@ -120,13 +123,7 @@ static struct moe_routing routing_of(const struct model_experts *experts)
 static float embedding_scale(const struct model_config *config)
 {
 	float scale = __builtin_sqrtf((float)config->hidden_size);
-	if (config->dtype != MODEL_BF16)
-		return scale;
-	uint32_t bits;
-	memcpy(&bits, &scale, sizeof(bits));
-	bits = (bits + 0x7fff + (bits >> 16 & 1)) & 0xffff0000;
-	memcpy(&scale, &bits, sizeof(scale));
-	return scale;
+	return config->dtype == MODEL_BF16 ? bf16_widen(bf16_round(scale)) : scale;
 }
 
 enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
@@ -273,6 +270,7 @@ static void attend(struct layers *l, uint32_t layer)
 		.scale = 1.0f / __builtin_sqrtf((float)c->score_dim),
 		.score_cap = (float)c->score_cap,
 		.window = group_of(l, layer)->window,
+		.sinks = l->weights->layers[layer].sinks,
 	};
 	op_attention(l->device, &call);
 }

@@ -73,7 +73,7 @@ MUST_USE enum err layers_init(struct layers *layers, struct device *device, cons
 			      const struct engine_weights *weights, uint32_t rows_max);
 void layers_fini(struct layers *layers); /* zeroed is fine */
 
-enum glu glu_of(const struct model_config *config);
+struct glu glu_of(const struct model_config *config);
 uint32_t layers_group(const struct layers *layers, uint32_t layer);
 
 /* Embeds the batch's tokens: x is set, delta is zero. */

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/bf16.h"
+#include "model/config.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
@@ -52,21 +54,12 @@ static float f8_to_f32(uint8_t byte)
 	return float_of(bits | sign);
 }
 
-/* To the nearest, of two the even one; NaN stays NaN. */
-static uint16_t f32_to_bf16(float value)
-{
-	uint32_t bits = bits_of(value);
-	if ((bits & 0x7fffffff) > 0x7f800000)
-		return (uint16_t)(bits >> 16 | 0x40);
-	return (uint16_t)((bits + 0x7fff + (bits >> 16 & 1)) >> 16);
-}
-
 void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, float *ret_wide)
 {
 	const uint8_t *data = tensor->data;
 	for (size_t i = 0; i < count; i++)
 		if (tensor->dtype == TENSOR_BF16)
-			ret_wide[i] = float_of((uint32_t)half_at(data, first + i) << 16);
+			ret_wide[i] = bf16_widen(half_at(data, first + i));
 		else if (tensor->dtype == TENSOR_F16)
 			ret_wide[i] = f16_to_f32(half_at(data, first + i));
 		else
@@ -75,7 +68,7 @@ void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, flo
 
 bool tensor_rows_plain(const struct tensor_found *found, enum elem elem)
 {
-	return found->tensor->dtype == (elem == ELEM_BF16 ? TENSOR_BF16 : TENSOR_F32);
+	return found->tensor->dim_count == 2 && found->tensor->dtype == (elem == ELEM_BF16 ? TENSOR_BF16 : TENSOR_F32);
 }
 
 static void scale_row(const struct tensor_found *found, uint64_t row, uint16_t *ret_row)
@@ -87,7 +80,57 @@ static void scale_row(const struct tensor_found *found, uint64_t row, uint16_t *
 	for (uint64_t i = 0; i < columns; i++) {
 		float scale;
 		memcpy(&scale, scales + i / TENSOR_SCALE_BLOCK * sizeof(scale), sizeof(scale));
-		ret_row[i] = f32_to_bf16(f8_to_f32(data[i]) * scale);
+		ret_row[i] = bf16_round(f8_to_f32(data[i]) * scale);
+	}
+}
+
+/* 2^(code - 127); 255 is no number. */
+static float e8m0_to_f32(uint8_t code)
+{
+	return float_of(code == 0 ? 0x00400000 : code == 255 ? 0x7fc00000 : (uint32_t)code << 23);
+}
+
+/* Sign, 2 bits of exponent, 1 of fraction: at most 6. */
+static float e2m1_to_f32(uint32_t code)
+{
+	static const float values[] = {0.0f, 0.5f, 1.0f, 1.5f, 2.0f, 3.0f, 4.0f, 6.0f};
+	return code & 8 ? -values[code & 7] : values[code & 7];
+}
+
+/* The 32 weights of a block: two a byte, the first in the low half. */
+static void unpack_block(const uint8_t *codes, uint8_t scale, uint16_t *ret_halves)
+{
+	uint16_t values[16];
+	for (uint32_t i = 0; i < 16; i++)
+		values[i] = bf16_round(e2m1_to_f32(i) * e8m0_to_f32(scale));
+	for (uint32_t i = 0; i < MODEL_MXFP4_BLOCK / 2; i++) {
+		ret_halves[2 * i] = values[codes[i] & 15];
+		ret_halves[2 * i + 1] = values[codes[i] >> 4];
+	}
+}
+
+/* Rows of the expert: [outputs][inputs / 32][16] codes, [outputs][inputs / 32] scales. */
+static void unpack_rows(const struct tensor_found *found, uint64_t first, uint32_t count, uint16_t *ret_rows)
+{
+	const uint64_t *dims = found->tensor->dims;
+	uint64_t block = (found->expert * dims[1] + first) * dims[2];
+	const uint8_t *codes = (const uint8_t *)found->tensor->data + block * (MODEL_MXFP4_BLOCK / 2);
+	const uint8_t *scales = (const uint8_t *)found->scale->data + block;
+	for (uint64_t i = 0; i < count * dims[2]; i++)
+		unpack_block(codes + i * (MODEL_MXFP4_BLOCK / 2), scales[i], ret_rows + i * MODEL_MXFP4_BLOCK);
+}
+
+/* Columns [first, first + count) of the expert's [inputs][outputs], as rows. */
+static void turn_columns(const struct tensor_found *found, enum elem elem, uint64_t first, uint32_t count, void *ret_rows)
+{
+	const uint64_t *dims = found->tensor->dims;
+	for (uint64_t input = 0; input < dims[1]; input++) {
+		uint64_t at = (found->expert * dims[1] + input) * dims[2] + first;
+		for (uint64_t i = 0; i < count; i++)
+			if (elem == ELEM_F32)
+				tensor_widen(found->tensor, at + i, 1, (float *)ret_rows + i * dims[1] + input);
+			else
+				((uint16_t *)ret_rows)[i * dims[1] + input] = half_at(found->tensor->data, at + i);
 	}
 }
 
@@ -95,7 +138,11 @@ void tensor_rows_read(const struct tensor_found *found, enum elem elem, uint64_t
 {
 	uint64_t columns = found->tensor->dims[1];
 	size_t row_bytes = columns * elem_bytes(elem);
-	if (tensor_rows_plain(found, elem)) {
+	if (found->tensor->dim_count == 4) {
+		unpack_rows(found, first, count, ret_rows);
+	} else if (found->tensor->dim_count == 3) {
+		turn_columns(found, elem, first, count, ret_rows);
+	} else if (tensor_rows_plain(found, elem)) {
 		memcpy(ret_rows, (const uint8_t *)found->tensor->data + first * row_bytes, count * row_bytes);
 	} else if (elem == ELEM_F32) {
 		tensor_widen(found->tensor, first * columns, count * columns, ret_rows);

@@ -12,26 +12,28 @@
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
-/* The tensor's numbers in f32, plus `offset`; the caller's to free. */
-static enum err widen_vector(struct load *load, const struct tensor *tensor, float offset, float **ret_wide)
+/* The numbers of the spec's vector in f32, plus `offset`; the caller's to free. */
+static enum err widen_vector(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			     float offset, float **ret_wide)
 {
-	size_t count = tensor->dims[0];
+	size_t count = spec->dims[0];
 	float *wide = malloc(count * sizeof(float));
 	if (!wide)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu numbers", tensor->name, count);
-	tensor_widen(tensor, 0, count, wide);
+		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu numbers", spec->name, count);
+	tensor_widen(found->tensor, found->expert * count, count, wide);
 	for (size_t i = 0; i < count; i++)
 		wide[i] += offset;
 	*ret_wide = wide;
 	return ERR_OK;
 }
 
-static enum err load_vector(struct load *load, const struct tensor *tensor, float offset, float **ret_vector)
+static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			    float offset, float **ret_vector)
 {
-	size_t bytes = tensor->dims[0] * sizeof(float);
+	size_t bytes = spec->dims[0] * sizeof(float);
 	float *wide;
 	void *memory;
-	enum err e = widen_vector(load, tensor, offset, &wide);
+	enum err e = widen_vector(load, spec, found, offset, &wide);
 	if (e != ERR_OK)
 		return e;
 	e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
@@ -39,26 +41,34 @@ static enum err load_vector(struct load *load, const struct tensor *tensor, floa
 		*ret_vector = memory; /* now the weights' to free, whatever comes */
 		e = dev_copy(load->to->device, memory, wide, bytes);
 	} else {
-		why_set(load->why, e, "%s: no memory for it", tensor->name);
+		why_set(load->why, e, "%s: no memory for it", spec->name);
 	}
 	free(wide);
 	return e;
 }
 
-static enum err load_norm(struct load *load, const struct tensor *tensor, float **ret_vector)
+static enum err load_norm(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			  float **ret_vector)
 {
-	return load_vector(load, tensor, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
+	return load_vector(load, spec, found, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
 }
 
-static enum err load_bias(struct load *load, const struct tensor *tensor, uint32_t first, struct linear *linear)
+static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			  struct linear *linear)
 {
 	float *wide;
-	enum err e = widen_vector(load, tensor, 0.0f, &wide);
+	enum err e = widen_vector(load, spec, found, 0.0f, &wide);
 	if (e != ERR_OK)
 		return e;
-	e = linear_fill_bias(linear, first, (uint32_t)tensor->dims[0], wide);
+	for (uint32_t row = 0, count; row < spec->dims[0] && e == ERR_OK; row += count) {
+		uint32_t output = load_output(load->config, spec, row);
+		for (count = 1; row + count < spec->dims[0]; count++)
+			if (load_output(load->config, spec, row + count) != output + count)
+				break;
+		e = linear_fill_bias(linear, output, count, wide + row);
+	}
 	if (e != ERR_OK)
-		why_set(load->why, e, "%s: no memory for it", tensor->name);
+		why_set(load->why, e, "%s: no memory for it", spec->name);
 	free(wide);
 	return e;
 }
@@ -75,25 +85,35 @@ enum err load_create(struct load *load, const char *name, const struct linear_sh
 }
 
 /* Fills outputs as far as rows that follow each other are outputs that do. */
+static void fill_rows(struct load *load, const struct tensor_spec *spec, uint32_t first, uint32_t end, const void *rows,
+		      struct linear *linear)
+{
+	uint32_t k = (uint32_t)spec->dims[1];
+	for (uint32_t row = first, count; row < end; row += count) {
+		uint32_t output = load_output(load->config, spec, row);
+		for (count = 1; row + count < end; count++)
+			if (load_output(load->config, spec, row + count) != output + count)
+				break;
+		linear_fill(linear, output, count,
+			    (const uint8_t *)rows + (size_t)(row - first) * k * elem_bytes(load->to->elem), k);
+	}
+}
+
 static enum err fill_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
 			    struct linear *linear)
 {
 	uint32_t n = (uint32_t)spec->dims[0], k = (uint32_t)spec->dims[1];
-	bool plain = tensor_rows_plain(found, load->to->elem);
-	void *rows = plain ? NULL : malloc((size_t)FILL_ROWS * k * sizeof(float));
-	if (!plain && !rows)
+	if (tensor_rows_plain(found, load->to->elem)) {
+		fill_rows(load, spec, 0, n, found->tensor->data, linear);
+		return ERR_OK;
+	}
+	void *rows = malloc((size_t)FILL_ROWS * k * sizeof(float));
+	if (!rows)
 		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", spec->name);
 	for (uint32_t row = 0, count; row < n; row += count) {
-		uint32_t output = load_output(load->config, spec, row);
-		const void *from = rows;
-		for (count = 1; row + count < n && (plain || count < FILL_ROWS); count++)
-			if (load_output(load->config, spec, row + count) != output + count)
-				break;
-		if (plain)
-			from = (const uint8_t *)found->tensor->data + (size_t)row * k * elem_bytes(load->to->elem);
-		else
-			tensor_rows_read(found, load->to->elem, row, count, rows);
-		linear_fill(linear, output, count, from, k);
+		count = n - row < FILL_ROWS ? n - row : FILL_ROWS;
+		tensor_rows_read(found, load->to->elem, row, count, rows);
+		fill_rows(load, spec, row, row + count, rows, linear);
 	}
 	free(rows);
 	return ERR_OK;
@@ -138,6 +158,8 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 	if (!layer->experts)
 		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
 	struct expert_weights *expert = &layer->experts[spec->expert];
+	if (spec->dim_count == 1)
+		return load_bias(load, spec, found, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
 	if (spec->role == TENSOR_EXPERT_DOWN)
 		return load_linear(load, spec, found, LINEAR_SEGMENTS, &expert->down);
 	return load_linear(load, spec, found, 1, &expert->gate_up);
@@ -146,7 +168,6 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
 {
 	struct engine_weights *to = load->to;
-	const struct tensor *tensor = found->tensor;
 	struct layer_weights *layer = &to->layers[spec->layer];
 	switch (spec->role) {
 	case TENSOR_EMBEDDING:
@@ -154,23 +175,25 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_HEAD:
 		return load_linear(load, spec, found, 1, &to->head);
 	case TENSOR_FINAL_NORM:
-		return load_norm(load, tensor, &to->final_norm);
+		return load_norm(load, spec, found, &to->final_norm);
 	case TENSOR_ATTENTION_NORM:
-		return load_norm(load, tensor, &layer->attention_norm);
+		return load_norm(load, spec, found, &layer->attention_norm);
 	case TENSOR_ATTENTION_POST_NORM:
-		return load_norm(load, tensor, &layer->attention_post_norm);
+		return load_norm(load, spec, found, &layer->attention_post_norm);
 	case TENSOR_MLP_NORM:
-		return load_norm(load, tensor, &layer->mlp_norm);
+		return load_norm(load, spec, found, &layer->mlp_norm);
 	case TENSOR_MLP_POST_NORM:
-		return load_norm(load, tensor, &layer->mlp_post_norm);
+		return load_norm(load, spec, found, &layer->mlp_post_norm);
 	case TENSOR_QKV:
 		return load_linear(load, spec, found, 1, &layer->qkv);
 	case TENSOR_QKV_BIAS:
-		return load_bias(load, tensor, spec->first, layer->qkv);
+		return load_bias(load, spec, found, layer->qkv);
+	case TENSOR_SINKS:
+		return load_vector(load, spec, found, 0.0f, &layer->sinks);
 	case TENSOR_Q_NORM:
-		return load_norm(load, tensor, &layer->q_norm);
+		return load_norm(load, spec, found, &layer->q_norm);
 	case TENSOR_K_NORM:
-		return load_norm(load, tensor, &layer->k_norm);
+		return load_norm(load, spec, found, &layer->k_norm);
 	case TENSOR_QUERY_UP:
 		return load_linear(load, spec, found, 1, &layer->query_up);
 	case TENSOR_KEY_VALUE_UP:
@@ -178,19 +201,21 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_OUTPUT:
 		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->output);
 	case TENSOR_OUTPUT_BIAS:
-		return load_bias(load, tensor, spec->first, layer->output);
+		return load_bias(load, spec, found, layer->output);
 	case TENSOR_GATE_UP:
 		return load_linear(load, spec, found, 1, &layer->gate_up);
 	case TENSOR_GATE_UP_BIAS:
-		return load_bias(load, tensor, spec->first, layer->gate_up);
+		return load_bias(load, spec, found, layer->gate_up);
 	case TENSOR_DOWN:
 		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->down);
 	case TENSOR_DOWN_BIAS:
-		return load_bias(load, tensor, spec->first, layer->down);
+		return load_bias(load, spec, found, layer->down);
 	case TENSOR_ROUTER:
 		return load_linear(load, spec, found, 1, &layer->router);
 	case TENSOR_ROUTER_BIAS:
-		return load_vector(load, tensor, 0.0f, &layer->router_bias);
+		return load_bias(load, spec, found, layer->router);
+	case TENSOR_ROUTER_CHOICE_BIAS:
+		return load_vector(load, spec, found, 0.0f, &layer->router_bias);
 	case TENSOR_SHARED_GATE_UP:
 		return load_linear(load, spec, found, 1, &layer->shared_gate_up);
 	case TENSOR_SHARED_DOWN:
@@ -198,7 +223,9 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_SHARED_GATE:
 		return load_linear(load, spec, found, 1, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:
+	case TENSOR_EXPERT_GATE_UP_BIAS:
 	case TENSOR_EXPERT_DOWN:
+	case TENSOR_EXPERT_DOWN_BIAS:
 		return load_expert(load, spec, found);
 	}
 	return ERR_INVALID;
@@ -314,6 +341,7 @@ static void destroy_layer(struct engine_weights *weights, struct layer_weights *
 	struct linear *const linears[] = LAYER_LINEARS(layer);
 	for (size_t i = 0; i < sizeof(norms) / sizeof(norms[0]); i++)
 		free_vector(weights, norms[i], weights->hidden_size);
+	free_vector(weights, layer->sinks, weights->head_count);
 	free_vector(weights, layer->q_norm, weights->q_norm_size);
 	free_vector(weights, layer->k_norm, weights->k_norm_size);
 	free_vector(weights, layer->router_bias, weights->expert_count);

@@ -4,8 +4,8 @@
  * Loop:   created on any thread before the first step; then read by the compute thread.
  * Bounds: what model_config allows; refuses what layers.c does not compute.
  * Rules:  1 a linear holds its bias; a norm's weights have the 1 that they are around, in f32;
- *         2 f16 becomes f32 on the way: every value of it is one of those; 8-bit weights times their scale become
- *           bf16 (docs/decisions/fp8-weights-become-bf16.md). */
+ *         2 f16 becomes f32 on the way: every value of it is one of those; weights of 8 or 4 bits times their scale
+ *           become bf16 (docs/decisions/fp8-weights-become-bf16.md, mxfp4-weights-become-bf16.md). */
 #ifndef ENGINE_WEIGHTS_H
 #define ENGINE_WEIGHTS_H
 #include <stdint.h>
@@ -31,6 +31,7 @@ struct layer_weights {
 	float *attention_norm;      /* [hidden] */
 	float *attention_post_norm; /* [hidden], or NULL */
 	struct linear *qkv;         /* [(head + 2 * kv_head) * head_dim][hidden]; latent: [queries + kv_lora + rope][hidden] */
+	float *sinks;               /* [head], or NULL */
 	float *q_norm;              /* [head_dim], or NULL; latent: [q_lora] */
 	float *k_norm;              /* [head_dim], or NULL; latent: [kv_lora] */
 	struct linear *query_up;    /* latent: [queries][q_lora], or NULL; queries are [head][nope], then [head][rope] */

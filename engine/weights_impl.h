@@ -21,7 +21,7 @@ enum { FILL_ROWS = 64 }; /* converted at a time */
 MUST_USE enum err load_create(struct load *load, const char *name, const struct linear_shape *shape,
 			      struct linear **ret_linear);
 
-/* Which output of its role a row of the tensor is.  Latent attention wants the parts of queries that turn apart from
+/* Which output of its role a row of the tensor is.  Gate and up may take turns.  Latent attention wants the parts of queries that turn apart from
  * those that do not, and the halves of what turns apart (kernels/ops.h: rope). */
 uint32_t load_output(const struct model_config *config, const struct tensor_spec *spec, uint32_t row);
 

@@ -29,9 +29,17 @@ static uint32_t latent_output(const struct model_latent *latent, uint32_t row)
 	return row < latent->kv_lora_rank ? row : latent->kv_lora_rank + turned(latent, row - latent->kv_lora_rank);
 }
 
+/* Gate and up come in turn and become gate, then up. */
+static uint32_t untwined(const struct tensor_spec *spec, uint32_t row)
+{
+	return row % 2 * (spec->total / 2) + row / 2;
+}
+
 uint32_t load_output(const struct model_config *config, const struct tensor_spec *spec, uint32_t row)
 {
 	bool latent = config->attention == MODEL_ATTENTION_LATENT;
+	if (spec->role == TENSOR_EXPERT_GATE_UP || spec->role == TENSOR_EXPERT_GATE_UP_BIAS)
+		return config->experts.interleaved ? untwined(spec, row) : spec->first + row;
 	if (spec->role == TENSOR_QUERY_UP || (latent && spec->role == TENSOR_QKV && spec->first == 0 &&
 					      config->latent.q_lora_rank == 0))
 		return query_output(config, row);

@@ -96,9 +96,14 @@ void op_head_norm(struct device *device, float *x, size_t x_stride, uint32_t row
 void op_add(struct device *device, float *x, const float *add, uint32_t rows, uint32_t dim);
 /* x[i] *= by */
 void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t dim);
-enum glu { GLU_SILU, GLU_GELU_TANH };
-/* out[row][dim] = activation(x[row][0..dim)) * x[row][dim..2 dim): gate first, then up. */
-void op_glu(struct device *device, enum glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
+enum glu_kind { GLU_SILU, GLU_GELU_TANH, GLU_CLAMPED };
+struct glu {
+	enum glu_kind kind;
+	float alpha, limit; /* of GLU_CLAMPED */
+};
+/* out[row][dim] = activation(x[row][0..dim)) * x[row][dim..2 dim): gate first, then up.  GLU_CLAMPED: gate is at most limit,
+ * up within +-limit; then gate * sigmoid(alpha * gate) * (up + 1). */
+void op_glu(struct device *device, struct glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
 	    float *out, size_t out_stride);
 /* out[i] = x[index[i]], rows of dim: e.g. the rows that need logits. */
 void op_gather(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
@@ -201,10 +206,12 @@ struct attention_call {
 	uint32_t window; /* positions that a row reads, the last its own; 0: all */
 	const float *q_rest; /* latent: [row][head][head_dim - value_dim], what of the key is no value; else NULL */
 	size_t q_rest_stride;
+	const float *sinks; /* [head] scores beside those of the positions, which have a weight and no value; or NULL */
 };
 /* Causal: a row at position p reads positions 0 .. p, its own included (write KV first), or the last `window` of
  * them. Positions are walked in splits of ATTENTION_SPLIT from 0, each split's (max, sum, acc) merged in order;
- * splits before a row's window are left out, and of all others the row meets the positions of its window only. */
+ * splits before a row's window are left out, and of all others the row meets the positions of its window only.
+ * A sink joins the sum of weights once, after the last split. */
 #define ATTENTION_SPLIT 256
 void op_attention(struct device *device, const struct attention_call *call);
 

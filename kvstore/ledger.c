@@ -64,7 +64,7 @@ const char *ledger_state_name(enum ledger_state state)
 
 static const struct evict_policy *policy_of(const struct ledger_options *options)
 {
-	return options->policy ? options->policy : &evict_lru;
+	return options->policy ? options->policy : evict_policies[0];
 }
 
 static size_t aligned(size_t bytes)
@@ -132,7 +132,7 @@ static void free_entry(struct ledger *l, uint32_t index)
 
 static void evict(struct ledger *l, uint32_t entry)
 {
-	l->policy->remove(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
+	l->policy->evict(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
 	ledger_move(l, entry, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
 		forget_key(l, entry);
@@ -249,17 +249,13 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	return ERR_OK;
 }
 
-static void cache(struct ledger *l, uint32_t entry)
+void ledger_seal(struct ledger *l, uint32_t index)
 {
-	ledger_move(l, entry, LEDGER_CACHED);
-	l->policy->add(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
-}
-
-void ledger_seal(struct ledger *l, uint32_t entry)
-{
-	ledger_move(l, entry, LEDGER_SEALED);
+	const struct entry *entry = &l->entries[index];
+	ledger_move(l, index, LEDGER_SEALED);
 	l->sealed++;
-	cache(l, entry);
+	ledger_move(l, index, LEDGER_CACHED);
+	l->policy->add(l->evict, index, slabs_slot_class(l->slabs, entry->slot), id128_hash(&entry->block.key));
 }
 
 void ledger_withdraw(struct ledger *l, uint32_t entry)
@@ -297,7 +293,7 @@ void ledger_hold(struct ledger *l, uint32_t index)
 	struct entry *entry = &l->entries[index];
 	if (entry->holds++ > 0)
 		return;
-	l->policy->remove(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
+	l->policy->hold(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
 	ledger_move(l, index, LEDGER_HELD);
 }
 
@@ -305,8 +301,10 @@ void ledger_release(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
 	assert(entry->state == LEDGER_HELD && entry->holds > 0);
-	if (--entry->holds == 0)
-		cache(l, index);
+	if (--entry->holds > 0)
+		return;
+	ledger_move(l, index, LEDGER_CACHED);
+	l->policy->release(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
 }
 
 enum ledger_state ledger_state(const struct ledger *l, uint32_t entry)
@@ -333,6 +331,11 @@ uint32_t ledger_slot(const struct ledger *l, uint32_t entry)
 void ledger_place(const struct ledger *l, uint32_t entry, struct slot_place *ret_place)
 {
 	slabs_place(l->slabs, ledger_slot(l, entry), ret_place);
+}
+
+const struct evict_policy *ledger_policy(const struct ledger *l)
+{
+	return l->policy;
 }
 
 void ledger_counts(const struct ledger *l, struct ledger_counts *ret_counts)

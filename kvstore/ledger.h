@@ -41,7 +41,7 @@ struct ledger_options {
 	struct slabs_options slabs;
 	uint32_t entry_max;
 	uint32_t layers_max;
-	const struct evict_policy *policy; /* NULL: evict_lru */
+	const struct evict_policy *policy; /* NULL: evict_policies[0] */
 };
 
 struct ledger;
@@ -95,6 +95,8 @@ uint32_t ledger_holds(const struct ledger *ledger, uint32_t entry);
 /* Of an entry with a slot. */
 uint32_t ledger_slot(const struct ledger *ledger, uint32_t entry);
 void ledger_place(const struct ledger *ledger, uint32_t entry, struct slot_place *ret_place);
+/* Which unheld block goes first. */
+const struct evict_policy *ledger_policy(const struct ledger *ledger);
 void ledger_counts(const struct ledger *ledger, struct ledger_counts *ret_counts);
 /* Asserts every rule above; for tests and simulation. */
 void ledger_check(const struct ledger *ledger);

@@ -13,6 +13,7 @@ struct program {
 	struct process_settings settings;
 	uint64_t kv_bytes;
 	uint64_t slab_bytes;
+	const char *policy_name;
 	struct process *process;
 	struct store *store;
 	struct slabs_options slabs;
@@ -131,7 +132,8 @@ static struct store_options store_options(struct program *program)
 		.time_factor = (uint32_t)program->settings.time_factor,
 		.ledger = {.slabs = program->slabs,
 			   .entry_max = slabs_slot_total(&program->slabs),
-			   .layers_max = 128},
+			   .layers_max = 128,
+			   .policy = evict_find(program->policy_name)},
 		.offer_max = 4096,
 		.reading_max = 64,
 		.lookup_max = 1024,
@@ -156,11 +158,23 @@ static enum err join(struct program *program, struct why *why)
 	return process_join(program->process, &core, &self, why);
 }
 
+static enum err refuse_policy(const char *name, struct why *why)
+{
+	char known[160];
+	int length = 0;
+	for (int i = 0; i < EVICT_POLICIES; i++)
+		length += snprintf(known + length, sizeof(known) - (size_t)length, "%s%s", i ? ", " : "",
+				   evict_policies[i]->name);
+	return why_set(why, ERR_INVALID, "--eviction-policy is \"%s\", expected one of %s", name, known);
+}
+
 static enum err serve(struct program *program, struct why *why)
 {
 	if (program->slab_bytes > program->kv_bytes || program->kv_bytes / program->slab_bytes > STORE_SLABS_MAX)
 		return why_set(why, ERR_INVALID, "--kv-bytes holds %llu slabs of --slab-bytes, expected 1 to %d",
 			       (unsigned long long)(program->kv_bytes / program->slab_bytes), STORE_SLABS_MAX);
+	if (!evict_find(program->policy_name))
+		return refuse_policy(program->policy_name, why);
 	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
 	enum err e = process_open(&program->settings, &parts, &program->process, why);
 	if (e != ERR_OK)
@@ -172,6 +186,7 @@ static enum err serve(struct program *program, struct why *why)
 		return why_set(why, ERR_NOMEM, "no memory for the ledger");
 	}
 	program->store = store_init(memory, &options);
+	log_info("eviction policy %s", program->policy_name);
 	e = join(program, why);
 	if (e == ERR_OK)
 		e = process_run(program->process, why);
@@ -184,15 +199,18 @@ static enum err serve(struct program *program, struct why *why)
 
 int main(int argc, char **argv, char **environment)
 {
-	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20};
+	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
+				  .policy_name = evict_policies[0]->name};
 	process_defaults(&program.settings, "kvstore-1");
-	struct option table[PROCESS_OPTIONS + 2] = {
+	struct option table[PROCESS_OPTIONS + 3] = {
 		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, 0, "BYTES", "memory for blocks"},
 		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, 0, "BYTES", "unit in which sizes of blocks share it"},
+		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
+		 "which unheld block goes first: 2q-adaptive (default), lru, lfu, s3fifo, w-tinylfu"},
 	};
-	process_options(&program.settings, table + 2);
+	process_options(&program.settings, table + 3);
 	struct options options = {.program = "baton-kvstore", .usage = "[options]", .table = table,
-				  .count = PROCESS_OPTIONS + 2, .environment = environment};
+				  .count = PROCESS_OPTIONS + 3, .environment = environment};
 	struct why why = {0};
 	enum err e = options_parse(&options, argc, argv, &why);
 	if (e == ERR_OK && options.help)

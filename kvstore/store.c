@@ -354,12 +354,13 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 	const struct store_counters *c = &t.counters;
 	int length = snprintf(
 		text, capacity,
-		"store %s%s: %u sessions\n"
+		"store %s%s: %u sessions, eviction policy %s\n"
 		"slots %u, free %u; blocks offered %u, reading %u, cached %u, held %u, quarantined %u\n"
 		"sealed %llu, evicted %llu; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
 		"looked up %llu keys, found %llu; offers %llu: taken %llu, existing %llu, refused %llu\n"
 		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n",
-		s->options.name, t.draining ? " (draining)" : "", t.sessions, t.ledger.slots, t.ledger.slots_free,
+		s->options.name, t.draining ? " (draining)" : "", t.sessions,
+		ledger_policy(s->ledger)->name, t.ledger.slots, t.ledger.slots_free,
 		t.ledger.entries[LEDGER_OFFERED], t.ledger.entries[LEDGER_READING], t.ledger.entries[LEDGER_CACHED],
 		t.ledger.entries[LEDGER_HELD], t.ledger.entries[LEDGER_EVICTED], (unsigned long long)t.ledger.sealed,
 		(unsigned long long)t.ledger.evicted, t.offers, t.reading, t.lookups, t.holds,

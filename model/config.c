@@ -12,7 +12,7 @@
 static const char *const refused_keys[] = {
 	"quantization_config", "attn_logit_softcapping", "final_logit_softcapping", "logits_scaling",
 	"embedding_multiplier", "residual_multiplier", "attention_multiplier", "query_pre_attn_scalar",
-	"clip_qkv", "no_rope_layers", "n_group", "topk_group", "n_shared_experts",
+	"clip_qkv", "swiglu_alpha", "swiglu_limit", "no_rope_layers", "n_group", "topk_group", "n_shared_experts",
 	"shared_expert_intermediate_size", "q_lora_rank", "kv_lora_rank", "mlp_bias", "sliding_window",
 	"rope_local_base_freq", "use_bidirectional_attention",
 };

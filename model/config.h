@@ -22,11 +22,16 @@
 #define MODEL_HEAD_DIM_MAX  1024
 #define MODEL_ROPE_HALF_MAX (MODEL_HEAD_DIM_MAX / 2)
 #define MODEL_NO_TOKEN      UINT32_MAX
+#define MODEL_MXFP4_BLOCK   32 /* inputs that share a scale */
 
 /* How the weights are stored.  f16 is computed as f32, which holds every value of it. */
 enum model_dtype { MODEL_BF16, MODEL_F32, MODEL_F16 };
 
-enum model_activation { MODEL_SILU, MODEL_GELU_TANH };
+enum model_activation {
+	MODEL_SILU,
+	MODEL_GELU_TANH,
+	MODEL_SWIGLU_CLAMPED, /* gate * sigmoid(alpha * gate) * (up + 1), the gate at most limit, up within +-limit */
+};
 
 /* How frequencies are stretched beyond the length that a model was first trained on. */
 enum model_rope_scaling {
@@ -97,6 +102,8 @@ struct model_experts {
 	uint32_t group_best;               /* a group is as good as the sum of so many of its best: 1 or 2 */
 	uint32_t shared_intermediate_size; /* of the expert that every token asks; 0: none */
 	bool shared_gate;                  /* its answer times a sigmoid of the token */
+	bool bias;                         /* router, gate, up and down have one */
+	bool interleaved;                  /* gate and up are stored output by output, in turn */
 };
 
 /* What a family calls its tensors (model/tensors.c spells them out); NULL: it has none. */
@@ -109,7 +116,9 @@ struct model_names {
 	const char *qkv[3];              /* queries, keys, values; or all three in the first */
 	const char *gate_up[2];          /* gate, up; or both in the first */
 	const char *experts;             /* where router and experts are: "mlp" */
+	const char *router;
 	const char *expert_parts[3];     /* gate, up, down of each */
+	const char *expert_stacks[2];    /* instead: gate and up of all in one tensor, down of all in another */
 	const char *shared;              /* the expert that every token asks, beside the others */
 	const char *shared_gate;
 	const char *beside[2];           /* how tensors of parts begin that text does not meet, such as eyes */
@@ -125,6 +134,7 @@ struct model_config {
 	uint32_t layer_count;
 	uint32_t extra_layer_count; /* stored behind them to guess further tokens ahead; not loaded */
 	uint32_t position_max; /* max_position_embeddings */
+	bool mxfp4_experts; /* experts' weights are MXFP4: 4 bits each, and a power of two for 32 inputs; they become dtype */
 	bool fp8_blocks; /* weights may be F8_E4M3 with a scale for each 128 x 128 of them; they become dtype */
 
 	enum model_attention attention;
@@ -137,11 +147,13 @@ struct model_config {
 	bool qkv_bias; /* queries, keys and values have a bias */
 	bool o_bias;   /* the output of attention has one */
 	bool mlp_bias; /* gate, up and down have one */
+	bool sinks;    /* each head has a score without a position, which takes weight and gives nothing */
 	bool qk_norm;  /* RMS norm of each head of q and k before RoPE */
 
 	double norm_eps;
 	bool norm_plus_one; /* stored weights of norms lack the 1 that they are around */
 	enum model_activation activation; /* of the gate, here and in experts */
+	double glu_alpha, glu_limit; /* of MODEL_SWIGLU_CLAMPED */
 	bool embedding_scaled;      /* embeddings times the root of hidden_size, rounded to the model's type */
 	double logit_cap;           /* as score_cap, of the logits; 0: none */
 	bool tie_word_embeddings;

@@ -87,8 +87,9 @@ static void load_step(struct json_in *in, const char *type, struct decoder *deco
 			       "ByteLevel, Replace, ByteFallback, Fuse, Strip, Metaspace, or a Sequence of them");
 }
 
-static void load_one(struct json_in *in, const char *type, struct decoder *decoder)
+static void load_one(void *context, struct json_in *in, const char *type)
 {
+	struct decoder *decoder = context;
 	bool alone = decoder->step_count == 0 && !decoder->byte_fallback && !decoder->fused && !decoder->byte_level;
 	if (strcmp(type, "Fuse") == 0) {
 		decoder->fused = true;
@@ -106,31 +107,12 @@ static void load_one(struct json_in *in, const char *type, struct decoder *decod
 	}
 }
 
-static enum err load(struct decoder *decoder, const json_t *config, int depth, struct why *why)
-{
-	struct json_in in = {.object = config, .file = "decoder", .why = why};
-	const char *type = json_in_text(&in, "type");
-	if (!type)
-		json_in_refuse(&in, ERR_INVALID, "type", "a string");
-	if (in.e != ERR_OK)
-		return in.e;
-	if (strcmp(type, "Sequence") != 0) {
-		load_one(&in, type, decoder);
-		return in.e;
-	}
-	const json_t *list = json_in_get(&in, "decoders");
-	if (!json_is_array(list) || depth > 4)
-		json_in_refuse(&in, ERR_INVALID, "decoders", "a list, nested at most 4 deep");
-	for (size_t i = 0; in.e == ERR_OK && i < json_array_size(list); i++)
-		in.e = load(decoder, json_array_get(list, i), depth + 1, why);
-	return in.e;
-}
-
 enum err decoder_load(struct decoder *decoder, const json_t *config, struct why *why)
 {
 	if (!json_is_object(config))
 		return why_set(why, ERR_UNSUPPORTED, "decoder: expected an object: without one no text is known");
-	return load(decoder, config, 0, why);
+	const struct json_in_steps steps = {.file = "decoder", .list = "decoders", .take = load_one, .context = decoder};
+	return json_in_walk(&steps, config, why);
 }
 
 int decoder_byte(const struct decoder *decoder, const char *spelling, size_t length)

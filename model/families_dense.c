@@ -11,6 +11,7 @@ const struct model_names family_names_llama = {
 	.qkv = {"q_proj", "k_proj", "v_proj"},
 	.gate_up = {"gate_proj", "up_proj"},
 	.experts = "mlp",
+	.router = "gate",
 	.expert_parts = {"gate_proj", "up_proj", "down_proj"},
 };
 

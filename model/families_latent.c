@@ -1,4 +1,3 @@
-#include <stdio.h>
 #include <string.h>
 
 #include "model/family_impl.h"
@@ -11,6 +10,7 @@ static const struct model_names names_deepseek = {
 	.mlp_norm = "post_attention_layernorm",
 	.gate_up = {"gate_proj", "up_proj"},
 	.experts = "mlp",
+	.router = "gate",
 	.expert_parts = {"gate_proj", "up_proj", "down_proj"},
 	.shared = "shared_experts",
 };
@@ -43,15 +43,6 @@ static void read_latent(struct json_in *in, struct model_config *config)
 }
 
 /* --- experts ------------------------------------------------------------------------------------------- */
-
-static void want_text(struct json_in *in, const char *key, const char *value)
-{
-	const char *text = json_in_text(in, key);
-	char expected[64];
-	snprintf(expected, sizeof(expected), "\"%s\"", value);
-	if (text && strcmp(text, value) != 0)
-		json_in_refuse(in, ERR_UNSUPPORTED, key, expected);
-}
 
 static void read_groups(struct json_in *in, struct model_experts *experts)
 {
@@ -100,8 +91,8 @@ static void read_quantization(struct json_in *whole, struct model_config *config
 		square = square && json_integer_value(json_array_get(block, i)) == 128;
 	if (!json_in_has(&in, "quant_method"))
 		json_in_refuse(&in, ERR_UNSUPPORTED, "quant_method", "\"fp8\"");
-	want_text(&in, "quant_method", "fp8");
-	want_text(&in, "fmt", "e4m3");
+	family_want_text(&in, "quant_method", "fp8");
+	family_want_text(&in, "fmt", "e4m3");
 	if (!square)
 		json_in_refuse(&in, ERR_UNSUPPORTED, "weight_block_size", "[128, 128]");
 	if (in.e == ERR_OK && config->dtype != MODEL_BF16)
@@ -117,11 +108,11 @@ static void read_deepseek_v2(struct json_in *in, struct model_config *config)
 	const char *method = json_in_text(in, "topk_method");
 	read_latent(in, config);
 	read_deepseek_experts(in, config);
-	want_text(in, "scoring_func", "softmax");
+	family_want_text(in, "scoring_func", "softmax");
 	if (method && strcmp(method, "group_limited_greedy") == 0)
 		read_groups(in, &config->experts);
 	else
-		want_text(in, "topk_method", "greedy");
+		family_want_text(in, "topk_method", "greedy");
 	/* The library takes no notice of it, the original code does: who says so was trained otherwise. */
 	if (json_in_bool(in, "norm_topk_prob", false))
 		json_in_refuse(in, ERR_UNSUPPORTED, "norm_topk_prob", "false");
@@ -131,8 +122,8 @@ static void read_deepseek_v3(struct json_in *in, struct model_config *config)
 {
 	read_latent(in, config);
 	read_deepseek_experts(in, config);
-	want_text(in, "scoring_func", "sigmoid");
-	want_text(in, "topk_method", "noaux_tc");
+	family_want_text(in, "scoring_func", "sigmoid");
+	family_want_text(in, "topk_method", "noaux_tc");
 	config->experts.routing = MODEL_ROUTING_SIGMOID;
 	config->experts.group_best = 2;
 	read_groups(in, &config->experts);

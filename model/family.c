@@ -24,6 +24,15 @@ void family_list(char *text, size_t size)
 			at += (size_t)snprintf(text + at, size - at, "%s %s", at > 6 ? "," : "", family->name);
 }
 
+void family_want_text(struct json_in *in, const char *key, const char *value)
+{
+	const char *text = json_in_text(in, key);
+	char expected[64];
+	snprintf(expected, sizeof(expected), "\"%s\"", value);
+	if (text && strcmp(text, value) != 0)
+		json_in_refuse(in, ERR_UNSUPPORTED, key, expected);
+}
+
 /* --- groups of layers -------------------------------------------------------------------------------- */
 
 /* What "layer_types" says of a layer. */

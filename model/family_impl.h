@@ -51,6 +51,8 @@ void family_read_windows(struct json_in *in, struct model_config *config, uint32
 			 bool (*is_windowed)(const struct json_in *in, uint32_t layer));
 /* How many experts there are, under the family's key for it, and how many a token asks: by softmax, one group. */
 void family_read_experts(struct json_in *in, struct model_config *config, const char *count);
+/* A text, where there is one, must be this. */
+void family_want_text(struct json_in *in, const char *key, const char *value);
 /* sliding_window; 0: null. */
 uint32_t family_window(struct json_in *in);
 #endif

@@ -180,3 +180,28 @@ const char *json_in_text(struct json_in *in, const char *key)
 		json_in_refuse(in, ERR_INVALID, key, "a string");
 	return json_string_value(value);
 }
+
+static enum err walk(const struct json_in_steps *steps, const json_t *config, int depth, struct why *why)
+{
+	struct json_in in = {.object = config, .file = steps->file, .why = why};
+	const char *type = json_in_text(&in, "type");
+	if (!type)
+		json_in_refuse(&in, ERR_INVALID, "type", "a string");
+	if (in.e != ERR_OK)
+		return in.e;
+	if (strcmp(type, "Sequence") != 0) {
+		steps->take(steps->context, &in, type);
+		return in.e;
+	}
+	const json_t *list = json_in_get(&in, steps->list);
+	if (!json_is_array(list) || depth > JSON_IN_STEPS_DEPTH)
+		json_in_refuse(&in, ERR_INVALID, steps->list, "a list, nested at most 4 deep");
+	for (size_t i = 0; in.e == ERR_OK && i < json_array_size(list); i++)
+		in.e = walk(steps, json_array_get(list, i), depth + 1, why);
+	return in.e;
+}
+
+enum err json_in_walk(const struct json_in_steps *steps, const json_t *config, struct why *why)
+{
+	return walk(steps, config, 0, why);
+}

@@ -41,4 +41,18 @@ const char *json_in_text(struct json_in *in, const char *key);
 
 /* Records: FILE: KEY is VALUE, expected WHAT. */
 void json_in_refuse(struct json_in *in, enum err e, const char *key, const char *expected);
+
+#define JSON_IN_STEPS_DEPTH 4
+
+/* A thing of tokenizer.json that is one step, or a Sequence of such things, nested at most JSON_IN_STEPS_DEPTH deep. */
+struct json_in_steps {
+	const char *file; /* the thing, for the reason: "normalizer" */
+	const char *list; /* where a Sequence has its list: "normalizers" */
+	/* Takes a step of that type in; what it refuses stays in `in`, and ends the walk. */
+	void (*take)(void *context, struct json_in *in, const char *type);
+	void *context;
+};
+
+/* Takes in the steps of `config`, in order.  Errors: a type that is no string, a list that is none, what `take` refuses. */
+MUST_USE enum err json_in_walk(const struct json_in_steps *steps, const json_t *config, struct why *why);
 #endif

@@ -52,8 +52,9 @@ static void load_strip(struct json_in *in, struct normalizer_step *step)
 }
 
 /* Everything but a Sequence is one step. */
-static void load_step(struct normalizer *normalizer, struct json_in *in, const char *type)
+static void load_step(void *context, struct json_in *in, const char *type)
 {
+	struct normalizer *normalizer = context;
 	if (normalizer->step_count == NORMALIZER_STEPS_MAX) {
 		json_in_refuse(in, ERR_TOO_LARGE, "type", "at most 16 steps");
 		return;
@@ -82,31 +83,13 @@ static void load_step(struct normalizer *normalizer, struct json_in *in, const c
 	}
 }
 
-static enum err load(struct normalizer *normalizer, const json_t *config, int depth, struct why *why)
-{
-	struct json_in in = {.object = config, .file = "normalizer", .why = why};
-	const char *type = json_in_text(&in, "type");
-	if (!type)
-		json_in_refuse(&in, ERR_INVALID, "type", "a string");
-	if (in.e != ERR_OK)
-		return in.e;
-	if (strcmp(type, "Sequence") != 0) {
-		load_step(normalizer, &in, type);
-		return in.e;
-	}
-	const json_t *list = json_in_get(&in, "normalizers");
-	if (!json_is_array(list) || depth > 4)
-		json_in_refuse(&in, ERR_INVALID, "normalizers", "a list, nested at most 4 deep");
-	for (size_t i = 0; in.e == ERR_OK && i < json_array_size(list); i++)
-		in.e = load(normalizer, json_array_get(list, i), depth + 1, why);
-	return in.e;
-}
-
 enum err normalizer_load(struct normalizer *normalizer, const json_t *config, struct why *why)
 {
 	if (!config || json_is_null(config))
 		return ERR_OK;
-	return load(normalizer, config, 0, why);
+	const struct json_in_steps steps = {.file = "normalizer", .list = "normalizers", .take = load_step,
+					    .context = normalizer};
+	return json_in_walk(&steps, config, why);
 }
 
 void normalizer_fini(struct normalizer *normalizer)

@@ -118,8 +118,9 @@ static void load_step_type(struct pretokenizer *pre, struct json_in *in, const c
 }
 
 /* Everything but a Sequence is one step. */
-static void load_step(struct pretokenizer *pre, struct json_in *in, const char *type)
+static void load_step(void *context, struct json_in *in, const char *type)
 {
+	struct pretokenizer *pre = context;
 	if (pre->step_count == PRETOKENIZE_STEPS_MAX)
 		json_in_refuse(in, ERR_TOO_LARGE, "type", "at most 8 steps");
 	else if (pre->byte_level)
@@ -128,29 +129,11 @@ static void load_step(struct pretokenizer *pre, struct json_in *in, const char *
 		load_step_type(pre, in, type, &pre->steps[pre->step_count++]);
 }
 
-static enum err load(struct pretokenizer *pre, const json_t *config, int depth, struct why *why)
-{
-	struct json_in in = {.object = config, .file = "pre_tokenizer", .why = why};
-	const char *type = json_in_text(&in, "type");
-	if (!type)
-		json_in_refuse(&in, ERR_INVALID, "type", "a string");
-	if (in.e != ERR_OK)
-		return in.e;
-	if (strcmp(type, "Sequence") != 0) {
-		load_step(pre, &in, type);
-		return in.e;
-	}
-	const json_t *list = json_in_get(&in, "pretokenizers");
-	if (!json_is_array(list) || depth > 4)
-		json_in_refuse(&in, ERR_INVALID, "pretokenizers", "a list, nested at most 4 deep");
-	for (size_t i = 0; in.e == ERR_OK && i < json_array_size(list); i++)
-		in.e = load(pre, json_array_get(list, i), depth + 1, why);
-	return in.e;
-}
-
 enum err pretokenizer_load(struct pretokenizer *pre, const json_t *config, struct why *why)
 {
-	return !config || json_is_null(config) ? ERR_OK : load(pre, config, 0, why);
+	const struct json_in_steps steps = {.file = "pre_tokenizer", .list = "pretokenizers", .take = load_step,
+					    .context = pre};
+	return !config || json_is_null(config) ? ERR_OK : json_in_walk(&steps, config, why);
 }
 
 void pretokenizer_fini(struct pretokenizer *pre)

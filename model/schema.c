@@ -345,3 +345,9 @@ void schema_build(struct json_rules *rules, const json_t *schema, uint32_t from,
 	json_decref(s.merged);
 	free(s.made);
 }
+
+void schema_build_bare(struct json_rules *rules, const json_t *schema, uint32_t from, uint32_t to)
+{
+	struct schema s = {.rules = rules, .builder = rules->builder, .root = schema, .path = "#"};
+	schema_text(&s, schema, from, to);
+}

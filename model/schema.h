@@ -21,4 +21,6 @@ enum { SCHEMA_MERGES_MAX = 4096 };
 
 /* A document of the schema between two nodes.  Refuses through the builder, with the place: "#/properties/a". */
 void schema_build(struct json_rules *rules, const json_t *schema, uint32_t from, uint32_t to);
+/* A text of the schema without its quotes: {"pattern", "format", "minLength", "maxLength"}; other keywords say nothing. */
+void schema_build_bare(struct json_rules *rules, const json_t *schema, uint32_t from, uint32_t to);
 #endif

@@ -38,6 +38,7 @@ void schema_call(struct schema *s, const json_t *schema, uint32_t from, uint32_t
 
 void schema_object(struct schema *s, const json_t *schema, uint32_t from, uint32_t to);
 void schema_array(struct schema *s, const json_t *schema, uint32_t from, uint32_t to);
+void schema_text(struct schema *s, const json_t *schema, uint32_t from, uint32_t to); /* without quotes */
 void schema_string(struct schema *s, const json_t *schema, uint32_t from, uint32_t to);
 void schema_number(struct schema *s, const json_t *schema, bool integer, uint32_t from, uint32_t to);
 void schema_constant(struct schema *s, const json_t *value, uint32_t from, uint32_t to);

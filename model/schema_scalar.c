@@ -57,8 +57,8 @@ static const char *format_pattern(struct schema *s, const char *name)
 static void lengths(struct schema *s, uint32_t min, uint32_t max, uint32_t from, uint32_t to)
 {
 	uint32_t count = max == UINT32_MAX ? min : max, at = build_node(s->builder), end = build_node(s->builder);
-	build_bytes(s->builder, from, '"', '"', at);
-	build_bytes(s->builder, end, '"', '"', to);
+	build_skip(s->builder, from, at);
+	build_skip(s->builder, end, to);
 	if (max < min)
 		return;
 	for (uint32_t i = 0; i < count && s->builder->e == ERR_OK; i++) {
@@ -73,7 +73,7 @@ static void lengths(struct schema *s, uint32_t min, uint32_t max, uint32_t from,
 	build_skip(s->builder, at, end);
 }
 
-void schema_string(struct schema *s, const json_t *schema, uint32_t from, uint32_t to)
+void schema_text(struct schema *s, const json_t *schema, uint32_t from, uint32_t to)
 {
 	struct grammar_builder *b = s->builder;
 	const char *pattern = json_string_value(schema_get(schema, "pattern"));
@@ -90,15 +90,34 @@ void schema_string(struct schema *s, const json_t *schema, uint32_t from, uint32
 	if (counted) {
 		lengths(s, min, max, from, to);
 	} else if (!pattern && !format) {
-		json_rule_call(s->rules, RULE_STRING, from, to);
+		lengths(s, 0, UINT32_MAX, from, to);
 	} else {
-		uint32_t begin = build_node(b), end = build_node(b);
-		build_bytes(b, from, '"', '"', begin);
-		expression_build(b, EXPRESSION_STRING, pattern ? pattern : format, strlen(pattern ? pattern : format), begin, end);
-		build_bytes(b, end, '"', '"', to);
+		expression_build(b, EXPRESSION_STRING, pattern ? pattern : format, strlen(pattern ? pattern : format), from, to);
 		if (b->e != ERR_OK && b->why)
 			why_prefix(b->why, "schema, at %.200s", s->path);
 	}
+}
+
+static bool is_any_text(const json_t *schema)
+{
+	static const char *const keys[] = {"pattern", "format", "minLength", "maxLength"};
+	for (size_t i = 0; i < sizeof(keys) / sizeof(keys[0]); i++)
+		if (schema_get(schema, keys[i]))
+			return false;
+	return true;
+}
+
+void schema_string(struct schema *s, const json_t *schema, uint32_t from, uint32_t to)
+{
+	struct grammar_builder *b = s->builder;
+	if (is_any_text(schema)) {
+		json_rule_call(s->rules, RULE_STRING, from, to);
+		return;
+	}
+	uint32_t begin = build_node(b), end = build_node(b);
+	build_bytes(b, from, '"', '"', begin);
+	schema_text(s, schema, begin, end);
+	build_bytes(b, end, '"', '"', to);
 }
 
 /* ---- numbers */

@@ -15,6 +15,8 @@ enum { REPEAT_MAX = 1024 };
 struct structure {
 	struct grammar_builder builder;
 	struct json_rules rules;
+	struct json_rules markup_rules; /* without "<" */
+	struct json_rules bare_rules;   /* without "<" and escapes */
 	const struct structure_tokens *tokens;
 };
 
@@ -51,6 +53,32 @@ static void token(struct structure *s, const json_t *name, uint32_t from, uint32
 	s->builder.usable = NULL;
 	build_text(&s->builder, from, (const char *)spelling, sizeof(spelling), to);
 	s->builder.usable = usable;
+}
+
+/* A document of which some bytes are no part, by rules of its own. */
+static void json_without(struct structure *s, struct json_rules *rules, const char *bytes, const json_t *schema,
+			 uint32_t from, uint32_t to)
+{
+	struct grammar_builder *b = &s->builder;
+	const uint8_t *usable = b->usable;
+	uint8_t fewer[256];
+	for (size_t i = 0; i < sizeof(fewer); i++)
+		fewer[i] = (!usable || usable[i]) && (i == 0 || i > 127 || !strchr(bytes, (int)i));
+	b->usable = fewer;
+	if (rules == &s->bare_rules)
+		schema_build_bare(rules, schema, from, to);
+	else
+		schema_build(rules, schema, from, to);
+	b->usable = usable;
+}
+
+static void json(struct structure *s, const json_t *part, uint32_t from, uint32_t to)
+{
+	const json_t *schema = json_object_get(part, "json");
+	if (json_is_true(json_object_get(part, "in_markup")))
+		json_without(s, &s->markup_rules, "<", schema, from, to);
+	else
+		schema_build(&s->rules, schema, from, to);
 }
 
 static void regex(struct structure *s, const json_t *pattern, uint32_t from, uint32_t to)
@@ -131,8 +159,10 @@ static void build(struct structure *s, const json_t *part, uint32_t depth, uint3
 		return;
 	if (depth > STRUCTURE_DEPTH_MAX)
 		refuse(s, "nested too deeply");
-	else if ((value = json_object_get(part, "json")))
-		schema_build(&s->rules, value, from, to);
+	else if (json_object_get(part, "json"))
+		json(s, part, from, to);
+	else if ((value = json_object_get(part, "bare")))
+		json_without(s, &s->bare_rules, "<\\", value, from, to);
 	else if ((value = json_object_get(part, "regex")))
 		regex(s, value, from, to);
 	else if ((value = json_object_get(part, "literal")))
@@ -146,7 +176,7 @@ static void build(struct structure *s, const json_t *part, uint32_t depth, uint3
 	else if (json_object_get(part, "repeat"))
 		repeat(s, part, depth + 1, from, to);
 	else
-		refuse(s, "a part is expected to be json, regex, literal, token, sequence, choice or repeat");
+		refuse(s, "a part is expected to be json, bare, regex, literal, token, sequence, choice or repeat");
 }
 
 static enum err compile(struct structure *s, const json_t *whole, struct grammar **ret_grammar)
@@ -169,7 +199,7 @@ enum err structure_compile(const char *text, size_t length, const struct structu
 	if (e != ERR_OK)
 		return e;
 	grammar_builder_init(&s.builder, tokens ? tokens->trie->usable : NULL, why);
-	s.rules.builder = &s.builder;
+	s.rules.builder = s.markup_rules.builder = s.bare_rules.builder = &s.builder;
 	e = compile(&s, whole, ret_grammar);
 	grammar_builder_fini(&s.builder);
 	json_decref(whole);

@@ -1,6 +1,10 @@
 /* structure - what an answer must look like, as a JSON text that travels with its request, and the grammar it asks for.
  *
  *   {"json": SCHEMA}                  a JSON document of the schema (schema.h); {"json": {"type": "object"}}: any object
+ *   {"json": SCHEMA, "in_markup": true}  the same without a raw "<", so that no tag is in it; what only a "<" could be
+ *                                     written with is no document then
+ *   {"bare": SCHEMA}                  a text of the schema without its quotes, of characters that JSON writes as they are,
+ *                                     and without "<"
  *   {"regex": "[a-z]+"}               a text that matches as a whole (expression.h)
  *   {"literal": "<call>"}             exactly this text
  *   {"token": "<|call|>"}             this added token; where the vocabulary has none of that name, its text

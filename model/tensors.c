@@ -96,6 +96,11 @@ static void emit_attention(struct walk *walk)
 	emit_linear(walk, TENSOR_QKV, c->names->qkv, (uint32_t[]){q, kv, kv}, 3, c->hidden_size, c->qkv_bias,
 		    TENSOR_QKV_BIAS);
 	emit_linear(walk, TENSOR_OUTPUT, output, &c->hidden_size, 1, q, c->o_bias, TENSOR_OUTPUT_BIAS);
+	if (c->sinks) {
+		struct tensor_spec spec = {.role = TENSOR_SINKS, .dim_count = 1, .dims = {c->head_count},
+					   .total = c->head_count};
+		emit(walk, &spec, "sinks", "");
+	}
 	if (c->qk_norm) {
 		emit_vector(walk, TENSOR_Q_NORM, "q_norm", c->head_dim);
 		emit_vector(walk, TENSOR_K_NORM, "k_norm", c->head_dim);
@@ -116,10 +121,11 @@ static void emit_mlp(struct walk *walk)
 static void emit_router(struct walk *walk)
 {
 	const struct model_config *c = walk->config;
-	struct tensor_spec bias = {.role = TENSOR_ROUTER_BIAS, .dim_count = 1, .dims = {c->experts.count},
+	struct tensor_spec bias = {.role = TENSOR_ROUTER_CHOICE_BIAS, .dim_count = 1, .dims = {c->experts.count},
 				   .total = c->experts.count};
 	enter(walk, "%slayers.%u.%s.", c->names->prefix, walk->layer, c->names->experts);
-	emit_one(walk, TENSOR_ROUTER, "gate", c->experts.count, c->hidden_size);
+	emit_linear(walk, TENSOR_ROUTER, &c->names->router, &c->experts.count, 1, c->hidden_size, c->experts.bias,
+		    TENSOR_ROUTER_BIAS);
 	if (c->experts.routing == MODEL_ROUTING_SIGMOID)
 		emit(walk, &bias, "gate.e_score_correction_bias", "");
 }
@@ -136,14 +142,38 @@ static void emit_shared(struct walk *walk)
 	emit_one(walk, TENSOR_SHARED_DOWN, c->names->expert_parts[2], c->hidden_size, inner);
 }
 
-static void emit_experts(struct walk *walk)
+/* An expert's weights and their bias, in tensors that hold those of all. */
+static void emit_stacked(struct walk *walk, enum tensor_role role, enum tensor_role bias, const char *name, uint32_t rows,
+			 uint32_t columns)
+{
+	const struct model_experts *experts = &walk->config->experts;
+	struct tensor_spec spec = {.role = role, .dim_count = 2, .dims = {rows, columns}, .total = rows,
+				   .stack = experts->count};
+	emit(walk, &spec, name, "");
+	if (experts->bias) {
+		spec = (struct tensor_spec){.role = bias, .dim_count = 1, .dims = {rows}, .total = rows,
+					    .stack = experts->count};
+		emit(walk, &spec, name, "_bias");
+	}
+}
+
+static void emit_stacks(struct walk *walk)
+{
+	const struct model_config *c = walk->config;
+	const char *const *names = c->names->expert_stacks;
+	uint32_t inner = c->experts.intermediate_size;
+	for (walk->expert = 0; walk->expert < c->experts.count && walk->e == ERR_OK; walk->expert++) {
+		emit_stacked(walk, TENSOR_EXPERT_GATE_UP, TENSOR_EXPERT_GATE_UP_BIAS, names[0], 2 * inner, c->hidden_size);
+		emit_stacked(walk, TENSOR_EXPERT_DOWN, TENSOR_EXPERT_DOWN_BIAS, names[1], c->hidden_size, inner);
+	}
+	walk->expert = 0;
+}
+
+static void emit_each_expert(struct walk *walk)
 {
 	const struct model_config *c = walk->config;
 	const struct model_names *names = c->names;
 	uint32_t inner = c->experts.intermediate_size;
-	emit_router(walk);
-	if (c->experts.shared_intermediate_size > 0)
-		emit_shared(walk);
 	for (walk->expert = 0; walk->expert < c->experts.count && walk->e == ERR_OK; walk->expert++) {
 		enter(walk, "%slayers.%u.%s.experts.%u.", names->prefix, walk->layer, names->experts, walk->expert);
 		emit_linear(walk, TENSOR_EXPERT_GATE_UP, names->expert_parts, (uint32_t[]){inner, inner}, 2,
@@ -151,6 +181,18 @@ static void emit_experts(struct walk *walk)
 		emit_one(walk, TENSOR_EXPERT_DOWN, names->expert_parts[2], c->hidden_size, inner);
 	}
 	walk->expert = 0;
+}
+
+static void emit_experts(struct walk *walk)
+{
+	const struct model_config *c = walk->config;
+	emit_router(walk);
+	if (c->experts.shared_intermediate_size > 0)
+		emit_shared(walk);
+	if (c->names->expert_stacks[0])
+		emit_stacks(walk);
+	else
+		emit_each_expert(walk);
 }
 
 static void emit_layer(struct walk *walk)
@@ -208,6 +250,25 @@ static bool may_be_fp8(const struct model_config *config, const struct tensor_sp
 	       spec->role != TENSOR_ROUTER && spec->role != TENSOR_SHARED_GATE;
 }
 
+/* Of experts in one tensor, which must be there as config.json says, packed or plain. */
+static enum err find_stack(const struct model_config *config, const struct weights *weights,
+			   const struct tensor_spec *spec, struct why *why, struct tensor_found *found)
+{
+	char blocks[sizeof(spec->name) + 16], scales[sizeof(spec->name) + 16];
+	uint64_t outputs = spec->dims[0], inputs = spec->dims[1];
+	const uint64_t plain[] = {spec->stack, inputs, outputs}, bias[] = {spec->stack, outputs};
+	const uint64_t packed[] = {spec->stack, outputs, inputs / MODEL_MXFP4_BLOCK, MODEL_MXFP4_BLOCK / 2};
+	found->expert = spec->expert;
+	if (spec->dim_count == 1)
+		return weights_want(weights, spec->name, model_tensor_dtype(config), 2, bias, why, &found->tensor);
+	if (!config->mxfp4_experts)
+		return weights_want(weights, spec->name, model_tensor_dtype(config), 3, plain, why, &found->tensor);
+	snprintf(blocks, sizeof(blocks), "%s_blocks", spec->name);
+	snprintf(scales, sizeof(scales), "%s_scales", spec->name);
+	enum err e = weights_want(weights, blocks, TENSOR_U8, 4, packed, why, &found->tensor);
+	return e == ERR_OK ? weights_want(weights, scales, TENSOR_U8, 3, packed, why, &found->scale) : e;
+}
+
 static enum err find_scale(const struct weights *weights, const struct tensor_spec *spec, struct why *why,
 			   const struct tensor **ret_scale)
 {
@@ -225,11 +286,15 @@ enum err model_tensor_find(const struct model_config *config, const struct weigh
 	struct tensor_found found = {0};
 	const struct tensor *stored = weights_find(weights, spec->name);
 	enum tensor_dtype dtype = model_tensor_dtype(config);
+	enum err e;
 	if (stored && stored->dtype == TENSOR_F8_E4M3 && may_be_fp8(config, spec))
 		dtype = TENSOR_F8_E4M3;
-	if (stored && stored->dtype == TENSOR_F32 && spec->role == TENSOR_ROUTER_BIAS)
+	if (stored && stored->dtype == TENSOR_F32 && spec->role == TENSOR_ROUTER_CHOICE_BIAS)
 		dtype = TENSOR_F32;
-	enum err e = weights_want(weights, spec->name, dtype, spec->dim_count, spec->dims, why, &found.tensor);
+	if (spec->stack > 0)
+		e = find_stack(config, weights, spec, why, &found);
+	else
+		e = weights_want(weights, spec->name, dtype, spec->dim_count, spec->dims, why, &found.tensor);
 	if (e == ERR_OK && dtype == TENSOR_F8_E4M3)
 		e = find_scale(weights, spec, why, &found.scale);
 	if (e == ERR_OK)

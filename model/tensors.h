@@ -18,6 +18,7 @@ enum tensor_role {
 	TENSOR_MLP_POST_NORM,
 	TENSOR_QKV, /* queries, then keys, then values; latent attention: queries or q_lora, then kv_lora and rope */
 	TENSOR_QKV_BIAS,
+	TENSOR_SINKS, /* [head] */
 	TENSOR_Q_NORM, /* of each head; latent attention: of what TENSOR_QUERY_UP gets, and of the latent */
 	TENSOR_K_NORM,
 	TENSOR_QUERY_UP, /* [head * (nope + rope)][q_lora] */
@@ -29,18 +30,22 @@ enum tensor_role {
 	TENSOR_DOWN,
 	TENSOR_DOWN_BIAS,
 	TENSOR_ROUTER,
-	TENSOR_ROUTER_BIAS, /* F32 in any model */
+	TENSOR_ROUTER_BIAS,
+	TENSOR_ROUTER_CHOICE_BIAS, /* of scores, for the choice alone; F32 in any model */
 	TENSOR_SHARED_GATE_UP,
 	TENSOR_SHARED_DOWN,
 	TENSOR_SHARED_GATE, /* [1][hidden] */
 	TENSOR_EXPERT_GATE_UP,
+	TENSOR_EXPERT_GATE_UP_BIAS,
 	TENSOR_EXPERT_DOWN,
+	TENSOR_EXPERT_DOWN_BIAS,
 };
 
 struct tensor_spec {
 	char name[128];
 	uint32_t dim_count;
-	uint64_t dims[2]; /* [outputs][inputs], or [outputs] */
+	uint64_t dims[2]; /* [outputs][inputs], or [outputs]; of one expert where the tensor is a stack of them */
+	uint32_t stack;   /* so many experts, one of them `expert`; 0: the tensor is no stack */
 	enum tensor_role role;
 	uint32_t layer;  /* of the roles within one */
 	uint32_t expert; /* of an expert's */
@@ -53,10 +58,12 @@ struct tensor_spec {
 MUST_USE enum err model_tensors_each(const struct model_config *config,
 				     enum err (*each)(void *arg, const struct tensor_spec *spec), void *arg);
 
-/* A tensor as it is stored. */
+/* A tensor as it is stored: [outputs][inputs] or [outputs].  A stack is [expert][inputs][outputs] or [expert][outputs]; of
+ * MXFP4 [expert][outputs][inputs / 32][16], two weights a byte, the first in the low half, with a scale for each 32. */
 struct tensor_found {
-	const struct tensor *tensor; /* of the model's dtype, or F32 or F8_E4M3 where that is said above */
-	const struct tensor *scale;  /* F8_E4M3: [outputs / 128][inputs / 128], rounded up; else NULL */
+	const struct tensor *tensor; /* of the model's dtype, or F32, F8_E4M3 or MXFP4 (U8) where that is said above */
+	const struct tensor *scale;  /* F8_E4M3: F32 [outputs / 128][inputs / 128], rounded up; MXFP4: U8, E8M0; else NULL */
+	uint32_t expert;             /* of a stack */
 };
 
 /* What the tensor of `spec` is in these weights: ERR_NOT_FOUND, ERR_MISMATCH. */

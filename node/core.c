@@ -87,6 +87,7 @@ static struct prefill_options prefill_options(struct node *n, const struct node_
 		.context_max = o->context_max,
 		.chunk_tokens = o->chunk_tokens,
 		.fetch_deadline_ns = or_default(o->fetch_deadline_ns, 1000000000),
+		.fetch_floor_ns = 200000000 * or_default(o->time_factor, 1),
 		.fetch_min_tokens = o->fetch_min_tokens,
 		.finish = {o->eos_ids, o->eos_count, o->context_max},
 		.constraints = o->constraints,

@@ -363,7 +363,7 @@ static void fill_table(struct settings *s, struct option *table)
 		{"max-num-batched-tokens", OPTION_COUNT, &s->batch_tokens_max, 16, 65536, "N", "tokens of a step"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &s->chunk_tokens, 4, 65536, "N", "most tokens of one prompt in a step"},
 		{"replicas", OPTION_COUNT, &s->replicas, 0, 4, "N", "copies of each block in the store"},
-		{"fetch-deadline-ms", OPTION_COUNT, &s->fetch_deadline_ms, 1, 60000, "MS", "to wait for cached blocks"},
+		{"fetch-deadline-ms", OPTION_COUNT, &s->fetch_deadline_ms, 1, 60000, "MS", "to wait for cached blocks at most"},
 		{"fetch-min-tokens", OPTION_COUNT, &s->fetch_min_tokens, 0, 1 << 20, "N", "fewer missing are recomputed at once"},
 	};
 	memcpy(table, rows, sizeof(rows));

@@ -51,6 +51,7 @@ struct prefill {
 	uint32_t block_max;
 	uint32_t count;
 	uint64_t arrival_next;
+	uint64_t token_ns;      /* what computing one took lately; 0: not known yet */
 	struct prefill_job *jobs;
 	/* The announcement being built. */
 	bool *present[KV_GROUPS_MAX]; /* [block_max] */

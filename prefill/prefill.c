@@ -7,6 +7,8 @@
 #include "kvstore/key.h"
 #include "prefill/job.h"
 
+enum { PACE_TOKENS_MIN = 16 }; /* of a prompt that says what a token costs */
+
 static const char *const state_names[] = {
 #define X(name) #name,
 	PREFILL_JOBS(X)
@@ -356,6 +358,29 @@ static uint32_t refer_early(struct prefill *p, struct prefill_job *job)
 	return n;
 }
 
+/* Waiting must never be slower than computing (DESIGN 4.4): as long as reading that many tokens here takes by what it
+ * took lately, twice over, since a node that is busy with others is slower at both. */
+static uint64_t patience_ns(const struct prefill *p, uint32_t tokens)
+{
+	uint64_t longest_ns = p->options.fetch_deadline_ns;
+	if (p->token_ns == 0)
+		return longest_ns;
+	uint64_t ns = 2 * p->token_ns * tokens;
+	if (ns < p->options.fetch_floor_ns)
+		ns = p->options.fetch_floor_ns;
+	return ns < longest_ns ? ns : longest_ns;
+}
+
+/* What a token of a finished prompt cost, behind whatever else was computed; an average that forgets: 1/8 each. */
+static void learn_pace(struct prefill *p, const struct prefill_job *job)
+{
+	uint32_t computed = account(p, job).computed;
+	if (computed < PACE_TOKENS_MIN)
+		return;
+	uint64_t ns = (job->done_ns - job->computing_ns) / computed;
+	p->token_ns = p->token_ns ? (7 * p->token_ns + ns) / 8 : ns;
+}
+
 static bool start_fetch(struct prefill *p, struct prefill_job *job, uint32_t have)
 {
 	uint32_t reusable = reusable_blocks(p, job);
@@ -367,7 +392,7 @@ static bool start_fetch(struct prefill *p, struct prefill_job *job, uint32_t hav
 		.have = have,
 		.holders = job->holder_pointers,
 		.holder_count = job->holder_count,
-		.deadline_ns = p->local->now_ns + p->options.fetch_deadline_ns,
+		.deadline_ns = p->local->now_ns + patience_ns(p, (reusable - have) * p->local->block_tokens),
 	};
 	for (uint32_t g = 0; g < p->local->group_count; g++)
 		request.keys[g] = job->keys[g];
@@ -607,6 +632,7 @@ static void sampled(struct prefill *p, struct prefill_job *job, const struct sam
 	sched_remove(p->options.sched, sequence);
 	move(job, PREFILL_HANDING);
 	job->done_ns = p->local->now_ns;
+	learn_pace(p, job);
 	prefill_build_first(p, job);
 	for (uint32_t i = 0; i < sequence->choice_count; i++)
 		p->options.token(p->options.context, job->coordinator, &p->token_values[i]);

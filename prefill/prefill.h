@@ -50,8 +50,9 @@ struct prefill_handover {
 struct prefill_options {
 	uint32_t job_max;
 	uint32_t context_max;
-	uint32_t chunk_tokens;     /* the scheduler's */
-	uint64_t fetch_deadline_ns;
+	uint32_t chunk_tokens;      /* the scheduler's */
+	uint64_t fetch_deadline_ns; /* to wait for cached blocks at most: less where computing them is known to be faster, */
+	uint64_t fetch_floor_ns;    /* but not less than this */
 	uint32_t fetch_min_tokens; /* fewer missing tokens than that are computed at once */
 	struct finish_rules finish;
 	struct constraint_hooks constraints;

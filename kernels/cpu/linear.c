@@ -1,7 +1,7 @@
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
-#include "kernels/cpu/bf16.h"
+#include "base/bf16.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
 

@@ -1,6 +1,6 @@
 #include <assert.h>
 #include <string.h>
-#include "kernels/cpu/bf16.h"
+#include "base/bf16.h"
 #include "kernels/cpu/cpu.h"
 #include "kernels/ops.h"
 
@@ -117,7 +117,8 @@ void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t
 }
 
 struct glu_job {
-	void (*glu)(const float *gate, const float *up, uint32_t n, float *out);
+	void (*run)(const struct glu *glu, const float *gate, const float *up, uint32_t n, float *out);
+	struct glu glu;
 	const float *x;
 	size_t x_stride;
 	uint32_t dim;
@@ -129,13 +130,13 @@ static void glu_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct glu_job *job = arg;
 	const float *gate = job->x + row * job->x_stride;
-	job->glu(gate, gate + job->dim, job->dim, job->out + row * job->out_stride);
+	job->run(&job->glu, gate, gate + job->dim, job->dim, job->out + row * job->out_stride);
 }
 
-void op_glu(struct device *device, enum glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
+void op_glu(struct device *device, struct glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
 	    float *out, size_t out_stride)
 {
-	struct glu_job job = {device->ops->glu[glu], x, x_stride, dim, out, out_stride};
+	struct glu_job job = {device->ops->glu[glu.kind], glu, x, x_stride, dim, out, out_stride};
 	cpu_parallel(device, rows, (uint64_t)rows * dim * EXP_WORK, glu_row, &job);
 }
 

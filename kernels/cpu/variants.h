@@ -61,8 +61,8 @@ struct kernel_ops {
 	void (*rmsnorm)(const struct norm_call *call, uint32_t row_first, uint32_t row_count);
 	void (*head_norm)(float *head, uint32_t dim, const float *weight, float eps);
 	void (*rope)(const struct rope_call *call, uint32_t row);
-	/* [enum glu]: out[i] = activation(gate[i]) * up[i] */
-	void (*glu[2])(const float *gate, const float *up, uint32_t n, float *out);
+	/* [enum glu_kind]: out[i] = activation(gate[i]) * up[i] */
+	void (*glu[3])(const struct glu *glu, const float *gate, const float *up, uint32_t n, float *out);
 	/* x[i] = cap * tanh(x[i] / cap) */
 	void (*soft_cap)(float *x, uint32_t n, float cap);
 	void (*exp)(const float *x, float shift, uint32_t n, float *out);

@@ -406,6 +406,9 @@ static void an_answer_keeps_to_its_structure_once_it_has_thought(void **state)
 	becomes(world, TOOLS ",\"tool_choice\":\"required\",\"parallel_tool_calls\":false" AS("a"), "a");
 	assert_non_null(strstr(world->coord.requests[2].structure, "{\"token\":\"<tool_call>\"},{\"literal\":\"\\n\"}"));
 	assert_non_null(strstr(world->coord.requests[2].structure, "\\\"name\\\": \\\"f\\\""));
+	world->model.reasoning_format = REASONING_OPENAI;
+	becomes(world, ASKED AS("a"), "a");
+	assert_non_null(strstr(world->coord.requests[3].structure, "{\"literal\":\"final\"},{\"token\":\"<|message|>\"},{\"json\""));
 }
 
 static void parts_that_are_no_text_are_refused_by_name(void **state)

@@ -96,7 +96,7 @@ def write_tensors(path):
     path.write_bytes(struct.pack("<Q", len(text)) + text + data)
 
 
-def write(folder):
+def write(folder, template=TEMPLATE):
     folder = pathlib.Path(folder)
     folder.mkdir(parents=True, exist_ok=True)
     config = {"architectures": ["LlamaForCausalLM"], "model_type": "llama", "torch_dtype": "bfloat16", "vocab_size": 256 + len(SPECIALS + PIECES),
@@ -106,7 +106,7 @@ def write(folder):
               "bos_token_id": None, "eos_token_id": 256}
     (folder / "config.json").write_text(json.dumps(config))
     (folder / "tokenizer.json").write_text(json.dumps(tokenizer()))
-    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": None, "chat_template": TEMPLATE}))
+    (folder / "tokenizer_config.json").write_text(json.dumps({"eos_token": "<|end|>", "bos_token": None, "chat_template": template}))
     write_tensors(folder / "model.safetensors")
     return folder
 

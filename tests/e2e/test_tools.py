@@ -17,6 +17,7 @@ import scripted_model
 from cluster import Cluster
 
 MODEL = "scripted"
+CODER = "scripted-coder"  # by its template it writes calls as Qwen3 coder does
 ASK = {"role": "user", "content": "What is the weather in Köln?"}
 BOTH = {"role": "user", "content": "I want both."}
 
@@ -47,7 +48,9 @@ TOOLS = [openai.pydantic_function_tool(GetWeather, name="get_weather"), openai.p
 def setUpModule():
     global cluster, client, folder
     folder = tempfile.mkdtemp(prefix="baton-scripted-")
-    cluster = Cluster(models=(scripted_model.write(pathlib.Path(folder, MODEL)),), prefill=1, decode=1, kvstore=1).__enter__()
+    models = (scripted_model.write(pathlib.Path(folder, MODEL)),
+              scripted_model.write(pathlib.Path(folder, CODER), scripted_model.TEMPLATE + "{#- <function=name> #}\n"))
+    cluster = Cluster(models=models, prefill=1, decode=1, kvstore=1).__enter__()
     client = openai.OpenAI(base_url=f"http://127.0.0.1:{cluster.port}/v1", api_key="none", max_retries=0, timeout=60)
 
 
@@ -184,6 +187,18 @@ class Forced(unittest.TestCase):
                      if stream else [answer.choices[0].message.tool_calls[0].function])
             self.assertEqual([call.name for call in calls if call.name], ["count"])
             Count.model_validate_json("".join(call.arguments for call in calls))
+
+
+    def test_a_call_of_bare_values_can_be_required(self):
+        names = set()
+        for seed in range(8):
+            answer = chat({"role": "user", "content": "Hello"}, model=CODER, tools=PICKS, tool_choice="required", seed=seed, max_tokens=400,
+                          parallel_tool_calls=False).choices[0]
+            self.assertEqual((answer.finish_reason, answer.message.content), ("tool_calls", None))
+            call = answer.message.tool_calls[0].function
+            {"pick": Pick, "count": Count}[call.name].model_validate_json(call.arguments)
+            names.add(call.name)
+        self.assertEqual(names, {"pick", "count"})
 
 
 class Refusals(unittest.TestCase):

@@ -1,6 +1,6 @@
 /* f32_copy - a model directory once more with its weights in f32: the same numbers, computed without rounding.
  *
- * For references that transformers computes in f32 from stored bf16 or f16. */
+ * For references that transformers computes in f32 from stored bf16, f16 or MXFP4. */
 #ifndef TESTS_ENGINE_F32_COPY_H
 #define TESTS_ENGINE_F32_COPY_H
 

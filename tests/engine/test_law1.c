@@ -19,9 +19,10 @@
 enum { STREAMS = 5, NEW = 12, TOKENS_MAX = 320, BLOCK_TOKENS = 16, LAYERS = 2, BATCH = 512, WHOLE = BATCH,
        BLOCKS_MAX = TOKENS_MAX / BLOCK_TOKENS };
 
-/* Gemma 2 has a window in one of its layers, and caps; DeepSeek latent blocks, a dense layer and a shared expert. */
+/* Gemma 2 has a window in one of its layers, and caps; DeepSeek latent blocks, a dense layer and a shared expert;
+ * GPT-OSS sinks, and a window in one layer. */
 static const char *const models[] = {"llama-tied", "llama-f32", "../families/gemma2", "mixtral", "qwen3-moe", "qwen3-moe-f32",
-				     "../families/deepseek-v3"};
+				     "../families/deepseek-v3", "../families/gpt-oss"};
 enum { MODELS = sizeof(models) / sizeof(models[0]), WITH_EXPERTS = 3 };
 static const uint32_t prompt_counts[STREAMS] = {1, 16, 37, 100, 290};
 

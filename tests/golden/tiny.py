@@ -28,6 +28,15 @@ def experts_of(model):
     return [m for m in model.modules() if isinstance(getattr(m, "gate_up_proj", None), torch.nn.Parameter)]
 
 
+def ask(self, e, rows):
+    """What expert e answers; GPT-OSS has its weights the other way round, with biases."""
+    if hasattr(self, "gate_up_proj_bias"):
+        gate_up = rows @ self.gate_up_proj[e] + self.gate_up_proj_bias[e]
+        return self._apply_gate(gate_up) @ self.down_proj[e] + self.down_proj_bias[e]
+    gate, up = torch.nn.functional.linear(rows, self.gate_up_proj[e]).chunk(2, dim=-1)
+    return torch.nn.functional.linear(torch.nn.functional.silu(gate) * up, self.down_proj[e])
+
+
 def experts_over_the_wire(self, hidden, top_index, top_weight, to_wire=to_wire):
     """Replaces the experts' forward: the same sum, with rows and answers rounded, in expert order."""
     out = torch.zeros_like(hidden)
@@ -36,19 +45,17 @@ def experts_over_the_wire(self, hidden, top_index, top_weight, to_wire=to_wire):
         row, slot = torch.where(top_index == e)
         if row.numel() == 0:
             continue
-        gate, up = torch.nn.functional.linear(rows[row], self.gate_up_proj[e]).chunk(2, dim=-1)
-        answer = torch.nn.functional.linear(torch.nn.functional.silu(gate) * up, self.down_proj[e])
-        out[row] += to_wire(answer) * top_weight[row, slot, None]
+        out[row] += to_wire(ask(self, e, rows[row])) * top_weight[row, slot, None]
     return out
 
 
 def stored_tensors(model, model_type):
-    """The names that checkpoints of these families have; packed experts are taken apart."""
+    """The names that checkpoints of these families have; packed experts are taken apart, but those of GPT-OSS."""
     mixtral = model_type == "mixtral"
     out = {name: b.data.contiguous() for name, b in model.named_buffers() if "e_score_correction_bias" in name}
     for name, p in model.named_parameters():
         p = p.data
-        if ".experts." not in name:
+        if ".experts." not in name or model_type == "gpt_oss":
             if mixtral:
                 name = name.replace(".mlp.gate.", ".block_sparse_moe.gate.")
             out[name] = p.contiguous()
@@ -64,3 +71,21 @@ def stored_tensors(model, model_type):
             else:
                 out[f"{prefix}.{e}.{'w2' if mixtral else 'down_proj'}.weight"] = p[e].contiguous()
     return out
+
+
+E2M1 = torch.tensor([0.0, 0.5, 1.0, 1.5, 2.0, 3.0, 4.0, 6.0])
+
+
+def to_mxfp4(weights):
+    """[expert][inputs][outputs] as the nearest numbers of 4 bits, a power of two for 32 inputs of an output (OCP Microscaling
+    Formats 1.0): blocks, scales, and the numbers that these are."""
+    rows = weights.transpose(1, 2).float()
+    groups = rows.reshape(*rows.shape[:2], -1, 32)
+    exponent = torch.floor(torch.log2(groups.abs().amax(-1).clamp(min=2.0 ** -100))) - 2
+    scaled = groups * torch.exp2(-exponent)[..., None]
+    codes = (scaled.abs()[..., None] - E2M1).abs().argmin(-1)
+    numbers = torch.where(scaled < 0, -1.0, 1.0) * E2M1[codes] * torch.exp2(exponent)[..., None]
+    codes = (codes + 8 * (scaled < 0)).to(torch.uint8)
+    blocks = codes[..., 0::2] | codes[..., 1::2] << 4
+    scales = (exponent + 127).to(torch.uint8)
+    return blocks.contiguous(), scales.contiguous(), numbers.reshape(rows.shape).transpose(1, 2).contiguous()

@@ -200,7 +200,7 @@ static void layer(struct device *device, struct linear *const *up, struct linear
 		calls[1][e] = (struct linear_call){down[e], inner + at * INNER, INNER, y + at * DIM, DIM, n};
 	}
 	op_linear(device, calls[0], EXPERTS);
-	op_glu(device, GLU_SILU, wide, 2 * INNER, slots, INNER, inner, INNER);
+	op_glu(device, (struct glu){GLU_SILU}, wide, 2 * INNER, slots, INNER, inner, INNER);
 	op_linear(device, calls[1], EXPERTS);
 	op_moe_scatter(device, y, DIM, slot, slots, answer);
 	op_moe_combine(device, answer, weight, rows, TOP_K, DIM, out);

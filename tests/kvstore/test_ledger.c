@@ -46,6 +46,7 @@ static struct ledger_options options_of(struct fixture *f)
 			  .open = open_slab, .close = close_slab},
 		.entry_max = ENTRIES,
 		.layers_max = LAYERS,
+		.policy = &evict_lru, /* whose victims are told easily; the others: test_evict.c */
 	};
 }
 

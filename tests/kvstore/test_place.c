@@ -6,6 +6,7 @@
 #include <cmocka.h>
 
 #include "base/rng.h"
+#include "kvstore/key.h"
 #include "kvstore/place.h"
 
 static struct id128 key_of(uint64_t number)
@@ -143,6 +144,80 @@ static void growing_weight_only_gains(void **state)
 	assert_in_range(gained, 750, 960);
 }
 
+/* ---- chats that share only the beginning of a template, on eight stores, by real key chains */
+
+enum { CHATS = 10000, NODES = 8, ENGINES = 4, BLOCK_TOKENS = 16, TEMPLATE_TOKENS = 20, CHAT_BLOCKS_MAX = 24 };
+
+struct load {
+	uint64_t blocks[NODES];  /* of which it is an owner: its bytes */
+	uint64_t lookups[NODES]; /* messages: a chat asks each owner of any of its blocks once */
+	uint64_t keys[NODES];    /* asked of it */
+};
+
+/* One chat: the template, then tokens of its own; its blocks are stored once, however many chats have them.  An engine asks
+ * for what its own pool lacks (kv_fetch): the block of the template only before its first chat. */
+static void add_chat(const struct place_member *members, uint32_t chat, struct load *load)
+{
+	static const struct id128 compat = {{7}};
+	uint32_t tokens[CHAT_BLOCKS_MAX * BLOCK_TOKENS];
+	uint32_t block_count = 2 + (uint32_t)(rng_at(5, 0, chat) % (CHAT_BLOCKS_MAX - 1));
+	for (uint32_t i = 0; i < block_count * BLOCK_TOKENS; i++)
+		tokens[i] = (uint32_t)rng_at(5, i < TEMPLATE_TOKENS ? UINT32_MAX : chat + 1, i) % 32000;
+	struct id128 root, keys[CHAT_BLOCKS_MAX];
+	kv_key_root(&compat, 0, "tenant", 6, &root);
+	kv_key_chain(&root, tokens, block_count, BLOCK_TOKENS, keys);
+	bool asked[NODES] = {false};
+	for (uint32_t i = 0; i < block_count; i++) {
+		uint64_t owner;
+		assert_int_equal(place_owners(members, NODES, &keys[i], 1, &owner), 1);
+		bool shared = (i + 1) * BLOCK_TOKENS <= TEMPLATE_TOKENS;
+		load->blocks[owner - 1] += !shared || chat == 0;
+		if (shared && chat >= ENGINES)
+			continue;
+		load->keys[owner - 1]++;
+		load->lookups[owner - 1] += !asked[owner - 1];
+		asked[owner - 1] = true;
+	}
+}
+
+/* The most loaded for its weight, over the mean. */
+static double max_over_mean(const uint64_t *load, const struct place_member *members)
+{
+	double total = 0, weights = 0, most = 0;
+	for (uint32_t i = 0; i < NODES; i++) {
+		total += (double)load[i];
+		weights += members[i].weight;
+		double own = (double)load[i] / members[i].weight;
+		most = own > most ? own : most;
+	}
+	return most / (total / weights);
+}
+
+static void chats_that_share_only_a_template_load_all_nodes_alike(void **state)
+{
+	struct place_member members[NODES];
+	struct load load = {{0}};
+	for (uint32_t i = 0; i < NODES; i++)
+		members[i] = (struct place_member){i + 1, 64};
+	for (uint32_t chat = 0; chat < CHATS; chat++)
+		add_chat(members, chat, &load);
+	assert_true(max_over_mean(load.blocks, members) <= 1.15);
+	assert_true(max_over_mean(load.keys, members) <= 1.15);
+	assert_true(max_over_mean(load.lookups, members) <= 1.15);
+}
+
+static void of_unequal_nodes_each_is_loaded_by_its_weight(void **state)
+{
+	struct place_member members[NODES];
+	struct load load = {{0}};
+	for (uint32_t i = 0; i < NODES; i++)
+		members[i] = (struct place_member){i + 1, 64u << (i % 4)};
+	for (uint32_t chat = 0; chat < CHATS; chat++)
+		add_chat(members, chat, &load);
+	assert_true(max_over_mean(load.blocks, members) <= 1.15);
+	assert_true(max_over_mean(load.keys, members) <= 1.15);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -152,6 +227,8 @@ int main(void)
 		cmocka_unit_test(share_follows_weight),
 		cmocka_unit_test(only_keys_of_the_member_that_left_move),
 		cmocka_unit_test(growing_weight_only_gains),
+		cmocka_unit_test(chats_that_share_only_a_template_load_all_nodes_alike),
+		cmocka_unit_test(of_unequal_nodes_each_is_loaded_by_its_weight),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -417,6 +417,59 @@ static void files_that_are_no_config_are_refused(void **state)
 	assert_non_null(strstr(why.text, "/nonexistent/config.json"));
 }
 
+/* As it is published: without its type, and with keys in two spellings. */
+static const char gpt_oss[] =
+	"{\"architectures\": [\"GptOssForCausalLM\"], \"attention_bias\": true, \"attention_dropout\": 0.0,"
+	"\"eos_token_id\": 200002, \"experts_per_token\": 4, \"head_dim\": 64, \"hidden_act\": \"silu\","
+	"\"hidden_size\": 2880, \"initial_context_length\": 4096, \"intermediate_size\": 2880, \"layer_types\":"
+	"[\"sliding_attention\", \"full_attention\", \"sliding_attention\"], \"max_position_embeddings\": 131072,"
+	"\"model_type\": \"gpt_oss\", \"num_attention_heads\": 64, \"num_experts_per_tok\": 4, \"num_hidden_layers\": 3,"
+	"\"num_key_value_heads\": 8, \"num_local_experts\": 32, \"pad_token_id\": 199999, \"quantization_config\":"
+	"{\"modules_to_not_convert\": [\"model.layers.*.self_attn\", \"lm_head\"], \"quant_method\": \"mxfp4\"},"
+	"\"rms_norm_eps\": 1e-05, \"rope_scaling\": {\"beta_fast\": 32.0, \"beta_slow\": 1.0, \"factor\": 32.0,"
+	"\"original_max_position_embeddings\": 4096, \"rope_type\": \"yarn\", \"truncate\": false}, \"rope_theta\": 150000,"
+	"\"sliding_window\": 128, \"swiglu_limit\": 7.0, \"tie_word_embeddings\": false, \"vocab_size\": 201088}";
+
+static void gpt_oss_is_read_as_published(void **state)
+{
+	static const char eos[] = "{\"bos_token_id\": 199998, \"eos_token_id\": [200002, 199999, 200012]}";
+	struct model_config c;
+	assert_int_equal(model_config_parse(gpt_oss, strlen(gpt_oss), eos, strlen(eos), NULL, &c), ERR_OK);
+	assert_int_equal(c.dtype, MODEL_BF16);
+	assert_true(c.mxfp4_experts && c.sinks && c.qkv_bias && c.o_bias);
+	assert_true(c.experts.bias && c.experts.interleaved && c.experts.renormalise);
+	assert_int_equal(c.experts.count, 32);
+	assert_int_equal(c.experts.intermediate_size, 2880);
+	assert_int_equal(c.activation, MODEL_SWIGLU_CLAMPED);
+	assert_true(c.glu_limit == 7.0 && c.glu_alpha == 1.702);
+	assert_int_equal(c.group_count, 2);
+	for (uint32_t i = 0; i < 2; i++) {
+		const struct model_rope *rope = &c.groups[i].rope;
+		assert_int_equal(c.groups[i].window, i == 0 ? 128 : 0);
+		assert_int_equal(rope->scaling, MODEL_ROPE_YARN);
+		assert_true(!rope->truncate && rope->theta == 150000.0 && rope->factor == 32.0);
+	}
+	assert_int_equal(c.layers[2].group, 0);
+	assert_int_equal(c.eos_count, 3);
+	assert_true(model_config_is_eos(&c, 200012));
+	/* What the library takes for keys that are left out. */
+	assert_int_equal(parse_with(gpt_oss, "{\"rope_scaling\": null, \"layer_types\": null, \"quantization_config\": null}", NULL,
+				    &c), ERR_OK);
+	assert_true(c.groups[0].rope.scaling == MODEL_ROPE_YARN && !c.groups[0].rope.truncate && !c.mxfp4_experts);
+	assert_int_equal(c.layers[1].group, 1);
+}
+
+static void gpt_oss_refuses_what_it_is_not(void **state)
+{
+	assert_refused_of(gpt_oss, ERR_UNSUPPORTED, "{\"quantization_config\": {\"quant_method\": \"fp8\"}}",
+			  "quantization_config: quant_method is \"fp8\", expected \"mxfp4\"");
+	assert_refused_of(gpt_oss, ERR_UNSUPPORTED, "{\"dtype\": \"float32\"}", "none in a model that is not bfloat16");
+	assert_refused_of(gpt_oss, ERR_INVALID, "{\"hidden_size\": 2888}", "hidden_size is 2888, expected a multiple of 32");
+	assert_refused_of(gpt_oss, ERR_INVALID, "{\"intermediate_size\": 2888}", "expected a multiple of 32");
+	assert_refused_of(llama, ERR_UNSUPPORTED, "{\"swiglu_limit\": 7.0}", "swiglu_limit");
+	assert_refused_of(llama, ERR_UNSUPPORTED, "{\"quantization_config\": {\"quant_method\": \"mxfp4\"}}", "quantization_config");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -438,6 +491,8 @@ int main(void)
 		cmocka_unit_test(f16_weights_are_read),
 		cmocka_unit_test(wrong_values_are_named_with_what_was_expected),
 		cmocka_unit_test(files_that_are_no_config_are_refused),
+		cmocka_unit_test(gpt_oss_is_read_as_published),
+		cmocka_unit_test(gpt_oss_refuses_what_it_is_not),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -117,7 +117,7 @@ static void latent_attention_and_shared_experts_have_parts_of_their_own(void **s
 	assert_part(&list, "model.layers.1.self_attn.kv_b_proj.weight", TENSOR_KEY_VALUE_UP, 0, 96, 96);
 	assert_part(&list, "model.layers.1.self_attn.kv_a_layernorm.weight", TENSOR_K_NORM, 0, 32, 32);
 	assert_part(&list, "model.layers.0.mlp.down_proj.weight", TENSOR_DOWN, 0, 32, 32);
-	assert_part(&list, "model.layers.1.mlp.gate.e_score_correction_bias", TENSOR_ROUTER_BIAS, 0, 8, 8);
+	assert_part(&list, "model.layers.1.mlp.gate.e_score_correction_bias", TENSOR_ROUTER_CHOICE_BIAS, 0, 8, 8);
 	assert_part(&list, "model.layers.1.mlp.shared_experts.up_proj.weight", TENSOR_SHARED_GATE_UP, 16, 16, 32);
 	assert_int_equal(find(&list, "model.layers.1.mlp.experts.7.down_proj.weight")->expert, 7);
 }
@@ -257,6 +257,104 @@ static void eight_bit_weights_come_with_a_scale_for_each_block(void **state)
 	assert_non_null(strstr(why.text, "q_b_proj.weight is F8_E4M3"));
 }
 
+#define GPT_OSS                                                                                                         \
+	"{\"architectures\": [\"GptOssForCausalLM\"], \"num_local_experts\": 3, \"num_experts_per_tok\": 2,"             \
+	"\"vocab_size\": 50, \"hidden_size\": 32, \"intermediate_size\": 64, \"num_hidden_layers\": 1, \"head_dim\": 16,"  \
+	"\"num_attention_heads\": 4, \"num_key_value_heads\": 2"
+#define GPT_OSS_MXFP4 GPT_OSS ", \"quantization_config\": {\"quant_method\": \"mxfp4\"}}"
+
+static void experts_in_stacks_have_one_name_and_many_specs(void **state)
+{
+	static struct list list;
+	struct model_config config;
+	list_of(GPT_OSS "}", &config, &list);
+	assert_int_equal(list.count, 1 + 2 + 4 * 2 + 1 + 2 + 3 * 4 + 2);
+	assert_part(&list, "model.layers.0.self_attn.sinks", TENSOR_SINKS, 0, 4, 4);
+	assert_part(&list, "model.layers.0.self_attn.o_proj.bias", TENSOR_OUTPUT_BIAS, 0, 32, 32);
+	assert_part(&list, "model.layers.0.mlp.router.weight", TENSOR_ROUTER, 0, 3, 3);
+	assert_part(&list, "model.layers.0.mlp.router.bias", TENSOR_ROUTER_BIAS, 0, 3, 3);
+	assert_part(&list, "model.layers.0.mlp.experts.gate_up_proj", TENSOR_EXPERT_GATE_UP, 0, 128, 128);
+	assert_part(&list, "model.layers.0.mlp.experts.down_proj_bias", TENSOR_EXPERT_DOWN_BIAS, 0, 32, 32);
+	assert_int_equal(find(&list, "model.layers.0.mlp.experts.down_proj")->stack, 3);
+}
+
+/* A directory of GPT_OSS: packed or plain, with one tensor left out or of another shape, and one more. */
+struct stacks {
+	bool packed;
+	const char *skip, *wrong, *more;
+};
+
+static void append_stack(json_t *header, const char *name, const char *dtype, size_t bytes, const uint64_t *dims,
+			 uint32_t dim_count, const struct stacks *stacks, size_t *at)
+{
+	static const uint64_t one = 1;
+	char full[160];
+	snprintf(full, sizeof(full), "model.layers.0.mlp.experts.%s", name);
+	if (stacks->skip && strcmp(stacks->skip, name) == 0)
+		return;
+	bool wrong = stacks->wrong && strcmp(stacks->wrong, name) == 0;
+	append_typed(header, full, dtype, bytes, wrong ? &one : dims, wrong ? 1 : dim_count, at);
+}
+
+static enum err check_stacks(const struct stacks *stacks, struct why *why)
+{
+	static struct list list;
+	struct model_config config;
+	struct file file;
+	json_t *header = json_object();
+	size_t at = 0;
+	list_of(stacks->packed ? GPT_OSS_MXFP4 : GPT_OSS "}", &config, &list);
+	for (uint32_t i = 0; i < list.count; i++)
+		if (list.specs[i].stack == 0)
+			append_shape(header, list.specs[i].name, list.specs[i].dims, list.specs[i].dim_count, &at);
+	append_stack(header, "gate_up_proj_bias", "BF16", 2, (uint64_t[]){3, 128}, 2, stacks, &at);
+	append_stack(header, "down_proj_bias", "BF16", 2, (uint64_t[]){3, 32}, 2, stacks, &at);
+	if (stacks->packed) {
+		append_stack(header, "gate_up_proj_blocks", "U8", 1, (uint64_t[]){3, 128, 1, 16}, 4, stacks, &at);
+		append_stack(header, "gate_up_proj_scales", "U8", 1, (uint64_t[]){3, 128, 1}, 3, stacks, &at);
+		append_stack(header, "down_proj_blocks", "U8", 1, (uint64_t[]){3, 32, 2, 16}, 4, stacks, &at);
+		append_stack(header, "down_proj_scales", "U8", 1, (uint64_t[]){3, 32, 2}, 3, stacks, &at);
+	} else {
+		append_stack(header, "gate_up_proj", "BF16", 2, (uint64_t[]){3, 32, 128}, 3, stacks, &at);
+		append_stack(header, "down_proj", "BF16", 2, (uint64_t[]){3, 64, 32}, 3, stacks, &at);
+	}
+	if (stacks->more)
+		append_stack(header, stacks->more, "BF16", 2, (uint64_t[]){3}, 1, stacks, &at);
+	fill_file(header, at, &file);
+	enum err e = model_tensors_check(&config, file.weights, why);
+	weights_close(file.weights);
+	buf_fini(&file.bytes);
+	return e;
+}
+
+static void stacks_are_packed_or_plain_as_the_config_says(void **state)
+{
+	static const struct {
+		struct stacks stacks;
+		enum err expected;
+		const char *words;
+	} rows[] = {
+		{{.packed = true}, ERR_OK, ""},
+		{{.packed = false}, ERR_OK, ""},
+		{{.packed = true, .skip = "down_proj_scales"}, ERR_NOT_FOUND, "down_proj_scales is missing, expected U8 [3"},
+		{{.packed = true, .skip = "gate_up_proj_blocks", .more = "gate_up_proj"}, ERR_NOT_FOUND,
+		 "gate_up_proj_blocks is missing, expected U8 [3"},
+		{{.packed = true, .wrong = "gate_up_proj_scales"}, ERR_MISMATCH, "gate_up_proj_scales is U8 [1], expected U8 [3"},
+		{{.packed = true, .wrong = "down_proj_blocks"}, ERR_MISMATCH, "down_proj_blocks is U8 [1], expected U8 [3"},
+		{{.packed = true, .more = "down_proj"}, ERR_MISMATCH, "experts.down_proj is no part of a GptOssForCausalLM model"},
+		{{.packed = false, .more = "down_proj_blocks"}, ERR_MISMATCH, "down_proj_blocks is no part"},
+		{{.packed = false, .skip = "down_proj"}, ERR_NOT_FOUND, "experts.down_proj is missing, expected BF16 [3"},
+		{{.packed = false, .wrong = "gate_up_proj"}, ERR_MISMATCH, "gate_up_proj is BF16 [1], expected BF16 [3"},
+		{{.packed = false, .wrong = "gate_up_proj_bias"}, ERR_MISMATCH, "gate_up_proj_bias is BF16 [1], expected BF16 [3"},
+	};
+	for (size_t i = 0; i < sizeof(rows) / sizeof(rows[0]); i++) {
+		struct why why = {""};
+		assert_int_equal(check_stacks(&rows[i].stacks, &why), rows[i].expected);
+		if (!strstr(why.text, rows[i].words))
+			fail_msg("\"%s\" lacks \"%s\"", why.text, rows[i].words);
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -265,6 +363,8 @@ int main(void)
 		cmocka_unit_test(latent_attention_and_shared_experts_have_parts_of_their_own),
 		cmocka_unit_test(layers_behind_the_last_are_left_alone),
 		cmocka_unit_test(eight_bit_weights_come_with_a_scale_for_each_block),
+		cmocka_unit_test(experts_in_stacks_have_one_name_and_many_specs),
+		cmocka_unit_test(stacks_are_packed_or_plain_as_the_config_says),
 		cmocka_unit_test(what_is_missing_surplus_or_of_another_shape_is_named),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

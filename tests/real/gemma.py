@@ -8,6 +8,8 @@ DIR is the model as a Hugging Face directory. Its prompts go in as token ids: te
 than the model's windows. For each, Baton's 48 greedy tokens are laid before transformers in one pass. A prompt is equal when
 each of them is transformers' likeliest there, or exactly as likely (its bfloat16 logits are multiples of 1/8 or 1/16 and often
 tie; which it takes then is the order of its vocabulary). Else the first other place counts, with the gap between the two.
+How many are equal where ties count too is printed beside, and is no limit: it is as many as two of transformers' own ways
+to compute the same text have in common (docs/decisions/bf16-like-the-reference.md).
 
   f32 (a copy of DIR with the weights widened, on both sides)  every difference at a gap below 0.001
   bf16                                                         at least 80 of 100 prompts equal, every difference below 0.1
@@ -73,23 +75,26 @@ def rows_of(model, prompt, answer):
 
 
 def first_difference(model, prompt, answer):
-    """None, or (place, its likeliest token): where the answer's token is not the likeliest, nor as likely as that."""
+    """(the answer is token for token its own, None or (place, its likeliest token)): where the answer's token is not the
+    likeliest, nor as likely as that."""
     rows = rows_of(model, prompt, answer)
+    same = rows.argmax(-1).tolist() == answer
     for place, token in enumerate(answer):
         if rows[place, token] < rows[place].max():
-            return place, rows[place].argmax().item()
-    return None
+            return same, (place, rows[place].argmax().item())
+    return same, None
 
 
 def differences(model, prompts, answers):
+    """({prompt: its difference}, prompts without any tie)"""
     found = [first_difference(model, p, a) for p, a in zip(prompts, answers)]
-    return {i: f for i, f in enumerate(found) if f}
+    return {i: f for i, (_, f) in enumerate(found) if f}, sum(same for same, _ in found)
 
 
 def compare(folder, dtype, prompts, answers):
     """The gap of a difference is that of the two tokens in float32, where log-probabilities are no multiples of 1/16."""
     answers = [a["choices"][0]["token_ids"] for a in answers]
-    found = differences(load(folder, dtype), prompts, answers)
+    found, same = differences(load(folder, dtype), prompts, answers)
     exact = load(folder, "float32")
     gaps = {}
     for i, (place, theirs) in found.items():
@@ -98,12 +103,12 @@ def compare(folder, dtype, prompts, answers):
     least_equal, gap_max = LIMITS[dtype]
     equal, worst = len(prompts) - len(found), max(gaps.values(), default=0.0)
     good = worst < gap_max and (dtype == "float32" or equal >= least_equal * len(prompts))
-    print(f"{dtype}: {equal} of {len(prompts)} prompts equal over {TOKENS} tokens, differences at gaps of at most {worst:.2g}: "
-          f"{'as it should be' if good else 'NOT as it should be'}", flush=True)
+    print(f"{dtype}: {equal} of {len(prompts)} prompts equal over {TOKENS} tokens ({same} with ties broken alike), "
+          f"differences at gaps of at most {worst:.2g}: {'as it should be' if good else 'NOT as it should be'}", flush=True)
     for i, gap in gaps.items():
         print(f"  prompt {i}, token {found[i][0]}: gap {gap:.2g}")
     if dtype != "float32":
-        nearer = len(prompts) - len(differences(exact, prompts, answers))
+        nearer = len(prompts) - len(differences(exact, prompts, answers)[0])
         print(f"  of transformers in float32, {nearer} of {len(prompts)} are equal")
     return good
 

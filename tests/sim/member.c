@@ -287,7 +287,7 @@ static void start_engine(struct member *m)
 		.chunk_tokens = o->chunk_tokens,
 		.read_max = 48,
 		.replicas = o->replicas,
-		.fetch_deadline_ns = 200 * MS,
+		.fetch_deadline_ns = 500 * MS,
 		.read_deadline_ns = 900 * MS,
 		.wait_deadline_ns = 1500 * MS,
 		.eos_ids = eos_ids,

@@ -13,6 +13,7 @@
 #include "tests/sim/cluster.h"
 
 enum { COORDINATOR_1, PREFILL_1, PREFILL_2, DECODE_1, DECODE_2, KVSTORE_1, KVSTORE_2 };
+enum { FETCH_FLOOR_MS = 200 }; /* node/core.c */
 
 static int setup(void **state)
 {
@@ -37,7 +38,7 @@ static int teardown(void **state)
 }
 
 /* A prompt of 18 tokens: four full blocks and a half; 30 tokens are answered. */
-static void ask(struct cluster *c, uint64_t at_ms, uint32_t choices)
+static void ask_of(struct cluster *c, uint64_t at_ms, uint32_t choices, uint32_t first)
 {
 	struct client_request request = {
 		.at_ns = at_ms * MS,
@@ -47,8 +48,13 @@ static void ask(struct cluster *c, uint64_t at_ms, uint32_t choices)
 			     .max_tokens = 30, .ignore_eos = true},
 	};
 	for (uint32_t i = 0; i < request.prompt_count; i++)
-		request.prompt[i] = i + 1;
+		request.prompt[i] = i + first;
 	clients_add(c->clients, &request);
+}
+
+static void ask(struct cluster *c, uint64_t at_ms, uint32_t choices)
+{
+	ask_of(c, at_ms, choices, 1);
 }
 
 /* The first line at or after *at that ends with "node > text", or NULL; *ret_ms: its time. */
@@ -141,6 +147,25 @@ static void prefix_comes_from_the_store_when_its_node_died(void **state)
 			   "prefill 2 > take job 128.1: 18 tokens, 0 reused, 16 fetched\n"
 			   "decode 2 > join batch, job 128.1: 18 tokens transferred, 0 reused\n"
 			   "coordinator 1 > coordinator > request 128 ends: ok\n");
+}
+
+/* A node that knows what computing costs here waits no longer for the store than that, not for fetch_deadline_ns. */
+static void waiting_for_the_store_is_not_slower_than_computing(void **state)
+{
+	struct cluster *c = *state;
+	ask(c, 1000, 1);
+	ask_of(c, 1001, 1, 3); /* on prefill 2, which learns what a token costs */
+	sim_run(c->sim, 1800 * MS);
+	cluster_kill(c, PREFILL_1);
+	cluster_kill(c, DECODE_1);
+	sim_read_faults(c->sim, PREFILL_2, KVSTORE_1, SIM_READ_DROP, 1000, 9000 * MS);
+	sim_read_faults(c->sim, PREFILL_2, KVSTORE_2, SIM_READ_DROP, 1000, 9000 * MS);
+	ask(c, 3000, 1);
+	sim_run(c->sim, 6000 * MS);
+	uint64_t ms = sim_expect(c->sim, "prefill 2 > take job 129.1: 18 tokens, 0 reused, 0 fetched\n"
+					 "prefill 2 > take job 193.1: 18 tokens, 0 reused, 0 fetched\n");
+	assert_in_range(ms, 3000 + FETCH_FLOOR_MS, 3000 + FETCH_FLOOR_MS + 20);
+	sim_expect(c->sim, "coordinator 1 > coordinator > request 193 ends: ok\n");
 }
 
 static void stream_goes_on_when_its_decode_node_dies(void **state)
@@ -410,6 +435,7 @@ int main(void)
 		T(prompt_is_read_once_and_handed_over),
 		T(choices_of_one_prompt_share_its_blocks),
 		T(prefix_comes_from_the_store_when_its_node_died),
+		T(waiting_for_the_store_is_not_slower_than_computing),
 		T(stream_goes_on_when_its_decode_node_dies),
 		T(stopped_node_is_given_up_and_its_late_words_change_nothing),
 		T(flipped_bit_is_a_miss_and_never_a_token),

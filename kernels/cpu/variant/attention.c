@@ -12,6 +12,7 @@
  *   - sum of weights: 16 lanes over the split, then the tree; lanes past the row's position hold 0;
  *   - values: a plain sum over the positions up to the row's own, never beyond it: slots not written yet
  *     are not even multiplied by 0.
+ * A sink, a score of the head without a value, joins the sum of weights at the very end.
  * With a window the same holds from the row's first position on: splits before it are left out, lanes before it
  * hold 0, values before it are not touched. */
 
@@ -350,6 +351,19 @@ static void do_split(struct work *work, uint32_t split, uint32_t item_end)
 		join_split(work, row, split == low_of(work, row) / ATTENTION_SPLIT * ATTENTION_SPLIT);
 }
 
+/* What the row's weighted sum is multiplied by.  A sink is one more score, which may be the greatest. */
+static float share_of(const struct work *work, uint32_t row)
+{
+	const float *sinks = work->item->call->sinks;
+	if (!sinks)
+		return 1.0f / work->sum[row];
+	float sink = sinks[work->item->head_first + row % work->heads], old = work->greatest[row];
+	float greatest = old > sink ? old : sink, share[LANES];
+	struct v16 scale = v_exp(v_set(old - greatest)), weight = v_exp(v_set(sink - greatest));
+	v_store(share, v_div(scale, v_fma(v_set(work->sum[row]), scale, weight)));
+	return share[0];
+}
+
 void kernel_attention(const struct attention_item *item, void *scratch)
 {
 	const struct attention_call *call = item->call;
@@ -361,8 +375,8 @@ void kernel_attention(const struct attention_item *item, void *scratch)
 	for (uint32_t row = 0; row < work->rows; row++) {
 		float *out = call->out + head_offset(work, row, call->out_stride, work->value_dim);
 		const float *total = work->total + (size_t)row * work->value_dim;
-		float inverse = 1.0f / work->sum[row];
+		float share = share_of(work, row);
 		for (uint32_t d = 0; d < work->value_dim; d++)
-			out[d] = total[d] * inverse;
+			out[d] = total[d] * share;
 	}
 }

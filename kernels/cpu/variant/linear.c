@@ -2,7 +2,7 @@
 #include "kernels/cpu/variant/simd.h"
 #include "kernels/cpu/variant/tile.h"
 #include <assert.h>
-#include "kernels/cpu/bf16.h"
+#include "base/bf16.h"
 
 /* k in one piece for each kind of call: with many rows a piece of the weights (256 x 64 bytes) should stay
  * in the first cache while they pass over it; with few, the fewer interruptions the better. */

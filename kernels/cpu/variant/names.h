@@ -15,6 +15,7 @@
 #define kernel_rope	   VARIANT(kernel_rope)
 #define kernel_swiglu	   VARIANT(kernel_swiglu)
 #define kernel_geglu	   VARIANT(kernel_geglu)
+#define kernel_clamped_glu VARIANT(kernel_clamped_glu)
 #define kernel_soft_cap	   VARIANT(kernel_soft_cap)
 #define kernel_exp	   VARIANT(kernel_exp)
 #define kernel_combine	   VARIANT(kernel_combine)

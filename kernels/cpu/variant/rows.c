@@ -72,13 +72,28 @@ static struct v16 gelu_tanh(struct v16 x)
 	return v_div(x, v_add(v_set(1.0f), v_exp(u)));
 }
 
-INLINE void glu(const enum glu kind, const float *gate, const float *up, uint32_t n, float *out)
+/* gate * sigmoid(alpha * gate), clamped above; `up` becomes up + 1, clamped on both sides. */
+INLINE struct v16 clamped(const struct glu *glu, struct v16 gate, struct v16 *up)
+{
+	struct v16 limit = v_set(glu->limit), one = v_set(1.0f);
+	gate = v_min(gate, limit);
+	*up = v_add(v_max(v_min(*up, limit), v_set(-glu->limit)), one);
+	return v_div(gate, v_add(one, v_exp(v_mul(v_set(-glu->alpha), gate))));
+}
+
+INLINE struct v16 activate(const enum glu_kind kind, const struct glu *glu, struct v16 gate, struct v16 *up)
+{
+	return kind == GLU_SILU ? silu(gate) : kind == GLU_GELU_TANH ? gelu_tanh(gate) : clamped(glu, gate, up);
+}
+
+INLINE void glu_of(const enum glu_kind kind, const struct glu *glu, const float *gate, const float *up, uint32_t n,
+		   float *out)
 {
 	for (uint32_t i = 0; i < n; i += LANES) {
 		bool whole = i + LANES <= n;
 		struct v16 x = whole ? v_load(gate + i) : v_load_part(gate + i, n - i, 0.0f);
 		struct v16 times = whole ? v_load(up + i) : v_load_part(up + i, n - i, 0.0f);
-		struct v16 result = v_mul(kind == GLU_SILU ? silu(x) : gelu_tanh(x), times);
+		struct v16 active = activate(kind, glu, x, &times), result = v_mul(active, times);
 		if (whole)
 			v_store(out + i, result);
 		else
@@ -86,14 +101,19 @@ INLINE void glu(const enum glu kind, const float *gate, const float *up, uint32_
 	}
 }
 
-void kernel_swiglu(const float *gate, const float *up, uint32_t n, float *out)
+void kernel_swiglu(const struct glu *glu, const float *gate, const float *up, uint32_t n, float *out)
 {
-	glu(GLU_SILU, gate, up, n, out);
+	glu_of(GLU_SILU, glu, gate, up, n, out);
 }
 
-void kernel_geglu(const float *gate, const float *up, uint32_t n, float *out)
+void kernel_geglu(const struct glu *glu, const float *gate, const float *up, uint32_t n, float *out)
 {
-	glu(GLU_GELU_TANH, gate, up, n, out);
+	glu_of(GLU_GELU_TANH, glu, gate, up, n, out);
+}
+
+void kernel_clamped_glu(const struct glu *glu, const float *gate, const float *up, uint32_t n, float *out)
+{
+	glu_of(GLU_CLAMPED, glu, gate, up, n, out);
 }
 
 void kernel_soft_cap(float *x, uint32_t n, float cap)

@@ -149,6 +149,7 @@ INLINE struct v16 v_sub(struct v16 a, struct v16 b) { V16_EACH(v, a.r[i] - b.r[i
 INLINE struct v16 v_mul(struct v16 a, struct v16 b) { V16_EACH(v, a.r[i] * b.r[i]); return v; }
 INLINE struct v16 v_div(struct v16 a, struct v16 b) { V16_EACH(v, a.r[i] / b.r[i]); return v; }
 INLINE struct v16 v_max(struct v16 a, struct v16 b) { V16_EACH(v, r_max(a.r[i], b.r[i])); return v; }
+INLINE struct v16 v_min(struct v16 a, struct v16 b) { V16_EACH(v, r_min(a.r[i], b.r[i])); return v; }
 INLINE struct v16 v_fma(struct v16 a, struct v16 b, struct v16 c)
 {
 	V16_EACH(v, r_fma(a.r[i], b.r[i], c.r[i]));

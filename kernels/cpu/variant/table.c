@@ -21,7 +21,7 @@ const struct kernel_ops kernel_ops_variant = {
 	.rmsnorm = kernel_rmsnorm,
 	.head_norm = kernel_head_norm,
 	.rope = kernel_rope,
-	.glu = {[GLU_SILU] = kernel_swiglu, [GLU_GELU_TANH] = kernel_geglu},
+	.glu = {[GLU_SILU] = kernel_swiglu, [GLU_GELU_TANH] = kernel_geglu, [GLU_CLAMPED] = kernel_clamped_glu},
 	.soft_cap = kernel_soft_cap,
 	.exp = kernel_exp,
 	.combine = kernel_combine,

@@ -13,7 +13,8 @@ tokens, when it computes in bfloat16. Prompts are longer than windows and than t
 Rows to experts and their answers are rounded to bf16, in any model and in the reference too, since they may travel so.
 Experts are in the last layer, so that what is rounded at one position does not reach another. Seeds for which a rounding at
 the positions above is so near its tie that the order of a sum would decide are passed over, as are those for which a greedy token is, and those for which the library in bfloat16 asks other experts there:
-the difference would say nothing.
+the difference would say nothing.  GPT-OSS has experts in every layer: those before the last answer with their biases alone,
+and no rounding shows.
 """
 import functools
 import json
@@ -23,9 +24,10 @@ import sys
 import torch
 import transformers
 from safetensors.torch import save_file
+from transformers.integrations.mxfp4 import convert_moe_packed_tensors
 
 sys.path.insert(0, str(pathlib.Path(__file__).resolve().parent.parent))
-from tiny import byte_tokenizer, experts_of, experts_over_the_wire, stored_tensors, to_wire  # noqa: E402
+from tiny import byte_tokenizer, experts_of, experts_over_the_wire, stored_tensors, to_mxfp4, to_wire  # noqa: E402
 
 PROMPT, GREEDY, TOP = 300, 64, 20
 POSITIONS = [0, 17, 63, 130, 257, 299]
@@ -48,6 +50,15 @@ DEEPSEEK = dict(MIXTURE, num_key_value_heads=4, n_routed_experts=8, first_k_dens
                 attention_bias=False, ep_size=1, hidden_size=32, rms_norm_eps=1e-6)
 for key in ("head_dim", "num_experts"):
     del DEEPSEEK[key]
+
+
+GPT_OSS = dict(COMMON, hidden_size=64, intermediate_size=32, num_local_experts=8, num_experts_per_tok=3, experts_per_token=3,
+               attention_bias=True, sliding_window=70, layer_types=["sliding_attention", "full_attention"], swiglu_limit=1.25,
+               initial_context_length=128, rope_theta=150000, rope_scaling={
+                   "rope_type": "yarn", "factor": 8.0, "beta_fast": 32.0, "beta_slow": 1.0, "truncate": False,
+                   "original_max_position_embeddings": 128})
+MXFP4 = {"quant_method": "mxfp4", "modules_to_not_convert": [
+    "model.layers.*.self_attn", "model.layers.*.mlp.router", "model.embed_tokens", "lm_head"]}
 
 
 def without(d, *keys, **more):
@@ -96,6 +107,9 @@ MODELS = {
     "deepseek-v3-halves": ("DeepseekV3", dict(
         DEEPSEEK, q_lora_rank=None, n_group=2, n_shared_experts=1, norm_topk_prob=True, routed_scaling_factor=1.5,
         rope_interleave=False, rope_scaling=None)),
+    "gpt-oss": ("GptOss", GPT_OSS),
+    "gpt-oss-mxfp4": ("GptOss", dict(GPT_OSS, num_hidden_layers=3, layer_types=["sliding_attention", "full_attention", "sliding_attention"],
+                                     swiglu_limit=7.0, quantization_config=MXFP4)),
 }
 
 
@@ -104,8 +118,10 @@ def randomise(model, seed, around_zero):
     generator = torch.Generator().manual_seed(seed)
     for name, p in model.named_parameters():
         noise = torch.randn(p.shape, generator=generator)
-        if name.endswith(".bias"):
+        if name.endswith("bias"):
             p.data = 0.3 * noise
+        elif name.endswith("sinks"):
+            p.data = 1 + noise
         elif around_zero and name == "model.norm.weight":
             p.data = 7 + 0.2 * noise  # embeddings are the head, and small
         elif p.dim() == 1:
@@ -117,6 +133,24 @@ def randomise(model, seed, around_zero):
     for name, b in model.named_buffers():
         if "e_score_correction_bias" in name:
             b.data = 0.2 * torch.randn(b.shape, generator=generator)
+
+
+def silence_experts(model):
+    """Of all layers but the last: what they say does not depend on the row."""
+    for m in experts_of(model)[:-1]:
+        if hasattr(m, "down_proj_bias"):
+            m.down_proj.data.zero_()
+
+
+def quantise_experts(model):
+    """The experts' weights become those that 4 bits can say; the tensors that say so."""
+    stored = {}
+    for name, p in model.named_parameters():
+        if name.endswith((".gate_up_proj", ".down_proj")):
+            stored[name + "_blocks"], stored[name + "_scales"], p.data = to_mxfp4(p.data)
+            theirs = convert_moe_packed_tensors(stored[name + "_blocks"], stored[name + "_scales"], dtype=torch.bfloat16)
+            assert torch.equal(theirs.float(), p.data), name
+    return stored
 
 
 def logprobs(model, tokens):
@@ -183,18 +217,22 @@ def logprobs_and_experts(model, tokens):
 
 
 def build(name, family, config, seed):
-    config = getattr(transformers, ("Gemma3Text" if family == "Gemma3" else family) + "Config").from_dict(dict(config))
+    config = without(config, "quantization_config")
+    config = getattr(transformers, ("Gemma3Text" if family == "Gemma3" else family) + "Config").from_dict(config)
     model = getattr(transformers, family + "ForCausalLM")(config).eval()
     model.set_attn_implementation("eager")
     randomise(model, seed, family.startswith("Gemma"))
+    silence_experts(model)
     return model
 
 
 def make(out, name, family, config, seed):
     dtype = getattr(torch, config["torch_dtype"])
     model = build(name, family, config, seed)
+    packed = quantise_experts(model) if "quantization_config" in config else {}
     set_dtype(model, dtype)
-    tensors = {k: v.clone() for k, v in stored_tensors(model, model.config.model_type).items()}
+    tensors = {k: v.clone() for k, v in stored_tensors(model, model.config.model_type).items() if k + "_blocks" not in packed}
+    tensors.update(packed)
     set_dtype(model, torch.float32)
     generator = torch.Generator().manual_seed(seed + 1)
     tokens = torch.randint(2, config["vocab_size"], (PROMPT,), generator=generator).tolist()

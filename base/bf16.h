@@ -1,6 +1,6 @@
-/* bf16 - rounding and widening of one number, the same in every variant. */
-#ifndef KERNELS_CPU_BF16_H
-#define KERNELS_CPU_BF16_H
+/* bf16 - rounding a number to bf16 and widening it again; the bits are the same on every machine. */
+#ifndef BASE_BF16_H
+#define BASE_BF16_H
 #include <stdint.h>
 #include <string.h>
 
