@@ -6,6 +6,7 @@
 
 #include "base/rng.h"
 #include "coordinator/index.h"
+#include "kvstore/prefix.h"
 
 enum { NODES = 24, KEYS = 400, BLOCKS_MAX = 300, CHAIN = 40 };
 
@@ -220,6 +221,63 @@ static void random_events_agree_with_an_array(void **state)
 	free(memory);
 }
 
+/* Node by node, key by key: the longest beginning of which it holds what each of two chains needs. */
+static uint32_t model_depth_of_groups(const struct model *model, uint32_t node, uint32_t (*chains)[CHAIN],
+				      const uint32_t *keeps, uint32_t count)
+{
+	for (uint32_t n = model->up[node] ? CHAIN : 0; n > 0; n--) {
+		bool all = true;
+		for (uint32_t g = 0; g < count; g++)
+			for (uint32_t i = kv_keep_first(keeps[g], n); i < n; i++)
+				all &= model->holds[node][chains[g][i]];
+		if (all)
+			return n;
+	}
+	return 0;
+}
+
+static void check_groups(struct block_index *index, const struct model *model, struct rng *rng, const uint32_t *keeps,
+			 uint32_t count)
+{
+	uint32_t chains[2][CHAIN], depths[NODES] = {0};
+	struct id128 keys[2][CHAIN];
+	struct index_chain given[2];
+	for (uint32_t g = 0; g < count; g++) {
+		uint32_t first = (uint32_t)rng_below(rng, KEYS / 4);
+		for (uint32_t i = 0; i < CHAIN; i++) {
+			chains[g][i] = first + i;
+			keys[g][i] = key_of(first + i);
+		}
+		given[g] = (struct index_chain){keys[g], keeps[g]};
+	}
+	struct index_match matches[NODES];
+	uint32_t n = index_match_groups(index, given, count, CHAIN, matches);
+	for (uint32_t i = 0; i < n; i++) {
+		assert_int_equal(depths[matches[i].node], 0); /* named once */
+		depths[matches[i].node] = matches[i].depth;
+	}
+	for (uint32_t node = 0; node < NODES; node++)
+		assert_int_equal(depths[node], model_depth_of_groups(model, node, chains, keeps, count));
+}
+
+static void groups_agree_with_an_array(void **state)
+{
+	static const struct { uint32_t count, keeps[2]; } cases[] = {
+		{1, {KV_KEEP_ALL}}, {1, {1}}, {1, {3}}, {1, {CHAIN}}, {2, {KV_KEEP_ALL, 1}}, {2, {KV_KEEP_ALL, 4}},
+		{2, {3, KV_KEEP_ALL}}, {2, {KV_KEEP_ALL, 2 * CHAIN}}};
+	void *memory;
+	struct block_index *index = make(&memory, NODES, BLOCKS_MAX);
+	struct model *model = calloc(1, sizeof(*model));
+	struct rng rng = {.seed = 11};
+	for (int step = 0; step < 10000; step++) {
+		random_step(index, model, &rng);
+		uint32_t c = (uint32_t)rng_below(&rng, sizeof(cases) / sizeof(cases[0]));
+		check_groups(index, model, &rng, cases[c].keeps, cases[c].count);
+	}
+	free(model);
+	free(memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -229,6 +287,7 @@ int main(void)
 		cmocka_unit_test(node_that_goes_holds_nothing_at_once_and_again_when_it_is_back),
 		cmocka_unit_test(key_over_the_bound_is_ignored_and_counted),
 		cmocka_unit_test(random_events_agree_with_an_array),
+		cmocka_unit_test(groups_agree_with_an_array),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -247,12 +247,49 @@ static void a_hit_makes_a_cached_block_the_last_to_be_evicted(void **state)
 	free(memory);
 }
 
+/* Each group has room of its own: what one has cached or taken is never of the other's account. */
+static void groups_share_keys_and_nothing_else(void **state)
+{
+	uint64_t first[3] = {5}, second[2] = {0};
+	struct kv_pool_options options = {.group_count = 2, .groups = {{3, first}, {2, second}}, .event_max = 16};
+	void *memory = malloc(kv_pool_bytes(&options));
+	struct kv_pool *pool = kv_pool_init(memory, &options);
+	uint32_t blocks[5], more;
+	assert_int_equal(kv_pool_total(pool), 5);
+	for (uint32_t i = 0; i < 5; i++) {
+		uint32_t g = i < 3 ? 0 : 1;
+		struct id128 key = key_of((int)i);
+		assert_int_equal(kv_pool_take(pool, g, &blocks[i]), ERR_OK);
+		assert_true(g == 0 ? blocks[i] < 3 : blocks[i] >= 3 && blocks[i] < 5);
+		assert_int_equal(kv_pool_seal(pool, blocks[i], &key), ERR_OK);
+		assert_int_equal(kv_pool_find(pool, &key), blocks[i]);
+		kv_pool_check(pool);
+	}
+	struct id128 key = key_of(0);
+	kv_pool_unref(pool, blocks[0]);
+	assert_int_equal(kv_pool_cached(pool, 0), 1);
+	assert_int_equal(kv_pool_cached(pool, 1), 0);
+	assert_int_equal(kv_pool_take(pool, 1, &more), ERR_AGAIN); /* what the first has cached is not for the second */
+	assert_int_equal(kv_pool_find(pool, &key), blocks[0]);
+	kv_pool_unref(pool, blocks[4]);
+	assert_int_equal(kv_pool_take(pool, 1, &more), ERR_OK);
+	assert_int_equal(more, blocks[4]); /* though the first's is older */
+	assert_int_equal(kv_pool_find(pool, &key), blocks[0]);
+	assert_int_equal(kv_pool_used(pool, 0), 2);
+	assert_int_equal(kv_pool_used(pool, 1), 2);
+	assert_int_equal(second[more - 3], 2);
+	assert_int_equal(first[0] + first[1] + first[2], 5 + 3);
+	kv_pool_check(pool);
+	free(memory);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(random_operations_agree_with_plain_arrays),
 		cmocka_unit_test(generations_go_on_after_a_restart),
 		cmocka_unit_test(a_hit_makes_a_cached_block_the_last_to_be_evicted),
+		cmocka_unit_test(groups_share_keys_and_nothing_else),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
