@@ -23,6 +23,11 @@ BATON = BUILD / "tools" / "baton"
 DEMO = ROOT / "models" / "demo"
 DEMO_MOE = ROOT / "models" / "demo-moe"
 LATENT = ROOT / "tests" / "golden" / "families" / "deepseek-v3"  # random; a token a byte, 1024 of them, no chat
+WINDOWED = {  # random as well: tokens that a token sees in layers with a window, and whether there are layers without
+    ROOT / "tests" / "golden" / "families" / "gemma2": (70, True),
+    ROOT / "tests" / "golden" / "families" / "gpt-oss": (70, True),
+    ROOT / "tests" / "golden" / "families" / "mistral": (100, False),
+}
 SLOW = int(os.environ.get("BATON_TEST_SLOW", 1))  # under a sanitizer: clocks are this many times longer
 REPORTS = os.environ.get("BATON_TEST_REPORTS")    # where its reports appear (run.sh)
 

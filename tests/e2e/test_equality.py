@@ -7,26 +7,29 @@ usage: test_equality.py [REQUESTS]     (default 200)
 import sys
 import unittest
 
-from cluster import DEMO, DEMO_MOE, LATENT, Cluster, essence, mixed_requests, solo
+from cluster import DEMO, DEMO_MOE, LATENT, WINDOWED, Cluster, essence, mixed_requests, solo
 
 COUNT = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 200
 MODELS = {"demo": DEMO, "demo-moe": DEMO_MOE}
 LATENTS = {LATENT.name: LATENT}
+WINDOWS = {path.name: path for path in WINDOWED}
+BLOCK = 16
 REQUESTS = {name: mixed_requests(name, COUNT, seed) for seed, name in enumerate(MODELS)}
-REQUESTS[LATENT.name] = [(path, body) for path, body in mixed_requests(LATENT.name, COUNT, 2)
-                         if len(body.get("prompt", 1024 * "-")) < 900]
+REQUESTS.update({name: [(path, body) for path, body in mixed_requests(name, COUNT, 2 + seed)
+                        if len(body.get("prompt", 1024 * "-")) < 900]
+                 for seed, name in enumerate({**LATENTS, **WINDOWS})})
 ORACLE = {}
 
 
 def setUpModule():
-    for name, path in {**MODELS, **LATENTS}.items():
+    for name, path in {**MODELS, **LATENTS, **WINDOWS}.items():
         ORACLE[name] = [essence(answer) for answer in solo(path, REQUESTS[name])]
 
 
 class Equality(unittest.TestCase):
     maxDiff = 2000
 
-    def check_account(self, answer, layer_bytes_seen):
+    def check_account(self, answer, layer_bytes_seen, window=None):
         """Fault-free: everything is computed, reused or fetched at prefill, and moved or reused at decode."""
         usage = answer["usage"]
         account = usage["baton"]
@@ -46,10 +49,25 @@ class Equality(unittest.TestCase):
             return
         self.assertEqual(decode["transferred"] + decode["reused"], prompt, account)
         self.assertEqual(decode["computed"], 0, account)
-        blocks = -(-prompt // 16) - decode["reused"] // 16
+        if window:
+            self.check_windowed(prompt, decode, *window)
+            return
+        blocks = -(-prompt // BLOCK) - decode["reused"] // BLOCK
         self.assertEqual(decode["blocks_read"], blocks, account)
         if blocks:
             layer_bytes_seen.add(decode["bytes_read"] / blocks)
+
+    def check_windowed(self, prompt, decode, window, has_global):
+        """Of layers with a window, only what the next token sees is read.  What is reused is said of the group that
+        had less of the prompt, so the other may have read anything from none to as much."""
+        blocks, reused = -(-prompt // BLOCK), decode["reused"] // BLOCK
+        seen = max(0, prompt // BLOCK - -(-(window - 1) // BLOCK))  # the first block that the next token sees
+        inside = blocks - max(seen, reused)
+        if has_global:
+            self.assertLessEqual(decode["blocks_read"], blocks - reused + inside, decode)
+            self.assertGreaterEqual(decode["blocks_read"], min(blocks - reused, inside), decode)
+        else:
+            self.assertEqual(decode["blocks_read"], inside, decode)
 
     @staticmethod
     def generated(answer):
@@ -64,8 +82,9 @@ class Equality(unittest.TestCase):
                     for number, (answer, expected) in enumerate(zip(answers, ORACLE[name])):
                         with self.subTest(model=name, at_once=many, request=number):
                             self.assertEqual(essence(answer), expected)
-                            self.check_account(answer, sizes)
-                self.assertEqual(len(sizes), 1, f"bytes of a block read: {sizes}")
+                            self.check_account(answer, sizes, WINDOWED.get(models[name]))
+                if models[name] not in WINDOWED:
+                    self.assertEqual(len(sizes), 1, f"bytes of a block read: {sizes}")
             self.check_quiet(cluster)
             return cluster
 
@@ -97,6 +116,12 @@ class Equality(unittest.TestCase):
 
     def test_latent_blocks(self):
         self.run_cluster(models=LATENTS, prefill=1, decode=2, kvstore=1, prefill_chunk_tokens=64)
+
+    def test_windows_1p1d_warm_and_cold(self):
+        self.run_cluster(models=WINDOWS, prefill=1, decode=1, kvstore=1)
+
+    def test_windows_2p2d_two_stores_chunks_of_16(self):
+        self.run_cluster(models=WINDOWS, prefill=2, decode=2, kvstore=2, prefill_chunk_tokens=16)
 
     def test_mapped_without_stores(self):
         self.run_cluster(concurrency=(16,), prefill=1, decode=2, kvstore=0, link_transport="mapped")
