@@ -32,6 +32,11 @@ SLOW = int(os.environ.get("BATON_TEST_SLOW", 1))  # under a sanitizer: clocks ar
 REPORTS = os.environ.get("BATON_TEST_REPORTS")    # where its reports appear (run.sh)
 
 
+def proto_version():
+    """Of the messages between nodes, as proto/codec.h has it."""
+    return int(re.search(r"PROTO_VERSION = (\d+)", (ROOT / "proto" / "codec.h").read_text()).group(1))
+
+
 def free_port():
     """One that nobody listens at, below those that the kernel gives to outgoing connections: it stays free for a while."""
     for _ in range(100):

@@ -14,7 +14,7 @@ import time
 import unittest
 
 import own_net
-from cluster import BATON, DEMO, Cluster, essence, mixed_requests, solo
+from cluster import BATON, DEMO, Cluster, essence, mixed_requests, proto_version, solo
 
 PROMPT = ("Remember this list.\n" + "\n".join(f"Xanthippe{i} has {100 + 7 * i}." for i in range(60)) +
           "\nWhich number belongs to Xanthippe33?")
@@ -173,7 +173,7 @@ class Strangers(unittest.TestCase):
 
     def hello(self, name):
         body = struct.pack("<BQBQ", 0x09, 77, 0x11, 1 << 60) + b"\x18\x03" + b"\x22" + bytes([len(name)]) + name.encode()
-        envelope = b"\x08\x01" + bytes([HELLO_FIELD << 3 & 0x7f | 2]) + bytes([len(body)]) + body
+        envelope = b"\x08" + bytes([proto_version()]) + bytes([HELLO_FIELD << 3 & 0x7f | 2]) + bytes([len(body)]) + body
         return struct.pack("<I", len(envelope)) + envelope
 
     def bulk_hello(self):

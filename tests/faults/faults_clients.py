@@ -9,6 +9,8 @@ from faults import Fault
 from fleet import API
 from traffic import Oracle, Request, encode
 
+from cluster import proto_version  # noqa: E402 (traffic.py adds its folder to the path)
+
 FREE_S = 1.0  # a client that left: both halves are free after that
 
 
@@ -173,7 +175,7 @@ class BadPeer(Clients):
 
 
 def wrong_version(difference):
-    return lambda rng: hello(1 + difference, rng.getrandbits(63) | 1, 1)
+    return lambda rng: hello(proto_version() + difference, rng.getrandbits(63) | 1, 1)
 
 
 def garbage(rng):
@@ -193,5 +195,5 @@ def silence(rng):
 
 
 def twice(rng):
-    one = hello(1, rng.getrandbits(63) | 1, 1)
+    one = hello(proto_version(), rng.getrandbits(63) | 1, 1)
     return one + one
