@@ -53,6 +53,15 @@ static enum err load_norm(struct load *load, const struct tensor_spec *spec, con
 	return load_vector(load, spec, found, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
 }
 
+/* Rows from `row` on whose outputs follow each other. */
+static uint32_t run_length(const struct load *load, const struct tensor_spec *spec, uint32_t row, uint32_t end)
+{
+	uint32_t output = load_output(load->config, spec, row), count = 1;
+	while (row + count < end && load_output(load->config, spec, row + count) == output + count)
+		count++;
+	return count;
+}
+
 static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
 			  struct linear *linear)
 {
@@ -62,9 +71,7 @@ static enum err load_bias(struct load *load, const struct tensor_spec *spec, con
 		return e;
 	for (uint32_t row = 0, count; row < spec->dims[0] && e == ERR_OK; row += count) {
 		uint32_t output = load_output(load->config, spec, row);
-		for (count = 1; row + count < spec->dims[0]; count++)
-			if (load_output(load->config, spec, row + count) != output + count)
-				break;
+		count = run_length(load, spec, row, (uint32_t)spec->dims[0]);
 		e = linear_fill_bias(linear, output, count, wide + row);
 	}
 	if (e != ERR_OK)
@@ -91,9 +98,7 @@ static void fill_rows(struct load *load, const struct tensor_spec *spec, uint32_
 	uint32_t k = (uint32_t)spec->dims[1];
 	for (uint32_t row = first, count; row < end; row += count) {
 		uint32_t output = load_output(load->config, spec, row);
-		for (count = 1; row + count < end; count++)
-			if (load_output(load->config, spec, row + count) != output + count)
-				break;
+		count = run_length(load, spec, row, end);
 		linear_fill(linear, output, count,
 			    (const uint8_t *)rows + (size_t)(row - first) * k * elem_bytes(load->to->elem), k);
 	}
