@@ -158,14 +158,20 @@ static enum err join(struct program *program, struct why *why)
 	return process_join(program->process, &core, &self, why);
 }
 
+/* The names of all policies; the first is the default. */
+static const char *list_policies(char *text, size_t capacity)
+{
+	int length = 0;
+	for (int i = 0; i < EVICT_POLICIES; i++)
+		length += snprintf(text + length, capacity - (size_t)length, "%s%s", i ? ", " : "", evict_policies[i]->name);
+	return text;
+}
+
 static enum err refuse_policy(const char *name, struct why *why)
 {
 	char known[160];
-	int length = 0;
-	for (int i = 0; i < EVICT_POLICIES; i++)
-		length += snprintf(known + length, sizeof(known) - (size_t)length, "%s%s", i ? ", " : "",
-				   evict_policies[i]->name);
-	return why_set(why, ERR_INVALID, "--eviction-policy is \"%s\", expected one of %s", name, known);
+	return why_set(why, ERR_INVALID, "--eviction-policy is \"%s\", expected one of %s", name,
+		       list_policies(known, sizeof(known)));
 }
 
 static enum err serve(struct program *program, struct why *why)
@@ -201,12 +207,14 @@ int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
 				  .policy_name = evict_policies[0]->name};
+	char policies[200] = "which unheld block goes first, by default the first of: ";
+	list_policies(policies + strlen(policies), sizeof(policies) - strlen(policies));
 	process_defaults(&program.settings, "kvstore-1");
 	struct option table[PROCESS_OPTIONS + 3] = {
 		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, 0, "BYTES", "memory for blocks"},
 		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, 0, "BYTES", "unit in which sizes of blocks share it"},
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
-		 "which unheld block goes first: 2q-adaptive (default), lru, lfu, s3fifo, w-tinylfu"},
+		 policies},
 	};
 	process_options(&program.settings, table + 3);
 	struct options options = {.program = "baton-kvstore", .usage = "[options]", .table = table,
