@@ -13,7 +13,8 @@
  * when it is asked.
  *
  * Called by nobody yet.  The ranks of an engine (node/) come with tensor parallelism; then decode/receive.c,
- * kvstore/fetch_read.c and kvstore/store_offers.c turn each piece of a plan into reads of the source rank's region.  Until then every block is read as the plan from 1 to 1 has it: in one piece.
+ * kvstore/fetch_read.c and kvstore/store_offers.c turn each piece of a plan into reads of the source rank's region, and check
+ * what landed with kvstore/head_digests.h.  Until then every block is read as the plan from 1 to 1 has it: in one piece.
  *
  * Bounds: degrees to KV_DEGREE_MAX; kv_shard_pieces_max() pieces a plan. */
 #ifndef KVSTORE_SHARDS_H
