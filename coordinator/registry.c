@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
+
 size_t registry_bytes(uint32_t nodes_max)
 {
 	return nodes_max * sizeof(struct registry_node);
@@ -152,7 +154,7 @@ static void load_groups(struct registry_node *node, const Wire__Load *load)
 							load->blocks_total};
 		return;
 	}
-	node->group_count = load->n_groups < COORD_GROUPS_MAX ? (uint32_t)load->n_groups : COORD_GROUPS_MAX;
+	node->group_count = load->n_groups < LAYER_GROUPS_MAX ? (uint32_t)load->n_groups : LAYER_GROUPS_MAX;
 	for (uint32_t g = 0; g < node->group_count; g++) {
 		const Wire__BlockLoad *blocks = load->groups[g];
 		uint32_t window = g < node->announced.group_count ? node->announced.windows[g] : 0;
