@@ -24,7 +24,6 @@ enum {
 	TOY_BLOCK_TOKENS = 4,
 	TOY_TOKEN_BYTES = 16, /* KV of one token at one layer */
 	TOY_LAYER_BYTES = TOY_BLOCK_TOKENS * TOY_TOKEN_BYTES,
-	TOY_BLOCK_BYTES = TOY_LAYERS * TOY_LAYER_BYTES, /* of a group of all layers */
 	TOY_VOCAB = 97,
 	TOY_EOS = 7,
 	TOY_CONTEXT_MAX = 160,
