@@ -322,7 +322,7 @@ static uint32_t usable_blocks(struct prefill *p, const struct prefill_job *job)
 			if (!p->present[g][n] && keep == KV_KEEP_ALL)
 				limit = n; /* nobody can use what follows */
 		}
-		groups[g] = (struct kv_presence){p->present[g], keep};
+		groups[g] = (struct kv_presence){p->present[g], planted(WINDOW_NOT_LOOKED_UP) && keep != KV_KEEP_ALL ? 0 : keep};
 	}
 	return kv_prefix(groups, p->local->group_count, limit);
 }
@@ -576,7 +576,8 @@ static void publish_group(struct prefill *p, struct prefill_job *job, uint32_t g
 static void release(struct prefill *p, struct prefill_job *job, uint32_t g)
 {
 	struct sequence_table *table = &job->sequence.tables[g];
-	uint32_t first = kv_keep_first(p->local->groups[g].keep, job->sequence.computed / p->local->block_tokens);
+	uint32_t keep = p->local->groups[g].keep - planted(WINDOW_RELEASED_EARLY);
+	uint32_t first = kv_keep_first(keep, job->sequence.computed / p->local->block_tokens);
 	for (; table->first < first; table->first++)
 		if (table->first < table->count) {
 			kv_pool_unref(p->local->pool, table->blocks[table->first]);
