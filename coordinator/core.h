@@ -307,6 +307,7 @@ struct coord_transport {
 struct coord_blocks {
 	uint32_t window; /* as announced; 0: all tokens are seen */
 	uint32_t used, cached, reserved, total;
+	uint32_t reservable; /* a node refuses what would be more; 0: not said */
 };
 
 struct coord_node {

@@ -474,6 +474,7 @@ static void add_group(const struct node *n, uint32_t g, struct node_status *stat
 		.free = kv_pool_free(n->local.pool, g),
 		.total = n->local.groups[g].block_count,
 		.reserved = n->local.groups[g].reserved,
+		.reservable = n->local.groups[g].budget,
 	};
 	status->groups[g] = group;
 	status->blocks_used += group.used;

@@ -84,7 +84,7 @@ struct node_status {
 	uint32_t blocks_used, blocks_cached, blocks_free, blocks_total, blocks_reserved; /* of all groups */
 	uint32_t group_count;
 	struct node_group_status {
-		uint32_t used, cached, free, total, reserved;
+		uint32_t used, cached, free, total, reserved, reservable;
 	} groups[LAYER_GROUPS_MAX];
 	uint32_t sessions, reads, holds, fetches;
 	uint32_t offer_lag;

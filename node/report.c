@@ -73,6 +73,7 @@ static void send_load(struct node *n, uint32_t peer)
 		groups[g].cached = status.groups[g].cached;
 		groups[g].total = status.groups[g].total;
 		groups[g].reserved = status.groups[g].reserved;
+		groups[g].reservable = status.groups[g].reservable;
 		group_pointers[g] = &groups[g];
 	}
 	load.n_groups = status.group_count;
