@@ -59,6 +59,7 @@
 	X(FAILED_OFFER_NOT_ANSWERED, "a store does not say that its read of an offered block failed", "vllm#50754") \
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: checksums off by default") \
+	X(LENT_BLOCK_EVICTED, "the eviction policy's victim is evicted although it is lent", "vllm#21570") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED
