@@ -173,7 +173,7 @@ static int setup(void **state)
 		.block_tokens = BLOCK_TOKENS, .group_count = 1, .groups = {{.layer_count = LAYERS, .layer_bytes = LAYER_BYTES,
 		.block_count = BLOCKS, .offer_max = 4, .hold_max = 6, .generations = w->generations}},
 		.peer_max = 5, .job_max = 3, .seq_max = 6, .context_max = CONTEXT, .batch_tokens_max = 64, .chunk_tokens = 8,
-		.read_max = 24, .replicas = 1, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = VOCAB,
+		.read_max = 24, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = VOCAB,
 		.env = &w->env, .context = w, .submit = submit, .block_digest = block_digest, .copy_block = copy_block,
 	};
 	w->memory = aligned_alloc(64, (node_bytes(&options) + 63) / 64 * 64);
