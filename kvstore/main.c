@@ -237,7 +237,7 @@ int main(int argc, char **argv, char **environment)
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
 		 policies},
 		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
-		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, 0, "BYTES", "a second, copied because stores came or went; 0: no bound"},
+		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
 		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},
 	};
 	process_options(&program.settings, table + STORE_OPTIONS);

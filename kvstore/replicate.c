@@ -56,6 +56,7 @@ struct replicate *replicate_init(void *memory, const struct replicate_options *o
 	if (r->options.replicas == 0)
 		r->options.replicas = 1;
 	assert(r->options.replicas + REPLICATE_HOT_MAX <= PLACE_REPLICAS_MAX && options->weight > 0);
+	assert(options->rate_bytes <= REPLICATE_RATE_MAX);
 	if (r->options.grace_ns == 0)
 		r->options.grace_ns = REPLICATE_GRACE_NS;
 	r->look_at_ns = UINT64_MAX;
@@ -377,15 +378,16 @@ void replicate_found(struct replicate *r, uint32_t entry, uint64_t now_ns)
 
 /* ---- time */
 
+/* A store that is alone for long has no more at hand than one that is not. */
 static void refill(struct replicate *r, bool busy)
 {
 	uint64_t rate = busy ? r->options.rate_bytes / BUSY_PARTS : r->options.rate_bytes;
-	uint64_t passed_ns = r->now_ns - r->refilled_ns;
+	uint64_t passed_us = (r->now_ns - r->refilled_ns) / 1000;
 	int64_t most = (int64_t)(rate / REFILL_PER_S);
-	r->refilled_ns = r->now_ns;
-	if (passed_ns > 1000000000)
-		passed_ns = 1000000000;
-	r->allowance += (int64_t)((unsigned __int128)rate * passed_ns / 1000000000);
+	r->refilled_ns += passed_us * 1000;
+	if (passed_us > 1000000)
+		passed_us = 1000000;
+	r->allowance += (int64_t)(rate * passed_us / 1000000);
 	if (r->allowance > most)
 		r->allowance = most;
 }

@@ -39,6 +39,7 @@ enum {
 	REPLICATE_HOT_FINDS = 64,    /* look-ups in about a minute that make it hot; four times as many: hotter */
 };
 #define REPLICATE_GRACE_NS UINT64_C(3000000000)
+#define REPLICATE_RATE_MAX (UINT64_C(1) << 40)
 
 struct replicate_options {
 	uint64_t node;
@@ -48,14 +49,15 @@ struct replicate_options {
 	uint32_t peer_max;
 	uint32_t sent_max;    /* offers under way; 0: nothing is copied */
 	uint32_t window;      /* of them to one store */
-	uint64_t rate_bytes;  /* a second; 0: no bound */
+	uint64_t rate_bytes;  /* a second, at most REPLICATE_RATE_MAX; 0: no bound */
 	uint64_t grace_ns;    /* for which a lost store may come back before its blocks are copied; 0: REPLICATE_GRACE_NS */
 	const struct env *env;
 };
 
 struct replicate_status {
 	uint64_t lag_blocks, lag_bytes; /* sealed, and not yet copied for the first time */
-	uint64_t missing;               /* blocks not known to have all their copies, to be copied from here */
+	uint64_t missing;               /* blocks not known to have all their copies, to be copied from here; all while a store is
+					 * lost and may come back, and until they are looked at */
 	uint32_t in_flight;
 	uint64_t copies, copied_bytes;  /* that others took */
 	uint64_t moved_bytes;           /* of these, by rule 1 */

@@ -277,11 +277,21 @@ uint32_t replicate_lent_to(const struct replicate *r, uint32_t peer)
 	return count;
 }
 
+static bool any_lost(const struct replicate *r)
+{
+	for (uint32_t i = 0; i < r->other_count; i++)
+		if (!other_lives(&r->others[i]) && !r->others[i].gone)
+			return true;
+	return false;
+}
+
 static uint64_t not_looked_at(const struct replicate *r)
 {
 	struct ledger_counts counts;
 	ledger_counts(r->ledger, &counts);
 	uint64_t served = counts.entries[LEDGER_CACHED] + counts.entries[LEDGER_HELD];
+	if (any_lost(r))
+		return served;
 	if (!r->changed)
 		return 0;
 	return r->look_left > 0 && r->look_left < served ? r->look_left : served;

@@ -87,6 +87,10 @@ static void blocks_of_a_lost_store_are_copied_again_and_nothing_else_moves(void 
 	fleet_settle(f, 1000);
 	uint64_t least = (uint64_t)count_owned(f, 3) * FLEET_BLOCK_BYTES;
 	fleet_kill(f, 3);
+	fleet_run(f, 20); /* nothing moves yet, and nobody says that all is well */
+	struct store_status status;
+	store_status(fleet_store(f, 4), &status);
+	assert_true(status.replicate.missing > 0);
 	fleet_settle(f, 5000);
 	fleet_run(f, 4000);
 	fleet_settle(f, 1000);

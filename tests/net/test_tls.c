@@ -611,6 +611,7 @@ static void send_hello(struct greeting *g, struct tls *tls, const char *name, ui
 	hello.node = node;
 	hello.role = role;
 	hello.incarnation = 7;
+	hello.weight = hello.replicas = 1; /* which only a store has to say */
 	PROTO_ENVELOPE(envelope, HELLO, hello, &hello);
 	uint8_t packed[512];
 	size_t length = codec_packed_size(&envelope);
