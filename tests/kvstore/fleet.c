@@ -503,6 +503,18 @@ uint64_t fleet_copied(struct fleet *f)
 	return bytes;
 }
 
+uint64_t fleet_offers(struct fleet *f)
+{
+	uint64_t offers = 0;
+	for (uint32_t i = 0; i < f->options.stores; i++) {
+		struct store_status status = {0};
+		if (f->members[i].store)
+			store_status(f->members[i].store, &status);
+		offers += status.counters.offers;
+	}
+	return offers;
+}
+
 uint64_t fleet_moved(struct fleet *f)
 {
 	uint64_t bytes = 0;

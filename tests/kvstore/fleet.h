@@ -55,5 +55,7 @@ bool fleet_has_spare(struct fleet *fleet, uint32_t store, uint32_t block);
 bool fleet_owns(struct fleet *fleet, uint32_t store, uint32_t block);
 /* Bytes that stores have copied from each other: all, and of these because of comings and goings. */
 uint64_t fleet_copied(struct fleet *fleet);
+/* Offers that stores of this life have heard, the engine's and each other's. */
+uint64_t fleet_offers(struct fleet *fleet);
 uint64_t fleet_moved(struct fleet *fleet);
 #endif

@@ -489,6 +489,27 @@ static void blocks_of_a_store_that_dies_are_copied_again(void **state)
 	assert_true(2 * blocks_at(c, KVSTORE_2) >= blocks);
 }
 
+/* What it had not read is offered to whoever is the first owner then: nothing is lost but time. */
+static void what_a_store_had_not_read_when_it_died_is_offered_again(void **state)
+{
+	(void)state;
+	uint32_t blocks[2];
+	for (int dies = 0; dies < 2; dies++) {
+		struct cluster *c = three_stores(1);
+		for (uint32_t engine = PREFILL_1; dies && engine <= DECODE_2; engine++)
+			sim_read_faults(c->sim, KVSTORE_1, engine, SIM_READ_DROP, 1000, 9000 * MS);
+		ask(c, 1000, 1);
+		sim_run(c->sim, 1180 * MS);
+		if (dies)
+			cluster_kill(c, KVSTORE_1);
+		sim_run(c->sim, 4000 * MS);
+		blocks[dies] = blocks_at(c, KVSTORE_2) + blocks_at(c, KVSTORE_3) + (dies ? 0 : blocks_at(c, KVSTORE_1));
+		assert_int_equal(teardown((void **)&c), 0);
+	}
+	assert_true(blocks[0] > 8);
+	assert_int_equal(blocks[1], blocks[0]);
+}
+
 static void a_store_that_joins_gets_what_it_owns(void **state)
 {
 	struct cluster *c = *state = three_stores(2);
@@ -556,6 +577,7 @@ int main(void)
 		T(node_restarts_though_its_clock_went_back),
 #define S(name) cmocka_unit_test_teardown(name, teardown)
 		S(blocks_of_a_store_that_dies_are_copied_again),
+		cmocka_unit_test(what_a_store_had_not_read_when_it_died_is_offered_again),
 		S(a_store_that_joins_gets_what_it_owns),
 		S(a_store_that_leaves_takes_nothing_with_it),
 		S(a_store_that_drains_is_still_asked),
