@@ -7,15 +7,7 @@
 #include "base/planted.h"
 #include "kvstore/replicate_impl.h"
 
-enum {
-	LOOK_ENTRIES = 2048,          /* a tick: a millisecond of ten stores, 100,000 blocks a second */
-	LOOK_ENTRIES_LEAVING = 16384,
-	SETTLE_PARTS = 6,             /* of a grace, for more stores to come up before blocks are looked at */
-	VERIFY_GRACES = 3,            /* until they are looked at a second time */
-	PERIOD_GRACES = 20,           /* and again, should something have been given up */
-	REFILL_PER_S = 10,            /* the pace may be caught up on for this part of a second */
-	BUSY_PARTS = 4,
-};
+enum { SETTLE_PARTS = 6 }; /* of a grace, for more stores to come up before blocks are looked at */
 
 static struct replicate *layout(struct carve *carve, const struct replicate_options *o)
 {
@@ -34,7 +26,7 @@ size_t replicate_bytes(const struct replicate_options *options)
 	return carve.used;
 }
 
-static void count_members(struct replicate *r)
+void count_members(struct replicate *r)
 {
 	r->member_count = 0;
 	if (!r->draining)
@@ -91,7 +83,7 @@ void copies_forget(struct copy *copy, uint8_t other)
 		*at = NOBODY;
 }
 
-static uint8_t number_of(const struct replicate *r, uint64_t node)
+uint8_t copies_number(const struct replicate *r, uint64_t node)
 {
 	for (uint32_t i = 0; i < r->other_count; i++)
 		if (r->others[i].node == node)
@@ -118,7 +110,7 @@ uint32_t copies_owners(const struct replicate *r, uint32_t entry, uint8_t ret_ow
 	uint32_t replicas = r->options.replicas + more_copies(&r->copies[entry]);
 	uint32_t count = place_owners(r->members, r->member_count, &ledger_block(r->ledger, entry)->key, replicas, nodes);
 	for (uint32_t i = 0; i < count; i++)
-		ret_owners[i] = number_of(r, nodes[i]);
+		ret_owners[i] = copies_number(r, nodes[i]);
 	return count;
 }
 
@@ -145,7 +137,7 @@ static bool best_of_the_rest(const struct replicate *r, uint32_t entry)
 }
 
 /* Of a store that drains: does nobody who stays have it? */
-static bool only_here(const struct replicate *r, const struct copy *copy)
+bool copies_only_here(const struct replicate *r, const struct copy *copy)
 {
 	for (uint32_t i = 0; i < PLACE_REPLICAS_MAX; i++)
 		if (copy->known[i] != NOBODY && has_and_stays(r, copy, copy->known[i]))
@@ -157,7 +149,7 @@ bool copies_ours(const struct replicate *r, uint32_t entry, const uint8_t *owner
 {
 	const struct copy *copy = &r->copies[entry];
 	if (r->draining)
-		return only_here(r, copy);
+		return copies_only_here(r, copy);
 	for (uint32_t i = 0; i < count; i++) {
 		if (owners[i] == SELF)
 			return true;
@@ -173,79 +165,6 @@ void copies_settle_spare(struct replicate *r, uint32_t entry, const uint8_t *own
 	for (uint32_t i = 0; spare && i < count; i++)
 		spare = owners[i] != SELF && has_and_stays(r, &r->copies[entry], owners[i]);
 	ledger_spare(r->ledger, entry, spare);
-}
-
-/* ---- every block is looked at (rule 1) */
-
-static bool any_missing(const struct copy *copy, const uint8_t *owners, uint32_t count)
-{
-	for (uint32_t i = 0; i < count; i++)
-		if (owners[i] != SELF && !copies_known(copy, owners[i]))
-			return true;
-	return false;
-}
-
-static void look_at(struct replicate *r, uint32_t entry)
-{
-	struct copy *copy = &r->copies[entry];
-	uint8_t owners[PLACE_REPLICAS_MAX];
-	if (!copies_served(r, entry))
-		return;
-	if (r->verifying)
-		copy->finds /= 2;
-	if (planted(LOOK_FORGETS_A_BLOCK) && ledger_block(r->ledger, entry)->key.bytes[0] % 8 == 0)
-		return;
-	uint32_t count = copies_owners(r, entry, owners);
-	copies_settle_spare(r, entry, owners, count);
-	if (!any_missing(copy, owners, count))
-		return;
-	copy->failures = 0;
-	if (copies_ours(r, entry, owners, count))
-		lists_push(r, entry, r->draining ? LIST_FRESH : LIST_PACED, false);
-	else if (r->verifying && !r->draining)
-		lists_push(r, entry, LIST_PACED, true);
-}
-
-/* All are to be looked at, after a while or as soon as possible. */
-static void look_anew(struct replicate *r, uint64_t delay_ns)
-{
-	count_members(r);
-	if (r->look_left > 0) {
-		r->look_left = r->options.entry_max; /* goes on where it is, once around */
-	} else if (!r->changed || r->look_at_ns > r->now_ns + delay_ns) {
-		r->look_at_ns = r->now_ns + delay_ns;
-	}
-	r->changed = true;
-	r->verifying = false;
-}
-
-static void begin_look(struct replicate *r)
-{
-	r->verifying = !r->changed;
-	r->look_at_ns = UINT64_MAX;
-	r->look_left = r->options.entry_max;
-	if (r->changed)
-		env_trace(r->options.env, "look at all blocks: %u stores", r->member_count);
-}
-
-static void end_look(struct replicate *r)
-{
-	uint64_t graces = r->verifying ? PERIOD_GRACES : VERIFY_GRACES;
-	r->changed = r->verifying = false;
-	r->look_at_ns = r->now_ns + graces * r->options.grace_ns;
-}
-
-static void go_on_looking(struct replicate *r)
-{
-	if (r->look_left == 0 && r->now_ns >= r->look_at_ns)
-		begin_look(r);
-	uint32_t most = r->draining ? LOOK_ENTRIES_LEAVING : LOOK_ENTRIES;
-	for (uint32_t i = 0; r->look_left > 0 && i < most; i++) {
-		look_at(r, r->look_next);
-		r->look_next = (r->look_next + 1) % r->options.entry_max;
-		if (--r->look_left == 0)
-			end_look(r);
-	}
 }
 
 /* ---- stores come and go */
@@ -270,11 +189,22 @@ static uint8_t take_number(struct replicate *r)
 	return oldest;
 }
 
+void replicate_member(struct replicate *r, uint64_t node, bool is_there)
+{
+	uint32_t i = 0;
+	while (i < r->expected_count && r->expected[i] != node)
+		i++;
+	if (is_there && i == r->expected_count && i < REPLICATE_STORES_MAX)
+		r->expected[r->expected_count++] = node;
+	else if (!is_there && i < r->expected_count)
+		r->expected[i] = r->expected[--r->expected_count];
+}
+
 void replicate_up(struct replicate *r, uint32_t peer, uint64_t now_ns)
 {
 	r->now_ns = now_ns;
 	const struct session_peer *info = sessions_peer(r->sessions, peer);
-	uint8_t number = number_of(r, info->node);
+	uint8_t number = copies_number(r, info->node);
 	if (number == NOBODY)
 		number = take_number(r);
 	if (number == NOBODY)
@@ -287,7 +217,7 @@ void replicate_up(struct replicate *r, uint32_t peer, uint64_t now_ns)
 	if (planted(JOINED_STORE_NOT_TOLD))
 		count_members(r);
 	else
-		look_anew(r, r->options.grace_ns / SETTLE_PARTS);
+		look_anew(r, r->draining ? 0 : r->options.grace_ns / SETTLE_PARTS);
 }
 
 void replicate_down(struct replicate *r, uint32_t peer, uint64_t now_ns)
@@ -301,18 +231,6 @@ void replicate_down(struct replicate *r, uint32_t peer, uint64_t now_ns)
 	other->peer = PEER_NONE;
 	other->lost_ns = now_ns;
 	if (other->draining) { /* it meant to go */
-		other->gone = true;
-		look_anew(r, 0);
-	}
-}
-
-static void give_up_the_lost(struct replicate *r)
-{
-	for (uint32_t i = 0; i < r->other_count; i++) {
-		struct other *other = &r->others[i];
-		bool waits = other->peer == PEER_NONE && !other->gone;
-		if (!waits || r->now_ns < other->lost_ns + r->options.grace_ns)
-			continue;
 		other->gone = true;
 		look_anew(r, 0);
 	}
@@ -374,45 +292,4 @@ void replicate_found(struct replicate *r, uint32_t entry, uint64_t now_ns)
 		copy->finds++;
 	if (more_copies(copy) != before)
 		lists_push(r, entry, LIST_PACED, false);
-}
-
-/* ---- time */
-
-/* A store that is alone for long has no more at hand than one that is not. */
-static void refill(struct replicate *r, bool busy)
-{
-	uint64_t rate = busy ? r->options.rate_bytes / BUSY_PARTS : r->options.rate_bytes;
-	uint64_t passed_us = (r->now_ns - r->refilled_ns) / 1000;
-	int64_t most = (int64_t)(rate / REFILL_PER_S);
-	r->refilled_ns += passed_us * 1000;
-	if (passed_us > 1000000)
-		passed_us = 1000000;
-	r->allowance += (int64_t)(rate * passed_us / 1000000);
-	if (r->allowance > most)
-		r->allowance = most;
-}
-
-void replicate_tick(struct replicate *r, bool busy, uint64_t now_ns)
-{
-	r->now_ns = now_ns;
-	refill(r, busy);
-	give_up_the_lost(r);
-	go_on_looking(r);
-	lists_pump(r);
-}
-
-static bool anybody_stays(const struct replicate *r)
-{
-	for (uint32_t i = 0; i < r->other_count; i++)
-		if (other_lives(&r->others[i]) && !r->others[i].draining)
-			return true;
-	return false;
-}
-
-bool replicate_drained(const struct replicate *r)
-{
-	if (r->sent_count > 0)
-		return false;
-	bool waits = r->changed || r->lists[LIST_FRESH].count > 0 || r->lists[LIST_PACED].count > 0;
-	return !waits || !anybody_stays(r) || planted(LEAVES_WITH_THE_ONLY_COPY);
 }

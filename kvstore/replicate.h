@@ -19,6 +19,7 @@
  *          what was just sealed are not; both are bounded by sent_max, and by window for each store;
  *        4 a block that all its owners have, and this store does not own, is spare: the first to go (ledger.h);
  *        5 a store that drains hands over what only it has, as fast as it can; the others copy what becomes scarce.
+ *          It waits for a member that it has no session with: in a rolling restart that is the one before it.
  *
  * Blocks that many look-ups find have one or two copies more, at the next in rank, where they are spare; whoever finds one is
  * told, and asks there too the next time (hot.h).
@@ -72,6 +73,8 @@ size_t replicate_bytes(const struct replicate_options *options);
 struct replicate *replicate_init(void *memory, const struct replicate_options *options, struct ledger *ledger,
 				 struct sessions *sessions);
 
+/* Membership: a store is there, or gone.  Who leaves waits for those it has no session with yet. */
+void replicate_member(struct replicate *replicate, uint64_t node, bool is_there);
 /* A session with a store began; ended (all that was lent to it is back when this returns); it drains or not. */
 void replicate_up(struct replicate *replicate, uint32_t peer, uint64_t now_ns);
 void replicate_down(struct replicate *replicate, uint32_t peer, uint64_t now_ns);
@@ -90,7 +93,7 @@ bool replicate_done(struct replicate *replicate, uint32_t peer, const Wire__Offe
 void replicate_tick(struct replicate *replicate, bool busy, uint64_t now_ns);
 /* This store takes no new blocks, or takes them again. */
 void replicate_drain(struct replicate *replicate, bool draining, uint64_t now_ns);
-/* Nothing is under way, and nothing is here only that another store could have. */
+/* Nothing is under way, and nothing is here only that another store could have, or one that is a member and not met yet. */
 bool replicate_drained(const struct replicate *replicate);
 
 void replicate_status(const struct replicate *replicate, struct replicate_status *ret_status);

@@ -1,5 +1,5 @@
-/* replicate_impl - what replicate.c (who has what, when every block is looked at) and replicate_send.c (lists and offers) share;
- * nobody else includes it. */
+/* replicate_impl - what replicate.c (who has what), replicate_look.c (what is missing when stores come and go) and
+ * replicate_send.c (lists and offers) share; nobody else includes it. */
 #ifndef KVSTORE_REPLICATE_IMPL_H
 #define KVSTORE_REPLICATE_IMPL_H
 #include "kvstore/place.h"
@@ -8,7 +8,8 @@
 enum {
 	SELF = REPLICATE_STORES_MAX, /* this store, among the numbers of stores */
 	NOBODY = 255,
-	FAILURES_MAX = 8,
+	FAILURES_MAX = 32,   /* then a block is given up until the next look; a refusal counts 1 */
+	FAILED_READ = 4,     /* a read that failed so many */
 };
 
 enum copy_list {
@@ -24,7 +25,7 @@ struct copy {
 	uint32_t bytes;    /* as counted in the list */
 	uint8_t list;      /* enum copy_list */
 	bool verify;       /* looked at a second time: it is offered also by who is not the best in rank */
-	uint8_t failures;
+	uint8_t failures;  /* since it was looked at, sealed or copied last */
 	uint16_t finds;    /* by look-ups; halved once a period */
 	uint8_t known[PLACE_REPLICAS_MAX]; /* numbers of stores that have it; NOBODY: free */
 };
@@ -39,6 +40,7 @@ struct other {
 	bool gone;        /* for longer than the grace */
 	bool draining;
 	uint32_t window;  /* offers under way */
+	uint32_t refusals; /* in a row */
 	uint64_t retry_ns;
 };
 
@@ -78,6 +80,9 @@ struct replicate {
 	struct place_member members[REPLICATE_STORES_MAX + 1];
 	uint32_t member_count;
 
+	uint64_t expected[REPLICATE_STORES_MAX]; /* other stores by membership */
+	uint32_t expected_count;
+
 	bool changed;        /* rule 1: since then not every block was looked at */
 	bool verifying;      /* the look under way is a second one */
 	uint32_t look_next;  /* the entry to be looked at */
@@ -85,9 +90,14 @@ struct replicate {
 	uint64_t look_at_ns; /* when the next look begins; UINT64_MAX: there is nothing to look for */
 
 	uint64_t copied, copied_bytes, moved_bytes, given_up;
+	uint64_t given_up_now; /* since the last look began */
 };
 
 /* replicate.c */
+/* Who the owners are chosen among, anew. */
+void count_members(struct replicate *r);
+/* Of a node: NOBODY when it has none. */
+uint8_t copies_number(const struct replicate *r, uint64_t node);
 /* The owners of the block, best first: numbers of stores; returns how many. */
 uint32_t copies_owners(const struct replicate *r, uint32_t entry, uint8_t ret_owners[PLACE_REPLICAS_MAX]);
 bool copies_known(const struct copy *copy, uint8_t other);
@@ -95,6 +105,8 @@ void copies_learn(struct replicate *r, struct copy *copy, uint8_t other);
 void copies_forget(struct copy *copy, uint8_t other);
 /* Notes whether the block is here only for as long as nobody wants the room (rule 4). */
 void copies_settle_spare(struct replicate *r, uint32_t entry, const uint8_t *owners, uint32_t count);
+/* Does nobody who stays have it, as far as is known? */
+bool copies_only_here(const struct replicate *r, const struct copy *copy);
 /* Is it for this store to make the copies that are missing? */
 bool copies_ours(const struct replicate *r, uint32_t entry, const uint8_t *owners, uint32_t count);
 static inline bool other_lives(const struct other *other)
@@ -107,6 +119,9 @@ static inline bool copies_served(const struct replicate *r, uint32_t entry)
 	enum ledger_state state = ledger_state(r->ledger, entry);
 	return state == LEDGER_CACHED || state == LEDGER_HELD;
 }
+
+/* replicate_look.c: all blocks are to be looked at, after a while or as soon as possible. */
+void look_anew(struct replicate *r, uint64_t delay_ns);
 
 /* replicate_send.c */
 void lists_init(struct replicate *r);

@@ -10,7 +10,10 @@ enum {
 	MISSES_MAX = 16,   /* blocks in a row that nobody can take now */
 	PUMPED_MAX = 4096, /* blocks looked at in one go */
 };
-#define RETRY_NS UINT64_C(50000000)
+/* After a refusal or a failure the store is left alone for a moment, twice as long after each more in a row: it may be full, or
+ * it may be only this block that it does not take. */
+#define RETRY_MIN_NS UINT64_C(1000000)
+#define RETRY_MAX_NS UINT64_C(64000000)
 
 void lists_init(struct replicate *r)
 {
@@ -204,10 +207,15 @@ static void failed(struct replicate *r, const struct sent *sent, enum err e)
 {
 	struct copy *copy = &r->copies[sent->entry];
 	struct other *other = &r->others[sent->other];
-	other->retry_ns = r->now_ns + RETRY_NS;
-	if (e != ERR_AGAIN && !r->draining && ++copy->failures >= FAILURES_MAX) {
+	uint64_t wait_ns = RETRY_MIN_NS << (other->refusals < 6 ? other->refusals : 6);
+	other->refusals++;
+	other->retry_ns = r->now_ns + (wait_ns < RETRY_MAX_NS ? wait_ns : RETRY_MAX_NS);
+	if (copy->failures < FAILURES_MAX)
+		copy->failures += e == ERR_AGAIN ? 1 : FAILED_READ;
+	if (copy->failures >= FAILURES_MAX && !r->draining) {
 		copies_forget(copy, sent->other);
-		r->given_up++; /* until the next look */
+		r->given_up++;
+		r->given_up_now++;
 		return;
 	}
 	again(r, sent);
@@ -225,6 +233,8 @@ static void finish(struct replicate *r, struct sent *sent, uint32_t peer, enum e
 		failed(r, &was, e);
 		return;
 	}
+	r->copies[was.entry].failures = 0;
+	r->others[was.other].refusals = 0;
 	if (e == ERR_OK) {
 		env_trace(r->options.env, "copied block %02x%02x%02x to %s", block->key.bytes[0], block->key.bytes[1],
 			  block->key.bytes[2], sessions_peer(r->sessions, peer)->name);
@@ -302,7 +312,8 @@ void replicate_status(const struct replicate *r, struct replicate_status *ret_st
 	*ret_status = (struct replicate_status){
 		.lag_blocks = r->lists[LIST_FRESH].count,
 		.lag_bytes = r->lists[LIST_FRESH].bytes,
-		.missing = r->lists[LIST_FRESH].count + r->lists[LIST_PACED].count - r->verify_count + not_looked_at(r),
+		.missing = r->lists[LIST_FRESH].count + r->lists[LIST_PACED].count - r->verify_count + r->given_up_now +
+			   not_looked_at(r),
 		.in_flight = r->sent_count,
 		.copies = r->copied,
 		.copied_bytes = r->copied_bytes,

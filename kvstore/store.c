@@ -265,12 +265,16 @@ static void take_directive(struct store *s, uint32_t peer, const Wire__Directive
 
 void store_member(struct store *s, uint64_t id, uint64_t incarnation, Wire__Role role, uint64_t now_ns)
 {
-	if (role == WIRE__ROLE__ROLE_KVSTORE && id > s->options.node)
+	if (role != WIRE__ROLE__ROLE_KVSTORE)
+		return;
+	replicate_member(s->replicate, id, true);
+	if (id > s->options.node)
 		sessions_want(s->sessions, id, incarnation, now_ns);
 }
 
 void store_member_gone(struct store *s, uint64_t id)
 {
+	replicate_member(s->replicate, id, false);
 	sessions_unwant(s->sessions, id);
 }
 

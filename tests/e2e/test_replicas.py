@@ -1,7 +1,7 @@
 #!/usr/bin/env python3
 """Stores keep two copies of every block: prompts are read once, whatever happens to one store at a time.
 
-One of three stores is killed, another one leaves by SIGTERM while a new one joins.  Before each further turn the engines are
+One of three stores is killed, another one leaves by SIGTERM while a new one joins, then each is restarted in turn.  Before each further turn the engines are
 killed and started again, so that nothing but the stores remembers: every turn of every chat finds all full blocks of the turn
 before, and after a while every block has its copies again.
 """
@@ -83,6 +83,12 @@ class Replicas(unittest.TestCase):
             os.kill(node["pid"], signal.SIGKILL)
             self.start(node["name"], arguments)
 
+    def ended(self, pid):
+        try:
+            return pathlib.Path(f"/proc/{pid}/stat").read_text().rpartition(")")[2].split()[0] == "Z"
+        except FileNotFoundError:
+            return True
+
     def store(self, name):
         return next(n for n in self.stores() if n["name"] == name)
 
@@ -123,6 +129,18 @@ class Replicas(unittest.TestCase):
         self.forget()
         self.turn("The end.")
         self.assertGreater(self.store("kvstore-9")["kv_blocks_cached"], 0)
+
+    def test_3_every_store_restarts_in_turn(self):
+        self.wait_whole("before a rolling restart")
+        for name in ("kvstore-3", "kvstore-9"):
+            node = self.store(name)
+            arguments = self.arguments(node)
+            os.kill(node["pid"], signal.SIGTERM)
+            self.cluster.wait_for(lambda: self.ended(node["pid"]), EXIT_S, f"{name} ends")
+            self.start(name, arguments)  # and the next one goes as soon as this one is there
+        self.forget()
+        self.turn("Once more.")
+        self.wait_whole("all stores restarted")
 
 
 if __name__ == "__main__":

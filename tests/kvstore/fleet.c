@@ -400,6 +400,13 @@ void fleet_kill(struct fleet *f, uint32_t index)
 	count_life(&f->members[index]);
 }
 
+void fleet_forget(struct fleet *f, uint32_t index)
+{
+	for (uint32_t i = 0; i < f->options.stores; i++)
+		if (i != index && f->members[i].store)
+			store_member_gone(f->members[i].store, index + 1);
+}
+
 void fleet_cut(struct fleet *f, uint32_t a, uint32_t b)
 {
 	sim_cut(f->sim, a + 1, b + 1);

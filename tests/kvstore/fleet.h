@@ -35,6 +35,8 @@ void fleet_destroy(struct fleet *fleet);
 struct sim *fleet_sim(struct fleet *fleet);
 void fleet_start(struct fleet *fleet, uint32_t store);
 void fleet_kill(struct fleet *fleet, uint32_t store);
+/* The others hear that it is no member any more. */
+void fleet_forget(struct fleet *fleet, uint32_t store);
 /* The engine is 0 of the world, store i is i + 1. */
 void fleet_cut(struct fleet *fleet, uint32_t a, uint32_t b);
 void fleet_run(struct fleet *fleet, uint64_t ms);

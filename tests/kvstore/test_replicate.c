@@ -189,6 +189,32 @@ static void copies_are_made_at_the_pace_that_is_allowed(void **state)
 	fleet_destroy(f);
 }
 
+/* Reads of one store fail for a while: its blocks are given up, count as missing, and are tried again with the next look. */
+static void what_could_not_be_copied_is_tried_again(void **state)
+{
+	(void)state;
+	struct fleet *f = fleet_of(2, 2, 2, 0);
+	sim_read_faults(fleet_sim(f), 2, 1, SIM_READ_CORRUPT, 1000, 20000 * MS);
+	sim_read_faults(fleet_sim(f), 1, 2, SIM_READ_CORRUPT, 1000, 20000 * MS);
+	fleet_offer(f, 0, 40);
+	fleet_run(f, 3000);
+	uint64_t missing = 0, given_up = 0;
+	for (uint32_t i = 0; i < 2; i++) {
+		struct store_status status;
+		store_status(fleet_store(f, i), &status);
+		missing += status.replicate.missing;
+		given_up += status.replicate.given_up;
+		assert_int_equal(status.replicate.in_flight, 0); /* it is not tried for ever */
+	}
+	assert_int_equal(missing, 40);
+	assert_true(given_up >= 40 && given_up % 40 == 0); /* once a look */
+	sim_heal(fleet_sim(f));
+	fleet_settle(f, 15000);
+	for (uint32_t block = 0; block < 40; block++)
+		assert_true(fleet_has(f, 0, block) && fleet_has(f, 1, block));
+	fleet_destroy(f);
+}
+
 static void drain(struct fleet *f, uint32_t store)
 {
 	store_drain(fleet_store(f, store), fleet_local(f, store));
@@ -216,6 +242,29 @@ static void a_store_that_leaves_hands_over_what_only_it_has(void **state)
 		assert_true(replicas == 1 ? handed > 0 : handed == 0); /* with two, somebody else has it */
 		fleet_destroy(f);
 	}
+}
+
+/* In a rolling restart the one before is a member again before its session is there. */
+static void who_leaves_waits_for_a_member_that_it_has_not_met(void **state)
+{
+	(void)state;
+	struct fleet *f = fleet_of(2, 2, 1, 0);
+	fleet_offer(f, 0, 50);
+	fleet_settle(f, 1000);
+	drain(f, 1);
+	fleet_kill(f, 1); /* and its key is still there */
+	fleet_run(f, 200);
+	store_drain(fleet_store(f, 0), fleet_local(f, 0));
+	fleet_run(f, 2000);
+	assert_false(store_drained(fleet_store(f, 0)));
+	fleet_start(f, 1);
+	drain(f, 0);
+	for (uint32_t block = 0; block < 50; block++)
+		assert_true(fleet_has(f, 1, block));
+	fleet_kill(f, 0);
+	fleet_forget(f, 0);
+	drain(f, 1); /* there is nobody to wait for */
+	fleet_destroy(f);
 }
 
 static void the_last_store_leaves_at_once(void **state)
@@ -292,7 +341,9 @@ int main(void)
 		cmocka_unit_test(spare_copies_save_what_moved_once),
 		cmocka_unit_test(spare_blocks_are_the_first_to_go),
 		cmocka_unit_test(copies_are_made_at_the_pace_that_is_allowed),
+		cmocka_unit_test(what_could_not_be_copied_is_tried_again),
 		cmocka_unit_test(a_store_that_leaves_hands_over_what_only_it_has),
+		cmocka_unit_test(who_leaves_waits_for_a_member_that_it_has_not_met),
 		cmocka_unit_test(the_last_store_leaves_at_once),
 		cmocka_unit_test(stores_that_come_and_go_at_once_end_with_every_copy_in_place),
 		cmocka_unit_test(a_block_that_is_often_found_gets_more_copies),
