@@ -143,5 +143,22 @@ class Replicas(unittest.TestCase):
         self.wait_whole("all stores restarted")
 
 
+class OverTls(unittest.TestCase):
+    def test_stores_read_each_other_over_tls_too(self):
+        with Cluster(prefill=1, decode=1, kvstore=2, tls=True, link_transport="tls", time_factor=2) as cluster:
+            cluster.post("/v1/completions", {"model": "demo", "prompt": look_up(random.Random(1), 25), "max_tokens": 2})
+
+            def whole():
+                metrics = cluster.metrics()
+                stores = [n for n in cluster.nodes() if n["role"] == "kvstore"]
+                blocks = [n["kv_blocks_cached"] for n in stores]
+                copies = sum(metrics[f'baton_kv_copies_total{{node="{n["name"]}"}}'] for n in stores)
+                return copies > 0 and blocks[0] == blocks[1] == copies
+
+            cluster.wait_for(whole, 30, "both stores have all blocks, each read once from the other")
+            names = {(n["name"], t["peer"], t["transport"]) for n in cluster.nodes() for t in n["transports"]}
+            self.assertNotIn("mapped", {transport for _, _, transport in names})
+
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)
