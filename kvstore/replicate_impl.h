@@ -40,7 +40,7 @@ struct other {
 	bool gone;        /* for longer than the grace */
 	bool draining;
 	uint32_t window;  /* offers under way */
-	uint32_t refusals; /* in a row */
+	uint32_t refusals; /* and failures in a row; counted to DOUBLINGS_MAX */
 	uint64_t retry_ns;
 };
 

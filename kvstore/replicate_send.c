@@ -9,11 +9,11 @@
 enum {
 	MISSES_MAX = 16,   /* blocks in a row that nobody can take now */
 	PUMPED_MAX = 4096, /* blocks looked at in one go */
+	DOUBLINGS_MAX = 6, /* of RETRY_NS */
 };
 /* After a refusal or a failure the store is left alone for a moment, twice as long after each more in a row: it may be full, or
  * it may be only this block that it does not take. */
-#define RETRY_MIN_NS UINT64_C(1000000)
-#define RETRY_MAX_NS UINT64_C(64000000)
+#define RETRY_NS UINT64_C(1000000)
 
 void lists_init(struct replicate *r)
 {
@@ -162,6 +162,18 @@ static bool serve(struct replicate *r, uint32_t entry, bool paced)
 	return all;
 }
 
+/* There are others, and none of them takes anything now: nothing is to be looked for. */
+static bool all_busy(const struct replicate *r)
+{
+	bool any = false;
+	for (uint32_t i = 0; i < r->other_count; i++) {
+		if (other_lives(&r->others[i]) && takes_offers(r, &r->others[i]))
+			return false;
+		any |= other_lives(&r->others[i]);
+	}
+	return any;
+}
+
 static bool may_go_on(const struct replicate *r, enum copy_list which)
 {
 	bool paced = which == LIST_PACED && r->options.rate_bytes > 0 && !r->draining;
@@ -171,6 +183,8 @@ static bool may_go_on(const struct replicate *r, enum copy_list which)
 void lists_pump(struct replicate *r)
 {
 	for (enum copy_list which = LIST_FRESH; which < LISTS; which++) {
+		if (all_busy(r))
+			return;
 		uint32_t misses = 0, left = r->lists[which].count < PUMPED_MAX ? r->lists[which].count : PUMPED_MAX;
 		for (; left > 0 && misses < MISSES_MAX && may_go_on(r, which); left--) {
 			uint32_t entry = take_first(r, which);
@@ -207,9 +221,9 @@ static void failed(struct replicate *r, const struct sent *sent, enum err e)
 {
 	struct copy *copy = &r->copies[sent->entry];
 	struct other *other = &r->others[sent->other];
-	uint64_t wait_ns = RETRY_MIN_NS << (other->refusals < 6 ? other->refusals : 6);
-	other->refusals++;
-	other->retry_ns = r->now_ns + (wait_ns < RETRY_MAX_NS ? wait_ns : RETRY_MAX_NS);
+	other->retry_ns = r->now_ns + (RETRY_NS << other->refusals);
+	if (other->refusals < DOUBLINGS_MAX)
+		other->refusals++;
 	if (copy->failures < FAILURES_MAX)
 		copy->failures += e == ERR_AGAIN ? 1 : FAILED_READ;
 	if (copy->failures >= FAILURES_MAX && !r->draining) {
