@@ -63,6 +63,14 @@
 	X(FAILED_OFFER_NOT_ANSWERED, "a store does not say that its read of an offered block failed", "vllm#50754") \
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: checksums off by default") \
+	X(LOOK_FORGETS_A_BLOCK, "a store that looks for missing copies passes over some blocks", "a rule of ours") \
+	X(JOINED_STORE_NOT_TOLD, "blocks are not looked at when a store joins", "a rule of ours") \
+	X(COPY_COUNT_LOST, "a copy that failed counts as made", "Mooncake: replication is best effort") \
+	X(COPY_RETURNED_EARLY, "a block that another store reads may be evicted before it has said so", "vllm#21570") \
+	X(LENT_BLOCK_EVICTED, "the eviction policy's victim is evicted although it is lent", "vllm#21570") \
+	X(LOAN_RETURNED_TWICE, "what was lent to a store is returned twice when its session ends", "vllm#46283") \
+	X(LEAVES_WITH_THE_ONLY_COPY, "a store that drains leaves before it has handed over what only it has", \
+	  "dynamo#13559") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED

@@ -7,6 +7,7 @@
 #include "coordinator/json_out.h"
 #include "coordinator/leader.h"
 #include "coordinator/service.h"
+#include "coordinator/store_view.h"
 #include "net/tls.h"
 
 enum { VIEW_NODES_MAX = 1024 };
@@ -174,6 +175,7 @@ static void put_node(struct json_out *out, const struct coord_node *node)
 	json_put_unsigned(out, "kv_blocks_total", node->kv_blocks_total);
 	json_put_unsigned(out, "blocks_indexed", node->blocks_indexed);
 	put_groups(out, node);
+	store_view_json(out, node);
 	json_put_unsigned(out, "sessions", node->sessions);
 	put_transports(out, node);
 	json_put_open(out, "models", '[');
@@ -443,6 +445,7 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_nodes(&s, "baton_node_sequences", "Sequences that decode.", offsetof(struct coord_node, sequences));
 	show_nodes(&s, "baton_node_sessions", "Peers of the node.", offsetof(struct coord_node, sessions));
 	show_kv(&s);
+	store_view_metrics(text, nodes, s.count);
 	show_transports(&s, false);
 	show_transports(&s, true);
 	show_fences(&s);

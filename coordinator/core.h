@@ -310,6 +310,12 @@ struct coord_blocks {
 	uint32_t reservable; /* a node refuses what would be more; 0: not said */
 };
 
+/* Copies that a store makes for others, as it reports: gauges, then counts since its start (proto: ReplicaLoad). */
+struct coord_replica {
+	uint64_t missing, lag_blocks, lag_bytes, in_flight, spare;
+	uint64_t copies, copied_bytes, moved_bytes, given_up;
+};
+
 struct coord_node {
 	uint64_t id, incarnation;
 	char name[COORD_NAME_MAX + 1];
@@ -326,6 +332,7 @@ struct coord_node {
 	struct coord_blocks groups[LAYER_GROUPS_MAX];
 	uint32_t blocks_indexed; /* that the index knows of it */
 	uint64_t steps, offer_lag;
+	struct coord_replica replica; /* of a store */
 	uint64_t epoch, directives_refused; /* net/fence.h */
 	float prefill_tokens_per_s, step_seconds;
 	uint64_t load_age_ns; /* UINT64_MAX: none came */

@@ -164,6 +164,23 @@ static void load_groups(struct registry_node *node, const Wire__Load *load)
 	}
 }
 
+static void load_replica(struct registry_node *node, const Wire__ReplicaLoad *load)
+{
+	if (!load)
+		return;
+	node->replica = (struct coord_replica){
+		.missing = load->missing,
+		.lag_blocks = load->lag_blocks,
+		.lag_bytes = load->lag_bytes,
+		.in_flight = load->in_flight,
+		.spare = load->spare,
+		.copies = load->copies,
+		.copied_bytes = load->copied_bytes,
+		.moved_bytes = load->moved_bytes,
+		.given_up = load->given_up,
+	};
+}
+
 void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t now_ns)
 {
 	node->load_ns = now_ns;
@@ -186,6 +203,7 @@ void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t 
 	registry_draining(node, load->draining, now_ns);
 	if (load->role != WIRE__ROLE__ROLE_NONE)
 		node->role = load->role;
+	load_replica(node, load->replica);
 	load_transports(node, load);
 	load_refused(node, load);
 }

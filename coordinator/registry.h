@@ -35,6 +35,7 @@ struct registry_node {
 	uint32_t group_count; /* as reported */
 	struct coord_blocks groups[LAYER_GROUPS_MAX];
 	uint64_t steps, offer_lag;
+	struct coord_replica replica;
 	float prefill_tokens_per_s, step_seconds;
 	bool draining;
 	uint64_t draining_since_ns; /* as seen here */

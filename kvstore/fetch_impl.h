@@ -63,6 +63,7 @@ struct kv_fetches {
 	struct fetch *fetches;
 	uint8_t *key_bytes;     /* [groups * block_max * 16] of the look-up being sent */
 	bool *present[LAYER_GROUPS_MAX]; /* [block_max] */
+	struct hot *hot;
 };
 
 static inline uint64_t *fetch_digests(const struct kv_fetches *f, const struct fetch *fetch, uint32_t group, uint32_t i,

@@ -39,6 +39,7 @@ struct kv_layer {
 
 struct kv_local {
 	const struct env *env;
+	uint64_t node;
 	struct sessions *sessions;
 	struct kv_pool *pool;
 	struct kv_reads *reads;
@@ -48,7 +49,6 @@ struct kv_local {
 	struct kv_group groups[LAYER_GROUPS_MAX];
 	uint32_t layer_count;          /* of all groups */
 	const struct kv_layer *layers; /* [layer_count] */
-	uint32_t replicas;             /* stores that each block is offered to, and asked for */
 	uint64_t now_ns;               /* of the event being handled */
 };
 

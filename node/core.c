@@ -140,11 +140,11 @@ static void fill_local(struct kv_local *local, const struct node_options *o)
 {
 	*local = (struct kv_local){
 		.env = o->env,
+		.node = o->node,
 		.compat = o->compat,
 		.block_tokens = o->block_tokens,
 		.group_count = o->group_count,
 		.layers = o->layers,
-		.replicas = o->replicas,
 	};
 	assert(o->group_count > 0 && o->group_count <= LAYER_GROUPS_MAX);
 	uint32_t first = 0;
@@ -392,6 +392,9 @@ static void from_peer(struct node *n, uint32_t peer, const Wire__Envelope *envel
 		break;
 	case WIRE__ENVELOPE__BODY_FOUND:
 		kv_fetch_found(n->fetches, peer, envelope->found);
+		break;
+	case WIRE__ENVELOPE__BODY_LOAD: /* of a store that drains, or does no longer */
+		sessions_note_draining(n->local.sessions, peer, envelope->load->draining);
 		break;
 	case WIRE__ENVELOPE__BODY_OFFER_DONE:
 		kv_offer_done(n->offers, peer, envelope->offer_done);

@@ -55,7 +55,6 @@ struct node_options {
 	uint32_t batch_tokens_max;
 	uint32_t chunk_tokens;
 	uint32_t read_max;           /* layer reads under way */
-	uint32_t replicas;           /* of each block in the store */
 	/* Times; 0: the default. */
 	uint64_t fetch_deadline_ns;
 	uint64_t read_deadline_ns;

@@ -44,6 +44,9 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 	       (int)hello->role);
 	DEMAND(hello->compat.len == 0 || hello->compat.len == PROTO_KEY_BYTES, "hello: compat of %zu bytes",
 	       hello->compat.len);
+	DEMAND(hello->replicas <= PROTO_REPLICAS_MAX, "hello: %u replicas, at most %d", hello->replicas, PROTO_REPLICAS_MAX);
+	DEMAND(hello->role != WIRE__ROLE__ROLE_KVSTORE || (hello->weight > 0 && hello->replicas > 0),
+	       "hello: a store of weight %u with %u replicas, expected at least 1", hello->weight, hello->replicas);
 	DEMAND(hello->link_address.len <= PROTO_LINK_ADDRESS_MAX, "hello: link address of %zu bytes",
 	       hello->link_address.len);
 	return check_name(hello->name, "hello: name", why);
@@ -170,6 +173,7 @@ static enum err check_found(const Wire__Found *found, struct why *why)
 		DEMAND(found->blocks[i]->place, "found: block %zu has no place", i);
 		DEMAND(found->blocks[i]->n_digests <= PROTO_LAYERS_MAX, "found: %zu digests",
 		       found->blocks[i]->n_digests);
+		DEMAND(found->blocks[i]->more_copies <= PROTO_REPLICAS_MAX, "found: %u copies more", found->blocks[i]->more_copies);
 	}
 	return ERR_OK;
 }

@@ -112,7 +112,7 @@ struct node_options world_options(struct world *w)
 		.block_tokens = BLOCK_TOKENS, .group_count = 1, .groups = {{.layer_count = LAYERS, .layer_bytes = LAYER_BYTES,
 		.block_count = BLOCKS, .offer_max = 4, .hold_max = 6, .generations = w->generations[0]}},
 		.peer_max = 5, .job_max = 3, .seq_max = 6, .context_max = CONTEXT, .batch_tokens_max = 64, .chunk_tokens = 8,
-		.read_max = 24, .replicas = 1, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = VOCAB,
+		.read_max = 24, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = VOCAB,
 		.env = &w->env, .context = w, .submit = submit, .block_digest = block_digest, .copy_block = copy_block,
 	};
 }
@@ -166,6 +166,7 @@ void join(struct world *w, uint32_t conn, Wire__Role role)
 	hello.name = (char *)"peer";
 	if (role != WIRE__ROLE__ROLE_COORDINATOR)
 		hello.compat = (ProtobufCBinaryData){16, compat_bytes};
+	hello.weight = hello.replicas = role == WIRE__ROLE__ROLE_KVSTORE;
 	node_opened(w->node, conn, 0, w->now_ns);
 	SAY(conn, HELLO, hello, &hello);
 }
