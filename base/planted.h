@@ -59,6 +59,12 @@
 	X(FAILED_OFFER_NOT_ANSWERED, "a store does not say that its read of an offered block failed", "vllm#50754") \
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: checksums off by default") \
+	X(DISK_DIGEST_NOT_CHECKED, "a block that comes back from a disk is not compared with its digests", \
+	  "Mooncake: checksums off by default") \
+	X(DISK_TORN_FOOTER_ACCEPTED, "the footer of a segment is believed although it does not have its sum", \
+	  "a rule of ours") \
+	X(DISK_TRIMMED_TOO_EARLY, "a segment is given back before what was moved out of it is durable", \
+	  "a rule of ours") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED
