@@ -7,7 +7,7 @@
  *                 +------- any error of the disk on the way: durable(error); the tier stops writing for a while -------+
  *   load:     QUEUED --turn--> READING --header and every digest right--> loaded(OK)
  *                                 +--wrong: once more; wrong again: the record is in quarantine, loaded(CORRUPT)
- *   segment:  FREE --> OPEN --footer durable--> SEALED --> EMPTYING --> TRIMMING --> FREE
+ *   segment:  FREE --> OPEN --footer durable--> SEALED --> EMPTYING --> TRIMMING (its head is erased) --> FREE
  *                       +--error, crash: no footer--> CLOSED --^
  *
  * Rules: 1 a block is in the index only when it is durable; what durable(OK) was said of is found after any crash, until
@@ -15,7 +15,8 @@
  *        2 loaded(OK) is said only of bytes whose header and digests are right, whatever the disk did;
  *        3 a footer is written only when all records it lists are durable; a segment without one is believed record by record,
  *          each with its payload read and verified;
- *        4 a segment is trimmed only when what was moved out of it is durable and nobody reads it;
+ *        4 a segment is used again only when what was moved out of it is durable, nobody reads it, and its head says, durably,
+ *          that it is empty;
  *        5 when room is wanted the segment with the least to lose goes (LFS's cost and benefit): blocks that were hit since
  *          they were written are moved, as long as no more than keep_percent of what is put is written again, the others are
  *          gone; so write amplification is at most 1 + keep_percent / 100, and headers and footers;

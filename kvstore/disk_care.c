@@ -96,13 +96,34 @@ static bool is_kept(const struct disk *d, const struct disk_entry *e)
 	return e->hits > 0 && room && fits && d->keep_credit >= (int64_t)pages * 100;
 }
 
-static void trim(struct disk *d)
+/* Its head says that nothing is there; until that is durable not a byte of it may change, or a start would find what is listed
+ * in its footer and lies there no more. */
+static void erase(struct disk *d)
 {
 	struct care *care = &d->care;
-	care->state = CARE_TRIM;
+	struct disk_head head = {d->id, DISK_SERIAL_NONE, d->options.segment_bytes, care->segment};
+	care->state = CARE_ERASE;
 	care->out = true;
 	disk_set_state(d, care->segment, SEGMENT_TRIMMING);
-	disk_submit(d, &(struct disk_io){.op = op_of(OP_CARE, 0), .kind = DISK_TRIM, .segment = care->segment});
+	disk_format_head(d->scratch, &head);
+	struct disk_io io = {.op = op_of(OP_CARE, 0), .kind = DISK_WRITE, .segment = care->segment, .head = d->scratch,
+			     .head_bytes = DISK_PAGE_BYTES};
+	disk_submit(d, &io);
+}
+
+static void erase_done(struct disk *d, enum err e)
+{
+	struct care *care = &d->care;
+	if (e != ERR_OK) {
+		end_emptying(d, SEGMENT_CLOSED);
+		disk_stop(d, e);
+		return;
+	}
+	bool synced = care->state == CARE_ERASE_SYNC;
+	care->state = synced ? CARE_TRIM : CARE_ERASE_SYNC;
+	care->out = true;
+	struct disk_io io = {.op = op_of(OP_CARE, 0), .kind = synced ? DISK_TRIM : DISK_SYNC, .segment = care->segment};
+	disk_submit(d, &io);
 }
 
 static void step_emptying(struct disk *d)
@@ -130,7 +151,7 @@ static void step_emptying(struct disk *d)
 	if ((s->moving == 0 || planted(DISK_TRIMMED_TOO_EARLY)) && s->readers == 0) {
 		while (s->moving == 0 && disk_index_first(d->index, care->segment) != DISK_ENTRY_NONE)
 			disk_lose(d, disk_index_first(d->index, care->segment), DISK_GONE_ROOM);
-		trim(d);
+		erase(d);
 	}
 }
 
@@ -178,8 +199,9 @@ static void move_done(struct disk *d, enum err e)
 	d->counters.reads_bad++;
 	if (++care->tries < TRIES_MAX)
 		read_record(d, entry, CARE_MOVE);
-	else
+	else if (e == ERR_OK)
 		disk_quarantine(d, entry);
+	/* Else: what cannot be read goes with its segment, for room. */
 }
 
 /* ---- scrubbing */
@@ -202,6 +224,7 @@ static void begin_scrub(struct disk *d)
 		read_record(d, entry, CARE_SCRUB);
 		return;
 	}
+	d->scrub_tokens -= SCRUB_STEPS * 16; /* looking costs too, where there is little to find */
 }
 
 static void scrub_done(struct disk *d, enum err e)
@@ -246,6 +269,10 @@ void disk_care_done(struct disk *d, enum err e)
 		break;
 	case CARE_SCRUB:
 		scrub_done(d, e);
+		break;
+	case CARE_ERASE:
+	case CARE_ERASE_SYNC:
+		erase_done(d, e);
 		break;
 	case CARE_TRIM:
 		d->counters.segments_emptied++;

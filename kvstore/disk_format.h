@@ -31,9 +31,11 @@ struct disk_place {
 	uint32_t page;
 };
 
+#define DISK_SERIAL_NONE 0
+
 struct disk_head {
 	uint64_t id;
-	uint64_t serial;
+	uint64_t serial; /* DISK_SERIAL_NONE: nothing is there */
 	uint64_t segment_bytes;
 	uint32_t segment;
 };

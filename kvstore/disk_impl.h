@@ -98,6 +98,8 @@ enum care_state {
 	CARE_EMPTY,    /* a segment is emptied: between two blocks */
 	CARE_MOVE,     /* a block is being read to be moved */
 	CARE_MOVE_OUT, /* it is being written */
+	CARE_ERASE,      /* it is empty: its head says so */
+	CARE_ERASE_SYNC, /* durably, before anything else is written there */
 	CARE_TRIM,
 	CARE_SCRUB,
 };
@@ -174,6 +176,8 @@ void disk_lose(struct disk *d, uint32_t entry, enum disk_gone why);
 /* Is this, read whole into the scratch, the record of that key (NULL: any), all of it right?  Its digests: d->digests. */
 bool disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record);
 void disk_set_state(struct disk *d, uint32_t segment, enum segment_state state);
+/* Nothing is written for a while; what waits for its turn fails. */
+void disk_stop(struct disk *d, enum err e);
 /* A record was bad twice. */
 void disk_quarantine(struct disk *d, uint32_t entry);
 

@@ -112,13 +112,15 @@ static void end_all(struct disk *d, enum put_state state, enum err e)
 
 /* ---- giving the segment up */
 
-static void stop(struct disk *d, enum err e)
+void disk_stop(struct disk *d, enum err e)
 {
 	d->stopped = e;
 	d->retry_wait_ns = d->retry_wait_ns ? 2 * d->retry_wait_ns : DISK_RETRY_NS;
 	if (d->retry_wait_ns > DISK_RETRY_MAX_NS)
 		d->retry_wait_ns = DISK_RETRY_MAX_NS;
 	d->retry_ns = d->now_ns + d->retry_wait_ns;
+	while (d->log.queue_first != PUT_NONE)
+		end_put(d, pop(d), e);
 }
 
 /* What is under way ends by itself; nothing new begins. */
@@ -127,10 +129,8 @@ static void fail(struct disk *d, enum err e)
 	struct log *log = &d->log;
 	if (log->failed == ERR_OK) {
 		log->failed = e;
-		stop(d, e);
+		disk_stop(d, e);
 	}
-	while (log->queue_first != PUT_NONE)
-		end_put(d, pop(d), e);
 	log->written = 0;
 	end_all(d, PUT_WRITTEN, e);
 }

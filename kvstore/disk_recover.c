@@ -1,7 +1,7 @@
 /* disk_recover - the start: which segments there are, what their footers list, and what lies in those without one.
  *
- *   HEADS: head and trailer of each --> FOOTERS: of each whose trailer is of its head's use --> RECORDS: of each other, one by
- *   one, payload and all, each of them then --> RESEAL: gets the footer that it lacks --> ready
+ *   HEADS: head and trailer of each --> FOOTERS: of each whose head and trailer are of one use --> RECORDS: of each other that
+ *   is not empty, one by one, payload and all, each of them then --> RESEAL: gets the footer that it lacks --> ready
  *
  * A key that is found twice (it was moved, and the crash came before its old segment was trimmed) is the one with the higher
  * serial: a footer vouches that what it lists is durable, and what has no footer is read and verified. */
@@ -70,9 +70,10 @@ static void choose_id(struct disk *d)
 	d->serial_next = serial + 1;
 	for (uint32_t i = 0; i < d->options.segment_count; i++) {
 		struct segment *s = &d->segments[i];
-		if ((!s->has_head && !s->has_trailer) || s->id != d->id)
+		if ((!s->has_head && !s->has_trailer) || s->id != d->id || s->serial == DISK_SERIAL_NONE)
 			continue;
-		disk_set_state(d, i, s->has_trailer ? SEGMENT_SEALED : SEGMENT_CLOSED);
+		/* Without its head a footer may be of a use that is over: its records have to show themselves. */
+		disk_set_state(d, i, s->has_head && s->has_trailer ? SEGMENT_SEALED : SEGMENT_CLOSED);
 		s->unread = true;
 	}
 }

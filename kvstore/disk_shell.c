@@ -159,9 +159,11 @@ static enum err reserve(struct disk_shell *s, struct why *why)
 	uint64_t bytes = s->options.segment_count * s->options.segment_bytes;
 	if (ftruncate(s->fd, (off_t)bytes) != 0)
 		return why_errno(why, ERR_IO, "sizing the file of blocks in", s->options.path);
-	int error = posix_fallocate(s->fd, 0, (off_t)bytes);
-	if (error == ENOSPC)
+	int result = fallocate(s->fd, 0, 0, (off_t)bytes);
+	if (result != 0 && (errno == ENOSPC || errno == EFBIG))
 		return why_set(why, ERR_IO, "%s has no room for %llu MiB of blocks", s->options.path, (unsigned long long)bytes >> 20);
+	if (result != 0 && errno != EOPNOTSUPP)
+		return why_errno(why, ERR_IO, "taking room in", s->options.path);
 	if (fsync(s->fd) != 0 || fsync(s->folder_fd) != 0)
 		return why_errno(why, ERR_IO, "making durable", s->options.path);
 	return ERR_OK;

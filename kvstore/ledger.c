@@ -5,11 +5,14 @@
 
 #include "base/map.h"
 #include "base/planted.h"
+#include "kvstore/evict_impl.h"
 
 struct entry {
 	enum ledger_state state;
 	uint32_t slot; /* SLOT_NONE in offered */
 	uint32_t holds;
+	bool passing; /* rule 7: the policy does not know it */
+	bool was_held;
 	uint32_t next_free;
 	struct ledger_block block;
 };
@@ -23,6 +26,7 @@ struct ledger {
 	struct entry *entries;  /* [entry_max] */
 	uint64_t *digests;      /* [entry_max][layers_max] */
 	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
+	struct evict_link *passing; /* [entry_max + SLABS_CLASSES_MAX]: a ring each class of what goes first */
 	uint32_t free_first;
 	uint32_t counts[LEDGER_STATES];
 	uint64_t sealed;
@@ -78,7 +82,8 @@ size_t ledger_bytes(const struct ledger_options *options)
 	       aligned(policy_of(options)->bytes(options->entry_max, SLABS_CLASSES_MAX)) +
 	       aligned(map_bytes(options->entry_max)) + aligned(options->entry_max * sizeof(struct entry)) +
 	       aligned((size_t)options->entry_max * options->layers_max * sizeof(uint64_t)) +
-	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t));
+	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t)) +
+	       aligned((options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
 }
 
 static void *cut(uint8_t **memory, size_t bytes)
@@ -103,6 +108,8 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	l->slot_entries = cut(&at, slabs_slot_total(&options->slabs) * sizeof(uint32_t));
 	for (uint32_t i = 0; i < slabs_slot_total(&options->slabs); i++)
 		l->slot_entries[i] = LEDGER_NONE;
+	l->passing = cut(&at, (options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
+	ring_init(l->passing, options->entry_max + SLABS_CLASSES_MAX);
 	for (uint32_t i = 0; i < options->entry_max; i++)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
@@ -130,9 +137,24 @@ static void free_entry(struct ledger *l, uint32_t index)
 	l->free_first = index;
 }
 
+static uint32_t class_of(const struct ledger *l, uint32_t entry)
+{
+	return slabs_slot_class(l->slabs, l->entries[entry].slot);
+}
+
+/* The entry of that class that goes first, or EVICT_NONE. */
+static uint32_t victim_of(struct ledger *l, uint32_t class_index)
+{
+	uint32_t passing = ring_first(l->passing, l->options.entry_max + class_index);
+	return passing != EVICT_NONE ? passing : l->policy->victim(l->evict, class_index);
+}
+
 static void evict(struct ledger *l, uint32_t entry)
 {
-	l->policy->evict(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
+	if (l->entries[entry].passing)
+		ring_remove(l->passing, entry);
+	else
+		l->policy->evict(l->evict, entry, class_of(l, entry));
 	ledger_move(l, entry, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
 		forget_key(l, entry);
@@ -144,7 +166,7 @@ static void evict(struct ledger *l, uint32_t entry)
 static enum err make_entry(struct ledger *l)
 {
 	for (uint32_t i = 0; l->free_first == LEDGER_NONE && i < SLABS_CLASSES_MAX; i++) {
-		uint32_t victim = l->policy->victim(l->evict, i);
+		uint32_t victim = victim_of(l, i);
 		if (victim != EVICT_NONE)
 			evict(l, victim);
 	}
@@ -172,6 +194,7 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	entry->slot = SLOT_NONE;
 	entry->holds = 0;
+	entry->passing = entry->was_held = false;
 	entry->block = *block;
 	entry->block.digests = digests;
 	ledger_move(l, index, LEDGER_OFFERED);
@@ -225,7 +248,7 @@ static enum err take_slot(struct ledger *l, uint32_t block_bytes, uint32_t *ret_
 	e = slabs_take(l->slabs, class_index, ret_slot);
 	if (e == ERR_OK)
 		return ERR_OK;
-	uint32_t victim = l->policy->victim(l->evict, class_index);
+	uint32_t victim = victim_of(l, class_index);
 	if (victim != EVICT_NONE)
 		evict(l, victim);
 	else if (!evict_slab(l, class_index))
@@ -249,13 +272,46 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	return ERR_OK;
 }
 
-void ledger_seal(struct ledger *l, uint32_t index)
+void ledger_seal_writing(struct ledger *l, uint32_t index)
 {
-	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_SEALED);
 	l->sealed++;
+}
+
+void ledger_written(struct ledger *l, uint32_t index)
+{
+	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->add(l->evict, index, slabs_slot_class(l->slabs, entry->slot), id128_hash(&entry->block.key));
+	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
+	if (entry->holds == 0)
+		return;
+	l->policy->hold(l->evict, index, class_of(l, index));
+	ledger_move(l, index, LEDGER_HELD);
+}
+
+void ledger_seal(struct ledger *l, uint32_t index)
+{
+	ledger_seal_writing(l, index);
+	ledger_written(l, index);
+}
+
+void ledger_seal_passing(struct ledger *l, uint32_t index)
+{
+	ledger_seal_writing(l, index);
+	ledger_move(l, index, LEDGER_CACHED);
+	l->entries[index].passing = true;
+	ring_push(l->passing, l->options.entry_max + class_of(l, index), index);
+}
+
+void ledger_complete(struct ledger *l, uint32_t index, const struct ledger_block *block)
+{
+	struct ledger_block *mine = &l->entries[index].block;
+	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
+	assert(l->entries[index].state == LEDGER_READING && id128_equal(&mine->key, &block->key));
+	assert(mine->layer_count == block->layer_count && mine->layer_bytes == block->layer_bytes);
+	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
+	*mine = *block;
+	mine->digests = digests;
 }
 
 void ledger_withdraw(struct ledger *l, uint32_t entry)
@@ -284,27 +340,48 @@ uint32_t ledger_find(const struct ledger *l, const struct id128 *key, const stru
 	if (index == MAP_NONE)
 		return LEDGER_NONE;
 	const struct entry *entry = &l->entries[index];
-	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
 	return served && id128_equal(&entry->block.compat, compat) ? index : LEDGER_NONE;
+}
+
+/* Its second hit: from now on it is one like all others. */
+static void promote(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	if (entry->state == LEDGER_CACHED)
+		ring_remove(l->passing, index);
+	entry->passing = false;
+	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
+	if (entry->state == LEDGER_HELD)
+		l->policy->hold(l->evict, index, class_of(l, index));
 }
 
 void ledger_hold(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	if (entry->holds++ > 0)
+	if (entry->passing && entry->was_held)
+		promote(l, index);
+	entry->was_held = true;
+	if (entry->holds++ > 0 || entry->state == LEDGER_SEALED)
 		return;
-	l->policy->hold(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
+	if (entry->passing)
+		ring_remove(l->passing, index);
+	else
+		l->policy->hold(l->evict, index, class_of(l, index));
 	ledger_move(l, index, LEDGER_HELD);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	assert(entry->state == LEDGER_HELD && entry->holds > 0);
-	if (--entry->holds > 0)
+	assert((entry->state == LEDGER_HELD || entry->state == LEDGER_SEALED) && entry->holds > 0);
+	if (--entry->holds > 0 || entry->state == LEDGER_SEALED)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->release(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
+	if (entry->passing)
+		ring_push(l->passing, l->options.entry_max + class_of(l, index), index);
+	else
+		l->policy->release(l->evict, index, class_of(l, index));
 }
 
 enum ledger_state ledger_state(const struct ledger *l, uint32_t entry)
@@ -355,7 +432,9 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	bool has_slot = entry->state >= LEDGER_READING;
 	assert(has_slot == (entry->slot != SLOT_NONE));
 	assert(!has_slot || l->slot_entries[entry->slot] == index);
-	assert((entry->holds > 0) == (entry->state == LEDGER_HELD));
+	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
+	bool ringed = entry->passing && entry->state == LEDGER_CACHED;
+	assert(ringed == (l->passing[index].next != index));
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
 }
@@ -368,7 +447,6 @@ void ledger_check(const struct ledger *l)
 		counts[l->entries[i].state]++;
 	}
 	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
-	assert(counts[LEDGER_SEALED] == 0); /* a state only on the way */
 	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);
 	uint32_t taken = 0;
 	for (uint32_t i = 0; i < slabs_slot_total(&l->options.slabs); i++)

@@ -29,18 +29,20 @@ static void on_submit(void *context, const struct disk_io *io)
 	bool fails = d->fail_at && (d->fail_on ? d->submitted >= d->fail_at : d->submitted == d->fail_at);
 	d->pending_fails[d->pending_count] = fails || rng_below(&d->rng, 65536) < d->faults.fail;
 	d->pending[d->pending_count++] = *io;
+	if (d->options.submitted)
+		d->options.submitted(d->options.context, io);
 }
 
 void crash_disk_init(struct crash_disk *d, const struct crash_disk_options *o)
 {
 	size_t bytes = (size_t)o->segment_count * o->segment_bytes;
 	*d = (struct crash_disk){.options = *o, .rng = {.seed = o->seed}};
-	d->file = (struct disk_file){.context = d, .submit = on_submit, .digest = digest_of};
+	d->file = (struct disk_file){.context = d, .submit = on_submit, .digest = o->digest ? o->digest : digest_of};
 	d->now = calloc(1, bytes);
 	d->durable = calloc(1, bytes);
 	d->dirty = calloc(1, bytes / DISK_PAGE_BYTES);
-	d->landings = calloc(o->landing_count, o->landing_bytes);
-	assert(d->now && d->durable && d->dirty && d->landings);
+	d->landings = o->landing ? NULL : calloc(o->landing_count, o->landing_bytes);
+	assert(d->now && d->durable && d->dirty && (d->landings || o->landing));
 }
 
 void crash_disk_fini(struct crash_disk *d)
@@ -53,6 +55,8 @@ void crash_disk_fini(struct crash_disk *d)
 
 uint8_t *crash_disk_landing(struct crash_disk *d, uint32_t landing)
 {
+	if (d->options.landing)
+		return d->options.landing(d->options.context, landing);
 	return d->landings + (size_t)landing * d->options.landing_bytes;
 }
 
@@ -121,7 +125,7 @@ static void read_from(struct crash_disk *d, size_t at, const struct disk_io *io)
 	if (strikes(d, d->faults.flip_read))
 		flip(d, landing, io->landing_bytes);
 	for (uint32_t i = 0; i < io->landing_bytes / io->layer_bytes; i++)
-		io->ret_digests[i] = digest_of(landing + (size_t)i * io->layer_bytes, io->layer_bytes);
+		io->ret_digests[i] = d->file.digest(landing + (size_t)i * io->layer_bytes, io->layer_bytes);
 }
 
 static void perform(struct crash_disk *d, const struct disk_io *io, bool in_part)

@@ -15,6 +15,11 @@ struct crash_disk_options {
 	uint64_t segment_bytes;
 	uint32_t landing_count;
 	uint32_t landing_bytes;
+	/* NULL: landings of its own; digest_of; nobody wants to know. */
+	void *context;
+	uint8_t *(*landing)(void *context, uint32_t landing);
+	uint64_t (*digest)(const void *data, size_t length);
+	void (*submitted)(void *context, const struct disk_io *io);
 };
 
 /* Faults, each in so many of 65536 operations of its kind. */

@@ -259,6 +259,8 @@ bool world_put(struct disk_world *w, uint32_t block)
 	if (e != ERR_OK) {
 		if (e == ERR_EXISTS && !world_has(w, block))
 			die(w, "is said to be there", block);
+		if (e == ERR_EXISTS) /* that is a promise too */
+			w->blocks[block] = BLOCK_DURABLE;
 		w->landing_block[landing] = UINT32_MAX;
 		return false;
 	}

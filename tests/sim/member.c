@@ -93,6 +93,7 @@ static void on_tick(void *core, uint64_t now)
 		struct store_status status;
 		store_status(m->store, &status);
 		cluster_check_misses(m->cluster, status.counters.read_corrupt);
+		disk_check_store(m);
 	}
 	if (m->ticks++ % CHECK_EVERY)
 		return;
@@ -325,6 +326,7 @@ static void close_slab(void *context, uint32_t slab)
 
 static void start_store(struct member *m)
 {
+	struct disk_options disk = m->disk ? disk_start(m) : (struct disk_options){0};
 	struct store_options options = {
 		.node = m->node,
 		.incarnation = m->incarnation,
@@ -338,6 +340,10 @@ static void start_store(struct member *m)
 		.lookup_max = 32,
 		.hold_max = 96,
 		.found_max = 64,
+		.disk = m->disk ? &disk : NULL,
+		.persist = m->cluster->options.disks_ack ? STORE_PERSIST_ACK : STORE_PERSIST_BEHIND,
+		.disk_context = m,
+		.disk_gone = disk_gone,
 		.env = sim_env(m->cluster->sim, m->index),
 	};
 	for (uint32_t i = 0; i < SLABS; i++)
@@ -376,6 +382,7 @@ void member_renew(struct member *m)
 
 void member_free(struct member *m)
 {
+	disk_sum_up(m);
 	free(m->memory);
 	free(m->slabs);
 	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
