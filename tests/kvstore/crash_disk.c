@@ -187,13 +187,16 @@ void crash_disk_kill(struct crash_disk *d)
 
 void crash_disk_crash(struct crash_disk *d)
 {
+	static const uint32_t shares[] = {0, 1, 4, 7, 8}; /* of 8 pages: how many arrived; most crashes are all or nothing */
+	uint32_t share = shares[rng_below(&d->rng, sizeof(shares) / sizeof(*shares))];
 	crash_disk_kill(d);
 	size_t pages = (size_t)d->options.segment_count * d->options.segment_bytes / DISK_PAGE_BYTES;
 	for (size_t page = 0; page < pages; page++) {
-		uint64_t fate = d->dirty[page] ? rng_below(&d->rng, 4) : 0; /* 0, 1: whole as it was or is; else torn */
+		bool torn = d->dirty[page] && rng_below(&d->rng, 16) == 0;
+		bool whole = d->dirty[page] && rng_below(&d->rng, 8) < share;
 		for (size_t i = 0; d->dirty[page] && i < DISK_PAGE_BYTES; i += SECTOR_BYTES) {
 			size_t at = page * DISK_PAGE_BYTES + i;
-			bool arrived = fate == 1 || (fate > 1 && rng_below(&d->rng, 2));
+			bool arrived = torn ? rng_below(&d->rng, 2) : whole;
 			memcpy(arrived ? d->durable + at : d->now + at, arrived ? d->now + at : d->durable + at, SECTOR_BYTES);
 		}
 		d->dirty[page] = 0;

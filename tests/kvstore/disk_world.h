@@ -56,5 +56,7 @@ bool world_put_now(struct disk_world *world, uint32_t block);
 enum err world_load_now(struct disk_world *world, uint32_t block);
 /* What must be there is, and all that is there has the right bytes, or says that it has not. */
 void world_check_all(struct disk_world *world);
+/* All that is found must be right from now on: a crash alone leaves nothing in the index that is not whole. */
+void world_believe(struct disk_world *world);
 void world_status(const struct disk_world *world, struct disk_status *ret_status);
 #endif

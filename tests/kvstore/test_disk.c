@@ -370,9 +370,10 @@ static void any_walk_with_crashes_keeps_what_is_durable(void **state)
 			if (life % 2)
 				world_check_all(w);
 			world_restart(w, rng_below(&w->rng, 2));
+			world_until_ready(w);
+			world_believe(w);
+			world_check_all(w);
 		}
-		world_until_ready(w);
-		world_check_all(w);
 		world_fini(w);
 		free(w);
 	}
@@ -496,6 +497,7 @@ static void power_may_be_lost_at_every_operation(void **state)
 		}
 		world_restart(w, true);
 		world_until_ready(w);
+		world_believe(w);
 		world_check_all(w);
 		for (uint32_t i = 0; i < 8; i++) /* and it goes on */
 			world_put_now(w, 500 + i);
