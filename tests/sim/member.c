@@ -332,7 +332,8 @@ static void start_store(struct member *m)
 		.incarnation = m->incarnation,
 		.name = m->name,
 		.peer_max = 12,
-		.ledger = {.slabs = {.slab_count = SLABS, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
+		/* With a disk less memory, so that it is needed. */
+		.ledger = {.slabs = {.slab_count = m->disk ? SLABS / 2 : SLABS, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
 				     .open = open_slab, .close = close_slab},
 			   .entry_max = 96, .layers_max = TOY_LAYERS},
 		.offer_max = 24,

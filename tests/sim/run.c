@@ -87,6 +87,7 @@ static void draw_disks(uint64_t seed, struct cluster_options *options)
 	if (seed % 3 != 2)
 		return;
 	options->disks = true;
+	options->block_count = 76; /* little room elsewhere */
 	options->disks_ack = rng_below(&rng, 2);
 	options->disk_kill_footer = rng_below(&rng, 2);
 	options->disk_kill_at = rng_below(&rng, 2) ? 1 + rng_below(&rng, options->disk_kill_footer ? 5 : 120) : 0;
