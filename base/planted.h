@@ -40,6 +40,10 @@
 	  "Jepsen etcd 3.4.3: locks without fencing") \
 	X(PARTIAL_BLOCK_DIGEST_IGNORED, "the digest of a last block that is not full is not compared", \
 	  "Mooncake: checksums off by default") \
+	X(GROUP_NOT_IN_KEY, "blocks of two layer groups with the same tokens have the same key", "a rule of ours") \
+	X(WINDOW_RELEASED_EARLY, "a block that the window of the next token still touches is given back", "a rule of ours") \
+	X(WINDOW_NOT_LOOKED_UP, "a beginning is taken for cached although blocks that its window touches are not there", \
+	  "a rule of ours") \
 	X(TENANT_SALT_LEFT_OUT, "the tenant's salt is not in the key", "CVE-2025-46570") \
 	X(OLDER_INCARNATION_ACCEPTED, "a process that was replaced may say Hello", \
 	  "Mooncake: zombie put; missed by a mutation run") \

@@ -7,6 +7,7 @@
  * Memory: the caller's.  Loop: the core's.  Bounds: nodes_max nodes. */
 #ifndef COORDINATOR_REGISTRY_H
 #define COORDINATOR_REGISTRY_H
+#include "base/layer_groups.h"
 #include "coordinator/core.h"
 
 #define NODE_NONE UINT32_MAX
@@ -32,7 +33,7 @@ struct registry_node {
 	uint64_t load_ns;
 	uint32_t jobs_max, blocks_used, blocks_cached, blocks_total, blocks_reserved, sessions;
 	uint32_t group_count; /* as reported */
-	struct coord_blocks groups[COORD_GROUPS_MAX];
+	struct coord_blocks groups[LAYER_GROUPS_MAX];
 	uint64_t steps, offer_lag;
 	float prefill_tokens_per_s, step_seconds;
 	bool draining;

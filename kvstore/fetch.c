@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "base/planted.h"
 #include "kvstore/fetch_impl.h"
 #include "kvstore/owners.h"
@@ -294,7 +295,7 @@ static void forget_peer(struct fetch *fetch, uint32_t peer)
 	for (uint32_t s = 0; s < fetch->source_count; s++)
 		if (fetch->sources[s].peer == peer)
 			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .heard = true, .answered = true};
-	for (uint32_t g = 0; g < KV_GROUPS_MAX && fetch->blocks[g]; g++)
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX && fetch->blocks[g]; g++)
 		for (uint32_t i = 0; i < fetch->key_count; i++)
 			forget_copies(&fetch->blocks[g][i], peer);
 }

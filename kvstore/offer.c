@@ -1,6 +1,7 @@
 #include "kvstore/offer.h"
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "kvstore/owners.h"
 #include "proto/job.h"
 
@@ -21,7 +22,7 @@ struct kv_offers {
 	struct kv_local *local;
 	uint32_t offer_max; /* of all groups */
 	uint32_t count;
-	uint32_t counts[KV_GROUPS_MAX];
+	uint32_t counts[LAYER_GROUPS_MAX];
 	uint32_t unsent;
 	uint64_t op_next;
 	uint64_t dropped;

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/layer_groups.h"
 #include "base/log.h"
 #include "model/model_dir.h"
 #include "net/process.h"
@@ -37,11 +38,11 @@ struct program {
 	Wire__Role role;
 	struct model_dir *model;
 	struct engine_kv kv;
-	uint32_t block_counts[KV_GROUPS_MAX];
+	uint32_t block_counts[LAYER_GROUPS_MAX];
 	uint32_t context_max;
 	struct process *process;
 	struct engine_port *port;
-	struct region *regions[KV_GROUPS_MAX];
+	struct region *regions[LAYER_GROUPS_MAX];
 	void *memory;
 	struct node *node;
 };
@@ -341,7 +342,7 @@ static enum err serve(struct program *program, struct why *why)
 	engine_port_destroy(program->port);
 	process_close(program->process);
 	free(program->memory);
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++)
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		region_destroy(program->regions[g]);
 	model_dir_close(program->model);
 	return e;

@@ -22,7 +22,6 @@ enum {
 	PROTO_KEYS_MAX = 1 << 16,       /* keys of one look-up or event message */
 	PROTO_BLOCKS_MAX = 1 << 16,     /* blocks of one announcement or answer */
 	PROTO_LAYERS_MAX = 512,
-	PROTO_GROUPS_MAX = 2,           /* layer groups of a model */
 	PROTO_SCORES_MAX = 64,          /* prompt tokens of one PromptLogprobs */
 	PROTO_STRUCTURE_MAX = 128 << 10, /* bytes of a structure's text */
 	PROTO_NAME_MAX = 255,           /* bytes of any name */

@@ -8,6 +8,7 @@
  *   faults  -- a seeded plan of what goes wrong, aimed at states of jobs                  (faults.h) */
 #ifndef TESTS_SIM_CLUSTER_H
 #define TESTS_SIM_CLUSTER_H
+#include "base/layer_groups.h"
 #include "coordinator/core.h"
 #include "kvstore/store.h"
 #include "net/sim.h"
@@ -43,7 +44,7 @@ struct member {
 	struct node *engine;
 	struct store *store;
 	struct toy *toy;
-	uint64_t *generations[KV_GROUPS_MAX]; /* engine: [block_count] */
+	uint64_t *generations[LAYER_GROUPS_MAX]; /* engine: [block_count] */
 	uint32_t structures;   /* engine: taken and not given back */
 	/* store: slabs */
 	uint8_t *slabs;

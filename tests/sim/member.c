@@ -1,4 +1,5 @@
 /* member - a node of the simulated cluster: how its core is made, fed with events, and its memory read. */
+#include "base/layer_groups.h"
 #include "tests/sim/cluster_impl.h"
 
 #include <assert.h>
@@ -386,7 +387,7 @@ void member_free(struct member *m)
 	disk_sum_up(m);
 	free(m->memory);
 	free(m->slabs);
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {
 		free(m->generations[g]);
 		m->generations[g] = NULL;
 	}
