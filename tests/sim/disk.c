@@ -79,7 +79,7 @@ void disk_create(struct member *m)
 		.segment_count = DISK_SEGMENTS,
 		.segment_bytes = DISK_SEGMENT_PAGES * DISK_PAGE_BYTES,
 		.landing_count = SLABS * SLAB_SLOTS,
-		.landing_bytes = TOY_BLOCK_BYTES,
+		.landing_bytes = TOY_LAYERS * TOY_LAYER_BYTES,
 		.context = m,
 		.landing = landing,
 		.digest = toy_digest,
