@@ -137,23 +137,21 @@ bool disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key,
 }
 
 /* Bytes are earned with time, and at most those of a quarter of a second are saved. */
-static void earn(struct disk *d, int64_t *tokens, uint64_t rate, uint64_t passed_ns)
+static void earn(int64_t *tokens, uint64_t rate, uint64_t passed_ms)
 {
 	int64_t most = (int64_t)(rate / 4);
-	*tokens += (int64_t)((unsigned __int128)rate * passed_ns / 1000000000u);
+	*tokens += (int64_t)(rate * (passed_ms < 250 ? passed_ms : 250) / 1000);
 	if (*tokens > most)
 		*tokens = most;
 }
 
 static void set_now(struct disk *d, uint64_t now_ns)
 {
-	uint64_t passed_ns = now_ns > d->tokens_ns ? now_ns - d->tokens_ns : 0;
+	uint64_t passed_ms = now_ns > d->tokens_ns ? (now_ns - d->tokens_ns) / 1000000 : 0;
 	d->now_ns = now_ns;
-	if (passed_ns < 1000000)
-		return; /* so that what is earned is not rounded away */
-	d->tokens_ns = now_ns;
-	earn(d, &d->write_tokens, d->options.write_rate, passed_ns);
-	earn(d, &d->scrub_tokens, d->options.scrub_rate, passed_ns);
+	d->tokens_ns += passed_ms * 1000000;
+	earn(&d->write_tokens, d->options.write_rate, passed_ms);
+	earn(&d->scrub_tokens, d->options.scrub_rate, passed_ms);
 }
 
 void disk_pump(struct disk *d)
