@@ -14,6 +14,7 @@ struct uring {
 	int event_fd; /* readable when something is over */
 	struct loop_watch *watch;
 	struct copy *copy;
+	uint32_t queued; /* with the kernel */
 };
 
 /* ---- one operation */
@@ -38,14 +39,15 @@ static void queue(struct uring *u, struct disk_request *r)
 	}
 	io_uring_sqe_set_data(sqe, r);
 	io_uring_submit(&u->ring);
+	u->queued++;
 }
 
 static void digested(struct copy_job *job);
 
-/* One layer after the other, off the loop. */
+/* One layer after the other, off the loop; none when nobody waits for it any more. */
 static void digest_next(struct uring *u, struct disk_request *r)
 {
-	if (r->io.kind != DISK_READ || r->layer * (uint64_t)r->io.layer_bytes >= r->io.landing_bytes) {
+	if (u->shell->closing || r->io.kind != DISK_READ || r->layer * (uint64_t)r->io.layer_bytes >= r->io.landing_bytes) {
 		disk_request_done(r);
 		return;
 	}
@@ -89,6 +91,7 @@ static void reap(struct uring *u)
 		struct disk_request *r = io_uring_cqe_get_data(cqe);
 		int result = cqe->res;
 		io_uring_cqe_seen(&u->ring, cqe);
+		u->queued--;
 		over(u, r, result);
 	}
 }
@@ -119,14 +122,12 @@ static void uring_destroy(struct disk_shell *shell)
 {
 	struct uring *u = shell->state;
 	struct io_uring_cqe *cqe;
-	while (shell->under_way > 0) {
-		if (u->copy)
-			copy_flush(u->copy);
-		if (shell->under_way > 0 && io_uring_peek_cqe(&u->ring, &cqe) != 0)
-			loop_turn(shell->loop, 1000000);
-		reap(u);
-	}
-	copy_destroy(u->copy);
+	while (u->queued > 0)
+		if (io_uring_wait_cqe(&u->ring, &cqe) == 0)
+			reap(u);
+	if (u->copy)
+		copy_flush(u->copy);
+	copy_destroy(u->copy); /* ends what was being digested */
 	loop_watch_destroy(u->watch);
 	if (u->event_fd >= 0)
 		close(u->event_fd);
