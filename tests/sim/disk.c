@@ -8,7 +8,7 @@
 
 #include "tests/sim/cluster_impl.h"
 
-enum { RECORD_PAGES_MAX = 2, OP_NS_LEAST = 30000, RESTART_MS = 300 };
+enum { RECORD_PAGES_MAX = 2, OP_NS_LEAST = 30000, RESTART_MS = 300, KILLS_TO_MS = 4000 };
 
 static uint8_t *landing(void *context, uint32_t landing)
 {
@@ -88,7 +88,6 @@ void disk_create(struct member *m)
 	m->disk = malloc(sizeof(*m->disk));
 	assert(m->disk);
 	crash_disk_init(m->disk, &options);
-	m->disk_kill_at = m->node % 10 == 0 ? o->disk_kill_at : 0;
 }
 
 void disk_destroy(struct member *m)
@@ -104,6 +103,9 @@ struct disk_options disk_start(struct member *m)
 	const struct cluster_options *o = &m->cluster->options;
 	m->disk->faults = o->disk_faults;
 	m->disk_checked = false;
+	/* The first store, until the world heals; at footers in every life anew. */
+	bool dies = m->node % 10 == 0 && sim_now(m->cluster->sim) < KILLS_TO_MS * MS;
+	m->disk_kill_at = dies && (o->disk_kill_footer || m->disk_life == 0) ? o->disk_kill_at : 0;
 	return (struct disk_options){
 		.segment_count = DISK_SEGMENTS,
 		.segment_bytes = DISK_SEGMENT_PAGES * DISK_PAGE_BYTES,

@@ -90,16 +90,17 @@ static void draw_disks(uint64_t seed, struct cluster_options *options)
 	options->block_count = 76; /* little room elsewhere */
 	options->disks_ack = rng_below(&rng, 2);
 	options->disk_kill_footer = rng_below(&rng, 2);
-	options->disk_kill_at = rng_below(&rng, 2) ? 1 + rng_below(&rng, options->disk_kill_footer ? 5 : 120) : 0;
-	switch (rng_below(&rng, 8)) {
+	options->disk_kill_at = rng_below(&rng, 2) ? 1 + rng_below(&rng, options->disk_kill_footer ? 3 : 120) : 0;
+	switch (rng_below(&rng, 6)) {
 	case 0:
 		options->disk_faults.fail = 400;
 		break;
 	case 1:
-		options->disk_faults.flip_rest = 3000;
-		options->disk_faults.flip_read = 1000;
-		break;
 	case 2:
+		options->disk_faults.flip_rest = 3000;
+		options->disk_faults.flip_read = 12000;
+		break;
+	case 3:
 		options->disk_faults.misdirect_read = options->disk_faults.misdirect_write = 1500;
 		break;
 	}
