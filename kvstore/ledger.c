@@ -14,6 +14,8 @@ struct entry {
 	uint32_t slot; /* SLOT_NONE in offered */
 	uint32_t holds;
 	uint32_t lent;
+	bool passing; /* rule 7: the policy does not know it */
+	bool was_held;
 	uint32_t next_free;
 	struct ledger_block block;
 };
@@ -27,7 +29,7 @@ struct ledger {
 	struct entry *entries;  /* [entry_max] */
 	uint64_t *digests;      /* [entry_max][layers_max] */
 	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
-	struct evict_link *spares; /* [entry_max], then a sentinel for each class: spare ones that may go now */
+	struct evict_link *first; /* [entry_max], then a sentinel for each class: the spare and the passing that may go now */
 	uint32_t free_first;
 	uint32_t counts[LEDGER_STATES];
 	uint32_t spare_count, lent_count;
@@ -110,8 +112,8 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	l->slot_entries = cut(&at, slabs_slot_total(&options->slabs) * sizeof(uint32_t));
 	for (uint32_t i = 0; i < slabs_slot_total(&options->slabs); i++)
 		l->slot_entries[i] = LEDGER_NONE;
-	l->spares = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
-	ring_init(l->spares, options->entry_max + SLABS_CLASSES_MAX);
+	l->first = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
+	ring_init(l->first, options->entry_max + SLABS_CLASSES_MAX);
 	for (uint32_t i = 0; i < options->entry_max; i++)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
@@ -144,28 +146,28 @@ static uint32_t class_of(const struct ledger *l, uint32_t entry)
 	return slabs_slot_class(l->slabs, l->entries[entry].slot);
 }
 
-/* Among the spare ones that may go, or not. */
-static void settle_spare(struct ledger *l, uint32_t index)
+/* Among those that go first and may go now, or not. */
+static void settle_first(struct ledger *l, uint32_t index)
 {
 	const struct entry *entry = &l->entries[index];
-	bool may_go = entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0;
-	bool listed = l->spares[index].next != index;
+	bool may_go = (entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0;
+	bool listed = l->first[index].next != index;
 	if (may_go && !listed)
-		ring_push(l->spares, l->options.entry_max + class_of(l, index), index);
+		ring_push(l->first, l->options.entry_max + class_of(l, index), index);
 	else if (!may_go && listed)
-		ring_remove(l->spares, index);
+		ring_remove(l->first, index);
 }
 
 static void shield(struct ledger *l, uint32_t index)
 {
-	if (!l->entries[index].shielded)
+	if (!l->entries[index].shielded && !l->entries[index].passing)
 		l->policy->hold(l->evict, index, class_of(l, index));
 	l->entries[index].shielded = true;
 }
 
 static void unshield(struct ledger *l, uint32_t index)
 {
-	if (l->entries[index].shielded)
+	if (l->entries[index].shielded && !l->entries[index].passing)
 		l->policy->release(l->evict, index, class_of(l, index));
 	l->entries[index].shielded = false;
 }
@@ -173,9 +175,9 @@ static void unshield(struct ledger *l, uint32_t index)
 /* The block of the class that goes first, or EVICT_NONE.  One that is lent is no victim until it is back. */
 static uint32_t victim_of(struct ledger *l, uint32_t class_index)
 {
-	uint32_t spare = ring_first(l->spares, l->options.entry_max + class_index);
-	if (spare != EVICT_NONE)
-		return spare;
+	uint32_t first = ring_first(l->first, l->options.entry_max + class_index);
+	if (first != EVICT_NONE)
+		return first;
 	uint32_t victim = l->policy->victim(l->evict, class_index);
 	while (victim != EVICT_NONE && l->entries[victim].lent > 0 && !planted(LENT_BLOCK_EVICTED)) {
 		shield(l, victim);
@@ -186,8 +188,13 @@ static uint32_t victim_of(struct ledger *l, uint32_t class_index)
 
 static void evict(struct ledger *l, uint32_t entry)
 {
-	ledger_spare(l, entry, false);
-	l->policy->evict(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
+	l->spare_count -= l->entries[entry].spare;
+	l->entries[entry].spare = false;
+	if (l->first[entry].next != entry)
+		ring_remove(l->first, entry);
+	if (!l->entries[entry].passing)
+		l->policy->evict(l->evict, entry, class_of(l, entry));
+	l->entries[entry].passing = false;
 	ledger_move(l, entry, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
 		forget_key(l, entry);
@@ -227,7 +234,7 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	entry->slot = SLOT_NONE;
 	entry->holds = entry->lent = 0;
-	entry->shielded = entry->spare = false;
+	entry->shielded = entry->spare = entry->passing = entry->was_held = false;
 	entry->block = *block;
 	entry->block.digests = digests;
 	ledger_move(l, index, LEDGER_OFFERED);
@@ -305,13 +312,46 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	return ERR_OK;
 }
 
-void ledger_seal(struct ledger *l, uint32_t index)
+void ledger_seal_writing(struct ledger *l, uint32_t index)
 {
-	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_SEALED);
 	l->sealed++;
+}
+
+void ledger_written(struct ledger *l, uint32_t index)
+{
+	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->add(l->evict, index, slabs_slot_class(l->slabs, entry->slot), id128_hash(&entry->block.key));
+	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
+	if (entry->holds == 0)
+		return;
+	shield(l, index);
+	ledger_move(l, index, LEDGER_HELD);
+}
+
+void ledger_seal(struct ledger *l, uint32_t index)
+{
+	ledger_seal_writing(l, index);
+	ledger_written(l, index);
+}
+
+void ledger_seal_passing(struct ledger *l, uint32_t index)
+{
+	ledger_seal_writing(l, index);
+	ledger_move(l, index, LEDGER_CACHED);
+	l->entries[index].passing = true;
+	settle_first(l, index);
+}
+
+void ledger_complete(struct ledger *l, uint32_t index, const struct ledger_block *block)
+{
+	struct ledger_block *mine = &l->entries[index].block;
+	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
+	assert(l->entries[index].state == LEDGER_READING && id128_equal(&mine->key, &block->key));
+	assert(mine->layer_count == block->layer_count && mine->layer_bytes == block->layer_bytes);
+	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
+	*mine = *block;
+	mine->digests = digests;
 }
 
 void ledger_withdraw(struct ledger *l, uint32_t entry)
@@ -340,38 +380,53 @@ uint32_t ledger_find(const struct ledger *l, const struct id128 *key, const stru
 	if (index == MAP_NONE)
 		return LEDGER_NONE;
 	const struct entry *entry = &l->entries[index];
-	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
 	return served && id128_equal(&entry->block.compat, compat) ? index : LEDGER_NONE;
+}
+
+/* Its second hit: from now on it is one like all others. */
+static void promote(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	entry->passing = false;
+	settle_first(l, index);
+	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
+	if (entry->shielded)
+		l->policy->hold(l->evict, index, class_of(l, index));
 }
 
 void ledger_hold(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	if (entry->holds++ > 0)
+	if (entry->passing && entry->was_held)
+		promote(l, index);
+	entry->was_held = true;
+	if (entry->holds++ > 0 || entry->state == LEDGER_SEALED)
 		return;
 	shield(l, index);
 	ledger_move(l, index, LEDGER_HELD);
-	settle_spare(l, index);
+	settle_first(l, index);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	assert(entry->state == LEDGER_HELD && entry->holds > 0);
-	if (--entry->holds > 0)
+	assert((entry->state == LEDGER_HELD || entry->state == LEDGER_SEALED) && entry->holds > 0);
+	if (--entry->holds > 0 || entry->state == LEDGER_SEALED)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
 	if (entry->lent == 0)
 		unshield(l, index);
-	settle_spare(l, index);
+	settle_first(l, index);
 }
 
 void ledger_lend(struct ledger *l, uint32_t index)
 {
-	assert(l->entries[index].state == LEDGER_CACHED || l->entries[index].state == LEDGER_HELD);
+	enum ledger_state state = l->entries[index].state;
+	assert(state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD);
 	l->entries[index].lent++;
 	l->lent_count++;
-	settle_spare(l, index);
+	settle_first(l, index);
 }
 
 void ledger_return(struct ledger *l, uint32_t index)
@@ -382,7 +437,7 @@ void ledger_return(struct ledger *l, uint32_t index)
 	l->lent_count--;
 	if (entry->lent == 0 && entry->holds == 0)
 		unshield(l, index);
-	settle_spare(l, index);
+	settle_first(l, index);
 }
 
 void ledger_spare(struct ledger *l, uint32_t index, bool spare)
@@ -390,7 +445,7 @@ void ledger_spare(struct ledger *l, uint32_t index, bool spare)
 	struct entry *entry = &l->entries[index];
 	l->spare_count += (uint32_t)spare - (uint32_t)entry->spare;
 	entry->spare = spare;
-	settle_spare(l, index);
+	settle_first(l, index);
 }
 
 bool ledger_is_spare(const struct ledger *l, uint32_t entry)
@@ -448,13 +503,14 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	bool has_slot = entry->state >= LEDGER_READING;
 	assert(has_slot == (entry->slot != SLOT_NONE));
 	assert(!has_slot || l->slot_entries[entry->slot] == index);
-	assert((entry->holds > 0) == (entry->state == LEDGER_HELD));
-	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
-	assert(served || (entry->lent == 0 && !entry->spare));
-	assert(!served || entry->shielded || entry->holds == 0);
+	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
+	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	assert(served || (entry->lent == 0 && !entry->spare && !entry->passing));
+	assert(entry->state != LEDGER_SEALED || !entry->shielded);
+	assert(entry->state != LEDGER_HELD || entry->shielded);
 	assert(!served || !entry->shielded || entry->holds + entry->lent > 0);
-	bool listed = l->spares[index].next != index;
-	assert(listed == (entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0));
+	bool listed = l->first[index].next != index;
+	assert(listed == ((entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0));
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
 }
@@ -470,7 +526,6 @@ void ledger_check(const struct ledger *l)
 	}
 	assert(spare == l->spare_count && lent == l->lent_count);
 	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
-	assert(counts[LEDGER_SEALED] == 0); /* a state only on the way */
 	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);
 	uint32_t taken = 0;
 	for (uint32_t i = 0; i < slabs_slot_total(&l->options.slabs); i++)

@@ -102,6 +102,8 @@ static void add(struct cluster *c, enum member_kind kind, Wire__Role role, uint6
 	snprintf(m->name, sizeof(m->name), "%s %u", name, number);
 	m->index = sim_add(c->sim, node, m->name);
 	assert(m->index == c->member_count);
+	if (kind == STORE && c->options.disks)
+		disk_create(m);
 	c->member_count++;
 }
 
@@ -119,7 +121,9 @@ void cluster_check_misses(struct cluster *c, uint64_t digest_misses)
 
 static void see_sent(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope)
 {
-	promises_sent(((struct cluster *)context)->promises, from, to, envelope);
+	struct cluster *c = context;
+	promises_sent(c->promises, from, to, envelope);
+	disk_said(&c->members[from], to, envelope);
 }
 
 static void see_parted(void *context, uint32_t node, uint32_t peer)
@@ -152,6 +156,7 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 	if (alive)
 		cluster_check_claims(c, from, envelope);
 	promises_heard(c->promises, from, to, envelope);
+	disk_heard(&c->members[to], from, envelope);
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_JOB_END)
 		cluster_check_misses(c, envelope->job_end->accounting->miss_digest);
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)
@@ -242,9 +247,11 @@ void cluster_destroy(struct cluster *c)
 {
 	if (!c)
 		return;
-	sim_destroy(c->sim);
 	for (uint32_t i = 0; i < c->member_count; i++)
 		member_free(&c->members[i]);
+	sim_destroy(c->sim);
+	for (uint32_t i = 0; i < c->member_count; i++)
+		disk_destroy(&c->members[i]);
 	clients_destroy(c->clients);
 	faults_destroy(c->faults);
 	promises_destroy(c->promises);

@@ -41,6 +41,19 @@ void lead_check_node(struct member *m);
 void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelope);
 void member_claim_epoch(void *member, int64_t candidacy, uint64_t beaten);
 
+/* disk.c: the disks of stores */
+void disk_create(struct member *m);
+void disk_destroy(struct member *m);
+/* The next life of the store begins over what the last one left. */
+struct disk_options disk_start(struct member *m);
+void disk_gone(void *member, const struct id128 *key, enum disk_gone why);
+/* Its life is over: what came of it. */
+void disk_sum_up(struct member *m);
+/* Offers and their answers, as they are heard and said. */
+void disk_heard(struct member *m, uint32_t from, const Wire__Envelope *envelope);
+void disk_said(struct member *m, uint32_t to, const Wire__Envelope *envelope);
+void disk_check_store(struct member *m);
+
 /* frames.c: places with digests are compared with the bytes; one line a frame into the story. */
 void cluster_check_claims(struct cluster *c, uint32_t from, const Wire__Envelope *envelope);
 void cluster_note_frame(struct cluster *c, uint32_t from, uint32_t to, const Wire__Envelope *envelope);
