@@ -5,11 +5,15 @@
 
 #include "base/map.h"
 #include "base/planted.h"
+#include "kvstore/evict_impl.h"
 
 struct entry {
 	enum ledger_state state;
+	bool shielded; /* the policy was told that it is held: of the held all, of the lent those that were to be evicted */
+	bool spare;
 	uint32_t slot; /* SLOT_NONE in offered */
 	uint32_t holds;
+	uint32_t lent;
 	uint32_t next_free;
 	struct ledger_block block;
 };
@@ -23,8 +27,10 @@ struct ledger {
 	struct entry *entries;  /* [entry_max] */
 	uint64_t *digests;      /* [entry_max][layers_max] */
 	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
+	struct evict_link *spares; /* [entry_max], then a sentinel for each class: spare ones that may go now */
 	uint32_t free_first;
 	uint32_t counts[LEDGER_STATES];
+	uint32_t spare_count, lent_count;
 	uint64_t sealed;
 	uint64_t evicted;
 };
@@ -78,7 +84,8 @@ size_t ledger_bytes(const struct ledger_options *options)
 	       aligned(policy_of(options)->bytes(options->entry_max, SLABS_CLASSES_MAX)) +
 	       aligned(map_bytes(options->entry_max)) + aligned(options->entry_max * sizeof(struct entry)) +
 	       aligned((size_t)options->entry_max * options->layers_max * sizeof(uint64_t)) +
-	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t));
+	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t)) +
+	       aligned(((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
 }
 
 static void *cut(uint8_t **memory, size_t bytes)
@@ -103,6 +110,8 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	l->slot_entries = cut(&at, slabs_slot_total(&options->slabs) * sizeof(uint32_t));
 	for (uint32_t i = 0; i < slabs_slot_total(&options->slabs); i++)
 		l->slot_entries[i] = LEDGER_NONE;
+	l->spares = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
+	ring_init(l->spares, options->entry_max + SLABS_CLASSES_MAX);
 	for (uint32_t i = 0; i < options->entry_max; i++)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
@@ -130,8 +139,54 @@ static void free_entry(struct ledger *l, uint32_t index)
 	l->free_first = index;
 }
 
+static uint32_t class_of(const struct ledger *l, uint32_t entry)
+{
+	return slabs_slot_class(l->slabs, l->entries[entry].slot);
+}
+
+/* Among the spare ones that may go, or not. */
+static void settle_spare(struct ledger *l, uint32_t index)
+{
+	const struct entry *entry = &l->entries[index];
+	bool may_go = entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0;
+	bool listed = l->spares[index].next != index;
+	if (may_go && !listed)
+		ring_push(l->spares, l->options.entry_max + class_of(l, index), index);
+	else if (!may_go && listed)
+		ring_remove(l->spares, index);
+}
+
+static void shield(struct ledger *l, uint32_t index)
+{
+	if (!l->entries[index].shielded)
+		l->policy->hold(l->evict, index, class_of(l, index));
+	l->entries[index].shielded = true;
+}
+
+static void unshield(struct ledger *l, uint32_t index)
+{
+	if (l->entries[index].shielded)
+		l->policy->release(l->evict, index, class_of(l, index));
+	l->entries[index].shielded = false;
+}
+
+/* The block of the class that goes first, or EVICT_NONE.  One that is lent is no victim until it is back. */
+static uint32_t victim_of(struct ledger *l, uint32_t class_index)
+{
+	uint32_t spare = ring_first(l->spares, l->options.entry_max + class_index);
+	if (spare != EVICT_NONE)
+		return spare;
+	uint32_t victim = l->policy->victim(l->evict, class_index);
+	while (victim != EVICT_NONE && l->entries[victim].lent > 0 && !planted(LENT_BLOCK_EVICTED)) {
+		shield(l, victim);
+		victim = l->policy->victim(l->evict, class_index);
+	}
+	return victim;
+}
+
 static void evict(struct ledger *l, uint32_t entry)
 {
+	ledger_spare(l, entry, false);
 	l->policy->evict(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
 	ledger_move(l, entry, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
@@ -144,7 +199,7 @@ static void evict(struct ledger *l, uint32_t entry)
 static enum err make_entry(struct ledger *l)
 {
 	for (uint32_t i = 0; l->free_first == LEDGER_NONE && i < SLABS_CLASSES_MAX; i++) {
-		uint32_t victim = l->policy->victim(l->evict, i);
+		uint32_t victim = victim_of(l, i);
 		if (victim != EVICT_NONE)
 			evict(l, victim);
 	}
@@ -171,7 +226,8 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	entry->slot = SLOT_NONE;
-	entry->holds = 0;
+	entry->holds = entry->lent = 0;
+	entry->shielded = entry->spare = false;
 	entry->block = *block;
 	entry->block.digests = digests;
 	ledger_move(l, index, LEDGER_OFFERED);
@@ -187,7 +243,7 @@ static uint32_t slab_evictable(const struct ledger *l, uint32_t slab, uint32_t s
 		uint32_t entry = l->slot_entries[slab * slots_max + i];
 		if (entry == LEDGER_NONE)
 			continue;
-		if (l->entries[entry].state != LEDGER_CACHED)
+		if (l->entries[entry].state != LEDGER_CACHED || l->entries[entry].lent > 0)
 			return LEDGER_NONE;
 		count++;
 	}
@@ -225,7 +281,7 @@ static enum err take_slot(struct ledger *l, uint32_t block_bytes, uint32_t *ret_
 	e = slabs_take(l->slabs, class_index, ret_slot);
 	if (e == ERR_OK)
 		return ERR_OK;
-	uint32_t victim = l->policy->victim(l->evict, class_index);
+	uint32_t victim = victim_of(l, class_index);
 	if (victim != EVICT_NONE)
 		evict(l, victim);
 	else if (!evict_slab(l, class_index))
@@ -293,8 +349,9 @@ void ledger_hold(struct ledger *l, uint32_t index)
 	struct entry *entry = &l->entries[index];
 	if (entry->holds++ > 0)
 		return;
-	l->policy->hold(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
+	shield(l, index);
 	ledger_move(l, index, LEDGER_HELD);
+	settle_spare(l, index);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
@@ -304,7 +361,41 @@ void ledger_release(struct ledger *l, uint32_t index)
 	if (--entry->holds > 0)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->release(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
+	if (entry->lent == 0)
+		unshield(l, index);
+	settle_spare(l, index);
+}
+
+void ledger_lend(struct ledger *l, uint32_t index)
+{
+	assert(l->entries[index].state == LEDGER_CACHED || l->entries[index].state == LEDGER_HELD);
+	l->entries[index].lent++;
+	l->lent_count++;
+	settle_spare(l, index);
+}
+
+void ledger_return(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	assert(entry->lent > 0);
+	entry->lent--;
+	l->lent_count--;
+	if (entry->lent == 0 && entry->holds == 0)
+		unshield(l, index);
+	settle_spare(l, index);
+}
+
+void ledger_spare(struct ledger *l, uint32_t index, bool spare)
+{
+	struct entry *entry = &l->entries[index];
+	l->spare_count += (uint32_t)spare - (uint32_t)entry->spare;
+	entry->spare = spare;
+	settle_spare(l, index);
+}
+
+bool ledger_is_spare(const struct ledger *l, uint32_t entry)
+{
+	return l->entries[entry].spare;
 }
 
 enum ledger_state ledger_state(const struct ledger *l, uint32_t entry)
@@ -343,6 +434,8 @@ void ledger_counts(const struct ledger *l, struct ledger_counts *ret_counts)
 	*ret_counts = (struct ledger_counts){
 		.slots = slabs_slots(l->slabs),
 		.slots_free = slabs_free(l->slabs),
+		.spare = l->spare_count,
+		.lent = l->lent_count,
 		.sealed = l->sealed,
 		.evicted = l->evicted,
 	};
@@ -356,17 +449,26 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	assert(has_slot == (entry->slot != SLOT_NONE));
 	assert(!has_slot || l->slot_entries[entry->slot] == index);
 	assert((entry->holds > 0) == (entry->state == LEDGER_HELD));
+	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	assert(served || (entry->lent == 0 && !entry->spare));
+	assert(!served || entry->shielded || entry->holds == 0);
+	assert(!served || !entry->shielded || entry->holds + entry->lent > 0);
+	bool listed = l->spares[index].next != index;
+	assert(listed == (entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0));
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
 }
 
 void ledger_check(const struct ledger *l)
 {
-	uint32_t counts[LEDGER_STATES] = {0};
+	uint32_t counts[LEDGER_STATES] = {0}, spare = 0, lent = 0;
 	for (uint32_t i = 0; i < l->options.entry_max; i++) {
 		check_entry(l, i);
 		counts[l->entries[i].state]++;
+		spare += l->entries[i].spare;
+		lent += l->entries[i].lent;
 	}
+	assert(spare == l->spare_count && lent == l->lent_count);
 	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
 	assert(counts[LEDGER_SEALED] == 0); /* a state only on the way */
 	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);

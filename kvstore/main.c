@@ -5,15 +5,18 @@
 
 #include "base/log.h"
 #include "kvstore/store.h"
+#include "net/loop.h"
 #include "net/process.h"
+#include "proto/codec.h"
 
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256 };
+enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 6 };
 
 struct program {
 	struct process_settings settings;
 	uint64_t kv_bytes;
 	uint64_t slab_bytes;
 	const char *policy_name;
+	uint64_t replicas, rebalance_rate, grace_ms;
 	struct process *process;
 	struct store *store;
 	struct slabs_options slabs;
@@ -65,9 +68,7 @@ static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
 
 static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
 {
-	(void)core;
-	(void)dialed;
-	(void)now_ns; /* a store dials nobody */
+	store_dial_failed(core, dialed, now_ns);
 }
 
 static void closed(void *core, uint32_t conn, uint64_t now_ns)
@@ -100,9 +101,21 @@ static void renew(void *context, uint64_t incarnation, const uint8_t *address, s
 	store_renew(((struct program *)context)->store, incarnation, address, length, now_ns);
 }
 
+static void on_member(void *context, const struct member *member, uint64_t now_ns)
+{
+	store_member(((struct program *)context)->store, member->node, member->incarnation, member->role, now_ns);
+}
+
+static void on_gone(void *context, uint64_t node, uint64_t now_ns)
+{
+	(void)now_ns;
+	store_member_gone(((struct program *)context)->store, node);
+}
+
 static void drain(void *context)
 {
-	store_drain(((struct program *)context)->store);
+	struct program *program = context;
+	store_drain(program->store, loop_now_ns(process_loop(program->process)));
 }
 
 static bool drained(void *context)
@@ -139,6 +152,11 @@ static struct store_options store_options(struct program *program)
 		.lookup_max = 1024,
 		.hold_max = 16384,
 		.found_max = 8192,
+		.weight = (uint32_t)(program->kv_bytes >> 20),
+		.replicas = (uint32_t)program->replicas,
+		.copies_max = 256,
+		.rebalance_rate = program->rebalance_rate,
+		.grace_ns = program->grace_ms * 1000000,
 		.env = process_env(program->process),
 	};
 }
@@ -149,6 +167,8 @@ static enum err join(struct program *program, struct why *why)
 		.shell = {.core = program->store, .opened = opened, .dial_failed = dial_failed, .closed = closed,
 			  .message = message, .tick = tick, .read_outcome = read_outcome, .landing_free = landing_free},
 		.context = program,
+		.on_member = on_member,
+		.on_gone = on_gone,
 		.drain = drain,
 		.drained = drained,
 		.renew = renew,
@@ -206,19 +226,23 @@ static enum err serve(struct program *program, struct why *why)
 int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
-				  .policy_name = evict_policies[0]->name};
+				  .policy_name = evict_policies[0]->name, .replicas = 2, .rebalance_rate = 256 << 20,
+				  .grace_ms = REPLICATE_GRACE_NS / 1000000};
 	char policies[200] = "which unheld block goes first, by default the first of: ";
 	list_policies(policies + strlen(policies), sizeof(policies) - strlen(policies));
 	process_defaults(&program.settings, "kvstore-1");
-	struct option table[PROCESS_OPTIONS + 3] = {
+	struct option table[PROCESS_OPTIONS + STORE_OPTIONS] = {
 		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, 0, "BYTES", "memory for blocks"},
 		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, 0, "BYTES", "unit in which sizes of blocks share it"},
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
 		 policies},
+		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
+		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
+		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},
 	};
-	process_options(&program.settings, table + 3);
+	process_options(&program.settings, table + STORE_OPTIONS);
 	struct options options = {.program = "baton-kvstore", .usage = "[options]", .table = table,
-				  .count = PROCESS_OPTIONS + 3, .environment = environment};
+				  .count = PROCESS_OPTIONS + STORE_OPTIONS, .environment = environment};
 	struct why why = {0};
 	enum err e = options_parse(&options, argc, argv, &why);
 	if (e == ERR_OK && options.help)

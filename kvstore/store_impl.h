@@ -2,6 +2,7 @@
 #ifndef KVSTORE_STORE_IMPL_H
 #define KVSTORE_STORE_IMPL_H
 #include "kvstore/holds.h"
+#include "kvstore/replicate.h"
 #include "kvstore/store.h"
 #include "net/fence.h"
 #include "net/session.h"
@@ -46,8 +47,11 @@ struct store {
 	struct sessions *sessions;
 	struct ledger *ledger;
 	struct holds *holds;
+	struct replicate *replicate;
 	struct store_counters counters;
+	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
+	bool told_draining; /* to peers that are no coordinators */
 	bool draining;
 	bool leaving; /* the process ends: no directive undrains it */
 	struct fence fence;
