@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
 #include "engine/engine.h"
 #include "model/model_dir.h"
 
@@ -16,9 +17,9 @@ struct blocks {
 	struct engine *engine;
 	struct blocks_shape shape;
 	uint32_t group_count, block_count;
-	struct kv_geometry geometry[KV_GROUPS_MAX];
-	uint8_t *memory[KV_GROUPS_MAX];
-	uint32_t *table[KV_GROUPS_MAX];
+	struct kv_geometry geometry[LAYER_GROUPS_MAX];
+	uint8_t *memory[LAYER_GROUPS_MAX];
+	uint32_t *table[LAYER_GROUPS_MAX];
 	struct tokens tokens;
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
