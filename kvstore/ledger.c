@@ -323,10 +323,11 @@ void ledger_written(struct ledger *l, uint32_t index)
 	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_CACHED);
 	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
-	if (entry->holds == 0)
-		return;
-	shield(l, index);
-	ledger_move(l, index, LEDGER_HELD);
+	if (entry->holds > 0) {
+		shield(l, index);
+		ledger_move(l, index, LEDGER_HELD);
+	}
+	settle_first(l, index);
 }
 
 void ledger_seal(struct ledger *l, uint32_t index)

@@ -357,16 +357,20 @@ bool cluster_indexed(const struct cluster *c, char *why, size_t why_bytes)
 
 /* ---- copies of blocks */
 
+/* From memory, or from its disk: for room, or because the disk has spoilt it. */
 static bool evicted_something(const struct member *m)
 {
-	struct ledger_counts counts;
-	ledger_counts(store_ledger(m->store), &counts);
-	return counts.evicted > 0;
+	struct store_status s;
+	store_status(m->store, &s);
+	uint64_t gone = 0;
+	for (int why = 0; s.has_disk && why < DISK_GONE_REASONS; why++)
+		gone += s.disk.counters.gone[why];
+	return s.ledger.evicted > 0 || gone > 0;
 }
 
 static bool store_serves(const struct member *m, const struct ledger_block *block)
 {
-	return ledger_find(store_ledger(m->store), &block->key, &block->compat) != LEDGER_NONE;
+	return ledger_find(store_ledger(m->store), &block->key, &block->compat) != LEDGER_NONE || store_on_disk(m->store, &block->key);
 }
 
 /* The block of that entry, NULL when it is not served. */
@@ -374,7 +378,7 @@ static const struct ledger_block *block_at(const struct member *m, uint32_t entr
 {
 	const struct ledger *ledger = store_ledger(m->store);
 	enum ledger_state state = ledger_state(ledger, entry);
-	return state == LEDGER_CACHED || state == LEDGER_HELD ? ledger_block(ledger, entry) : NULL;
+	return state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD ? ledger_block(ledger, entry) : NULL;
 }
 
 static const struct member *store_of(const struct cluster *c, uint64_t node)

@@ -1,7 +1,7 @@
 /* disk - the disks of simulated stores (tests/kvstore/crash_disk.h): they outlive the process, answer in any order, and what was
  * not durable may be lost with it.
  *
- * I12: what a store said to be durable, and did not give up for room, is on its disk when it has started again, unless the disk
+ * I13: what a store said to be durable, and did not give up for room, is on its disk when it has started again, unless the disk
  *      itself spoilt or misplaced bytes. */
 #include <assert.h>
 #include <stdlib.h>
@@ -176,7 +176,7 @@ void disk_gone(void *context, const struct id128 *key, enum disk_gone why)
 	const struct crash_disk_faults *f = &m->cluster->options.disk_faults;
 	bool faulty = f->fail + f->flip_read + f->flip_rest + f->misdirect_read + f->misdirect_write > 0;
 	if (why == DISK_GONE_BAD && !faulty)
-		cluster_fail(m->cluster, "I12: %s finds a block bad on a disk without faults", m->name);
+		cluster_fail(m->cluster, "I13: %s finds a block bad on a disk without faults", m->name);
 	uint32_t i = find_acked(m, key);
 	if (i < m->acked_count)
 		m->acked[i] = m->acked[--m->acked_count];
@@ -207,7 +207,7 @@ void disk_said(struct member *m, uint32_t to, const Wire__Envelope *e)
 	if (!offer)
 		return;
 	if (!store_on_disk(m->store, &offer->key))
-		cluster_fail(m->cluster, "I12: %s says that a block is durable which is not on its disk", m->name);
+		cluster_fail(m->cluster, "I13: %s says that a block is durable which is not on its disk", m->name);
 	if (m->acked_count < ACKED_MAX && find_acked(m, &offer->key) == m->acked_count)
 		m->acked[m->acked_count++] = offer->key;
 }
@@ -226,5 +226,5 @@ void disk_check_store(struct member *m)
 		return;
 	for (uint32_t i = 0; i < m->acked_count; i++)
 		if (!store_on_disk(m->store, &m->acked[i]))
-			cluster_fail(m->cluster, "I12: %s said that a block is durable, and has started without it", m->name);
+			cluster_fail(m->cluster, "I13: %s said that a block is durable, and has started without it", m->name);
 }
