@@ -83,7 +83,7 @@ static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
 
 static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
 {
-	store_dial_failed(core, dialed, now_ns);
+	store_dial_failed(((struct program *)core)->store, dialed, now_ns);
 }
 
 static void closed(void *core, uint32_t conn, uint64_t now_ns)
