@@ -75,7 +75,7 @@
 	  "Mooncake: checksums off by default") \
 	X(DISK_TORN_FOOTER_ACCEPTED, "the footer of a segment is believed although it does not have its sum", \
 	  "a rule of ours") \
-	X(DISK_TRIMMED_TOO_EARLY, "a segment is given back before what was moved out of it is durable", \
+	X(DISK_DURABLE_BEFORE_SYNC, "a block is said to be durable when it is written", \
 	  "a rule of ours") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 

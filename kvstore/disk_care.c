@@ -1,7 +1,6 @@
 /* disk_care - room for what comes, and a look now and then at what lies there. */
 #include <assert.h>
 
-#include "base/planted.h"
 #include "kvstore/disk_impl.h"
 
 enum { TRIES_MAX = 2, FREE_WANTED = 2, SCRUB_STEPS = 4096 };
@@ -148,8 +147,8 @@ static void step_emptying(struct disk *d)
 		return;
 	}
 	const struct segment *s = &d->segments[care->segment];
-	if ((s->moving == 0 || planted(DISK_TRIMMED_TOO_EARLY)) && s->readers == 0) {
-		while (s->moving == 0 && disk_index_first(d->index, care->segment) != DISK_ENTRY_NONE)
+	if (s->moving == 0 && s->readers == 0) {
+		while (disk_index_first(d->index, care->segment) != DISK_ENTRY_NONE)
 			disk_lose(d, disk_index_first(d->index, care->segment), DISK_GONE_ROOM);
 		erase(d);
 	}

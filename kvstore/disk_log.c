@@ -354,6 +354,10 @@ static void put_written(struct disk *d, uint32_t number)
 		disk_care_moved(d, ERR_OK);
 	else
 		d->options.written(d->options.context, put->cookie);
+	if (planted(DISK_DURABLE_BEFORE_SYNC)) {
+		log->written--;
+		end_put(d, number, ERR_OK);
+	}
 }
 
 static void synced(struct disk *d)

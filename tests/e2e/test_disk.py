@@ -81,6 +81,7 @@ class Disk(unittest.TestCase):
             self.assertGreater(self.disk(cluster, "blocks"), 100)
             self.started += restart(cluster, ("kvstore", "prefill", "decode"))
             again = cluster.post_all(second, 3)
+            self.settle(cluster)  # so that the stores have reported
             loads = self.disk(cluster, "loads_total", "right")
             bad = self.disk(cluster, "gone_total", "bad")
         for answer, before in zip(again, answers):
@@ -99,6 +100,7 @@ class Disk(unittest.TestCase):
             self.settle(cluster)
             self.started += restart(cluster, ("prefill", "decode"))  # their own caches are gone
             again = cluster.post_all(first, 3)
+            self.settle(cluster)
             loads = self.disk(cluster, "loads_total", "right")
             tokens = sum(a["usage"]["prompt_tokens"] for a in answers)
         self.assertGreater(tokens * 2048, 2 * 8 << 20)  # of KV: 2 KiB a token
@@ -125,6 +127,7 @@ class Disk(unittest.TestCase):
                 again = cluster.post_all(asked, 3)
                 for answer, right in zip(again, answers):
                     self.assertEqual(essence(answer), essence(right))
+                self.settle(cluster)
                 self.assertEqual(self.disk(cluster, "gone_total", "bad"), 0)
                 self.assertGreater(self.disk(cluster, "blocks"), 50)
 
