@@ -98,6 +98,36 @@ static void a_value_out_of_bounds_is_refused_by_name(void **state)
 	}
 }
 
+static void windows_of_layer_groups_are_read_back(void **state)
+{
+	struct member m = full(), again;
+	char text[MEMBER_RECORD_MAX];
+	m.group_count = 2;
+	m.windows[1] = 512;
+	assert_int_equal(member_format(&m, text), ERR_OK);
+	assert_int_equal(member_parse(text, strlen(text), NULL, &again), ERR_OK);
+	assert_int_equal(again.group_count, 2);
+	assert_int_equal(again.windows[0], 0);
+	assert_int_equal(again.windows[1], 512);
+}
+
+static void wrong_windows_are_refused(void **state)
+{
+	static const char *const cases[][2] = {
+		{"3", "\"windows\" is no list"}, {"[0,1,2]", "\"windows\" is no list"},
+		{"[0,\"1\"]", "window 1 is no number"}, {"[-1]", "window 0 is no number"}, {"[0,0.5]", "window 1 is no number"},
+		{"[2147483648]", "window 0 is no number"},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char to[128];
+		struct why why = {0};
+		snprintf(to, sizeof(to), "\"windows\":%s", cases[i][0]);
+		assert_int_equal(parse_with("\"windows\":[]", to, &why), ERR_INVALID);
+		if (!strstr(why.text, cases[i][1]))
+			fail_msg("%s: \"%s\" lacks %s", cases[i][0], why.text, cases[i][1]);
+	}
+}
+
 static void what_is_no_record_is_refused(void **state)
 {
 	static char large[MEMBER_RECORD_MAX + 1];
@@ -124,6 +154,8 @@ int main(void)
 		cmocka_unit_test(a_record_is_read_back_as_it_was_written),
 		cmocka_unit_test(a_record_without_compat_has_none),
 		cmocka_unit_test(a_value_out_of_bounds_is_refused_by_name),
+		cmocka_unit_test(windows_of_layer_groups_are_read_back),
+		cmocka_unit_test(wrong_windows_are_refused),
 		cmocka_unit_test(what_is_no_record_is_refused),
 		cmocka_unit_test(a_name_is_always_the_same_node),
 	};
