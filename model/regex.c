@@ -64,21 +64,6 @@ enum err regex_compile(const char *pattern, size_t length, struct why *why, stru
 	return e;
 }
 
-enum err regex_compile_literal(const char *text, size_t length, struct why *why, struct regex **ret_regex)
-{
-	if (length > REGEX_PATTERN_MAX)
-		return why_set(why, ERR_TOO_LARGE, "regex: %zu bytes, expected at most %zu", length, REGEX_PATTERN_MAX);
-	struct buf pattern = {0};
-	enum err e = buf_text(&pattern, "");
-	for (size_t i = 0; i < length && e == ERR_OK; i++)
-		e = (unsigned char)text[i] < 0x80 ? buf_printf(&pattern, "\\x{%x}", (unsigned)text[i])
-						  : buf_append(&pattern, text + i, 1);
-	if (e == ERR_OK)
-		e = compile(&pattern, why, ret_regex);
-	buf_fini(&pattern);
-	return e;
-}
-
 void regex_destroy(struct regex *regex)
 {
 	if (!regex)

@@ -13,9 +13,6 @@ struct regex;
 struct regex_scratch;
 
 MUST_USE enum err regex_compile(const char *pattern, size_t length, struct why *why, struct regex **ret_regex);
-/* Matches exactly this text. */
-MUST_USE enum err regex_compile_literal(const char *text, size_t length, struct why *why,
-					struct regex **ret_regex);
 void regex_destroy(struct regex *regex);
 
 MUST_USE enum err regex_scratch_create(struct regex_scratch **ret_scratch);
