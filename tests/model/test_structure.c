@@ -285,7 +285,12 @@ static void what_is_not_understood_is_named_with_its_place(void **state)
 		{"{\"regex\":\"a{2,1}\"}", "out of order"},
 		{"{\"regex\":\"\\\\1\"}", "escape is not supported"},
 		{"{\"sequence\":[{\"xml\":1}]}", "a part is expected"},
-		{"{\"choice\":[]}", "at least one part"},
+		{"{\"choice\":[]}", "at least one part"}, {"{\"choice\":3}", "at least one part"},
+		{"{\"literal\":3}", "a text is expected"}, {"{\"token\":3}", "a text is expected"}, {"{\"regex\":3}", "a regular expression is"},
+		{"{\"repeat\":{\"literal\":\"a\"},\"min\":-1}", "a count is expected"}, {"{\"repeat\":{\"literal\":\"a\"},\"max\":1025}", "a count is"},
+		{"{\"repeat\":{\"literal\":\"a\"},\"min\":1.5}", "a count is expected"}, {"{\"repeat\":3}", "a part is expected"},
+		{"{\"repeat\":{\"literal\":\"a\"},\"min\":3,\"max\":2}", "nothing can match"},
+		{"{\"repeat\":{\"literal\":\"a\"},\"separator\":3}", "a text is expected"},
 		{"[1]", "structure"},
 	};
 	struct world *w = *state;
@@ -367,6 +372,39 @@ static void a_call_of_one_of_two_tools_is_forced(void **state)
 	grammar_destroy(g);
 }
 
+/* Texts within markup have no "<", bare ones neither that nor a quote around them. */
+static void documents_stand_in_markup(void **state)
+{
+	struct world *w = *state;
+	struct grammar *g = compile(w, "{\"sequence\":[{\"json\":{\"type\":\"string\"},\"in_markup\":true},{\"literal\":\"<\"}]}");
+	assert_true(accepts(w, g, "\"a\"<"));
+	assert_false(reads(w, g, "\"a<"));
+	grammar_destroy(g);
+	g = compile(w, "{\"json\":{\"type\":\"string\"},\"in_markup\":false}");
+	assert_true(accepts(w, g, "\"a<\""));
+	grammar_destroy(g);
+	g = compile(w, "{\"sequence\":[{\"bare\":{\"maxLength\":2}},{\"token\":\"no such token\"}]}");
+	assert_true(accepts(w, g, "abno such token"));
+	assert_false(reads(w, g, "<"));
+	assert_false(reads(w, g, "abc"));
+	grammar_destroy(g);
+}
+
+/* 62 levels of JSON, and too many of them. */
+static void parts_lie_within_each_other_so_deep(void **state)
+{
+	for (int over = 0; over < 2; over++) {
+		char text[2048] = "";
+		struct why why = {0};
+		for (int i = 0; i < STRUCTURE_DEPTH_MAX / 2 - 1 + over * STRUCTURE_DEPTH_MAX; i++)
+			strcat(text, "{\"choice\":[");
+		strcat(text, "{\"literal\":\"a\"}");
+		for (int i = 0; i < STRUCTURE_DEPTH_MAX / 2 - 1 + over * STRUCTURE_DEPTH_MAX; i++)
+			strcat(text, "]}");
+		assert_int_equal(refusal(*state, text, &why), over ? ERR_TOO_LARGE : ERR_OK);
+	}
+}
+
 static void parts_are_repeated_with_what_stands_between(void **state)
 {
 	struct world *w = *state;
@@ -395,6 +433,8 @@ int main(void)
 		cmocka_unit_test(what_is_not_understood_is_named_with_its_place),
 		cmocka_unit_test(the_cost_of_a_hostile_structure_is_bounded),
 		cmocka_unit_test(a_call_of_one_of_two_tools_is_forced),
+		cmocka_unit_test(documents_stand_in_markup),
+		cmocka_unit_test(parts_lie_within_each_other_so_deep),
 		cmocka_unit_test(parts_are_repeated_with_what_stands_between),
 	};
 	return cmocka_run_group_tests(tests, setup, teardown);

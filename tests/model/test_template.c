@@ -47,6 +47,40 @@ static bool case_holds(const json_t *test)
 	return holds;
 }
 
+/* What strftime_now makes of a format at a time; an error where that is what stands in `expected` behind a "!". */
+static void a_date_is_written_as_the_c_locale_has_it(void **state)
+{
+	static const struct {
+		uint64_t now_s;
+		const char *format, *expected;
+	} cases[] = {
+		{NOW, "'%a %A %b %B %d %e %H %I %j %m %M %p %S %y %Y %F %T %%'",
+		 "Wed Wednesday Mar March 04  4 15 03 063 03 06 PM 07 26 2026 2026-03-04 15:06:07 %"},
+		{NOW, "'%-d.%-m. %-I %-e %-j 100%'", "4.3. 3 4 63 100%"},
+		{1772582400, "'%H %-H %I %p'", "00 0 12 AM"},
+		{NOW, "'%Q'", "!strftime_now has no %Q"}, {NOW, "'%-'", "!strftime_now has no %-"}, {NOW, "'%-Q'", "!strftime_now has no %Q"},
+		{1000000000000, "'%Y'", "!no year of four digits"}, {NOW, "", "!strftime_now takes a format"}, {NOW, "5", "!strftime_now takes a format"},
+		{NOW, "''", ""},
+	};
+	for (size_t i = 0; i < sizeof(cases) / sizeof(cases[0]); i++) {
+		char source[128];
+		struct chat_template *chat_template = NULL;
+		struct buf out = {0};
+		struct why why = {0};
+		snprintf(source, sizeof(source), "{{ strftime_now(%s) }}", cases[i].format);
+		assert_int_equal(chat_template_parse(source, strlen(source), &why, &chat_template), ERR_OK);
+		json_t *none = json_object();
+		enum err e = chat_template_render(chat_template, none, &(struct template_options){.now_s = cases[i].now_s}, &why, &out);
+		json_decref(none);
+		bool fails = cases[i].expected[0] == '!';
+		if (fails ? e == ERR_OK || !strstr(why.text, cases[i].expected + 1)
+			  : e != ERR_OK || strcmp(out.data ? out.data : "", cases[i].expected) != 0)
+			fail_msg("%s gives \"%s\" (%s), expected \"%s\"", source, out.data ? out.data : "", why.text, cases[i].expected);
+		chat_template_destroy(chat_template);
+		buf_fini(&out);
+	}
+}
+
 static void every_golden_template_gives_what_jinja_gives(void **state)
 {
 	json_t *root = golden_read("template/cases.json");
@@ -256,6 +290,7 @@ static void what_is_not_supported_is_named_with_its_line(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(a_date_is_written_as_the_c_locale_has_it),
 		cmocka_unit_test(every_golden_template_gives_what_jinja_gives),
 		cmocka_unit_test(forms_of_all_families_give_what_jinja_gives_for_every_chat),
 		cmocka_unit_test(exception_of_the_template_is_the_reason),
