@@ -170,6 +170,7 @@ void store_add_found(struct store *s, size_t count, uint32_t index, uint32_t ent
 	wire__found_block__init(&s->found[count]);
 	s->found[count].index = index;
 	s->found[count].place = &s->found_places[count];
+	s->found[count].more_copies = replicate_more(s->replicate, entry);
 	s->found[count].n_digests = block->layer_count;
 	s->found[count].digests = (uint64_t *)block->digests; /* the packer only reads */
 	s->found_list[count] = &s->found[count];
