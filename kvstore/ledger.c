@@ -9,6 +9,7 @@
 struct entry {
 	enum ledger_state state;
 	uint32_t slot; /* SLOT_NONE in offered */
+	uint32_t class_index; /* of the slot */
 	uint32_t holds;
 	uint32_t next_free;
 	struct ledger_block block;
@@ -132,7 +133,7 @@ static void free_entry(struct ledger *l, uint32_t index)
 
 static void evict(struct ledger *l, uint32_t entry)
 {
-	l->policy->evict(l->evict, entry, slabs_slot_class(l->slabs, l->entries[entry].slot));
+	l->policy->evict(l->evict, entry, l->entries[entry].class_index);
 	ledger_move(l, entry, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
 		forget_key(l, entry);
@@ -245,6 +246,7 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	assert(l->slot_entries[slot] == LEDGER_NONE);
 	l->slot_entries[slot] = index;
 	entry->slot = slot;
+	entry->class_index = slabs_slot_class(l->slabs, slot);
 	ledger_move(l, index, LEDGER_READING);
 	return ERR_OK;
 }
@@ -255,7 +257,7 @@ void ledger_seal(struct ledger *l, uint32_t index)
 	ledger_move(l, index, LEDGER_SEALED);
 	l->sealed++;
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->add(l->evict, index, slabs_slot_class(l->slabs, entry->slot), id128_hash(&entry->block.key));
+	l->policy->add(l->evict, index, entry->class_index, id128_hash(&entry->block.key));
 }
 
 void ledger_withdraw(struct ledger *l, uint32_t entry)
@@ -278,14 +280,39 @@ uint32_t ledger_lookup(const struct ledger *l, const struct id128 *key)
 	return map_get(&l->keys, key);
 }
 
+bool ledger_serves(const struct ledger *l, uint32_t index, const struct id128 *compat)
+{
+	if (index == LEDGER_NONE)
+		return false;
+	const struct entry *entry = &l->entries[index];
+	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	return served && id128_equal(&entry->block.compat, compat);
+}
+
 uint32_t ledger_find(const struct ledger *l, const struct id128 *key, const struct id128 *compat)
 {
 	uint32_t index = map_get(&l->keys, key);
-	if (index == MAP_NONE)
+	return ledger_serves(l, index, compat) ? index : LEDGER_NONE;
+}
+
+void ledger_expect_key(const struct ledger *l, const struct id128 *key)
+{
+	map_expect(&l->keys, key);
+}
+
+uint32_t ledger_find_ahead(const struct ledger *l, const struct id128 *key)
+{
+	enum { LINE_BYTES = 64, DIGEST_LINES_MAX = 4 };
+	uint32_t index = map_get(&l->keys, key);
+	if (index == LEDGER_NONE)
 		return LEDGER_NONE;
-	const struct entry *entry = &l->entries[index];
-	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
-	return served && id128_equal(&entry->block.compat, compat) ? index : LEDGER_NONE;
+	const uint8_t *entry = (const uint8_t *)&l->entries[index];
+	const uint8_t *digests = (const uint8_t *)(l->digests + (size_t)index * l->options.layers_max);
+	__builtin_prefetch(entry);
+	__builtin_prefetch(entry + LINE_BYTES);
+	for (size_t i = 0; i < DIGEST_LINES_MAX; i++)
+		__builtin_prefetch(digests + i * LINE_BYTES);
+	return index;
 }
 
 void ledger_hold(struct ledger *l, uint32_t index)
@@ -293,7 +320,7 @@ void ledger_hold(struct ledger *l, uint32_t index)
 	struct entry *entry = &l->entries[index];
 	if (entry->holds++ > 0)
 		return;
-	l->policy->hold(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
+	l->policy->hold(l->evict, index, entry->class_index);
 	ledger_move(l, index, LEDGER_HELD);
 }
 
@@ -304,7 +331,7 @@ void ledger_release(struct ledger *l, uint32_t index)
 	if (--entry->holds > 0)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->release(l->evict, index, slabs_slot_class(l->slabs, entry->slot));
+	l->policy->release(l->evict, index, entry->class_index);
 }
 
 enum ledger_state ledger_state(const struct ledger *l, uint32_t entry)
@@ -355,6 +382,7 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	bool has_slot = entry->state >= LEDGER_READING;
 	assert(has_slot == (entry->slot != SLOT_NONE));
 	assert(!has_slot || l->slot_entries[entry->slot] == index);
+	assert(!has_slot || slabs_slot_class(l->slabs, entry->slot) == entry->class_index);
 	assert((entry->holds > 0) == (entry->state == LEDGER_HELD));
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);

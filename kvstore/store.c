@@ -94,6 +94,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->ledger = cut(&memory, &total, ledger_bytes(&o->ledger));
 	at->holds = cut(&memory, &total, holds_bytes(&holds));
 	at->offers = cut(&memory, &total, o->offer_max * sizeof(struct offer));
+	at->offer_ops.slots = cut(&memory, &total, map_bytes(o->offer_max));
 	at->offer_digests = cut(&memory, &total, digests_bytes(o));
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
@@ -130,33 +131,51 @@ struct store *store_init(void *memory, const struct store_options *options)
 
 /* ---- look-ups */
 
+static void describe_found(struct store *s, uint32_t entry, uint32_t index, size_t at)
+{
+	const struct ledger_block *block = ledger_block(s->ledger, entry);
+	struct slot_place place;
+	ledger_place(s->ledger, entry, &place);
+	wire__place__init(&s->found_places[at]);
+	s->found_places[at].region = place.region;
+	s->found_places[at].offset = place.offset;
+	s->found_places[at].generation = place.generation;
+	wire__found_block__init(&s->found[at]);
+	s->found[at].index = index;
+	s->found[at].place = &s->found_places[at];
+	s->found[at].n_digests = block->layer_count;
+	s->found[at].digests = (uint64_t *)block->digests; /* the packer only reads */
+	s->found_list[at] = &s->found[at];
+}
+
+/* Keys between the steps of a find (ledger.h): about as long is memory's answer awaited. */
+enum { AHEAD = 8 };
+
 /* The blocks of the answer, held as they are found; digests point into the ledger. */
 static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list)
 {
 	struct id128 compat = codec_key(&lookup->compat, 0);
+	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
+	uint32_t entries[AHEAD] = {0}; /* found ahead */
 	size_t count = 0;
-	for (uint32_t i = 0; i < lookup->keys.len / PROTO_KEY_BYTES && count < s->options.found_max; i++) {
-		struct id128 key = codec_key(&lookup->keys, i);
-		uint32_t entry = ledger_find(s->ledger, &key, &compat);
-		if (entry == LEDGER_NONE)
+	for (uint32_t step = 0; step < asked + 2 * AHEAD && count < s->options.found_max; step++) {
+		uint32_t middle = step - AHEAD, i = step - 2 * AHEAD; /* those before the first are beyond the last */
+		struct id128 key;
+		if (step < asked) {
+			key = codec_key(&lookup->keys, step);
+			ledger_expect_key(s->ledger, &key);
+		}
+		uint32_t entry = entries[step % AHEAD];
+		if (middle < asked) {
+			key = codec_key(&lookup->keys, middle);
+			entries[step % AHEAD] = ledger_find_ahead(s->ledger, &key);
+		}
+		if (i >= asked || !ledger_serves(s->ledger, entry, &compat))
 			continue;
 		if (holds_add(s->holds, list, entry) != ERR_OK)
 			break;
 		ledger_hold(s->ledger, entry);
-		const struct ledger_block *block = ledger_block(s->ledger, entry);
-		struct slot_place place;
-		ledger_place(s->ledger, entry, &place);
-		wire__place__init(&s->found_places[count]);
-		s->found_places[count].region = place.region;
-		s->found_places[count].offset = place.offset;
-		s->found_places[count].generation = place.generation;
-		wire__found_block__init(&s->found[count]);
-		s->found[count].index = i;
-		s->found[count].place = &s->found_places[count];
-		s->found[count].n_digests = block->layer_count;
-		s->found[count].digests = (uint64_t *)block->digests; /* the packer only reads */
-		s->found_list[count] = &s->found[count];
-		count++;
+		describe_found(s, entry, i, count++);
 	}
 	return count;
 }
