@@ -12,6 +12,7 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "net/bulk.h"
 #include "net/etcd.h"
 #include "net/exposure.h"
 #include "net/incarnation.h"
@@ -60,6 +61,7 @@ void process_defaults(struct process_settings *settings, const char *name)
 		.etcd_timeout_s = 60,
 		.cluster = "default",
 		.link_transport = "auto",
+		.link_lanes = 2,
 		.time_factor = 1,
 		.shutdown_timeout_s = 20, /* a pod has 30 s: the rest is for leaving */
 		.log_level = "info",
@@ -82,6 +84,7 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"cluster", OPTION_TEXT, &s->cluster, 0, 0, "NAME", "clusters of other names share nothing"},
 		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm, ucx-rdma"},
 		{"link-port", OPTION_COUNT, &s->link_port, 0, 65535, "PORT", "where peers read KV over tls or tcp; 0 takes a free one"},
+		{"link-lanes", OPTION_COUNT, &s->link_lanes, 1, BULK_LANES_MAX, "N", "threads that carry KV over tls or tcp, and connections to a peer"},
 		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX there"},
 		{"tls-ca-file", OPTION_TEXT, &s->tls_ca_file, 0, 0, "PEM", "whose certificates are trusted: control streams and bulk"},
 		{"tls-cert-file", OPTION_TEXT, &s->tls_cert_file, 0, 0, "PEM", "of this node: spiffe://<cluster>/baton/<role>/<name>"},
@@ -162,7 +165,8 @@ static enum err open_link(struct process *p, struct why *why)
 {
 	struct link_options options = {.on_peer_lost = on_link_lost, .context = p, .node = process_node(p), .incarnation = p->incarnation,
 				       .transport = p->transport, .network = p->settings.link_network, .tls = p->tls, .bulk_host = p->url.host,
-				       .bulk_advertise = p->settings.advertise_host, .bulk_port = (uint16_t)p->settings.link_port};
+				       .bulk_advertise = p->settings.advertise_host, .bulk_port = (uint16_t)p->settings.link_port,
+				       .bulk_lanes = (uint32_t)p->settings.link_lanes};
 	enum err e = link_create(p->loop, &options, &p->link, why);
 	return e == ERR_OK ? link_local_address(p->link, &p->link_address) : e;
 }

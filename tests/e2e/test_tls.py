@@ -177,7 +177,7 @@ class Strangers(unittest.TestCase):
         return struct.pack("<I", len(envelope)) + envelope
 
     def bulk_hello(self):
-        return struct.pack("<IIQQQQ", 0x4b4c5542, 1, 12345, 1, 2, 3)
+        return struct.pack("<IIQQQQII", 0x4b4c5542, 2, 12345, 1, 2, 3, 0, 0)
 
     def test_each_is_refused_counted_and_leaves_nothing(self):
         requests = mixed_requests("demo", 4, seed=5)
