@@ -106,6 +106,14 @@ class OnTheWire(unittest.TestCase):
         everything = b"".join(streams.values())
         self.assertNotIn(b"Xanthippe33", everything)
         self.assertEqual([s for s in tokens + kv if s in everything], [])
+        # On a network that is declared trusted KV goes in the clear, and nothing else does.
+        answer, control, bulk, streams = observed(link_transport="tcp", tls=True)
+        print(f"tls, KV in the clear: {len(control)} bytes of control, {len(bulk)} of bulk")
+        self.assertEqual(essence(answer), essence(again[0]))
+        self.assertGreaterEqual(len([s for s in kv if s in bulk]), 20)
+        everything = b"".join(streams.values())
+        self.assertNotIn(b"Xanthippe33", everything)
+        self.assertEqual([s for s in tokens if s in everything], [])
 
 
 class Strangers(unittest.TestCase):
