@@ -110,11 +110,13 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 		.blocks_indexed = index_held(coord->index, slot),
 		.steps = node->steps,
 		.offer_lag = node->offer_lag,
+		.replica = node->replica,
 		.prefill_tokens_per_s = node->load_ns ? node->prefill_tokens_per_s : node->announced.prefill_tokens_per_s,
 		.step_seconds = node->load_ns ? node->step_seconds : node->announced.step_seconds,
 		.load_age_ns = node->load_ns ? now_ns - node->load_ns : UINT64_MAX,
 		.epoch = node->epoch,
 		.directives_refused = node->directives_refused,
+		.disk = node->disk,
 		.transport_count = node->transport_count,
 	};
 	memcpy(out->name, node->announced.name, sizeof(out->name));

@@ -3,8 +3,10 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "base/planted.h"
 #include "kvstore/fetch_impl.h"
+#include "kvstore/hot.h"
 #include "kvstore/owners.h"
 #include "proto/job.h"
 
@@ -29,6 +31,7 @@ static struct kv_fetches *layout(struct carve *carve, const struct kv_fetch_opti
 		.options = *o,
 		.local = o->local,
 		.fetches = carve_take(carve, o->fetch_max, sizeof(*parts.fetches)),
+		.hot = carve_take(carve, 1, sizeof(*parts.hot)),
 		.key_bytes = carve_take(carve, (size_t)o->local->group_count * o->block_max, PROTO_KEY_BYTES),
 	};
 	for (uint32_t g = 0; g < o->local->group_count; g++)
@@ -87,7 +90,8 @@ static void ask_owners(struct kv_fetches *f, struct fetch *fetch, uint32_t group
 		uint32_t peers[KV_OWNERS_MAX];
 		if (fetch->blocks[group][i].have)
 			continue;
-		uint32_t count = kv_owners(f->local, &fetch->keys[group][i], peers);
+		const struct id128 *key = &fetch->keys[group][i];
+		uint32_t count = kv_owners(f->local, key, hot_more(f->hot, key), peers);
 		for (uint32_t k = 0; k < count; k++)
 			ask(f, fetch, peers[k], group, i);
 	}
@@ -191,12 +195,25 @@ void kv_fetch_cancel(struct kv_fetches *f, uint32_t cookie)
 			fetch_end(f, &f->fetches[i], false);
 }
 
-static bool all_answered(const struct fetch *fetch)
+static bool all_heard(const struct fetch *fetch)
 {
 	for (uint32_t s = 0; s < fetch->source_count; s++)
-		if (!fetch->sources[s].answered)
+		if (!fetch->sources[s].heard)
 			return false;
 	return true;
+}
+
+static uint64_t half_time_ns(const struct fetch *fetch)
+{
+	return fetch->started_ns + (fetch->deadline_ns - fetch->started_ns) / 2;
+}
+
+bool fetch_waits_for_more(const struct kv_fetches *f, const struct fetch *fetch)
+{
+	for (uint32_t s = 0; s < fetch->source_count; s++)
+		if (fetch->sources[s].heard && !fetch->sources[s].answered)
+			return f->local->now_ns < half_time_ns(fetch);
+	return false;
 }
 
 /* Remembers a copy where there is room for one more. */
@@ -205,7 +222,12 @@ static void add_copy(struct kv_fetches *f, struct fetch *fetch, uint32_t item, u
 {
 	uint32_t group = item / f->options.block_max, i = item % f->options.block_max;
 	struct fetch_block *block = &fetch->blocks[group][i];
-	uint32_t c = 0;
+	for (uint32_t k = 0; k < FETCH_COPIES; k++)
+		if (block->copies[k].peer == peer)
+			return; /* said again */
+	uint32_t c = block->copy_next;
+	if (sessions_peer(f->local->sessions, peer)->role == WIRE__ROLE__ROLE_KVSTORE)
+		hot_note(f->hot, &fetch->keys[group][i], found->more_copies);
 	while (c < FETCH_COPIES && block->copies[c].peer != PEER_NONE)
 		c++;
 	if (c == FETCH_COPIES || found->n_digests != f->local->groups[group].layer_count)
@@ -254,12 +276,15 @@ void kv_fetch_found(struct kv_fetches *f, uint32_t peer, const Wire__Found *foun
 		send_release(f, peer, found->op); /* too late: nobody waits for it, so nobody may hold it */
 		return;
 	}
-	fetch->sources[s].answered = true;
+	fetch->sources[s].heard = true;
+	fetch->sources[s].answered = !found->more;
 	for (size_t i = 0; i < found->n_blocks; i++)
 		if (found->blocks[i]->index < fetch->key_counts[s])
 			add_copy(f, fetch, asked(f, fetch, s)[found->blocks[i]->index], peer, found->blocks[i]);
-	if (fetch->state == FETCH_ASKING && all_answered(fetch))
+	if (fetch->state == FETCH_ASKING && all_heard(fetch))
 		fetch_begin_reading(f, fetch);
+	else if (fetch->state == FETCH_READING)
+		fetch_extend(f, fetch);
 }
 
 static void forget_copies(struct fetch_block *block, uint32_t peer)
@@ -274,8 +299,8 @@ static void forget_peer(struct fetch *fetch, uint32_t peer)
 {
 	for (uint32_t s = 0; s < fetch->source_count; s++)
 		if (fetch->sources[s].peer == peer)
-			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .answered = true};
-	for (uint32_t g = 0; g < KV_GROUPS_MAX && fetch->blocks[g]; g++)
+			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .heard = true, .answered = true};
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX && fetch->blocks[g]; g++)
 		for (uint32_t i = 0; i < fetch->key_count; i++)
 			forget_copies(&fetch->blocks[g][i], peer);
 }
@@ -287,7 +312,7 @@ void kv_fetch_peer_down(struct kv_fetches *f, uint32_t peer)
 		if (fetch->state == FETCH_FREE)
 			continue;
 		forget_peer(fetch, peer);
-		if (fetch->state == FETCH_ASKING && all_answered(fetch)) {
+		if (fetch->state == FETCH_ASKING && all_heard(fetch)) {
 			fetch_begin_reading(f, fetch);
 		} else if (fetch->state == FETCH_READING) {
 			fetch_plan(f, fetch);
@@ -301,8 +326,7 @@ void kv_fetch_tick(struct kv_fetches *f)
 	uint64_t now_ns = f->local->now_ns;
 	for (uint32_t i = 0; i < f->options.fetch_max; i++) {
 		struct fetch *fetch = &f->fetches[i];
-		uint64_t half_ns = fetch->started_ns + (fetch->deadline_ns - fetch->started_ns) / 2;
-		if (fetch->state == FETCH_ASKING && now_ns >= half_ns)
+		if (fetch->state == FETCH_ASKING && now_ns >= half_time_ns(fetch))
 			fetch_begin_reading(f, fetch);
 		if (fetch->state == FETCH_READING && now_ns >= fetch->deadline_ns)
 			fetch_end(f, fetch, true);
@@ -316,11 +340,11 @@ uint32_t kv_fetch_count(const struct kv_fetches *f)
 	return f->count;
 }
 
-/* Tells every holder; a source that has not answered yet is released when its answer comes. */
+/* Tells every holder; a source that has not said anything yet is released when its answer comes. */
 static void release_sources(struct kv_fetches *f, struct fetch *fetch)
 {
 	for (uint32_t s = 0; s < fetch->source_count; s++)
-		if (fetch->sources[s].peer != PEER_NONE && fetch->sources[s].answered)
+		if (fetch->sources[s].peer != PEER_NONE && fetch->sources[s].heard)
 			send_release(f, fetch->sources[s].peer, fetch->sources[s].op);
 }
 

@@ -5,11 +5,15 @@
  * among it; a block that fails (digest, generation, holder gone) is read once more from another holder; then a shorter
  * beginning has to do, and what comes after it is recomputed: waiting must never be slower than that.
  *
- *   (free) --start--> ASKING --all answered, or half the time is over--> READING --all read, or deadline--> (free)
+ *   (free) --start--> ASKING --all have answered, or half the time is over--> READING --all read, or deadline--> (free)
+ *
+ * A source that has some of it on disk answers first with what it has in memory, which is read meanwhile, and then once more
+ * (Found.more); for that nobody waits longer than half the time either.
  *
  * Memory: the caller's.  Loop: the node's.  Bounds: fetch_max at a time, block_max blocks of a group each. */
 #ifndef KVSTORE_FETCH_H
 #define KVSTORE_FETCH_H
+#include "base/layer_groups.h"
 #include "kvstore/local.h"
 #include "kvstore/reads.h"
 
@@ -30,7 +34,7 @@ struct kv_fetch_counts {
 
 struct kv_fetch_request {
 	uint32_t cookie;              /* given back with the result */
-	const struct id128 *keys[KV_GROUPS_MAX]; /* [key_count] of each group's chain; the caller's, until the end */
+	const struct id128 *keys[LAYER_GROUPS_MAX]; /* [key_count] of each group's chain; the caller's, until the end */
 	uint32_t key_count;
 	uint32_t have;                /* leading blocks that can be used already: only more is worth anything */
 	const Wire__Holder *const *holders; /* hints of the coordinator */

@@ -1,5 +1,6 @@
 #include <assert.h>
 
+#include "base/layer_groups.h"
 #include "kvstore/fetch_impl.h"
 
 static bool has_copy(const struct fetch_block *block)
@@ -12,7 +13,7 @@ static bool has_copy(const struct fetch_block *block)
 
 void fetch_plan(struct kv_fetches *f, struct fetch *fetch)
 {
-	struct kv_presence groups[KV_GROUPS_MAX];
+	struct kv_presence groups[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < f->local->group_count; g++) {
 		for (uint32_t i = 0; i < fetch->key_count; i++) {
 			const struct fetch_block *block = &fetch->blocks[g][i];
@@ -31,6 +32,15 @@ void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch)
 	fetch->state = FETCH_READING;
 	fetch_plan(f, fetch);
 	fetch->counts.miss_not_found = fetch->key_count - fetch->run;
+	fetch_issue(f, fetch);
+}
+
+void fetch_extend(struct kv_fetches *f, struct fetch *fetch)
+{
+	uint32_t run = fetch->run;
+	fetch_plan(f, fetch);
+	if (fetch->run > run)
+		fetch->counts.miss_not_found = fetch->key_count - fetch->run;
 	fetch_issue(f, fetch);
 }
 
@@ -88,7 +98,7 @@ void fetch_issue(struct kv_fetches *f, struct fetch *fetch)
 {
 	for (uint32_t g = 0; g < f->local->group_count; g++)
 		issue_group(f, fetch, g);
-	if (fetch->reading > 0)
+	if (fetch->reading > 0 || fetch_waits_for_more(f, fetch))
 		return;
 	/* Nothing is under way and nothing can be: no room for the rest.  Better to compute than to wait. */
 	fetch_end(f, fetch, true);

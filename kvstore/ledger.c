@@ -5,12 +5,18 @@
 
 #include "base/map.h"
 #include "base/planted.h"
+#include "kvstore/evict_impl.h"
 
 struct entry {
 	enum ledger_state state;
+	bool shielded; /* the policy was told that it is held: of the held all, of the lent those that were to be evicted */
+	bool spare;
 	uint32_t slot; /* SLOT_NONE in offered */
 	uint32_t class_index; /* of the slot */
 	uint32_t holds;
+	uint32_t lent;
+	bool passing; /* rule 7: the policy does not know it */
+	bool was_held;
 	uint32_t next_free;
 	struct ledger_block block;
 };
@@ -24,8 +30,10 @@ struct ledger {
 	struct entry *entries;  /* [entry_max] */
 	uint64_t *digests;      /* [entry_max][layers_max] */
 	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
+	struct evict_link *first; /* [entry_max], then a sentinel for each class: the spare and the passing that may go now */
 	uint32_t free_first;
 	uint32_t counts[LEDGER_STATES];
+	uint32_t spare_count, lent_count;
 	uint64_t sealed;
 	uint64_t evicted;
 };
@@ -79,7 +87,8 @@ size_t ledger_bytes(const struct ledger_options *options)
 	       aligned(policy_of(options)->bytes(options->entry_max, SLABS_CLASSES_MAX)) +
 	       aligned(map_bytes(options->entry_max)) + aligned(options->entry_max * sizeof(struct entry)) +
 	       aligned((size_t)options->entry_max * options->layers_max * sizeof(uint64_t)) +
-	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t));
+	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t)) +
+	       aligned(((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
 }
 
 static void *cut(uint8_t **memory, size_t bytes)
@@ -104,6 +113,8 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	l->slot_entries = cut(&at, slabs_slot_total(&options->slabs) * sizeof(uint32_t));
 	for (uint32_t i = 0; i < slabs_slot_total(&options->slabs); i++)
 		l->slot_entries[i] = LEDGER_NONE;
+	l->first = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
+	ring_init(l->first, options->entry_max + SLABS_CLASSES_MAX);
 	for (uint32_t i = 0; i < options->entry_max; i++)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
@@ -131,9 +142,60 @@ static void free_entry(struct ledger *l, uint32_t index)
 	l->free_first = index;
 }
 
+static uint32_t class_of(const struct ledger *l, uint32_t entry)
+{
+	return l->entries[entry].class_index;
+}
+
+/* Among those that go first and may go now, or not. */
+static void settle_first(struct ledger *l, uint32_t index)
+{
+	const struct entry *entry = &l->entries[index];
+	bool may_go = (entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0;
+	bool listed = l->first[index].next != index;
+	if (may_go && !listed)
+		ring_push(l->first, l->options.entry_max + class_of(l, index), index);
+	else if (!may_go && listed)
+		ring_remove(l->first, index);
+}
+
+static void shield(struct ledger *l, uint32_t index)
+{
+	if (!l->entries[index].shielded && !l->entries[index].passing)
+		l->policy->hold(l->evict, index, class_of(l, index));
+	l->entries[index].shielded = true;
+}
+
+static void unshield(struct ledger *l, uint32_t index)
+{
+	if (l->entries[index].shielded && !l->entries[index].passing)
+		l->policy->release(l->evict, index, class_of(l, index));
+	l->entries[index].shielded = false;
+}
+
+/* The block of the class that goes first, or EVICT_NONE.  One that is lent is no victim until it is back. */
+static uint32_t victim_of(struct ledger *l, uint32_t class_index)
+{
+	uint32_t first = ring_first(l->first, l->options.entry_max + class_index);
+	if (first != EVICT_NONE)
+		return first;
+	uint32_t victim = l->policy->victim(l->evict, class_index);
+	while (victim != EVICT_NONE && l->entries[victim].lent > 0 && !planted(LENT_BLOCK_EVICTED)) {
+		shield(l, victim);
+		victim = l->policy->victim(l->evict, class_index);
+	}
+	return victim;
+}
+
 static void evict(struct ledger *l, uint32_t entry)
 {
-	l->policy->evict(l->evict, entry, l->entries[entry].class_index);
+	l->spare_count -= l->entries[entry].spare;
+	l->entries[entry].spare = false;
+	if (l->first[entry].next != entry)
+		ring_remove(l->first, entry);
+	if (!l->entries[entry].passing)
+		l->policy->evict(l->evict, entry, class_of(l, entry));
+	l->entries[entry].passing = false;
 	ledger_move(l, entry, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
 		forget_key(l, entry);
@@ -145,7 +207,7 @@ static void evict(struct ledger *l, uint32_t entry)
 static enum err make_entry(struct ledger *l)
 {
 	for (uint32_t i = 0; l->free_first == LEDGER_NONE && i < SLABS_CLASSES_MAX; i++) {
-		uint32_t victim = l->policy->victim(l->evict, i);
+		uint32_t victim = victim_of(l, i);
 		if (victim != EVICT_NONE)
 			evict(l, victim);
 	}
@@ -172,7 +234,8 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	entry->slot = SLOT_NONE;
-	entry->holds = 0;
+	entry->holds = entry->lent = 0;
+	entry->shielded = entry->spare = entry->passing = entry->was_held = false;
 	entry->block = *block;
 	entry->block.digests = digests;
 	ledger_move(l, index, LEDGER_OFFERED);
@@ -188,7 +251,7 @@ static uint32_t slab_evictable(const struct ledger *l, uint32_t slab, uint32_t s
 		uint32_t entry = l->slot_entries[slab * slots_max + i];
 		if (entry == LEDGER_NONE)
 			continue;
-		if (l->entries[entry].state != LEDGER_CACHED)
+		if (l->entries[entry].state != LEDGER_CACHED || l->entries[entry].lent > 0)
 			return LEDGER_NONE;
 		count++;
 	}
@@ -226,7 +289,7 @@ static enum err take_slot(struct ledger *l, uint32_t block_bytes, uint32_t *ret_
 	e = slabs_take(l->slabs, class_index, ret_slot);
 	if (e == ERR_OK)
 		return ERR_OK;
-	uint32_t victim = l->policy->victim(l->evict, class_index);
+	uint32_t victim = victim_of(l, class_index);
 	if (victim != EVICT_NONE)
 		evict(l, victim);
 	else if (!evict_slab(l, class_index))
@@ -251,13 +314,47 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	return ERR_OK;
 }
 
-void ledger_seal(struct ledger *l, uint32_t index)
+void ledger_seal_writing(struct ledger *l, uint32_t index)
 {
-	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_SEALED);
 	l->sealed++;
+}
+
+void ledger_written(struct ledger *l, uint32_t index)
+{
+	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->add(l->evict, index, entry->class_index, id128_hash(&entry->block.key));
+	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
+	if (entry->holds > 0) {
+		shield(l, index);
+		ledger_move(l, index, LEDGER_HELD);
+	}
+	settle_first(l, index);
+}
+
+void ledger_seal(struct ledger *l, uint32_t index)
+{
+	ledger_seal_writing(l, index);
+	ledger_written(l, index);
+}
+
+void ledger_seal_passing(struct ledger *l, uint32_t index)
+{
+	ledger_seal_writing(l, index);
+	ledger_move(l, index, LEDGER_CACHED);
+	l->entries[index].passing = true;
+	settle_first(l, index);
+}
+
+void ledger_complete(struct ledger *l, uint32_t index, const struct ledger_block *block)
+{
+	struct ledger_block *mine = &l->entries[index].block;
+	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
+	assert(l->entries[index].state == LEDGER_READING && id128_equal(&mine->key, &block->key));
+	assert(mine->layer_count == block->layer_count && mine->layer_bytes == block->layer_bytes);
+	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
+	*mine = *block;
+	mine->digests = digests;
 }
 
 void ledger_withdraw(struct ledger *l, uint32_t entry)
@@ -280,19 +377,19 @@ uint32_t ledger_lookup(const struct ledger *l, const struct id128 *key)
 	return map_get(&l->keys, key);
 }
 
-bool ledger_serves(const struct ledger *l, uint32_t index, const struct id128 *compat)
+bool ledger_serves(const struct ledger *l, uint32_t index, const struct id128 *key, const struct id128 *compat)
 {
 	if (index == LEDGER_NONE)
 		return false;
 	const struct entry *entry = &l->entries[index];
-	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
-	return served && id128_equal(&entry->block.compat, compat);
+	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	return served && id128_equal(&entry->block.key, key) && id128_equal(&entry->block.compat, compat);
 }
 
 uint32_t ledger_find(const struct ledger *l, const struct id128 *key, const struct id128 *compat)
 {
 	uint32_t index = map_get(&l->keys, key);
-	return ledger_serves(l, index, compat) ? index : LEDGER_NONE;
+	return ledger_serves(l, index, key, compat) ? index : LEDGER_NONE;
 }
 
 void ledger_expect_key(const struct ledger *l, const struct id128 *key)
@@ -315,23 +412,73 @@ uint32_t ledger_find_ahead(const struct ledger *l, const struct id128 *key)
 	return index;
 }
 
+/* Its second hit: from now on it is one like all others. */
+static void promote(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	entry->passing = false;
+	settle_first(l, index);
+	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
+	if (entry->shielded)
+		l->policy->hold(l->evict, index, class_of(l, index));
+}
+
 void ledger_hold(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	if (entry->holds++ > 0)
+	if (entry->passing && entry->was_held)
+		promote(l, index);
+	entry->was_held = true;
+	if (entry->holds++ > 0 || entry->state == LEDGER_SEALED)
 		return;
-	l->policy->hold(l->evict, index, entry->class_index);
+	shield(l, index);
 	ledger_move(l, index, LEDGER_HELD);
+	settle_first(l, index);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	assert(entry->state == LEDGER_HELD && entry->holds > 0);
-	if (--entry->holds > 0)
+	assert((entry->state == LEDGER_HELD || entry->state == LEDGER_SEALED) && entry->holds > 0);
+	if (--entry->holds > 0 || entry->state == LEDGER_SEALED)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->release(l->evict, index, entry->class_index);
+	if (entry->lent == 0)
+		unshield(l, index);
+	settle_first(l, index);
+}
+
+void ledger_lend(struct ledger *l, uint32_t index)
+{
+	enum ledger_state state = l->entries[index].state;
+	assert(state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD);
+	l->entries[index].lent++;
+	l->lent_count++;
+	settle_first(l, index);
+}
+
+void ledger_return(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	assert(entry->lent > 0);
+	entry->lent--;
+	l->lent_count--;
+	if (entry->lent == 0 && entry->holds == 0)
+		unshield(l, index);
+	settle_first(l, index);
+}
+
+void ledger_spare(struct ledger *l, uint32_t index, bool spare)
+{
+	struct entry *entry = &l->entries[index];
+	l->spare_count += (uint32_t)spare - (uint32_t)entry->spare;
+	entry->spare = spare;
+	settle_first(l, index);
+}
+
+bool ledger_is_spare(const struct ledger *l, uint32_t entry)
+{
+	return l->entries[entry].spare;
 }
 
 enum ledger_state ledger_state(const struct ledger *l, uint32_t entry)
@@ -370,6 +517,8 @@ void ledger_counts(const struct ledger *l, struct ledger_counts *ret_counts)
 	*ret_counts = (struct ledger_counts){
 		.slots = slabs_slots(l->slabs),
 		.slots_free = slabs_free(l->slabs),
+		.spare = l->spare_count,
+		.lent = l->lent_count,
 		.sealed = l->sealed,
 		.evicted = l->evicted,
 	};
@@ -383,20 +532,29 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	assert(has_slot == (entry->slot != SLOT_NONE));
 	assert(!has_slot || l->slot_entries[entry->slot] == index);
 	assert(!has_slot || slabs_slot_class(l->slabs, entry->slot) == entry->class_index);
-	assert((entry->holds > 0) == (entry->state == LEDGER_HELD));
+	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
+	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	assert(served || (entry->lent == 0 && !entry->spare && !entry->passing));
+	assert(entry->state != LEDGER_SEALED || !entry->shielded);
+	assert(entry->state != LEDGER_HELD || entry->shielded);
+	assert(!served || !entry->shielded || entry->holds + entry->lent > 0);
+	bool listed = l->first[index].next != index;
+	assert(listed == ((entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0));
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
 }
 
 void ledger_check(const struct ledger *l)
 {
-	uint32_t counts[LEDGER_STATES] = {0};
+	uint32_t counts[LEDGER_STATES] = {0}, spare = 0, lent = 0;
 	for (uint32_t i = 0; i < l->options.entry_max; i++) {
 		check_entry(l, i);
 		counts[l->entries[i].state]++;
+		spare += l->entries[i].spare;
+		lent += l->entries[i].lent;
 	}
+	assert(spare == l->spare_count && lent == l->lent_count);
 	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
-	assert(counts[LEDGER_SEALED] == 0); /* a state only on the way */
 	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);
 	uint32_t taken = 0;
 	for (uint32_t i = 0; i < slabs_slot_total(&l->options.slabs); i++)

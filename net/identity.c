@@ -113,7 +113,7 @@ bool identity_has_role(const struct identity *identity, Wire__Role role)
 	return (unsigned)role < 32 && (identity->roles >> role & 1);
 }
 
-/* Whom a role dials: a coordinator all that work, an engine engines and stores, a store nobody. */
+/* Whom a role dials: a coordinator all that work, an engine engines and stores, a store stores. */
 static uint32_t dialed_by(Wire__Role role)
 {
 	switch (role) {
@@ -122,6 +122,8 @@ static uint32_t dialed_by(Wire__Role role)
 	case WIRE__ROLE__ROLE_DECODE:
 	case WIRE__ROLE__ROLE_BOTH:
 		return ENGINES | KVSTORE;
+	case WIRE__ROLE__ROLE_KVSTORE:
+		return KVSTORE;
 	default:
 		return 0;
 	}

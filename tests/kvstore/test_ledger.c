@@ -214,6 +214,82 @@ static void slab_changes_its_class_when_another_size_needs_room(void **state)
 	ledger_check(f->ledger);
 }
 
+static void a_lent_block_stays_and_counts_as_no_use(void **state)
+{
+	struct fixture *f = *state;
+	for (uint32_t key = 0; key < SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	uint32_t lent = find(f, 0);
+	ledger_lend(f->ledger, lent);
+	ledger_lend(f->ledger, lent);
+	ledger_lend(f->ledger, find(f, 2));
+	put(f, 1000, 21); /* 0 is the oldest and may not go */
+	assert_int_equal(find(f, 0), lent);
+	assert_int_equal(find(f, 1), LEDGER_NONE);
+	ledger_return(f->ledger, find(f, 2)); /* nobody wanted to evict it meanwhile: still the oldest but one */
+	put(f, 1001, 21);
+	assert_int_equal(find(f, 2), LEDGER_NONE);
+	ledger_return(f->ledger, lent);
+	ledger_hold(f->ledger, lent);
+	ledger_release(f->ledger, lent);
+	for (uint32_t key = 2000; key < 2000 + SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	assert_int_equal(find(f, 0), lent); /* the other reader is not through */
+	struct ledger_counts counts;
+	ledger_counts(f->ledger, &counts);
+	assert_int_equal(counts.lent, 1);
+	ledger_return(f->ledger, lent);
+	ledger_check(f->ledger);
+	for (uint32_t key = 3000; key < 3000 + SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	assert_int_equal(find(f, 0), LEDGER_NONE);
+	ledger_check(f->ledger);
+}
+
+static void a_slab_with_a_lent_block_keeps_its_class(void **state)
+{
+	struct fixture *f = *state;
+	for (uint32_t key = 0; key < SLABS * SLOTS_PER_SLAB; key++)
+		ledger_lend(f->ledger, put(f, key, 21));
+	struct ledger_block block = block_of(1000, 100);
+	uint32_t entry;
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_AGAIN);
+	for (uint32_t key = 0; key < SLOTS_PER_SLAB; key++)
+		ledger_return(f->ledger, find(f, key));
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_check(f->ledger);
+}
+
+static void a_spare_block_goes_before_all_others(void **state)
+{
+	struct fixture *f = *state;
+	for (uint32_t key = 0; key < SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	for (uint32_t key = 30; key < 34; key++)
+		ledger_spare(f->ledger, find(f, key), true);
+	ledger_spare(f->ledger, find(f, 33), false);
+	ledger_hold(f->ledger, find(f, 30)); /* while somebody reads it, it stays */
+	ledger_lend(f->ledger, find(f, 31));
+	put(f, 1000, 21);
+	assert_int_equal(find(f, 32), LEDGER_NONE);
+	put(f, 1001, 21); /* no spare one may go: the oldest */
+	assert_int_equal(find(f, 0), LEDGER_NONE);
+	ledger_release(f->ledger, find(f, 30));
+	ledger_return(f->ledger, find(f, 31));
+	ledger_check(f->ledger);
+	put(f, 1002, 21);
+	put(f, 1003, 21);
+	assert_int_equal(find(f, 30), LEDGER_NONE);
+	assert_int_equal(find(f, 31), LEDGER_NONE);
+	assert_int_not_equal(find(f, 33), LEDGER_NONE);
+	assert_int_not_equal(find(f, 1), LEDGER_NONE);
+	struct ledger_counts counts;
+	ledger_counts(f->ledger, &counts);
+	assert_int_equal(counts.spare, 0);
+	ledger_check(f->ledger);
+}
+
 static void block_over_the_bounds_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -247,7 +323,10 @@ struct model_block {
 	enum ledger_state state;
 	uint32_t entry;
 	uint32_t holds;
+	uint32_t lent;
+	bool vague; /* was lent since its last use: its place in the order of use depends on who was to be evicted */
 	uint64_t used;
+	bool passing, was_held;
 };
 
 struct model {
@@ -256,7 +335,13 @@ struct model {
 	uint64_t clock;
 };
 
-/* After a read took room: whoever vanished must have been cached, and the least recently used of the cached. */
+/* What has passed through goes before all others. */
+static bool goes_before(const struct model_block *a, const struct model_block *b)
+{
+	return a->passing != b->passing ? a->passing : a->used < b->used;
+}
+
+/* After a read took room: whoever vanished must have been cached, and the one that goes first. */
 static void model_notice_eviction(struct fixture *f, struct model *m)
 {
 	uint32_t evicted = KEYS;
@@ -268,10 +353,24 @@ static void model_notice_eviction(struct fixture *f, struct model *m)
 	}
 	if (evicted == KEYS)
 		return;
-	for (uint32_t k = 0; k < KEYS; k++)
-		if (m->blocks[k].state == LEDGER_CACHED)
-			assert_true(m->blocks[k].used >= m->blocks[evicted].used);
+	assert_int_equal(m->blocks[evicted].lent, 0);
+	for (uint32_t k = 0; k < KEYS && !m->blocks[evicted].vague; k++)
+		if (m->blocks[k].state == LEDGER_CACHED && m->blocks[k].lent == 0 && !m->blocks[k].vague)
+			assert_false(goes_before(&m->blocks[k], &m->blocks[evicted]));
 	m->blocks[evicted] = (struct model_block){0};
+}
+
+static void model_seal(struct fixture *f, struct model_block *b, uint32_t how)
+{
+	b->state = how == 2 ? LEDGER_SEALED : LEDGER_CACHED;
+	b->passing = how == 1;
+	b->was_held = false;
+	if (how == 0)
+		ledger_seal(f->ledger, b->entry);
+	else if (how == 1)
+		ledger_seal_passing(f->ledger, b->entry);
+	else
+		ledger_seal_writing(f->ledger, b->entry);
 }
 
 static void model_step(struct fixture *f, struct model *m, struct rng *rng)
@@ -303,21 +402,43 @@ static void model_step(struct fixture *f, struct model *m, struct rng *rng)
 			b->state = LEDGER_FREE;
 			break;
 		}
-		ledger_seal(f->ledger, b->entry);
-		b->state = LEDGER_CACHED;
+		model_seal(f, b, (uint32_t)rng_below(rng, 3));
 		b->used = m->clock;
 		break;
+	case LEDGER_SEALED:
+		if (rng_below(rng, 2) == 0) {
+			ledger_written(f->ledger, b->entry);
+			b->state = b->holds ? LEDGER_HELD : LEDGER_CACHED;
+			b->used = m->clock;
+			break;
+		}
+		__attribute__((fallthrough));
 	case LEDGER_CACHED:
 	case LEDGER_HELD:
+		if (b->lent > 0 && rng_below(rng, 4) == 0) {
+			ledger_return(f->ledger, b->entry);
+			b->lent--;
+			break;
+		}
+		if (rng_below(rng, 8) == 0) {
+			ledger_lend(f->ledger, b->entry);
+			b->lent++;
+			b->vague = true;
+			break;
+		}
+		b->vague = b->lent > 0;
 		if (b->holds > 0 && rng_below(rng, 2) == 0) {
 			ledger_release(f->ledger, b->entry);
 			b->holds--;
 		} else {
 			ledger_hold(f->ledger, b->entry);
 			b->holds++;
+			b->passing &= !b->was_held;
+			b->was_held = true;
 		}
 		b->used = m->clock;
-		b->state = b->holds ? LEDGER_HELD : LEDGER_CACHED;
+		if (b->state != LEDGER_SEALED)
+			b->state = b->holds ? LEDGER_HELD : LEDGER_CACHED;
 		break;
 	default:
 		fail();
@@ -338,7 +459,7 @@ static void ledger_agrees_with_a_naive_model(void **state)
 		model_step(f, m, &rng);
 		uint32_t key = (uint32_t)rng_below(&rng, KEYS);
 		const struct model_block *b = &m->blocks[key];
-		bool served = b->state == LEDGER_CACHED || b->state == LEDGER_HELD;
+		bool served = b->state == LEDGER_SEALED || b->state == LEDGER_CACHED || b->state == LEDGER_HELD;
 		assert_int_equal(find(f, key), served ? b->entry : LEDGER_NONE);
 		if (b->state != LEDGER_FREE) {
 			assert_int_equal(ledger_state(f->ledger, b->entry), b->state);
@@ -351,6 +472,54 @@ static void ledger_agrees_with_a_naive_model(void **state)
 	ledger_counts(f->ledger, &counts);
 	assert_true(counts.evicted > 100); /* the walk did press against the bounds */
 	free(m);
+}
+
+static void block_from_disk_goes_first_until_its_second_hit(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t slots = 0;
+	while (slots < 3 || find(f, 0) != LEDGER_NONE) /* full, and the first is gone */
+		put(f, slots++, 21);
+	struct ledger_block block = block_of(100, 21);
+	uint32_t entry;
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_seal_passing(f->ledger, entry);
+	ledger_hold(f->ledger, entry); /* by who asked for it */
+	ledger_release(f->ledger, entry);
+	put(f, 101, 21);
+	assert_int_equal(find(f, 100), LEDGER_NONE); /* although it was used last */
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_seal_passing(f->ledger, entry);
+	for (int look_up = 0; look_up < 2; look_up++) {
+		ledger_hold(f->ledger, entry);
+		ledger_release(f->ledger, entry);
+	}
+	put(f, 102, 21);
+	assert_int_equal(find(f, 100), entry);
+	ledger_check(f->ledger);
+}
+
+static void block_being_written_is_found_and_stays(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_block block = block_of(100, 21);
+	uint32_t entry;
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_seal_writing(f->ledger, entry);
+	for (uint32_t i = 0; i < 100; i++)
+		put(f, i, 21);
+	assert_int_equal(find(f, 100), entry);
+	ledger_hold(f->ledger, entry);
+	ledger_written(f->ledger, entry);
+	assert_int_equal(ledger_state(f->ledger, entry), LEDGER_HELD);
+	ledger_release(f->ledger, entry);
+	for (uint32_t i = 200; i < 300; i++)
+		put(f, i, 21);
+	assert_int_equal(find(f, 100), LEDGER_NONE);
+	ledger_check(f->ledger);
 }
 
 static void moves_are_those_of_the_drawing(void **state)
@@ -375,8 +544,13 @@ int main(void)
 		T(abandoned_read_keeps_its_slot_until_the_landing_is_free),
 		T(full_of_held_blocks_says_again),
 		T(slab_changes_its_class_when_another_size_needs_room),
+		T(a_lent_block_stays_and_counts_as_no_use),
+		T(a_slab_with_a_lent_block_keeps_its_class),
+		T(a_spare_block_goes_before_all_others),
 		T(block_over_the_bounds_is_refused),
 		T(no_region_means_no_room),
+		T(block_from_disk_goes_first_until_its_second_hit),
+		T(block_being_written_is_found_and_stays),
 		T(ledger_agrees_with_a_naive_model),
 		T(moves_are_those_of_the_drawing),
 	};

@@ -8,17 +8,29 @@
  *   faults  -- a seeded plan of what goes wrong, aimed at states of jobs                  (faults.h) */
 #ifndef TESTS_SIM_CLUSTER_H
 #define TESTS_SIM_CLUSTER_H
+#include "base/layer_groups.h"
 #include "coordinator/core.h"
 #include "kvstore/store.h"
 #include "net/sim.h"
 #include "node/core.h"
+#include "tests/kvstore/crash_disk.h"
 #include "tests/sim/toy.h"
 
 #define MS 1000000ull
 
-enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 4, SLAB_BYTES = 2048, SLAB_SLOTS = 32 };
+enum { DISK_SEGMENTS = 5, DISK_SEGMENT_PAGES = 24, ACKED_MAX = 512 };
+enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 12, SLAB_BYTES = 2048, SLAB_SLOTS = 32,
+       STORE_GRACE_MS = 300 };
 
 enum member_kind { COORDINATOR, ENGINE, STORE };
+
+/* An offer that a store with a disk heard. */
+enum { DISK_OFFERS_MAX = 64 };
+struct disk_offer {
+	uint32_t from;
+	uint64_t op;
+	struct id128 key;
+};
 
 struct member {
 	struct cluster *cluster;
@@ -33,7 +45,7 @@ struct member {
 	struct node *engine;
 	struct store *store;
 	struct toy *toy;
-	uint64_t *generations[KV_GROUPS_MAX]; /* engine: [block_count] */
+	uint64_t *generations[LAYER_GROUPS_MAX]; /* engine: [block_count] */
 	uint32_t structures;   /* engine: taken and not given back */
 	/* store: slabs */
 	uint8_t *slabs;
@@ -41,6 +53,15 @@ struct member {
 	uint32_t slab_regions[SLABS]; /* UINT32_MAX: closed */
 	uint32_t slab_slot_bytes[SLABS];
 	uint32_t region_next;
+	/* store: its disk, which outlives the process (disk.c) */
+	struct crash_disk *disk; /* NULL: none */
+	uint64_t disk_kill_at;   /* the process dies during the operation that many later; 0: never */
+	uint64_t disk_life;      /* grows when the process dies */
+	bool disk_checked;       /* since the start: all that was acknowledged is there */
+	struct id128 acked[ACKED_MAX]; /* said to be durable, and not gone */
+	uint32_t acked_count;
+	struct disk_offer offers[DISK_OFFERS_MAX]; /* heard last, in a ring */
+	uint32_t offer_next;
 	/* its number (net/claim.h) */
 	bool starting;           /* waits for etcd to give one */
 	bool claiming;           /* was refused: will look who has its name */
@@ -99,7 +120,18 @@ struct cluster_options {
 	uint32_t seq_max;     /* sequences in an engine's schedule */
 	uint64_t layer_ns;
 	uint32_t replicas;
+	uint32_t store_slabs;
 	bool decode_dials;    /* decode nodes have the smaller ids */
+	bool disks;           /* of stores */
+	bool disks_ack;       /* an offer is done when the block is durable */
+	struct crash_disk_faults disk_faults;
+	uint64_t disk_kill_at; /* the first store dies during that operation, counting: */
+	bool disk_kill_footer; /* footers only; else all but reads */
+};
+
+/* What stores with disks have done. */
+struct disk_totals {
+	uint64_t hits, puts, kept, gone, bad, recovered, kills, struck;
 };
 
 /* Whose directives with that epoch were taken. */
@@ -121,6 +153,7 @@ struct cluster {
 	uint64_t revision, leader_candidacy, epoch_stored, epoch_wipes;
 	struct epoch_holder epochs[EPOCHS_MAX];
 	uint64_t directives, directives_refused, drains;
+	struct disk_totals disk_totals; /* of lives of stores that are over */
 	struct clients *clients;
 	struct faults *faults;
 	struct promises *promises;
@@ -128,6 +161,8 @@ struct cluster {
 };
 
 uint32_t cluster_block_count(const struct cluster *cluster, uint32_t group);
+/* So far, of all lives of all stores. */
+struct disk_totals cluster_disks(const struct cluster *cluster);
 struct cluster *cluster_create(const struct cluster_options *options);
 void cluster_destroy(struct cluster *cluster);
 /* A process comes up, as soon as etcd gives it an incarnation. */
@@ -137,6 +172,11 @@ void cluster_kill(struct cluster *cluster, uint32_t member);
 bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
 /* Everybody who should have a session with somebody has one. */
 bool cluster_whole(const struct cluster *cluster, char *why, size_t why_bytes);
+/* Every block that a store has is with all its owners, but for those that had to evict something. */
+bool cluster_copied(const struct cluster *cluster, char *why, size_t why_bytes);
+/* A store begins to leave; has it handed over?  Then it is killed, when all that it had is with others. */
+void cluster_leave(struct cluster *cluster, uint32_t member);
+bool cluster_left(struct cluster *cluster, uint32_t member);
 /* Every coordinator's index counts what the nodes have (when nothing happens any more). */
 bool cluster_indexed(const struct cluster *cluster, char *why, size_t why_bytes);
 /* What may happen to etcd, besides being away: its data are lost; the lease of one member is revoked. */

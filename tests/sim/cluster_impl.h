@@ -1,6 +1,7 @@
 /* cluster_impl - what the files of the simulated cluster share; nobody else includes it. */
 #ifndef TESTS_SIM_CLUSTER_IMPL_H
 #define TESTS_SIM_CLUSTER_IMPL_H
+#include "kvstore/place.h"
 #include "tests/sim/cluster.h"
 
 extern const struct id128 cluster_compat;
@@ -11,6 +12,10 @@ void member_start(struct member *m);
 void member_free(struct member *m);
 /* Whoever waits for something on this node may look. */
 void member_after_event(struct member *m);
+
+/* Of every store: entries of its ledger; of one: what it says of its size. */
+uint32_t cluster_store_entries(const struct cluster *c);
+uint32_t member_store_weight(const struct member *m);
 
 /* The core goes on under the member's incarnation. */
 void member_renew(struct member *m);
@@ -35,6 +40,19 @@ void lead_check_coordinator(struct member *m);
 void lead_check_node(struct member *m);
 void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelope);
 void member_claim_epoch(void *member, int64_t candidacy, uint64_t beaten);
+
+/* disk.c: the disks of stores */
+void disk_create(struct member *m);
+void disk_destroy(struct member *m);
+/* The next life of the store begins over what the last one left. */
+struct disk_options disk_start(struct member *m);
+void disk_gone(void *member, const struct id128 *key, enum disk_gone why);
+/* Its life is over: what came of it. */
+void disk_sum_up(struct member *m);
+/* Offers and their answers, as they are heard and said. */
+void disk_heard(struct member *m, uint32_t from, const Wire__Envelope *envelope);
+void disk_said(struct member *m, uint32_t to, const Wire__Envelope *envelope);
+void disk_check_store(struct member *m);
 
 /* frames.c: places with digests are compared with the bytes; one line a frame into the story. */
 void cluster_check_claims(struct cluster *c, uint32_t from, const Wire__Envelope *envelope);

@@ -1,4 +1,5 @@
 /* member - a node of the simulated cluster: how its core is made, fed with events, and its memory read. */
+#include "base/layer_groups.h"
 #include "tests/sim/cluster_impl.h"
 
 #include <assert.h>
@@ -56,7 +57,8 @@ static void on_closed(void *core, uint32_t conn, uint64_t now)
 static void on_dial_failed(void *core, uint64_t node, uint64_t now)
 {
 	struct member *m = as_member(core);
-	CALL(m, coord_dial_failed(m->coord, node, now), node_dial_failed(m->engine, node, now), abort());
+	CALL(m, coord_dial_failed(m->coord, node, now), node_dial_failed(m->engine, node, now),
+	     store_dial_failed(m->store, node, now));
 }
 
 static void on_message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now)
@@ -93,6 +95,7 @@ static void on_tick(void *core, uint64_t now)
 		struct store_status status;
 		store_status(m->store, &status);
 		cluster_check_misses(m->cluster, status.counters.read_corrupt);
+		disk_check_store(m);
 	}
 	if (m->ticks++ % CHECK_EVERY)
 		return;
@@ -286,7 +289,6 @@ static void start_engine(struct member *m)
 		.batch_tokens_max = 24,
 		.chunk_tokens = o->chunk_tokens,
 		.read_max = 48,
-		.replicas = o->replicas,
 		.fetch_deadline_ns = 500 * MS,
 		.read_deadline_ns = 900 * MS,
 		.wait_deadline_ns = 1500 * MS,
@@ -323,21 +325,38 @@ static void close_slab(void *context, uint32_t slab)
 	((struct member *)context)->slab_regions[slab] = UINT32_MAX;
 }
 
+uint32_t member_store_weight(const struct member *m)
+{
+	return 2 + m->index % 3;
+}
+
 static void start_store(struct member *m)
 {
+	struct disk_options disk = m->disk ? disk_start(m) : (struct disk_options){0};
 	struct store_options options = {
 		.node = m->node,
 		.incarnation = m->incarnation,
 		.name = m->name,
 		.peer_max = 12,
-		.ledger = {.slabs = {.slab_count = SLABS, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
+		/* With a disk less memory, so that it is needed. */
+		.ledger = {.slabs = {.slab_count = m->disk ? m->cluster->options.store_slabs / 2 : m->cluster->options.store_slabs,
+				     .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
 				     .open = open_slab, .close = close_slab},
-			   .entry_max = 96, .layers_max = TOY_LAYERS},
+			   .entry_max = cluster_store_entries(m->cluster), .layers_max = TOY_LAYERS},
 		.offer_max = 24,
 		.reading_max = 4,
 		.lookup_max = 32,
 		.hold_max = 96,
 		.found_max = 64,
+		.weight = member_store_weight(m),
+		.replicas = m->cluster->options.replicas,
+		.copies_max = 8,
+		.rebalance_rate = 1 << 20,
+		.grace_ns = STORE_GRACE_MS * MS,
+		.disk = m->disk ? &disk : NULL,
+		.persist = m->cluster->options.disks_ack ? STORE_PERSIST_ACK : STORE_PERSIST_BEHIND,
+		.disk_context = m,
+		.disk_gone = disk_gone,
 		.env = sim_env(m->cluster->sim, m->index),
 	};
 	for (uint32_t i = 0; i < SLABS; i++)
@@ -376,9 +395,10 @@ void member_renew(struct member *m)
 
 void member_free(struct member *m)
 {
+	disk_sum_up(m);
 	free(m->memory);
 	free(m->slabs);
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {
 		free(m->generations[g]);
 		m->generations[g] = NULL;
 	}

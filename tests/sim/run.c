@@ -5,7 +5,7 @@
 #include "base/rng.h"
 
 enum { FAULTS_FROM_MS = 400, FAULTS_TO_MS = 4000, HEAL_MS = 5000, PROGRESS_MS = 15000, QUIET_MS = 5000,
-       INDEX_MS = 3000 };
+       INDEX_MS = 3000, COPIES_MS = 20000, LEAVE_MS = 10000 };
 
 static struct cluster *current;
 
@@ -53,7 +53,8 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		.prefills = 1 + (uint32_t)rng_below(&rng, 2),
 		.decodes = 1 + (uint32_t)rng_below(&rng, 2),
 		.boths = rng_below(&rng, 3) == 0,
-		.stores = 1 + (uint32_t)rng_below(&rng, 2),
+		.stores = 1 + (uint32_t)rng_below(&rng, 3),
+		.store_slabs = rng_below(&rng, 2) ? 4 : SLABS, /* some are full soon */
 		.block_count = 76 + (uint32_t)rng_below(&rng, 80), /* the largest request fits */
 		.chunk_tokens = TOY_BLOCK_TOKENS * (1 + (uint32_t)rng_below(&rng, 3)),
 		.layer_ns = MS / 4 + rng_below(&rng, 2 * MS),
@@ -78,6 +79,32 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		options.layer_ns = 3 * MS;
 	}
 	return options;
+}
+
+/* A third of the seeds have stores with disks, some of them bad ones; in half of these a store dies while it writes. */
+static void draw_disks(uint64_t seed, struct cluster_options *options)
+{
+	struct rng rng = {.seed = rng_mix(seed) + 1};
+	if (seed % 3 != 2)
+		return;
+	options->disks = true;
+	options->block_count = 76; /* little room elsewhere */
+	options->disks_ack = rng_below(&rng, 2);
+	options->disk_kill_footer = rng_below(&rng, 2);
+	options->disk_kill_at = rng_below(&rng, 2) ? 1 + rng_below(&rng, options->disk_kill_footer ? 3 : 120) : 0;
+	switch (rng_below(&rng, 6)) {
+	case 0:
+		options->disk_faults.fail = 400;
+		break;
+	case 1:
+	case 2:
+		options->disk_faults.flip_rest = 3000;
+		options->disk_faults.flip_read = 12000;
+		break;
+	case 3:
+		options->disk_faults.misdirect_read = options->disk_faults.misdirect_write = 1500;
+		break;
+	}
 }
 
 /* What the seed aims at, and the scene that makes it likely. */
@@ -141,11 +168,46 @@ static void demand_progress(struct cluster *c)
 	}
 }
 
+/* Every block has its copies again, wherever stores were lost, and a while later still. */
+static void demand_copies(struct cluster *c)
+{
+	char why[256] = "";
+	uint64_t until_ns = sim_now(c->sim) + COPIES_MS * MS;
+	while (!cluster_copied(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 100 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I12: after %d ms of quiet %s", COPIES_MS, why);
+	}
+}
+
+/* In some seeds a store leaves in the end, and comes back as another life. */
+static void demand_leaving(struct cluster *c)
+{
+	char why[256] = "";
+	uint32_t leaver = c->member_count - 1 - (uint32_t)sim_random(c->sim, c->options.stores);
+	uint64_t until_ns = sim_now(c->sim) + LEAVE_MS * MS;
+	cluster_leave(c, leaver);
+	do {
+		sim_run(c->sim, sim_now(c->sim) + 5 * MS); /* as soon as it may, it is gone */
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I12: %s has not handed over in %d ms", c->members[leaver].name, LEAVE_MS);
+	} while (!cluster_left(c, leaver));
+	cluster_start(c, leaver);
+	until_ns = sim_now(c->sim) + QUIET_MS * MS;
+	while (!cluster_whole(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I10: after a store left and came back: %s", why);
+	}
+	demand_copies(c);
+}
+
 void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct run_result *ret_result)
 {
 	struct cluster_options options = draw_cluster(seed, story);
 	if (cut)
 		options.cut = *cut;
+	draw_disks(seed, &options);
 	struct cluster *c = current = cluster_create(&options);
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
@@ -159,6 +221,9 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 	clients_demand(c->clients);
 	clients_draw(c->clients, 4, sim_now(c->sim), sim_now(c->sim) + 500 * MS);
 	demand_progress(c);
+	demand_copies(c);
+	if (seed % 4 == 2)
+		demand_leaving(c);
 
 	*ret_result = (struct run_result){
 		.digest = sim_digest(c->sim),
@@ -166,6 +231,7 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 		.ended_ms = sim_now(c->sim) / MS,
 		.hits = *faults_hits(c->faults),
 		.kills = c->kills,
+		.disks = cluster_disks(c),
 		.renewals = c->renewals,
 		.directives = c->directives,
 		.directives_refused = c->directives_refused,
