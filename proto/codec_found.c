@@ -13,6 +13,7 @@ enum {
 	BLOCK_INDEX = 1,
 	BLOCK_PLACE = 2,
 	BLOCK_DIGESTS = 3,
+	BLOCK_MORE_COPIES = 4,
 	PLACE_RANK = 1,
 	PLACE_KIND = 2,
 	PLACE_REGION = 3,
@@ -53,7 +54,7 @@ static size_t place_size(const Wire__Place *place)
 static size_t block_size(const Wire__FoundBlock *block)
 {
 	return number_size(block->index) + (block->place ? bytes_size(place_size(block->place)) : 0) +
-	       (block->n_digests ? bytes_size(block->n_digests * sizeof(uint64_t)) : 0);
+	       (block->n_digests ? bytes_size(block->n_digests * sizeof(uint64_t)) : 0) + number_size(block->more_copies);
 }
 
 /* From here on bytes are written from the last to the first: so each length is known when its turn comes.  `end` is where what
@@ -102,7 +103,9 @@ static uint8_t *prepend_digests(uint8_t *end, const uint64_t *digests, size_t co
 
 static uint8_t *prepend_block(uint8_t *end, const Wire__FoundBlock *block)
 {
-	uint8_t *at = block->n_digests ? prepend_digests(end, block->digests, block->n_digests) : end;
+	uint8_t *at = prepend_number(end, BLOCK_MORE_COPIES, block->more_copies);
+	if (block->n_digests)
+		at = prepend_digests(at, block->digests, block->n_digests);
 	if (block->place)
 		at = prepend_place(at, block->place);
 	at = prepend_number(at, BLOCK_INDEX, block->index);

@@ -266,6 +266,7 @@ static void fill_found(struct rng *rng, Wire__Found *found, Wire__FoundBlock *bl
 		blocks[i].place = &places[i];
 		blocks[i].n_digests = rng_next(rng) % 60;
 		blocks[i].digests = digests + rng_next(rng) % 60;
+		blocks[i].more_copies = (uint32_t)some_number(rng, 8) % 4;
 	}
 }
 
@@ -300,7 +301,7 @@ static void found_packed_by_hand_is_what_the_library_reads(void **state)
 
 static void found_has_the_fields_that_are_packed_by_hand(void **state)
 {
-	assert_int_equal(wire__found_block__descriptor.n_fields, 3);
+	assert_int_equal(wire__found_block__descriptor.n_fields, 4);
 	assert_int_equal(wire__place__descriptor.n_fields, 5);
 	assert_int_equal(WIRE__ENVELOPE__BODY_FOUND, 41);
 	assert_int_equal(protobuf_c_message_descriptor_get_field_by_name(&wire__found__descriptor, "blocks")->id, 2);
