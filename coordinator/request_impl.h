@@ -14,6 +14,4 @@ void request_read_prompt(struct fields *fields, struct api_request *request);
 void request_read_token_ids(struct fields *fields, struct api_request *request);
 /* request_structure.c: what the answer must look like. */
 void request_read_structure(struct fields *fields, struct api_request *request);
-/* Takes the structure (model/structure.h), asked for by the field `param` (a constant); one at most. */
-void request_set_structure(struct fields *fields, struct api_request *request, const char *param, json_t *structure);
 #endif

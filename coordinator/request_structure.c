@@ -9,15 +9,16 @@
 
 enum { CHOICES_MAX = 1024 };
 
-void request_set_structure(struct fields *f, struct api_request *r, const char *param, json_t *structure)
+/* `key` is the field within f that asked for it, `param` the one of the request. */
+static void set_structure(struct fields *f, struct api_request *r, const char *key, const char *param, json_t *structure)
 {
 	char *text = structure && f->e == ERR_OK ? json_dumps(structure, JSON_COMPACT | JSON_ENCODE_ANY) : NULL;
 	if (f->e == ERR_OK && r->structure)
-		field_refuse(f, param, "only one structure may be asked for, and there is %s too", r->structure_param);
+		field_refuse(f, key, "only one structure may be asked for, and there is %s too", r->structure_param);
 	else if (f->e == ERR_OK && !text)
-		field_refuse(f, param, "cannot be written down");
+		field_refuse(f, key, "cannot be written down");
 	else if (text && strlen(text) > PROTO_STRUCTURE_MAX)
-		field_refuse(f, param, "of %zu bytes, at most %d", strlen(text), PROTO_STRUCTURE_MAX);
+		field_refuse(f, key, "of %zu bytes, at most %d", strlen(text), PROTO_STRUCTURE_MAX);
 	json_decref(structure);
 	if (f->e != ERR_OK) {
 		free(text);
@@ -27,17 +28,17 @@ void request_set_structure(struct fields *f, struct api_request *r, const char *
 	r->structure_param = param;
 }
 
-static void set_schema(struct fields *f, struct api_request *r, const char *param, const json_t *schema)
+static void set_schema(struct fields *f, struct api_request *r, const char *key, const char *param, const json_t *schema)
 {
 	if (json_is_object(schema) || json_is_boolean(schema))
-		request_set_structure(f, r, param, json_pack("{s:O}", "json", (json_t *)schema));
+		set_structure(f, r, key, param, json_pack("{s:O}", "json", (json_t *)schema));
 	else
-		field_refuse(f, param, "expected a JSON schema: an object");
+		field_refuse(f, key, "expected a JSON schema: an object");
 }
 
-static void set_any_object(struct fields *f, struct api_request *r, const char *param)
+static void set_any_object(struct fields *f, struct api_request *r, const char *key, const char *param)
 {
-	request_set_structure(f, r, param, json_pack("{s:{s:s}}", "json", "type", "object"));
+	set_structure(f, r, key, param, json_pack("{s:{s:s}}", "json", "type", "object"));
 }
 
 static void read_response_format(struct fields *f, struct api_request *r)
@@ -47,9 +48,10 @@ static void read_response_format(struct fields *f, struct api_request *r)
 	if (!format || (type && strcmp(type, "text") == 0))
 		return;
 	if (type && strcmp(type, "json_object") == 0)
-		set_any_object(f, r, "response_format");
+		set_any_object(f, r, "response_format", "response_format");
 	else if (type && strcmp(type, "json_schema") == 0)
-		set_schema(f, r, "response_format", json_object_get(json_object_get(format, "json_schema"), "schema"));
+		set_schema(f, r, "response_format", "response_format",
+			   json_object_get(json_object_get(format, "json_schema"), "schema"));
 	else
 		field_refuse(f, "response_format",
 			     "expected a type of text, json_object, or json_schema with its json_schema.schema");
@@ -61,12 +63,12 @@ static void read_json(struct fields *f, struct api_request *r, const char *key, 
 	const json_t *schema = field_get(f, key);
 	if (!json_is_string(schema)) {
 		if (schema)
-			set_schema(f, r, param, schema);
+			set_schema(f, r, key, param, schema);
 		return;
 	}
 	json_t *parsed = f->e == ERR_OK ? json_in_object(json_string_value(schema), json_string_length(schema), f->error) : NULL;
 	if (parsed)
-		set_schema(f, r, param, parsed);
+		set_schema(f, r, key, param, parsed);
 	else
 		f->e = f->e == ERR_OK ? ERR_INVALID : f->e;
 	json_decref(parsed);
@@ -76,7 +78,7 @@ static void read_regex(struct fields *f, struct api_request *r, const char *key,
 {
 	const json_t *regex = field_get(f, key);
 	if (json_is_string(regex))
-		request_set_structure(f, r, param, json_pack("{s:O}", "regex", (json_t *)regex));
+		set_structure(f, r, key, param, json_pack("{s:O}", "regex", (json_t *)regex));
 	else if (regex)
 		field_refuse(f, key, "expected a regular expression as a text");
 }
@@ -95,7 +97,7 @@ static void read_choice(struct fields *f, struct api_request *r, const char *key
 		       json_array_append_new(parts, json_pack("{s:O}", "literal", item)) == 0;
 	}
 	if (good)
-		request_set_structure(f, r, param, json_pack("{s:O}", "choice", parts));
+		set_structure(f, r, key, param, json_pack("{s:O}", "choice", parts));
 	else
 		field_refuse(f, key, "expected a list of 1 to %d texts that are not empty", CHOICES_MAX);
 	json_decref(parts);
@@ -119,7 +121,7 @@ static void read_structured_outputs(struct fields *f, struct api_request *r)
 	read_regex(&inner, r, "regex", "structured_outputs");
 	read_choice(&inner, r, "choice", "structured_outputs");
 	if (field_bool(&inner, "json_object", false))
-		set_any_object(&inner, r, "structured_outputs");
+		set_any_object(&inner, r, "json_object", "structured_outputs");
 	f->e = inner.e;
 }
 

@@ -1,5 +1,6 @@
 #include "model/expression.h"
 
+#include <ctype.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -323,6 +324,15 @@ static void atom(struct expression *p, uint32_t from, uint32_t to)
 	emit(p, &set, from, to);
 }
 
+/* Behind a backslash. */
+static void skip_escape(struct expression *p)
+{
+	int c = peek(p);
+	p->at++;
+	for (int digits = c == 'x' ? 2 : c == 'u' ? 4 : 0; digits > 0 && peek(p) >= 0 && isxdigit(peek(p)); digits--)
+		p->at++;
+}
+
 static void skip_class(struct expression *p)
 {
 	for (p->at++; p->at < p->length && p->text[p->at] != ']'; p->at++)
@@ -342,8 +352,10 @@ static void skip_atom(struct expression *p)
 		}
 		open += peek(p) == '(';
 		open -= peek(p) == ')' && open > 0;
-		p->at += peek(p) == '\\';
-		p->at++;
+		if (take(p, "\\"))
+			skip_escape(p);
+		else
+			p->at++;
 		while (p->at < p->length && ((unsigned char)p->text[p->at] & 0xc0) == 0x80)
 			p->at++;
 	} while (open > 0 && p->at < p->length);
@@ -355,8 +367,9 @@ static void skip_atom(struct expression *p)
 static uint32_t take_number(struct expression *p)
 {
 	uint32_t value = 0;
-	while (peek(p) >= '0' && peek(p) <= '9' && value <= EXPRESSION_COUNT_MAX)
-		value = value * 10 + (uint32_t)(p->text[p->at++] - '0');
+	for (; peek(p) >= '0' && peek(p) <= '9'; p->at++)
+		if (value <= EXPRESSION_COUNT_MAX)
+			value = value * 10 + (uint32_t)(peek(p) - '0');
 	return value;
 }
 
@@ -365,11 +378,14 @@ static bool take_count(struct expression *p, uint32_t *min, uint32_t *max)
 {
 	size_t before = p->at;
 	if (take(p, "{") && peek(p) >= '0' && peek(p) <= '9') {
-		*min = *max = take_number(p);
+		uint32_t least = take_number(p), most = least;
 		if (take(p, ","))
-			*max = peek(p) == '}' ? UNBOUNDED : take_number(p);
-		if (take(p, "}"))
+			most = peek(p) == '}' ? UNBOUNDED : take_number(p);
+		if (take(p, "}")) {
+			*min = least;
+			*max = most;
 			return true;
+		}
 	}
 	p->at = before;
 	return false;
