@@ -271,16 +271,13 @@ class Fleet:
                 view = seen.get(node.name)
                 if not view or view["state"] != "up" or view["pid"] != node.pid:
                     wrong.append(f"{coordinator.name} sees {node.name} as {view and view['state']}")
-                elif view["sessions"] != self.sessions_due(node):
-                    wrong.append(f"{node.name} has {view['sessions']} sessions of {self.sessions_due(node)}")
+                elif view["sessions"] != self.sessions_due():
+                    wrong.append(f"{node.name} has {view['sessions']} sessions of {self.sessions_due()}")
         return wrong
 
-    def sessions_due(self, process):
-        """With every coordinator; engines with every store and every other engine."""
-        engines = sum(p.role in ENGINES for p in self.nodes())
-        if process.role == "kvstore":
-            return len(self.coordinators) + engines
-        return len(self.coordinators) + engines - 1 + sum(p.role == "kvstore" for p in self.nodes())
+    def sessions_due(self):
+        """Of each node: with every coordinator and every other node."""
+        return len(self.coordinators) + len(self.nodes()) - 1
 
     def held(self):
         """What is held anywhere although nobody asks for anything; empty: nothing."""
