@@ -59,6 +59,11 @@
 	X(FAILED_OFFER_NOT_ANSWERED, "a store does not say that its read of an offered block failed", "vllm#50754") \
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: checksums off by default") \
+	X(QUOTA_NOT_CHECKED, "a tenant's blocks are taken beyond its quota", "a rule of ours") \
+	X(QUOTA_NOT_GIVEN_BACK, "what a tenant was charged with is not given back at eviction", "Mooncake: quota leaks") \
+	X(PIN_IGNORED_BY_SLAB, "a slab that changes its class takes pinned blocks with it", "a rule of ours") \
+	X(PIN_LOST_AT_RELEASE, "a pinned block that was held may be evicted from then on", "LMCache#1034") \
+	X(PINS_NOT_BOUNDED, "more is pinned than may be", "LMCache#1034") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED

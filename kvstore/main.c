@@ -7,13 +7,16 @@
 #include "kvstore/store.h"
 #include "net/process.h"
 
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256 };
+enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 5 };
 
 struct program {
 	struct process_settings settings;
 	uint64_t kv_bytes;
 	uint64_t slab_bytes;
 	const char *policy_name;
+	struct option_list quota_texts;
+	uint64_t pin_percent;
+	struct tenant_quota quotas[TENANT_QUOTAS_MAX];
 	struct process *process;
 	struct store *store;
 	struct slabs_options slabs;
@@ -133,7 +136,10 @@ static struct store_options store_options(struct program *program)
 		.ledger = {.slabs = program->slabs,
 			   .entry_max = slabs_slot_total(&program->slabs),
 			   .layers_max = 128,
-			   .policy = evict_find(program->policy_name)},
+			   .policy = evict_find(program->policy_name),
+			   .quotas = program->quotas,
+			   .quota_count = (uint32_t)program->quota_texts.count,
+			   .pin_bytes_max = program->kv_bytes / 100 * program->pin_percent},
 		.offer_max = 4096,
 		.reading_max = 64,
 		.lookup_max = 1024,
@@ -174,6 +180,31 @@ static enum err refuse_policy(const char *name, struct why *why)
 		       list_policies(known, sizeof(known)));
 }
 
+/* "acme=2GiB" */
+static enum err parse_quota(const char *text, struct why *why, struct tenant_quota *ret_quota)
+{
+	const char *equals = strrchr(text, '=');
+	size_t length = equals ? (size_t)(equals - text) : 0;
+	struct tenant_quota quota = {.bytes = 0};
+	if (!equals || length > TENANT_NAME_MAX || options_bytes(equals + 1, &quota.bytes) != ERR_OK)
+		return why_set(why, ERR_INVALID, "--tenant-quota is \"%s\", expected TENANT=BYTES, as acme=2GiB", text);
+	memcpy(quota.name, text, length);
+	*ret_quota = quota;
+	return ERR_OK;
+}
+
+static enum err parse_quotas(struct program *program, struct why *why)
+{
+	enum err e = ERR_OK;
+	for (size_t i = 0; e == ERR_OK && i < program->quota_texts.count; i++) {
+		e = parse_quota(program->quota_texts.items[i], why, &program->quotas[i]);
+		for (size_t k = 0; e == ERR_OK && k < i; k++)
+			if (strcmp(program->quotas[k].name, program->quotas[i].name) == 0)
+				e = why_set(why, ERR_INVALID, "--tenant-quota says twice what \"%s\" may have", program->quotas[i].name);
+	}
+	return e;
+}
+
 static enum err serve(struct program *program, struct why *why)
 {
 	if (program->slab_bytes > program->kv_bytes || program->kv_bytes / program->slab_bytes > STORE_SLABS_MAX)
@@ -182,7 +213,9 @@ static enum err serve(struct program *program, struct why *why)
 	if (!evict_find(program->policy_name))
 		return refuse_policy(program->policy_name, why);
 	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
-	enum err e = process_open(&program->settings, &parts, &program->process, why);
+	enum err e = parse_quotas(program, why);
+	if (e == ERR_OK)
+		e = process_open(&program->settings, &parts, &program->process, why);
 	if (e != ERR_OK)
 		return e;
 	struct store_options options = store_options(program);
@@ -206,19 +239,22 @@ static enum err serve(struct program *program, struct why *why)
 int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
-				  .policy_name = evict_policies[0]->name};
+				  .policy_name = evict_policies[0]->name, .pin_percent = 25};
 	char policies[200] = "which unheld block goes first, by default the first of: ";
 	list_policies(policies + strlen(policies), sizeof(policies) - strlen(policies));
 	process_defaults(&program.settings, "kvstore-1");
-	struct option table[PROCESS_OPTIONS + 3] = {
+	struct option table[PROCESS_OPTIONS + STORE_OPTIONS] = {
 		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, 0, "BYTES", "memory for blocks"},
 		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, 0, "BYTES", "unit in which sizes of blocks share it"},
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
 		 policies},
+		{"tenant-quota", OPTION_LIST, &program.quota_texts, 0, 0, "TENANT=BYTES",
+		 "what a tenant's blocks may take here; several; *=BYTES: each other tenant's"},
+		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory that `baton kv pin --hard` may keep for ever"},
 	};
-	process_options(&program.settings, table + 3);
+	process_options(&program.settings, table + STORE_OPTIONS);
 	struct options options = {.program = "baton-kvstore", .usage = "[options]", .table = table,
-				  .count = PROCESS_OPTIONS + 3, .environment = environment};
+				  .count = PROCESS_OPTIONS + STORE_OPTIONS, .environment = environment};
 	struct why why = {0};
 	enum err e = options_parse(&options, argc, argv, &why);
 	if (e == ERR_OK && options.help)

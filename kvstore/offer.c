@@ -14,6 +14,7 @@ struct entry {
 	uint64_t order;
 	struct id128 key;
 	struct id128 parent;
+	struct kv_tenant tenant;
 };
 
 struct kv_offers {
@@ -80,7 +81,8 @@ static void add_entry(struct kv_offers *o, const struct entry *entry)
 	o->counts[kv_local_group(o->local, entry->block)]++;
 }
 
-void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key, const struct id128 *parent)
+void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key, const struct id128 *parent,
+		    const struct kv_tenant *tenant)
 {
 	uint32_t peers[KV_OWNERS_MAX];
 	uint32_t group = kv_local_group(o->local, block);
@@ -91,7 +93,7 @@ void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key
 			continue;
 		}
 		struct entry entry = {.used = true, .peer = peers[i], .block = block, .key = *key,
-				      .has_parent = parent != NULL};
+				      .has_parent = parent != NULL, .tenant = *tenant};
 		if (parent)
 			entry.parent = *parent;
 		add_entry(o, &entry);
@@ -116,6 +118,8 @@ static void send_offer(struct kv_offers *o, struct entry *entry)
 	offer.digests = kv_local_digests(o->local, entry->block);
 	offer.layer_bytes = group->layer_bytes;
 	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, o->local->compat.bytes};
+	offer.tenant = entry->tenant.name;
+	offer.priority = entry->tenant.priority;
 	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
 	sessions_send(o->local->sessions, entry->peer, &envelope);
 }

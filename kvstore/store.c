@@ -131,7 +131,7 @@ struct store *store_init(void *memory, const struct store_options *options)
 /* ---- look-ups */
 
 /* The blocks of the answer, held as they are found; digests point into the ledger. */
-static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list)
+static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list, uint64_t *ret_bytes)
 {
 	struct id128 compat = codec_key(&lookup->compat, 0);
 	size_t count = 0;
@@ -144,6 +144,7 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 			break;
 		ledger_hold(s->ledger, entry);
 		const struct ledger_block *block = ledger_block(s->ledger, entry);
+		*ret_bytes += ledger_block_bytes(block);
 		struct slot_place place;
 		ledger_place(s->ledger, entry, &place);
 		wire__place__init(&s->found_places[count]);
@@ -161,6 +162,18 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 	return count;
 }
 
+/* Who asks is who has an account here: whose blocks are found is his own, since keys bear the tenant's salt. */
+static void account_lookup(struct store *s, const char *name, uint64_t asked, uint64_t found, uint64_t bytes)
+{
+	struct tenants *tenants = ledger_tenants(s->ledger);
+	struct tenant_use *use = &tenants->list[tenants_account(tenants, name)].use;
+	use->keys_asked += asked;
+	use->keys_found += found;
+	use->bytes_found += bytes;
+	s->counters.keys_asked += asked;
+	s->counters.keys_found += found;
+}
+
 static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *lookup)
 {
 	uint32_t old = holds_find(s->holds, peer, lookup->op);
@@ -168,15 +181,15 @@ static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *look
 		release_all(s, old); /* asked anew: the older answer is void */
 	uint32_t list;
 	size_t count = 0;
+	uint64_t bytes = 0;
 	if (holds_open(s->holds, peer, lookup->op, &list) == ERR_OK) {
-		count = find_blocks(s, lookup, list);
+		count = find_blocks(s, lookup, list, &bytes);
 		if (count == 0)
 			release_all(s, list);
 	}
 	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
 	s->counters.lookups++;
-	s->counters.keys_asked += asked;
-	s->counters.keys_found += count;
+	account_lookup(s, lookup->tenant, asked, count, bytes);
 	env_trace(s->options.env, "found %zu of %u blocks for %s", count, asked,
 		  sessions_peer(s->sessions, peer)->name);
 	Wire__Found found = WIRE__FOUND__INIT;
@@ -356,14 +369,19 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		text, capacity,
 		"store %s%s: %u sessions, eviction policy %s\n"
 		"slots %u, free %u; blocks offered %u, reading %u, cached %u, held %u, quarantined %u\n"
-		"sealed %llu, evicted %llu; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
+		"sealed %llu, evicted %llu for room, %llu for a slab, %llu for a quota, %llu by command; pinned %u softly, %u hard\n"
+		"%llu bytes of %u tenants; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
 		"looked up %llu keys, found %llu; offers %llu: taken %llu, existing %llu, refused %llu\n"
 		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n",
 		s->options.name, t.draining ? " (draining)" : "", t.sessions,
 		ledger_policy(s->ledger)->name, t.ledger.slots, t.ledger.slots_free,
 		t.ledger.entries[LEDGER_OFFERED], t.ledger.entries[LEDGER_READING], t.ledger.entries[LEDGER_CACHED],
 		t.ledger.entries[LEDGER_HELD], t.ledger.entries[LEDGER_EVICTED], (unsigned long long)t.ledger.sealed,
-		(unsigned long long)t.ledger.evicted, t.offers, t.reading, t.lookups, t.holds,
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_ROOM],
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_SLAB],
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_QUOTA],
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_COMMAND], t.ledger.pinned_soft, t.ledger.pinned_hard,
+		(unsigned long long)t.ledger.bytes, ledger_tenants(s->ledger)->count, t.offers, t.reading, t.lookups, t.holds,
 		(unsigned long long)c->keys_asked, (unsigned long long)c->keys_found, (unsigned long long)c->offers,
 		(unsigned long long)c->offers_taken, (unsigned long long)c->offers_existing,
 		(unsigned long long)c->offers_refused, (unsigned long long)c->read_corrupt,
@@ -372,6 +390,44 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 	if (length < 0 || capacity == 0)
 		return 0;
 	return (size_t)length < capacity ? (size_t)length : capacity - 1;
+}
+
+const struct ledger_block *store_next(const struct store *s, uint32_t from, uint32_t *ret_next)
+{
+	uint32_t entry = ledger_next(s->ledger, from);
+	if (entry == LEDGER_NONE)
+		return NULL;
+	*ret_next = entry + 1;
+	return ledger_block(s->ledger, entry);
+}
+
+/* A block that is served, or LEDGER_NONE. */
+static uint32_t served(const struct store *s, const struct id128 *key)
+{
+	uint32_t entry = ledger_lookup(s->ledger, key);
+	bool sealed = entry != LEDGER_NONE && ledger_next(s->ledger, entry) == entry;
+	return sealed ? entry : LEDGER_NONE;
+}
+
+enum err store_pin(struct store *s, const struct id128 *key, enum ledger_pin pin)
+{
+	uint32_t entry = served(s, key);
+	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_pin(s->ledger, entry, pin);
+}
+
+enum err store_evict(struct store *s, const struct id128 *key)
+{
+	uint32_t entry = served(s, key);
+	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_evict(s->ledger, entry);
+}
+
+enum err store_pinned(const struct store *s, const struct id128 *key, enum ledger_pin *ret_pin)
+{
+	uint32_t entry = served(s, key);
+	if (entry == LEDGER_NONE)
+		return ERR_NOT_FOUND;
+	*ret_pin = ledger_pinned(s->ledger, entry);
+	return ERR_OK;
 }
 
 uint32_t store_held_for(const struct store *s, uint64_t node)

@@ -97,6 +97,14 @@ void store_drain(struct store *store);
 bool store_drained(const struct store *store);
 
 void store_status(const struct store *store, struct store_status *ret_status);
+/* The first block at or after `from` that may be served, for *ret_next to go on from; NULL: there are no more. */
+const struct ledger_block *store_next(const struct store *store, uint32_t from, uint32_t *ret_next);
+/* What an operator says of a block.  NOT_FOUND; otherwise as ledger_pin() and ledger_evict(). */
+MUST_USE enum err store_pin(struct store *store, const struct id128 *key, enum ledger_pin pin);
+MUST_USE enum err store_evict(struct store *store, const struct id128 *key);
+/* How the block is pinned; NOT_FOUND. */
+MUST_USE enum err store_pinned(const struct store *store, const struct id128 *key, enum ledger_pin *ret_pin);
+
 /* The status as lines for people, cut at capacity; returns the length without the 0. */
 size_t store_dump(const struct store *store, char *text, size_t capacity);
 /* Blocks held or offered by a node's living session; 0 without one. */

@@ -127,6 +127,7 @@ static void wake_waiting(struct store *s, const struct id128 *key, bool sealed)
 		if (offer->state != OFFER_WAITING || !id128_equal(&offer->block.key, key))
 			continue;
 		if (sealed) {
+			ledger_raise(s->ledger, ledger_lookup(s->ledger, key), offer->block.priority);
 			answer(s, offer->peer, offer->op, ERR_EXISTS);
 			free_offer(s, i);
 		} else if (ledger_lookup(s->ledger, key) == LEDGER_NONE) {
@@ -144,9 +145,15 @@ static enum err refuse(const struct store *s, uint32_t peer, const Wire__Offer *
 	return s->offer_free == OFFER_NONE ? ERR_AGAIN : ERR_OK;
 }
 
+static enum ledger_priority priority_of(const Wire__Offer *wire)
+{
+	return wire->priority == WIRE__PRIORITY__PRIORITY_LOW ? LEDGER_LOW : LEDGER_NORMAL;
+}
+
 static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wire__Offer *wire)
 {
 	struct offer *offer = &s->offers[index];
+	struct tenants *tenants = ledger_tenants(s->ledger);
 	uint64_t *digests = s->offer_digests + (size_t)index * s->options.ledger.layers_max;
 	*offer = (struct offer){
 		.peer = peer,
@@ -158,7 +165,9 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 		.block = {.layer_count = (uint32_t)wire->n_digests,
 			  .layer_bytes = wire->layer_bytes,
 			  .has_parent = wire->parent.len == PROTO_KEY_BYTES,
-			  .digests = digests},
+			  .digests = digests,
+			  .tenant = tenants->list[tenants_account(tenants, wire->tenant)].name,
+			  .priority = priority_of(wire)},
 	};
 	memcpy(digests, wire->digests, wire->n_digests * sizeof(uint64_t));
 	memcpy(offer->block.key.bytes, wire->key.data, PROTO_KEY_BYTES);
@@ -185,6 +194,8 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
 	uint32_t entry = ledger_lookup(s->ledger, &key);
 	bool being_read = entry != LEDGER_NONE && ledger_state(s->ledger, entry) <= LEDGER_READING;
 	enum err e = entry != LEDGER_NONE && !being_read ? ERR_EXISTS : refuse(s, peer, wire);
+	if (e == ERR_EXISTS)
+		ledger_raise(s->ledger, entry, priority_of(wire));
 	if (e != ERR_OK) {
 		answer(s, peer, wire->op, e);
 		return;

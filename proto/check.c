@@ -17,6 +17,12 @@ static enum err check_name(const char *name, const char *what, struct why *why)
 	return ERR_OK;
 }
 
+static enum err check_tenant(const char *tenant, const char *what, struct why *why)
+{
+	DEMAND(strlen(tenant) <= PROTO_TENANT_MAX, "%s: tenant's name over %d bytes", what, PROTO_TENANT_MAX);
+	return ERR_OK;
+}
+
 static enum err check_id(const ProtobufCBinaryData *id, const char *what, struct why *why)
 {
 	DEMAND(id->len == PROTO_KEY_BYTES, "%s: %zu bytes, expected %d", what, id->len, PROTO_KEY_BYTES);
@@ -91,6 +97,7 @@ static enum err check_reserve(const Wire__Reserve *reserve, struct why *why)
 	       reserve->prompt_count);
 	DEMAND(reserve->tenant_salt.len <= 64, "reserve: tenant salt of %zu bytes", reserve->tenant_salt.len);
 	DEMAND(reserve->n_holders <= 64, "reserve: %zu holders", reserve->n_holders);
+	DEMAND(reserve->priority <= WIRE__PRIORITY__PRIORITY_LOW, "reserve: priority %d", (int)reserve->priority);
 	DEMAND(strlen(reserve->structure) <= PROTO_STRUCTURE_MAX, "reserve: structure over %d bytes", PROTO_STRUCTURE_MAX);
 	enum err e = check_choices(reserve, why);
 	if (e == ERR_OK)
@@ -98,7 +105,7 @@ static enum err check_reserve(const Wire__Reserve *reserve, struct why *why)
 	if (e == ERR_OK)
 		e = check_name(reserve->model, "reserve: model", why);
 	if (e == ERR_OK)
-		e = check_name(reserve->tenant, "reserve: tenant", why);
+		e = check_tenant(reserve->tenant, "reserve", why);
 	return e == ERR_OK ? check_name(reserve->request, "reserve: request", why) : e;
 }
 
@@ -180,13 +187,18 @@ static enum err check_offer(const Wire__Offer *offer, struct why *why)
 	DEMAND(offer->layer_bytes >= 1 && offer->layer_bytes <= 1u << 30, "offer: layer_bytes %u", offer->layer_bytes);
 	DEMAND(offer->parent.len == 0 || offer->parent.len == PROTO_KEY_BYTES, "offer: parent of %zu bytes",
 	       offer->parent.len);
+	DEMAND(offer->priority <= WIRE__PRIORITY__PRIORITY_LOW, "offer: priority %d", (int)offer->priority);
 	enum err e = check_id(&offer->key, "offer: key", why);
+	if (e == ERR_OK)
+		e = check_tenant(offer->tenant, "offer", why);
 	return e == ERR_OK ? check_id(&offer->compat, "offer: compat", why) : e;
 }
 
 static enum err check_lookup(const Wire__Lookup *lookup, struct why *why)
 {
 	enum err e = check_keys(&lookup->keys, "lookup: keys", why);
+	if (e == ERR_OK)
+		e = check_tenant(lookup->tenant, "lookup", why);
 	return e == ERR_OK ? check_id(&lookup->compat, "lookup: compat", why) : e;
 }
 

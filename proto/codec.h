@@ -26,6 +26,7 @@ enum {
 	PROTO_SCORES_MAX = 64,          /* prompt tokens of one PromptLogprobs */
 	PROTO_STRUCTURE_MAX = 128 << 10, /* bytes of a structure's text */
 	PROTO_NAME_MAX = 255,           /* bytes of any name */
+	PROTO_TENANT_MAX = 127,         /* bytes of a tenant's name */
 	PROTO_LINK_ADDRESS_MAX = 8192,
 	PROTO_KEY_BYTES = 16,
 };

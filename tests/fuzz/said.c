@@ -85,6 +85,12 @@ static ProtobufCBinaryData keys(struct said *s, uint8_t *memory, uint32_t most)
 	return (ProtobufCBinaryData){(size_t)count * PROTO_KEY_BYTES, memory};
 }
 
+static char *tenant(struct said *s)
+{
+	static char names[][8] = {"", "ant", "bee", "cat"};
+	return names[bytes_below(&s->in, 4)];
+}
+
 static Wire__Place *place(struct said *s, Wire__Place *at)
 {
 	wire__place__init(at);
@@ -286,6 +292,8 @@ static void offer(struct said *s, struct parts *p, Wire__Offer *o)
 		p->digests[layer] = digest(s, o->place->offset + layer * o->layer_bytes);
 	o->digests = p->digests;
 	o->compat = compat(s, p);
+	o->tenant = tenant(s);
+	o->priority = (Wire__Priority)bytes_below(&s->in, 3);
 }
 
 static void load(struct said *s, struct parts *p, Wire__Load *l)
@@ -403,6 +411,7 @@ const Wire__Envelope *said_message(struct said *s)
 		m.lookup.op = bytes_number(&s->in);
 		m.lookup.keys = keys(s, p.keys, KEYS);
 		m.lookup.compat = compat(s, &p);
+		m.lookup.tenant = tenant(s);
 		break;
 	case 18:
 		if (bytes_below(&s->in, 2)) {

@@ -36,6 +36,9 @@ void lead_check_node(struct member *m);
 void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelope);
 void member_claim_epoch(void *member, int64_t candidacy, uint64_t beaten);
 
+/* pins.c: what is pinned hard in a store is there until it is unpinned. */
+void pins_check(struct member *m);
+
 /* frames.c: places with digests are compared with the bytes; one line a frame into the story. */
 void cluster_check_claims(struct cluster *c, uint32_t from, const Wire__Envelope *envelope);
 void cluster_note_frame(struct cluster *c, uint32_t from, uint32_t to, const Wire__Envelope *envelope);

@@ -93,6 +93,7 @@ static void on_tick(void *core, uint64_t now)
 		struct store_status status;
 		store_status(m->store, &status);
 		cluster_check_misses(m->cluster, status.counters.read_corrupt);
+		pins_check(m);
 	}
 	if (m->ticks++ % CHECK_EVERY)
 		return;
@@ -323,8 +324,20 @@ static void close_slab(void *context, uint32_t slab)
 	((struct member *)context)->slab_regions[slab] = UINT32_MAX;
 }
 
+/* By the seed: a tenant with room for a few blocks, one with none, all others with half of the store. */
+static uint32_t draw_quotas(const struct member *m, struct tenant_quota *ret_quotas)
+{
+	const struct tenant_quota few = {"ant", 6 * TOY_BLOCK_BYTES}, half = {"*", SLABS * SLAB_BYTES / 2}, none = {"bee", 0};
+	uint64_t seed = m->cluster->options.seed;
+	ret_quotas[0] = few;
+	ret_quotas[1] = half;
+	ret_quotas[2] = none;
+	return seed % 3 == 0 ? 0 : seed % 6 == 1 ? 3 : 2;
+}
+
 static void start_store(struct member *m)
 {
+	struct tenant_quota quotas[3];
 	struct store_options options = {
 		.node = m->node,
 		.incarnation = m->incarnation,
@@ -332,7 +345,8 @@ static void start_store(struct member *m)
 		.peer_max = 12,
 		.ledger = {.slabs = {.slab_count = SLABS, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
 				     .open = open_slab, .close = close_slab},
-			   .entry_max = 96, .layers_max = TOY_LAYERS},
+			   .entry_max = 96, .layers_max = TOY_LAYERS, .quotas = quotas,
+			   .quota_count = draw_quotas(m, quotas), .pin_bytes_max = PINNED_MAX * TOY_BLOCK_BYTES},
 		.offer_max = 24,
 		.reading_max = 4,
 		.lookup_max = 32,
@@ -348,6 +362,7 @@ static void start_store(struct member *m)
 	assert(m->memory && m->slabs);
 	memset(m->slabs, 0xdd, SLABS * SLAB_BYTES);
 	m->store = store_init(m->memory, &options);
+	m->pinned_count = 0;
 }
 
 /* ---- life */

@@ -149,6 +149,7 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 	struct cluster *c = current = cluster_create(&options);
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
+	pins_draw(c, 24, FAULTS_FROM_MS * MS, HEAL_MS * MS);
 	lead_draw_drains(c, 1 + (uint32_t)sim_random(c->sim, 3), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	faults_draw(c->faults, scene_of(seed) != SCENE_NONE ? 1 : 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	sim_run(c->sim, HEAL_MS * MS);
