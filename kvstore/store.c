@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "kvstore/store_impl.h"
-#include "net/identity.h"
-#include "proto/codec.h"
+#include "proto/job.h"
 
 /* ---- sessions */
 
@@ -97,6 +96,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->offer_digests = cut(&memory, &total, digests_bytes(o));
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
+	at->operate = cut(&memory, &total, operate_bytes(o));
 	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
 	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
 	at->found_places = cut(&memory, &total, o->found_max * sizeof(Wire__Place));
@@ -172,6 +172,7 @@ static void account_lookup(struct store *s, const char *name, uint64_t asked, ui
 	use->bytes_found += bytes;
 	s->counters.keys_asked += asked;
 	s->counters.keys_found += found;
+	s->counters.bytes_found += bytes;
 }
 
 static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *lookup)
@@ -256,10 +257,13 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 			take_release(s, peer, envelope->release);
 			break;
 		case WIRE__ENVELOPE__BODY_OFFER:
-			offers_take(s, peer, envelope->offer);
+			offers_take(s, peer, envelope->offer, now_ns);
 			break;
 		case WIRE__ENVELOPE__BODY_DIRECTIVE:
 			take_directive(s, peer, envelope->directive);
+			break;
+		case WIRE__ENVELOPE__BODY_KV_ASK:
+			operate_take(s, peer, envelope->kv_ask, now_ns);
 			break;
 		case WIRE__ENVELOPE__BODY_KV_RESYNC:
 		case WIRE__ENVELOPE__BODY_LOAD:
@@ -291,7 +295,7 @@ void store_landing_free(struct store *s, uint64_t op, uint64_t now_ns)
 	offers_pump(s, now_ns);
 }
 
-static void report(struct store *s)
+void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
 {
 	struct ledger_counts counts;
 	ledger_counts(s->ledger, &counts);
@@ -308,13 +312,17 @@ static void report(struct store *s)
 	load.epoch = s->fence.epoch;
 	load.directives_refused = s->fence.refused;
 	load.steps = s->counters.offers_taken;
-	uint64_t refused[REFUSAL_COUNT];
-	load.n_refused = refusals_report(s->options.env, refused);
-	load.refused = refused;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.version = PROTO_VERSION;
-	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
-	envelope.load = &load;
+	load.n_refused = refusals_report(s->options.env, s->operate->refused);
+	load.refused = s->operate->refused;
+	load.store = (Wire__StoreLoad *)operate_load(s, now_ns); /* the packer only reads */
+	*ret_load = load;
+}
+
+static void report(struct store *s, uint64_t now_ns)
+{
+	Wire__Load load;
+	store_load(s, now_ns, &load);
+	PROTO_ENVELOPE(envelope, LOAD, load, &load);
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++) {
 		const struct session_peer *peer = sessions_peer(s->sessions, i);
 		if (peer && peer->role == WIRE__ROLE__ROLE_COORDINATOR)
@@ -327,7 +335,7 @@ void store_tick(struct store *s, uint64_t now_ns)
 	sessions_tick(s->sessions, now_ns);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
-		report(s);
+		report(s, now_ns);
 	}
 	offers_pump(s, now_ns);
 }
@@ -401,8 +409,7 @@ const struct ledger_block *store_next(const struct store *s, uint32_t from, uint
 	return ledger_block(s->ledger, entry);
 }
 
-/* A block that is served, or LEDGER_NONE. */
-static uint32_t served(const struct store *s, const struct id128 *key)
+uint32_t store_served(const struct store *s, const struct id128 *key)
 {
 	uint32_t entry = ledger_lookup(s->ledger, key);
 	bool sealed = entry != LEDGER_NONE && ledger_next(s->ledger, entry) == entry;
@@ -411,19 +418,19 @@ static uint32_t served(const struct store *s, const struct id128 *key)
 
 enum err store_pin(struct store *s, const struct id128 *key, enum ledger_pin pin)
 {
-	uint32_t entry = served(s, key);
+	uint32_t entry = store_served(s, key);
 	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_pin(s->ledger, entry, pin);
 }
 
 enum err store_evict(struct store *s, const struct id128 *key)
 {
-	uint32_t entry = served(s, key);
+	uint32_t entry = store_served(s, key);
 	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_evict(s->ledger, entry);
 }
 
 enum err store_pinned(const struct store *s, const struct id128 *key, enum ledger_pin *ret_pin)
 {
-	uint32_t entry = served(s, key);
+	uint32_t entry = store_served(s, key);
 	if (entry == LEDGER_NONE)
 		return ERR_NOT_FOUND;
 	*ret_pin = ledger_pinned(s->ledger, entry);

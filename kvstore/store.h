@@ -47,6 +47,7 @@ struct store_counters {
 	uint64_t lookups;
 	uint64_t keys_asked;
 	uint64_t keys_found;
+	uint64_t bytes_found;
 	uint64_t offers;
 	uint64_t offers_taken;     /* sealed */
 	uint64_t offers_existing;

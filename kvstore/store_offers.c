@@ -150,7 +150,7 @@ static enum ledger_priority priority_of(const Wire__Offer *wire)
 	return wire->priority == WIRE__PRIORITY__PRIORITY_LOW ? LEDGER_LOW : LEDGER_NORMAL;
 }
 
-static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wire__Offer *wire)
+static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wire__Offer *wire, uint64_t now_ns)
 {
 	struct offer *offer = &s->offers[index];
 	struct tenants *tenants = ledger_tenants(s->ledger);
@@ -158,6 +158,7 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 	*offer = (struct offer){
 		.peer = peer,
 		.op = wire->op,
+		.came_ns = now_ns,
 		.region = wire->place->region,
 		.offset = wire->place->offset,
 		.generation = wire->place->generation,
@@ -185,7 +186,7 @@ static bool is_repeated(const struct store *s, uint32_t peer, uint64_t op)
 	return false;
 }
 
-void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
+void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64_t now_ns)
 {
 	s->counters.offers++;
 	if (is_repeated(s, peer, wire->op))
@@ -203,7 +204,7 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
 	uint32_t index = s->offer_free;
 	s->offer_free = s->offers[index].next;
 	s->offer_count++;
-	fill_offer(s, index, peer, wire);
+	fill_offer(s, index, peer, wire, now_ns);
 	s->offers[index].state = OFFER_WAITING;
 	s->waiting_count++;
 	if (!being_read)
@@ -379,6 +380,23 @@ void offers_drop(struct store *s, uint32_t peer)
 		free_offer(s, i);
 		wake_waiting(s, &key, false);
 	}
+}
+
+void offers_lag(const struct store *s, uint64_t now_ns, uint32_t *ret_blocks, uint64_t *ret_bytes, uint64_t *ret_ns)
+{
+	uint64_t oldest_ns = now_ns;
+	*ret_blocks = s->offer_count;
+	*ret_bytes = 0;
+	for (uint32_t i = 0, seen = 0; seen < s->offer_count && i < s->options.offer_max; i++) {
+		const struct offer *offer = &s->offers[i];
+		if (offer->state == OFFER_FREE)
+			continue;
+		seen++;
+		*ret_bytes += ledger_block_bytes(&offer->block);
+		if (offer->came_ns < oldest_ns)
+			oldest_ns = offer->came_ns;
+	}
+	*ret_ns = now_ns - oldest_ns;
 }
 
 uint32_t offers_of(const struct store *s, uint32_t peer)

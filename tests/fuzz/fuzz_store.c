@@ -128,7 +128,7 @@ static void one(struct world *w)
 			store_opened(w->store, conn, 0, w->now_ns);
 		}
 		envelope = said_hello(&w->said, 1 + bytes_below(in, SAID_NODES), 1 + bytes_below(in, 3),
-				      (Wire__Role)(1 + bytes_below(in, 5)));
+				      (Wire__Role)(1 + bytes_below(in, 6)));
 		break;
 	case 1:
 		if (w->open[conn - 1]) {

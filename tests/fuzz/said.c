@@ -185,6 +185,7 @@ union body {
 	Wire__Release release;
 	Wire__Offer offer;
 	Wire__OfferDone offer_done;
+	Wire__KvAsk kv_ask;
 };
 
 static const Wire__Envelope *through_codec(struct said *s, Wire__Envelope *envelope)
@@ -315,6 +316,18 @@ static void load(struct said *s, struct parts *p, Wire__Load *l)
 	l->n_transports = bytes_below(&s->in, 2);
 }
 
+static void ask(struct said *s, struct parts *p, Wire__KvAsk *a)
+{
+	a->op = bytes_number(&s->in);
+	a->verb = (Wire__KvVerb)bytes_below(&s->in, 6);
+	a->pin = (Wire__KvPin)bytes_below(&s->in, 4);
+	a->keys = keys(s, p->keys, KEYS);
+	a->from = bytes_below(&s->in, 16) ? bytes_below(&s->in, 32) : (uint32_t)bytes_number(&s->in);
+	a->limit = 1 + bytes_below(&s->in, 8);
+	a->one_tenant = bytes_below(&s->in, 2);
+	a->tenant = tenant(s);
+}
+
 static void token_list(struct said *s, struct parts *p, size_t *ret_count, Wire__Token ***ret_tokens)
 {
 	*ret_count = bytes_below(&s->in, LIST);
@@ -343,7 +356,12 @@ const Wire__Envelope *said_message(struct said *s)
 		m.kv_events.added = keys(s, p.keys, KEYS), m.kv_events.removed = keys(s, p.more_keys, KEYS);
 		break;
 	case 3:
-		INIT(KV_RESYNC, kv_resync);
+		if (bytes_below(&s->in, 4)) {
+			INIT(KV_ASK, kv_ask);
+			ask(s, &p, &m.kv_ask);
+		} else {
+			INIT(KV_RESYNC, kv_resync);
+		}
 		break;
 	case 4:
 	case 5:
