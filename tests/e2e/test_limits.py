@@ -12,10 +12,11 @@ import socket
 import time
 import unittest
 
-from cluster import Cluster
+from cluster import SLOW, Cluster
 
 CANARY = "zanzibar-canary-7719"
 INT_MAX = 2**31 - 1
+OWN_ALLOCATOR = SLOW == 1  # a sanitizer's keeps what was freed in quarantine: then only its own report tells of leaks
 
 
 class Limits(unittest.TestCase):
@@ -68,6 +69,8 @@ class Limits(unittest.TestCase):
 
     def heap(self):
         """KiB that its heap reaches over, used or not."""
+        if not OWN_ALLOCATOR:
+            return 0
         start, end = re.search(r"^(\w+)-(\w+) .*\[heap\]$", (self.coordinator() / "maps").read_text(), re.M).groups()
         return (int(end, 16) - int(start, 16)) >> 10
 
@@ -214,7 +217,8 @@ class Limits(unittest.TestCase):
         before = self.rss()
         for body in bad * 8:
             self.assertEqual(self.post(body)[0], 400)
-        self.assertLessEqual(self.rss() - before, 1024, "KiB")
+        if OWN_ALLOCATOR:
+            self.assertLessEqual(self.rss() - before, 1024, "KiB")
         topology = json.loads(self.cluster.call("GET", "/debug/topology")[2])
         self.assertEqual(topology["coordinator"]["requests"], 0)
         self.assertEqual([n["load"]["jobs"] for n in topology["nodes"]], [0, 0])
