@@ -32,7 +32,8 @@ void room_init(struct ledger *l)
 	evict_lru.init(l->own, l->options.entry_max, OWN_LEVELS);
 }
 
-/* ---- the two orders: among all blocks of a size, and among those of a tenant */
+/* ---- the two orders: among all blocks of a size, and among those of a tenant.  The second is kept only where a quota may ask
+ * for it: it is a cache miss or two for each use of a block. */
 
 static uint32_t level_of(const struct entry *entry)
 {
@@ -52,29 +53,38 @@ static uint32_t own_class(const struct ledger *l, uint32_t index)
 	return l->entries[index].account * LEDGER_LEVELS + level_of(&l->entries[index]);
 }
 
+static bool has_own_order(const struct ledger *l, uint32_t index)
+{
+	return l->tenants.list[l->entries[index].account].quota_bytes != TENANT_NO_QUOTA;
+}
+
 void room_add(struct ledger *l, uint32_t index)
 {
 	uint64_t hash = id128_hash(&l->entries[index].block.key);
 	l->policy->add(l->evict, index, size_class(l, index), hash);
-	evict_lru.add(l->own, index, own_class(l, index), hash);
+	if (has_own_order(l, index))
+		evict_lru.add(l->own, index, own_class(l, index), hash);
 }
 
 void room_hold(struct ledger *l, uint32_t index)
 {
 	l->policy->hold(l->evict, index, size_class(l, index));
-	evict_lru.hold(l->own, index, own_class(l, index));
+	if (has_own_order(l, index))
+		evict_lru.hold(l->own, index, own_class(l, index));
 }
 
 void room_release(struct ledger *l, uint32_t index)
 {
 	l->policy->release(l->evict, index, size_class(l, index));
-	evict_lru.release(l->own, index, own_class(l, index));
+	if (has_own_order(l, index))
+		evict_lru.release(l->own, index, own_class(l, index));
 }
 
 static void take_out(struct ledger *l, uint32_t index)
 {
 	l->policy->evict(l->evict, index, size_class(l, index));
-	evict_lru.evict(l->own, index, own_class(l, index));
+	if (has_own_order(l, index))
+		evict_lru.evict(l->own, index, own_class(l, index));
 }
 
 static bool may_go(const struct entry *entry)
