@@ -40,6 +40,10 @@
 	  "Jepsen etcd 3.4.3: locks without fencing") \
 	X(PARTIAL_BLOCK_DIGEST_IGNORED, "the digest of a last block that is not full is not compared", \
 	  "Mooncake: checksums off by default") \
+	X(GROUP_NOT_IN_KEY, "blocks of two layer groups with the same tokens have the same key", "a rule of ours") \
+	X(WINDOW_RELEASED_EARLY, "a block that the window of the next token still touches is given back", "a rule of ours") \
+	X(WINDOW_NOT_LOOKED_UP, "a beginning is taken for cached although blocks that its window touches are not there", \
+	  "a rule of ours") \
 	X(TENANT_SALT_LEFT_OUT, "the tenant's salt is not in the key", "CVE-2025-46570") \
 	X(OLDER_INCARNATION_ACCEPTED, "a process that was replaced may say Hello", \
 	  "Mooncake: zombie put; missed by a mutation run") \
@@ -64,6 +68,14 @@
 	X(PIN_IGNORED_BY_SLAB, "a slab that changes its class takes pinned blocks with it", "a rule of ours") \
 	X(PIN_LOST_AT_RELEASE, "a pinned block that was held may be evicted from then on", "LMCache#1034") \
 	X(PINS_NOT_BOUNDED, "more is pinned than may be", "LMCache#1034") \
+	X(LOOK_FORGETS_A_BLOCK, "a store that looks for missing copies passes over some blocks", "a rule of ours") \
+	X(JOINED_STORE_NOT_TOLD, "blocks are not looked at when a store joins", "a rule of ours") \
+	X(COPY_COUNT_LOST, "a copy that failed counts as made", "Mooncake: replication is best effort") \
+	X(COPY_RETURNED_EARLY, "a block that another store reads may be evicted before it has said so", "vllm#21570") \
+	X(LENT_BLOCK_EVICTED, "the eviction policy's victim is evicted although it is lent", "vllm#21570") \
+	X(LOAN_RETURNED_TWICE, "what was lent to a store is returned twice when its session ends", "vllm#46283") \
+	X(LEAVES_WITH_THE_ONLY_COPY, "a store that drains leaves before it has handed over what only it has", \
+	  "dynamo#13559") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED

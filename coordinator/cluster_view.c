@@ -8,6 +8,7 @@
 #include "coordinator/leader.h"
 #include "coordinator/service.h"
 #include "coordinator/store_metrics.h"
+#include "coordinator/store_view.h"
 #include "net/tls.h"
 
 enum { VIEW_NODES_MAX = 1024 };
@@ -147,6 +148,7 @@ static void put_groups(struct json_out *out, const struct coord_node *node)
 		json_put_unsigned(out, "used", blocks->used);
 		json_put_unsigned(out, "cached", blocks->cached);
 		json_put_unsigned(out, "reserved", blocks->reserved);
+		json_put_unsigned(out, "reservable", blocks->reservable);
 		json_put_unsigned(out, "total", blocks->total);
 		json_out_close(out, '}');
 	}
@@ -174,6 +176,7 @@ static void put_node(struct json_out *out, const struct coord_node *node)
 	json_put_unsigned(out, "kv_blocks_total", node->kv_blocks_total);
 	json_put_unsigned(out, "blocks_indexed", node->blocks_indexed);
 	put_groups(out, node);
+	store_view_json(out, node);
 	json_put_unsigned(out, "sessions", node->sessions);
 	put_transports(out, node);
 	json_put_open(out, "models", '[');
@@ -314,28 +317,43 @@ static void show_refused(const struct showing *s, const struct cluster_view *vie
 /* Only where a model has two: the sums are above. */
 static void show_groups(const struct showing *s)
 {
-	static const char *const states[] = {"used", "cached", "total"};
+	static const char *const states[] = {"used", "cached", "reserved", "reservable", "total"};
 	metrics_family(s->text, "baton_kv_group_blocks", "gauge", "Blocks of each layer group, of models that have two.");
 	for (uint32_t i = 0; i < s->count; i++)
 		for (uint32_t g = 0; s->nodes[i].group_count > 1 && g < s->nodes[i].group_count; g++) {
 			const struct coord_blocks *blocks = &s->nodes[i].groups[g];
-			const uint32_t counts[] = {blocks->used, blocks->cached, blocks->total};
-			for (int k = 0; k < 3; k++) {
+			const uint32_t counts[] = {blocks->used, blocks->cached, blocks->reserved, blocks->reservable, blocks->total};
+			for (int k = 0; k < 5; k++) {
 				const char *labels[] = {"node", s->nodes[i].name, "group", group_name(blocks), "state", states[k], NULL};
 				metrics_line(s->text, labels, counts[k]);
 			}
 		}
 }
 
+/* What is promised of what may be, in the layer group that has the least left: blocks are promised before they are taken,
+ * and one group without room is enough for a request to wait.  Negative: nothing was said. */
+static double usage_of(const struct coord_node *node)
+{
+	double fullest = -1;
+	for (uint32_t g = 0; g < node->group_count; g++) {
+		const struct coord_blocks *blocks = &node->groups[g];
+		double usage = blocks->reservable ? (double)blocks->reserved / blocks->reservable : -1;
+		fullest = usage > fullest ? usage : fullest;
+	}
+	return fullest;
+}
+
 static void show_kv(const struct showing *s)
 {
-	metrics_family(s->text, "vllm:kv_cache_usage_perc", "gauge", "Blocks in use, 0 to 1.");
+	metrics_family(s->text, "vllm:kv_cache_usage_perc", "gauge",
+		       "Blocks promised to requests, 0 to 1: at 1 new ones wait.  Of the fullest layer group.");
 	for (uint32_t i = 0; i < s->count; i++) {
 		const struct coord_node *node = &s->nodes[i];
-		if (node->model_count == 0 || node->kv_blocks_total == 0)
+		double usage = usage_of(node);
+		if (node->model_count == 0 || usage < 0)
 			continue;
 		const char *labels[] = {"model_name", node->models[0], "engine", node->name, NULL};
-		metrics_line(s->text, labels, (double)node->kv_blocks_used / node->kv_blocks_total);
+		metrics_line(s->text, labels, usage);
 	}
 }
 
@@ -440,6 +458,7 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_nodes(&s, "baton_node_sequences", "Sequences that decode.", offsetof(struct coord_node, sequences));
 	show_nodes(&s, "baton_node_sessions", "Peers of the node.", offsetof(struct coord_node, sessions));
 	show_kv(&s);
+	store_view_metrics(text, nodes, s.count);
 	show_transports(&s, false);
 	show_transports(&s, true);
 	show_fences(&s);

@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
 #include "coordinator/core_impl.h"
 #include "proto/codec.h"
 
@@ -336,7 +337,7 @@ enum err coord_member_set(struct coord *coord, const struct coord_member *member
 		return ERR_OK;
 	bool engine = member->role != WIRE__ROLE__ROLE_KVSTORE;
 	if (!member->node || member->role == WIRE__ROLE__ROLE_NONE || member->model_count > COORD_MODELS_MAX ||
-	    (engine && !member->block_tokens) || member->group_count > COORD_GROUPS_MAX)
+	    (engine && !member->block_tokens) || member->group_count > LAYER_GROUPS_MAX)
 		return ERR_INVALID;
 	uint32_t node;
 	enum err e = registry_member_set(&coord->registry, member, &node);

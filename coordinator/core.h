@@ -23,6 +23,7 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/id128.h"
+#include "base/layer_groups.h"
 #include "base/sampling.h"
 #include "base/why.h"
 #include "coordinator/fair.h"
@@ -37,7 +38,6 @@ enum {
 	COORD_SALT_MAX = 64,
 	COORD_MODELS_MAX = 4,       /* served names of one node */
 	COORD_TRANSPORTS_MAX = 16,  /* remembered of one node */
-	COORD_GROUPS_MAX = 2,       /* layer groups of a model */
 	COORD_ATTEMPTS_LISTED = 16, /* of one request, in its outcome; the sums count all */
 };
 
@@ -54,7 +54,7 @@ struct coord_member {
 	char models[COORD_MODELS_MAX][COORD_TEXT_MAX + 1];
 	uint32_t block_tokens;
 	uint32_t group_count; /* layer groups of the model; 0: one */
-	uint32_t windows[COORD_GROUPS_MAX]; /* tokens that a token sees in each; 0: all */
+	uint32_t windows[LAYER_GROUPS_MAX]; /* tokens that a token sees in each; 0: all */
 	uint32_t context_max; /* tokens of prompt and answer */
 	float prefill_tokens_per_s; /* of the profile: the prior until a Load says what was measured; 0: unknown */
 	float step_seconds;
@@ -307,6 +307,13 @@ struct coord_transport {
 struct coord_blocks {
 	uint32_t window; /* as announced; 0: all tokens are seen */
 	uint32_t used, cached, reserved, total;
+	uint32_t reservable; /* a node refuses what would be more; 0: not said */
+};
+
+/* Copies that a store makes for others, as it reports: gauges, then counts since its start (proto: ReplicaLoad). */
+struct coord_replica {
+	uint64_t missing, lag_blocks, lag_bytes, in_flight, spare;
+	uint64_t copies, copied_bytes, moved_bytes, given_up;
 };
 
 struct coord_node {
@@ -322,9 +329,10 @@ struct coord_node {
 	uint64_t tokens_waiting;
 	uint32_t kv_blocks_used, kv_blocks_cached, kv_blocks_reserved, kv_blocks_total; /* of all layer groups */
 	uint32_t group_count; /* reported */
-	struct coord_blocks groups[COORD_GROUPS_MAX];
+	struct coord_blocks groups[LAYER_GROUPS_MAX];
 	uint32_t blocks_indexed; /* that the index knows of it */
 	uint64_t steps, offer_lag;
+	struct coord_replica replica; /* of a store */
 	uint64_t epoch, directives_refused; /* net/fence.h */
 	float prefill_tokens_per_s, step_seconds;
 	uint64_t load_age_ns; /* UINT64_MAX: none came */

@@ -5,6 +5,7 @@
  * one choice (DESIGN 4.7).  Drawing and table of the states: job.c. */
 #ifndef COORDINATOR_CORE_IMPL_H
 #define COORDINATOR_CORE_IMPL_H
+#include "base/layer_groups.h"
 #include "coordinator/core.h"
 #include "coordinator/fair.h"
 #include "coordinator/index.h"
@@ -147,7 +148,7 @@ struct apart {
 
 struct scratch {
 	uint32_t *tokens;               /* [context_max + TOKENS_PAGE] */
-	struct id128 *keys[COORD_GROUPS_MAX]; /* [keys_max] of each layer group */
+	struct id128 *keys[LAYER_GROUPS_MAX]; /* [keys_max] of each layer group */
 	struct id128 *kept;             /* [keys_max]: keys as they lie with a request */
 	struct index_match *matches;    /* [nodes_max] */
 	uint32_t *depths;               /* [nodes_max] */

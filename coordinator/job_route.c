@@ -2,6 +2,7 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
 #include "coordinator/core_impl.h"
 #include "kvstore/key.h"
 #include "kvstore/prefix.h"
@@ -10,7 +11,7 @@ struct pool_of_nodes {
 	struct id128 compat;
 	uint32_t block_tokens;
 	uint32_t group_count;
-	uint32_t keep[COORD_GROUPS_MAX]; /* kvstore/prefix.h */
+	uint32_t keep[LAYER_GROUPS_MAX]; /* kvstore/prefix.h */
 };
 
 static void chain_keys(struct coord *coord, const struct request *request, const struct pool_of_nodes *pool, uint32_t g,
@@ -126,7 +127,7 @@ static uint32_t find_pools(const struct coord *coord, const struct request *requ
 
 static void fill_depths(struct coord *coord, uint32_t key_count, const struct pool_of_nodes *pool)
 {
-	struct index_chain chains[COORD_GROUPS_MAX];
+	struct index_chain chains[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < pool->group_count; g++)
 		chains[g] = (struct index_chain){coord->scratch.keys[g], pool->keep[g]};
 	memset(coord->scratch.depths, 0, coord->registry.count_max * sizeof(uint32_t));
@@ -226,7 +227,7 @@ static uint32_t list_apart(const struct coord *coord, uint64_t now_ns, struct ro
 }
 
 static void blocks_needed(const struct job *job, uint32_t context, const struct pool_of_nodes *pool,
-			  uint32_t ret_needed[ROUTE_GROUPS])
+			  uint32_t ret_needed[LAYER_GROUPS_MAX])
 {
 	const struct sampling *sampling = &job->request->sampling;
 	uint32_t generated = context - job->request->prompt_count, block_tokens = pool->block_tokens;

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
+
 size_t registry_bytes(uint32_t nodes_max)
 {
 	return nodes_max * sizeof(struct registry_node);
@@ -148,16 +150,35 @@ static void load_groups(struct registry_node *node, const Wire__Load *load)
 {
 	if (load->n_groups == 0) { /* a store: all its blocks are alike */
 		node->group_count = 1;
-		node->groups[0] = (struct coord_blocks){0, load->blocks_used, load->blocks_cached, load->blocks_reserved,
-							load->blocks_total};
+		node->groups[0] = (struct coord_blocks){.used = load->blocks_used, .cached = load->blocks_cached,
+							.reserved = load->blocks_reserved, .total = load->blocks_total};
 		return;
 	}
-	node->group_count = load->n_groups < COORD_GROUPS_MAX ? (uint32_t)load->n_groups : COORD_GROUPS_MAX;
+	node->group_count = load->n_groups < LAYER_GROUPS_MAX ? (uint32_t)load->n_groups : LAYER_GROUPS_MAX;
 	for (uint32_t g = 0; g < node->group_count; g++) {
 		const Wire__BlockLoad *blocks = load->groups[g];
 		uint32_t window = g < node->announced.group_count ? node->announced.windows[g] : 0;
-		node->groups[g] = (struct coord_blocks){window, blocks->used, blocks->cached, blocks->reserved, blocks->total};
+		node->groups[g] = (struct coord_blocks){.window = window, .used = blocks->used, .cached = blocks->cached,
+							.reserved = blocks->reserved, .total = blocks->total,
+							.reservable = blocks->reservable};
 	}
+}
+
+static void load_replica(struct registry_node *node, const Wire__ReplicaLoad *load)
+{
+	if (!load)
+		return;
+	node->replica = (struct coord_replica){
+		.missing = load->missing,
+		.lag_blocks = load->lag_blocks,
+		.lag_bytes = load->lag_bytes,
+		.in_flight = load->in_flight,
+		.spare = load->spare,
+		.copies = load->copies,
+		.copied_bytes = load->copied_bytes,
+		.moved_bytes = load->moved_bytes,
+		.given_up = load->given_up,
+	};
 }
 
 void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t now_ns)
@@ -182,6 +203,7 @@ void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t 
 	registry_draining(node, load->draining, now_ns);
 	if (load->role != WIRE__ROLE__ROLE_NONE)
 		node->role = load->role;
+	load_replica(node, load->replica);
 	load_transports(node, load);
 	load_refused(node, load);
 }

@@ -7,6 +7,7 @@
  * Memory: the caller's.  Loop: the core's.  Bounds: nodes_max nodes. */
 #ifndef COORDINATOR_REGISTRY_H
 #define COORDINATOR_REGISTRY_H
+#include "base/layer_groups.h"
 #include "coordinator/core.h"
 
 #define NODE_NONE UINT32_MAX
@@ -32,8 +33,9 @@ struct registry_node {
 	uint64_t load_ns;
 	uint32_t jobs_max, blocks_used, blocks_cached, blocks_total, blocks_reserved, sessions;
 	uint32_t group_count; /* as reported */
-	struct coord_blocks groups[COORD_GROUPS_MAX];
+	struct coord_blocks groups[LAYER_GROUPS_MAX];
 	uint64_t steps, offer_lag;
+	struct coord_replica replica;
 	float prefill_tokens_per_s, step_seconds;
 	bool draining;
 	uint64_t draining_since_ns; /* as seen here */

@@ -3,6 +3,8 @@
 #include <stddef.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
+
 enum { AVOID_APART = 2 }; /* like a suspect node */
 
 struct route_weights route_weights_default(void)
@@ -73,7 +75,7 @@ static float prefill_cost(const struct route_weights *w, const struct route_quer
 static float fill_of(const struct route_query *q, const struct route_candidate *c)
 {
 	float fullest = 0;
-	for (uint32_t g = 0; g < ROUTE_GROUPS; g++) {
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {
 		if (!c->blocks_total[g])
 			continue;
 		float after = (float)c->blocks_total[g] - (float)c->blocks_free[g] + (float)q->blocks_needed[g];
@@ -93,7 +95,7 @@ static float decode_cost(const struct route_weights *w, const struct route_query
 static uint32_t decode_avoid(const struct route_query *q, const struct route_candidate *c)
 {
 	bool full = false;
-	for (uint32_t g = 0; g < ROUTE_GROUPS; g++)
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		full |= c->blocks_total[g] && c->blocks_free[g] < q->blocks_needed[g];
 	return c->avoid + (full ? 1 : 0);
 }

@@ -13,10 +13,10 @@
 #define COORDINATOR_ROUTE_H
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/layer_groups.h"
 
 #define ROUTE_NONE UINT32_MAX
 
-enum { ROUTE_GROUPS = 2 };
 enum { ROUTE_LISTED = 8 }; /* candidates of a kind in a record: the cheapest */
 
 struct route_weights {
@@ -37,8 +37,8 @@ struct route_candidate {
 	uint64_t queue_tokens;
 	uint32_t cached_tokens; /* of this context, held here */
 	uint32_t sequences;
-	uint32_t blocks_free[ROUTE_GROUPS];  /* of each layer group */
-	uint32_t blocks_total[ROUTE_GROUPS]; /* 0: unknown, or no such group */
+	uint32_t blocks_free[LAYER_GROUPS_MAX];  /* of each layer group */
+	uint32_t blocks_total[LAYER_GROUPS_MAX]; /* 0: unknown, or no such group */
 };
 
 /* Two nodes that could not reach each other a moment ago. */
@@ -48,7 +48,7 @@ struct route_apart {
 
 struct route_query {
 	uint32_t context;       /* tokens */
-	uint32_t blocks_needed[ROUTE_GROUPS]; /* at decode, when all is generated */
+	uint32_t blocks_needed[LAYER_GROUPS_MAX]; /* at decode, when all is generated */
 	uint32_t turn;          /* grows with every decision */
 	const struct route_apart *apart; /* rule 1 */
 	uint32_t apart_count;

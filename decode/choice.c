@@ -248,7 +248,8 @@ static void publish_group(struct decode *d, struct decode_choice *choice, uint32
 static void release(struct decode *d, struct decode_choice *choice, uint32_t g)
 {
 	struct sequence_table *table = &choice->sequence.tables[g];
-	uint32_t first = kv_keep_first(d->local->groups[g].keep, choice->sequence.computed / d->local->block_tokens);
+	uint32_t keep = d->local->groups[g].keep - planted(WINDOW_RELEASED_EARLY);
+	uint32_t first = kv_keep_first(keep, choice->sequence.computed / d->local->block_tokens);
 	for (; table->first < first; table->first++) {
 		kv_pool_unref(d->local->pool, table->blocks[table->first]);
 		table->blocks[table->first] = KV_BLOCK_NONE;

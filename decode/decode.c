@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "base/planted.h"
 #include "decode/job.h"
 #include "kvstore/key.h"
@@ -183,7 +184,7 @@ static void take_context(struct decode *d, struct decode_job *job, const Wire__R
 static void clear_job(struct decode_job *job)
 {
 	struct decode_job kept = {.serial = job->serial + 1, .tokens = job->tokens};
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {
 		const struct decode_table *table = &job->tables[g];
 		kept.tables[g] = (struct decode_table){.keys = table->keys, .blocks = table->blocks, .places = table->places,
 						       .digests = table->digests, .pieces = table->pieces,
@@ -198,7 +199,7 @@ enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *re
 		return why_set(why, ERR_EXISTS, "this job and attempt is reserved already");
 	struct sampling sampling;
 	enum err e = codec_sampling_get(reserve->sampling, why, &sampling);
-	uint32_t need[KV_GROUPS_MAX] = {0};
+	uint32_t need[LAYER_GROUPS_MAX] = {0};
 	for (uint32_t g = 0; e == ERR_OK && g < d->local->group_count; g++)
 		need[g] = budget(d, reserve, &sampling, g);
 	if (e == ERR_OK)

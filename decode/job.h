@@ -1,6 +1,7 @@
 /* What decode.c (life of a job), receive.c (hand-over) and choice.c (running) share. */
 #ifndef DECODE_JOB_H
 #define DECODE_JOB_H
+#include "base/layer_groups.h"
 #include "decode/decode.h"
 
 /* Of one layer of one block on its way. */
@@ -37,19 +38,19 @@ struct decode_job {
 	bool local;
 	struct sampling sampling;
 	struct constraint *constraint; /* NULL: none */
-	struct id128 roots[KV_GROUPS_MAX];
+	struct id128 roots[LAYER_GROUPS_MAX];
 	uint32_t context;          /* tokens */
 	uint32_t prompt_count;
 	uint32_t choice_count;
 	uint16_t choices[SAMPLING_CHOICES_MAX];
 	bool choice_canceled[SAMPLING_CHOICES_MAX];
 	uint32_t choices_left;     /* running */
-	uint32_t block_need[KV_GROUPS_MAX]; /* reserved */
+	uint32_t block_need[LAYER_GROUPS_MAX]; /* reserved */
 	uint32_t full_count;
 	uint32_t context_blocks;
 
 	uint32_t *tokens;          /* [context_max] */
-	struct decode_table tables[KV_GROUPS_MAX];
+	struct decode_table tables[LAYER_GROUPS_MAX];
 	bool looked;                 /* for what is here already */
 
 	/* Receiving. */
@@ -74,10 +75,10 @@ struct decode_choice {
 	uint32_t job;
 	struct sequence sequence;
 	uint32_t *tokens;  /* [context_max] */
-	uint32_t *blocks[KV_GROUPS_MAX]; /* [block_max] */
+	uint32_t *blocks[LAYER_GROUPS_MAX]; /* [block_max] */
 	uint32_t published; /* leading blocks with a key: those of the context, and what was filled since */
 	uint32_t own_first; /* the first block that was filled here */
-	struct id128 last_keys[KV_GROUPS_MAX]; /* of the last block with a key, or the root */
+	struct id128 last_keys[LAYER_GROUPS_MAX]; /* of the last block with a key, or the root */
 };
 
 struct decode {

@@ -1,5 +1,6 @@
 #include <assert.h>
 
+#include "base/layer_groups.h"
 #include "base/planted.h"
 #include "decode/job.h"
 
@@ -54,7 +55,7 @@ static void send_attach(struct decode *d, struct decode_job *job)
 {
 	Wire__JobId id = job_key_wire(&job->key);
 	Wire__Attach attach = WIRE__ATTACH__INIT;
-	uint32_t have[KV_GROUPS_MAX];
+	uint32_t have[LAYER_GROUPS_MAX];
 	attach.job = &id;
 	attach.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, d->local->compat.bytes};
 	attach.n_have = d->local->group_count;

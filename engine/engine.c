@@ -7,6 +7,7 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "base/layer_groups.h"
 #include "base/log.h"
 #include "engine/constraints.h"
 #include "engine/experts_local.h"
@@ -32,7 +33,7 @@ struct engine {
 		struct kv_memory kv;
 		uint32_t block_count;
 		uint64_t *digests; /* [block][layer] */
-	} groups[MODEL_GROUPS_MAX];
+	} groups[LAYER_GROUPS_MAX];
 	struct sample samples[PLAN_SAMPLES_MAX];
 	char numerics[96];
 
@@ -459,7 +460,7 @@ void engine_destroy(struct engine *engine)
 	device_close(engine->device);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
-	for (uint32_t g = 0; g < MODEL_GROUPS_MAX; g++)
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		free(engine->groups[g].digests);
 	free(engine);
 }

@@ -2,6 +2,7 @@
 
 #include <assert.h>
 
+#include "base/layer_groups.h"
 #include "base/map.h"
 #include "base/planted.h"
 
@@ -31,7 +32,7 @@ struct group {
 struct kv_pool {
 	uint32_t block_count;
 	uint32_t group_count;
-	struct group groups[KV_GROUPS_MAX];
+	struct group groups[LAYER_GROUPS_MAX];
 	uint32_t event_max;
 	uint32_t event_head; /* events ever recorded, modulo 2^32 */
 	uint32_t event_tail; /* events ever fetched */
@@ -78,7 +79,7 @@ static void init_group(struct kv_pool *pool, struct group *group, uint32_t first
 
 struct kv_pool *kv_pool_init(void *memory, const struct kv_pool_options *options)
 {
-	assert(options->group_count > 0 && options->group_count <= KV_GROUPS_MAX);
+	assert(options->group_count > 0 && options->group_count <= LAYER_GROUPS_MAX);
 	assert(options->event_max > 0 && (options->event_max & (options->event_max - 1)) == 0);
 
 	uint8_t *at = memory;

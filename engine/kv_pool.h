@@ -19,10 +19,9 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/id128.h"
+#include "base/layer_groups.h"
 
 #define KV_BLOCK_NONE UINT32_MAX
-
-enum { KV_GROUPS_MAX = 2 };
 
 struct kv_pool_group {
 	uint32_t block_count;
@@ -31,7 +30,7 @@ struct kv_pool_group {
 
 struct kv_pool_options {
 	uint32_t group_count;
-	struct kv_pool_group groups[KV_GROUPS_MAX];
+	struct kv_pool_group groups[LAYER_GROUPS_MAX];
 	uint32_t event_max; /* power of two */
 };
 

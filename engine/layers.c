@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bf16.h"
+#include "base/layer_groups.h"
 #include "engine/expert_exchange.h"
 #include "engine/latent.h"
 #include "engine/plan.h"
@@ -48,7 +49,7 @@ struct piece {
 	size_t bytes;
 };
 
-enum { PIECES_MAX = 24 + 4 * MODEL_GROUPS_MAX, PIECE_ALIGN = 64 };
+enum { PIECES_MAX = 24 + 4 * LAYER_GROUPS_MAX, PIECE_ALIGN = 64 };
 
 static size_t aligned(size_t bytes)
 {
@@ -134,7 +135,7 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 	layers->latent.absorbed_max = is_latent(layers) ? latent_absorbed_max(config, rows_max) : 0;
 	layers->routing = routing_of(&config->experts);
 	layers->embedding_scale = embedding_scale(config);
-	uint16_t counts[MODEL_GROUPS_MAX] = {0};
+	uint16_t counts[LAYER_GROUPS_MAX] = {0};
 	for (uint32_t i = 0; i < config->layer_count; i++)
 		layers->place[i] = counts[config->layers[i].group]++;
 	struct piece pieces[PIECES_MAX];

@@ -10,6 +10,7 @@
 #define ENGINE_LAYERS_H
 #include <stdint.h>
 #include "base/err.h"
+#include "base/layer_groups.h"
 #include "engine/weights.h"
 #include "kernels/ops.h"
 #include "model/config.h"
@@ -22,7 +23,7 @@ struct batch {
 	uint32_t run_count;
 	uint32_t *tokens;      /* [rows_max] */
 	uint32_t *positions;   /* [rows_max] */
-	struct kv_run *runs[MODEL_GROUPS_MAX]; /* [PLAN_RUNS_MAX] each: they differ in their blocks */
+	struct kv_run *runs[LAYER_GROUPS_MAX]; /* [PLAN_RUNS_MAX] each: they differ in their blocks */
 };
 
 /* Angles of the step for the layers of one group. */
@@ -45,11 +46,11 @@ struct layers {
 	const struct model_config *config;
 	const struct engine_weights *weights;
 	struct expert_exchange *experts; /* NULL for dense models */
-	struct kv_memory kv[MODEL_GROUPS_MAX]; /* of each layer group; set before the first step */
+	struct kv_memory kv[LAYER_GROUPS_MAX]; /* of each layer group; set before the first step */
 	uint16_t place[MODEL_LAYERS_MAX]; /* of each layer among those of its group */
 	uint32_t rows_max;
 	struct batch batch;
-	struct layer_rope rope[MODEL_GROUPS_MAX];
+	struct layer_rope rope[LAYER_GROUPS_MAX];
 	float embedding_scale; /* for models that have one */
 	float *x;         /* [row][hidden] the residual stream, without delta */
 	float *delta;     /* [row][hidden] what the last sublayer adds to it */

@@ -2,6 +2,8 @@
 
 #include <assert.h>
 
+#include "base/layer_groups.h"
+
 struct sched {
 	struct sched_options options;
 	uint64_t plan_number;
@@ -17,7 +19,7 @@ size_t sched_bytes(const struct sched_options *options)
 struct sched *sched_init(void *memory, const struct sched_options *options)
 {
 	assert(options->seq_max > 0 && options->seq_max <= PLAN_RUNS_MAX);
-	assert(options->block_tokens > 0 && options->group_count > 0 && options->group_count <= KV_GROUPS_MAX);
+	assert(options->block_tokens > 0 && options->group_count > 0 && options->group_count <= LAYER_GROUPS_MAX);
 	assert(options->batch_tokens_max >= options->seq_max);
 	assert(options->batch_tokens_max >= options->block_tokens);
 	assert(options->chunk_tokens > 0 && options->chunk_tokens % options->block_tokens == 0);

@@ -9,6 +9,7 @@
 #define ENGINE_SEQUENCE_H
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/layer_groups.h"
 #include "base/sampling.h"
 #include "engine/kv_pool.h"
 
@@ -29,7 +30,7 @@ struct sequence {
 	uint32_t token_count;
 	uint32_t prompt_count;           /* tokens of the client's prompt: what follows was generated */
 	uint32_t computed;               /* leading tokens whose KV is in the blocks */
-	struct sequence_table tables[KV_GROUPS_MAX]; /* of the model's layer groups */
+	struct sequence_table tables[LAYER_GROUPS_MAX]; /* of the model's layer groups */
 	uint16_t choice_count;           /* >= 1: choices sampled from the last row (n > 1 only at prefill) */
 	uint16_t choices[SAMPLING_CHOICES_MAX];
 	uint64_t arrival;                /* order of service among prompts: lower first */

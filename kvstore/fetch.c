@@ -3,8 +3,10 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "base/planted.h"
 #include "kvstore/fetch_impl.h"
+#include "kvstore/hot.h"
 #include "kvstore/owners.h"
 #include "proto/job.h"
 
@@ -29,6 +31,7 @@ static struct kv_fetches *layout(struct carve *carve, const struct kv_fetch_opti
 		.options = *o,
 		.local = o->local,
 		.fetches = carve_take(carve, o->fetch_max, sizeof(*parts.fetches)),
+		.hot = carve_take(carve, 1, sizeof(*parts.hot)),
 		.key_bytes = carve_take(carve, (size_t)o->local->group_count * o->block_max, PROTO_KEY_BYTES),
 	};
 	for (uint32_t g = 0; g < o->local->group_count; g++)
@@ -87,7 +90,8 @@ static void ask_owners(struct kv_fetches *f, struct fetch *fetch, uint32_t group
 		uint32_t peers[KV_OWNERS_MAX];
 		if (fetch->blocks[group][i].have)
 			continue;
-		uint32_t count = kv_owners(f->local, &fetch->keys[group][i], peers);
+		const struct id128 *key = &fetch->keys[group][i];
+		uint32_t count = kv_owners(f->local, key, hot_more(f->hot, key), peers);
 		for (uint32_t k = 0; k < count; k++)
 			ask(f, fetch, peers[k], group, i);
 	}
@@ -207,6 +211,8 @@ static void add_copy(struct kv_fetches *f, struct fetch *fetch, uint32_t item, u
 	uint32_t group = item / f->options.block_max, i = item % f->options.block_max;
 	struct fetch_block *block = &fetch->blocks[group][i];
 	uint32_t c = 0;
+	if (sessions_peer(f->local->sessions, peer)->role == WIRE__ROLE__ROLE_KVSTORE)
+		hot_note(f->hot, &fetch->keys[group][i], found->more_copies);
 	while (c < FETCH_COPIES && block->copies[c].peer != PEER_NONE)
 		c++;
 	if (c == FETCH_COPIES || found->n_digests != f->local->groups[group].layer_count)
@@ -276,7 +282,7 @@ static void forget_peer(struct fetch *fetch, uint32_t peer)
 	for (uint32_t s = 0; s < fetch->source_count; s++)
 		if (fetch->sources[s].peer == peer)
 			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .answered = true};
-	for (uint32_t g = 0; g < KV_GROUPS_MAX && fetch->blocks[g]; g++)
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX && fetch->blocks[g]; g++)
 		for (uint32_t i = 0; i < fetch->key_count; i++)
 			forget_copies(&fetch->blocks[g][i], peer);
 }

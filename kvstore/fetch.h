@@ -10,6 +10,7 @@
  * Memory: the caller's.  Loop: the node's.  Bounds: fetch_max at a time, block_max blocks of a group each. */
 #ifndef KVSTORE_FETCH_H
 #define KVSTORE_FETCH_H
+#include "base/layer_groups.h"
 #include "kvstore/local.h"
 #include "kvstore/reads.h"
 
@@ -30,7 +31,7 @@ struct kv_fetch_counts {
 
 struct kv_fetch_request {
 	uint32_t cookie;              /* given back with the result */
-	const struct id128 *keys[KV_GROUPS_MAX]; /* [key_count] of each group's chain; the caller's, until the end */
+	const struct id128 *keys[LAYER_GROUPS_MAX]; /* [key_count] of each group's chain; the caller's, until the end */
 	uint32_t key_count;
 	const struct kv_tenant *tenant; /* whose request it is */
 	uint32_t have;                /* leading blocks that can be used already: only more is worth anything */

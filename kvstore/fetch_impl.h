@@ -1,6 +1,7 @@
 /* What fetch.c (asking) and fetch_read.c (reading) share. */
 #ifndef KVSTORE_FETCH_IMPL_H
 #define KVSTORE_FETCH_IMPL_H
+#include "base/layer_groups.h"
 #include "kvstore/fetch.h"
 
 enum fetch_state { FETCH_FREE, FETCH_ASKING, FETCH_READING };
@@ -37,7 +38,7 @@ struct fetch {
 	enum fetch_state state;
 	uint32_t serial;
 	uint32_t cookie;
-	const struct id128 *keys[KV_GROUPS_MAX];
+	const struct id128 *keys[LAYER_GROUPS_MAX];
 	uint32_t key_count;
 	uint32_t have;
 	uint64_t started_ns;
@@ -46,10 +47,10 @@ struct fetch {
 	struct fetch_source sources[KV_FETCH_SOURCES_MAX];
 	uint32_t run;           /* the longest beginning that can still come of it */
 	uint32_t reading;       /* blocks under way */
-	uint32_t issue_next[KV_GROUPS_MAX];
+	uint32_t issue_next[LAYER_GROUPS_MAX];
 	struct kv_fetch_counts counts;
-	struct fetch_block *blocks[KV_GROUPS_MAX]; /* [block_max] */
-	uint64_t *digests[KV_GROUPS_MAX];          /* [block_max][FETCH_COPIES][layer_count] expected */
+	struct fetch_block *blocks[LAYER_GROUPS_MAX]; /* [block_max] */
+	uint64_t *digests[LAYER_GROUPS_MAX];          /* [block_max][FETCH_COPIES][layer_count] expected */
 	uint32_t *key_indexes;      /* [KV_FETCH_SOURCES_MAX][groups * block_max]: group * block_max + index asked for */
 	uint32_t key_counts[KV_FETCH_SOURCES_MAX];
 };
@@ -61,7 +62,8 @@ struct kv_fetches {
 	uint32_t count;
 	struct fetch *fetches;
 	uint8_t *key_bytes;     /* [groups * block_max * 16] of the look-up being sent */
-	bool *present[KV_GROUPS_MAX]; /* [block_max] */
+	bool *present[LAYER_GROUPS_MAX]; /* [block_max] */
+	struct hot *hot;
 };
 
 static inline uint64_t *fetch_digests(const struct kv_fetches *f, const struct fetch *fetch, uint32_t group, uint32_t i,

@@ -1,5 +1,6 @@
 #include <assert.h>
 
+#include "base/layer_groups.h"
 #include "kvstore/fetch_impl.h"
 
 static bool has_copy(const struct fetch_block *block)
@@ -12,7 +13,7 @@ static bool has_copy(const struct fetch_block *block)
 
 void fetch_plan(struct kv_fetches *f, struct fetch *fetch)
 {
-	struct kv_presence groups[KV_GROUPS_MAX];
+	struct kv_presence groups[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < f->local->group_count; g++) {
 		for (uint32_t i = 0; i < fetch->key_count; i++) {
 			const struct fetch_block *block = &fetch->blocks[g][i];

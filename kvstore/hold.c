@@ -1,6 +1,7 @@
 #include "kvstore/hold.h"
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "base/planted.h"
 #include "proto/job.h"
 
@@ -14,7 +15,7 @@ struct kv_hold {
 	struct kv_local *local;
 	uint32_t hold_max; /* of all groups */
 	uint32_t count;
-	uint32_t counts[KV_GROUPS_MAX];
+	uint32_t counts[LAYER_GROUPS_MAX];
 	struct held *held;
 	/* The answer being built. */
 	Wire__FoundBlock *blocks;

@@ -52,7 +52,7 @@ void kv_key_root(const struct id128 *compat, uint32_t layer_group, const void *s
 	sha256_init(&sha);
 	add_bytes(&sha, "baton root", 10);
 	add_bytes(&sha, compat->bytes, sizeof(compat->bytes));
-	add_u32(&sha, layer_group);
+	add_u32(&sha, planted(GROUP_NOT_IN_KEY) ? 0 : layer_group);
 	add_bytes(&sha, salt, planted(TENANT_SALT_LEFT_OUT) ? 0 : salt_length);
 	end(&sha, ret_root);
 }

@@ -49,7 +49,8 @@ size_t ledger_bytes(const struct ledger_options *options)
 	return aligned(sizeof(struct ledger)) + aligned(slabs_bytes(&options->slabs)) + aligned(evict_bytes) +
 	       aligned(own_bytes) + aligned(map_bytes(options->entry_max)) + aligned(options->entry_max * sizeof(struct entry)) +
 	       aligned((size_t)options->entry_max * options->layers_max * sizeof(uint64_t)) +
-	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t));
+	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t)) +
+	       aligned(((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
 }
 
 static void *cut(uint8_t **memory, size_t bytes)
@@ -76,6 +77,8 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	l->slot_entries = cut(&at, slabs_slot_total(&options->slabs) * sizeof(uint32_t));
 	for (uint32_t i = 0; i < slabs_slot_total(&options->slabs); i++)
 		l->slot_entries[i] = LEDGER_NONE;
+	l->spares = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
+	ring_init(l->spares, options->entry_max + SLABS_CLASSES_MAX);
 	for (uint32_t i = 0; i < options->entry_max; i++)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
@@ -108,8 +111,10 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 		return ERR_EXISTS;
 	uint64_t bytes = ledger_block_bytes(block);
 	uint32_t account = tenants_account(&l->tenants, block->tenant ? block->tenant : "");
+	bool over_quota = bytes > l->tenants.list[account].quota_bytes;
+	l->tenants.list[account].use.refused += over_quota;
 	if (block->layer_count == 0 || block->layer_count > l->options.layers_max || bytes == 0 ||
-	    bytes > l->options.slabs.slab_bytes || bytes > UINT32_MAX || bytes > l->tenants.list[account].quota_bytes)
+	    bytes > l->options.slabs.slab_bytes || bytes > UINT32_MAX || over_quota)
 		return ERR_TOO_LARGE;
 	enum err e = room_make_entry(l);
 	if (e != ERR_OK)
@@ -123,7 +128,8 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	entry->slot = SLOT_NONE;
-	entry->holds = 0;
+	entry->holds = entry->lent = 0;
+	entry->shielded = entry->spare = false;
 	entry->block = *block;
 	entry->block.digests = digests;
 	entry->block.tenant = l->tenants.list[account].name;
@@ -192,9 +198,9 @@ void ledger_hold(struct ledger *l, uint32_t index)
 	struct entry *entry = &l->entries[index];
 	if (entry->holds++ > 0)
 		return;
-	if (entry->pin != LEDGER_PINNED_HARD)
-		room_hold(l, index);
+	room_shield(l, index);
 	ledger_move(l, index, LEDGER_HELD);
+	room_settle_spare(l, index);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
@@ -204,8 +210,39 @@ void ledger_release(struct ledger *l, uint32_t index)
 	if (--entry->holds > 0)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
-	if (entry->pin != LEDGER_PINNED_HARD || planted(PIN_LOST_AT_RELEASE))
-		room_release(l, index);
+	room_unshield(l, index);
+	room_settle_spare(l, index);
+}
+
+void ledger_lend(struct ledger *l, uint32_t index)
+{
+	assert(l->entries[index].state == LEDGER_CACHED || l->entries[index].state == LEDGER_HELD);
+	l->entries[index].lent++;
+	l->lent_count++;
+	room_settle_spare(l, index);
+}
+
+void ledger_return(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	assert(entry->lent > 0);
+	entry->lent--;
+	l->lent_count--;
+	room_unshield(l, index);
+	room_settle_spare(l, index);
+}
+
+void ledger_spare(struct ledger *l, uint32_t index, bool spare)
+{
+	struct entry *entry = &l->entries[index];
+	l->spare_count += (uint32_t)spare - (uint32_t)entry->spare;
+	entry->spare = spare;
+	room_settle_spare(l, index);
+}
+
+bool ledger_is_spare(const struct ledger *l, uint32_t entry)
+{
+	return l->entries[entry].spare;
 }
 
 uint32_t ledger_next(const struct ledger *l, uint32_t from)
@@ -267,6 +304,8 @@ void ledger_counts(const struct ledger *l, struct ledger_counts *ret_counts)
 	*ret_counts = (struct ledger_counts){
 		.slots = slabs_slots(l->slabs),
 		.slots_free = slabs_free(l->slabs),
+		.spare = l->spare_count,
+		.lent = l->lent_count,
 		.sealed = l->sealed,
 		.bytes_pinned = l->bytes_pinned,
 		.bytes_pinned_max = l->options.pin_bytes_max,
@@ -275,6 +314,8 @@ void ledger_counts(const struct ledger *l, struct ledger_counts *ret_counts)
 	};
 	memcpy(ret_counts->entries, l->counts, sizeof(l->counts));
 	memcpy(ret_counts->evicted, l->evicted, sizeof(l->evicted));
-	for (uint32_t i = 0; i < l->tenants.count; i++)
+	for (uint32_t i = 0; i < l->tenants.count; i++) {
 		ret_counts->bytes += l->tenants.list[i].bytes;
+		ret_counts->refused += l->tenants.list[i].use.refused;
+	}
 }

@@ -8,7 +8,7 @@
  *
  * Rules: 1 every move is asserted against the table of ledger_moves (ledger.c);
  *        2 a block is found only when it is cached or held, and only by who names its compat;
- *        3 it is evicted only when nobody holds it;
+ *        3 it is evicted only when nobody holds it and it is not lent;
  *        4 a slot whose read was abandoned stays in quarantine (evicted) until the landing is free (law 2);
  *        5 a key is at most once in the ledger;
  *        6 a tenant's bytes are those of the slots taken for it, never over its quota; a block that would be makes room
@@ -97,8 +97,11 @@ struct ledger_counts {
 	uint32_t entries[LEDGER_STATES]; /* of each state */
 	uint32_t slots;
 	uint32_t slots_free;
+	uint32_t spare;   /* of the cached and held */
+	uint32_t lent;    /* loans of all entries */
 	uint64_t sealed;  /* since the start */
 	uint64_t evicted[LEDGER_REASONS]; /* by reason, since the start */
+	uint64_t refused; /* offers, for a quota */
 	uint64_t bytes;   /* of all tenants */
 	uint64_t bytes_pinned, bytes_pinned_max; /* hard */
 	uint32_t pinned_soft, pinned_hard;
@@ -125,6 +128,13 @@ uint32_t ledger_lookup(const struct ledger *ledger, const struct id128 *key);
 uint32_t ledger_find(const struct ledger *ledger, const struct id128 *key, const struct id128 *compat);
 void ledger_hold(struct ledger *ledger, uint32_t entry);
 void ledger_release(struct ledger *ledger, uint32_t entry);
+/* A cached or held block stays where it is until as many returns: another store reads it.  Unlike a hold this is no use, so
+ * it says nothing to the eviction policy. */
+void ledger_lend(struct ledger *ledger, uint32_t entry);
+void ledger_return(struct ledger *ledger, uint32_t entry);
+/* A block that is kept by those who own it, and here only as long as nobody wants the room: it goes before all others. */
+void ledger_spare(struct ledger *ledger, uint32_t entry, bool spare);
+bool ledger_is_spare(const struct ledger *ledger, uint32_t entry);
 
 /* A sealed block is offered again by somebody to whom it matters more: from now on it has that priority. */
 void ledger_raise(struct ledger *ledger, uint32_t entry, enum ledger_priority priority);

@@ -13,6 +13,12 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
 	bool sealed = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	bool kept = entry->holds > 0 || entry->pin == LEDGER_PINNED_HARD;
+	assert(sealed || (entry->lent == 0 && !entry->spare));
+	assert(!sealed || entry->shielded || !kept);
+	assert(!sealed || !entry->shielded || kept || entry->lent > 0);
+	bool listed = l->spares[index].next != index;
+	assert(listed == (entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin == LEDGER_UNPINNED));
 	assert(sealed || entry->pin == LEDGER_UNPINNED || !has_key);
 }
 
@@ -49,11 +55,14 @@ static void check_accounts(const struct ledger *l)
 
 void ledger_check(const struct ledger *l)
 {
-	uint32_t counts[LEDGER_STATES] = {0};
+	uint32_t counts[LEDGER_STATES] = {0}, spare = 0, lent = 0;
 	for (uint32_t i = 0; i < l->options.entry_max; i++) {
 		check_entry(l, i);
 		counts[l->entries[i].state]++;
+		spare += l->entries[i].spare;
+		lent += l->entries[i].lent;
 	}
+	assert(spare == l->spare_count && lent == l->lent_count);
 	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
 	assert(counts[LEDGER_SEALED] == 0); /* a state only on the way */
 	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);

@@ -5,6 +5,7 @@
 #include <assert.h>
 
 #include "base/map.h"
+#include "kvstore/evict_impl.h"
 #include "kvstore/ledger.h"
 
 /* In which order blocks of a size class go: a class of the policy is a size class and a level. */
@@ -12,8 +13,12 @@ enum ledger_level { LEVEL_LOW, LEVEL_NORMAL, LEVEL_PINNED, LEDGER_LEVELS };
 
 struct entry {
 	enum ledger_state state;
+	bool shielded; /* the policy was told that it is held: of those held or pinned hard all, of the lent those that were to be
+			* evicted */
+	bool spare;
 	uint32_t slot; /* SLOT_NONE in offered */
 	uint32_t holds;
+	uint32_t lent;
 	uint32_t next_free;
 	uint32_t account;
 	enum ledger_pin pin;
@@ -30,7 +35,9 @@ struct ledger {
 	struct entry *entries;  /* [entry_max] */
 	uint64_t *digests;      /* [entry_max][layers_max] */
 	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
+	struct evict_link *spares; /* [entry_max], then a sentinel for each size class: spare ones that may go now */
 	uint32_t free_first;
+	uint32_t spare_count, lent_count;
 	uint32_t counts[LEDGER_STATES];
 	uint32_t pins[3];       /* sealed blocks by enum ledger_pin; [LEDGER_UNPINNED] is not counted */
 	uint64_t bytes_pinned;  /* hard */
@@ -48,8 +55,11 @@ void ledger_free_entry(struct ledger *ledger, uint32_t entry);
 size_t room_bytes(const struct ledger_options *options, size_t *ret_own_bytes);
 void room_init(struct ledger *ledger);
 void room_add(struct ledger *ledger, uint32_t entry);
-void room_hold(struct ledger *ledger, uint32_t entry);
-void room_release(struct ledger *ledger, uint32_t entry);
+/* Whatever keeps the block: it is out of the orders; nothing does any more (if that is so): it is in them again. */
+void room_shield(struct ledger *ledger, uint32_t entry);
+void room_unshield(struct ledger *ledger, uint32_t entry);
+/* Among the spare ones that may go, or not. */
+void room_settle_spare(struct ledger *ledger, uint32_t entry);
 /* A free entry; a slot for the entry, charged to its tenant.  ERR_AGAIN: nothing that may go. */
 MUST_USE enum err room_make_entry(struct ledger *ledger);
 MUST_USE enum err room_take_slot(struct ledger *ledger, uint32_t entry, uint32_t *ret_slot);

@@ -66,14 +66,14 @@ void room_add(struct ledger *l, uint32_t index)
 		evict_lru.add(l->own, index, own_class(l, index), hash);
 }
 
-void room_hold(struct ledger *l, uint32_t index)
+static void hold(struct ledger *l, uint32_t index)
 {
 	l->policy->hold(l->evict, index, size_class(l, index));
 	if (has_own_order(l, index))
 		evict_lru.hold(l->own, index, own_class(l, index));
 }
 
-void room_release(struct ledger *l, uint32_t index)
+static void release(struct ledger *l, uint32_t index)
 {
 	l->policy->release(l->evict, index, size_class(l, index));
 	if (has_own_order(l, index))
@@ -87,9 +87,48 @@ static void take_out(struct ledger *l, uint32_t index)
 		evict_lru.evict(l->own, index, own_class(l, index));
 }
 
+void room_shield(struct ledger *l, uint32_t index)
+{
+	if (!l->entries[index].shielded)
+		hold(l, index);
+	l->entries[index].shielded = true;
+}
+
+void room_unshield(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	bool pinned = entry->pin == LEDGER_PINNED_HARD && !planted(PIN_LOST_AT_RELEASE);
+	if (!entry->shielded || entry->holds > 0 || entry->lent > 0 || pinned)
+		return;
+	release(l, index);
+	entry->shielded = false;
+}
+
+void room_settle_spare(struct ledger *l, uint32_t index)
+{
+	const struct entry *entry = &l->entries[index];
+	bool goes_first = entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin == LEDGER_UNPINNED;
+	bool listed = l->spares[index].next != index;
+	if (goes_first && !listed)
+		ring_push(l->spares, l->options.entry_max + slabs_slot_class(l->slabs, entry->slot), index);
+	else if (!goes_first && listed)
+		ring_remove(l->spares, index);
+}
+
 static bool may_go(const struct entry *entry)
 {
-	return entry->state == LEDGER_CACHED && entry->pin != LEDGER_PINNED_HARD;
+	return entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin != LEDGER_PINNED_HARD;
+}
+
+/* Of a class of one of the orders what goes first.  A block that is lent is no victim until it is back. */
+static uint32_t first_of(struct ledger *l, const struct evict_policy *policy, void *order, uint32_t class_index)
+{
+	uint32_t first = policy->victim(order, class_index);
+	while (first != EVICT_NONE && l->entries[first].lent > 0 && !planted(LENT_BLOCK_EVICTED)) {
+		room_shield(l, first);
+		first = policy->victim(order, class_index);
+	}
+	return first;
 }
 
 /* ---- going */
@@ -105,6 +144,7 @@ static void evict(struct ledger *l, uint32_t index, enum ledger_reason reason)
 {
 	struct entry *entry = &l->entries[index];
 	assert(entry->pin != LEDGER_PINNED_HARD); /* rule 7 */
+	ledger_spare(l, index, false);
 	take_out(l, index);
 	ledger_move(l, index, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
@@ -116,12 +156,12 @@ static void evict(struct ledger *l, uint32_t index, enum ledger_reason reason)
 	ledger_free_entry(l, index);
 }
 
-/* Of a size class what goes first, up to a level. */
+/* Of a size class what goes first, up to a level: what is spare before all others. */
 static uint32_t victim(struct ledger *l, uint32_t class_index, uint32_t last_level)
 {
-	uint32_t first = EVICT_NONE;
+	uint32_t first = ring_first(l->spares, l->options.entry_max + class_index);
 	for (uint32_t level = 0; first == EVICT_NONE && level <= last_level; level++)
-		first = l->policy->victim(l->evict, class_index * LEDGER_LEVELS + level);
+		first = first_of(l, l->policy, l->evict, class_index * LEDGER_LEVELS + level);
 	return first;
 }
 
@@ -146,7 +186,7 @@ static uint32_t slab_price(const struct ledger *l, uint32_t slab, uint32_t slots
 		if (index == LEDGER_NONE)
 			continue;
 		const struct entry *entry = &l->entries[index];
-		bool stays = planted(PIN_IGNORED_BY_SLAB) ? entry->state != LEDGER_CACHED : !may_go(entry);
+		bool stays = planted(PIN_IGNORED_BY_SLAB) ? entry->state != LEDGER_CACHED || entry->lent > 0 : !may_go(entry);
 		if (stays || level_of(entry) > last_level)
 			return LEDGER_NONE;
 		count++;
@@ -195,7 +235,7 @@ static enum err make_quota(struct ledger *l, uint32_t account, uint64_t bytes)
 	while (!tenants_room(&l->tenants, account, bytes)) {
 		uint32_t first = EVICT_NONE;
 		for (uint32_t level = 0; first == EVICT_NONE && level < LEDGER_LEVELS; level++)
-			first = evict_lru.victim(l->own, account * LEDGER_LEVELS + level);
+			first = first_of(l, &evict_lru, l->own, account * LEDGER_LEVELS + level);
 		if (first == EVICT_NONE)
 			return ERR_AGAIN;
 		evict(l, first, LEDGER_FOR_QUOTA);
@@ -240,16 +280,18 @@ void room_give_slot(struct ledger *l, uint32_t index)
 static void reorder(struct ledger *l, uint32_t index, enum ledger_pin pin, enum ledger_priority priority)
 {
 	struct entry *entry = &l->entries[index];
-	if (!may_go(entry))
-		room_release(l, index);
+	if (entry->shielded)
+		release(l, index);
 	take_out(l, index);
 	count_pin(l, entry, -1);
 	entry->pin = pin;
 	entry->block.priority = priority;
 	count_pin(l, entry, 1);
 	room_add(l, index);
-	if (!may_go(entry))
-		room_hold(l, index);
+	entry->shielded = false;
+	if (entry->holds > 0 || pin == LEDGER_PINNED_HARD)
+		room_shield(l, index);
+	room_settle_spare(l, index);
 }
 
 static bool is_sealed(const struct entry *entry)
@@ -281,7 +323,7 @@ enum err ledger_evict(struct ledger *l, uint32_t index)
 	const struct entry *entry = &l->entries[index];
 	if (entry->pin == LEDGER_PINNED_HARD)
 		return ERR_DENIED;
-	if (entry->state != LEDGER_CACHED)
+	if (entry->state != LEDGER_CACHED || entry->lent > 0)
 		return ERR_BUSY;
 	evict(l, index, LEDGER_FOR_COMMAND);
 	return ERR_OK;

@@ -10,6 +10,7 @@
 #include <stdint.h>
 #include <string.h>
 #include "base/id128.h"
+#include "base/layer_groups.h"
 #include "engine/kv_pool.h"
 #include "kvstore/prefix.h"
 #include "net/env.h"
@@ -46,16 +47,16 @@ struct kv_tenant {
 
 struct kv_local {
 	const struct env *env;
+	uint64_t node;
 	struct sessions *sessions;
 	struct kv_pool *pool;
 	struct kv_reads *reads;
 	struct id128 compat;
 	uint32_t block_tokens;
 	uint32_t group_count;
-	struct kv_group groups[KV_GROUPS_MAX];
+	struct kv_group groups[LAYER_GROUPS_MAX];
 	uint32_t layer_count;          /* of all groups */
 	const struct kv_layer *layers; /* [layer_count] */
-	uint32_t replicas;             /* stores that each block is offered to, and asked for */
 	uint64_t now_ns;               /* of the event being handled */
 };
 

@@ -5,9 +5,11 @@
 
 #include "base/log.h"
 #include "kvstore/store.h"
+#include "net/loop.h"
 #include "net/process.h"
+#include "proto/codec.h"
 
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 5 };
+enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 8 };
 
 struct program {
 	struct process_settings settings;
@@ -17,6 +19,7 @@ struct program {
 	struct option_list quota_texts;
 	uint64_t pin_percent;
 	struct tenant_quota quotas[TENANT_QUOTAS_MAX];
+	uint64_t replicas, rebalance_rate, grace_ms;
 	struct process *process;
 	struct store *store;
 	struct slabs_options slabs;
@@ -68,9 +71,7 @@ static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
 
 static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
 {
-	(void)core;
-	(void)dialed;
-	(void)now_ns; /* a store dials nobody */
+	store_dial_failed(core, dialed, now_ns);
 }
 
 static void closed(void *core, uint32_t conn, uint64_t now_ns)
@@ -103,9 +104,21 @@ static void renew(void *context, uint64_t incarnation, const uint8_t *address, s
 	store_renew(((struct program *)context)->store, incarnation, address, length, now_ns);
 }
 
+static void on_member(void *context, const struct member *member, uint64_t now_ns)
+{
+	store_member(((struct program *)context)->store, member->node, member->incarnation, member->role, now_ns);
+}
+
+static void on_gone(void *context, uint64_t node, uint64_t now_ns)
+{
+	(void)now_ns;
+	store_member_gone(((struct program *)context)->store, node);
+}
+
 static void drain(void *context)
 {
-	store_drain(((struct program *)context)->store);
+	struct program *program = context;
+	store_drain(program->store, loop_now_ns(process_loop(program->process)));
 }
 
 static bool drained(void *context)
@@ -145,6 +158,11 @@ static struct store_options store_options(struct program *program)
 		.lookup_max = 1024,
 		.hold_max = 16384,
 		.found_max = 8192,
+		.weight = (uint32_t)(program->kv_bytes >> 20),
+		.replicas = (uint32_t)program->replicas,
+		.copies_max = 256,
+		.rebalance_rate = program->rebalance_rate,
+		.grace_ns = program->grace_ms * 1000000,
 		.env = process_env(program->process),
 	};
 }
@@ -155,6 +173,8 @@ static enum err join(struct program *program, struct why *why)
 		.shell = {.core = program->store, .opened = opened, .dial_failed = dial_failed, .closed = closed,
 			  .message = message, .tick = tick, .read_outcome = read_outcome, .landing_free = landing_free},
 		.context = program,
+		.on_member = on_member,
+		.on_gone = on_gone,
 		.drain = drain,
 		.drained = drained,
 		.renew = renew,
@@ -239,7 +259,8 @@ static enum err serve(struct program *program, struct why *why)
 int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
-				  .policy_name = evict_policies[0]->name, .pin_percent = 25};
+				  .policy_name = evict_policies[0]->name, .pin_percent = 25, .replicas = 2,
+				  .rebalance_rate = 256 << 20, .grace_ms = REPLICATE_GRACE_NS / 1000000};
 	char policies[200] = "which unheld block goes first, by default the first of: ";
 	list_policies(policies + strlen(policies), sizeof(policies) - strlen(policies));
 	process_defaults(&program.settings, "kvstore-1");
@@ -251,6 +272,9 @@ int main(int argc, char **argv, char **environment)
 		{"tenant-quota", OPTION_LIST, &program.quota_texts, 0, 0, "TENANT=BYTES",
 		 "what a tenant's blocks may take here; several; *=BYTES: each other tenant's"},
 		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory that `baton kv pin --hard` may keep for ever"},
+		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
+		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
+		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},
 	};
 	process_options(&program.settings, table + STORE_OPTIONS);
 	struct options options = {.program = "baton-kvstore", .usage = "[options]", .table = table,

@@ -1,6 +1,7 @@
 #include "kvstore/offer.h"
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "kvstore/owners.h"
 #include "proto/job.h"
 
@@ -8,7 +9,8 @@ struct entry {
 	bool used;
 	bool sent;
 	bool has_parent;
-	uint32_t peer;
+	bool failed;   /* once */
+	uint32_t peer; /* PEER_NONE: the first owner when its turn comes */
 	uint32_t block;
 	uint64_t op;
 	uint64_t order;
@@ -22,7 +24,7 @@ struct kv_offers {
 	struct kv_local *local;
 	uint32_t offer_max; /* of all groups */
 	uint32_t count;
-	uint32_t counts[KV_GROUPS_MAX];
+	uint32_t counts[LAYER_GROUPS_MAX];
 	uint32_t unsent;
 	uint64_t op_next;
 	uint64_t dropped;
@@ -71,33 +73,36 @@ struct kv_offers *kv_offers_init(void *memory, const struct kv_offer_options *op
 	return offers;
 }
 
+static void enqueue(struct kv_offers *o, struct entry *entry)
+{
+	entry->sent = false;
+	o->queue[(o->queue_head + o->unsent++) % o->offer_max] = (uint32_t)(entry - o->entries);
+}
+
 static void add_entry(struct kv_offers *o, const struct entry *entry)
 {
 	uint32_t index = o->free_list[--o->free_count];
 	o->entries[index] = *entry;
 	kv_pool_ref(o->local->pool, entry->block);
-	o->queue[(o->queue_head + o->unsent++) % o->offer_max] = index;
 	o->count++;
 	o->counts[kv_local_group(o->local, entry->block)]++;
+	enqueue(o, &o->entries[index]);
 }
 
 void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key, const struct id128 *parent,
 		    const struct kv_tenant *tenant)
 {
-	uint32_t peers[KV_OWNERS_MAX];
 	uint32_t group = kv_local_group(o->local, block);
-	uint32_t count = kv_owners(o->local, key, peers);
-	for (uint32_t i = 0; i < count; i++) {
-		if (o->counts[group] == o->local->groups[group].offer_max) {
-			o->dropped++;
-			continue;
-		}
-		struct entry entry = {.used = true, .peer = peers[i], .block = block, .key = *key,
-				      .has_parent = parent != NULL, .tenant = *tenant};
-		if (parent)
-			entry.parent = *parent;
+	struct entry entry = {.used = true, .peer = kv_first_owner(o->local, key), .block = block, .key = *key,
+			      .has_parent = parent != NULL, .tenant = *tenant};
+	if (parent)
+		entry.parent = *parent;
+	if (entry.peer == PEER_NONE)
+		return; /* there is no store */
+	if (o->counts[group] == o->local->groups[group].offer_max)
+		o->dropped++;
+	else
 		add_entry(o, &entry);
-	}
 	kv_offer_tick(o);
 }
 
@@ -144,12 +149,30 @@ void kv_offer_tick(struct kv_offers *o)
 		o->unsent--;
 		struct entry *entry = &o->entries[index];
 		if (entry->peer == PEER_NONE)
+			entry->peer = kv_first_owner(o->local, &entry->key);
+		if (entry->peer == PEER_NONE)
 			drop(o, entry);
 		else if (o->windows[entry->peer] < o->options.window)
 			send_offer(o, entry);
 		else
 			o->queue[(o->queue_head + o->unsent++) % o->offer_max] = index;
 	}
+}
+
+/* Offered again: to another store when this one leaves, and once when its read failed. */
+static void end_offer(struct kv_offers *o, struct entry *entry, uint32_t peer, enum err e)
+{
+	bool taken = e == ERR_OK || e == ERR_EXISTS, refused = e == ERR_AGAIN || e == ERR_TOO_LARGE;
+	if (e == ERR_DRAINING)
+		sessions_note_draining(o->local->sessions, peer, true);
+	if (taken || refused || (entry->failed && e != ERR_DRAINING)) {
+		drop(o, entry);
+		return;
+	}
+	entry->failed |= e != ERR_DRAINING;
+	entry->peer = PEER_NONE;
+	o->windows[peer]--;
+	enqueue(o, entry);
 }
 
 void kv_offer_done(struct kv_offers *o, uint32_t peer, const Wire__OfferDone *done)
@@ -160,7 +183,7 @@ void kv_offer_done(struct kv_offers *o, uint32_t peer, const Wire__OfferDone *do
 	struct entry *entry = &o->entries[index];
 	if (!entry->used || !entry->sent || entry->op != done->op || entry->peer != peer)
 		return;
-	drop(o, entry);
+	end_offer(o, entry, peer, (enum err)done->error);
 	kv_offer_tick(o);
 }
 
@@ -170,13 +193,11 @@ void kv_offer_peer_down(struct kv_offers *o, uint32_t peer)
 		struct entry *entry = &o->entries[i];
 		if (!entry->used || entry->peer != peer)
 			continue;
+		entry->peer = PEER_NONE;
 		if (entry->sent)
-			drop(o, entry);
-		else
-			entry->peer = PEER_NONE; /* still in the queue: dropped at its turn */
+			enqueue(o, entry);
 	}
-	o->windows[peer] = 0;
-	kv_offer_tick(o);
+	o->windows[peer] = 0; /* who is the first owner now is known when the session has ended: at the next tick */
 }
 
 uint32_t kv_offer_lag(const struct kv_offers *o)

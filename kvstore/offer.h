@@ -1,11 +1,12 @@
-/* offer - write-behind: finished blocks are offered to their owners, which read them when they have room.  Pure.
+/* offer - write-behind: a finished block is offered to its first owner, which reads it when it has room and makes the other
+ * copies (kvstore/replicate.h).  Pure.
  *
- * A block in the queue holds a reference until every owner has answered or its session is gone.  What the store has not
- * read when this node dies is lost: a bounded lag, exported.  When the queue is full, further blocks are not offered and
- * counted as dropped: they stay in this node's cache.
+ * A block in the queue holds a reference until the owner has answered.  When its session ends first, or it drains, or its
+ * read failed for the first time, the block is offered to whoever is the first owner then.  What the store has not read when
+ * this node dies is lost: a bounded lag, exported.  When the queue is full, further blocks are not offered and counted as
+ * dropped: they stay in this node's cache.
  *
- * Memory: the caller's.  Loop: the node's.  Bounds: offer_max entries (block, owner) of each layer group, window under way
- * per store. */
+ * Memory: the caller's.  Loop: the node's.  Bounds: offer_max blocks of each layer group, window under way per store. */
 #ifndef KVSTORE_OFFER_H
 #define KVSTORE_OFFER_H
 #include "kvstore/local.h"

@@ -2,10 +2,12 @@
 
 #include <assert.h>
 
+#include "base/layer_groups.h"
+
 uint32_t kv_prefix(const struct kv_presence *groups, uint32_t group_count, uint32_t limit)
 {
-	uint32_t runs[2] = {0}; /* blocks present without a gap up to here */
-	assert(group_count <= 2);
+	uint32_t runs[LAYER_GROUPS_MAX] = {0}; /* blocks present without a gap up to here */
+	assert(group_count <= LAYER_GROUPS_MAX);
 	uint32_t longest = 0;
 	for (uint32_t n = 1; n <= limit; n++) {
 		bool usable = true;

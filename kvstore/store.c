@@ -13,8 +13,11 @@ static void on_up(void *context, uint32_t peer)
 {
 	struct store *s = context;
 	env_trace(s->options.env, "session with %s", sessions_peer(s->sessions, peer)->name);
-	if (sessions_peer(s->sessions, peer)->role == WIRE__ROLE__ROLE_COORDINATOR)
+	Wire__Role role = sessions_peer(s->sessions, peer)->role;
+	if (role == WIRE__ROLE__ROLE_COORDINATOR || s->draining)
 		s->report_next_ns = 0; /* it hears of us with the next tick */
+	if (role == WIRE__ROLE__ROLE_KVSTORE)
+		replicate_up(s->replicate, peer, s->now_ns);
 }
 
 static void release_all(struct store *s, uint32_t lookup)
@@ -30,6 +33,7 @@ static void on_down(void *context, uint32_t peer, enum err why)
 	struct store *s = context;
 	(void)why; /* the session has told */
 	s->counters.sessions_ended++;
+	replicate_down(s->replicate, peer, s->now_ns);
 	for (uint32_t lookup; (lookup = holds_first(s->holds, peer)) != UINT32_MAX;)
 		release_all(s, lookup);
 	offers_drop(s, peer);
@@ -44,6 +48,8 @@ static struct session_options session_options(const struct store_options *option
 		.incarnation = options->incarnation,
 		.role = WIRE__ROLE__ROLE_KVSTORE,
 		.name = options->name,
+		.weight = options->weight ? options->weight : 1,
+		.replicas = options->replicas ? options->replicas : 1,
 		.link_address = options->link_address,
 		.link_address_length = options->link_address_length,
 		.peer_max = options->peer_max,
@@ -58,6 +64,21 @@ static struct session_options session_options(const struct store_options *option
 static struct holds_options holds_options(const struct store_options *options)
 {
 	return (struct holds_options){options->peer_max, options->lookup_max, options->hold_max};
+}
+
+static struct replicate_options replicate_options(const struct store_options *options)
+{
+	return (struct replicate_options){
+		.node = options->node,
+		.weight = options->weight ? options->weight : 1,
+		.replicas = options->replicas,
+		.entry_max = options->ledger.entry_max,
+		.sent_max = options->copies_max,
+		.window = STORE_COPIES_WINDOW,
+		.rate_bytes = options->rebalance_rate,
+		.grace_ns = options->grace_ns * (options->time_factor ? options->time_factor : 1),
+		.env = options->env,
+	};
 }
 
 static size_t digests_bytes(const struct store_options *options)
@@ -85,6 +106,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 {
 	struct session_options sessions = session_options(o, s);
 	struct holds_options holds = holds_options(o);
+	struct replicate_options replicate = replicate_options(o);
 	struct store parts;
 	struct store *at = s ? s : &parts;
 	size_t total = 0;
@@ -92,6 +114,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->sessions = cut(&memory, &total, sessions_bytes(&sessions));
 	at->ledger = cut(&memory, &total, ledger_bytes(&o->ledger));
 	at->holds = cut(&memory, &total, holds_bytes(&holds));
+	at->replicate = cut(&memory, &total, replicate_bytes(&replicate));
 	at->offers = cut(&memory, &total, o->offer_max * sizeof(struct offer));
 	at->offer_digests = cut(&memory, &total, digests_bytes(o));
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
@@ -121,9 +144,11 @@ struct store *store_init(void *memory, const struct store_options *options)
 	lay_out(memory, options, s);
 	struct session_options sessions = session_options(options, s);
 	struct holds_options holds = holds_options(options);
+	struct replicate_options replicate = replicate_options(options);
 	sessions_init(s->sessions, &sessions);
 	ledger_init(s->ledger, &options->ledger);
 	holds_init(s->holds, &holds);
+	replicate_init(s->replicate, &replicate, s->ledger, s->sessions);
 	offers_init(s);
 	return s;
 }
@@ -143,6 +168,7 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 		if (holds_add(s->holds, list, entry) != ERR_OK)
 			break;
 		ledger_hold(s->ledger, entry);
+		replicate_found(s->replicate, entry, s->now_ns);
 		const struct ledger_block *block = ledger_block(s->ledger, entry);
 		*ret_bytes += ledger_block_bytes(block);
 		struct slot_place place;
@@ -154,6 +180,7 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 		wire__found_block__init(&s->found[count]);
 		s->found[count].index = i;
 		s->found[count].place = &s->found_places[count];
+		s->found[count].more_copies = replicate_more(s->replicate, entry);
 		s->found[count].n_digests = block->layer_count;
 		s->found[count].digests = (uint64_t *)block->digests; /* the packer only reads */
 		s->found_list[count] = &s->found[count];
@@ -211,6 +238,23 @@ static void take_release(struct store *s, uint32_t peer, const Wire__Release *re
 		release_all(s, lookup);
 }
 
+/* Everybody hears of it with the next tick. */
+static void set_draining(struct store *s, bool draining)
+{
+	s->draining = draining;
+	s->report_next_ns = 0;
+	replicate_drain(s->replicate, draining, s->now_ns);
+}
+
+/* What another store says of itself. */
+static void take_load(struct store *s, uint32_t peer, const Wire__Load *load)
+{
+	if (sessions_peer(s->sessions, peer)->role != WIRE__ROLE__ROLE_KVSTORE)
+		return;
+	sessions_note_draining(s->sessions, peer, load->draining);
+	replicate_peer_draining(s->replicate, peer, load->draining, s->now_ns);
+}
+
 /* What the coordinator that leads wants of this store; an older epoch is refused (net/fence.h), as is anybody else's. */
 static void take_directive(struct store *s, uint32_t peer, const Wire__Directive *directive)
 {
@@ -219,7 +263,7 @@ static void take_directive(struct store *s, uint32_t peer, const Wire__Directive
 		return;
 	enum err e = fence_judge(&s->fence, directive->epoch, info->node);
 	if (e == ERR_OK && directive->kind != WIRE__DIRECTIVE_KIND__DIRECTIVE_LEAD && !s->leaving)
-		s->draining = directive->kind == WIRE__DIRECTIVE_KIND__DIRECTIVE_DRAIN;
+		set_draining(s, directive->kind == WIRE__DIRECTIVE_KIND__DIRECTIVE_DRAIN);
 	Wire__DirectiveDone done = WIRE__DIRECTIVE_DONE__INIT;
 	done.epoch = s->fence.epoch;
 	done.kind = directive->kind;
@@ -233,20 +277,43 @@ static void take_directive(struct store *s, uint32_t peer, const Wire__Directive
 
 /* ---- events */
 
+void store_member(struct store *s, uint64_t id, uint64_t incarnation, Wire__Role role, uint64_t now_ns)
+{
+	if (role != WIRE__ROLE__ROLE_KVSTORE)
+		return;
+	replicate_member(s->replicate, id, true);
+	if (id > s->options.node)
+		sessions_want(s->sessions, id, incarnation, now_ns);
+}
+
+void store_member_gone(struct store *s, uint64_t id)
+{
+	replicate_member(s->replicate, id, false);
+	sessions_unwant(s->sessions, id);
+}
+
 void store_opened(struct store *s, uint32_t conn, uint64_t node, uint64_t now_ns)
 {
+	s->now_ns = now_ns;
 	sessions_opened(s->sessions, conn, node, now_ns);
 	offers_pump(s, now_ns);
 }
 
+void store_dial_failed(struct store *s, uint64_t node, uint64_t now_ns)
+{
+	sessions_dial_failed(s->sessions, node, now_ns);
+}
+
 void store_closed(struct store *s, uint32_t conn, uint64_t now_ns)
 {
+	s->now_ns = now_ns;
 	sessions_closed(s->sessions, conn, now_ns);
 	offers_pump(s, now_ns);
 }
 
 void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
 {
+	s->now_ns = now_ns;
 	uint32_t peer = sessions_message(s->sessions, conn, envelope, now_ns);
 	if (peer != PEER_NONE) {
 		switch (envelope->body_case) {
@@ -259,14 +326,19 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 		case WIRE__ENVELOPE__BODY_OFFER:
 			offers_take(s, peer, envelope->offer, now_ns);
 			break;
+		case WIRE__ENVELOPE__BODY_OFFER_DONE:
+			replicate_done(s->replicate, peer, envelope->offer_done, now_ns);
+			break;
 		case WIRE__ENVELOPE__BODY_DIRECTIVE:
 			take_directive(s, peer, envelope->directive);
 			break;
 		case WIRE__ENVELOPE__BODY_KV_ASK:
 			operate_take(s, peer, envelope->kv_ask, now_ns);
 			break;
-		case WIRE__ENVELOPE__BODY_KV_RESYNC:
 		case WIRE__ENVELOPE__BODY_LOAD:
+			take_load(s, peer, envelope->load);
+			break;
+		case WIRE__ENVELOPE__BODY_KV_RESYNC:
 		case WIRE__ENVELOPE__BODY_KV_EVENTS:
 			break; /* said to everybody; nothing in it for a store */
 		default:
@@ -279,20 +351,39 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 void store_renew(struct store *s, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
 		 uint64_t now_ns)
 {
+	s->now_ns = now_ns;
 	sessions_renew(s->sessions, incarnation, link_address, link_address_length, now_ns);
 	offers_pump(s, now_ns);
 }
 
 void store_read_done(struct store *s, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
 {
+	s->now_ns = now_ns;
 	offers_read_done(s, op, e, digest);
 	offers_pump(s, now_ns);
 }
 
 void store_landing_free(struct store *s, uint64_t op, uint64_t now_ns)
 {
+	s->now_ns = now_ns;
 	offers_landing_free(s, op);
 	offers_pump(s, now_ns);
+}
+
+static void fill_replica_load(const struct store *s, uint32_t spare, Wire__ReplicaLoad *ret_load)
+{
+	struct replicate_status status;
+	replicate_status(s->replicate, &status);
+	wire__replica_load__init(ret_load);
+	ret_load->lag_blocks = status.lag_blocks;
+	ret_load->lag_bytes = status.lag_bytes;
+	ret_load->missing = status.missing;
+	ret_load->in_flight = status.in_flight;
+	ret_load->spare = spare;
+	ret_load->copies = status.copies;
+	ret_load->copied_bytes = status.copied_bytes;
+	ret_load->moved_bytes = status.moved_bytes;
+	ret_load->given_up = status.given_up;
 }
 
 void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
@@ -312,27 +403,38 @@ void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
 	load.epoch = s->fence.epoch;
 	load.directives_refused = s->fence.refused;
 	load.steps = s->counters.offers_taken;
+	fill_replica_load(s, counts.spare, &s->operate->replica);
+	load.replica = &s->operate->replica;
 	load.n_refused = refusals_report(s->options.env, s->operate->refused);
 	load.refused = s->operate->refused;
 	load.store = (Wire__StoreLoad *)operate_load(s, now_ns); /* the packer only reads */
 	*ret_load = load;
 }
 
+/* To coordinators always, and all of it; to the others that this store drains, and once that it drains no more. */
 static void report(struct store *s, uint64_t now_ns)
 {
-	Wire__Load load;
+	Wire__Load load, less;
 	store_load(s, now_ns, &load);
+	less = load;
+	less.store = NULL;
 	PROTO_ENVELOPE(envelope, LOAD, load, &load);
+	bool to_all = s->draining || s->told_draining;
+	s->told_draining = s->draining;
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++) {
 		const struct session_peer *peer = sessions_peer(s->sessions, i);
-		if (peer && peer->role == WIRE__ROLE__ROLE_COORDINATOR)
-			sessions_send(s->sessions, i, &envelope);
+		if (!peer || (!to_all && peer->role != WIRE__ROLE__ROLE_COORDINATOR))
+			continue;
+		envelope.load = peer->role == WIRE__ROLE__ROLE_COORDINATOR ? &load : &less;
+		sessions_send(s->sessions, i, &envelope);
 	}
 }
 
 void store_tick(struct store *s, uint64_t now_ns)
 {
+	s->now_ns = now_ns;
 	sessions_tick(s->sessions, now_ns);
+	replicate_tick(s->replicate, holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE, now_ns);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
 		report(s, now_ns);
@@ -342,14 +444,17 @@ void store_tick(struct store *s, uint64_t now_ns)
 
 /* ---- leaving, and being looked at */
 
-void store_drain(struct store *s)
+void store_drain(struct store *s, uint64_t now_ns)
 {
-	s->draining = s->leaving = true;
+	s->now_ns = now_ns;
+	s->leaving = true;
+	set_draining(s, true);
 }
 
 bool store_drained(const struct store *s)
 {
-	return s->draining && s->offer_count == 0 && s->reading_count == 0 && holds_count(s->holds) == 0;
+	return s->draining && s->offer_count == 0 && s->reading_count == 0 && holds_count(s->holds) == 0 &&
+	       replicate_drained(s->replicate);
 }
 
 void store_status(const struct store *s, struct store_status *ret_status)
@@ -366,6 +471,7 @@ void store_status(const struct store *s, struct store_status *ret_status)
 		.directives_refused = s->fence.refused,
 	};
 	ledger_counts(s->ledger, &ret_status->ledger);
+	replicate_status(s->replicate, &ret_status->replicate);
 }
 
 size_t store_dump(const struct store *s, char *text, size_t capacity)
@@ -380,7 +486,8 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		"sealed %llu, evicted %llu for room, %llu for a slab, %llu for a quota, %llu by command; pinned %u softly, %u hard\n"
 		"%llu bytes of %u tenants; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
 		"looked up %llu keys, found %llu; offers %llu: taken %llu, existing %llu, refused %llu\n"
-		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n",
+		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n"
+		"copies: %u other stores; missing %llu, lag %llu, in flight %u, spare %u; made %llu, given up %llu\n",
 		s->options.name, t.draining ? " (draining)" : "", t.sessions,
 		ledger_policy(s->ledger)->name, t.ledger.slots, t.ledger.slots_free,
 		t.ledger.entries[LEDGER_OFFERED], t.ledger.entries[LEDGER_READING], t.ledger.entries[LEDGER_CACHED],
@@ -394,7 +501,9 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		(unsigned long long)c->offers_taken, (unsigned long long)c->offers_existing,
 		(unsigned long long)c->offers_refused, (unsigned long long)c->read_corrupt,
 		(unsigned long long)c->read_stale, (unsigned long long)c->read_deadline,
-		(unsigned long long)c->read_gone, (unsigned long long)c->read_other);
+		(unsigned long long)c->read_gone, (unsigned long long)c->read_other, t.replicate.stores,
+		(unsigned long long)t.replicate.missing, (unsigned long long)t.replicate.lag_blocks, t.replicate.in_flight,
+		t.ledger.spare, (unsigned long long)t.replicate.copies, (unsigned long long)t.replicate.given_up);
 	if (length < 0 || capacity == 0)
 		return 0;
 	return (size_t)length < capacity ? (size_t)length : capacity - 1;
@@ -440,13 +549,19 @@ enum err store_pinned(const struct store *s, const struct id128 *key, enum ledge
 uint32_t store_held_for(const struct store *s, uint64_t node)
 {
 	uint32_t peer = sessions_find(s->sessions, node);
-	return peer == PEER_NONE ? 0 : holds_of(s->holds, peer) + offers_of(s, peer);
+	return peer == PEER_NONE ? 0 : holds_of(s->holds, peer) + offers_of(s, peer) + replicate_lent_to(s->replicate, peer);
+}
+
+const struct ledger *store_ledger(const struct store *s)
+{
+	return s->ledger;
 }
 
 void store_check(const struct store *s)
 {
 	ledger_check(s->ledger);
 	offers_check(s);
+	replicate_check(s->replicate);
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++)
 		if (!sessions_peer(s->sessions, i))
 			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0);

@@ -10,7 +10,8 @@
  * Rules: 1 what was found for a peer is held until its Release or the end of its session (law 3);
  *        2 the end of a session drops its offers and holds there and then; slots it was read into stay in quarantine
  *          until their landings are free;
- *        3 an offer of a key that is being read waits for the outcome: EXISTS, or it is read itself.
+ *        3 an offer of a key that is being read waits for the outcome: EXISTS, or it is read itself;
+ *        4 what is sealed is offered to its other owners (replicate.h), which are dialled as they become members.
  *
  * Memory: the caller's.  Loop: the store's.  Bounds: every number of store_options; over a bound an offer is
  * answered AGAIN and a look-up finds less. */
@@ -21,9 +22,10 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "kvstore/ledger.h"
+#include "kvstore/replicate.h"
 #include "net/env.h"
 
-enum { STORE_REPORT_NS = 250000000, STORE_READ_TIMEOUT_NS = 250000000 };
+enum { STORE_REPORT_NS = 250000000, STORE_READ_TIMEOUT_NS = 250000000, STORE_COPIES_WINDOW = 32 };
 
 struct store_options {
 	uint64_t node;
@@ -40,6 +42,11 @@ struct store_options {
 	uint32_t hold_max;           /* blocks held by these, each counted once a look-up */
 	uint32_t found_max;          /* blocks in one answer; <= PROTO_BLOCKS_MAX */
 	uint64_t read_timeout_ns;    /* of a layer; 0: STORE_READ_TIMEOUT_NS */
+	uint32_t weight;             /* MiB for blocks: its share of them is in proportion; 0: 1 */
+	uint32_t replicas;           /* copies of each block; 0: 1 */
+	uint32_t copies_max;         /* being offered to other stores at once; 0: none, nothing is copied */
+	uint64_t rebalance_rate;     /* bytes a second that are copied because stores came or went; 0: no bound */
+	uint64_t grace_ns;           /* replicate.h; 0: its default */
 	const struct env *env;       /* outlives the store */
 };
 
@@ -65,6 +72,7 @@ struct store_counters {
 struct store_status {
 	struct ledger_counts ledger;
 	struct store_counters counters;
+	struct replicate_status replicate;
 	uint32_t offers;    /* not yet answered */
 	uint32_t reading;   /* blocks */
 	uint32_t lookups;   /* not yet released */
@@ -79,8 +87,13 @@ struct store;
 size_t store_bytes(const struct store_options *options);
 struct store *store_init(void *memory, const struct store_options *options);
 
+/* Membership: a store wants sessions with stores that have a larger id. */
+void store_member(struct store *store, uint64_t id, uint64_t incarnation, Wire__Role role, uint64_t now_ns);
+void store_member_gone(struct store *store, uint64_t id);
+
 /* Events (what they mean: net/session.h, net/env.h). */
 void store_opened(struct store *store, uint32_t conn, uint64_t node, uint64_t now_ns);
+void store_dial_failed(struct store *store, uint64_t node, uint64_t now_ns);
 void store_closed(struct store *store, uint32_t conn, uint64_t now_ns);
 void store_message(struct store *store, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
 void store_read_done(struct store *store, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns);
@@ -92,9 +105,9 @@ void store_renew(struct store *store, uint64_t incarnation, const uint8_t *link_
 void store_tick(struct store *store, uint64_t now_ns);
 
 /* From now on offers are refused (DRAINING), for ever: the process leaves.  (A leader's directive drains too, and undrains.)
- * Look-ups and reads are served on. */
-void store_drain(struct store *store);
-/* Draining, and nobody holds or offers anything any more. */
+ * Look-ups and reads are served on, and other stores are given what only this one has. */
+void store_drain(struct store *store, uint64_t now_ns);
+/* Draining, nobody holds or offers anything any more, and nothing is here only that another store could have. */
 bool store_drained(const struct store *store);
 
 void store_status(const struct store *store, struct store_status *ret_status);
@@ -108,7 +121,9 @@ MUST_USE enum err store_pinned(const struct store *store, const struct id128 *ke
 
 /* The status as lines for people, cut at capacity; returns the length without the 0. */
 size_t store_dump(const struct store *store, char *text, size_t capacity);
-/* Blocks held or offered by a node's living session; 0 without one. */
+/* What it has: for looking at, in tests and simulation. */
+const struct ledger *store_ledger(const struct store *store);
+/* Blocks held, lent or offered by a node's living session; 0 without one. */
 uint32_t store_held_for(const struct store *store, uint64_t node);
 /* Asserts what must hold; for tests and simulation. */
 void store_check(const struct store *store);

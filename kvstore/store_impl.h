@@ -2,6 +2,7 @@
 #ifndef KVSTORE_STORE_IMPL_H
 #define KVSTORE_STORE_IMPL_H
 #include "kvstore/holds.h"
+#include "kvstore/replicate.h"
 #include "kvstore/store.h"
 #include "net/fence.h"
 #include "net/identity.h"
@@ -57,6 +58,7 @@ struct operate {
 	Wire__EvictedLoad *evicted_list[LEDGER_REASONS];
 	Wire__TierLoad tiers[STORE_TIERS_MAX];
 	Wire__TierLoad *tier_list[STORE_TIERS_MAX];
+	Wire__ReplicaLoad replica;
 	Wire__KvBlock blocks[PROTO_PAGE_MAX];
 	Wire__KvBlock *block_list[PROTO_PAGE_MAX];
 	Wire__Place places[PROTO_ASK_KEYS_MAX];
@@ -69,9 +71,12 @@ struct store {
 	struct sessions *sessions;
 	struct ledger *ledger;
 	struct holds *holds;
+	struct replicate *replicate;
 	struct store_counters counters;
 	struct operate *operate;
+	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
+	bool told_draining; /* to peers that are no coordinators */
 	bool draining;
 	bool leaving; /* the process ends: no directive undrains it */
 	struct fence fence;

@@ -128,6 +128,7 @@ static void wake_waiting(struct store *s, const struct id128 *key, bool sealed)
 			continue;
 		if (sealed) {
 			ledger_raise(s->ledger, ledger_lookup(s->ledger, key), offer->block.priority);
+			replicate_known(s->replicate, ledger_lookup(s->ledger, key), offer->peer);
 			answer(s, offer->peer, offer->op, ERR_EXISTS);
 			free_offer(s, i);
 		} else if (ledger_lookup(s->ledger, key) == LEDGER_NONE) {
@@ -195,8 +196,10 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64
 	uint32_t entry = ledger_lookup(s->ledger, &key);
 	bool being_read = entry != LEDGER_NONE && ledger_state(s->ledger, entry) <= LEDGER_READING;
 	enum err e = entry != LEDGER_NONE && !being_read ? ERR_EXISTS : refuse(s, peer, wire);
-	if (e == ERR_EXISTS)
+	if (e == ERR_EXISTS) {
 		ledger_raise(s->ledger, entry, priority_of(wire));
+		replicate_known(s->replicate, entry, peer);
+	}
 	if (e != ERR_OK) {
 		answer(s, peer, wire->op, e);
 		return;
@@ -318,6 +321,7 @@ static void settle(struct store *s, struct reading *r)
 	}
 	const struct offer *offer = &s->offers[r->offer];
 	struct id128 key = offer->block.key;
+	uint32_t entry = r->entry, peer = offer->peer;
 	s->counters.offers_taken++;
 	s->counters.bytes_read += (uint64_t)offer->block.layer_count * offer->block.layer_bytes;
 	env_trace(s->options.env, "seal block %02x%02x%02x from %s", key.bytes[0], key.bytes[1], key.bytes[2],
@@ -325,6 +329,7 @@ static void settle(struct store *s, struct reading *r)
 	ledger_seal(s->ledger, r->entry);
 	answer(s, offer->peer, offer->op, ERR_OK);
 	free_offer(s, r->offer);
+	replicate_sealed(s->replicate, entry, peer, s->now_ns);
 	wake_waiting(s, &key, true);
 }
 

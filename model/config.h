@@ -13,12 +13,12 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "base/layer_groups.h"
 #include "base/why.h"
 
 #define MODEL_LAYERS_MAX    1024
 #define MODEL_EXPERTS_MAX   1024
 #define MODEL_EOS_MAX       16
-#define MODEL_GROUPS_MAX    2
 #define MODEL_HEAD_DIM_MAX  1024
 #define MODEL_ROPE_HALF_MAX (MODEL_HEAD_DIM_MAX / 2)
 #define MODEL_NO_TOKEN      UINT32_MAX
@@ -160,7 +160,7 @@ struct model_config {
 	struct model_experts experts;
 
 	struct model_layer layers[MODEL_LAYERS_MAX];
-	struct model_layer_group groups[MODEL_GROUPS_MAX];
+	struct model_layer_group groups[LAYER_GROUPS_MAX];
 	uint32_t group_count;
 
 	uint32_t bos_id;                 /* MODEL_NO_TOKEN: none */

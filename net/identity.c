@@ -115,7 +115,7 @@ bool identity_has_role(const struct identity *identity, Wire__Role role)
 	return (unsigned)role < 32 && (identity->roles >> role & 1);
 }
 
-/* Whom a role dials: a coordinator all that work, an engine engines and stores, an operator stores, a store nobody. */
+/* Whom a role dials: a coordinator all that work, an engine engines and stores, stores and operators stores. */
 static uint32_t dialed_by(Wire__Role role)
 {
 	switch (role) {
@@ -124,6 +124,7 @@ static uint32_t dialed_by(Wire__Role role)
 	case WIRE__ROLE__ROLE_DECODE:
 	case WIRE__ROLE__ROLE_BOTH:
 		return ENGINES | KVSTORE;
+	case WIRE__ROLE__ROLE_KVSTORE:
 	case WIRE__ROLE__ROLE_OPERATOR:
 		return KVSTORE;
 	default:

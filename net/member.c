@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
 #include "net/identity.h"
 
 #define MEMBER_RATE_MAX 1e12
@@ -184,8 +185,8 @@ static enum err take_windows(json_t *record, struct member *m, struct why *why)
 	json_t *windows = json_object_get(record, "windows");
 	if (!windows)
 		return ERR_OK;
-	if (!json_is_array(windows) || json_array_size(windows) > MEMBER_GROUPS_MAX)
-		return why_set(why, ERR_INVALID, "member record: \"windows\" is no list of at most %d numbers", MEMBER_GROUPS_MAX);
+	if (!json_is_array(windows) || json_array_size(windows) > LAYER_GROUPS_MAX)
+		return why_set(why, ERR_INVALID, "member record: \"windows\" is no list of at most %d numbers", LAYER_GROUPS_MAX);
 	m->group_count = (uint32_t)json_array_size(windows);
 	for (uint32_t i = 0; i < m->group_count; i++) {
 		json_t *window = json_array_get(windows, i);

@@ -17,6 +17,7 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/id128.h"
+#include "base/layer_groups.h"
 #include "base/why.h"
 #include "proto/baton.pb-c.h"
 
@@ -30,7 +31,6 @@ enum {
 	MEMBER_URL_MAX = 255,
 	MEMBER_MODELS_MAX = 4,
 	MEMBER_MODEL_MAX = 127,
-	MEMBER_GROUPS_MAX = 2,
 };
 
 struct member {
@@ -42,7 +42,7 @@ struct member {
 	struct id128 compat;
 	uint32_t block_tokens, context_max;
 	uint32_t group_count;                 /* layer groups of the model; 0: said by nobody, one that sees all */
-	uint32_t windows[MEMBER_GROUPS_MAX];  /* tokens that a token sees in each; 0: all */
+	uint32_t windows[LAYER_GROUPS_MAX];  /* tokens that a token sees in each; 0: all */
 	double prefill_tokens_per_s, step_seconds; /* of the profile; 0: not measured yet */
 	uint32_t model_count;
 	char models[MEMBER_MODELS_MAX][MEMBER_MODEL_MAX + 1];

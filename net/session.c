@@ -139,6 +139,12 @@ const struct session_peer *sessions_peer(const struct sessions *s, uint32_t peer
 	return peer < s->options.peer_max && s->peers[peer].used ? &s->peers[peer].info : NULL;
 }
 
+void sessions_note_draining(struct sessions *s, uint32_t peer, bool draining)
+{
+	assert(sessions_peer(s, peer));
+	s->peers[peer].info.draining = draining;
+}
+
 uint32_t sessions_max(const struct sessions *s)
 {
 	return s->options.peer_max;
@@ -177,6 +183,8 @@ static void send_hello(struct sessions *s, const struct conn *conn)
 	hello.name = s->name;
 	if (s->options.compat)
 		hello.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, s->compat.bytes};
+	hello.weight = s->options.weight;
+	hello.replicas = s->options.replicas;
 	hello.link_address = (ProtobufCBinaryData){s->options.link_address_length, s->link_address};
 	const struct known *k = conn->dialed ? find_known(s, conn->dialed) : NULL;
 	hello.peer_incarnation = k ? k->incarnation : 0;
@@ -304,7 +312,8 @@ static void fill_peer(struct peer *peer, const Wire__Hello *hello, uint32_t conn
 {
 	*peer = (struct peer){
 		.used = true,
-		.info = {.node = hello->node, .incarnation = hello->incarnation, .role = hello->role},
+		.info = {.node = hello->node, .incarnation = hello->incarnation, .role = hello->role,
+			 .weight = hello->weight, .replicas = hello->replicas},
 		.conn = conn_index,
 		.heard_ns = now_ns,
 		.acknowledged_ns = now_ns,

@@ -9,8 +9,8 @@
  *
  * Rules: 1 an incarnation lower than one seen of the node is refused for ever, and told which one was seen (Refused);
  *        2 there is at most one session with a node: a newer connection ends the older one;
- *        3 who dials: a coordinator every engine and store, an engine every store, of two engines the one with
- *          the smaller id.  So no pair ever dials both ways.
+ *        3 who dials: a coordinator every engine and store, an engine every store, of two engines or two stores the
+ *          one with the smaller id.  So no pair ever dials both ways.
  *
  * Memory: the caller's.  Loop: the core's owner.  Bounds: peer_max sessions and connections. */
 #ifndef NET_SESSION_H
@@ -41,6 +41,9 @@ struct session_peer {
 	Wire__Role role;
 	bool has_compat;
 	struct id128 compat;
+	uint32_t weight;   /* of a store: MiB for blocks */
+	uint32_t replicas; /* of a store: copies of each block */
+	bool draining;     /* it said so: sessions_note_draining() */
 	char name[SESSION_NAME_MAX + 1];
 };
 
@@ -50,6 +53,7 @@ struct session_options {
 	Wire__Role role;
 	const char *name;
 	const struct id128 *compat;  /* NULL: none (coordinator, store) */
+	uint32_t weight, replicas;   /* of a store: session_peer */
 	const uint8_t *link_address; /* copied */
 	size_t link_address_length;
 	uint32_t peer_max;
@@ -96,6 +100,8 @@ void sessions_send(struct sessions *sessions, uint32_t peer, const Wire__Envelop
 uint32_t sessions_find(const struct sessions *sessions, uint64_t node);
 /* A living session's peer, NULL when that number is of none. */
 const struct session_peer *sessions_peer(const struct sessions *sessions, uint32_t peer);
+/* The peer says that it takes no new work, or takes it again. */
+void sessions_note_draining(struct sessions *sessions, uint32_t peer, bool draining);
 uint32_t sessions_max(const struct sessions *sessions); /* numbers are below it */
 uint32_t sessions_count(const struct sessions *sessions);
 #endif

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "node/core_impl.h"
 #include "proto/job.h"
 
@@ -139,13 +140,13 @@ static void fill_local(struct kv_local *local, const struct node_options *o)
 {
 	*local = (struct kv_local){
 		.env = o->env,
+		.node = o->node,
 		.compat = o->compat,
 		.block_tokens = o->block_tokens,
 		.group_count = o->group_count,
 		.layers = o->layers,
-		.replicas = o->replicas,
 	};
-	assert(o->group_count > 0 && o->group_count <= KV_GROUPS_MAX);
+	assert(o->group_count > 0 && o->group_count <= LAYER_GROUPS_MAX);
 	uint32_t first = 0;
 	for (uint32_t g = 0; g < o->group_count; g++) {
 		fill_group(&local->groups[g], &o->groups[g], first, o->block_tokens);
@@ -177,7 +178,7 @@ static void build(struct carve *carve, struct node *n, const struct node_options
 	struct prefill_options prefill = prefill_options(n, o, local);
 	struct decode_options decode = decode_options(n, o, local);
 
-	void *digests[KV_GROUPS_MAX] = {NULL};
+	void *digests[LAYER_GROUPS_MAX] = {NULL};
 	for (uint32_t g = 0; g < o->group_count; g++)
 		digests[g] = carve_take(carve, (size_t)o->groups[g].block_count * o->groups[g].layer_count, sizeof(uint64_t));
 	void *session_memory = carve_take(carve, 1, sessions_bytes(&session));
@@ -392,6 +393,9 @@ static void from_peer(struct node *n, uint32_t peer, const Wire__Envelope *envel
 	case WIRE__ENVELOPE__BODY_FOUND:
 		kv_fetch_found(n->fetches, peer, envelope->found);
 		break;
+	case WIRE__ENVELOPE__BODY_LOAD: /* of a store that drains, or does no longer */
+		sessions_note_draining(n->local.sessions, peer, envelope->load->draining);
+		break;
 	case WIRE__ENVELOPE__BODY_OFFER_DONE:
 		kv_offer_done(n->offers, peer, envelope->offer_done);
 		break;
@@ -473,6 +477,7 @@ static void add_group(const struct node *n, uint32_t g, struct node_status *stat
 		.free = kv_pool_free(n->local.pool, g),
 		.total = n->local.groups[g].block_count,
 		.reserved = n->local.groups[g].reserved,
+		.reservable = n->local.groups[g].budget,
 	};
 	status->groups[g] = group;
 	status->blocks_used += group.used;

@@ -11,6 +11,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/id128.h"
+#include "base/layer_groups.h"
 #include "base/sampling.h"
 #include "engine/constraint.h"
 #include "engine/kv_pool.h"
@@ -44,7 +45,7 @@ struct node_options {
 	/* The KV of this node (engine/engine.h, struct kv_geometry), of each layer group. */
 	uint32_t block_tokens;
 	uint32_t group_count;
-	struct node_group groups[KV_GROUPS_MAX];
+	struct node_group groups[LAYER_GROUPS_MAX];
 	const struct kv_layer *layers; /* [the sum of the groups' layer_count], the caller's; outlives the node */
 	/* Bounds. */
 	uint32_t peer_max;           /* sessions */
@@ -54,7 +55,6 @@ struct node_options {
 	uint32_t batch_tokens_max;
 	uint32_t chunk_tokens;
 	uint32_t read_max;           /* layer reads under way */
-	uint32_t replicas;           /* of each block in the store */
 	/* Times; 0: the default. */
 	uint64_t fetch_deadline_ns;
 	uint64_t read_deadline_ns;
@@ -83,8 +83,8 @@ struct node_status {
 	uint32_t blocks_used, blocks_cached, blocks_free, blocks_total, blocks_reserved; /* of all groups */
 	uint32_t group_count;
 	struct node_group_status {
-		uint32_t used, cached, free, total, reserved;
-	} groups[KV_GROUPS_MAX];
+		uint32_t used, cached, free, total, reserved, reservable;
+	} groups[LAYER_GROUPS_MAX];
 	uint32_t sessions, reads, holds, fetches;
 	uint32_t offer_lag;
 	uint64_t offers_dropped;

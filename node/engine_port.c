@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
 #include "base/log.h"
 #include "kvstore/key.h"
 #include "net/loop.h"
@@ -117,7 +118,7 @@ enum err engine_port_kv(struct engine_port *port, const uint8_t *fingerprint, st
 	struct engine_kv kv = {.group_count = engine_group_count(engine), .layer_count = engine_layer_count(engine)};
 	if (kv.layer_count > PROTO_LAYERS_MAX)
 		return why_set(why, ERR_TOO_LARGE, "the model has %u layers, at most %d", kv.layer_count, PROTO_LAYERS_MAX);
-	uint32_t windows[KV_GROUPS_MAX], layers[KV_GROUPS_MAX];
+	uint32_t windows[LAYER_GROUPS_MAX], layers[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < kv.group_count; g++) {
 		engine_geometry(engine, g, &kv.groups[g]);
 		windows[g] = kv.groups[g].window;
@@ -153,13 +154,13 @@ static uint64_t demand_of(const struct kv_geometry *group, uint32_t tokens, uint
 }
 
 enum err engine_kv_divide(const struct engine_kv *kv, uint64_t kv_bytes, uint32_t context_max, uint32_t chunk_tokens,
-			  struct why *why, uint32_t ret_block_counts[KV_GROUPS_MAX])
+			  struct why *why, uint32_t ret_block_counts[LAYER_GROUPS_MAX])
 {
-	uint64_t demand[KV_GROUPS_MAX], sum = 0;
+	uint64_t demand[LAYER_GROUPS_MAX], sum = 0;
 	uint32_t tokens = context_max / 4 > 0 ? context_max / 4 : 1;
 	for (uint32_t g = 0; g < kv->group_count; g++)
 		sum += demand[g] = demand_of(&kv->groups[g], tokens, chunk_tokens);
-	uint32_t counts[KV_GROUPS_MAX] = {0};
+	uint32_t counts[LAYER_GROUPS_MAX] = {0};
 	for (uint32_t g = 0; g < kv->group_count; g++) {
 		double share = (double)demand[g] / (double)sum;
 		uint64_t bytes = kv->group_count > 1 ? (uint64_t)((double)kv_bytes * share) : kv_bytes;

@@ -8,6 +8,7 @@
  * Bounds: one step in flight. */
 #ifndef NODE_ENGINE_PORT_H
 #define NODE_ENGINE_PORT_H
+#include "base/layer_groups.h"
 #include "engine/engine.h"
 #include "node/core.h"
 #include "proto/codec.h"
@@ -25,7 +26,7 @@ void engine_port_attach(struct engine_port *port, struct node *node);
 /* What the engine's KV is like, for node_options and for everybody who compares. */
 struct engine_kv {
 	uint32_t group_count, layer_count;
-	struct kv_geometry groups[KV_GROUPS_MAX];
+	struct kv_geometry groups[LAYER_GROUPS_MAX];
 	struct kv_layer layers[PROTO_LAYERS_MAX];
 	struct id128 compat;
 };
@@ -36,7 +37,7 @@ MUST_USE enum err engine_port_kv(struct engine_port *port, const uint8_t *finger
 /* How many blocks of each group kv_bytes are: in proportion to what a sequence of a quarter of context_max holds of
  * each.  ERR_INVALID: under 64 of one. */
 MUST_USE enum err engine_kv_divide(const struct engine_kv *kv, uint64_t kv_bytes, uint32_t context_max, uint32_t chunk_tokens,
-				   struct why *why, uint32_t ret_block_counts[KV_GROUPS_MAX]);
+				   struct why *why, uint32_t ret_block_counts[LAYER_GROUPS_MAX]);
 
 /* Hooks of node_options; context is the port. */
 void engine_port_submit(void *port, const struct plan *plan);

@@ -5,13 +5,14 @@
 #include <string.h>
 #include <strings.h>
 
+#include "base/layer_groups.h"
 #include "base/log.h"
 #include "model/model_dir.h"
 #include "net/process.h"
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 15, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 14, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
@@ -27,7 +28,6 @@ struct settings {
 	uint64_t seq_max;
 	uint64_t batch_tokens_max;
 	uint64_t chunk_tokens;
-	uint64_t replicas;
 	uint64_t fetch_deadline_ms;
 	uint64_t fetch_min_tokens;
 };
@@ -37,11 +37,11 @@ struct program {
 	Wire__Role role;
 	struct model_dir *model;
 	struct engine_kv kv;
-	uint32_t block_counts[KV_GROUPS_MAX];
+	uint32_t block_counts[LAYER_GROUPS_MAX];
 	uint32_t context_max;
 	struct process *process;
 	struct engine_port *port;
-	struct region *regions[KV_GROUPS_MAX];
+	struct region *regions[LAYER_GROUPS_MAX];
 	void *memory;
 	struct node *node;
 };
@@ -219,7 +219,6 @@ static struct node_options node_options(struct program *program)
 		.batch_tokens_max = (uint32_t)s->batch_tokens_max,
 		.chunk_tokens = (uint32_t)s->chunk_tokens,
 		.read_max = 16384,
-		.replicas = (uint32_t)s->replicas,
 		.fetch_deadline_ns = s->fetch_deadline_ms * 1000000,
 		.fetch_min_tokens = (uint32_t)s->fetch_min_tokens,
 		.time_factor = (uint32_t)s->process.time_factor,
@@ -341,7 +340,7 @@ static enum err serve(struct program *program, struct why *why)
 	engine_port_destroy(program->port);
 	process_close(program->process);
 	free(program->memory);
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++)
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		region_destroy(program->regions[g]);
 	model_dir_close(program->model);
 	return e;
@@ -362,7 +361,6 @@ static void fill_table(struct settings *s, struct option *table)
 		{"max-num-seqs", OPTION_COUNT, &s->seq_max, 1, 256, "N", "sequences at once"},
 		{"max-num-batched-tokens", OPTION_COUNT, &s->batch_tokens_max, 16, 65536, "N", "tokens of a step"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &s->chunk_tokens, 4, 65536, "N", "most tokens of one prompt in a step"},
-		{"replicas", OPTION_COUNT, &s->replicas, 0, 4, "N", "copies of each block in the store"},
 		{"fetch-deadline-ms", OPTION_COUNT, &s->fetch_deadline_ms, 1, 60000, "MS", "to wait for cached blocks at most"},
 		{"fetch-min-tokens", OPTION_COUNT, &s->fetch_min_tokens, 0, 1 << 20, "N", "fewer missing are recomputed at once"},
 	};
@@ -376,7 +374,7 @@ int main(int argc, char **argv, char **environment)
 	bool decode = strstr(called, "decode") != NULL;
 	struct program program = {.settings = {.role = decode ? "decode" : "prefill", .kv_bytes = 256 << 20,
 					       .block_tokens = 16, .seq_max = 64, .batch_tokens_max = 512,
-					       .chunk_tokens = 256, .replicas = 2, .fetch_deadline_ms = 1000}};
+					       .chunk_tokens = 256, .fetch_deadline_ms = 1000}};
 	process_defaults(&program.settings.process, decode ? "decode-1" : "prefill-1");
 	struct option table[NODE_OPTIONS + PROCESS_OPTIONS];
 	fill_table(&program.settings, table);

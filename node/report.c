@@ -1,3 +1,4 @@
+#include "base/layer_groups.h"
 #include "net/identity.h"
 #include "node/core_impl.h"
 #include "proto/job.h"
@@ -65,13 +66,14 @@ static void send_load(struct node *n, uint32_t peer)
 	load.blocks_cached = status.blocks_cached;
 	load.blocks_total = status.blocks_total;
 	load.blocks_reserved = status.blocks_reserved;
-	Wire__BlockLoad groups[KV_GROUPS_MAX], *group_pointers[KV_GROUPS_MAX];
+	Wire__BlockLoad groups[LAYER_GROUPS_MAX], *group_pointers[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < status.group_count; g++) {
 		wire__block_load__init(&groups[g]);
 		groups[g].used = status.groups[g].used;
 		groups[g].cached = status.groups[g].cached;
 		groups[g].total = status.groups[g].total;
 		groups[g].reserved = status.groups[g].reserved;
+		groups[g].reservable = status.groups[g].reservable;
 		group_pointers[g] = &groups[g];
 	}
 	load.n_groups = status.group_count;

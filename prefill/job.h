@@ -1,6 +1,7 @@
 /* What prefill.c (life of a job) and announce.c (hand-over) share. */
 #ifndef PREFILL_JOB_H
 #define PREFILL_JOB_H
+#include "base/layer_groups.h"
 #include "prefill/prefill.h"
 
 enum { PREFILL_HOLDERS_MAX = 8 };
@@ -18,7 +19,7 @@ struct prefill_job {
 	bool ending;
 
 	uint32_t decode_peer;     /* PEER_NONE until Attach */
-	uint32_t blocks_have[KV_GROUPS_MAX]; /* leading blocks that decode has or will not need */
+	uint32_t blocks_have[LAYER_GROUPS_MAX]; /* leading blocks that decode has or will not need */
 	uint32_t blocks_complete; /* leading blocks of which every layer is final */
 	uint32_t chunk_first;     /* blocks of the chunk in flight, and its layers done so far */
 	uint32_t chunk_count;
@@ -28,11 +29,11 @@ struct prefill_job {
 	struct constraint *constraint; /* NULL: none */
 	struct sequence sequence;
 	uint32_t *tokens;         /* [context_max] */
-	uint32_t *blocks[KV_GROUPS_MAX];   /* [block_max]; sequence.tables say which are held */
-	struct id128 *keys[KV_GROUPS_MAX]; /* [block_max] of the full blocks */
+	uint32_t *blocks[LAYER_GROUPS_MAX];   /* [block_max]; sequence.tables say which are held */
+	struct id128 *keys[LAYER_GROUPS_MAX]; /* [block_max] of the full blocks */
 	uint32_t full_count;      /* full blocks of the context */
 	uint32_t block_need;      /* of the context */
-	uint32_t promised[KV_GROUPS_MAX]; /* counted in local->groups[].reserved */
+	uint32_t promised[LAYER_GROUPS_MAX]; /* counted in local->groups[].reserved */
 	Wire__Holder holders[PREFILL_HOLDERS_MAX];
 	const Wire__Holder *holder_pointers[PREFILL_HOLDERS_MAX];
 	size_t holder_count;
@@ -55,7 +56,7 @@ struct prefill {
 	uint64_t token_ns;      /* what computing one took lately; 0: not known yet */
 	struct prefill_job *jobs;
 	/* The announcement being built. */
-	bool *present[KV_GROUPS_MAX]; /* [block_max] */
+	bool *present[LAYER_GROUPS_MAX]; /* [block_max] */
 	Wire__Place *places;
 	Wire__Place **place_pointers;
 	uint64_t *digests;

@@ -3,6 +3,7 @@
 #include <assert.h>
 
 #include "base/carve.h"
+#include "base/layer_groups.h"
 #include "base/planted.h"
 #include "kvstore/key.h"
 #include "prefill/job.h"
@@ -162,7 +163,7 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 			       reserve->n_tokens, p->options.context_max - 1);
 	/* A local job's blocks are promised by its decode half, which takes them over. */
 	bool local = reserve->half == WIRE__HALF__HALF_BOTH;
-	uint32_t need[KV_GROUPS_MAX] = {0};
+	uint32_t need[LAYER_GROUPS_MAX] = {0};
 	for (uint32_t g = 0; g < p->local->group_count; g++) {
 		const struct kv_group *group = &p->local->groups[g];
 		uint32_t blocks = blocks_of(p, (uint32_t)reserve->n_tokens);
@@ -314,7 +315,7 @@ static uint32_t reusable_blocks(const struct prefill *p, const struct prefill_jo
 static uint32_t usable_blocks(struct prefill *p, const struct prefill_job *job)
 {
 	uint32_t limit = reusable_blocks(p, job);
-	struct kv_presence groups[KV_GROUPS_MAX];
+	struct kv_presence groups[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < p->local->group_count; g++) {
 		uint32_t keep = p->local->groups[g].keep, n = 0;
 		for (; n < limit; n++) {
@@ -322,7 +323,7 @@ static uint32_t usable_blocks(struct prefill *p, const struct prefill_job *job)
 			if (!p->present[g][n] && keep == KV_KEEP_ALL)
 				limit = n; /* nobody can use what follows */
 		}
-		groups[g] = (struct kv_presence){p->present[g], keep};
+		groups[g] = (struct kv_presence){p->present[g], planted(WINDOW_NOT_LOOKED_UP) && keep != KV_KEEP_ALL ? 0 : keep};
 	}
 	return kv_prefix(groups, p->local->group_count, limit);
 }
@@ -577,7 +578,8 @@ static void publish_group(struct prefill *p, struct prefill_job *job, uint32_t g
 static void release(struct prefill *p, struct prefill_job *job, uint32_t g)
 {
 	struct sequence_table *table = &job->sequence.tables[g];
-	uint32_t first = kv_keep_first(p->local->groups[g].keep, job->sequence.computed / p->local->block_tokens);
+	uint32_t keep = p->local->groups[g].keep - planted(WINDOW_RELEASED_EARLY);
+	uint32_t first = kv_keep_first(keep, job->sequence.computed / p->local->block_tokens);
 	for (; table->first < first; table->first++)
 		if (table->first < table->count) {
 			kv_pool_unref(p->local->pool, table->blocks[table->first]);
@@ -607,7 +609,7 @@ static void go_on(struct prefill *p, struct prefill_job *job)
 static void hand_over_locally(struct prefill *p, struct prefill_job *job)
 {
 	Wire__Accounting accounting = account(p, job);
-	struct sequence_table tables[KV_GROUPS_MAX];
+	struct sequence_table tables[LAYER_GROUPS_MAX];
 	struct prefill_handover handover = {
 		.accounting = &accounting,
 		.key = job->key,

@@ -2,6 +2,7 @@
 
 #include <string.h>
 
+#include "base/layer_groups.h"
 #include "proto/codec.h"
 
 /* Every check says the message and the field, so that a refused peer can be understood from one line. */
@@ -49,6 +50,9 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 	       (int)hello->role);
 	DEMAND(hello->compat.len == 0 || hello->compat.len == PROTO_KEY_BYTES, "hello: compat of %zu bytes",
 	       hello->compat.len);
+	DEMAND(hello->replicas <= PROTO_REPLICAS_MAX, "hello: %u replicas, at most %d", hello->replicas, PROTO_REPLICAS_MAX);
+	DEMAND(hello->role != WIRE__ROLE__ROLE_KVSTORE || (hello->weight > 0 && hello->replicas > 0),
+	       "hello: a store of weight %u with %u replicas, expected at least 1", hello->weight, hello->replicas);
 	DEMAND(hello->link_address.len <= PROTO_LINK_ADDRESS_MAX, "hello: link address of %zu bytes",
 	       hello->link_address.len);
 	return check_name(hello->name, "hello: name", why);
@@ -72,7 +76,7 @@ static enum err check_store_load(const Wire__StoreLoad *store, struct why *why)
 static enum err check_load(const Wire__Load *load, struct why *why)
 {
 	DEMAND(load->n_refused <= 64, "load: %zu reasons of refusals", load->n_refused);
-	DEMAND(load->n_groups <= PROTO_GROUPS_MAX, "load: %zu layer groups, at most %d", load->n_groups, PROTO_GROUPS_MAX);
+	DEMAND(load->n_groups <= LAYER_GROUPS_MAX, "load: %zu layer groups, at most %d", load->n_groups, LAYER_GROUPS_MAX);
 	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
 	for (size_t i = 0; i < load->n_transports; i++) {
 		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);
@@ -163,15 +167,15 @@ static enum err check_prompt_logprobs(const Wire__PromptLogprobs *message, struc
 static enum err check_attach(const Wire__Attach *attach, struct why *why)
 {
 	DEMAND(attach->job, "attach: no job");
-	DEMAND(attach->n_have >= 1 && attach->n_have <= PROTO_GROUPS_MAX, "attach: blocks of %zu layer groups, expected 1 to %d",
-	       attach->n_have, PROTO_GROUPS_MAX);
+	DEMAND(attach->n_have >= 1 && attach->n_have <= LAYER_GROUPS_MAX, "attach: blocks of %zu layer groups, expected 1 to %d",
+	       attach->n_have, LAYER_GROUPS_MAX);
 	return check_id(&attach->compat, "attach: compat", why);
 }
 
 static enum err check_announce(const Wire__Announce *announce, struct why *why)
 {
 	DEMAND(announce->job, "announce: no job");
-	DEMAND(announce->layer_group < PROTO_GROUPS_MAX, "announce: layer group %u", announce->layer_group);
+	DEMAND(announce->layer_group < LAYER_GROUPS_MAX, "announce: layer group %u", announce->layer_group);
 	DEMAND(announce->layer < PROTO_LAYERS_MAX, "announce: layer %u", announce->layer);
 	DEMAND(announce->n_places == announce->n_digests && announce->n_places <= PROTO_BLOCKS_MAX,
 	       "announce: %zu places and %zu digests", announce->n_places, announce->n_digests);
@@ -191,6 +195,7 @@ static enum err check_found(const Wire__Found *found, struct why *why)
 		DEMAND(found->blocks[i]->place, "found: block %zu has no place", i);
 		DEMAND(found->blocks[i]->n_digests <= PROTO_LAYERS_MAX, "found: %zu digests",
 		       found->blocks[i]->n_digests);
+		DEMAND(found->blocks[i]->more_copies <= PROTO_REPLICAS_MAX, "found: %u copies more", found->blocks[i]->more_copies);
 	}
 	return ERR_OK;
 }

@@ -16,13 +16,13 @@
 #include "proto/baton.pb-c.h"
 
 enum {
-	PROTO_VERSION = 2,              /* 2: what Attach has, of each layer group */
+	PROTO_VERSION = 3,              /* 2: what Attach has, of each layer group; 3: stores copy blocks, and say their weight */
 	PROTO_FRAME_MAX = 16 << 20,     /* bytes of one frame */
 	PROTO_CONTEXT_MAX = 1 << 20,    /* tokens of one context */
 	PROTO_KEYS_MAX = 1 << 16,       /* keys of one look-up or event message */
 	PROTO_BLOCKS_MAX = 1 << 16,     /* blocks of one announcement or answer */
 	PROTO_LAYERS_MAX = 512,
-	PROTO_GROUPS_MAX = 2,           /* layer groups of a model */
+	PROTO_REPLICAS_MAX = 4,         /* copies of a block */
 	PROTO_SCORES_MAX = 64,          /* prompt tokens of one PromptLogprobs */
 	PROTO_STRUCTURE_MAX = 128 << 10, /* bytes of a structure's text */
 	PROTO_NAME_MAX = 255,           /* bytes of any name */

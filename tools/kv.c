@@ -6,7 +6,7 @@
 #include "tools/commands.h"
 #include "tools/kv_commands.h"
 
-enum { KV_OPTIONS = 11 };
+enum { KV_OPTIONS = 10 };
 
 static const struct {
 	const char *name;
@@ -251,8 +251,7 @@ static enum err check(const struct kv_settings *s, int verb, struct why *why)
 
 static enum err run(const struct kv_settings *s, int verb, bool *ret_bad, struct why *why)
 {
-	struct kv_client_options options = {.process = &s->process, .timeout_ns = s->timeout_s * 1000000000,
-					    .replicas = (uint32_t)s->replicas};
+	struct kv_client_options options = {.process = &s->process, .timeout_ns = s->timeout_s * 1000000000};
 	struct kv_client *client;
 	enum err e = kv_client_open(&options, &client, why);
 	if (e != ERR_OK)
@@ -277,7 +276,7 @@ static void print_help(const struct options *options)
 
 int command_kv(int argc, char **argv, char **environment)
 {
-	struct kv_settings s = {.limit = 1000, .timeout_s = 10, .replicas = 2};
+	struct kv_settings s = {.limit = 1000, .timeout_s = 10};
 	process_defaults(&s.process, "operator");
 	s.process.log_level = "warn";
 	s.process.etcd_timeout_s = 10;
@@ -291,7 +290,6 @@ int command_kv(int argc, char **argv, char **environment)
 		{"all", OPTION_FLAG, &s.all, 0, 0, NULL, "of evict: every block that nobody holds and nothing keeps"},
 		{"evict", OPTION_FLAG, &s.evict, 0, 0, NULL, "of verify: bad blocks go"},
 		{"force", OPTION_FLAG, &s.force, 0, 0, NULL, "of import: also what no engine here can use"},
-		{"replicas", OPTION_COUNT, &s.replicas, 1, 4, "N", "of import: as of the engines"},
 		{"timeout", OPTION_COUNT, &s.timeout_s, 1, 3600, "S", "seconds for an answer"},
 	};
 	process_options(&s.process, table + KV_OPTIONS);

@@ -53,7 +53,7 @@ struct kv_client {
 	uint32_t read_count, reads_open;
 	uint32_t serial;
 	struct kv_client_block *blocks;
-	/* Offers: an op is a serial, the number of the block and of the owner. */
+	/* Offers: an op is a serial and the number of the block. */
 	struct region *region;
 	uint16_t region_next;
 	uint32_t offers_open;
@@ -174,14 +174,13 @@ static void on_down(void *context, uint32_t peer, enum err e)
 	(void)e;
 	if (node == c->asked_node)
 		c->lost = true;
-	for (uint32_t i = 0; i < c->offer_count; i++)
-		for (uint32_t k = 0; k < c->offers[i].answer_count; k++) {
-			struct kv_client_offer *offer = &c->offers[i];
-			if (offer->answers[k] != ERR_BUSY || c->stores[offer->stores[k]].node != node)
-				continue;
-			offer->answers[k] = ERR_PEER_GONE;
-			c->offers_open--;
-		}
+	for (uint32_t i = 0; i < c->offer_count; i++) {
+		struct kv_client_offer *offer = &c->offers[i];
+		if (offer->answer != ERR_BUSY || c->stores[offer->store].node != node)
+			continue;
+		offer->answer = ERR_PEER_GONE;
+		c->offers_open--;
+	}
 }
 
 static void take_answer(struct kv_client *c, const Wire__Envelope *envelope)
@@ -205,11 +204,10 @@ static void take_answer(struct kv_client *c, const Wire__Envelope *envelope)
 
 static void take_done(struct kv_client *c, const Wire__OfferDone *done)
 {
-	uint32_t block = done->op >> 8 & 0xffffff, owner = done->op & 0xff;
-	if (done->op >> 32 != c->serial || block >= c->offer_count || owner >= c->offers[block].answer_count ||
-	    c->offers[block].answers[owner] != ERR_BUSY)
+	uint32_t index = (uint32_t)done->op;
+	if (done->op >> 32 != c->serial || index >= c->offer_count || c->offers[index].answer != ERR_BUSY)
 		return;
-	c->offers[block].answers[owner] = (enum err)done->error;
+	c->offers[index].answer = (enum err)done->error;
 	c->offers_open--;
 }
 
@@ -552,7 +550,7 @@ static enum err make_region(struct kv_client *c, uint64_t slot_bytes, struct why
 	return e == ERR_OK ? link_region_add(process_link(c->process), c->region, why) : e;
 }
 
-static void send_offer(struct kv_client *c, uint32_t peer, uint32_t index, uint32_t owner)
+static void send_offer(struct kv_client *c, uint32_t peer, uint32_t index)
 {
 	struct kv_file_block *block = &c->offers[index].block;
 	Wire__Place place = WIRE__PLACE__INIT;
@@ -560,7 +558,7 @@ static void send_offer(struct kv_client *c, uint32_t peer, uint32_t index, uint3
 	place.offset = index * region_options(c->region)->slot_bytes;
 	place.generation = region_slot_generation(c->region, index);
 	Wire__Offer offer = WIRE__OFFER__INIT;
-	offer.op = (uint64_t)c->serial << 32 | index << 8 | owner;
+	offer.op = (uint64_t)c->serial << 32 | index;
 	offer.key = (ProtobufCBinaryData){PROTO_KEY_BYTES, block->key.bytes};
 	offer.parent = (ProtobufCBinaryData){block->has_parent ? PROTO_KEY_BYTES : 0, block->parent.bytes};
 	offer.place = &place;
@@ -585,17 +583,17 @@ static uint32_t number_of(const struct kv_client *c, uint64_t node)
 static void offer_one(struct kv_client *c, uint32_t index)
 {
 	struct kv_client_offer *offer = &c->offers[index];
-	uint32_t peers[KV_OWNERS_MAX];
-	uint32_t owners = store_owners(c->sessions, &offer->block.key, c->options.replicas, peers);
+	struct kv_local local = {.sessions = c->sessions};
+	uint32_t peer = kv_first_owner(&local, &offer->block.key);
+	offer->answer = ERR_UNAVAILABLE;
+	if (peer == PEER_NONE)
+		return;
 	region_slot_renew(c->region, index); /* before the first new byte */
 	memcpy(region_slot(c->region, index), offer->block.bytes, (size_t)offer->block.layer_count * offer->block.layer_bytes);
-	offer->answer_count = owners;
-	for (uint32_t k = 0; k < owners; k++) {
-		offer->stores[k] = number_of(c, sessions_peer(c->sessions, peers[k])->node);
-		offer->answers[k] = ERR_BUSY; /* until it has answered */
-		c->offers_open++;
-		send_offer(c, peers[k], index, k);
-	}
+	offer->store = number_of(c, sessions_peer(c->sessions, peer)->node);
+	offer->answer = ERR_BUSY; /* until it has answered */
+	c->offers_open++;
+	send_offer(c, peer, index);
 }
 
 enum err kv_client_offer(struct kv_client *c, struct kv_client_offer *offers, uint32_t count, struct why *why)

@@ -25,7 +25,6 @@ struct kv_client;
 struct kv_client_options {
 	const struct process_settings *process;
 	uint64_t timeout_ns; /* of a question, and for a session */
-	uint32_t replicas;   /* stores that a block is offered to */
 };
 
 /* UNAVAILABLE: there is no store. */
@@ -59,13 +58,12 @@ struct kv_client_block {
 MUST_USE enum err kv_client_read(struct kv_client *client, uint32_t store, struct kv_client_block *blocks, uint32_t count,
 				 struct why *why);
 
-/* Offers blocks to their owners, which read them here (law 2); at most KV_OFFERS_MAX, together KV_LANDING_BYTES.  The answers:
- * [count][replicas], ERR_CANCELED where there was no store to ask. */
+/* Offers each block to its first owner, which reads it here (law 2) and passes it on to the others; at most KV_OFFERS_MAX,
+ * together KV_LANDING_BYTES.  answer: UNAVAILABLE where there was no store to ask. */
 struct kv_client_offer {
 	struct kv_file_block block;
-	uint32_t answer_count;
-	enum err answers[4];
-	uint32_t stores[4];
+	enum err answer;
+	uint32_t store;
 };
 MUST_USE enum err kv_client_offer(struct kv_client *client, struct kv_client_offer *offers, uint32_t count, struct why *why);
 #endif

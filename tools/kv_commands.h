@@ -8,7 +8,7 @@ struct kv_settings {
 	struct process_settings process;
 	struct option_list stores;  /* names; none: all */
 	struct option_list tenants; /* at most one; "-": of no tenant */
-	uint64_t limit, timeout_s, replicas;
+	uint64_t limit, timeout_s;
 	bool hard, chain, as_json, all, evict, force;
 	const struct option_list *words; /* the verb, then what it is about */
 };

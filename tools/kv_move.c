@@ -291,20 +291,15 @@ static void empty_batch(struct importing *m)
 	m->largest = 0;
 }
 
-/* A block counts once, by the best that came of it. */
 static void count_offer(struct importing *m, const struct kv_client_offer *offer)
 {
-	bool stored = false, existing = false, refused = false;
-	for (uint32_t k = 0; k < offer->answer_count; k++) {
-		stored |= offer->answers[k] == ERR_OK;
-		existing |= offer->answers[k] == ERR_EXISTS;
-		refused |= offer->answers[k] == ERR_AGAIN || offer->answers[k] == ERR_DRAINING || offer->answers[k] == ERR_TOO_LARGE;
-	}
-	m->stored += stored;
-	m->bytes += stored ? (uint64_t)offer->block.layer_count * offer->block.layer_bytes : 0;
-	m->existing += !stored && existing;
-	m->refused += !stored && !existing && refused;
-	m->failed += !stored && !existing && !refused;
+	enum err e = offer->answer;
+	bool refused = e == ERR_AGAIN || e == ERR_DRAINING || e == ERR_TOO_LARGE;
+	m->stored += e == ERR_OK;
+	m->bytes += e == ERR_OK ? (uint64_t)offer->block.layer_count * offer->block.layer_bytes : 0;
+	m->existing += e == ERR_EXISTS;
+	m->refused += refused;
+	m->failed += e != ERR_OK && e != ERR_EXISTS && !refused;
 }
 
 static enum err flush(struct importing *m, struct why *why)

@@ -5,6 +5,7 @@
 #include <string.h>
 #include <unistd.h>
 
+#include "base/layer_groups.h"
 #include "engine/engine.h"
 #include "model/model_dir.h"
 #include "net/loop.h"
@@ -17,9 +18,9 @@ struct solo_node {
 	struct solo_node_options options;
 	struct engine_port *port;
 	struct engine_kv kv;
-	uint32_t block_counts[KV_GROUPS_MAX];
-	uint8_t *memory_of[KV_GROUPS_MAX];      /* [block_count][block_bytes] of each layer group */
-	uint64_t *generations[KV_GROUPS_MAX]; /* [block_count] */
+	uint32_t block_counts[LAYER_GROUPS_MAX];
+	uint8_t *memory_of[LAYER_GROUPS_MAX];      /* [block_count][block_bytes] of each layer group */
+	uint64_t *generations[LAYER_GROUPS_MAX]; /* [block_count] */
 	void *memory;
 	struct node *node;
 };
@@ -161,7 +162,7 @@ void solo_node_destroy(struct solo_node *solo)
 		return;
 	engine_port_destroy(solo->port);
 	free(solo->memory);
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {
 		free(solo->generations[g]);
 		free(solo->memory_of[g]);
 	}

@@ -11,6 +11,7 @@
 #include <string.h>
 #include <time.h>
 
+#include "base/layer_groups.h"
 #include "engine/engine.h"
 #include "kernels/device.h"
 #include "model/model_dir.h"
@@ -25,14 +26,14 @@ struct bench {
 	uint32_t repeats;
 	uint32_t prompt_max;
 	clockid_t clock;
-	uint8_t *memory[KV_GROUPS_MAX];
+	uint8_t *memory[LAYER_GROUPS_MAX];
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
 	bool done;
 	struct sampling sampling;
 	struct sequence streams[STREAMS_MAX];
 	uint32_t tokens[STREAMS_MAX][CONTEXT_MAX];
-	uint32_t blocks[KV_GROUPS_MAX][STREAMS_MAX][CONTEXT_MAX / BLOCK_TOKENS];
+	uint32_t blocks[LAYER_GROUPS_MAX][STREAMS_MAX][CONTEXT_MAX / BLOCK_TOKENS];
 	struct sample samples[PLAN_SAMPLES_MAX];
 	struct plan plan;
 };

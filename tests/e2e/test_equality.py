@@ -4,10 +4,13 @@ log-probabilities, those of the prompts too, as one process computes alone; and 
 
 usage: test_equality.py [REQUESTS]     (default 200)
 """
+import random
+import re
 import sys
+import threading
 import unittest
 
-from cluster import DEMO, DEMO_MOE, LATENT, WINDOWED, Cluster, essence, mixed_requests, solo
+from cluster import DEMO, DEMO_MOE, LATENT, WINDOWED, Cluster, essence, look_up, mixed_requests, solo
 
 COUNT = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 200
 MODELS = {"demo": DEMO, "demo-moe": DEMO_MOE}
@@ -24,6 +27,49 @@ ORACLE = {}
 def setUpModule():
     for name, path in {**MODELS, **LATENTS, **WINDOWS}.items():
         ORACLE[name] = [essence(answer) for answer in solo(path, REQUESTS[name])]
+
+
+def crowd(model, count, seed):
+    """Prompts of some windows' length, each with answers enough that blocks of layers with a window are what runs out."""
+    rng = random.Random(seed)
+    return [("/v1/completions", {"model": model, "prompt": look_up(rng, rng.randrange(8, 11)), "n": rng.choice((2, 3)),
+                                 "max_tokens": 80, "seed": rng.randrange(1 << 40), "temperature": 0.8, "ignore_eos": True,
+                                 "logprobs": 1, "return_token_ids": True}) for _ in range(count)]
+
+
+class Fill:
+    """While it is open: how full each layer group was at most.  A model with one has its name from the caller."""
+
+    def __init__(self, cluster, only):
+        self.cluster, self.only, self.most, self.seen, self.over = cluster, only, {}, [], threading.Event()
+        self.thread = threading.Thread(target=self.watch, daemon=True)
+
+    def __enter__(self):
+        self.thread.start()
+        return self
+
+    def __exit__(self, kind, value, trace):
+        self.over.set()
+        self.thread.join()
+        for metrics in self.seen:
+            self.take(metrics)
+
+    def watch(self):
+        while not self.over.wait(0.02):
+            self.seen.append(self.cluster.metrics())
+
+    def take(self, metrics):
+        """What vLLM's gauge says is what the fullest group of the node is filled with."""
+        groups = {}
+        for name, value in metrics.items():
+            if found := re.match(r'baton_kv_group_blocks\{node="(.*)",group="(.*)",state="(.*)"\}', name):
+                groups.setdefault(found[1], {}).setdefault(found[2], {})[found[3]] = value
+        for name, usage in metrics.items():
+            if not (found := re.match(r'vllm:kv_cache_usage_perc\{.*engine="(.*)"\}', name)):
+                continue
+            fills = {group: b["reserved"] / b["reservable"] for group, b in groups.get(found[1], {}).items()} or {self.only: usage}
+            assert abs(usage - max(fills.values())) < 1e-3, (usage, fills)
+            self.most = {group: max(fill, self.most.get(group, 0)) for group, fill in {**self.most, **fills}.items()}
 
 
 class Equality(unittest.TestCase):
@@ -122,6 +168,30 @@ class Equality(unittest.TestCase):
 
     def test_windows_2p2d_two_stores_chunks_of_16(self):
         self.run_cluster(models=WINDOWS, prefill=2, decode=2, kvstore=2, prefill_chunk_tokens=16)
+
+    def test_windows_where_their_blocks_run_out(self):
+        """Requests wait until others have ended: their blocks of layers with a window are promised to those."""
+        for seed, (name, path) in enumerate(WINDOWS.items()):
+            requests = crowd(name, 2 * COUNT, seed)
+            expected = [essence(answer) for answer in solo(path, requests)]
+            with Cluster(models=[path], prefill=1, decode=1, kvstore=1, kv_bytes="1MiB", prefill_chunk_tokens=BLOCK) as cluster:
+                with Fill(cluster, "local") as fill:
+                    for many in (32, 16):  # the second time much is found in the store
+                        self.run_crowd(cluster, requests, expected, many)
+                self.assertGreater(fill.most["local"], 0.8, (name, fill.most))
+                self.assertLess(fill.most.get("global", 0), 0.8, (name, fill.most))
+                self.check_quiet(cluster)
+                cluster.wait_for(lambda: not any(v for k, v in cluster.metrics().items() if "kv_cache_usage_perc" in k), 5,
+                                 "nothing promised after the last answer")
+
+    def run_crowd(self, cluster, requests, expected, many):
+        refused = lambda: cluster.metrics()["baton_reserve_refusals_total"]
+        before = refused()
+        for number, (answer, want) in enumerate(zip(cluster.post_all(requests, many), expected)):
+            with self.subTest(at_once=many, request=number, model=answer["model"]):
+                self.assertEqual(essence(answer), want)
+                self.check_account(answer, set(), WINDOWED[WINDOWS[answer["model"]]])
+        self.assertGreater(refused(), before, (many, "nobody waited"))
 
     def test_mapped_without_stores(self):
         self.run_cluster(concurrency=(16,), prefill=1, decode=2, kvstore=0, link_transport="mapped")

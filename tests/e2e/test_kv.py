@@ -246,14 +246,14 @@ class Moving(unittest.TestCase):
             self.assertEqual(kv.blocks(), [])
             distinct = len({b["key"] for b in blocks})
             self.assertIn(f"imported {distinct} of {distinct} blocks", kv("import", self.file))
-            self.assertEqual(sorted(map(identity, kv.blocks())), sorted(map(identity, blocks)))
+            self.assertEqual(sorted(map(identity, kv.settle(len(blocks)))), sorted(map(identity, blocks)))
             self.assertIn(f"imported 0 of {distinct} blocks, 0 B; {distinct} were there already", kv("import", self.file))
             self.assertIn("0 bad", kv("verify"))
         self.spoil_and_refuse()
         with Cluster(prefill=1, decode=1, kvstore=2) as second:
             kv = Kv(second)
             kv("import", self.file)
-            self.assertEqual(sorted(map(identity, kv.blocks())), sorted(map(identity, blocks)))
+            self.assertEqual(sorted(map(identity, kv.settle(len(blocks)))), sorted(map(identity, blocks)))
             for prompt, answer in zip(asked, answers):
                 text, cached = say(second, prompt, "acme")
                 self.assertEqual(text, answer)
@@ -334,10 +334,11 @@ class Tls(unittest.TestCase):
             kv("unpin", key)
             kv("evict", "--all")
             kv("import", file)
-            self.assertEqual(sorted(map(identity, kv.blocks())), sorted(map(identity, blocks)))
+            self.assertEqual(sorted(map(identity, kv.settle(len(blocks)))), sorted(map(identity, blocks)))
             self.assertIn(f"{len(blocks)} blocks verified", kv("verify"))
             kv("evict", "--all")
             kv("import", file, "--link-transport", "tls")  # over TLS in both directions, though this is one machine
+            kv.settle(len(blocks))
             self.assertIn(f"{len(blocks)} blocks verified", kv("verify", "--link-transport", "tls"))
             tls = cluster.ca.parent
             plain = Kv(cluster, "--timeout", "3")

@@ -29,7 +29,7 @@ class Limits(unittest.TestCase):
     def tearDownClass(cls):
         cls.cluster.__exit__(None, None, None)
 
-    def raw(self, data, timeout=10):
+    def raw(self, data, timeout=10 * SLOW):
         """(status, body) of bytes as they are."""
         with socket.create_connection(("127.0.0.1", self.cluster.port), timeout) as s:
             try:
@@ -81,7 +81,7 @@ class Limits(unittest.TestCase):
                            "stream": True}).encode()
         head = f"POST /v1/completions HTTP/1.1\r\nHost: x\r\nContent-Type: application/json\r\nContent-Length: {len(body)}\r\n\r\n"
         clients = []
-        for _ in range(150):
+        for _ in range(150 // SLOW):
             client = socket.socket()
             client.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
             client.connect(("127.0.0.1", self.cluster.port))

@@ -7,6 +7,7 @@
 #include <pthread.h>
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/layer_groups.h"
 #include "base/rng.h"
 #include "engine/engine.h"
 
@@ -25,10 +26,10 @@ struct driver {
 	struct model_dir *model;
 	struct engine *engine;
 	uint32_t group_count;
-	struct kv_geometry geometry[KV_GROUPS_MAX];
-	uint8_t *memory[KV_GROUPS_MAX]; /* [block_count][block_bytes] of each layer group */
-	uint32_t *free[KV_GROUPS_MAX];  /* [free_count] numbers of blocks, handed out from the end */
-	uint32_t free_count[KV_GROUPS_MAX];
+	struct kv_geometry geometry[LAYER_GROUPS_MAX];
+	uint8_t *memory[LAYER_GROUPS_MAX]; /* [block_count][block_bytes] of each layer group */
+	uint32_t *free[LAYER_GROUPS_MAX];  /* [free_count] numbers of blocks, handed out from the end */
+	uint32_t free_count[LAYER_GROUPS_MAX];
 	pthread_mutex_t lock;
 	pthread_cond_t turn;
 	bool done;

@@ -250,7 +250,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 		.block_tokens = 4, .group_count = 1, .groups = {{.layer_count = LAYERS, .layer_bytes = LAYER_BYTES,
 		.block_count = BLOCKS, .offer_max = 4, .hold_max = 6, .generations = w->generations}}, .peer_max = 5,
 		.job_max = 4, .seq_max = 6, .context_max = 80, .batch_tokens_max = 64, .chunk_tokens = 8, .read_max = 24,
-		.replicas = 1, .eos_ids = eos_ids, .eos_count = 1, .vocab_size = 300,
+		.eos_ids = eos_ids, .eos_count = 1, .vocab_size = 300,
 		.env = &w->env, .context = w, .submit = submit, .block_digest = block_digest, .copy_block = copy_block,
 	};
 	w->memory = aligned_alloc(64, (node_bytes(&options) + 63) / 64 * 64);

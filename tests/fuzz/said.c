@@ -213,6 +213,8 @@ const Wire__Envelope *said_hello(struct said *s, uint64_t node, uint64_t incarna
 	m.hello.name = (char *)"peer";
 	if (role != WIRE__ROLE__ROLE_KVSTORE && role != WIRE__ROLE__ROLE_COORDINATOR)
 		m.hello.compat = compat(s, &p);
+	m.hello.weight = role == WIRE__ROLE__ROLE_KVSTORE ? 1 + (uint32_t)incarnation : 0;
+	m.hello.replicas = role == WIRE__ROLE__ROLE_KVSTORE ? 2 : 0;
 	m.hello.link_address = (ProtobufCBinaryData){4, (uint8_t *)"link"};
 	return through_codec(s, &e);
 }

@@ -58,7 +58,7 @@ static void on_dial(void *context, uint64_t node)
 {
 	(void)context;
 	(void)node;
-	fail(); /* a store is dialled, it never dials */
+	fail(); /* nobody told this store of another one */
 }
 
 static void on_link_open(void *context, uint64_t node, uint64_t incarnation, const uint8_t *address, size_t length)

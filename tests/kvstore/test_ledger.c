@@ -214,6 +214,82 @@ static void slab_changes_its_class_when_another_size_needs_room(void **state)
 	ledger_check(f->ledger);
 }
 
+static void a_lent_block_stays_and_counts_as_no_use(void **state)
+{
+	struct fixture *f = *state;
+	for (uint32_t key = 0; key < SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	uint32_t lent = find(f, 0);
+	ledger_lend(f->ledger, lent);
+	ledger_lend(f->ledger, lent);
+	ledger_lend(f->ledger, find(f, 2));
+	put(f, 1000, 21); /* 0 is the oldest and may not go */
+	assert_int_equal(find(f, 0), lent);
+	assert_int_equal(find(f, 1), LEDGER_NONE);
+	ledger_return(f->ledger, find(f, 2)); /* nobody wanted to evict it meanwhile: still the oldest but one */
+	put(f, 1001, 21);
+	assert_int_equal(find(f, 2), LEDGER_NONE);
+	ledger_return(f->ledger, lent);
+	ledger_hold(f->ledger, lent);
+	ledger_release(f->ledger, lent);
+	for (uint32_t key = 2000; key < 2000 + SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	assert_int_equal(find(f, 0), lent); /* the other reader is not through */
+	struct ledger_counts counts;
+	ledger_counts(f->ledger, &counts);
+	assert_int_equal(counts.lent, 1);
+	ledger_return(f->ledger, lent);
+	ledger_check(f->ledger);
+	for (uint32_t key = 3000; key < 3000 + SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	assert_int_equal(find(f, 0), LEDGER_NONE);
+	ledger_check(f->ledger);
+}
+
+static void a_slab_with_a_lent_block_keeps_its_class(void **state)
+{
+	struct fixture *f = *state;
+	for (uint32_t key = 0; key < SLABS * SLOTS_PER_SLAB; key++)
+		ledger_lend(f->ledger, put(f, key, 21));
+	struct ledger_block block = block_of(1000, 100);
+	uint32_t entry;
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_AGAIN);
+	for (uint32_t key = 0; key < SLOTS_PER_SLAB; key++)
+		ledger_return(f->ledger, find(f, key));
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_check(f->ledger);
+}
+
+static void a_spare_block_goes_before_all_others(void **state)
+{
+	struct fixture *f = *state;
+	for (uint32_t key = 0; key < SLABS * SLOTS_PER_SLAB; key++)
+		put(f, key, 21);
+	for (uint32_t key = 30; key < 34; key++)
+		ledger_spare(f->ledger, find(f, key), true);
+	ledger_spare(f->ledger, find(f, 33), false);
+	ledger_hold(f->ledger, find(f, 30)); /* while somebody reads it, it stays */
+	ledger_lend(f->ledger, find(f, 31));
+	put(f, 1000, 21);
+	assert_int_equal(find(f, 32), LEDGER_NONE);
+	put(f, 1001, 21); /* no spare one may go: the oldest */
+	assert_int_equal(find(f, 0), LEDGER_NONE);
+	ledger_release(f->ledger, find(f, 30));
+	ledger_return(f->ledger, find(f, 31));
+	ledger_check(f->ledger);
+	put(f, 1002, 21);
+	put(f, 1003, 21);
+	assert_int_equal(find(f, 30), LEDGER_NONE);
+	assert_int_equal(find(f, 31), LEDGER_NONE);
+	assert_int_not_equal(find(f, 33), LEDGER_NONE);
+	assert_int_not_equal(find(f, 1), LEDGER_NONE);
+	struct ledger_counts counts;
+	ledger_counts(f->ledger, &counts);
+	assert_int_equal(counts.spare, 0);
+	ledger_check(f->ledger);
+}
+
 static void block_over_the_bounds_is_refused(void **state)
 {
 	struct fixture *f = *state;
@@ -247,6 +323,8 @@ struct model_block {
 	enum ledger_state state;
 	uint32_t entry;
 	uint32_t holds;
+	uint32_t lent;
+	bool vague; /* was lent since its last use: its place in the order of use depends on who was to be evicted */
 	uint64_t used;
 };
 
@@ -268,8 +346,9 @@ static void model_notice_eviction(struct fixture *f, struct model *m)
 	}
 	if (evicted == KEYS)
 		return;
-	for (uint32_t k = 0; k < KEYS; k++)
-		if (m->blocks[k].state == LEDGER_CACHED)
+	assert_int_equal(m->blocks[evicted].lent, 0);
+	for (uint32_t k = 0; k < KEYS && !m->blocks[evicted].vague; k++)
+		if (m->blocks[k].state == LEDGER_CACHED && m->blocks[k].lent == 0 && !m->blocks[k].vague)
 			assert_true(m->blocks[k].used >= m->blocks[evicted].used);
 	m->blocks[evicted] = (struct model_block){0};
 }
@@ -309,6 +388,18 @@ static void model_step(struct fixture *f, struct model *m, struct rng *rng)
 		break;
 	case LEDGER_CACHED:
 	case LEDGER_HELD:
+		if (b->lent > 0 && rng_below(rng, 4) == 0) {
+			ledger_return(f->ledger, b->entry);
+			b->lent--;
+			break;
+		}
+		if (rng_below(rng, 8) == 0) {
+			ledger_lend(f->ledger, b->entry);
+			b->lent++;
+			b->vague = true;
+			break;
+		}
+		b->vague = b->lent > 0;
 		if (b->holds > 0 && rng_below(rng, 2) == 0) {
 			ledger_release(f->ledger, b->entry);
 			b->holds--;
@@ -375,6 +466,9 @@ int main(void)
 		T(abandoned_read_keeps_its_slot_until_the_landing_is_free),
 		T(full_of_held_blocks_says_again),
 		T(slab_changes_its_class_when_another_size_needs_room),
+		T(a_lent_block_stays_and_counts_as_no_use),
+		T(a_slab_with_a_lent_block_keeps_its_class),
+		T(a_spare_block_goes_before_all_others),
 		T(block_over_the_bounds_is_refused),
 		T(no_region_means_no_room),
 		T(ledger_agrees_with_a_naive_model),

@@ -150,13 +150,15 @@ enum { CHATS = 10000, NODES = 8, ENGINES = 4, BLOCK_TOKENS = 16, TEMPLATE_TOKENS
 
 struct load {
 	uint64_t blocks[NODES];  /* of which it is an owner: its bytes */
+	uint64_t offered[NODES]; /* which engines offer it */
+	uint64_t copied[NODES];  /* which other owners read from it */
 	uint64_t lookups[NODES]; /* messages: a chat asks each owner of any of its blocks once */
 	uint64_t keys[NODES];    /* asked of it */
 };
 
 /* One chat: the template, then tokens of its own; its blocks are stored once, however many chats have them.  An engine asks
  * for what its own pool lacks (kv_fetch): the block of the template only before its first chat. */
-static void add_chat(const struct place_member *members, uint32_t chat, struct load *load)
+static void add_chat(const struct place_member *members, uint32_t chat, uint32_t replicas, struct load *load)
 {
 	static const struct id128 compat = {{7}};
 	uint32_t tokens[CHAT_BLOCKS_MAX * BLOCK_TOKENS];
@@ -168,15 +170,21 @@ static void add_chat(const struct place_member *members, uint32_t chat, struct l
 	kv_key_chain(&root, tokens, block_count, BLOCK_TOKENS, keys);
 	bool asked[NODES] = {false};
 	for (uint32_t i = 0; i < block_count; i++) {
-		uint64_t owner;
-		assert_int_equal(place_owners(members, NODES, &keys[i], 1, &owner), 1);
+		uint64_t owners[PLACE_REPLICAS_MAX];
+		assert_int_equal(place_owners(members, NODES, &keys[i], replicas, owners), replicas);
 		bool shared = (i + 1) * BLOCK_TOKENS <= TEMPLATE_TOKENS;
-		load->blocks[owner - 1] += !shared || chat == 0;
-		if (shared && chat >= ENGINES)
-			continue;
-		load->keys[owner - 1]++;
-		load->lookups[owner - 1] += !asked[owner - 1];
-		asked[owner - 1] = true;
+		bool is_new = !shared || chat == 0;
+		load->offered[owners[0] - 1] += is_new;
+		load->copied[owners[0] - 1] += is_new ? replicas - 1 : 0;
+		for (uint32_t k = 0; k < replicas; k++) {
+			uint64_t owner = owners[k];
+			load->blocks[owner - 1] += is_new;
+			if (shared && chat >= ENGINES)
+				continue;
+			load->keys[owner - 1]++;
+			load->lookups[owner - 1] += !asked[owner - 1];
+			asked[owner - 1] = true;
+		}
 	}
 }
 
@@ -196,24 +204,28 @@ static double max_over_mean(const uint64_t *load, const struct place_member *mem
 static void chats_that_share_only_a_template_load_all_nodes_alike(void **state)
 {
 	struct place_member members[NODES];
-	struct load load = {{0}};
 	for (uint32_t i = 0; i < NODES; i++)
 		members[i] = (struct place_member){i + 1, 64};
-	for (uint32_t chat = 0; chat < CHATS; chat++)
-		add_chat(members, chat, &load);
-	assert_true(max_over_mean(load.blocks, members) <= 1.15);
-	assert_true(max_over_mean(load.keys, members) <= 1.15);
-	assert_true(max_over_mean(load.lookups, members) <= 1.15);
+	for (uint32_t replicas = 1; replicas <= 3; replicas++) {
+		struct load load = {0};
+		for (uint32_t chat = 0; chat < CHATS; chat++)
+			add_chat(members, chat, replicas, &load);
+		assert_true(max_over_mean(load.blocks, members) <= 1.15);
+		assert_true(max_over_mean(load.offered, members) <= 1.15);
+		assert_true(replicas == 1 || max_over_mean(load.copied, members) <= 1.15);
+		assert_true(max_over_mean(load.keys, members) <= 1.15);
+		assert_true(max_over_mean(load.lookups, members) <= 1.15);
+	}
 }
 
 static void of_unequal_nodes_each_is_loaded_by_its_weight(void **state)
 {
 	struct place_member members[NODES];
-	struct load load = {{0}};
+	struct load load = {0};
 	for (uint32_t i = 0; i < NODES; i++)
 		members[i] = (struct place_member){i + 1, 64u << (i % 4)};
 	for (uint32_t chat = 0; chat < CHATS; chat++)
-		add_chat(members, chat, &load);
+		add_chat(members, chat, 1, &load);
 	assert_true(max_over_mean(load.blocks, members) <= 1.15);
 	assert_true(max_over_mean(load.keys, members) <= 1.15);
 }

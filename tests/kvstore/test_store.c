@@ -191,7 +191,7 @@ static void draining_store_serves_but_takes_nothing(void **state)
 	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
 	offer(w, 1, 1, 1);
 	answer_reads(w, ERR_OK);
-	store_drain(w->store);
+	store_drain(w->store, w->now);
 	offer(w, 1, 2, 2);
 	assert_int_equal(answers(w, 2, ERR_DRAINING), 1);
 	lookup(w, 1, 3, (uint8_t[]){1}, 1);
@@ -388,7 +388,7 @@ static void the_leader_drains_and_undrains_until_the_store_leaves(void **state)
 	assert_true(drains(w));
 	direct(w, 2, 6, WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN);
 	assert_false(drains(w));
-	store_drain(w->store);
+	store_drain(w->store, w->now);
 	direct(w, 2, 7, WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN);
 	assert_int_equal(last(w, WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)->error, ERR_OK);
 	assert_true(drains(w));

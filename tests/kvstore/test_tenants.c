@@ -281,9 +281,15 @@ static void tenant_whose_blocks_are_held_is_refused_at_once(void **state)
 	put(f, 101, "big", LEDGER_NORMAL);
 	assert_int_equal(try(f, 102, 9 * BLOCK, "small", LEDGER_NORMAL), ERR_TOO_LARGE);
 	assert_int_equal(try(f, 103, 1, "none", LEDGER_NORMAL), ERR_TOO_LARGE);
+	assert_int_equal(account(f, "none")->use.refused, 1);
+	ledger_lend(f->ledger, find(f, 3)); /* held and lent: in use in either way */
+	ledger_release(f->ledger, find(f, 3));
+	assert_int_equal(try(f, 105, BLOCK, "small", LEDGER_NORMAL), ERR_AGAIN);
+	assert_int_equal(ledger_evict(f->ledger, find(f, 3)), ERR_BUSY);
+	ledger_return(f->ledger, find(f, 3));
 	ledger_release(f->ledger, find(f, 5));
 	put(f, 104, "small", LEDGER_NORMAL);
-	assert_false(has(f, 5));
+	assert_true(has(f, 3) + has(f, 5) == 1);
 }
 
 static void slot_in_quarantine_is_still_its_tenants(void **state)

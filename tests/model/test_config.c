@@ -7,6 +7,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/layer_groups.h"
 #include "model/config.h"
 
 static const char llama[] =
@@ -188,7 +189,7 @@ static const char gemma[] =
 static void assert_groups(const struct model_config *c, const char *groups)
 {
 	char text[MODEL_LAYERS_MAX + 1] = {0};
-	uint32_t counts[MODEL_GROUPS_MAX] = {0};
+	uint32_t counts[LAYER_GROUPS_MAX] = {0};
 	for (uint32_t i = 0; i < c->layer_count; i++) {
 		text[i] = (char)('0' + c->layers[i].group);
 		counts[c->layers[i].group]++;

@@ -72,13 +72,16 @@ static void a_hello(void **state)
 {
 	ACCEPTED(HELLO, hello, hello(), m.name = name_max);
 	ACCEPTED(HELLO, hello, hello(), m.compat.len = 0);
-	ACCEPTED(HELLO, hello, hello(), m.role = WIRE__ROLE__ROLE_KVSTORE);
+	ACCEPTED(HELLO, hello, hello(), (m.role = WIRE__ROLE__ROLE_KVSTORE, m.weight = 1, m.replicas = PROTO_REPLICAS_MAX));
 	REFUSED(HELLO, hello, hello(), m.node = 0, "hello: node id 0");
 	REFUSED(HELLO, hello, hello(), m.role = WIRE__ROLE__ROLE_NONE, "hello: role 0");
 	ACCEPTED(HELLO, hello, hello(), m.role = WIRE__ROLE__ROLE_OPERATOR);
 	REFUSED(HELLO, hello, hello(), m.role = (Wire__Role)7, "hello: role 7");
 	REFUSED(HELLO, hello, hello(), m.compat.len = 15, "hello: compat of 15 bytes");
 	REFUSED(HELLO, hello, hello(), m.link_address.len = PROTO_LINK_ADDRESS_MAX + 1, "hello: link address of 8193 bytes");
+	REFUSED(HELLO, hello, hello(), m.replicas = PROTO_REPLICAS_MAX + 1, "hello: 5 replicas, at most 4");
+	REFUSED(HELLO, hello, hello(), (m.role = WIRE__ROLE__ROLE_KVSTORE, m.replicas = 1), "hello: a store of weight 0 with 1 replicas");
+	REFUSED(HELLO, hello, hello(), (m.role = WIRE__ROLE__ROLE_KVSTORE, m.weight = 1), "hello: a store of weight 1 with 0 replicas");
 	REFUSED(HELLO, hello, hello(), m.name = name_over, "hello: name: over 255 bytes");
 }
 

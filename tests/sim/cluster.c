@@ -187,11 +187,18 @@ uint32_t cluster_block_count(const struct cluster *c, uint32_t group)
 	return toy_window(c->options.kind, group) > 0 ? c->options.block_count / 2 : c->options.block_count;
 }
 
+uint32_t cluster_store_entries(const struct cluster *c)
+{
+	return c->options.store_slabs * 24; /* of slots of 64 bytes there are more */
+}
+
 struct cluster *cluster_create(const struct cluster_options *options)
 {
 	struct cluster *c = calloc(1, sizeof(*c));
 	assert(c);
 	c->options = *options;
+	if (c->options.store_slabs == 0)
+		c->options.store_slabs = SLABS;
 	struct sim_options sim = {
 		.seed = options->seed,
 		.jitter_ns = 300000,
@@ -267,8 +274,8 @@ static bool store_quiet(const struct member *m, char *why, size_t why_bytes)
 	store_status(m->store, &s);
 	store_dump(m->store, why, why_bytes);
 	const uint32_t *entries = s.ledger.entries;
-	return s.offers == 0 && s.reading == 0 && s.lookups == 0 && s.holds == 0 && entries[LEDGER_HELD] == 0 &&
-	       entries[LEDGER_EVICTED] == 0 && s.ledger.slots_free + entries[LEDGER_CACHED] == s.ledger.slots;
+	return s.offers == 0 && s.reading == 0 && s.lookups == 0 && s.holds == 0 && s.replicate.in_flight == 0 &&
+	       entries[LEDGER_HELD] == 0 && entries[LEDGER_EVICTED] == 0 && s.ledger.slots_free + entries[LEDGER_CACHED] == s.ledger.slots;
 }
 
 bool cluster_quiet(const struct cluster *c, char *why, size_t why_bytes)
@@ -305,7 +312,6 @@ bool cluster_whole(const struct cluster *c, char *why, size_t why_bytes)
 			struct store_status s;
 			store_status(m->store, &s);
 			sessions = s.sessions;
-			expected -= c->options.stores - 1;
 		} else {
 			struct coord_counters counters;
 			coord_counters(m->coord, &counters);
@@ -339,6 +345,103 @@ bool cluster_indexed(const struct cluster *c, char *why, size_t why_bytes)
 			return false;
 		}
 	}
+	return true;
+}
+
+/* ---- copies of blocks */
+
+/* For room, or by an operator; or it had no room for a tenant.  A store of one slab cannot have both sizes of blocks at all. */
+static bool evicted_something(const struct member *m)
+{
+	struct ledger_counts counts;
+	ledger_counts(store_ledger(m->store), &counts);
+	uint64_t evicted = counts.refused;
+	for (int reason = 0; reason < LEDGER_REASONS; reason++)
+		evicted += counts.evicted[reason];
+	return evicted > 0 || m->cluster->options.store_slabs == 1;
+}
+
+static bool store_serves(const struct member *m, const struct ledger_block *block)
+{
+	return ledger_find(store_ledger(m->store), &block->key, &block->compat) != LEDGER_NONE;
+}
+
+/* The block of that entry, NULL when it is not served. */
+static const struct ledger_block *block_at(const struct member *m, uint32_t entry)
+{
+	const struct ledger *ledger = store_ledger(m->store);
+	enum ledger_state state = ledger_state(ledger, entry);
+	return state == LEDGER_CACHED || state == LEDGER_HELD ? ledger_block(ledger, entry) : NULL;
+}
+
+static const struct member *store_of(const struct cluster *c, uint64_t node)
+{
+	const struct member *m = c->members;
+	while (m->node != node)
+		m++;
+	return m;
+}
+
+bool cluster_copied(const struct cluster *c, char *why, size_t why_bytes)
+{
+	struct place_member stores[MEMBERS_MAX];
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < c->member_count; i++)
+		if (c->members[i].kind == STORE && sim_up(c->sim, i))
+			stores[count++] = (struct place_member){c->members[i].node, member_store_weight(&c->members[i])};
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		const struct member *m = &c->members[i];
+		for (uint32_t entry = 0; m->store && entry < cluster_store_entries(c); entry++) {
+			const struct ledger_block *block = block_at(m, entry);
+			uint64_t owners[PLACE_REPLICAS_MAX];
+			uint32_t owned = block ? place_owners(stores, count, &block->key, c->options.replicas, owners) : 0;
+			for (uint32_t k = 0; k < owned; k++) {
+				const struct member *owner = store_of(c, owners[k]);
+				if (store_serves(owner, block) || evicted_something(owner))
+					continue;
+				snprintf(why, why_bytes, "%s has block %02x%02x%02x, and %s, which owns it, has not", m->name,
+					 block->key.bytes[0], block->key.bytes[1], block->key.bytes[2], owner->name);
+				return false;
+			}
+		}
+	}
+	return true;
+}
+
+static void begin_to_leave(void *context, uint64_t index)
+{
+	struct cluster *c = context;
+	store_drain(c->members[index].store, sim_local(c->sim, (uint32_t)index));
+	sim_story(c->sim, (uint32_t)index, "begins to leave");
+}
+
+void cluster_leave(struct cluster *c, uint32_t index)
+{
+	sim_at(c->sim, sim_now(c->sim), index, begin_to_leave, c, index);
+}
+
+static bool somebody_else_serves(const struct cluster *c, const struct member *leaver, const struct ledger_block *block)
+{
+	for (uint32_t i = 0; i < c->member_count; i++) {
+		const struct member *m = &c->members[i];
+		if (m->store && m != leaver && (store_serves(m, block) || evicted_something(m)))
+			return true;
+	}
+	return false;
+}
+
+bool cluster_left(struct cluster *c, uint32_t index)
+{
+	const struct member *m = &c->members[index];
+	if (!store_drained(m->store))
+		return false;
+	for (uint32_t entry = 0; entry < cluster_store_entries(c); entry++) {
+		const struct ledger_block *block = block_at(m, entry);
+		if (block && c->options.stores > 1 && !somebody_else_serves(c, m, block))
+			cluster_fail(c, "I12: %s leaves with the only copy of block %02x%02x%02x", m->name, block->key.bytes[0],
+				     block->key.bytes[1], block->key.bytes[2]);
+	}
+	cluster_kill(c, index);
 	return true;
 }
 

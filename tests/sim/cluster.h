@@ -8,6 +8,7 @@
  *   faults  -- a seeded plan of what goes wrong, aimed at states of jobs                  (faults.h) */
 #ifndef TESTS_SIM_CLUSTER_H
 #define TESTS_SIM_CLUSTER_H
+#include "base/layer_groups.h"
 #include "coordinator/core.h"
 #include "kvstore/store.h"
 #include "net/sim.h"
@@ -16,8 +17,8 @@
 
 #define MS 1000000ull
 
-enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 4, SLAB_BYTES = 2048, SLAB_SLOTS = 32,
-       PINNED_MAX = 5 };
+enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 12, SLAB_BYTES = 2048, SLAB_SLOTS = 32,
+       STORE_GRACE_MS = 300, PINNED_MAX = 5 };
 
 enum member_kind { COORDINATOR, ENGINE, STORE };
 
@@ -34,7 +35,7 @@ struct member {
 	struct node *engine;
 	struct store *store;
 	struct toy *toy;
-	uint64_t *generations[KV_GROUPS_MAX]; /* engine: [block_count] */
+	uint64_t *generations[LAYER_GROUPS_MAX]; /* engine: [block_count] */
 	uint32_t structures;   /* engine: taken and not given back */
 	/* store: slabs */
 	uint8_t *slabs;
@@ -102,6 +103,7 @@ struct cluster_options {
 	uint32_t seq_max;     /* sequences in an engine's schedule */
 	uint64_t layer_ns;
 	uint32_t replicas;
+	uint32_t store_slabs;
 	bool decode_dials;    /* decode nodes have the smaller ids */
 };
 
@@ -140,6 +142,11 @@ void cluster_kill(struct cluster *cluster, uint32_t member);
 bool cluster_quiet(const struct cluster *cluster, char *why, size_t why_bytes);
 /* Everybody who should have a session with somebody has one. */
 bool cluster_whole(const struct cluster *cluster, char *why, size_t why_bytes);
+/* Every block that a store has is with all its owners, but for those that had to evict something. */
+bool cluster_copied(const struct cluster *cluster, char *why, size_t why_bytes);
+/* A store begins to leave; has it handed over?  Then it is killed, when all that it had is with others. */
+void cluster_leave(struct cluster *cluster, uint32_t member);
+bool cluster_left(struct cluster *cluster, uint32_t member);
 /* Every coordinator's index counts what the nodes have (when nothing happens any more). */
 bool cluster_indexed(const struct cluster *cluster, char *why, size_t why_bytes);
 /* What may happen to etcd, besides being away: its data are lost; the lease of one member is revoked. */

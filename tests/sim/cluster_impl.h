@@ -1,6 +1,7 @@
 /* cluster_impl - what the files of the simulated cluster share; nobody else includes it. */
 #ifndef TESTS_SIM_CLUSTER_IMPL_H
 #define TESTS_SIM_CLUSTER_IMPL_H
+#include "kvstore/place.h"
 #include "tests/sim/cluster.h"
 
 extern const struct id128 cluster_compat;
@@ -11,6 +12,10 @@ void member_start(struct member *m);
 void member_free(struct member *m);
 /* Whoever waits for something on this node may look. */
 void member_after_event(struct member *m);
+
+/* Of every store: entries of its ledger; of one: what it says of its size. */
+uint32_t cluster_store_entries(const struct cluster *c);
+uint32_t member_store_weight(const struct member *m);
 
 /* The core goes on under the member's incarnation. */
 void member_renew(struct member *m);

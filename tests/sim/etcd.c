@@ -117,6 +117,10 @@ static void tell(struct member *watcher, const struct member *about, bool presen
 			    about->kind == ENGINE ? &cluster_compat : NULL, now);
 	} else if (watcher->kind == ENGINE) {
 		node_member_gone(watcher->engine, about->node, now);
+	} else if (present) {
+		store_member(watcher->store, about->node, incarnation, about->role, now);
+	} else {
+		store_member_gone(watcher->store, about->node);
 	}
 }
 
@@ -131,7 +135,7 @@ static void on_news(void *context, uint64_t number)
 
 static void send_news(struct cluster *c, struct member *watcher, const struct member *about, uint64_t incarnation)
 {
-	if (!sim_up(c->sim, watcher->index) || watcher == about || watcher->kind == STORE || about->kind == COORDINATOR)
+	if (!sim_up(c->sim, watcher->index) || watcher == about || about->kind == COORDINATOR)
 		return;
 	uint64_t at_ns = sim_now(c->sim) + 2 * MS + sim_random(c->sim, 20 * MS);
 	if (at_ns < watcher->told_ns)

@@ -1,4 +1,5 @@
 /* member - a node of the simulated cluster: how its core is made, fed with events, and its memory read. */
+#include "base/layer_groups.h"
 #include "tests/sim/cluster_impl.h"
 
 #include <assert.h>
@@ -56,7 +57,8 @@ static void on_closed(void *core, uint32_t conn, uint64_t now)
 static void on_dial_failed(void *core, uint64_t node, uint64_t now)
 {
 	struct member *m = as_member(core);
-	CALL(m, coord_dial_failed(m->coord, node, now), node_dial_failed(m->engine, node, now), abort());
+	CALL(m, coord_dial_failed(m->coord, node, now), node_dial_failed(m->engine, node, now),
+	     store_dial_failed(m->store, node, now));
 }
 
 static void on_message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now)
@@ -287,7 +289,6 @@ static void start_engine(struct member *m)
 		.batch_tokens_max = 24,
 		.chunk_tokens = o->chunk_tokens,
 		.read_max = 48,
-		.replicas = o->replicas,
 		.fetch_deadline_ns = 500 * MS,
 		.read_deadline_ns = 900 * MS,
 		.wait_deadline_ns = 1500 * MS,
@@ -327,18 +328,17 @@ static void close_slab(void *context, uint32_t slab)
 /* By the seed: a tenant with room for a few blocks, one with none, all others with half of the store. */
 static uint32_t draw_quotas(const struct member *m, struct tenant_quota *ret_quotas)
 {
-	const struct tenant_quota few = {"ant", 6 * TOY_BLOCK_BYTES}, half = {"*", SLABS * SLAB_BYTES / 2}, none = {"bee", 0};
-	uint64_t seed = m->cluster->options.seed;
+	const struct cluster_options *o = &m->cluster->options;
+	const struct tenant_quota few = {"ant", 6 * TOY_LAYERS * TOY_LAYER_BYTES}, half = {"*", o->store_slabs * SLAB_BYTES / 2}, none = {"bee", 0};
 	ret_quotas[0] = few;
 	ret_quotas[1] = half;
 	ret_quotas[2] = none;
-	return seed % 3 == 0 ? 0 : seed % 6 == 1 ? 3 : 2;
+	return o->seed % 3 == 0 ? 0 : o->seed % 6 == 1 ? 3 : 2;
 }
 
-/* One slab for two sizes of blocks, in some seeds: it changes its class all the time, where nothing in it is held or pinned. */
-static uint32_t slab_count(const struct member *m)
+uint32_t member_store_weight(const struct member *m)
 {
-	return m->cluster->options.kind == TOY_MIXED && m->cluster->options.seed % 4 == 1 ? 1 : SLABS;
+	return 2 + m->index % 3;
 }
 
 static void start_store(struct member *m)
@@ -349,15 +349,20 @@ static void start_store(struct member *m)
 		.incarnation = m->incarnation,
 		.name = m->name,
 		.peer_max = 12,
-		.ledger = {.slabs = {.slab_count = slab_count(m), .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
+		.ledger = {.slabs = {.slab_count = m->cluster->options.store_slabs, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
 				     .open = open_slab, .close = close_slab},
-			   .entry_max = 96, .layers_max = TOY_LAYERS, .quotas = quotas,
-			   .quota_count = draw_quotas(m, quotas), .pin_bytes_max = PINNED_MAX * TOY_BLOCK_BYTES},
+			   .entry_max = cluster_store_entries(m->cluster), .layers_max = TOY_LAYERS, .quotas = quotas,
+			   .quota_count = draw_quotas(m, quotas), .pin_bytes_max = PINNED_MAX * TOY_LAYERS * TOY_LAYER_BYTES},
 		.offer_max = 24,
 		.reading_max = 4,
 		.lookup_max = 32,
 		.hold_max = 96,
 		.found_max = 64,
+		.weight = member_store_weight(m),
+		.replicas = m->cluster->options.replicas,
+		.copies_max = 8,
+		.rebalance_rate = 1 << 20,
+		.grace_ns = STORE_GRACE_MS * MS,
 		.env = sim_env(m->cluster->sim, m->index),
 	};
 	for (uint32_t i = 0; i < SLABS; i++)
@@ -399,7 +404,7 @@ void member_free(struct member *m)
 {
 	free(m->memory);
 	free(m->slabs);
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {
 		free(m->generations[g]);
 		m->generations[g] = NULL;
 	}

@@ -19,10 +19,10 @@ void pins_check(struct member *m)
 		enum ledger_pin pin = LEDGER_UNPINNED;
 		enum err e = store_pinned(m->store, &m->pinned[i], &pin);
 		if (e != ERR_OK || pin != LEDGER_PINNED_HARD)
-			cluster_fail(m->cluster, "I12: %s has lost a block that is pinned, or its pin: %s", m->name, err_name(e));
+			cluster_fail(m->cluster, "I13: %s has lost a block that is pinned, or its pin: %s", m->name, err_name(e));
 	}
 	if (m->pinned_count > PINNED_MAX * 3) /* a block of one layer is a third of what pins are counted in */
-		cluster_fail(m->cluster, "I12: %s has %u blocks pinned", m->name, m->pinned_count);
+		cluster_fail(m->cluster, "I13: %s has %u blocks pinned", m->name, m->pinned_count);
 }
 
 static void pin(struct member *m, const struct id128 *key, enum ledger_pin how)
@@ -44,7 +44,7 @@ static void evict(struct member *m, const struct id128 *key)
 	bool pinned = find(m, key) < m->pinned_count;
 	enum err e = store_evict(m->store, key);
 	if (e == ERR_OK && pinned)
-		cluster_fail(m->cluster, "I12: %s evicts a pinned block by command", m->name);
+		cluster_fail(m->cluster, "I13: %s evicts a pinned block by command", m->name);
 }
 
 /* A word about some block; mostly that it stays. */

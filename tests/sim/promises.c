@@ -20,7 +20,7 @@ struct agreement {
 
 struct line {
 	uint64_t offset, generation;
-	uint32_t region;
+	uint32_t region, bytes; /* of the whole block there */
 	uint32_t peer;
 	uint32_t connection; /* it ends with that */
 	bool open_only; /* no place: says that the reader still wants to hear of them */
@@ -125,11 +125,21 @@ static struct agreement by_op(enum agreement_kind kind, uint32_t asker, uint64_t
 }
 
 static void add_place(struct promises *p, struct book *book, uint32_t peer, const struct agreement *agreement,
-		      const Wire__Place *place)
+		      const Wire__Place *place, uint32_t bytes)
 {
-	struct line line = {.offset = place->offset, .generation = place->generation, .region = place->region, .peer = peer,
-			    .connection = sim_connection(p->cluster->sim), .agreement = *agreement};
+	struct line line = {.offset = place->offset, .generation = place->generation, .region = place->region, .bytes = bytes,
+			    .peer = peer, .connection = sim_connection(p->cluster->sim), .agreement = *agreement};
 	book_add(book, &line);
+}
+
+/* Of a block with a digest for each of its layers: the group whose blocks have so many. */
+static uint32_t bytes_of(const struct promises *p, size_t digest_count)
+{
+	enum toy_kind kind = p->cluster->options.kind;
+	for (uint32_t g = 0; g < toy_group_count(kind); g++)
+		if (toy_block_bytes(kind, g) == digest_count * TOY_LAYER_BYTES)
+			return toy_block_bytes(kind, g);
+	cluster_fail(p->cluster, "I7: a block of %zu layers is said to be somewhere, and no layer group has so many", digest_count);
 }
 
 static void add_places(struct promises *p, struct book *book, uint32_t peer, const struct agreement *agreement,
@@ -137,12 +147,13 @@ static void add_places(struct promises *p, struct book *book, uint32_t peer, con
 {
 	if (e->body_case == WIRE__ENVELOPE__BODY_ANNOUNCE)
 		for (size_t i = 0; i < e->announce->n_places; i++)
-			add_place(p, book, peer, agreement, e->announce->places[i]);
+			add_place(p, book, peer, agreement, e->announce->places[i],
+				  toy_block_bytes(p->cluster->options.kind, e->announce->layer_group));
 	else if (e->body_case == WIRE__ENVELOPE__BODY_FOUND)
 		for (size_t i = 0; i < e->found->n_blocks; i++)
-			add_place(p, book, peer, agreement, e->found->blocks[i]->place);
+			add_place(p, book, peer, agreement, e->found->blocks[i]->place, bytes_of(p, e->found->blocks[i]->n_digests));
 	else if (e->body_case == WIRE__ENVELOPE__BODY_OFFER)
-		add_place(p, book, peer, agreement, e->offer->place);
+		add_place(p, book, peer, agreement, e->offer->place, bytes_of(p, e->offer->n_digests));
 }
 
 static void open(struct promises *p, uint32_t reader, uint32_t owner, const struct agreement *agreement)
@@ -268,7 +279,7 @@ void promises_reading(struct promises *p, uint32_t reader, uint32_t owner, const
 	const struct book *book = &p->readers[reader];
 	for (uint32_t i = 0; i < book->count; i++) {
 		const struct line *l = &book->lines[i];
-		bool within = read->offset >= l->offset && read->offset + read->length <= l->offset + TOY_BLOCK_BYTES;
+		bool within = read->offset >= l->offset && read->offset + read->length <= l->offset + l->bytes;
 		if (within && !l->open_only && l->peer == owner && l->region == read->region &&
 		    l->generation == read->generation)
 			return;

@@ -5,7 +5,7 @@
 #include "base/rng.h"
 
 enum { FAULTS_FROM_MS = 400, FAULTS_TO_MS = 4000, HEAL_MS = 5000, PROGRESS_MS = 15000, QUIET_MS = 5000,
-       INDEX_MS = 3000 };
+       INDEX_MS = 3000, COPIES_MS = 20000, LEAVE_MS = 10000 };
 
 static struct cluster *current;
 
@@ -53,7 +53,8 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		.prefills = 1 + (uint32_t)rng_below(&rng, 2),
 		.decodes = 1 + (uint32_t)rng_below(&rng, 2),
 		.boths = rng_below(&rng, 3) == 0,
-		.stores = 1 + (uint32_t)rng_below(&rng, 2),
+		.stores = 1 + (uint32_t)rng_below(&rng, 3),
+		.store_slabs = rng_below(&rng, 2) ? 4 : SLABS, /* some are full soon */
 		.block_count = 76 + (uint32_t)rng_below(&rng, 80), /* the largest request fits */
 		.chunk_tokens = TOY_BLOCK_TOKENS * (1 + (uint32_t)rng_below(&rng, 3)),
 		.layer_ns = MS / 4 + rng_below(&rng, 2 * MS),
@@ -61,6 +62,8 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		.decode_dials = rng_below(&rng, 2),
 		.seq_max = 4 + (uint32_t)rng_below(&rng, 9),
 	};
+	if (options.kind == TOY_MIXED && seed % 4 == 1)
+		options.store_slabs = 1; /* for two sizes of blocks: it changes its class all the time */
 	if (state_of(seed) == HIT_D_LOCAL)
 		options.boths = 1;
 	if (scene_of(seed) == SCENE_SAME_PAIR)
@@ -141,6 +144,40 @@ static void demand_progress(struct cluster *c)
 	}
 }
 
+/* Every block has its copies again, wherever stores were lost, and a while later still. */
+static void demand_copies(struct cluster *c)
+{
+	char why[256] = "";
+	uint64_t until_ns = sim_now(c->sim) + COPIES_MS * MS;
+	while (!cluster_copied(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 100 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I12: after %d ms of quiet %s", COPIES_MS, why);
+	}
+}
+
+/* In some seeds a store leaves in the end, and comes back as another life. */
+static void demand_leaving(struct cluster *c)
+{
+	char why[256] = "";
+	uint32_t leaver = c->member_count - 1 - (uint32_t)sim_random(c->sim, c->options.stores);
+	uint64_t until_ns = sim_now(c->sim) + LEAVE_MS * MS;
+	cluster_leave(c, leaver);
+	do {
+		sim_run(c->sim, sim_now(c->sim) + 5 * MS); /* as soon as it may, it is gone */
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I12: %s has not handed over in %d ms", c->members[leaver].name, LEAVE_MS);
+	} while (!cluster_left(c, leaver));
+	cluster_start(c, leaver);
+	until_ns = sim_now(c->sim) + QUIET_MS * MS;
+	while (!cluster_whole(c, why, sizeof(why))) {
+		sim_run(c->sim, sim_now(c->sim) + 50 * MS);
+		if (sim_now(c->sim) > until_ns)
+			cluster_fail(c, "I10: after a store left and came back: %s", why);
+	}
+	demand_copies(c);
+}
+
 void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct run_result *ret_result)
 {
 	struct cluster_options options = draw_cluster(seed, story);
@@ -160,6 +197,9 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 	clients_demand(c->clients);
 	clients_draw(c->clients, 4, sim_now(c->sim), sim_now(c->sim) + 500 * MS);
 	demand_progress(c);
+	demand_copies(c);
+	if (seed % 4 == 2)
+		demand_leaving(c);
 
 	*ret_result = (struct run_result){
 		.digest = sim_digest(c->sim),

@@ -13,6 +13,7 @@
 #include "tests/sim/cluster.h"
 
 enum { COORDINATOR_1, PREFILL_1, PREFILL_2, DECODE_1, DECODE_2, KVSTORE_1, KVSTORE_2 };
+enum { KVSTORE_3 = KVSTORE_2 + 1 };
 enum { FETCH_FLOOR_MS = 200 }; /* node/core.c */
 
 static int setup(void **state)
@@ -428,6 +429,134 @@ static void what_is_said_twice_changes_nothing(void **state)
 	}
 }
 
+/* ---- copies among stores */
+
+static struct cluster *three_stores(uint32_t replicas)
+{
+	struct cluster_options options = {
+		.seed = 1, .story = true, .coordinators = 1, .prefills = 2, .decodes = 2, .stores = 3,
+		.block_count = 96, .chunk_tokens = 8, .layer_ns = 2 * MS, .replicas = replicas, .seq_max = 8,
+	};
+	return cluster_create(&options);
+}
+
+static void demand_copied(struct cluster *c)
+{
+	char why[256];
+	if (!cluster_copied(c, why, sizeof(why)))
+		cluster_fail(c, "%s", why);
+}
+
+static uint32_t blocks_at(const struct cluster *c, uint32_t store)
+{
+	struct store_status status;
+	store_status(c->members[store].store, &status);
+	return status.ledger.entries[LEDGER_CACHED];
+}
+
+/* The prompt comes from stores, since the engines that read it are gone. */
+static void ask_anew(struct cluster *c)
+{
+	uint64_t now_ms = sim_now(c->sim) / MS;
+	cluster_kill(c, PREFILL_1);
+	cluster_kill(c, DECODE_1);
+	ask(c, now_ms + 100, 1);
+	sim_run(c->sim, (now_ms + 3000) * MS);
+	sim_expect(c->sim, "prefill 1 > dies\n"
+			   "prefill 2 > take job 128.1: 18 tokens, 0 reused, 16 fetched\n"
+			   "coordinator 1 > coordinator > request 128 ends: ok\n");
+	cluster_start(c, PREFILL_1);
+	cluster_start(c, DECODE_1);
+	sim_run(c->sim, sim_now(c->sim) + 1000 * MS);
+}
+
+static void blocks_of_a_store_that_dies_are_copied_again(void **state)
+{
+	struct cluster *c = *state = three_stores(2);
+	ask(c, 1000, 1);
+	sim_run(c->sim, 3000 * MS);
+	demand_copied(c);
+	uint32_t blocks = blocks_at(c, KVSTORE_1) + blocks_at(c, KVSTORE_2) + blocks_at(c, KVSTORE_3);
+	assert_true(blocks_at(c, KVSTORE_1) > 0);
+	cluster_kill(c, KVSTORE_1);
+	sim_run(c->sim, 3050 * MS);
+	ask_anew(c);
+	uint64_t ms = sim_expect(c->sim, "kvstore 1 > dies\n"
+					 "kvstore 2 > look at all blocks: 2 stores\n");
+	assert_in_range(ms, 3000 + STORE_GRACE_MS, 3000 + STORE_GRACE_MS + 600);
+	demand_copied(c);
+	assert_int_equal(blocks_at(c, KVSTORE_2), blocks_at(c, KVSTORE_3));
+	assert_true(2 * blocks_at(c, KVSTORE_2) >= blocks);
+}
+
+/* What it had not read is offered to whoever is the first owner then: nothing is lost but time. */
+static void what_a_store_had_not_read_when_it_died_is_offered_again(void **state)
+{
+	(void)state;
+	uint32_t blocks[2];
+	for (int dies = 0; dies < 2; dies++) {
+		struct cluster *c = three_stores(1);
+		for (uint32_t engine = PREFILL_1; dies && engine <= DECODE_2; engine++)
+			sim_read_faults(c->sim, KVSTORE_1, engine, SIM_READ_DROP, 1000, 9000 * MS);
+		ask(c, 1000, 1);
+		sim_run(c->sim, 1180 * MS);
+		if (dies)
+			cluster_kill(c, KVSTORE_1);
+		sim_run(c->sim, 4000 * MS);
+		blocks[dies] = blocks_at(c, KVSTORE_2) + blocks_at(c, KVSTORE_3) + (dies ? 0 : blocks_at(c, KVSTORE_1));
+		assert_int_equal(teardown((void **)&c), 0);
+	}
+	assert_true(blocks[0] > 8);
+	assert_int_equal(blocks[1], blocks[0]);
+}
+
+static void a_store_that_joins_gets_what_it_owns(void **state)
+{
+	struct cluster *c = *state = three_stores(2);
+	sim_run(c->sim, 500 * MS);
+	cluster_kill(c, KVSTORE_3);
+	ask(c, 1000, 1);
+	sim_run(c->sim, 3000 * MS);
+	cluster_start(c, KVSTORE_3);
+	sim_run(c->sim, 5000 * MS);
+	demand_copied(c);
+	assert_true(blocks_at(c, KVSTORE_3) > 0);
+	ask_anew(c);
+}
+
+static void a_store_that_leaves_takes_nothing_with_it(void **state)
+{
+	struct cluster *c = *state = three_stores(1);
+	ask(c, 1000, 1);
+	sim_run(c->sim, 3000 * MS);
+	assert_true(blocks_at(c, KVSTORE_1) > 0 && blocks_at(c, KVSTORE_2) > 0);
+	for (uint32_t store = KVSTORE_1; store <= KVSTORE_2; store++) {
+		cluster_leave(c, store);
+		sim_run(c->sim, sim_now(c->sim) + 800 * MS);
+		assert_true(cluster_left(c, store));
+	}
+	ask_anew(c);
+	demand_copied(c);
+}
+
+/* While it hands over, what comes goes to the others, and what it still has is found. */
+static void a_store_that_drains_is_still_asked(void **state)
+{
+	struct cluster *c = *state = three_stores(1);
+	ask(c, 1000, 1);
+	sim_run(c->sim, 3000 * MS);
+	uint32_t blocks = blocks_at(c, KVSTORE_1) + blocks_at(c, KVSTORE_2) + blocks_at(c, KVSTORE_3);
+	cluster_leave(c, KVSTORE_1);
+	cluster_leave(c, KVSTORE_2);
+	sim_run(c->sim, 3010 * MS);
+	sim_read_faults(c->sim, KVSTORE_3, KVSTORE_1, SIM_READ_DROP, 1000, 9000 * MS); /* nothing can be handed over */
+	sim_read_faults(c->sim, KVSTORE_3, KVSTORE_2, SIM_READ_DROP, 1000, 9000 * MS);
+	ask_anew(c);
+	assert_false(cluster_left(c, KVSTORE_1) && cluster_left(c, KVSTORE_2));
+	sim_run(c->sim, 16000 * MS);
+	assert_true(blocks_at(c, KVSTORE_3) >= blocks);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -446,6 +575,12 @@ int main(void)
 		T(emptied_etcd_is_filled_again_and_costs_no_request),
 		T(node_joins_though_its_clock_went_back_and_etcd_was_emptied),
 		T(node_restarts_though_its_clock_went_back),
+#define S(name) cmocka_unit_test_teardown(name, teardown)
+		S(blocks_of_a_store_that_dies_are_copied_again),
+		cmocka_unit_test(what_a_store_had_not_read_when_it_died_is_offered_again),
+		S(a_store_that_joins_gets_what_it_owns),
+		S(a_store_that_leaves_takes_nothing_with_it),
+		S(a_store_that_drains_is_still_asked),
 		cmocka_unit_test(what_is_said_twice_changes_nothing),
 		cmocka_unit_test(nothing_is_recovered_or_missed_without_faults),
 	};

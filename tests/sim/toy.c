@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/hash.h"
+#include "base/layer_groups.h"
 #include "base/rng.h"
 #include "engine/sequence.h"
 
@@ -14,8 +15,8 @@ struct kv {
 
 struct toy {
 	struct toy_options options;
-	uint8_t *memory[KV_GROUPS_MAX];
-	uint64_t *digests[KV_GROUPS_MAX]; /* [block_count][layers of the group] */
+	uint8_t *memory[LAYER_GROUPS_MAX];
+	uint64_t *digests[LAYER_GROUPS_MAX]; /* [block_count][layers of the group] */
 	const struct plan *plan;
 	uint32_t layer; /* of the plan, next to be computed */
 };
@@ -80,7 +81,7 @@ void toy_destroy(struct toy *toy)
 {
 	if (!toy)
 		return;
-	for (uint32_t g = 0; g < KV_GROUPS_MAX; g++) {
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {
 		free(toy->memory[g]);
 		free(toy->digests[g]);
 	}

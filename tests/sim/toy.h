@@ -12,6 +12,7 @@
 #define TESTS_SIM_TOY_H
 #include <stdbool.h>
 #include <stdint.h>
+#include "base/layer_groups.h"
 #include "base/sampling.h"
 #include "engine/plan.h"
 #include "kvstore/local.h"
@@ -23,7 +24,6 @@ enum {
 	TOY_BLOCK_TOKENS = 4,
 	TOY_TOKEN_BYTES = 16, /* KV of one token at one layer */
 	TOY_LAYER_BYTES = TOY_BLOCK_TOKENS * TOY_TOKEN_BYTES,
-	TOY_BLOCK_BYTES = TOY_LAYERS * TOY_LAYER_BYTES, /* of a group of all layers */
 	TOY_VOCAB = 97,
 	TOY_EOS = 7,
 	TOY_CONTEXT_MAX = 160,
@@ -44,7 +44,7 @@ struct toy_options {
 	enum toy_kind kind;
 	struct sim *sim;
 	uint32_t index;          /* of its node in the world */
-	uint32_t block_counts[KV_GROUPS_MAX];
+	uint32_t block_counts[LAYER_GROUPS_MAX];
 	uint64_t layer_ns;       /* of a step, per layer */
 	uint64_t token_ns;       /* more per layer and token */
 	void *context;
