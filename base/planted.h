@@ -76,6 +76,12 @@
 	X(LOAN_RETURNED_TWICE, "what was lent to a store is returned twice when its session ends", "vllm#46283") \
 	X(LEAVES_WITH_THE_ONLY_COPY, "a store that drains leaves before it has handed over what only it has", \
 	  "dynamo#13559") \
+	X(DISK_DIGEST_NOT_CHECKED, "a block that comes back from a disk is not compared with its digests", \
+	  "Mooncake: checksums off by default") \
+	X(DISK_TORN_FOOTER_ACCEPTED, "the footer of a segment is believed although it does not have its sum", \
+	  "a rule of ours") \
+	X(DISK_DURABLE_BEFORE_SYNC, "a block is said to be durable when it is written", \
+	  "a rule of ours") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED

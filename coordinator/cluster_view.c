@@ -1,5 +1,6 @@
 #include "coordinator/cluster_view.h"
 
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -155,6 +156,22 @@ static void put_groups(struct json_out *out, const struct coord_node *node)
 	json_out_close(out, ']');
 }
 
+static void put_disk(struct json_out *out, const struct coord_disk *disk)
+{
+	if (!disk->present)
+		return;
+	json_put_open(out, "disk", '{');
+	json_put_bool(out, "ready", disk->ready);
+	json_put_text(out, "stopped", disk->stopped ? err_text((enum err)disk->stopped) : "");
+	json_put_unsigned(out, "blocks", disk->blocks);
+	json_put_unsigned(out, "bytes_used", disk->bytes_used);
+	json_put_unsigned(out, "bytes_total", disk->bytes_total);
+	json_put_unsigned(out, "lag_blocks", disk->lag);
+	json_put_unsigned(out, "loads", disk->loads);
+	json_put_unsigned(out, "bytes_written", disk->bytes_written);
+	json_out_close(out, '}');
+}
+
 static void put_node(struct json_out *out, const struct coord_node *node)
 {
 	char id[32];
@@ -177,6 +194,7 @@ static void put_node(struct json_out *out, const struct coord_node *node)
 	json_put_unsigned(out, "blocks_indexed", node->blocks_indexed);
 	put_groups(out, node);
 	store_view_json(out, node);
+	put_disk(out, &node->disk);
 	json_put_unsigned(out, "sessions", node->sessions);
 	put_transports(out, node);
 	json_put_open(out, "models", '[');
@@ -330,6 +348,58 @@ static void show_groups(const struct showing *s)
 		}
 }
 
+/* Of each store that has a disk: one family, or one line of several. */
+struct disk_line {
+	const char *name, *type, *help; /* NULL: of the family before */
+	const char *label, *value;      /* NULL: none */
+	size_t offset;                  /* of a uint64_t in struct coord_disk */
+};
+
+#define OF(field) offsetof(struct coord_disk, field)
+static const struct disk_line disk_lines[] = {
+	{"baton_kv_disk_blocks", "gauge", "Blocks on disk.", NULL, NULL, OF(blocks)},
+	{"baton_kv_disk_bytes", "gauge", "Room on disk.", "state", "used", OF(bytes_used)},
+	{NULL, NULL, NULL, "state", "total", OF(bytes_total)},
+	{"baton_kv_disk_lag_blocks", "gauge", "Blocks that are not yet durable.", NULL, NULL, OF(lag)},
+	{"baton_kv_disk_lag_bytes", "gauge", "Of their bytes.", NULL, NULL, OF(lag_bytes)},
+	{"baton_kv_disk_loads_total", "counter", "Blocks read from disk for look-ups.", "result", "right", OF(loads)},
+	{NULL, NULL, NULL, "result", "failed", OF(loads_failed)},
+	{"baton_kv_disk_bytes_total", "counter", "Moved to and from disk.", "what", "written", OF(bytes_written)},
+	{NULL, NULL, NULL, "what", "moved", OF(bytes_moved)},
+	{NULL, NULL, NULL, "what", "read", OF(bytes_read)},
+	{"baton_kv_disk_gone_total", "counter", "Blocks that left the disk.", "reason", "room", OF(gone_room)},
+	{NULL, NULL, NULL, "reason", "bad", OF(gone_bad)},
+	{"baton_kv_disk_unwritten_total", "counter", "Blocks sealed while the disk could not take them.", NULL, NULL, OF(unwritten)},
+	{"baton_kv_disk_errors_total", "counter", "Operations of the disk that failed.", NULL, NULL, OF(errors)},
+};
+#undef OF
+
+static void show_disk_line(const struct showing *s, const struct disk_line *line)
+{
+	if (line->name)
+		metrics_family(s->text, line->name, line->type, line->help);
+	for (uint32_t i = 0; i < s->count; i++) {
+		const struct coord_disk *disk = &s->nodes[i].disk;
+		const char *labels[] = {"node", s->nodes[i].name, line->label, line->value, NULL};
+		uint64_t value;
+		memcpy(&value, (const uint8_t *)disk + line->offset, sizeof(value));
+		if (disk->present)
+			metrics_line(s->text, labels, (double)value);
+	}
+}
+
+static void show_disks(const struct showing *s)
+{
+	for (size_t i = 0; i < sizeof(disk_lines) / sizeof(*disk_lines); i++)
+		show_disk_line(s, &disk_lines[i]);
+	metrics_family(s->text, "baton_kv_disk_stopped", "gauge", "1 when a store cannot write to its disk.");
+	for (uint32_t i = 0; i < s->count; i++) {
+		const char *labels[] = {"node", s->nodes[i].name, NULL};
+		if (s->nodes[i].disk.present)
+			metrics_line(s->text, labels, s->nodes[i].disk.stopped != 0);
+	}
+}
+
 /* What is promised of what may be, in the layer group that has the least left: blocks are promised before they are taken,
  * and one group without room is enough for a request to wait.  Negative: nothing was said. */
 static double usage_of(const struct coord_node *node)
@@ -454,6 +524,7 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 		   offsetof(struct coord_node, kv_blocks_cached));
 	show_nodes(&s, "baton_kv_blocks_total", "Blocks there are.", offsetof(struct coord_node, kv_blocks_total));
 	show_groups(&s);
+	show_disks(&s);
 	show_nodes(&s, "baton_node_jobs", "Jobs on the node.", offsetof(struct coord_node, jobs));
 	show_nodes(&s, "baton_node_sequences", "Sequences that decode.", offsetof(struct coord_node, sequences));
 	show_nodes(&s, "baton_node_sessions", "Peers of the node.", offsetof(struct coord_node, sessions));

@@ -316,6 +316,17 @@ struct coord_replica {
 	uint64_t copies, copied_bytes, moved_bytes, given_up;
 };
 
+/* The disk of a store, as reported. */
+struct coord_disk {
+	bool present, ready;
+	uint32_t stopped; /* enum err */
+	uint64_t blocks, bytes_used, bytes_total;
+	uint64_t lag, lag_bytes;
+	uint64_t loads, loads_failed;
+	uint64_t bytes_written, bytes_moved, bytes_read;
+	uint64_t gone_room, gone_bad, unwritten, errors;
+};
+
 struct coord_node {
 	uint64_t id, incarnation;
 	char name[COORD_NAME_MAX + 1];
@@ -339,6 +350,7 @@ struct coord_node {
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
 	uint64_t refused[REFUSAL_COUNT]; /* connections it did not let in, by reason */
+	struct coord_disk disk;
 };
 
 /* In order of id; returns how many were written. */

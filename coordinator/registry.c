@@ -140,6 +140,32 @@ static void load_transports(struct registry_node *node, const Wire__Load *load)
 	}
 }
 
+static void load_disk(struct registry_node *node, const Wire__DiskLoad *disk)
+{
+	node->disk = (struct coord_disk){.present = disk != NULL};
+	if (!disk)
+		return;
+	node->disk = (struct coord_disk){
+		.present = true,
+		.ready = disk->ready,
+		.stopped = disk->stopped,
+		.blocks = disk->blocks,
+		.bytes_used = disk->bytes_used,
+		.bytes_total = disk->bytes_total,
+		.lag = disk->lag,
+		.lag_bytes = disk->lag_bytes,
+		.loads = disk->loads,
+		.loads_failed = disk->loads_failed,
+		.bytes_written = disk->bytes_written,
+		.bytes_moved = disk->bytes_moved,
+		.bytes_read = disk->bytes_read,
+		.gone_room = disk->gone_room,
+		.gone_bad = disk->gone_bad,
+		.unwritten = disk->unwritten,
+		.errors = disk->errors,
+	};
+}
+
 static void load_refused(struct registry_node *node, const Wire__Load *load)
 {
 	for (size_t i = 0; i < REFUSAL_COUNT; i++)
@@ -206,6 +232,7 @@ void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t 
 	load_replica(node, load->replica);
 	load_transports(node, load);
 	load_refused(node, load);
+	load_disk(node, load->disk);
 }
 
 bool node_serves(const struct registry_node *node, const char *model)

@@ -46,6 +46,7 @@ struct registry_node {
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
 	uint64_t refused[REFUSAL_COUNT];
+	struct coord_disk disk;
 	/* overlays of this coordinator */
 	uint64_t suspect_until_ns;
 	uint64_t full_until_ns; /* it refused for want of room */

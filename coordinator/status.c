@@ -116,6 +116,7 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 		.load_age_ns = node->load_ns ? now_ns - node->load_ns : UINT64_MAX,
 		.epoch = node->epoch,
 		.directives_refused = node->directives_refused,
+		.disk = node->disk,
 		.transport_count = node->transport_count,
 	};
 	memcpy(out->name, node->announced.name, sizeof(out->name));

@@ -196,12 +196,25 @@ void kv_fetch_cancel(struct kv_fetches *f, uint32_t cookie)
 			fetch_end(f, &f->fetches[i], false);
 }
 
-static bool all_answered(const struct fetch *fetch)
+static bool all_heard(const struct fetch *fetch)
 {
 	for (uint32_t s = 0; s < fetch->source_count; s++)
-		if (!fetch->sources[s].answered)
+		if (!fetch->sources[s].heard)
 			return false;
 	return true;
+}
+
+static uint64_t half_time_ns(const struct fetch *fetch)
+{
+	return fetch->started_ns + (fetch->deadline_ns - fetch->started_ns) / 2;
+}
+
+bool fetch_waits_for_more(const struct kv_fetches *f, const struct fetch *fetch)
+{
+	for (uint32_t s = 0; s < fetch->source_count; s++)
+		if (fetch->sources[s].heard && !fetch->sources[s].answered)
+			return f->local->now_ns < half_time_ns(fetch);
+	return false;
 }
 
 /* Remembers a copy where there is room for one more. */
@@ -210,7 +223,10 @@ static void add_copy(struct kv_fetches *f, struct fetch *fetch, uint32_t item, u
 {
 	uint32_t group = item / f->options.block_max, i = item % f->options.block_max;
 	struct fetch_block *block = &fetch->blocks[group][i];
-	uint32_t c = 0;
+	for (uint32_t k = 0; k < FETCH_COPIES; k++)
+		if (block->copies[k].peer == peer)
+			return; /* said again */
+	uint32_t c = block->copy_next;
 	if (sessions_peer(f->local->sessions, peer)->role == WIRE__ROLE__ROLE_KVSTORE)
 		hot_note(f->hot, &fetch->keys[group][i], found->more_copies);
 	while (c < FETCH_COPIES && block->copies[c].peer != PEER_NONE)
@@ -261,12 +277,15 @@ void kv_fetch_found(struct kv_fetches *f, uint32_t peer, const Wire__Found *foun
 		send_release(f, peer, found->op); /* too late: nobody waits for it, so nobody may hold it */
 		return;
 	}
-	fetch->sources[s].answered = true;
+	fetch->sources[s].heard = true;
+	fetch->sources[s].answered = !found->more;
 	for (size_t i = 0; i < found->n_blocks; i++)
 		if (found->blocks[i]->index < fetch->key_counts[s])
 			add_copy(f, fetch, asked(f, fetch, s)[found->blocks[i]->index], peer, found->blocks[i]);
-	if (fetch->state == FETCH_ASKING && all_answered(fetch))
+	if (fetch->state == FETCH_ASKING && all_heard(fetch))
 		fetch_begin_reading(f, fetch);
+	else if (fetch->state == FETCH_READING)
+		fetch_extend(f, fetch);
 }
 
 static void forget_copies(struct fetch_block *block, uint32_t peer)
@@ -281,7 +300,7 @@ static void forget_peer(struct fetch *fetch, uint32_t peer)
 {
 	for (uint32_t s = 0; s < fetch->source_count; s++)
 		if (fetch->sources[s].peer == peer)
-			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .answered = true};
+			fetch->sources[s] = (struct fetch_source){.peer = PEER_NONE, .heard = true, .answered = true};
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX && fetch->blocks[g]; g++)
 		for (uint32_t i = 0; i < fetch->key_count; i++)
 			forget_copies(&fetch->blocks[g][i], peer);
@@ -294,7 +313,7 @@ void kv_fetch_peer_down(struct kv_fetches *f, uint32_t peer)
 		if (fetch->state == FETCH_FREE)
 			continue;
 		forget_peer(fetch, peer);
-		if (fetch->state == FETCH_ASKING && all_answered(fetch)) {
+		if (fetch->state == FETCH_ASKING && all_heard(fetch)) {
 			fetch_begin_reading(f, fetch);
 		} else if (fetch->state == FETCH_READING) {
 			fetch_plan(f, fetch);
@@ -308,8 +327,7 @@ void kv_fetch_tick(struct kv_fetches *f)
 	uint64_t now_ns = f->local->now_ns;
 	for (uint32_t i = 0; i < f->options.fetch_max; i++) {
 		struct fetch *fetch = &f->fetches[i];
-		uint64_t half_ns = fetch->started_ns + (fetch->deadline_ns - fetch->started_ns) / 2;
-		if (fetch->state == FETCH_ASKING && now_ns >= half_ns)
+		if (fetch->state == FETCH_ASKING && now_ns >= half_time_ns(fetch))
 			fetch_begin_reading(f, fetch);
 		if (fetch->state == FETCH_READING && now_ns >= fetch->deadline_ns)
 			fetch_end(f, fetch, true);
@@ -323,11 +341,11 @@ uint32_t kv_fetch_count(const struct kv_fetches *f)
 	return f->count;
 }
 
-/* Tells every holder; a source that has not answered yet is released when its answer comes. */
+/* Tells every holder; a source that has not said anything yet is released when its answer comes. */
 static void release_sources(struct kv_fetches *f, struct fetch *fetch)
 {
 	for (uint32_t s = 0; s < fetch->source_count; s++)
-		if (fetch->sources[s].peer != PEER_NONE && fetch->sources[s].answered)
+		if (fetch->sources[s].peer != PEER_NONE && fetch->sources[s].heard)
 			send_release(f, fetch->sources[s].peer, fetch->sources[s].op);
 }
 

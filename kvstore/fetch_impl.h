@@ -31,7 +31,8 @@ struct fetch_block {
 struct fetch_source {
 	uint32_t peer;
 	uint64_t op;
-	bool answered;
+	bool heard;    /* it has answered, and may have more to say */
+	bool answered; /* all of it */
 };
 
 struct fetch {
@@ -83,6 +84,10 @@ void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch);
  * is looked for anew. */
 void fetch_plan(struct kv_fetches *f, struct fetch *fetch);
 void fetch_issue(struct kv_fetches *f, struct fetch *fetch);
+/* More copies are known than when it was planned. */
+void fetch_extend(struct kv_fetches *f, struct fetch *fetch);
+/* fetch.c: a source has more to say, and there is time for that. */
+bool fetch_waits_for_more(const struct kv_fetches *f, const struct fetch *fetch);
 /* Releases what holders keep; reports when `report`; gives the blocks back and frees the slot. */
 void fetch_end(struct kv_fetches *f, struct fetch *fetch, bool report);
 #endif

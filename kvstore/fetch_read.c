@@ -35,6 +35,15 @@ void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch)
 	fetch_issue(f, fetch);
 }
 
+void fetch_extend(struct kv_fetches *f, struct fetch *fetch)
+{
+	uint32_t run = fetch->run;
+	fetch_plan(f, fetch);
+	if (fetch->run > run)
+		fetch->counts.miss_not_found = fetch->key_count - fetch->run;
+	fetch_issue(f, fetch);
+}
+
 /* A landing, also where an earlier try left one. */
 static bool take_landing(struct kv_fetches *f, uint32_t group, struct fetch_block *block)
 {
@@ -89,7 +98,7 @@ void fetch_issue(struct kv_fetches *f, struct fetch *fetch)
 {
 	for (uint32_t g = 0; g < f->local->group_count; g++)
 		issue_group(f, fetch, g);
-	if (fetch->reading > 0)
+	if (fetch->reading > 0 || fetch_waits_for_more(f, fetch))
 		return;
 	/* Nothing is under way and nothing can be: no room for the rest.  Better to compute than to wait. */
 	fetch_end(f, fetch, true);

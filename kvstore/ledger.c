@@ -77,8 +77,8 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	l->slot_entries = cut(&at, slabs_slot_total(&options->slabs) * sizeof(uint32_t));
 	for (uint32_t i = 0; i < slabs_slot_total(&options->slabs); i++)
 		l->slot_entries[i] = LEDGER_NONE;
-	l->spares = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
-	ring_init(l->spares, options->entry_max + SLABS_CLASSES_MAX);
+	l->first = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
+	ring_init(l->first, options->entry_max + SLABS_CLASSES_MAX);
 	for (uint32_t i = 0; i < options->entry_max; i++)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
@@ -129,7 +129,7 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	entry->slot = SLOT_NONE;
 	entry->holds = entry->lent = 0;
-	entry->shielded = entry->spare = false;
+	entry->shielded = entry->spare = entry->passing = entry->was_held = false;
 	entry->block = *block;
 	entry->block.digests = digests;
 	entry->block.tenant = l->tenants.list[account].name;
@@ -155,12 +155,46 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	return ERR_OK;
 }
 
-void ledger_seal(struct ledger *l, uint32_t index)
+void ledger_seal_writing(struct ledger *l, uint32_t index)
 {
 	ledger_move(l, index, LEDGER_SEALED);
 	l->sealed++;
+}
+
+void ledger_written(struct ledger *l, uint32_t index)
+{
 	ledger_move(l, index, LEDGER_CACHED);
 	room_add(l, index);
+	if (l->entries[index].holds > 0) {
+		room_shield(l, index);
+		ledger_move(l, index, LEDGER_HELD);
+	}
+	room_settle_first(l, index);
+}
+
+void ledger_seal(struct ledger *l, uint32_t index)
+{
+	ledger_seal_writing(l, index);
+	ledger_written(l, index);
+}
+
+void ledger_seal_passing(struct ledger *l, uint32_t index)
+{
+	l->entries[index].passing = true;
+	ledger_seal(l, index);
+}
+
+void ledger_complete(struct ledger *l, uint32_t index, const struct ledger_block *block)
+{
+	struct ledger_block *mine = &l->entries[index].block, offered = *mine;
+	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
+	assert(l->entries[index].state == LEDGER_READING && id128_equal(&mine->key, &block->key));
+	assert(mine->layer_count == block->layer_count && mine->layer_bytes == block->layer_bytes);
+	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
+	*mine = *block;
+	mine->digests = digests;
+	mine->tenant = offered.tenant; /* the disk does not know */
+	mine->priority = offered.priority;
 }
 
 void ledger_withdraw(struct ledger *l, uint32_t entry)
@@ -189,37 +223,41 @@ uint32_t ledger_find(const struct ledger *l, const struct id128 *key, const stru
 	if (index == MAP_NONE)
 		return LEDGER_NONE;
 	const struct entry *entry = &l->entries[index];
-	bool served = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
 	return served && id128_equal(&entry->block.compat, compat) ? index : LEDGER_NONE;
 }
 
 void ledger_hold(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	if (entry->holds++ > 0)
+	if (entry->passing && entry->was_held)
+		room_promote(l, index);
+	entry->was_held = true;
+	if (entry->holds++ > 0 || entry->state == LEDGER_SEALED)
 		return;
 	room_shield(l, index);
 	ledger_move(l, index, LEDGER_HELD);
-	room_settle_spare(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	assert(entry->state == LEDGER_HELD && entry->holds > 0);
-	if (--entry->holds > 0)
+	assert((entry->state == LEDGER_HELD || entry->state == LEDGER_SEALED) && entry->holds > 0);
+	if (--entry->holds > 0 || entry->state == LEDGER_SEALED)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
 	room_unshield(l, index);
-	room_settle_spare(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_lend(struct ledger *l, uint32_t index)
 {
-	assert(l->entries[index].state == LEDGER_CACHED || l->entries[index].state == LEDGER_HELD);
+	enum ledger_state state = l->entries[index].state;
+	assert(state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD);
 	l->entries[index].lent++;
 	l->lent_count++;
-	room_settle_spare(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_return(struct ledger *l, uint32_t index)
@@ -229,7 +267,7 @@ void ledger_return(struct ledger *l, uint32_t index)
 	entry->lent--;
 	l->lent_count--;
 	room_unshield(l, index);
-	room_settle_spare(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_spare(struct ledger *l, uint32_t index, bool spare)
@@ -237,7 +275,7 @@ void ledger_spare(struct ledger *l, uint32_t index, bool spare)
 	struct entry *entry = &l->entries[index];
 	l->spare_count += (uint32_t)spare - (uint32_t)entry->spare;
 	entry->spare = spare;
-	room_settle_spare(l, index);
+	room_settle_first(l, index);
 }
 
 bool ledger_is_spare(const struct ledger *l, uint32_t entry)
@@ -248,7 +286,7 @@ bool ledger_is_spare(const struct ledger *l, uint32_t entry)
 uint32_t ledger_next(const struct ledger *l, uint32_t from)
 {
 	for (uint32_t i = from; i < l->options.entry_max; i++)
-		if (l->entries[i].state == LEDGER_CACHED || l->entries[i].state == LEDGER_HELD)
+		if (l->entries[i].state >= LEDGER_SEALED && l->entries[i].state <= LEDGER_HELD)
 			return i;
 	return LEDGER_NONE;
 }

@@ -1,4 +1,4 @@
-/* ledger - the truth about the blocks of one store: which key, in which slot, in which state.  Pure.
+/* ledger - the truth about the blocks of one store that are in memory: which key, in which slot, in which state.  Pure.
  *
  *                            +--unread--------------------------> evicted --landing free--> (none)
  *                            |                                       ^
@@ -7,17 +7,20 @@
  *                        +---withdraw------+--> evicted                        the last release --+
  *
  * Rules: 1 every move is asserted against the table of ledger_moves (ledger.c);
- *        2 a block is found only when it is cached or held, and only by who names its compat;
+ *        2 a block is found only when it is sealed, cached or held, and only by who names its compat;
  *        3 it is evicted only when nobody holds it and it is not lent;
  *        4 a slot whose read was abandoned stays in quarantine (evicted) until the landing is free (law 2);
  *        5 a key is at most once in the ledger;
- *        6 a tenant's bytes are those of the slots taken for it, never over its quota; a block that would be makes room
+ *        6 a block stays sealed while its slot is being written to disk: found and held like any other, but not evicted;
+ *        7 a block that came back from disk is passing: when nobody holds it any more it is the first to go, unless it was held
+ *          for a second look-up meanwhile (promotion on the second hit).  Eviction policies never hear of it before that;
+ *        8 a tenant's bytes are those of the slots taken for it, never over its quota; a block that would be makes room
  *          among the tenant's own, or is refused;
- *        7 what is pinned hard is not evicted until it is unpinned; it is at most pin_bytes_max.
+ *        9 what is pinned hard is not evicted until it is unpinned; it is at most pin_bytes_max.
  *
- * Which goes first: of its size class the blocks of low priority, then the others, last what is pinned softly; among those the
- * policy (evict.h) decides, to which class and priority together are one class.  Where a tenant makes room among its own:
- * likewise, but by least recent use, whatever their size.
+ * Which goes first: of its size class what is spare or passing, then blocks of low priority, then the others, last what is pinned
+ * softly; among those the policy (evict.h) decides, to which class and priority together are one class.  Where a tenant makes
+ * room among its own: what is passing or low, then the others, by least recent use, whatever their size.
  *
  * Memory: the caller's.  Loop: the store's.
  * Bounds: entry_max blocks of at most layers_max layers; slots as in slabs.h. */
@@ -118,6 +121,13 @@ MUST_USE enum err ledger_offer(struct ledger *ledger, const struct ledger_block 
 MUST_USE enum err ledger_read(struct ledger *ledger, uint32_t entry);
 /* reading -> sealed -> cached: all bytes are there, verified, and nothing writes into the slot any more. */
 void ledger_seal(struct ledger *ledger, uint32_t entry);
+/* The same, and passing (rule 7). */
+void ledger_seal_passing(struct ledger *ledger, uint32_t entry);
+/* reading -> sealed, until ledger_written() (rule 6). */
+void ledger_seal_writing(struct ledger *ledger, uint32_t entry);
+void ledger_written(struct ledger *ledger, uint32_t entry);
+/* Of an entry being read, offered with what its disk knew: the rest, of the same key and size. */
+void ledger_complete(struct ledger *ledger, uint32_t entry, const struct ledger_block *block);
 /* offered -> (none); reading -> evicted: the key is forgotten, the slot stays taken until ledger_landing_free(). */
 void ledger_withdraw(struct ledger *ledger, uint32_t entry);
 void ledger_landing_free(struct ledger *ledger, uint32_t entry);
@@ -138,9 +148,9 @@ bool ledger_is_spare(const struct ledger *ledger, uint32_t entry);
 
 /* A sealed block is offered again by somebody to whom it matters more: from now on it has that priority. */
 void ledger_raise(struct ledger *ledger, uint32_t entry, enum ledger_priority priority);
-/* ERR_AGAIN: not sealed yet, or pin_bytes_max would be exceeded. */
+/* ERR_BUSY: it is on its way into memory, or being written to disk.  ERR_AGAIN: pin_bytes_max would be exceeded. */
 MUST_USE enum err ledger_pin(struct ledger *ledger, uint32_t entry, enum ledger_pin pin);
-/* ERR_BUSY: it is held or not sealed yet.  ERR_DENIED: pinned hard. */
+/* ERR_BUSY: it is held, lent or on its way.  ERR_DENIED: pinned hard. */
 MUST_USE enum err ledger_evict(struct ledger *ledger, uint32_t entry);
 enum ledger_pin ledger_pinned(const struct ledger *ledger, uint32_t entry);
 const char *ledger_reason_text(enum ledger_reason reason);

@@ -9,17 +9,21 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	bool has_slot = entry->state >= LEDGER_READING;
 	assert(has_slot == (entry->slot != SLOT_NONE));
 	assert(!has_slot || l->slot_entries[entry->slot] == index);
-	assert((entry->holds > 0) == (entry->state == LEDGER_HELD));
+	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
-	bool sealed = entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	bool served = entry->state >= LEDGER_SEALED && entry->state <= LEDGER_HELD;
+	bool in_order = served && entry->state != LEDGER_SEALED;
 	bool kept = entry->holds > 0 || entry->pin == LEDGER_PINNED_HARD;
-	assert(sealed || (entry->lent == 0 && !entry->spare));
-	assert(!sealed || entry->shielded || !kept);
-	assert(!sealed || !entry->shielded || kept || entry->lent > 0);
-	bool listed = l->spares[index].next != index;
-	assert(listed == (entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin == LEDGER_UNPINNED));
-	assert(sealed || entry->pin == LEDGER_UNPINNED || !has_key);
+	assert(served || (entry->lent == 0 && !entry->spare && !entry->passing));
+	assert(in_order || entry->pin == LEDGER_UNPINNED || !has_key);
+	assert(entry->state != LEDGER_SEALED || !entry->shielded);
+	assert(!in_order || entry->shielded || !kept);
+	assert(!served || !entry->shielded || kept || entry->lent > 0);
+	assert(!entry->passing || entry->pin == LEDGER_UNPINNED);
+	bool listed = l->first[index].next != index;
+	assert(listed == ((entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0 &&
+			  entry->pin == LEDGER_UNPINNED));
 }
 
 /* What every tenant must have been charged with, and what is pinned, added up anew. */
@@ -64,7 +68,6 @@ void ledger_check(const struct ledger *l)
 	}
 	assert(spare == l->spare_count && lent == l->lent_count);
 	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
-	assert(counts[LEDGER_SEALED] == 0); /* a state only on the way */
 	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);
 	uint32_t taken = 0;
 	for (uint32_t i = 0; i < slabs_slot_total(&l->options.slabs); i++)

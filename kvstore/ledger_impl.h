@@ -16,6 +16,8 @@ struct entry {
 	bool shielded; /* the policy was told that it is held: of those held or pinned hard all, of the lent those that were to be
 			* evicted */
 	bool spare;
+	bool passing; /* rule 7: the policy does not know it */
+	bool was_held;
 	uint32_t slot; /* SLOT_NONE in offered */
 	uint32_t holds;
 	uint32_t lent;
@@ -35,7 +37,7 @@ struct ledger {
 	struct entry *entries;  /* [entry_max] */
 	uint64_t *digests;      /* [entry_max][layers_max] */
 	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
-	struct evict_link *spares; /* [entry_max], then a sentinel for each size class: spare ones that may go now */
+	struct evict_link *first; /* [entry_max], then a sentinel for each size class: the spare and the passing that may go now */
 	uint32_t free_first;
 	uint32_t spare_count, lent_count;
 	uint32_t counts[LEDGER_STATES];
@@ -58,8 +60,10 @@ void room_add(struct ledger *ledger, uint32_t entry);
 /* Whatever keeps the block: it is out of the orders; nothing does any more (if that is so): it is in them again. */
 void room_shield(struct ledger *ledger, uint32_t entry);
 void room_unshield(struct ledger *ledger, uint32_t entry);
-/* Among the spare ones that may go, or not. */
-void room_settle_spare(struct ledger *ledger, uint32_t entry);
+/* A passing block is one like all others from now on. */
+void room_promote(struct ledger *ledger, uint32_t entry);
+/* Among those that go first and may go now, or not. */
+void room_settle_first(struct ledger *ledger, uint32_t entry);
 /* A free entry; a slot for the entry, charged to its tenant.  ERR_AGAIN: nothing that may go. */
 MUST_USE enum err room_make_entry(struct ledger *ledger);
 MUST_USE enum err room_take_slot(struct ledger *ledger, uint32_t entry, uint32_t *ret_slot);

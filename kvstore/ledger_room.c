@@ -48,9 +48,11 @@ static uint32_t size_class(const struct ledger *l, uint32_t index)
 	return slabs_slot_class(l->slabs, entry->slot) * LEDGER_LEVELS + level_of(entry);
 }
 
+/* What is passing goes before all others of the tenant, among the low ones. */
 static uint32_t own_class(const struct ledger *l, uint32_t index)
 {
-	return l->entries[index].account * LEDGER_LEVELS + level_of(&l->entries[index]);
+	const struct entry *entry = &l->entries[index];
+	return entry->account * LEDGER_LEVELS + (entry->passing ? LEVEL_LOW : level_of(entry));
 }
 
 static bool has_own_order(const struct ledger *l, uint32_t index)
@@ -61,28 +63,32 @@ static bool has_own_order(const struct ledger *l, uint32_t index)
 void room_add(struct ledger *l, uint32_t index)
 {
 	uint64_t hash = id128_hash(&l->entries[index].block.key);
-	l->policy->add(l->evict, index, size_class(l, index), hash);
+	if (!l->entries[index].passing)
+		l->policy->add(l->evict, index, size_class(l, index), hash);
 	if (has_own_order(l, index))
 		evict_lru.add(l->own, index, own_class(l, index), hash);
 }
 
 static void hold(struct ledger *l, uint32_t index)
 {
-	l->policy->hold(l->evict, index, size_class(l, index));
+	if (!l->entries[index].passing)
+		l->policy->hold(l->evict, index, size_class(l, index));
 	if (has_own_order(l, index))
 		evict_lru.hold(l->own, index, own_class(l, index));
 }
 
 static void release(struct ledger *l, uint32_t index)
 {
-	l->policy->release(l->evict, index, size_class(l, index));
+	if (!l->entries[index].passing)
+		l->policy->release(l->evict, index, size_class(l, index));
 	if (has_own_order(l, index))
 		evict_lru.release(l->own, index, own_class(l, index));
 }
 
 static void take_out(struct ledger *l, uint32_t index)
 {
-	l->policy->evict(l->evict, index, size_class(l, index));
+	if (!l->entries[index].passing)
+		l->policy->evict(l->evict, index, size_class(l, index));
 	if (has_own_order(l, index))
 		evict_lru.evict(l->own, index, own_class(l, index));
 }
@@ -104,15 +110,28 @@ void room_unshield(struct ledger *l, uint32_t index)
 	entry->shielded = false;
 }
 
-void room_settle_spare(struct ledger *l, uint32_t index)
+void room_settle_first(struct ledger *l, uint32_t index)
 {
 	const struct entry *entry = &l->entries[index];
-	bool goes_first = entry->spare && entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin == LEDGER_UNPINNED;
-	bool listed = l->spares[index].next != index;
+	bool goes_first = (entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin == LEDGER_UNPINNED;
+	bool listed = l->first[index].next != index;
 	if (goes_first && !listed)
-		ring_push(l->spares, l->options.entry_max + slabs_slot_class(l->slabs, entry->slot), index);
+		ring_push(l->first, l->options.entry_max + slabs_slot_class(l->slabs, entry->slot), index);
 	else if (!goes_first && listed)
-		ring_remove(l->spares, index);
+		ring_remove(l->first, index);
+}
+
+void room_promote(struct ledger *l, uint32_t index)
+{
+	struct entry *entry = &l->entries[index];
+	if (entry->shielded)
+		release(l, index);
+	take_out(l, index);
+	entry->passing = false;
+	room_add(l, index);
+	if (entry->shielded)
+		hold(l, index);
+	room_settle_first(l, index);
 }
 
 static bool may_go(const struct entry *entry)
@@ -143,9 +162,12 @@ static void count_pin(struct ledger *l, const struct entry *entry, int by)
 static void evict(struct ledger *l, uint32_t index, enum ledger_reason reason)
 {
 	struct entry *entry = &l->entries[index];
-	assert(entry->pin != LEDGER_PINNED_HARD); /* rule 7 */
+	assert(entry->pin != LEDGER_PINNED_HARD); /* rule 9 */
 	ledger_spare(l, index, false);
+	if (l->first[index].next != index)
+		ring_remove(l->first, index);
 	take_out(l, index);
+	entry->passing = false;
 	ledger_move(l, index, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
 		ledger_forget_key(l, index);
@@ -156,10 +178,10 @@ static void evict(struct ledger *l, uint32_t index, enum ledger_reason reason)
 	ledger_free_entry(l, index);
 }
 
-/* Of a size class what goes first, up to a level: what is spare before all others. */
+/* Of a size class what goes first, up to a level: what is spare or passing before all others. */
 static uint32_t victim(struct ledger *l, uint32_t class_index, uint32_t last_level)
 {
-	uint32_t first = ring_first(l->spares, l->options.entry_max + class_index);
+	uint32_t first = ring_first(l->first, l->options.entry_max + class_index);
 	for (uint32_t level = 0; first == EVICT_NONE && level <= last_level; level++)
 		first = first_of(l, l->policy, l->evict, class_index * LEDGER_LEVELS + level);
 	return first;
@@ -229,7 +251,7 @@ static bool make_slot(struct ledger *l, uint32_t class_index)
 	return false;
 }
 
-/* Rule 6: among the tenant's own. */
+/* Rule 8: among the tenant's own. */
 static enum err make_quota(struct ledger *l, uint32_t account, uint64_t bytes)
 {
 	while (!tenants_room(&l->tenants, account, bytes)) {
@@ -291,9 +313,10 @@ static void reorder(struct ledger *l, uint32_t index, enum ledger_pin pin, enum 
 	entry->shielded = false;
 	if (entry->holds > 0 || pin == LEDGER_PINNED_HARD)
 		room_shield(l, index);
-	room_settle_spare(l, index);
+	room_settle_first(l, index);
 }
 
+/* And in no way on its way. */
 static bool is_sealed(const struct entry *entry)
 {
 	return entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
@@ -301,9 +324,13 @@ static bool is_sealed(const struct entry *entry)
 
 void ledger_raise(struct ledger *l, uint32_t index, enum ledger_priority priority)
 {
-	const struct entry *entry = &l->entries[index];
-	if (is_sealed(entry) && entry->block.priority == LEDGER_LOW && priority == LEDGER_NORMAL)
+	struct entry *entry = &l->entries[index];
+	if (priority != LEDGER_NORMAL || entry->block.priority != LEDGER_LOW)
+		return;
+	if (is_sealed(entry) && !entry->passing)
 		reorder(l, index, entry->pin, priority);
+	else
+		entry->block.priority = priority; /* it is in no order by it yet */
 }
 
 enum err ledger_pin(struct ledger *l, uint32_t index, enum ledger_pin pin)
@@ -311,8 +338,12 @@ enum err ledger_pin(struct ledger *l, uint32_t index, enum ledger_pin pin)
 	const struct entry *entry = &l->entries[index];
 	uint64_t bytes = ledger_block_bytes(&entry->block);
 	bool more = pin == LEDGER_PINNED_HARD && entry->pin != LEDGER_PINNED_HARD;
-	if (!is_sealed(entry) || (more && l->bytes_pinned + bytes > l->options.pin_bytes_max && !planted(PINS_NOT_BOUNDED)))
+	if (!is_sealed(entry))
+		return ERR_BUSY;
+	if (more && l->bytes_pinned + bytes > l->options.pin_bytes_max && !planted(PINS_NOT_BOUNDED))
 		return ERR_AGAIN;
+	if (pin != LEDGER_UNPINNED && entry->passing)
+		room_promote(l, index);
 	if (pin != entry->pin)
 		reorder(l, index, pin, entry->block.priority);
 	return ERR_OK;

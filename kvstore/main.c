@@ -1,15 +1,22 @@
-/* baton-kvstore: one node of the KV store.  Wires the pure store to its memory (a region a slab), link and peers. */
+/* baton-kvstore: one node of the KV store.  Wires the pure store to its memory (a region a slab), disk, link and peers. */
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
+#include "kvstore/disk_shell.h"
 #include "kvstore/store.h"
 #include "net/loop.h"
 #include "net/process.h"
 #include "proto/codec.h"
 
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 8 };
+enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 16 };
+
+/* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
+ * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
+enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DISK_WRITES = 32, DISK_LOADS = 512, DISK_READS = 32,
+       DISK_OTHERS = 4, DISK_BLOCK_BYTES_LEAST = 32 << 10, DISK_KEEP_PERCENT = 50 };
+#define DISK_SYNC_DELAY_NS 20000000ull
 
 struct program {
 	struct process_settings settings;
@@ -20,6 +27,14 @@ struct program {
 	uint64_t pin_percent;
 	struct tenant_quota quotas[TENANT_QUOTAS_MAX];
 	uint64_t replicas, rebalance_rate, grace_ms;
+	const char *disk_path, *disk_io, *persist_name;
+	uint64_t disk_bytes, disk_segment_bytes, disk_blocks, disk_write_rate, disk_scrub_rate;
+	enum store_persist persist;
+	struct disk_options disk;
+	struct disk_shell *disk_shell;
+	enum err disk_stopped; /* as last logged */
+	bool disk_ready;
+	uint64_t disk_from_ns;
 	struct process *process;
 	struct store *store;
 	struct slabs_options slabs;
@@ -66,37 +81,62 @@ static void *landing(void *context, uint32_t number, uint32_t offset)
 
 static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
 {
-	store_opened(core, conn, dialed, now_ns);
+	store_opened(((struct program *)core)->store, conn, dialed, now_ns);
 }
 
 static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
 {
-	store_dial_failed(core, dialed, now_ns);
+	store_dial_failed(((struct program *)core)->store, dialed, now_ns);
 }
 
 static void closed(void *core, uint32_t conn, uint64_t now_ns)
 {
-	store_closed(core, conn, now_ns);
+	store_closed(((struct program *)core)->store, conn, now_ns);
 }
 
 static void message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
 {
-	store_message(core, conn, envelope, now_ns);
+	store_message(((struct program *)core)->store, conn, envelope, now_ns);
+}
+
+/* What only happens now and then is worth a line. */
+static void log_disk(struct program *program, uint64_t now_ns)
+{
+	struct store_status status;
+	store_status(program->store, &status);
+	const struct disk_status *d = &status.disk;
+	if (d->ready && !program->disk_ready)
+		log_info("disk: %u blocks found again in %.2f s, %llu of them read record by record, %llu torn", d->blocks,
+			 (double)(now_ns - program->disk_from_ns) / 1e9, (unsigned long long)d->counters.recovered_scanned,
+			 (unsigned long long)d->counters.recovered_torn);
+	if (d->stopped != program->disk_stopped)
+		log_warn("disk: %s", d->stopped ? "nothing is written for a while; memory and what is on disk serve on" : "writes again");
+	program->disk_ready = d->ready;
+	program->disk_stopped = d->stopped;
 }
 
 static void tick(void *core, uint64_t now_ns)
 {
-	store_tick(core, now_ns);
+	struct program *program = core;
+	store_tick(program->store, now_ns);
+	if (program->disk_shell)
+		log_disk(program, now_ns);
+}
+
+static void disk_over(void *context, uint64_t op, enum err e)
+{
+	struct program *program = context;
+	store_disk_done(program->store, op, e, loop_now_ns(process_loop(program->process)));
 }
 
 static void read_outcome(void *core, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
 {
-	store_read_done(core, op, e, digest, now_ns);
+	store_read_done(((struct program *)core)->store, op, e, digest, now_ns);
 }
 
 static void landing_free(void *core, uint64_t op, uint64_t now_ns)
 {
-	store_landing_free(core, op, now_ns);
+	store_landing_free(((struct program *)core)->store, op, now_ns);
 }
 
 static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
@@ -163,14 +203,96 @@ static struct store_options store_options(struct program *program)
 		.copies_max = 256,
 		.rebalance_rate = program->rebalance_rate,
 		.grace_ns = program->grace_ms * 1000000,
+		.disk = program->disk_shell ? &program->disk : NULL,
+		.persist = program->persist,
 		.env = process_env(program->process),
 	};
+}
+
+/* ---- the disk */
+
+static enum err parse_persist(struct program *program, struct why *why)
+{
+	static const char *const names[] = {"none", "behind", "ack"};
+	for (int i = 0; i < 3; i++) {
+		if (strcmp(program->persist_name, names[i]) != 0)
+			continue;
+		program->persist = (enum store_persist)i;
+		return ERR_OK;
+	}
+	return why_set(why, ERR_INVALID, "--persist is \"%s\", expected none, behind or ack", program->persist_name);
+}
+
+static uint32_t smaller(uint64_t a, uint64_t b)
+{
+	return (uint32_t)(a < b ? a : b);
+}
+
+static struct disk_options disk_options(const struct program *program)
+{
+	uint64_t segment_pages = program->disk_segment_bytes / DISK_PAGE_BYTES;
+	uint64_t blocks = program->disk_blocks ? program->disk_blocks : program->disk_bytes / DISK_BLOCK_BYTES_LEAST;
+	return (struct disk_options){
+		.segment_count = (uint32_t)(program->disk_bytes / program->disk_segment_bytes),
+		.segment_bytes = program->disk_segment_bytes,
+		.block_max = smaller(blocks > 4096 ? blocks : 4096, 1u << 30),
+		.record_bytes_max = smaller(DISK_RECORD_BYTES_MAX, (segment_pages - 3) / 2 * DISK_PAGE_BYTES),
+		.put_max = DISK_PUTS,
+		.put_bytes_max = program->kv_bytes / 8,
+		.write_max = DISK_WRITES,
+		.load_max = DISK_LOADS,
+		.read_max = DISK_READS,
+		.write_rate = program->disk_write_rate,
+		.scrub_rate = program->disk_scrub_rate,
+		.keep_percent = DISK_KEEP_PERCENT,
+		.sync_delay_ns = program->persist == STORE_PERSIST_ACK ? 0 : DISK_SYNC_DELAY_NS,
+	};
+}
+
+static enum err check_disk(const struct program *program, struct why *why)
+{
+	if (program->disk_segment_bytes % DISK_PAGE_BYTES != 0)
+		return why_set(why, ERR_INVALID, "--disk-segment-bytes is %llu, expected a multiple of %d",
+			       (unsigned long long)program->disk_segment_bytes, DISK_PAGE_BYTES);
+	if (program->disk_bytes / program->disk_segment_bytes < DISK_SEGMENTS_MIN)
+		return why_set(why, ERR_INVALID, "--disk-bytes holds %llu segments of --disk-segment-bytes, expected %d or more",
+			       (unsigned long long)(program->disk_bytes / program->disk_segment_bytes), DISK_SEGMENTS_MIN);
+	return ERR_OK;
+}
+
+static enum err open_disk(struct program *program, struct why *why)
+{
+	enum err e = check_disk(program, why);
+	if (e != ERR_OK)
+		return e;
+	struct disk_options disk = disk_options(program);
+	struct disk_shell_options shell = {
+		.path = program->disk_path,
+		.io = program->disk_io,
+		.segment_count = disk.segment_count,
+		.segment_bytes = disk.segment_bytes,
+		.depth = DISK_WRITES + DISK_READS + DISK_OTHERS,
+		.context = program,
+		.landing = landing,
+		.done = disk_over,
+	};
+	e = disk_shell_id(&disk.id, why);
+	if (e == ERR_OK)
+		e = disk_shell_create(process_loop(program->process), &shell, &program->disk_shell, why);
+	if (e != ERR_OK)
+		return e;
+	disk.file = disk_shell_file(program->disk_shell);
+	program->disk = disk;
+	program->disk_from_ns = loop_now_ns(process_loop(program->process));
+	log_info("disk %s: %u segments of %llu MiB, %s; persist %s", program->disk_path, disk.segment_count,
+		 (unsigned long long)disk.segment_bytes >> 20, disk_shell_name(program->disk_shell), program->persist_name);
+	return ERR_OK;
 }
 
 static enum err join(struct program *program, struct why *why)
 {
 	struct process_core core = {
-		.shell = {.core = program->store, .opened = opened, .dial_failed = dial_failed, .closed = closed,
+		.shell = {.core = program, .opened = opened, .dial_failed = dial_failed, .closed = closed,
 			  .message = message, .tick = tick, .read_outcome = read_outcome, .landing_free = landing_free},
 		.context = program,
 		.on_member = on_member,
@@ -225,6 +347,18 @@ static enum err parse_quotas(struct program *program, struct why *why)
 	return e;
 }
 
+static enum err run_store(struct program *program, void **ret_memory, struct why *why)
+{
+	struct store_options options = store_options(program);
+	*ret_memory = calloc(1, store_bytes(&options));
+	if (!*ret_memory)
+		return why_set(why, ERR_NOMEM, "no memory for the ledger");
+	program->store = store_init(*ret_memory, &options);
+	log_info("eviction policy %s", program->policy_name);
+	enum err e = join(program, why);
+	return e == ERR_OK ? process_run(program->process, why) : e;
+}
+
 static enum err serve(struct program *program, struct why *why)
 {
 	if (program->slab_bytes > program->kv_bytes || program->kv_bytes / program->slab_bytes > STORE_SLABS_MAX)
@@ -232,23 +366,20 @@ static enum err serve(struct program *program, struct why *why)
 			       (unsigned long long)(program->kv_bytes / program->slab_bytes), STORE_SLABS_MAX);
 	if (!evict_find(program->policy_name))
 		return refuse_policy(program->policy_name, why);
-	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
-	enum err e = parse_quotas(program, why);
+	enum err e = parse_persist(program, why);
 	if (e == ERR_OK)
-		e = process_open(&program->settings, &parts, &program->process, why);
+		e = parse_quotas(program, why);
 	if (e != ERR_OK)
 		return e;
-	struct store_options options = store_options(program);
-	void *memory = calloc(1, store_bytes(&options));
-	if (!memory) {
-		process_close(program->process);
-		return why_set(why, ERR_NOMEM, "no memory for the ledger");
-	}
-	program->store = store_init(memory, &options);
-	log_info("eviction policy %s", program->policy_name);
-	e = join(program, why);
+	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
+	e = process_open(&program->settings, &parts, &program->process, why);
+	if (e != ERR_OK)
+		return e;
+	e = program->disk_path ? open_disk(program, why) : ERR_OK;
+	void *memory = NULL;
 	if (e == ERR_OK)
-		e = process_run(program->process, why);
+		e = run_store(program, &memory, why);
+	disk_shell_destroy(program->disk_shell); /* it reads and writes the memory of both that follow */
 	process_close(program->process);
 	for (int i = 0; i < STORE_SLABS_MAX; i++)
 		region_destroy(program->regions[i]);
@@ -259,8 +390,9 @@ static enum err serve(struct program *program, struct why *why)
 int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
-				  .policy_name = evict_policies[0]->name, .pin_percent = 25, .replicas = 2,
-				  .rebalance_rate = 256 << 20, .grace_ms = REPLICATE_GRACE_NS / 1000000};
+				  .policy_name = evict_policies[0]->name, .pin_percent = 25, .replicas = 2, .rebalance_rate = 256 << 20,
+				  .grace_ms = REPLICATE_GRACE_NS / 1000000, .disk_io = "auto", .persist_name = "behind",
+				  .disk_bytes = 1 << 30, .disk_segment_bytes = 64 << 20, .disk_scrub_rate = 4 << 20};
 	char policies[200] = "which unheld block goes first, by default the first of: ";
 	list_policies(policies + strlen(policies), sizeof(policies) - strlen(policies));
 	process_defaults(&program.settings, "kvstore-1");
@@ -275,6 +407,19 @@ int main(int argc, char **argv, char **environment)
 		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
 		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
 		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},
+		{"disk-path", OPTION_TEXT, &program.disk_path, 0, 0, "DIR",
+		 "a folder of its own on an SSD, for blocks that outlive this process; without it there are none"},
+		{"disk-bytes", OPTION_BYTES, &program.disk_bytes, 1 << 20, 0, "BYTES", "room for blocks there, taken at the start"},
+		{"persist", OPTION_TEXT, &program.persist_name, 0, 0, "WHEN",
+		 "ack: an offered block is taken when it is durable; behind: it is written when there is time; none: nothing is written"},
+		{"disk-write-rate", OPTION_BYTES, &program.disk_write_rate, 0, 1ull << 40, "BYTES", "a second, written at most; 0: no bound"},
+		{"disk-scrub-rate", OPTION_BYTES, &program.disk_scrub_rate, 0, 1ull << 40, "BYTES",
+		 "a second, read to find what the disk has spoilt; 0: none"},
+		{"disk-io", OPTION_TEXT, &program.disk_io, 0, 0, "HOW", "auto, uring or plain"},
+		{"disk-segment-bytes", OPTION_BYTES, &program.disk_segment_bytes, 1 << 20, 0, "BYTES",
+		 "unit in which room is made; another value than last time empties the disk"},
+		{"disk-blocks", OPTION_COUNT, &program.disk_blocks, 0, 1 << 29, "N",
+		 "blocks there at most, 48 bytes of memory each; 0: one in 32 KiB"},
 	};
 	process_options(&program.settings, table + STORE_OPTIONS);
 	struct options options = {.program = "baton-kvstore", .usage = "[options]", .table = table,

@@ -257,16 +257,29 @@ void replicate_drain(struct replicate *r, bool draining, uint64_t now_ns)
 
 /* ---- blocks come, and are found */
 
-void replicate_sealed(struct replicate *r, uint32_t entry, uint32_t peer, uint64_t now_ns)
+/* Whatever was known belonged to the entry's last block. */
+static void begin(struct replicate *r, uint32_t entry)
 {
-	r->now_ns = now_ns;
 	struct copy *copy = &r->copies[entry];
 	copy->failures = 0;
 	copy->finds = 0;
 	memset(copy->known, NOBODY, sizeof(copy->known));
+}
+
+void replicate_sealed(struct replicate *r, uint32_t entry, uint32_t peer, uint64_t now_ns)
+{
+	r->now_ns = now_ns;
+	begin(r, entry);
 	replicate_known(r, entry, peer);
 	lists_push(r, entry, LIST_FRESH, false);
 	lists_pump(r);
+}
+
+void replicate_loaded(struct replicate *r, uint32_t entry, uint64_t now_ns)
+{
+	r->now_ns = now_ns;
+	begin(r, entry);
+	lists_push(r, entry, LIST_PACED, false);
 }
 
 void replicate_known(struct replicate *r, uint32_t entry, uint32_t peer)

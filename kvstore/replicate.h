@@ -81,6 +81,8 @@ void replicate_down(struct replicate *replicate, uint32_t peer, uint64_t now_ns)
 void replicate_peer_draining(struct replicate *replicate, uint32_t peer, bool draining, uint64_t now_ns);
 /* A block was sealed that this peer offered. */
 void replicate_sealed(struct replicate *replicate, uint32_t entry, uint32_t peer, uint64_t now_ns);
+/* A block came back from this store's disk: the other owners are asked whether they have it. */
+void replicate_loaded(struct replicate *replicate, uint32_t entry, uint64_t now_ns);
 /* The peer offers what is sealed here: if it is a store, it has the block. */
 void replicate_known(struct replicate *replicate, uint32_t entry, uint32_t peer);
 /* A look-up found the block. */

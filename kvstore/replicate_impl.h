@@ -117,7 +117,7 @@ static inline bool other_lives(const struct other *other)
 static inline bool copies_served(const struct replicate *r, uint32_t entry)
 {
 	enum ledger_state state = ledger_state(r->ledger, entry);
-	return state == LEDGER_CACHED || state == LEDGER_HELD;
+	return state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD;
 }
 
 /* replicate_look.c: all blocks are to be looked at, after a while or as soon as possible. */

@@ -315,7 +315,7 @@ static uint64_t not_looked_at(const struct replicate *r)
 {
 	struct ledger_counts counts;
 	ledger_counts(r->ledger, &counts);
-	uint64_t served = counts.entries[LEDGER_CACHED] + counts.entries[LEDGER_HELD];
+	uint64_t served = counts.entries[LEDGER_SEALED] + counts.entries[LEDGER_CACHED] + counts.entries[LEDGER_HELD];
 	if (any_lost(r))
 		return served;
 	if (!r->changed)

@@ -20,9 +20,10 @@ static void on_up(void *context, uint32_t peer)
 		replicate_up(s->replicate, peer, s->now_ns);
 }
 
-static void release_all(struct store *s, uint32_t lookup)
+void store_release(struct store *s, uint32_t lookup)
 {
 	uint32_t entry;
+	store_disk_close_lookup(s, lookup);
 	while (holds_pop(s->holds, lookup, &entry))
 		ledger_release(s->ledger, entry);
 }
@@ -35,7 +36,7 @@ static void on_down(void *context, uint32_t peer, enum err why)
 	s->counters.sessions_ended++;
 	replicate_down(s->replicate, peer, s->now_ns);
 	for (uint32_t lookup; (lookup = holds_first(s->holds, peer)) != UINT32_MAX;)
-		release_all(s, lookup);
+		store_release(s, lookup);
 	offers_drop(s, peer);
 }
 
@@ -123,6 +124,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
 	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
 	at->found_places = cut(&memory, &total, o->found_max * sizeof(Wire__Place));
+	at->d.memory = cut(&memory, &total, store_disk_bytes(o));
 	return total;
 }
 
@@ -150,12 +152,45 @@ struct store *store_init(void *memory, const struct store_options *options)
 	holds_init(s->holds, &holds);
 	replicate_init(s->replicate, &replicate, s->ledger, s->sessions);
 	offers_init(s);
+	store_disk_init(s);
 	return s;
 }
 
 /* ---- look-ups */
 
-/* The blocks of the answer, held as they are found; digests point into the ledger. */
+void store_add_found(struct store *s, size_t count, uint32_t index, uint32_t entry)
+{
+	const struct ledger_block *block = ledger_block(s->ledger, entry);
+	struct slot_place place;
+	ledger_place(s->ledger, entry, &place);
+	wire__place__init(&s->found_places[count]);
+	s->found_places[count].region = place.region;
+	s->found_places[count].offset = place.offset;
+	s->found_places[count].generation = place.generation;
+	wire__found_block__init(&s->found[count]);
+	s->found[count].index = index;
+	s->found[count].place = &s->found_places[count];
+	s->found[count].more_copies = replicate_more(s->replicate, entry);
+	s->found[count].n_digests = block->layer_count;
+	s->found[count].digests = (uint64_t *)block->digests; /* the packer only reads */
+	s->found_list[count] = &s->found[count];
+}
+
+void store_send_found(struct store *s, uint32_t peer, uint64_t op, size_t count, bool more)
+{
+	Wire__Found found = WIRE__FOUND__INIT;
+	found.op = op;
+	found.n_blocks = count;
+	found.blocks = s->found_list;
+	found.more = more;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_FOUND;
+	envelope.found = &found;
+	sessions_send(s->sessions, peer, &envelope);
+}
+
+/* The blocks of the answer, held as they are found; digests point into the ledger.  What is on disk comes later. */
 static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list, uint64_t *ret_bytes)
 {
 	struct id128 compat = codec_key(&lookup->compat, 0);
@@ -163,41 +198,32 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 	for (uint32_t i = 0; i < lookup->keys.len / PROTO_KEY_BYTES && count < s->options.found_max; i++) {
 		struct id128 key = codec_key(&lookup->keys, i);
 		uint32_t entry = ledger_find(s->ledger, &key, &compat);
-		if (entry == LEDGER_NONE)
+		if (entry == LEDGER_NONE) {
+			store_disk_want(s, list, i, &key);
 			continue;
+		}
 		if (holds_add(s->holds, list, entry) != ERR_OK)
 			break;
 		ledger_hold(s->ledger, entry);
 		replicate_found(s->replicate, entry, s->now_ns);
-		const struct ledger_block *block = ledger_block(s->ledger, entry);
-		*ret_bytes += ledger_block_bytes(block);
-		struct slot_place place;
-		ledger_place(s->ledger, entry, &place);
-		wire__place__init(&s->found_places[count]);
-		s->found_places[count].region = place.region;
-		s->found_places[count].offset = place.offset;
-		s->found_places[count].generation = place.generation;
-		wire__found_block__init(&s->found[count]);
-		s->found[count].index = i;
-		s->found[count].place = &s->found_places[count];
-		s->found[count].more_copies = replicate_more(s->replicate, entry);
-		s->found[count].n_digests = block->layer_count;
-		s->found[count].digests = (uint64_t *)block->digests; /* the packer only reads */
-		s->found_list[count] = &s->found[count];
-		count++;
+		*ret_bytes += ledger_block_bytes(ledger_block(s->ledger, entry));
+		store_add_found(s, count++, i, entry);
 	}
 	return count;
 }
 
-/* Who asks is who has an account here: whose blocks are found is his own, since keys bear the tenant's salt. */
-static void account_lookup(struct store *s, const char *name, uint64_t asked, uint64_t found, uint64_t bytes)
+/* Who asks is whose blocks are found: keys bear the tenant's salt. */
+static void account_asked(struct store *s, uint32_t account, uint64_t asked)
 {
-	struct tenants *tenants = ledger_tenants(s->ledger);
-	struct tenant_use *use = &tenants->list[tenants_account(tenants, name)].use;
-	use->keys_asked += asked;
+	ledger_tenants(s->ledger)->list[account].use.keys_asked += asked;
+	s->counters.keys_asked += asked;
+}
+
+void store_account_found(struct store *s, uint32_t account, uint64_t found, uint64_t bytes)
+{
+	struct tenant_use *use = &ledger_tenants(s->ledger)->list[account].use;
 	use->keys_found += found;
 	use->bytes_found += bytes;
-	s->counters.keys_asked += asked;
 	s->counters.keys_found += found;
 	s->counters.bytes_found += bytes;
 }
@@ -206,36 +232,34 @@ static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *look
 {
 	uint32_t old = holds_find(s->holds, peer, lookup->op);
 	if (old != UINT32_MAX)
-		release_all(s, old); /* asked anew: the older answer is void */
+		store_release(s, old); /* asked anew: the older answer is void */
 	uint32_t list;
 	size_t count = 0;
 	uint64_t bytes = 0;
+	bool more = false;
+	uint32_t account = tenants_account(ledger_tenants(s->ledger), lookup->tenant);
 	if (holds_open(s->holds, peer, lookup->op, &list) == ERR_OK) {
+		struct id128 compat = codec_key(&lookup->compat, 0);
+		store_disk_open_lookup(s, list, peer, lookup->op, &compat, account);
 		count = find_blocks(s, lookup, list, &bytes);
-		if (count == 0)
-			release_all(s, list);
+		more = store_disk_expects(s, list, count);
+		if (count == 0 && !more)
+			store_release(s, list);
 	}
 	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
 	s->counters.lookups++;
-	account_lookup(s, lookup->tenant, asked, count, bytes);
-	env_trace(s->options.env, "found %zu of %u blocks for %s", count, asked,
-		  sessions_peer(s->sessions, peer)->name);
-	Wire__Found found = WIRE__FOUND__INIT;
-	found.op = lookup->op;
-	found.n_blocks = count;
-	found.blocks = s->found_list;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.version = PROTO_VERSION;
-	envelope.body_case = WIRE__ENVELOPE__BODY_FOUND;
-	envelope.found = &found;
-	sessions_send(s->sessions, peer, &envelope);
+	account_asked(s, account, asked);
+	store_account_found(s, account, count, bytes);
+	env_trace(s->options.env, "found %zu of %u blocks for %s%s", count, asked, sessions_peer(s->sessions, peer)->name,
+		  more ? ", more on disk" : "");
+	store_send_found(s, peer, lookup->op, count, more);
 }
 
 static void take_release(struct store *s, uint32_t peer, const Wire__Release *release)
 {
 	uint32_t lookup = holds_find(s->holds, peer, release->op);
 	if (lookup != UINT32_MAX)
-		release_all(s, lookup);
+		store_release(s, lookup);
 }
 
 /* Everybody hears of it with the next tick. */
@@ -291,12 +315,19 @@ void store_member_gone(struct store *s, uint64_t id)
 	replicate_member(s->replicate, id, false);
 	sessions_unwant(s->sessions, id);
 }
+/* What there is room for now. */
+static void pump(struct store *s, uint64_t now_ns)
+{
+	store_disk_pump(s, now_ns);
+	offers_pump(s, now_ns);
+}
+
 
 void store_opened(struct store *s, uint32_t conn, uint64_t node, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	sessions_opened(s->sessions, conn, node, now_ns);
-	offers_pump(s, now_ns);
+	pump(s, now_ns);
 }
 
 void store_dial_failed(struct store *s, uint64_t node, uint64_t now_ns)
@@ -308,7 +339,7 @@ void store_closed(struct store *s, uint32_t conn, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	sessions_closed(s->sessions, conn, now_ns);
-	offers_pump(s, now_ns);
+	pump(s, now_ns);
 }
 
 void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
@@ -345,7 +376,7 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 			sessions_end(s->sessions, peer, ERR_PROTOCOL, now_ns);
 		}
 	}
-	offers_pump(s, now_ns);
+	pump(s, now_ns);
 }
 
 void store_renew(struct store *s, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
@@ -353,21 +384,28 @@ void store_renew(struct store *s, uint64_t incarnation, const uint8_t *link_addr
 {
 	s->now_ns = now_ns;
 	sessions_renew(s->sessions, incarnation, link_address, link_address_length, now_ns);
-	offers_pump(s, now_ns);
+	pump(s, now_ns);
 }
 
 void store_read_done(struct store *s, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	offers_read_done(s, op, e, digest);
-	offers_pump(s, now_ns);
+	pump(s, now_ns);
 }
 
 void store_landing_free(struct store *s, uint64_t op, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	offers_landing_free(s, op);
-	offers_pump(s, now_ns);
+	pump(s, now_ns);
+}
+
+void store_disk_done(struct store *s, uint64_t op, enum err e, uint64_t now_ns)
+{
+	s->now_ns = now_ns;
+	disk_done(s->d.disk, op, e, now_ns);
+	pump(s, now_ns);
 }
 
 static void fill_replica_load(const struct store *s, uint32_t spare, Wire__ReplicaLoad *ret_load)
@@ -405,6 +443,9 @@ void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
 	load.steps = s->counters.offers_taken;
 	fill_replica_load(s, counts.spare, &s->operate->replica);
 	load.replica = &s->operate->replica;
+	wire__disk_load__init(&s->operate->disk);
+	store_disk_report(s, &s->operate->disk);
+	load.disk = s->d.disk ? &s->operate->disk : NULL;
 	load.n_refused = refusals_report(s->options.env, s->operate->refused);
 	load.refused = s->operate->refused;
 	load.store = (Wire__StoreLoad *)operate_load(s, now_ns); /* the packer only reads */
@@ -439,7 +480,7 @@ void store_tick(struct store *s, uint64_t now_ns)
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
 		report(s, now_ns);
 	}
-	offers_pump(s, now_ns);
+	pump(s, now_ns);
 }
 
 /* ---- leaving, and being looked at */
@@ -454,7 +495,7 @@ void store_drain(struct store *s, uint64_t now_ns)
 bool store_drained(const struct store *s)
 {
 	return s->draining && s->offer_count == 0 && s->reading_count == 0 && holds_count(s->holds) == 0 &&
-	       replicate_drained(s->replicate);
+	       replicate_drained(s->replicate) && store_disk_idle(s);
 }
 
 void store_status(const struct store *s, struct store_status *ret_status)
@@ -472,6 +513,26 @@ void store_status(const struct store *s, struct store_status *ret_status)
 	};
 	ledger_counts(s->ledger, &ret_status->ledger);
 	replicate_status(s->replicate, &ret_status->replicate);
+	ret_status->has_disk = s->d.disk != NULL;
+	if (s->d.disk)
+		disk_status(s->d.disk, &ret_status->disk);
+}
+
+static int dump_disk(const struct store_status *t, char *text, size_t capacity)
+{
+	const struct disk_status *d = &t->disk;
+	const struct disk_counters *c = &d->counters;
+	return snprintf(
+		text, capacity,
+		"disk %s%s: %u blocks in %u segments of %u, %u free; %u blocks (%llu bytes) not yet durable\n"
+		"put %llu, moved %llu bytes; loads right %llu, failed %llu; gone for room %llu, bad %llu, forgotten %llu\n"
+		"unwritten %llu, keys answered from disk %llu, failed operations %llu\n",
+		d->ready ? "ready" : "starting", d->stopped ? ", writing stopped" : "", d->blocks, d->segments - d->segments_free,
+		d->segments, d->segments_free, d->puts, (unsigned long long)d->put_bytes, (unsigned long long)c->bytes_put,
+		(unsigned long long)c->bytes_moved, (unsigned long long)c->loads_good, (unsigned long long)c->loads_failed,
+		(unsigned long long)c->gone[DISK_GONE_ROOM], (unsigned long long)c->gone[DISK_GONE_BAD],
+		(unsigned long long)c->gone[DISK_GONE_FORGOTTEN], (unsigned long long)t->counters.disk_unwritten,
+		(unsigned long long)t->counters.disk_hits, (unsigned long long)c->errors);
 }
 
 size_t store_dump(const struct store *s, char *text, size_t capacity)
@@ -504,6 +565,8 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		(unsigned long long)c->read_gone, (unsigned long long)c->read_other, t.replicate.stores,
 		(unsigned long long)t.replicate.missing, (unsigned long long)t.replicate.lag_blocks, t.replicate.in_flight,
 		t.ledger.spare, (unsigned long long)t.replicate.copies, (unsigned long long)t.replicate.given_up);
+	if (length >= 0 && t.has_disk && (size_t)length < capacity)
+		length += dump_disk(&t, text + length, capacity - (size_t)length);
 	if (length < 0 || capacity == 0)
 		return 0;
 	return (size_t)length < capacity ? (size_t)length : capacity - 1;
@@ -533,8 +596,16 @@ enum err store_pin(struct store *s, const struct id128 *key, enum ledger_pin pin
 
 enum err store_evict(struct store *s, const struct id128 *key)
 {
-	uint32_t entry = store_served(s, key);
-	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_evict(s->ledger, entry);
+	uint32_t entry = ledger_lookup(s->ledger, key);
+	bool on_disk = store_on_disk(s, key);
+	if (entry == LEDGER_NONE && !on_disk)
+		return ERR_NOT_FOUND;
+	if (entry != LEDGER_NONE && store_served(s, key) == LEDGER_NONE)
+		return ERR_BUSY; /* it is on its way */
+	enum err e = entry == LEDGER_NONE ? ERR_OK : ledger_evict(s->ledger, entry);
+	if (e == ERR_OK && on_disk)
+		disk_forget(s->d.disk, key);
+	return e;
 }
 
 enum err store_pinned(const struct store *s, const struct id128 *key, enum ledger_pin *ret_pin)
@@ -562,6 +633,7 @@ void store_check(const struct store *s)
 	ledger_check(s->ledger);
 	offers_check(s);
 	replicate_check(s->replicate);
+	store_disk_check(s);
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++)
 		if (!sessions_peer(s->sessions, i))
 			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0);

@@ -11,7 +11,10 @@
  *        2 the end of a session drops its offers and holds there and then; slots it was read into stay in quarantine
  *          until their landings are free;
  *        3 an offer of a key that is being read waits for the outcome: EXISTS, or it is read itself;
- *        4 what is sealed is offered to its other owners (replicate.h), which are dialled as they become members.
+ *        4 what is sealed is offered to its other owners (replicate.h), which are dialled as they become members;
+ *        5 with a disk, sealed blocks are written to it, and what was evicted from memory is read back when it is looked up: the
+ *          answer says `more`, and the block follows when it is there and verified (store_disk.c);
+ *        6 with STORE_PERSIST_ACK OfferDone(OK) and (EXISTS) mean that the block is durable (disk.h, rule 1).
  *
  * Memory: the caller's.  Loop: the store's.  Bounds: every number of store_options; over a bound an offer is
  * answered AGAIN and a look-up finds less. */
@@ -21,9 +24,16 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
+#include "kvstore/disk.h"
 #include "kvstore/ledger.h"
 #include "kvstore/replicate.h"
 #include "net/env.h"
+
+enum store_persist {
+	STORE_PERSIST_NONE,   /* what is on disk is served, and nothing written */
+	STORE_PERSIST_BEHIND, /* an offer is done when the block is sealed; it is written when there is room for that */
+	STORE_PERSIST_ACK,    /* an offer is done when the block is durable */
+};
 
 enum { STORE_REPORT_NS = 250000000, STORE_READ_TIMEOUT_NS = 250000000, STORE_COPIES_WINDOW = 32 };
 
@@ -47,6 +57,11 @@ struct store_options {
 	uint32_t copies_max;         /* being offered to other stores at once; 0: none, nothing is copied */
 	uint64_t rebalance_rate;     /* bytes a second that are copied because stores came or went; 0: no bound */
 	uint64_t grace_ns;           /* replicate.h; 0: its default */
+	const struct disk_options *disk; /* NULL: memory only.  Copied; its context and callbacks are the store's */
+	enum store_persist persist;
+	/* NULL: not wanted.  A block is not on disk any more. */
+	void *disk_context;
+	void (*disk_gone)(void *context, const struct id128 *key, enum disk_gone why);
 	const struct env *env;       /* outlives the store */
 };
 
@@ -55,6 +70,7 @@ struct store_counters {
 	uint64_t keys_asked;
 	uint64_t keys_found;
 	uint64_t bytes_found;
+	uint64_t disk_bytes_found; /* of these */
 	uint64_t offers;
 	uint64_t offers_taken;     /* sealed */
 	uint64_t offers_existing;
@@ -67,6 +83,8 @@ struct store_counters {
 	uint64_t read_gone;
 	uint64_t read_other;
 	uint64_t sessions_ended;
+	uint64_t disk_hits;        /* keys answered from disk */
+	uint64_t disk_unwritten;   /* blocks sealed while the disk could not take them */
 };
 
 struct store_status {
@@ -80,6 +98,8 @@ struct store_status {
 	uint32_t sessions;
 	bool draining;
 	uint64_t epoch, directives_refused; /* net/fence.h */
+	bool has_disk;
+	struct disk_status disk;
 };
 
 struct store;
@@ -98,6 +118,8 @@ void store_closed(struct store *store, uint32_t conn, uint64_t now_ns);
 void store_message(struct store *store, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns);
 void store_read_done(struct store *store, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns);
 void store_landing_free(struct store *store, uint64_t op, uint64_t now_ns);
+/* Of the disk (disk_file.h); only with one. */
+void store_disk_done(struct store *store, uint64_t op, enum err e, uint64_t now_ns);
 /* This store goes on under a higher incarnation: every session ends, and all that was held for it; the blocks stay. */
 void store_renew(struct store *store, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
 		 uint64_t now_ns);
@@ -107,13 +129,15 @@ void store_tick(struct store *store, uint64_t now_ns);
 /* From now on offers are refused (DRAINING), for ever: the process leaves.  (A leader's directive drains too, and undrains.)
  * Look-ups and reads are served on, and other stores are given what only this one has. */
 void store_drain(struct store *store, uint64_t now_ns);
-/* Draining, nobody holds or offers anything any more, and nothing is here only that another store could have. */
+/* Draining, nobody holds or offers anything any more, nothing is here only that another store could have, and what was to be
+ * written is durable, or cannot be. */
 bool store_drained(const struct store *store);
 
 void store_status(const struct store *store, struct store_status *ret_status);
 /* The first block at or after `from` that may be served, for *ret_next to go on from; NULL: there are no more. */
 const struct ledger_block *store_next(const struct store *store, uint32_t from, uint32_t *ret_next);
-/* What an operator says of a block.  NOT_FOUND; otherwise as ledger_pin() and ledger_evict(). */
+/* What an operator says of a block in memory, or of one that is to go from disk too.  NOT_FOUND; otherwise as ledger_pin() and
+ * ledger_evict(). */
 MUST_USE enum err store_pin(struct store *store, const struct id128 *key, enum ledger_pin pin);
 MUST_USE enum err store_evict(struct store *store, const struct id128 *key);
 /* How the block is pinned; NOT_FOUND. */
@@ -125,6 +149,8 @@ size_t store_dump(const struct store *store, char *text, size_t capacity);
 const struct ledger *store_ledger(const struct store *store);
 /* Blocks held, lent or offered by a node's living session; 0 without one. */
 uint32_t store_held_for(const struct store *store, uint64_t node);
+/* Is the block on disk, and durable? */
+bool store_on_disk(const struct store *store, const struct id128 *key);
 /* Asserts what must hold; for tests and simulation. */
 void store_check(const struct store *store);
 #endif

@@ -1,4 +1,4 @@
-/* store_impl - what store.c, store_offers.c and store_operate.c share; nobody else includes it. */
+/* store_impl - what the files of the store's core share; nobody else includes it. */
 #ifndef KVSTORE_STORE_IMPL_H
 #define KVSTORE_STORE_IMPL_H
 #include "kvstore/holds.h"
@@ -11,12 +11,15 @@
 
 #define OFFER_NONE UINT32_MAX
 #define STORE_TIER_DRAM "dram"
+#define STORE_TIER_DISK "disk"
+#define STORE_TIER_BOTH "dram+disk" /* a block that is in both */
 
 enum offer_state {
 	OFFER_FREE,
 	OFFER_QUEUED,  /* its entry is offered; waits for its turn */
 	OFFER_READING, /* its entry is reading */
-	OFFER_WAITING, /* another offer of the same key is queued or read */
+	OFFER_WAITING, /* another offer of the same key is queued or read, or the block is being written to disk or read from there */
+	OFFER_WRITING, /* its block is sealed, and not durable yet */
 };
 
 /* A block that a living session offers us. */
@@ -59,12 +62,73 @@ struct operate {
 	Wire__TierLoad tiers[STORE_TIERS_MAX];
 	Wire__TierLoad *tier_list[STORE_TIERS_MAX];
 	Wire__ReplicaLoad replica;
+	Wire__DiskLoad disk;
 	Wire__KvBlock blocks[PROTO_PAGE_MAX];
 	Wire__KvBlock *block_list[PROTO_PAGE_MAX];
 	Wire__Place places[PROTO_ASK_KEYS_MAX];
 	uint32_t errors[PROTO_ASK_KEYS_MAX];
 	uint64_t refused[REFUSAL_COUNT];
 };
+
+/* A block on its way to disk. */
+struct disk_write {
+	bool used;
+	bool held;       /* by the write, because it was sealed before */
+	uint32_t entry;  /* LEDGER_NONE: its slot is not needed any more */
+	uint32_t offer;  /* OFFER_NONE, or who waits for it to be durable */
+	struct id128 key;
+	uint32_t next_free;
+};
+
+/* A block on its way from disk, and the look-ups that want it. */
+struct disk_read {
+	bool used;
+	uint32_t entry;
+	uint32_t want_first;
+	uint32_t next_free;
+};
+
+struct disk_want {
+	uint32_t lookup; /* WANT_NONE: released meanwhile */
+	uint32_t index;  /* of the key in the look-up */
+	bool done;       /* the read is over */
+	uint32_t entry;  /* then: held for it, or LEDGER_NONE */
+	uint32_t next;   /* of the same block; of the free list */
+	uint32_t next_of_lookup;
+};
+
+/* Of a look-up that has blocks on disk. */
+struct disk_lookup {
+	uint32_t peer;
+	uint64_t op;
+	struct id128 compat;
+	uint32_t account; /* whose look-up it is, so whose blocks these are */
+	uint32_t want_first;
+	uint32_t missing; /* wants whose read is not over */
+	uint32_t found;   /* blocks said so far */
+	bool dirty;       /* some read is over since the last answer */
+};
+
+#define WANT_NONE UINT32_MAX
+
+struct store_disk {
+	void *memory;
+	struct disk *disk; /* NULL: there is none */
+	struct disk_options options; /* store_options.disk points here */
+	struct disk_write *writes;   /* [put_max] */
+	struct disk_read *reads;     /* [load_max] */
+	struct disk_want *wants;     /* [want_max] */
+	struct disk_lookup *lookups; /* [lookup_max], by the number of holds.h */
+	uint32_t *dirty;             /* [lookup_max] */
+	uint64_t *no_digests;        /* [layers_max] of a block that is not read yet */
+	uint32_t write_free, read_free, want_free, want_max;
+	uint32_t dirty_count;
+	int64_t patience_ns; /* for how long offers may yet wait for a busy disk */
+	uint64_t patience_at_ns;
+	bool blocked;        /* they do */
+};
+
+#define STORE_PATIENCE_NS 500000000ull
 
 struct store {
 	struct store_options options;
@@ -80,6 +144,7 @@ struct store {
 	bool draining;
 	bool leaving; /* the process ends: no directive undrains it */
 	struct fence fence;
+	struct store_disk d;
 
 	struct offer *offers;    /* [offer_max] */
 	uint64_t *offer_digests; /* [offer_max][layers_max] */
@@ -99,6 +164,7 @@ struct store {
 uint32_t store_served(const struct store *store, const struct id128 *key);
 /* A report; what it points to is good until the next. */
 void store_load(struct store *store, uint64_t now_ns, Wire__Load *ret_load);
+void store_account_found(struct store *store, uint32_t account, uint64_t found, uint64_t bytes);
 
 /* store_operate.c */
 size_t operate_bytes(const struct store_options *options);
@@ -117,4 +183,43 @@ void offers_landing_free(struct store *store, uint64_t op);
 void offers_drop(struct store *store, uint32_t peer);
 uint32_t offers_of(const struct store *store, uint32_t peer);
 void offers_check(const struct store *store);
+/* The key's entry is sealed, or gone: what waited for that goes on. */
+void offers_wake(struct store *store, const struct id128 *key, bool sealed);
+/* What waited for the key to be durable is answered. */
+void offers_answer_waiting(struct store *store, const struct id128 *key, enum err e);
+void offers_answer(struct store *store, uint32_t offer, enum err e);
+
+/* store.c: a block's place and digests as number `count` of the answer being put together; and the answer. */
+void store_add_found(struct store *store, size_t count, uint32_t index, uint32_t entry);
+void store_send_found(struct store *store, uint32_t peer, uint64_t op, size_t count, bool more);
+/* The look-up is over: all that is held for it, and all that was to come. */
+void store_release(struct store *store, uint32_t lookup);
+
+/* store_disk.c; without a disk nothing is ever found there, and sealed blocks are cached at once */
+size_t store_disk_bytes(const struct store_options *options);
+void store_disk_init(struct store *store);
+/* All bytes of the entry are there and verified, by that offer: seals it, and answers now or when it is durable. */
+void store_disk_seal(struct store *store, uint32_t entry, uint32_t offer);
+/* May one more block be read from its offerer?  Not if it could not be written then: with STORE_PERSIST_ACK never, else not for a
+ * short while. */
+bool store_disk_takes(struct store *store);
+/* Does OfferDone wait for the disk? */
+bool store_waits_for_disk(const struct store *store);
+/* An offer of a block that is in memory: EXISTS; OK: it waits, until offers_answer_waiting(); or why not. */
+enum err store_disk_offered(struct store *store, uint32_t entry);
+/* The offer is over before its block is durable. */
+void store_disk_drop_offer(struct store *store, uint32_t offer);
+void store_disk_open_lookup(struct store *store, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat,
+			    uint32_t account);
+/* The look-up asks for a key that is not found in memory: it will be told if it is on disk and there is room for it. */
+void store_disk_want(struct store *store, uint32_t lookup, uint32_t index, const struct id128 *key);
+/* So many blocks were found in memory; is there more to come? */
+bool store_disk_expects(struct store *store, uint32_t lookup, size_t found);
+void store_disk_close_lookup(struct store *store, uint32_t lookup);
+void store_disk_pump(struct store *store, uint64_t now_ns);
+bool store_disk_idle(const struct store *store);
+/* Is the key being written to disk? */
+bool store_disk_writes(const struct store *store, const struct id128 *key);
+void store_disk_report(const struct store *store, Wire__DiskLoad *disk);
+void store_disk_check(const struct store *store);
 #endif

@@ -1,4 +1,5 @@
-/* store_offers - offered blocks on their way into the store: the queue, the reads, the verdict. */
+/* store_offers - offered blocks on their way into the store: the queue, the reads, the verdict.  What comes after it, with a
+ * disk: store_disk.c. */
 #include <assert.h>
 #include <string.h>
 
@@ -119,8 +120,20 @@ static void admit(struct store *s, uint32_t index)
 	free_offer(s, index);
 }
 
-/* The key's entry is sealed, or gone: what waited for that goes on. */
-static void wake_waiting(struct store *s, const struct id128 *key, bool sealed)
+void offers_answer(struct store *s, uint32_t index, enum err e)
+{
+	answer(s, s->offers[index].peer, s->offers[index].op, e);
+	free_offer(s, index);
+}
+
+void offers_answer_waiting(struct store *s, const struct id128 *key, enum err e)
+{
+	for (uint32_t i = 0; s->waiting_count > 0 && i < s->options.offer_max; i++)
+		if (s->offers[i].state == OFFER_WAITING && id128_equal(&s->offers[i].block.key, key))
+			offers_answer(s, i, e);
+}
+
+void offers_wake(struct store *s, const struct id128 *key, bool sealed)
 {
 	for (uint32_t i = 0; s->waiting_count > 0 && i < s->options.offer_max; i++) {
 		struct offer *offer = &s->offers[i];
@@ -194,12 +207,16 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64
 		return;
 	struct id128 key = codec_key(&wire->key, 0);
 	uint32_t entry = ledger_lookup(s->ledger, &key);
-	bool being_read = entry != LEDGER_NONE && ledger_state(s->ledger, entry) <= LEDGER_READING;
-	enum err e = entry != LEDGER_NONE && !being_read ? ERR_EXISTS : refuse(s, peer, wire);
-	if (e == ERR_EXISTS) {
+	bool is_there = entry != LEDGER_NONE && ledger_state(s->ledger, entry) > LEDGER_READING;
+	enum err e = refuse(s, peer, wire);
+	if (is_there) {
 		ledger_raise(s->ledger, entry, priority_of(wire));
 		replicate_known(s->replicate, entry, peer);
 	}
+	if (entry == LEDGER_NONE && store_on_disk(s, &key))
+		e = ERR_EXISTS;
+	else if (is_there && (e == ERR_OK || !store_waits_for_disk(s)))
+		e = store_disk_offered(s, entry);
 	if (e != ERR_OK) {
 		answer(s, peer, wire->op, e);
 		return;
@@ -210,7 +227,7 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64
 	fill_offer(s, index, peer, wire, now_ns);
 	s->offers[index].state = OFFER_WAITING;
 	s->waiting_count++;
-	if (!being_read)
+	if (entry == LEDGER_NONE)
 		admit(s, index);
 }
 
@@ -258,7 +275,7 @@ static void start_reading(struct store *s, uint32_t index, uint32_t offer_index,
 
 void offers_pump(struct store *s, uint64_t now_ns)
 {
-	while (s->queue_first != OFFER_NONE) {
+	while (s->queue_first != OFFER_NONE && store_disk_takes(s)) {
 		uint32_t reading = free_reading(s);
 		if (reading == UINT32_MAX)
 			return;
@@ -275,7 +292,7 @@ void offers_pump(struct store *s, uint64_t now_ns)
 		ledger_withdraw(s->ledger, offer->entry);
 		answer(s, offer->peer, offer->op, e);
 		free_offer(s, index);
-		wake_waiting(s, &key, false);
+		offers_wake(s, &key, false);
 	}
 }
 
@@ -305,7 +322,7 @@ static void give_up(struct store *s, struct reading *r, enum err e, bool answere
 	if (!answered && !planted(FAILED_OFFER_NOT_ANSWERED))
 		answer(s, s->offers[offer_index].peer, s->offers[offer_index].op, e);
 	free_offer(s, offer_index);
-	wake_waiting(s, &key, false);
+	offers_wake(s, &key, false);
 }
 
 /* Ends the reading when nothing of it is outstanding. */
@@ -320,17 +337,14 @@ static void settle(struct store *s, struct reading *r)
 		return;
 	}
 	const struct offer *offer = &s->offers[r->offer];
-	struct id128 key = offer->block.key;
+	const struct id128 key = offer->block.key;
 	uint32_t entry = r->entry, peer = offer->peer;
 	s->counters.offers_taken++;
 	s->counters.bytes_read += (uint64_t)offer->block.layer_count * offer->block.layer_bytes;
 	env_trace(s->options.env, "seal block %02x%02x%02x from %s", key.bytes[0], key.bytes[1], key.bytes[2],
 		  sessions_peer(s->sessions, offer->peer)->name);
-	ledger_seal(s->ledger, r->entry);
-	answer(s, offer->peer, offer->op, ERR_OK);
-	free_offer(s, r->offer);
+	store_disk_seal(s, r->entry, r->offer);
 	replicate_sealed(s->replicate, entry, peer, s->now_ns);
-	wake_waiting(s, &key, true);
 }
 
 void offers_read_done(struct store *s, uint64_t op, enum err e, uint64_t digest)
@@ -379,11 +393,16 @@ void offers_drop(struct store *s, uint32_t peer)
 			drop_reading(s, i);
 			continue;
 		}
+		if (offer->state == OFFER_WRITING) {
+			store_disk_drop_offer(s, i);
+			free_offer(s, i);
+			continue;
+		}
 		struct id128 key = offer->block.key;
 		queue_remove(s, i);
 		ledger_withdraw(s->ledger, offer->entry);
 		free_offer(s, i);
-		wake_waiting(s, &key, false);
+		offers_wake(s, &key, false);
 	}
 }
 
@@ -416,10 +435,11 @@ static void check_offer(const struct store *s, const struct offer *offer)
 {
 	assert(sessions_peer(s->sessions, offer->peer));
 	uint32_t entry = ledger_lookup(s->ledger, &offer->block.key);
-	assert(entry != LEDGER_NONE);
-	enum ledger_state state = ledger_state(s->ledger, entry);
-	if (offer->state == OFFER_WAITING)
-		assert(state == LEDGER_OFFERED || state == LEDGER_READING);
+	enum ledger_state state = entry == LEDGER_NONE ? LEDGER_FREE : ledger_state(s->ledger, entry);
+	if (offer->state == OFFER_WRITING)
+		assert(store_disk_writes(s, &offer->block.key));
+	else if (offer->state == OFFER_WAITING)
+		assert(state == LEDGER_OFFERED || state == LEDGER_READING || store_disk_writes(s, &offer->block.key));
 	else
 		assert(entry == offer->entry &&
 		       state == (offer->state == OFFER_QUEUED ? LEDGER_OFFERED : LEDGER_READING));

@@ -60,12 +60,18 @@ static void put_evicted(struct store *s, Wire__StoreLoad *load)
 static void put_tiers(struct store *s, Wire__StoreLoad *load)
 {
 	struct operate *o = s->operate;
-	wire__tier_load__init(&o->tiers[0]);
+	const struct store_counters *c = &s->counters;
+	for (int i = 0; i < 2; i++) {
+		wire__tier_load__init(&o->tiers[i]);
+		o->tier_list[i] = &o->tiers[i];
+	}
 	o->tiers[0].name = (char *)STORE_TIER_DRAM;
-	o->tiers[0].keys_found = s->counters.keys_found;
-	o->tiers[0].bytes_found = s->counters.bytes_found;
-	o->tier_list[0] = &o->tiers[0];
-	load->n_tiers = 1;
+	o->tiers[0].keys_found = c->keys_found - c->disk_hits;
+	o->tiers[0].bytes_found = c->bytes_found - c->disk_bytes_found;
+	o->tiers[1].name = (char *)STORE_TIER_DISK;
+	o->tiers[1].keys_found = c->disk_hits;
+	o->tiers[1].bytes_found = c->disk_bytes_found;
+	load->n_tiers = s->d.disk ? 2 : 1;
 	load->tiers = o->tier_list;
 }
 
@@ -113,7 +119,7 @@ static void fill_block(struct store *s, uint32_t entry, bool with_place, Wire__K
 	at->layers = block->layer_count;
 	at->layer_bytes = block->layer_bytes;
 	at->holds = ledger_holds(s->ledger, entry);
-	at->tier = (char *)STORE_TIER_DRAM;
+	at->tier = (char *)(store_on_disk(s, &block->key) ? STORE_TIER_BOTH : STORE_TIER_DRAM);
 	if (!with_place)
 		return;
 	struct slot_place slot;

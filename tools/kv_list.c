@@ -188,7 +188,7 @@ struct doing {
 static const char *reason_of(const char *verb, enum err e)
 {
 	if (e == ERR_BUSY)
-		return "somebody reads it now; try again";
+		return "it is in use now; try again";
 	if (e == ERR_DENIED)
 		return "it is pinned hard; unpin it first";
 	if (e == ERR_AGAIN && strcmp(verb, "pin") == 0)

@@ -17,7 +17,7 @@
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 23 };
+enum { UP_OPTIONS = 25 };
 
 struct up {
 	/* Settings. */
@@ -27,11 +27,12 @@ struct up {
 	const char *etcd_program;
 	const char *run_dir;
 	const char *link_transport;
+	const char *store_persist;
 	bool tls;
 	const char *log_level;
 	const char *keys_file, *tenant_salt_file;
 	bool metrics_public;
-	uint64_t kv_bytes, store_bytes, chunk_tokens, time_factor, start_timeout_s, seq_max;
+	uint64_t kv_bytes, store_bytes, store_disk_bytes, chunk_tokens, time_factor, start_timeout_s, seq_max;
 	/* Running. */
 	char folder[PATH_MAX / 2];
 	bool folder_is_ours;
@@ -190,7 +191,7 @@ struct arguments {
 	char numbers[16][32];
 	int number_count;
 	char etcd[4096];
-	char certificate[PATH_MAX], key[PATH_MAX];
+	char certificate[PATH_MAX], key[PATH_MAX], disk[PATH_MAX];
 };
 
 static void add(struct arguments *a, const char *flag, const char *value)
@@ -240,6 +241,19 @@ static void add_link(const struct up *up, struct arguments *a)
 		add(a, "--link-network", "lo");
 }
 
+/* A folder of the store's own, in 64 segments at most. */
+static void add_disk(const struct up *up, struct arguments *a, const char *name)
+{
+	uint64_t segment_bytes = 1 << 20;
+	while (segment_bytes < (64 << 20) && up->store_disk_bytes / segment_bytes > 64)
+		segment_bytes *= 2;
+	snprintf(a->disk, sizeof(a->disk), "%s/%s.disk", up->folder, name);
+	add(a, "--disk-path", a->disk);
+	add_number(a, "--disk-bytes", up->store_disk_bytes);
+	add_number(a, "--disk-segment-bytes", segment_bytes);
+	add(a, "--persist", up->store_persist);
+}
+
 static enum err start_stores(struct up *up, struct why *why)
 {
 	char program[PATH_MAX];
@@ -256,6 +270,8 @@ static enum err start_stores(struct up *up, struct why *why)
 		add_number(&a, "--slab-bytes", up->store_bytes / 8);
 		for (size_t q = 0; q < up->tenant_quotas.count; q++)
 			add(&a, "--tenant-quota", up->tenant_quotas.items[q]);
+		if (up->store_disk_bytes)
+			add_disk(up, &a, name);
 		if (e == ERR_OK)
 			e = children_start(&up->children, name, a.argv, why);
 	}
@@ -466,6 +482,8 @@ static void fill_table(struct up *up, struct option *table)
 		{"kv-bytes", OPTION_BYTES, &up->kv_bytes, 1 << 20, 0, "BYTES", "KV memory of each engine"},
 		{"store-bytes", OPTION_BYTES, &up->store_bytes, 8 << 20, 0, "BYTES", "memory of each store"},
 		{"tenant-quota", OPTION_LIST, &up->tenant_quotas, 0, 0, "TENANT=BYTES", "as of baton-kvstore"},
+		{"store-disk-bytes", OPTION_BYTES, &up->store_disk_bytes, 0, 0, "BYTES", "disk of each store, in the run directory; 0: none"},
+		{"store-persist", OPTION_TEXT, &up->store_persist, 0, 0, "WHEN", "behind or ack: when a store with a disk has taken a block"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &up->chunk_tokens, 16, 65536, "N", "most tokens of a prompt in a step"},
 		{"max-num-seqs", OPTION_COUNT, &up->seq_max, 1, 256, "N", "sequences at once on each engine"},
 		{"link-transport", OPTION_TEXT, &up->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm"},
@@ -487,7 +505,7 @@ int command_up(int argc, char **argv, char **environment)
 {
 	struct up up = {.prefill = 1, .decode = 1, .kvstore = 2, .coordinator = 1, .port = 8000, .threads = 1,
 			.kv_bytes = 128 << 20, .store_bytes = 64 << 20, .chunk_tokens = 256, .seq_max = 64, .time_factor = 1,
-			.start_timeout_s = 600, .link_transport = "auto", .log_level = "info",
+			.start_timeout_s = 600, .link_transport = "auto", .store_persist = "behind", .log_level = "info",
 			.etcd_program = "/usr/bin/etcd"};
 	struct option table[UP_OPTIONS];
 	fill_table(&up, table);

@@ -326,6 +326,7 @@ struct model_block {
 	uint32_t lent;
 	bool vague; /* was lent since its last use: its place in the order of use depends on who was to be evicted */
 	uint64_t used;
+	bool passing, was_held;
 };
 
 struct model {
@@ -334,7 +335,13 @@ struct model {
 	uint64_t clock;
 };
 
-/* After a read took room: whoever vanished must have been cached, and the least recently used of the cached. */
+/* What has passed through goes before all others. */
+static bool goes_before(const struct model_block *a, const struct model_block *b)
+{
+	return a->passing != b->passing ? a->passing : a->used < b->used;
+}
+
+/* After a read took room: whoever vanished must have been cached, and the one that goes first. */
 static void model_notice_eviction(struct fixture *f, struct model *m)
 {
 	uint32_t evicted = KEYS;
@@ -349,8 +356,21 @@ static void model_notice_eviction(struct fixture *f, struct model *m)
 	assert_int_equal(m->blocks[evicted].lent, 0);
 	for (uint32_t k = 0; k < KEYS && !m->blocks[evicted].vague; k++)
 		if (m->blocks[k].state == LEDGER_CACHED && m->blocks[k].lent == 0 && !m->blocks[k].vague)
-			assert_true(m->blocks[k].used >= m->blocks[evicted].used);
+			assert_false(goes_before(&m->blocks[k], &m->blocks[evicted]));
 	m->blocks[evicted] = (struct model_block){0};
+}
+
+static void model_seal(struct fixture *f, struct model_block *b, uint32_t how)
+{
+	b->state = how == 2 ? LEDGER_SEALED : LEDGER_CACHED;
+	b->passing = how == 1;
+	b->was_held = false;
+	if (how == 0)
+		ledger_seal(f->ledger, b->entry);
+	else if (how == 1)
+		ledger_seal_passing(f->ledger, b->entry);
+	else
+		ledger_seal_writing(f->ledger, b->entry);
 }
 
 static void model_step(struct fixture *f, struct model *m, struct rng *rng)
@@ -382,10 +402,17 @@ static void model_step(struct fixture *f, struct model *m, struct rng *rng)
 			b->state = LEDGER_FREE;
 			break;
 		}
-		ledger_seal(f->ledger, b->entry);
-		b->state = LEDGER_CACHED;
+		model_seal(f, b, (uint32_t)rng_below(rng, 3));
 		b->used = m->clock;
 		break;
+	case LEDGER_SEALED:
+		if (rng_below(rng, 2) == 0) {
+			ledger_written(f->ledger, b->entry);
+			b->state = b->holds ? LEDGER_HELD : LEDGER_CACHED;
+			b->used = m->clock;
+			break;
+		}
+		__attribute__((fallthrough));
 	case LEDGER_CACHED:
 	case LEDGER_HELD:
 		if (b->lent > 0 && rng_below(rng, 4) == 0) {
@@ -406,9 +433,12 @@ static void model_step(struct fixture *f, struct model *m, struct rng *rng)
 		} else {
 			ledger_hold(f->ledger, b->entry);
 			b->holds++;
+			b->passing &= !b->was_held;
+			b->was_held = true;
 		}
 		b->used = m->clock;
-		b->state = b->holds ? LEDGER_HELD : LEDGER_CACHED;
+		if (b->state != LEDGER_SEALED)
+			b->state = b->holds ? LEDGER_HELD : LEDGER_CACHED;
 		break;
 	default:
 		fail();
@@ -429,7 +459,7 @@ static void ledger_agrees_with_a_naive_model(void **state)
 		model_step(f, m, &rng);
 		uint32_t key = (uint32_t)rng_below(&rng, KEYS);
 		const struct model_block *b = &m->blocks[key];
-		bool served = b->state == LEDGER_CACHED || b->state == LEDGER_HELD;
+		bool served = b->state == LEDGER_SEALED || b->state == LEDGER_CACHED || b->state == LEDGER_HELD;
 		assert_int_equal(find(f, key), served ? b->entry : LEDGER_NONE);
 		if (b->state != LEDGER_FREE) {
 			assert_int_equal(ledger_state(f->ledger, b->entry), b->state);
@@ -442,6 +472,54 @@ static void ledger_agrees_with_a_naive_model(void **state)
 	ledger_counts(f->ledger, &counts);
 	assert_true(counts.evicted[LEDGER_FOR_ROOM] > 100); /* the walk did press against the bounds */
 	free(m);
+}
+
+static void block_from_disk_goes_first_until_its_second_hit(void **state)
+{
+	struct fixture *f = *state;
+	uint32_t slots = 0;
+	while (slots < 3 || find(f, 0) != LEDGER_NONE) /* full, and the first is gone */
+		put(f, slots++, 21);
+	struct ledger_block block = block_of(100, 21);
+	uint32_t entry;
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_seal_passing(f->ledger, entry);
+	ledger_hold(f->ledger, entry); /* by who asked for it */
+	ledger_release(f->ledger, entry);
+	put(f, 101, 21);
+	assert_int_equal(find(f, 100), LEDGER_NONE); /* although it was used last */
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_seal_passing(f->ledger, entry);
+	for (int look_up = 0; look_up < 2; look_up++) {
+		ledger_hold(f->ledger, entry);
+		ledger_release(f->ledger, entry);
+	}
+	put(f, 102, 21);
+	assert_int_equal(find(f, 100), entry);
+	ledger_check(f->ledger);
+}
+
+static void block_being_written_is_found_and_stays(void **state)
+{
+	struct fixture *f = *state;
+	struct ledger_block block = block_of(100, 21);
+	uint32_t entry;
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	ledger_seal_writing(f->ledger, entry);
+	for (uint32_t i = 0; i < 100; i++)
+		put(f, i, 21);
+	assert_int_equal(find(f, 100), entry);
+	ledger_hold(f->ledger, entry);
+	ledger_written(f->ledger, entry);
+	assert_int_equal(ledger_state(f->ledger, entry), LEDGER_HELD);
+	ledger_release(f->ledger, entry);
+	for (uint32_t i = 200; i < 300; i++)
+		put(f, i, 21);
+	assert_int_equal(find(f, 100), LEDGER_NONE);
+	ledger_check(f->ledger);
 }
 
 static void moves_are_those_of_the_drawing(void **state)
@@ -471,6 +549,8 @@ int main(void)
 		T(a_spare_block_goes_before_all_others),
 		T(block_over_the_bounds_is_refused),
 		T(no_region_means_no_room),
+		T(block_from_disk_goes_first_until_its_second_hit),
+		T(block_being_written_is_found_and_stays),
 		T(ledger_agrees_with_a_naive_model),
 		T(moves_are_those_of_the_drawing),
 	};

@@ -292,6 +292,39 @@ static void tenant_whose_blocks_are_held_is_refused_at_once(void **state)
 	assert_true(has(f, 3) + has(f, 5) == 1);
 }
 
+static void block_that_came_back_from_disk_goes_first_of_its_tenants(void **state)
+{
+	struct fixture *f = *state;
+	for (uint32_t key = 0; key < 8; key++) {
+		if (key != 5) {
+			put(f, key, "small", LEDGER_NORMAL);
+			continue;
+		}
+		struct ledger_block block = block_of(key, BLOCK, "small", LEDGER_NORMAL);
+		uint32_t entry;
+		assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+		assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+		ledger_seal_passing(f->ledger, entry);
+		ledger_hold(f->ledger, entry);
+		ledger_release(f->ledger, entry);
+	}
+	put(f, 100, "small", LEDGER_NORMAL);
+	assert_true(!has(f, 5) && has(f, 0));
+	put(f, 101, "small", LEDGER_NORMAL);
+	assert_false(has(f, 0));
+	/* Pinned, it is one like all others. */
+	struct ledger_block block = block_of(5, BLOCK, "small", LEDGER_NORMAL);
+	uint32_t entry;
+	assert_int_equal(ledger_offer(f->ledger, &block, &entry), ERR_OK);
+	assert_int_equal(ledger_read(f->ledger, entry), ERR_OK);
+	assert_int_equal(ledger_pin(f->ledger, entry, LEDGER_PINNED_HARD), ERR_BUSY);
+	ledger_seal_passing(f->ledger, entry);
+	pin(f, 5, LEDGER_PINNED_SOFT);
+	pin(f, 5, LEDGER_UNPINNED);
+	put(f, 102, "small", LEDGER_NORMAL);
+	assert_true(has(f, 5));
+}
+
 static void slot_in_quarantine_is_still_its_tenants(void **state)
 {
 	struct fixture *f = *state;
@@ -522,6 +555,7 @@ int main(void)
 		T(slab_of_another_size_goes_before_what_is_pinned_softly),
 		T(tenant_over_its_quota_makes_room_among_its_own),
 		T(tenant_whose_blocks_are_held_is_refused_at_once),
+		T(block_that_came_back_from_disk_goes_first_of_its_tenants),
 		T(slot_in_quarantine_is_still_its_tenants),
 		T(every_other_tenant_has_the_quota_of_the_star),
 		T(tenants_beyond_the_table_share_one_account),

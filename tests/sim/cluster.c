@@ -102,6 +102,8 @@ static void add(struct cluster *c, enum member_kind kind, Wire__Role role, uint6
 	snprintf(m->name, sizeof(m->name), "%s %u", name, number);
 	m->index = sim_add(c->sim, node, m->name);
 	assert(m->index == c->member_count);
+	if (kind == STORE && c->options.disks)
+		disk_create(m);
 	c->member_count++;
 }
 
@@ -119,7 +121,9 @@ void cluster_check_misses(struct cluster *c, uint64_t digest_misses)
 
 static void see_sent(void *context, uint32_t from, uint32_t to, const Wire__Envelope *envelope)
 {
-	promises_sent(((struct cluster *)context)->promises, from, to, envelope);
+	struct cluster *c = context;
+	promises_sent(c->promises, from, to, envelope);
+	disk_said(&c->members[from], to, envelope);
 }
 
 static void see_parted(void *context, uint32_t node, uint32_t peer)
@@ -152,6 +156,7 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 	if (alive)
 		cluster_check_claims(c, from, envelope);
 	promises_heard(c->promises, from, to, envelope);
+	disk_heard(&c->members[to], from, envelope);
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_JOB_END)
 		cluster_check_misses(c, envelope->job_end->accounting->miss_digest);
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE)
@@ -242,9 +247,11 @@ void cluster_destroy(struct cluster *c)
 {
 	if (!c)
 		return;
-	sim_destroy(c->sim);
 	for (uint32_t i = 0; i < c->member_count; i++)
 		member_free(&c->members[i]);
+	sim_destroy(c->sim);
+	for (uint32_t i = 0; i < c->member_count; i++)
+		disk_destroy(&c->members[i]);
 	clients_destroy(c->clients);
 	faults_destroy(c->faults);
 	promises_destroy(c->promises);
@@ -350,20 +357,23 @@ bool cluster_indexed(const struct cluster *c, char *why, size_t why_bytes)
 
 /* ---- copies of blocks */
 
-/* For room, or by an operator; or it had no room for a tenant.  A store of one slab cannot have both sizes of blocks at all. */
+/* From memory or its disk, for room, by an operator, or because the disk has spoilt it; or it had no room for a tenant.  A store
+ * of one slab cannot have both sizes of blocks at all. */
 static bool evicted_something(const struct member *m)
 {
-	struct ledger_counts counts;
-	ledger_counts(store_ledger(m->store), &counts);
-	uint64_t evicted = counts.refused;
+	struct store_status s;
+	store_status(m->store, &s);
+	uint64_t gone = s.ledger.refused;
+	for (int why = 0; s.has_disk && why < DISK_GONE_REASONS; why++)
+		gone += s.disk.counters.gone[why];
 	for (int reason = 0; reason < LEDGER_REASONS; reason++)
-		evicted += counts.evicted[reason];
-	return evicted > 0 || m->cluster->options.store_slabs == 1;
+		gone += s.ledger.evicted[reason];
+	return gone > 0 || m->cluster->options.store_slabs == 1;
 }
 
 static bool store_serves(const struct member *m, const struct ledger_block *block)
 {
-	return ledger_find(store_ledger(m->store), &block->key, &block->compat) != LEDGER_NONE;
+	return ledger_find(store_ledger(m->store), &block->key, &block->compat) != LEDGER_NONE || store_on_disk(m->store, &block->key);
 }
 
 /* The block of that entry, NULL when it is not served. */
@@ -371,7 +381,7 @@ static const struct ledger_block *block_at(const struct member *m, uint32_t entr
 {
 	const struct ledger *ledger = store_ledger(m->store);
 	enum ledger_state state = ledger_state(ledger, entry);
-	return state == LEDGER_CACHED || state == LEDGER_HELD ? ledger_block(ledger, entry) : NULL;
+	return state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD ? ledger_block(ledger, entry) : NULL;
 }
 
 static const struct member *store_of(const struct cluster *c, uint64_t node)

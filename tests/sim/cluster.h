@@ -13,14 +13,24 @@
 #include "kvstore/store.h"
 #include "net/sim.h"
 #include "node/core.h"
+#include "tests/kvstore/crash_disk.h"
 #include "tests/sim/toy.h"
 
 #define MS 1000000ull
 
+enum { DISK_SEGMENTS = 5, DISK_SEGMENT_PAGES = 24, ACKED_MAX = 512 };
 enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 12, SLAB_BYTES = 2048, SLAB_SLOTS = 32,
        STORE_GRACE_MS = 300, PINNED_MAX = 5 };
 
 enum member_kind { COORDINATOR, ENGINE, STORE };
+
+/* An offer that a store with a disk heard. */
+enum { DISK_OFFERS_MAX = 64 };
+struct disk_offer {
+	uint32_t from;
+	uint64_t op;
+	struct id128 key;
+};
 
 struct member {
 	struct cluster *cluster;
@@ -45,6 +55,15 @@ struct member {
 	uint32_t region_next;
 	struct id128 pinned[SLABS * SLAB_SLOTS]; /* hard, by operators */
 	uint32_t pinned_count;
+	/* store: its disk, which outlives the process (disk.c) */
+	struct crash_disk *disk; /* NULL: none */
+	uint64_t disk_kill_at;   /* the process dies during the operation that many later; 0: never */
+	uint64_t disk_life;      /* grows when the process dies */
+	bool disk_checked;       /* since the start: all that was acknowledged is there */
+	struct id128 acked[ACKED_MAX]; /* said to be durable, and not gone */
+	uint32_t acked_count;
+	struct disk_offer offers[DISK_OFFERS_MAX]; /* heard last, in a ring */
+	uint32_t offer_next;
 	/* its number (net/claim.h) */
 	bool starting;           /* waits for etcd to give one */
 	bool claiming;           /* was refused: will look who has its name */
@@ -105,6 +124,16 @@ struct cluster_options {
 	uint32_t replicas;
 	uint32_t store_slabs;
 	bool decode_dials;    /* decode nodes have the smaller ids */
+	bool disks;           /* of stores */
+	bool disks_ack;       /* an offer is done when the block is durable */
+	struct crash_disk_faults disk_faults;
+	uint64_t disk_kill_at; /* the first store dies during that operation, counting: */
+	bool disk_kill_footer; /* footers only; else all but reads */
+};
+
+/* What stores with disks have done. */
+struct disk_totals {
+	uint64_t hits, puts, kept, gone, bad, recovered, kills, struck;
 };
 
 /* Whose directives with that epoch were taken. */
@@ -126,6 +155,7 @@ struct cluster {
 	uint64_t revision, leader_candidacy, epoch_stored, epoch_wipes;
 	struct epoch_holder epochs[EPOCHS_MAX];
 	uint64_t directives, directives_refused, drains, pins, pins_refused;
+	struct disk_totals disk_totals; /* of lives of stores that are over */
 	struct clients *clients;
 	struct faults *faults;
 	struct promises *promises;
@@ -133,6 +163,8 @@ struct cluster {
 };
 
 uint32_t cluster_block_count(const struct cluster *cluster, uint32_t group);
+/* So far, of all lives of all stores. */
+struct disk_totals cluster_disks(const struct cluster *cluster);
 struct cluster *cluster_create(const struct cluster_options *options);
 void cluster_destroy(struct cluster *cluster);
 /* A process comes up, as soon as etcd gives it an incarnation. */

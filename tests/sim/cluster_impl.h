@@ -43,6 +43,18 @@ void member_claim_epoch(void *member, int64_t candidacy, uint64_t beaten);
 
 /* pins.c: what is pinned hard in a store is there until it is unpinned. */
 void pins_check(struct member *m);
+/* disk.c: the disks of stores */
+void disk_create(struct member *m);
+void disk_destroy(struct member *m);
+/* The next life of the store begins over what the last one left. */
+struct disk_options disk_start(struct member *m);
+void disk_gone(void *member, const struct id128 *key, enum disk_gone why);
+/* Its life is over: what came of it. */
+void disk_sum_up(struct member *m);
+/* Offers and their answers, as they are heard and said. */
+void disk_heard(struct member *m, uint32_t from, const Wire__Envelope *envelope);
+void disk_said(struct member *m, uint32_t to, const Wire__Envelope *envelope);
+void disk_check_store(struct member *m);
 
 /* frames.c: places with digests are compared with the bytes; one line a frame into the story. */
 void cluster_check_claims(struct cluster *c, uint32_t from, const Wire__Envelope *envelope);

@@ -96,6 +96,7 @@ static void on_tick(void *core, uint64_t now)
 		store_status(m->store, &status);
 		cluster_check_misses(m->cluster, status.counters.read_corrupt);
 		pins_check(m);
+		disk_check_store(m);
 	}
 	if (m->ticks++ % CHECK_EVERY)
 		return;
@@ -344,12 +345,15 @@ uint32_t member_store_weight(const struct member *m)
 static void start_store(struct member *m)
 {
 	struct tenant_quota quotas[3];
+	struct disk_options disk = m->disk ? disk_start(m) : (struct disk_options){0};
 	struct store_options options = {
 		.node = m->node,
 		.incarnation = m->incarnation,
 		.name = m->name,
 		.peer_max = 12,
-		.ledger = {.slabs = {.slab_count = m->cluster->options.store_slabs, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
+		/* With a disk less memory, so that it is needed. */
+		.ledger = {.slabs = {.slab_count = m->disk ? (m->cluster->options.store_slabs + 1) / 2 : m->cluster->options.store_slabs,
+				     .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
 				     .open = open_slab, .close = close_slab},
 			   .entry_max = cluster_store_entries(m->cluster), .layers_max = TOY_LAYERS, .quotas = quotas,
 			   .quota_count = draw_quotas(m, quotas), .pin_bytes_max = PINNED_MAX * TOY_LAYERS * TOY_LAYER_BYTES},
@@ -363,6 +367,10 @@ static void start_store(struct member *m)
 		.copies_max = 8,
 		.rebalance_rate = 1 << 20,
 		.grace_ns = STORE_GRACE_MS * MS,
+		.disk = m->disk ? &disk : NULL,
+		.persist = m->cluster->options.disks_ack ? STORE_PERSIST_ACK : STORE_PERSIST_BEHIND,
+		.disk_context = m,
+		.disk_gone = disk_gone,
 		.env = sim_env(m->cluster->sim, m->index),
 	};
 	for (uint32_t i = 0; i < SLABS; i++)
@@ -402,6 +410,7 @@ void member_renew(struct member *m)
 
 void member_free(struct member *m)
 {
+	disk_sum_up(m);
 	free(m->memory);
 	free(m->slabs);
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++) {

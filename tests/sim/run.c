@@ -83,6 +83,32 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 	return options;
 }
 
+/* A third of the seeds have stores with disks, some of them bad ones; in half of these a store dies while it writes. */
+static void draw_disks(uint64_t seed, struct cluster_options *options)
+{
+	struct rng rng = {.seed = rng_mix(seed) + 1};
+	if (seed % 3 != 2)
+		return;
+	options->disks = true;
+	options->block_count = 76; /* little room elsewhere */
+	options->disks_ack = rng_below(&rng, 2);
+	options->disk_kill_footer = rng_below(&rng, 2);
+	options->disk_kill_at = rng_below(&rng, 2) ? 1 + rng_below(&rng, options->disk_kill_footer ? 3 : 120) : 0;
+	switch (rng_below(&rng, 6)) {
+	case 0:
+		options->disk_faults.fail = 400;
+		break;
+	case 1:
+	case 2:
+		options->disk_faults.flip_rest = 3000;
+		options->disk_faults.flip_read = 12000;
+		break;
+	case 3:
+		options->disk_faults.misdirect_read = options->disk_faults.misdirect_write = 1500;
+		break;
+	}
+}
+
 /* What the seed aims at, and the scene that makes it likely. */
 static void aim(struct cluster *c, uint64_t seed)
 {
@@ -183,6 +209,7 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 	struct cluster_options options = draw_cluster(seed, story);
 	if (cut)
 		options.cut = *cut;
+	draw_disks(seed, &options);
 	struct cluster *c = current = cluster_create(&options);
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
@@ -207,6 +234,7 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 		.ended_ms = sim_now(c->sim) / MS,
 		.hits = *faults_hits(c->faults),
 		.kills = c->kills,
+		.disks = cluster_disks(c),
 		.renewals = c->renewals,
 		.directives = c->directives,
 		.directives_refused = c->directives_refused,

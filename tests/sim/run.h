@@ -12,6 +12,7 @@ struct run_result {
 	struct client_counts clients;
 	struct hit_table hits;
 	uint64_t kills, renewals, directives, directives_refused, drains;
+	struct disk_totals disks;
 };
 
 /* Fails by cluster_fail(), with the seed and the story.  story: printed on standard output.  cut: NULL for all of it. */

@@ -43,7 +43,8 @@ static void on_abort(int number)
 
 #define TOTALS(X) \
 	X(events) X(faults) X(frames) X(reads) X(read_faults) X(stale_reads) X(late_writes) X(kills) X(virtual_ms) \
-	X(renewals) X(directives) X(directives_refused) X(drains)
+	X(renewals) X(directives) X(directives_refused) X(drains) \
+	X(disk_puts) X(disk_hits) X(disk_kept) X(disk_gone) X(disk_bad) X(disk_recovered) X(disk_kills) X(disk_struck)
 struct totals {
 #define X(name) uint64_t name;
 	TOTALS(X)
@@ -80,6 +81,14 @@ static void add(struct totals *t, const struct run_result *r)
 	t->late_writes += r->sim.late_writes;
 	t->kills += r->kills;
 	t->renewals += r->renewals;
+	t->disk_puts += r->disks.puts;
+	t->disk_hits += r->disks.hits;
+	t->disk_kept += r->disks.kept;
+	t->disk_gone += r->disks.gone;
+	t->disk_bad += r->disks.bad;
+	t->disk_recovered += r->disks.recovered;
+	t->disk_kills += r->disks.kills;
+	t->disk_struck += r->disks.struck;
 	t->directives += r->directives;
 	t->directives_refused += r->directives_refused;
 	t->drains += r->drains;
@@ -100,6 +109,10 @@ static void print_totals(const struct totals *t, uint64_t seeds, double seconds)
 	       N(t->events), N(t->frames), N(t->reads), N(t->read_faults), N(t->stale_reads), N(t->late_writes), N(t->faults), N(t->kills));
 	printf("directives taken %llu, refused %llu; drains %llu; lives renewed %llu\n", N(t->directives),
 	       N(t->directives_refused), N(t->drains), N(t->renewals));
+	printf("disks: %llu blocks put, %llu kept, %llu gone for room, %llu bad, %llu found at a start; %llu keys answered; "
+	       "%llu stores killed while they wrote, %llu faults\n",
+	       N(t->disk_puts), N(t->disk_kept), N(t->disk_gone), N(t->disk_bad), N(t->disk_recovered), N(t->disk_hits),
+	       N(t->disk_kills), N(t->disk_struck));
 	printf("requests %llu: done %llu, canceled %llu, submitted %llu, refused %llu, failed and tried again %llu, lost with "
 	       "their coordinator %llu\n",
 	       N(c->requests), N(c->done), N(c->canceled), N(c->submitted), N(c->refused), N(c->failed), N(c->lost));

@@ -1,0 +1,129 @@
+/* disk - the SSD tier of a store: blocks in a log of segments, found again after a crash.  Pure.
+ *
+ * A block is put once, appended to the open segment as one record (disk_format.h), and made durable together with others
+ * by one SYNC.  When the segment is full its footer lists what is in it, so that a start reads footers and no records.
+ *
+ *   put:      QUEUED --turn, rate, room--> WRITING --written()--> WRITTEN --> SYNCING --durable(OK)--> (in the index)
+ *                 +------- any error of the disk on the way: durable(error); the tier stops writing for a while -------+
+ *   load:     QUEUED --turn--> READING --header and every digest right--> loaded(OK)
+ *                                 +--wrong: once more; wrong again: the record is in quarantine, loaded(CORRUPT)
+ *   segment:  FREE --> OPEN --footer durable--> SEALED --> EMPTYING --> TRIMMING (its head is erased) --> FREE
+ *                       +--error, crash: no footer--> CLOSED --^
+ *
+ * Rules: 1 a block is in the index only when it is durable; what durable(OK) was said of is found after any crash, until
+ *          gone() is said of it;
+ *        2 loaded(OK) is said only of bytes whose header and digests are right, whatever the disk did;
+ *        3 a footer is written only when all records it lists are durable; a segment without one is believed record by record,
+ *          each with its payload read and verified;
+ *        4 a segment is used again only when what was moved out of it is durable, nobody reads it, and its head says, durably,
+ *          that it is empty;
+ *        5 when room is wanted the segment with the least to lose goes (LFS's cost and benefit): blocks that were hit since
+ *          they were written are moved, as long as no more than keep_percent of what is put is written again, the others are
+ *          gone; so write amplification is at most 1 + keep_percent / 100, and headers and footers;
+ *        6 an error of a write or a sync gives the open segment up, without footer, and stops writing for DISK_RETRY_NS at first,
+ *          twice as long each time; loads go on.
+ *
+ * Memory: the caller's, 16-byte aligned.  Loop: the store's; no callback is called inside disk_put(), disk_load() or disk_forget().
+ * Bounds: every number of disk_options. */
+#ifndef KVSTORE_DISK_H
+#define KVSTORE_DISK_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "kvstore/disk_file.h"
+#include "kvstore/ledger.h"
+
+enum { DISK_SEGMENTS_MIN = 4 };
+#define DISK_RETRY_NS 1000000000ull
+#define DISK_RETRY_MAX_NS 60000000000ull
+
+/* Why a block is not on the disk any more. */
+enum disk_gone {
+	DISK_GONE_ROOM,      /* its segment was emptied */
+	DISK_GONE_BAD,       /* twice its bytes were not what they must be */
+	DISK_GONE_FORGOTTEN, /* disk_forget() */
+	DISK_GONE_REASONS,
+};
+
+struct disk_options {
+	uint32_t segment_count;    /* at least DISK_SEGMENTS_MIN */
+	uint64_t segment_bytes;    /* a multiple of DISK_PAGE_BYTES; at least two records and their footer */
+	uint32_t block_max;        /* in the index */
+	uint32_t record_bytes_max; /* header page and payload, a multiple of DISK_PAGE_BYTES: larger blocks are not stored */
+	uint32_t put_max;          /* blocks put and not yet durable */
+	uint64_t put_bytes_max;    /* of them together, as far as disk_has_room() tells; 0: no bound */
+	uint32_t write_max;        /* of them, being written at once */
+	uint32_t load_max;         /* blocks asked for */
+	uint32_t read_max;         /* of them, being read at once */
+	uint64_t write_rate;       /* bytes a second of records, new and moved; 0: no bound */
+	uint64_t scrub_rate;       /* bytes a second that are read to see whether they are still right; 0: none */
+	uint32_t keep_percent;     /* rule 5 */
+	uint64_t sync_delay_ns;    /* how long what is written may wait for company before it is made durable */
+	uint64_t id;               /* of a disk that has none yet: random */
+	const struct disk_file *file;
+	void *context;
+	/* The landing may be used again. */
+	void (*written)(void *context, uint64_t cookie);
+	/* The end of a put; with an error possibly without written(). */
+	void (*durable)(void *context, uint64_t cookie, enum err e);
+	/* The end of a load.  OK: all of the block lies verified in the landing; its digests are good during the call only.
+	 * NOT_FOUND: gone meanwhile.  IO: it cannot be read now.  CORRUPT: its record is in quarantine. */
+	void (*loaded)(void *context, uint64_t cookie, enum err e, const struct ledger_block *block);
+	/* NULL: not wanted. */
+	void (*gone)(void *context, const struct id128 *key, enum disk_gone why);
+};
+
+struct disk_counters {
+	uint64_t puts, puts_durable, puts_failed;
+	uint64_t loads, loads_good, loads_failed;
+	uint64_t bytes_put, bytes_moved;    /* of records, written */
+	uint64_t bytes_loaded, bytes_scrubbed;
+	uint64_t gone[DISK_GONE_REASONS];
+	uint64_t kept;                      /* blocks moved */
+	uint64_t reads_bad;                 /* of any kind, first tries too */
+	uint64_t errors;                    /* operations that failed */
+	uint64_t syncs, segments_sealed, segments_emptied;
+	uint64_t recovered;                 /* blocks found at the start; of them by reading records: */
+	uint64_t recovered_scanned;
+	uint64_t recovered_torn;            /* records that were not whole */
+};
+
+struct disk_status {
+	bool ready;         /* the index is back */
+	enum err stopped;   /* why nothing is written now; OK: it is */
+	uint32_t blocks;
+	uint32_t puts;      /* not yet durable */
+	uint64_t put_bytes; /* of them: what a crash would lose */
+	uint32_t loads;
+	uint32_t segments, segments_free;
+	uint64_t bytes_used, bytes_max; /* of segments: with living blocks, and all */
+	struct disk_counters counters;
+};
+
+struct disk;
+
+size_t disk_bytes(const struct disk_options *options);
+/* Begins to read what is there; until it is ready nothing is found, and what is put waits. */
+struct disk *disk_init(void *memory, const struct disk_options *options, uint64_t now_ns);
+
+/* Events. */
+void disk_done(struct disk *disk, uint64_t op, enum err e, uint64_t now_ns);
+/* Some times a second, and after calls of disk_put() and disk_load(): they begin to move. */
+void disk_tick(struct disk *disk, uint64_t now_ns);
+
+/* Of a block on disk: layers and their bytes (ret may be NULL). */
+bool disk_find(const struct disk *disk, const struct id128 *key, uint32_t *ret_layer_count, uint32_t *ret_layer_bytes);
+/* The bytes lie in the landing until written() or durable().  AGAIN: put_max.  EXISTS.  TOO_LARGE.  IO: stopped. */
+MUST_USE enum err disk_put(struct disk *disk, const struct ledger_block *block, uint32_t landing, uint64_t cookie);
+/* Into a landing of its layers' size.  NOT_FOUND, AGAIN: load_max. */
+MUST_USE enum err disk_load(struct disk *disk, const struct id128 *key, uint32_t landing, uint64_t cookie);
+/* It is not found any more, and may be after a restart; false: it was not on disk. */
+bool disk_forget(struct disk *disk, const struct id128 *key);
+
+/* Is there room for so many more puts, and does the tier write? */
+bool disk_has_room(const struct disk *disk, uint32_t count);
+void disk_status(const struct disk *disk, struct disk_status *ret_status);
+/* Asserts what must hold; for tests and simulation. */
+void disk_check(const struct disk *disk);
+#endif

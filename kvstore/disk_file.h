@@ -1,0 +1,41 @@
+/* disk_file - the disk as the pure SSD tier sees it: equal segments that are read, written, made durable and given back.
+ *
+ * A hook beside env (net/env.h), with its rules: it only queues or performs, and never calls back into the core; what comes of
+ * an operation arrives later as the event disk_done(), exactly once.  Shells: disk_uring.c, disk_threads.c, and those
+ * of tests, which drop what was not synced, tear, flip and misdirect.
+ *
+ * Rules: 1 a SYNC makes durable what was written to its segment by WRITEs whose outcome had been told before the SYNC began;
+ *        2 nothing else is promised: what was written may be lost, or lie there in part, until then;
+ *        3 the memory of an operation is the core's (head) or its caller's (landing), and in use until disk_done();
+ *        4 a segment that was never written, or was trimmed, reads as anything. */
+#ifndef KVSTORE_DISK_FILE_H
+#define KVSTORE_DISK_FILE_H
+#include <stddef.h>
+#include <stdint.h>
+
+enum { DISK_PAGE_BYTES = 4096 };
+
+enum disk_io_kind { DISK_READ, DISK_WRITE, DISK_SYNC, DISK_TRIM };
+
+struct disk_io {
+	uint64_t op; /* given back with the outcome */
+	enum disk_io_kind kind;
+	uint32_t segment;
+	uint64_t offset; /* of READ and WRITE, in the segment: a multiple of DISK_PAGE_BYTES */
+	/* What is read or written there: first the head, behind it what lies in the landing. */
+	uint8_t *head;          /* aligned to a page */
+	uint32_t head_bytes;    /* a multiple of DISK_PAGE_BYTES; may be 0 */
+	uint32_t landing;       /* local block number, as in env_read */
+	uint32_t landing_bytes; /* 0: none.  On disk they end with a page: WRITE fills it with zeros, READ drops the rest */
+	/* READ into a landing: the digest of each layer_bytes of it. */
+	uint32_t layer_bytes;
+	uint64_t *ret_digests; /* [landing_bytes / layer_bytes] */
+};
+
+struct disk_file {
+	void *context;
+	void (*submit)(void *context, const struct disk_io *io);
+	/* The digest that blocks are offered with (base/digest.h). */
+	uint64_t (*digest)(const void *data, size_t length);
+};
+#endif

@@ -1,0 +1,211 @@
+/* disk_impl - what the files of the SSD tier share; nobody else includes it. */
+#ifndef KVSTORE_DISK_IMPL_H
+#define KVSTORE_DISK_IMPL_H
+#include "kvstore/disk.h"
+#include "kvstore/disk_format.h"
+#include "kvstore/disk_index.h"
+
+/* Puts kept for what is moved, so that new blocks that wait for room cannot keep it from being made. */
+enum { DISK_MOVES_MAX = 8 };
+
+#define PUT_NONE UINT32_MAX
+#define LOAD_NONE UINT32_MAX
+#define SEGMENT_NONE UINT32_MAX
+
+enum segment_state {
+	SEGMENT_FREE,
+	SEGMENT_OPEN,
+	SEGMENT_CLOSED,
+	SEGMENT_SEALED,
+	SEGMENT_EMPTYING,
+	SEGMENT_TRIMMING,
+	SEGMENT_STATES,
+};
+
+struct segment {
+	enum segment_state state;
+	uint64_t serial;
+	uint32_t readers; /* loads under way */
+	uint32_t moving;  /* blocks being moved out of it */
+	bool damaged;     /* a bad record was found: it goes first */
+	/* While the index is read back. */
+	bool has_head, has_trailer, unread;
+	uint64_t id;
+	uint32_t entry_count;
+	uint64_t entries_sum;
+};
+
+enum put_state { PUT_FREE, PUT_QUEUED, PUT_WRITING, PUT_WRITTEN, PUT_SYNCING };
+
+/* A record on its way to the disk: a new block, or one that is moved. */
+struct put {
+	enum put_state state;
+	uint64_t cookie;
+	struct id128 key;
+	uint32_t layer_count, layer_bytes;
+	uint32_t landing;
+	uint32_t pages;
+	uint32_t page;      /* in the open segment */
+	uint32_t from, from_page; /* moved: whence; SEGMENT_NONE: new */
+	uint8_t *head;      /* moved: the whole record in the scratch; else its header page */
+	uint8_t *own_head;
+	uint32_t next;
+};
+
+enum log_state {
+	LOG_NONE,     /* no segment is open */
+	LOG_OPENING,  /* its head is being written */
+	LOG_OPEN,
+	LOG_SEALING,  /* takes no more: what is written becomes durable */
+	LOG_FOOTER,   /* the footer is being written */
+	LOG_FOOTER_SYNC,
+};
+
+struct log {
+	enum log_state state;
+	enum err failed;    /* the open segment is given up, as soon as nothing is under way */
+	uint32_t segment;
+	uint32_t page_next;
+	uint32_t entry_count;
+	uint32_t writing, written, syncing; /* puts */
+	bool head_out, sync_out, footer_out; /* operations */
+	uint64_t written_first_ns; /* since when something waits for a sync */
+	uint32_t queue_first, queue_last;
+};
+
+enum load_state { LOAD_FREE, LOAD_QUEUED, LOAD_READING };
+
+struct load {
+	enum load_state state;
+	uint64_t cookie;
+	struct id128 key;
+	uint32_t landing;
+	uint32_t layer_count, layer_bytes; /* of the landing */
+	struct disk_place place;           /* while reading */
+	uint32_t tries;
+	uint8_t *head;     /* [1 page] */
+	uint64_t *digests; /* [DISK_LAYERS_MAX] of what landed */
+	uint32_t next;
+};
+
+/* What the tier does for itself, one operation at a time. */
+enum care_state {
+	CARE_HEADS,    /* start: head and trailer of each segment */
+	CARE_FOOTERS,  /* start: of each sealed one */
+	CARE_RECORDS,  /* start: of each without footer */
+	CARE_RESEAL,   /* start: it gets its footer */
+	CARE_IDLE,
+	CARE_EMPTY,    /* a segment is emptied: between two blocks */
+	CARE_MOVE,     /* a block is being read to be moved */
+	CARE_MOVE_OUT, /* it is being written */
+	CARE_ERASE,      /* it is empty: its head says so */
+	CARE_ERASE_SYNC, /* durably, before anything else is written there */
+	CARE_TRIM,
+	CARE_SCRUB,
+};
+
+struct care {
+	enum care_state state;
+	bool out;          /* its operation is under way */
+	uint32_t tries;
+	uint32_t segment;
+	bool trailer;      /* CARE_HEADS: the second page */
+	uint32_t page;     /* CARE_RECORDS */
+	uint32_t pages;    /* of what is read */
+	enum segment_state was; /* of the segment that is emptied, before */
+	uint32_t entry;    /* next to be moved */
+	struct id128 key;  /* of what is being read */
+	struct disk_place place;
+};
+
+struct disk {
+	struct disk_options options;
+	uint32_t segment_pages;
+	uint64_t now_ns;
+	uint64_t id;
+	uint64_t serial_next;
+	bool ready;
+	enum err stopped;
+	uint64_t retry_ns, retry_wait_ns;
+	int64_t write_tokens, scrub_tokens; /* bytes; negative: spent before they were earned */
+	uint64_t tokens_ns;
+	int64_t keep_credit; /* pages that may be written again */
+	uint32_t scratch_pages;
+	uint32_t segments_free;
+	struct disk_counters counters;
+
+	struct disk_index *index;
+	struct segment *segments; /* [segment_count] */
+	struct log log;
+	struct care care;
+	uint32_t scrub_next;
+	struct put *puts;   /* [put_max] */
+	uint32_t put_free, put_count, move_count; /* new ones; moved ones */
+	uint64_t put_pages;                       /* of new ones */
+	struct load *loads; /* [load_max] */
+	uint32_t load_free, load_count, load_reading;
+	uint32_t load_first, load_last;
+	uint64_t *load_digests; /* [load_max][DISK_LAYERS_MAX] */
+	uint64_t *digests;      /* [DISK_LAYERS_MAX] of the header that is looked at */
+	uint8_t *put_heads;     /* [put_max] pages */
+	uint8_t *load_heads;    /* [load_max] pages */
+	uint8_t *page;          /* head or trailer being written */
+	uint8_t *footer;        /* of the open segment: its entries, and room for the trailer */
+	uint8_t *scratch;       /* [scratch_pages]: what care reads */
+};
+
+/* Writing is stopped, and it is not yet time to try again. */
+static inline bool disk_rests(const struct disk *d)
+{
+	return d->stopped != ERR_OK && d->now_ns < d->retry_ns;
+}
+
+/* An operation's number says whose it is. */
+enum op_kind { OP_PUT, OP_LOAD, OP_HEAD, OP_SYNC, OP_FOOTER, OP_CARE };
+
+static inline uint64_t op_of(enum op_kind kind, uint32_t number)
+{
+	return (uint64_t)kind << 32 | number;
+}
+
+/* disk.c */
+void disk_submit(struct disk *d, const struct disk_io *io);
+void disk_pump(struct disk *d);
+/* Out of the index, said to the store. */
+void disk_lose(struct disk *d, uint32_t entry, enum disk_gone why);
+/* Is this, read whole into the scratch, the record of that key (NULL: any), all of it right?  Its digests: d->digests. */
+bool disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record);
+void disk_set_state(struct disk *d, uint32_t segment, enum segment_state state);
+/* Nothing is written for a while; what waits for its turn fails. */
+void disk_stop(struct disk *d, enum err e);
+/* A record was bad twice. */
+void disk_quarantine(struct disk *d, uint32_t entry);
+
+/* disk_log.c */
+void disk_log_init(struct disk *d);
+uint32_t disk_log_take_put(struct disk *d); /* PUT_NONE: none is free */
+void disk_log_push(struct disk *d, uint32_t put, bool first);
+void disk_log_pump(struct disk *d);
+void disk_log_done(struct disk *d, enum op_kind kind, uint32_t number, enum err e);
+/* Takes a segment that has no footer, with the entries in d->footer, to be sealed. */
+void disk_log_reseal(struct disk *d, uint32_t segment, uint32_t page_next, uint32_t entry_count);
+/* Adds to the footer of the open segment. */
+void disk_log_note_entry(struct disk *d, const struct disk_footer_entry *entry);
+void disk_log_check(const struct disk *d);
+
+/* disk_loads.c */
+void disk_loads_init(struct disk *d);
+void disk_loads_pump(struct disk *d);
+void disk_loads_done(struct disk *d, uint32_t number, enum err e);
+void disk_loads_check(const struct disk *d);
+
+/* disk_recover.c: the start */
+void disk_recover_pump(struct disk *d);
+void disk_recover_done(struct disk *d, enum err e);
+
+/* disk_care.c: room, and scrubbing */
+void disk_care_pump(struct disk *d);
+void disk_care_done(struct disk *d, enum err e);
+/* The scratch is free again: what was read from there is written, or will not be. */
+void disk_care_moved(struct disk *d, enum err e);
+#endif

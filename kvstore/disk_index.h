@@ -1,0 +1,51 @@
+/* disk_index - which blocks are on the disk, and where: 48 bytes a block.  Pure.
+ *
+ * Entries are found by key, and listed by segment in the order in which they were written, so that a segment can be emptied.
+ * A hit is remembered until the block is moved: it says which blocks are worth that.
+ *
+ * Memory: the caller's, 16-byte aligned.  Loop: the store's.  Bounds: block_max blocks (1 .. 2^30), segment_count segments. */
+#ifndef KVSTORE_DISK_INDEX_H
+#define KVSTORE_DISK_INDEX_H
+#include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
+#include "base/err.h"
+#include "base/id128.h"
+
+#define DISK_ENTRY_NONE UINT32_MAX
+
+struct disk_entry {
+	struct id128 key;
+	uint32_t segment;
+	uint32_t page;
+	uint32_t layer_bytes;
+	uint16_t layer_count; /* 0: a free entry */
+	uint16_t hits;
+	uint32_t prev, next; /* in its segment; next: in the free list */
+};
+
+struct disk_index;
+
+size_t disk_index_bytes(uint32_t block_max, uint32_t segment_count);
+struct disk_index *disk_index_init(void *memory, uint32_t block_max, uint32_t segment_count);
+
+/* The entry of the key, or DISK_ENTRY_NONE. */
+uint32_t disk_index_find(const struct disk_index *index, const struct id128 *key);
+bool disk_index_used(const struct disk_index *index, uint32_t entry);
+const struct disk_entry *disk_index_entry(const struct disk_index *index, uint32_t entry);
+/* The key is not in it.  Of `block` key, segment, page and layers count.  ERR_AGAIN: block_max are in. */
+MUST_USE enum err disk_index_add(struct disk_index *index, const struct disk_entry *block, uint32_t *ret_entry);
+void disk_index_remove(struct disk_index *index, uint32_t entry);
+/* It lies elsewhere now; its hits are forgotten. */
+void disk_index_move(struct disk_index *index, uint32_t entry, uint32_t segment, uint32_t page);
+void disk_index_hit(struct disk_index *index, uint32_t entry);
+
+uint32_t disk_index_count(const struct disk_index *index);
+uint32_t disk_index_max(const struct disk_index *index);
+/* Of a segment: its first entry, its entries, its pages with blocks, those with blocks that were hit. */
+uint32_t disk_index_first(const struct disk_index *index, uint32_t segment);
+uint32_t disk_index_pages(const struct disk_index *index, uint32_t segment);
+uint32_t disk_index_pages_hit(const struct disk_index *index, uint32_t segment);
+/* Asserts what must hold; for tests and simulation. */
+void disk_index_check(const struct disk_index *index);
+#endif

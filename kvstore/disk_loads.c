@@ -1,0 +1,175 @@
+/* disk_loads - blocks on their way back into memory. */
+#include <assert.h>
+
+#include "base/planted.h"
+#include "kvstore/disk_impl.h"
+
+/* The first try, and once more: what a disk read wrongly once may lie there rightly. */
+enum { TRIES_MAX = 2 };
+
+void disk_loads_init(struct disk *d)
+{
+	for (uint32_t i = 0; i < d->options.load_max; i++)
+		d->loads[i] = (struct load){.head = d->load_heads + (size_t)i * DISK_PAGE_BYTES,
+					    .digests = d->load_digests + (size_t)i * DISK_LAYERS_MAX,
+					    .next = i + 1 < d->options.load_max ? i + 1 : LOAD_NONE};
+	d->load_free = 0;
+	d->load_first = d->load_last = LOAD_NONE;
+}
+
+enum err disk_load(struct disk *d, const struct id128 *key, uint32_t landing, uint64_t cookie)
+{
+	uint32_t number = d->load_free, layer_count, layer_bytes;
+	if (!disk_find(d, key, &layer_count, &layer_bytes))
+		return ERR_NOT_FOUND;
+	if (number == LOAD_NONE)
+		return ERR_AGAIN;
+	struct load *load = &d->loads[number];
+	d->load_free = load->next;
+	load->state = LOAD_QUEUED;
+	load->cookie = cookie;
+	load->key = *key;
+	load->landing = landing;
+	load->layer_count = layer_count;
+	load->layer_bytes = layer_bytes;
+	load->tries = 0;
+	load->next = LOAD_NONE;
+	if (d->load_first == LOAD_NONE)
+		d->load_first = number;
+	else
+		d->loads[d->load_last].next = number;
+	d->load_last = number;
+	d->load_count++;
+	d->counters.loads++;
+	return ERR_OK;
+}
+
+static void end_load(struct disk *d, uint32_t number, enum err e, const struct ledger_block *block)
+{
+	struct load *load = &d->loads[number];
+	uint64_t cookie = load->cookie;
+	load->state = LOAD_FREE;
+	load->next = d->load_free;
+	d->load_free = number;
+	d->load_count--;
+	d->counters.loads_good += e == ERR_OK;
+	d->counters.loads_failed += e != ERR_OK;
+	d->options.loaded(d->options.context, cookie, e, block);
+}
+
+/* Its entry, if what is there still fits the landing. */
+static uint32_t find_entry(const struct disk *d, const struct load *load)
+{
+	uint32_t entry = disk_index_find(d->index, &load->key);
+	if (entry == DISK_ENTRY_NONE)
+		return DISK_ENTRY_NONE;
+	const struct disk_entry *e = disk_index_entry(d->index, entry);
+	return e->layer_count == load->layer_count && e->layer_bytes == load->layer_bytes ? entry : DISK_ENTRY_NONE;
+}
+
+static void begin(struct disk *d, uint32_t number)
+{
+	struct load *load = &d->loads[number];
+	uint32_t entry = find_entry(d, load);
+	if (entry == DISK_ENTRY_NONE) {
+		end_load(d, number, ERR_NOT_FOUND, NULL);
+		return;
+	}
+	const struct disk_entry *e = disk_index_entry(d->index, entry);
+	load->state = LOAD_READING;
+	load->tries++;
+	load->place = (struct disk_place){d->segments[e->segment].serial, e->segment, e->page};
+	d->segments[e->segment].readers++;
+	d->load_reading++;
+	struct disk_io io = {
+		.op = op_of(OP_LOAD, number),
+		.kind = DISK_READ,
+		.segment = e->segment,
+		.offset = (uint64_t)e->page * DISK_PAGE_BYTES,
+		.head = load->head,
+		.head_bytes = DISK_PAGE_BYTES,
+		.landing = load->landing,
+		.landing_bytes = load->layer_count * load->layer_bytes,
+		.layer_bytes = load->layer_bytes,
+		.ret_digests = load->digests,
+	};
+	disk_submit(d, &io);
+}
+
+void disk_loads_pump(struct disk *d)
+{
+	while (d->load_first != LOAD_NONE && d->load_reading < d->options.read_max) {
+		uint32_t number = d->load_first;
+		d->load_first = d->loads[number].next;
+		begin(d, number);
+	}
+}
+
+/* Is what landed the block that was asked for?  Its header's digests: d->digests. */
+static bool is_right(struct disk *d, const struct load *load, struct disk_record *ret_record)
+{
+	struct disk_record r;
+	if (disk_parse_record(load->head, d->id, &r, d->digests) != ERR_OK)
+		return false;
+	if (!id128_equal(&r.key, &load->key) || r.layer_count != load->layer_count || r.layer_bytes != load->layer_bytes)
+		return false;
+	if (r.place.serial != load->place.serial || r.place.segment != load->place.segment || r.place.page != load->place.page)
+		return false;
+	if (!planted(DISK_DIGEST_NOT_CHECKED) && memcmp(load->digests, d->digests, r.layer_count * sizeof(uint64_t)) != 0)
+		return false;
+	*ret_record = r;
+	return true;
+}
+
+static void end_bad(struct disk *d, uint32_t number, enum err e)
+{
+	struct load *load = &d->loads[number];
+	d->counters.reads_bad++;
+	if (load->tries < TRIES_MAX) {
+		begin(d, number);
+		return;
+	}
+	/* Still there where it was read?  Then it is the record that is bad. */
+	uint32_t entry = disk_index_find(d->index, &load->key);
+	if (e == ERR_CORRUPT && entry != DISK_ENTRY_NONE) {
+		const struct disk_entry *at = disk_index_entry(d->index, entry);
+		if (at->segment == load->place.segment && at->page == load->place.page)
+			disk_quarantine(d, entry);
+	}
+	end_load(d, number, e, NULL);
+}
+
+void disk_loads_done(struct disk *d, uint32_t number, enum err e)
+{
+	struct load *load = &d->loads[number];
+	struct disk_record r;
+	assert(number < d->options.load_max && load->state == LOAD_READING);
+	d->segments[load->place.segment].readers--;
+	d->load_reading--;
+	if (e == ERR_OK && !is_right(d, load, &r))
+		e = ERR_CORRUPT;
+	if (e != ERR_OK) {
+		end_bad(d, number, e == ERR_CORRUPT ? e : ERR_IO);
+		return;
+	}
+	uint32_t entry = disk_index_find(d->index, &load->key);
+	if (entry != DISK_ENTRY_NONE)
+		disk_index_hit(d->index, entry);
+	d->counters.bytes_loaded += (uint64_t)r.layer_count * r.layer_bytes;
+	struct ledger_block block = {.key = r.key, .parent = r.parent, .has_parent = r.has_parent, .compat = r.compat,
+				     .layer_count = r.layer_count, .layer_bytes = r.layer_bytes, .digests = r.digests};
+	end_load(d, number, ERR_OK, &block);
+}
+
+void disk_loads_check(const struct disk *d)
+{
+	uint32_t count = 0, reading = 0, queued = 0, listed = 0;
+	for (uint32_t i = 0; i < d->options.load_max; i++) {
+		count += d->loads[i].state != LOAD_FREE;
+		reading += d->loads[i].state == LOAD_READING;
+		queued += d->loads[i].state == LOAD_QUEUED;
+	}
+	for (uint32_t i = d->load_first; i != LOAD_NONE; i = d->loads[i].next)
+		listed++;
+	assert(count == d->load_count && reading == d->load_reading && queued == listed);
+}

@@ -1,0 +1,176 @@
+/* disk_uring - the shell over io_uring: operations are queued with the kernel, what has landed is digested by one thread. */
+#include <errno.h>
+#include <liburing.h>
+#include <stdlib.h>
+#include <string.h>
+#include <sys/eventfd.h>
+#include <unistd.h>
+
+#include "kvstore/disk_shell_impl.h"
+
+struct uring {
+	struct disk_shell *shell;
+	struct io_uring ring;
+	int event_fd; /* readable when something is over */
+	struct loop_watch *watch;
+	struct copy *copy;
+	uint32_t queued; /* with the kernel */
+};
+
+/* ---- one operation */
+
+static void queue(struct uring *u, struct disk_request *r)
+{
+	struct disk_shell *s = u->shell;
+	struct io_uring_sqe *sqe = io_uring_get_sqe(&u->ring); /* the ring is as deep as there are requests */
+	switch (r->io.kind) {
+	case DISK_READ:
+		io_uring_prep_readv(sqe, s->fd, r->parts, (unsigned)r->part_count, r->at);
+		break;
+	case DISK_WRITE:
+		io_uring_prep_writev(sqe, s->fd, r->parts, (unsigned)r->part_count, r->at);
+		break;
+	case DISK_SYNC:
+		io_uring_prep_fsync(sqe, s->fd, IORING_FSYNC_DATASYNC);
+		break;
+	case DISK_TRIM:
+		io_uring_prep_fallocate(sqe, s->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)r->at,
+					(off_t)s->options.segment_bytes);
+	}
+	io_uring_sqe_set_data(sqe, r);
+	io_uring_submit(&u->ring);
+	u->queued++;
+}
+
+static void digested(struct copy_job *job);
+
+/* One layer after the other, off the loop; none when nobody waits for it any more. */
+static void digest_next(struct uring *u, struct disk_request *r)
+{
+	if (u->shell->closing || r->io.kind != DISK_READ || r->layer * (uint64_t)r->io.layer_bytes >= r->io.landing_bytes) {
+		disk_request_done(r);
+		return;
+	}
+	r->digest_job = (struct copy_job){.dst = r->landing + (size_t)r->layer * r->io.layer_bytes, .length = r->io.layer_bytes,
+					  .done = digested, .arg = r};
+	copy_submit(u->copy, &r->digest_job);
+}
+
+static void digested(struct copy_job *job)
+{
+	struct disk_request *r = job->arg;
+	r->io.ret_digests[r->layer++] = job->digest;
+	digest_next(r->shell->state, r);
+}
+
+static void over(struct uring *u, struct disk_request *r, int result)
+{
+	bool moves = r->io.kind == DISK_READ || r->io.kind == DISK_WRITE;
+	if (result == -EINTR || result == -EAGAIN || (moves && result > 0 && !disk_request_advance(r, (size_t)result))) {
+		queue(u, r); /* the rest of it */
+		return;
+	}
+	bool ignored = r->io.kind == DISK_TRIM && result == -EOPNOTSUPP;
+	if (result < 0 && !ignored)
+		r->error = -result;
+	else if (moves && r->left > 0)
+		r->error = EIO; /* the file is shorter than it was made */
+	if (r->error || !moves) {
+		disk_request_done(r);
+		return;
+	}
+	disk_request_arrived(r);
+	r->layer = 0;
+	digest_next(u, r);
+}
+
+static void reap(struct uring *u)
+{
+	struct io_uring_cqe *cqe;
+	while (io_uring_peek_cqe(&u->ring, &cqe) == 0) {
+		struct disk_request *r = io_uring_cqe_get_data(cqe);
+		int result = cqe->res;
+		io_uring_cqe_seen(&u->ring, cqe);
+		u->queued--;
+		over(u, r, result);
+	}
+}
+
+static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
+{
+	struct uring *u = arg;
+	uint64_t count;
+	(void)watch, (void)ready;
+	if (read(u->event_fd, &count, sizeof(count)) < 0 && errno != EAGAIN)
+		return;
+	reap(u);
+}
+
+static void uring_submit(struct disk_shell *shell, struct disk_request *r)
+{
+	struct uring *u = shell->state;
+	if (r->error) { /* no memory for it: told like any other outcome, by the loop */
+		r->io.kind = DISK_SYNC;
+		r->left = 0;
+	}
+	queue(u, r);
+}
+
+/* ---- life */
+
+static void uring_destroy(struct disk_shell *shell)
+{
+	struct uring *u = shell->state;
+	struct io_uring_cqe *cqe;
+	while (u->queued > 0)
+		if (io_uring_wait_cqe(&u->ring, &cqe) == 0)
+			reap(u);
+	if (u->copy)
+		copy_flush(u->copy);
+	copy_destroy(u->copy); /* ends what was being digested */
+	loop_watch_destroy(u->watch);
+	if (u->event_fd >= 0)
+		close(u->event_fd);
+	io_uring_queue_exit(&u->ring);
+	free(u);
+}
+
+static bool has_all(struct io_uring *ring)
+{
+	static const int needed[] = {IORING_OP_READV, IORING_OP_WRITEV, IORING_OP_FSYNC, IORING_OP_FALLOCATE};
+	struct io_uring_probe *probe = io_uring_get_probe_ring(ring);
+	bool all = probe != NULL;
+	for (size_t i = 0; all && i < sizeof(needed) / sizeof(*needed); i++)
+		all = io_uring_opcode_supported(probe, needed[i]);
+	io_uring_free_probe(probe);
+	return all;
+}
+
+static enum err uring_create(struct disk_shell *shell, struct why *why)
+{
+	struct uring *u = calloc(1, sizeof(*u));
+	if (!u)
+		return ERR_NOMEM;
+	u->shell = shell;
+	int result = io_uring_queue_init(shell->options.depth, &u->ring, 0);
+	if (result < 0) {
+		free(u);
+		return why_set(why, ERR_UNSUPPORTED, "the kernel refuses io_uring: %s", strerror(-result));
+	}
+	shell->state = u;
+	u->event_fd = eventfd(0, EFD_CLOEXEC | EFD_NONBLOCK);
+	enum err e = ERR_OK;
+	if (!has_all(&u->ring))
+		e = why_set(why, ERR_UNSUPPORTED, "the kernel's io_uring lacks an operation");
+	else if (u->event_fd < 0 || io_uring_register_eventfd(&u->ring, u->event_fd) != 0)
+		e = why_set(why, ERR_UNSUPPORTED, "no event of io_uring: %s", strerror(errno));
+	if (e == ERR_OK)
+		e = copy_create(shell->loop, false, &u->copy);
+	if (e == ERR_OK)
+		e = loop_watch_create(shell->loop, u->event_fd, LOOP_READ, on_ready, u, &u->watch);
+	if (e != ERR_OK)
+		uring_destroy(shell);
+	return e;
+}
+
+const struct disk_backend disk_uring = {"io_uring", uring_create, uring_submit, uring_destroy};

@@ -1,0 +1,487 @@
+/* store_disk - a store's blocks between memory and disk: sealed ones are written, those that were evicted come back when they
+ * are looked up.
+ *
+ *   sealed --put--> (being written: stays in its slot) --written--> cached --durable--> OfferDone, with STORE_PERSIST_ACK
+ *   look-up of a key on disk --> entry being read --loaded, verified--> cached, held, and told by a later Found
+ *                                    +--anything else--> gone from memory; the look-up is told that this was all */
+#include <assert.h>
+
+#include "base/carve.h"
+#include "base/planted.h"
+#include "kvstore/store_impl.h"
+
+/* ---- memory */
+
+static void on_written(void *context, uint64_t cookie);
+static void on_durable(void *context, uint64_t cookie, enum err e);
+static void on_loaded(void *context, uint64_t cookie, enum err e, const struct ledger_block *block);
+
+static void on_gone(void *context, const struct id128 *key, enum disk_gone why)
+{
+	struct store *s = context;
+	if (s->options.disk_gone)
+		s->options.disk_gone(s->options.disk_context, key, why);
+}
+
+static struct disk_options disk_options(const struct store_options *options, struct store *store)
+{
+	struct disk_options disk = *options->disk;
+	disk.context = store;
+	disk.written = on_written;
+	disk.durable = on_durable;
+	disk.loaded = on_loaded;
+	disk.gone = on_gone;
+	return disk;
+}
+
+static void *lay_out(struct carve *carve, const struct store_options *o, struct store_disk *ret_parts)
+{
+	struct disk_options disk = disk_options(o, NULL);
+	*ret_parts = (struct store_disk){
+		.writes = carve_take(carve, disk.put_max, sizeof(struct disk_write)),
+		.reads = carve_take(carve, disk.load_max, sizeof(struct disk_read)),
+		.wants = carve_take(carve, o->hold_max, sizeof(struct disk_want)),
+		.lookups = carve_take(carve, o->lookup_max, sizeof(struct disk_lookup)),
+		.dirty = carve_take(carve, o->lookup_max, sizeof(uint32_t)),
+		.no_digests = carve_take(carve, o->ledger.layers_max, sizeof(uint64_t)),
+		.want_max = o->hold_max,
+	};
+	return carve_take(carve, 1, disk_bytes(&disk));
+}
+
+size_t store_disk_bytes(const struct store_options *options)
+{
+	struct carve carve = {0};
+	struct store_disk parts;
+	if (options->disk)
+		lay_out(&carve, options, &parts);
+	return carve.used;
+}
+
+void store_disk_init(struct store *s)
+{
+	struct store_disk *d = &s->d;
+	if (!s->options.disk)
+		return;
+	struct carve carve = {.memory = d->memory};
+	void *memory = lay_out(&carve, &s->options, d);
+	d->options = disk_options(&s->options, s);
+	s->options.disk = &d->options;
+	for (uint32_t i = 0; i < d->options.put_max; i++)
+		d->writes[i].next_free = i + 1 < d->options.put_max ? i + 1 : WANT_NONE;
+	for (uint32_t i = 0; i < d->options.load_max; i++)
+		d->reads[i].next_free = i + 1 < d->options.load_max ? i + 1 : WANT_NONE;
+	for (uint32_t i = 0; i < d->want_max; i++)
+		d->wants[i].next = i + 1 < d->want_max ? i + 1 : WANT_NONE;
+	for (uint32_t i = 0; i < s->options.lookup_max; i++)
+		d->lookups[i].want_first = WANT_NONE;
+	d->disk = disk_init(memory, &d->options, 0);
+	d->patience_ns = STORE_PATIENCE_NS;
+}
+
+/* ---- to the disk */
+
+bool store_on_disk(const struct store *s, const struct id128 *key)
+{
+	return s->d.disk && disk_find(s->d.disk, key, NULL, NULL);
+}
+
+bool store_waits_for_disk(const struct store *s)
+{
+	return s->d.disk && s->options.persist == STORE_PERSIST_ACK;
+}
+
+static bool is_stopped(const struct store *s)
+{
+	struct disk_status status;
+	disk_status(s->d.disk, &status);
+	return status.stopped != ERR_OK;
+}
+
+bool store_disk_takes(struct store *s)
+{
+	struct store_disk *d = &s->d;
+	d->blocked = false;
+	/* A disk that has stopped answers with its error, and memory takes the block all the same. */
+	if (!d->disk || s->options.persist == STORE_PERSIST_NONE || disk_has_room(d->disk, s->reading_count + 1) || is_stopped(s))
+		return true;
+	if (!store_waits_for_disk(s) && d->patience_ns <= 0)
+		return true; /* it is not a burst: memory has to do */
+	d->blocked = true;
+	return false;
+}
+
+/* For how long offers may yet wait for a disk that is busy, when they need not: a burst is worth half a second, and one
+ * sixteenth of the time. */
+static void count_patience(struct store_disk *d, uint64_t now_ns)
+{
+	uint64_t passed_ns = now_ns > d->patience_at_ns ? now_ns - d->patience_at_ns : 0;
+	if (passed_ns > STORE_PATIENCE_NS)
+		passed_ns = STORE_PATIENCE_NS;
+	d->patience_at_ns = now_ns;
+	d->patience_ns += d->blocked ? -(int64_t)passed_ns : (int64_t)(passed_ns / 16);
+	if (d->patience_ns > (int64_t)STORE_PATIENCE_NS)
+		d->patience_ns = (int64_t)STORE_PATIENCE_NS;
+}
+
+static enum err begin_write(struct store *s, uint32_t entry, bool held, uint32_t offer)
+{
+	struct store_disk *d = &s->d;
+	uint32_t number = d->write_free;
+	const struct ledger_block *block = ledger_block(s->ledger, entry);
+	if (number == WANT_NONE)
+		return ERR_AGAIN;
+	enum err e = disk_put(d->disk, block, ledger_slot(s->ledger, entry), number);
+	if (e != ERR_OK)
+		return e;
+	d->write_free = d->writes[number].next_free;
+	d->writes[number] = (struct disk_write){.used = true, .held = held, .entry = entry, .offer = offer, .key = block->key};
+	return ERR_OK;
+}
+
+static enum err write_sealed(struct store *s, uint32_t entry, uint32_t offer)
+{
+	if (!s->d.disk || s->options.persist == STORE_PERSIST_NONE)
+		return ERR_UNSUPPORTED;
+	bool ack = s->options.persist == STORE_PERSIST_ACK;
+	if (!ack && !disk_has_room(s->d.disk, 1))
+		return ERR_AGAIN;
+	return begin_write(s, entry, false, ack ? offer : OFFER_NONE);
+}
+
+void store_disk_seal(struct store *s, uint32_t entry, uint32_t offer)
+{
+	const struct id128 key = ledger_block(s->ledger, entry)->key;
+	enum err e = write_sealed(s, entry, offer);
+	if (e == ERR_OK)
+		ledger_seal_writing(s->ledger, entry);
+	else
+		ledger_seal(s->ledger, entry);
+	if (e == ERR_OK && store_waits_for_disk(s)) {
+		s->offers[offer].state = OFFER_WRITING;
+		return;
+	}
+	bool lost = store_waits_for_disk(s) && e != ERR_EXISTS;
+	s->counters.disk_unwritten += s->d.disk && e != ERR_OK && e != ERR_EXISTS && e != ERR_UNSUPPORTED;
+	offers_answer(s, offer, lost ? e : ERR_OK);
+	if (lost)
+		offers_answer_waiting(s, &key, e);
+	else
+		offers_wake(s, &key, true);
+}
+
+bool store_disk_writes(const struct store *s, const struct id128 *key)
+{
+	for (uint32_t i = 0; s->d.disk && i < s->options.disk->put_max; i++)
+		if (s->d.writes[i].used && id128_equal(&s->d.writes[i].key, key))
+			return true;
+	return false;
+}
+
+enum err store_disk_offered(struct store *s, uint32_t entry)
+{
+	const struct id128 *key = &ledger_block(s->ledger, entry)->key;
+	if (!store_waits_for_disk(s) || store_on_disk(s, key))
+		return ERR_EXISTS;
+	if (store_disk_writes(s, key))
+		return ERR_OK;
+	/* In memory only: it was sealed while the disk could not take it, or the disk has lost it. */
+	ledger_hold(s->ledger, entry);
+	enum err e = disk_has_room(s->d.disk, s->reading_count + 1) || is_stopped(s) ? begin_write(s, entry, true, OFFER_NONE) : ERR_AGAIN;
+	if (e != ERR_OK)
+		ledger_release(s->ledger, entry);
+	return e;
+}
+
+void store_disk_drop_offer(struct store *s, uint32_t offer)
+{
+	for (uint32_t i = 0; i < s->options.disk->put_max; i++)
+		if (s->d.writes[i].used && s->d.writes[i].offer == offer)
+			s->d.writes[i].offer = OFFER_NONE;
+}
+
+static void on_written(void *context, uint64_t cookie)
+{
+	struct store *s = context;
+	struct disk_write *w = &s->d.writes[cookie];
+	assert(w->used && w->entry != LEDGER_NONE);
+	if (w->held)
+		ledger_release(s->ledger, w->entry);
+	else
+		ledger_written(s->ledger, w->entry);
+	w->entry = LEDGER_NONE;
+}
+
+static void on_durable(void *context, uint64_t cookie, enum err e)
+{
+	struct store *s = context;
+	struct disk_write *w = &s->d.writes[cookie];
+	const struct id128 key = w->key;
+	uint32_t offer = w->offer;
+	if (w->entry != LEDGER_NONE)
+		on_written(context, cookie);
+	*w = (struct disk_write){.next_free = s->d.write_free};
+	s->d.write_free = (uint32_t)cookie;
+	s->counters.disk_unwritten += e != ERR_OK;
+	if (offer != OFFER_NONE)
+		offers_answer(s, offer, e);
+	if (store_waits_for_disk(s))
+		offers_answer_waiting(s, &key, e == ERR_OK ? ERR_EXISTS : e);
+}
+
+/* ---- from the disk */
+
+void store_disk_open_lookup(struct store *s, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat, uint32_t account)
+{
+	if (s->d.disk)
+		s->d.lookups[lookup] = (struct disk_lookup){.peer = peer, .op = op, .compat = *compat, .account = account, .want_first = WANT_NONE};
+}
+
+static struct disk_read *read_of(struct store *s, uint32_t entry)
+{
+	for (uint32_t i = 0; i < s->options.disk->load_max; i++)
+		if (s->d.reads[i].used && s->d.reads[i].entry == entry)
+			return &s->d.reads[i];
+	return NULL;
+}
+
+/* An entry, a slot, and the disk is asked; NULL: not now. */
+static struct disk_read *begin_read(struct store *s, const struct id128 *key, const struct disk_lookup *l)
+{
+	struct store_disk *d = &s->d;
+	struct ledger_block block = {.key = *key, .compat = l->compat, .digests = d->no_digests,
+				     .tenant = ledger_tenants(s->ledger)->list[l->account].name};
+	uint32_t number = d->read_free, entry;
+	if (number == WANT_NONE || !disk_find(d->disk, key, &block.layer_count, &block.layer_bytes))
+		return NULL;
+	if (ledger_offer(s->ledger, &block, &entry) != ERR_OK)
+		return NULL;
+	enum err e = ledger_read(s->ledger, entry);
+	if (e == ERR_OK)
+		e = disk_load(d->disk, key, ledger_slot(s->ledger, entry), number);
+	if (e != ERR_OK) {
+		bool reading = ledger_state(s->ledger, entry) == LEDGER_READING;
+		ledger_withdraw(s->ledger, entry);
+		if (reading)
+			ledger_landing_free(s->ledger, entry);
+		return NULL;
+	}
+	d->read_free = d->reads[number].next_free;
+	d->reads[number] = (struct disk_read){.used = true, .entry = entry, .want_first = WANT_NONE};
+	return &d->reads[number];
+}
+
+void store_disk_want(struct store *s, uint32_t lookup, uint32_t index, const struct id128 *key)
+{
+	struct store_disk *d = &s->d;
+	uint32_t number = d->want_free;
+	if (!d->disk || number == WANT_NONE || d->lookups[lookup].missing >= s->options.found_max)
+		return;
+	uint32_t entry = ledger_lookup(s->ledger, key);
+	struct disk_lookup *l = &d->lookups[lookup];
+	struct disk_read *r = NULL;
+	if (entry == LEDGER_NONE)
+		r = begin_read(s, key, l);
+	else if (ledger_state(s->ledger, entry) == LEDGER_READING)
+		r = read_of(s, entry); /* NULL: it is being read from who offers it */
+	if (!r)
+		return;
+	struct disk_want *w = &d->wants[number];
+	d->want_free = w->next;
+	*w = (struct disk_want){.lookup = lookup, .index = index, .entry = LEDGER_NONE, .next = r->want_first,
+				.next_of_lookup = l->want_first};
+	r->want_first = l->want_first = number;
+	l->missing++;
+}
+
+bool store_disk_expects(struct store *s, uint32_t lookup, size_t found)
+{
+	if (!s->d.disk)
+		return false;
+	s->d.lookups[lookup].found = (uint32_t)found;
+	return s->d.lookups[lookup].missing > 0;
+}
+
+static void free_want(struct store_disk *d, uint32_t number)
+{
+	d->wants[number].next = d->want_free;
+	d->want_free = number;
+}
+
+static void set_dirty(struct store_disk *d, uint32_t lookup)
+{
+	if (d->lookups[lookup].dirty)
+		return;
+	d->lookups[lookup].dirty = true;
+	d->dirty[d->dirty_count++] = lookup;
+}
+
+void store_disk_close_lookup(struct store *s, uint32_t lookup)
+{
+	struct store_disk *d = &s->d;
+	if (!d->disk)
+		return;
+	struct disk_lookup *l = &d->lookups[lookup];
+	for (uint32_t i = l->want_first, next; i != WANT_NONE; i = next) {
+		next = d->wants[i].next_of_lookup;
+		d->wants[i].lookup = WANT_NONE;
+		if (d->wants[i].done)
+			free_want(d, i);
+	}
+	for (uint32_t i = 0; l->dirty && i < d->dirty_count; i++)
+		if (d->dirty[i] == lookup)
+			d->dirty[i--] = d->dirty[--d->dirty_count];
+	*l = (struct disk_lookup){.want_first = WANT_NONE};
+}
+
+/* It is there, or is not: whoever wanted it hears of that with the next answer. */
+static void settle_want(struct store *s, uint32_t number, uint32_t entry)
+{
+	struct store_disk *d = &s->d;
+	struct disk_want *w = &d->wants[number];
+	if (w->lookup == WANT_NONE) {
+		free_want(d, number);
+		return;
+	}
+	struct disk_lookup *l = &d->lookups[w->lookup];
+	w->done = true;
+	l->missing--;
+	set_dirty(d, w->lookup);
+	bool fits = entry != LEDGER_NONE && id128_equal(&ledger_block(s->ledger, entry)->compat, &l->compat);
+	if (!fits || holds_add(s->holds, w->lookup, entry) != ERR_OK)
+		return;
+	ledger_hold(s->ledger, entry);
+	w->entry = entry;
+	uint64_t bytes = ledger_block_bytes(ledger_block(s->ledger, entry));
+	s->counters.disk_hits++;
+	s->counters.disk_bytes_found += bytes;
+	store_account_found(s, l->account, 1, bytes);
+}
+
+/* Offers waited for the load.  Its record may have gone for room meanwhile: then the block is in memory only, and not durable. */
+static void wake_offers(struct store *s, uint32_t entry, const struct id128 *key, bool loaded)
+{
+	if (!loaded || !store_waits_for_disk(s) || store_on_disk(s, key) || s->waiting_count == 0) {
+		offers_wake(s, key, loaded);
+		return;
+	}
+	enum err e = store_disk_offered(s, entry);
+	if (e != ERR_OK)
+		offers_answer_waiting(s, key, e);
+}
+
+static void on_loaded(void *context, uint64_t cookie, enum err e, const struct ledger_block *block)
+{
+	struct store *s = context;
+	struct disk_read *r = &s->d.reads[cookie];
+	uint32_t entry = r->entry;
+	const struct id128 key = ledger_block(s->ledger, entry)->key;
+	assert(r->used);
+	if (e == ERR_OK) {
+		ledger_complete(s->ledger, entry, block);
+		ledger_seal_passing(s->ledger, entry);
+		replicate_loaded(s->replicate, entry, s->now_ns);
+	}
+	for (uint32_t i = r->want_first, next; i != WANT_NONE; i = next) {
+		next = s->d.wants[i].next;
+		settle_want(s, i, e == ERR_OK ? entry : LEDGER_NONE);
+	}
+	*r = (struct disk_read){.next_free = s->d.read_free};
+	s->d.read_free = (uint32_t)cookie;
+	if (e != ERR_OK) {
+		ledger_withdraw(s->ledger, entry);
+		ledger_landing_free(s->ledger, entry);
+	}
+	wake_offers(s, entry, &key, e == ERR_OK);
+}
+
+/* What has come since the last answer. */
+static void answer_lookup(struct store *s, uint32_t lookup)
+{
+	struct store_disk *d = &s->d;
+	struct disk_lookup *l = &d->lookups[lookup];
+	size_t count = 0;
+	for (uint32_t *at = &l->want_first; *at != WANT_NONE;) {
+		uint32_t number = *at;
+		struct disk_want *w = &d->wants[number];
+		if (!w->done) {
+			at = &w->next_of_lookup;
+			continue;
+		}
+		if (w->entry != LEDGER_NONE)
+			store_add_found(s, count++, w->index, w->entry);
+		*at = w->next_of_lookup;
+		free_want(d, number);
+	}
+	l->dirty = false;
+	l->found += (uint32_t)count;
+	store_send_found(s, l->peer, l->op, count, l->missing > 0);
+	if (l->missing == 0 && l->found == 0)
+		store_release(s, lookup);
+}
+
+/* ---- turns */
+
+void store_disk_pump(struct store *s, uint64_t now_ns)
+{
+	struct store_disk *d = &s->d;
+	if (!d->disk)
+		return;
+	count_patience(d, now_ns);
+	disk_tick(d->disk, now_ns);
+	while (d->dirty_count > 0)
+		answer_lookup(s, d->dirty[--d->dirty_count]);
+}
+
+bool store_disk_idle(const struct store *s)
+{
+	struct disk_status status = {0};
+	if (s->d.disk)
+		disk_status(s->d.disk, &status);
+	return status.puts == 0 || status.stopped != ERR_OK;
+}
+
+void store_disk_report(const struct store *s, Wire__DiskLoad *load)
+{
+	struct disk_status t;
+	if (!s->d.disk)
+		return;
+	disk_status(s->d.disk, &t);
+	load->blocks = t.blocks;
+	load->bytes_used = t.bytes_used;
+	load->bytes_total = t.bytes_max;
+	load->stopped = t.stopped;
+	load->lag = t.puts;
+	load->lag_bytes = t.put_bytes;
+	load->loads = t.counters.loads_good;
+	load->loads_failed = t.counters.loads_failed;
+	load->bytes_written = t.counters.bytes_put;
+	load->bytes_moved = t.counters.bytes_moved;
+	load->bytes_read = t.counters.bytes_loaded;
+	load->gone_room = t.counters.gone[DISK_GONE_ROOM];
+	load->gone_bad = t.counters.gone[DISK_GONE_BAD];
+	load->unwritten = s->counters.disk_unwritten;
+	load->errors = t.counters.errors;
+	load->ready = t.ready;
+}
+
+void store_disk_check(const struct store *s)
+{
+	const struct store_disk *d = &s->d;
+	if (!d->disk)
+		return;
+	disk_check(d->disk);
+	uint32_t free_count = 0, missing = 0, wanted = 0, sealed = 0;
+	for (uint32_t i = d->want_free; i != WANT_NONE; i = d->wants[i].next)
+		free_count++;
+	for (uint32_t i = 0; i < s->options.lookup_max; i++)
+		missing += d->lookups[i].missing;
+	for (uint32_t i = 0; i < s->options.disk->load_max; i++)
+		for (uint32_t w = d->reads[i].used ? d->reads[i].want_first : WANT_NONE; w != WANT_NONE; w = d->wants[w].next)
+			wanted += d->wants[w].lookup != WANT_NONE;
+	for (uint32_t i = 0; i < s->options.disk->put_max; i++)
+		sealed += d->writes[i].used && !d->writes[i].held && d->writes[i].entry != LEDGER_NONE;
+	struct ledger_counts counts;
+	ledger_counts(s->ledger, &counts);
+	assert(missing == wanted && free_count <= d->want_max - wanted && counts.entries[LEDGER_SEALED] == sealed);
+}

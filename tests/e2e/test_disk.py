@@ -1,0 +1,136 @@
+#!/usr/bin/env python3
+"""Blocks on disk: they outlive every process that knew them, and serve what a small memory cannot hold.  Every token is compared
+with the oracle's.
+
+usage: test_disk.py [ROUNDS]     kills of the stores while they write (default 3)
+"""
+import os
+import pathlib
+import random
+import signal
+import subprocess
+import sys
+import time
+import unittest
+from concurrent.futures import ThreadPoolExecutor
+
+from cluster import Cluster, DEMO, essence, look_up, solo
+
+ROUNDS = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 3
+CHATS = 12
+
+
+def cached(answer):
+    return answer["usage"]["prompt_tokens_details"]["cached_tokens"]
+
+
+def chats(seed, count=CHATS, entries=40):
+    rng = random.Random(seed)
+    return [("/v1/chat/completions", {"model": "demo", "temperature": 0, "max_tokens": 8, "return_token_ids": True,
+                                      "messages": [{"role": "user", "content": look_up(rng, entries)}]})
+            for _ in range(count)]
+
+
+def second_turns(requests, answers):
+    turns = []
+    for (path, body), answer in zip(requests, answers):
+        messages = body["messages"] + [{"role": "assistant", "content": answer["choices"][0]["message"]["content"]},
+                                       {"role": "user", "content": "And of the first one?"}]
+        turns.append((path, {**body, "messages": messages}))
+    return turns
+
+
+def restart(cluster, roles):
+    """kill -9, then the very same command again, which is not the first one's child any more."""
+    nodes = [n for n in cluster.nodes() if n["role"] in roles]
+    commands = [pathlib.Path(f"/proc/{n['pid']}/cmdline").read_bytes().split(b"\0")[:-1] for n in nodes]
+    for node in nodes:
+        os.kill(node["pid"], signal.SIGKILL)
+    time.sleep(0.1)
+    with open(pathlib.Path(cluster.folder, "again.log"), "ab") as log:
+        started = [subprocess.Popen(command, stdout=log, stderr=log) for command in commands]
+    pids = {n["name"]: p.pid for n, p in zip(nodes, started)}
+    cluster.wait_for(lambda: sum(n["state"] == "up" and pids.get(n["name"]) == n["pid"] for n in cluster.nodes()) == len(nodes),
+                     60, f"{sorted(pids)} are up again")
+    return started
+
+
+class Disk(unittest.TestCase):
+    def setUp(self):
+        self.started = []
+        self.addCleanup(lambda: [p.kill() or p.wait() for p in self.started])
+
+    def settle(self, cluster):
+        """Everything that was offered is taken, and durable."""
+        def settled():
+            metrics = cluster.metrics()
+            lag = sum(v for k, v in metrics.items() if k.startswith("baton_kv_disk_lag_blocks"))
+            return lag == 0 and all(n["load"]["offer_lag"] == 0 for n in cluster.nodes())
+        time.sleep(0.6)  # two reports
+        cluster.wait_for(settled, 60, "blocks durable")
+
+    def disk(self, cluster, name, label=""):
+        return sum(v for k, v in cluster.metrics().items() if k.startswith(f"baton_kv_disk_{name}") and label in k)
+
+    def test_second_turn_hits_after_every_process_was_killed(self):
+        first = chats(1)
+        with Cluster(prefill=1, decode=1, kvstore=2, store_disk_bytes="128MiB", store_persist="ack") as cluster:
+            answers = cluster.post_all(first, 3)
+            second = second_turns(first, answers)
+            self.settle(cluster)
+            self.assertGreater(self.disk(cluster, "blocks"), 100)
+            self.started += restart(cluster, ("kvstore", "prefill", "decode"))
+            again = cluster.post_all(second, 3)
+            self.settle(cluster)  # so that the stores have reported
+            loads = self.disk(cluster, "loads_total", "right")
+            bad = self.disk(cluster, "gone_total", "bad")
+        for answer, before in zip(again, answers):
+            whole = before["usage"]["prompt_tokens"] // 16 * 16
+            self.assertGreaterEqual(cached(answer), whole)
+        self.assertGreater(loads, 100)
+        self.assertEqual(bad, 0)
+        for answer, right in zip(again, solo(DEMO, second)):
+            self.assertEqual(essence(answer), essence(right))
+        print(f"{CHATS} chats: all of the first turn found again, {loads:.0f} blocks read from disk")
+
+    def test_store_smaller_than_its_load_serves_from_disk(self):
+        first = chats(2, 30)
+        with Cluster(prefill=1, decode=1, kvstore=1, store_bytes="8MiB", kv_bytes="32MiB", store_disk_bytes="256MiB") as cluster:
+            answers = cluster.post_all(first, 3)
+            self.settle(cluster)
+            self.started += restart(cluster, ("prefill", "decode"))  # their own caches are gone
+            again = cluster.post_all(first, 3)
+            self.settle(cluster)
+            loads = self.disk(cluster, "loads_total", "right")
+            tokens = sum(a["usage"]["prompt_tokens"] for a in answers)
+        self.assertGreater(tokens * 2048, 2 * 8 << 20)  # of KV: 2 KiB a token
+        hit = sum(cached(a) for a in again)
+        self.assertGreater(hit, tokens * 0.5)  # nobody waits for a disk longer than computing takes
+        self.assertGreater(loads, 300)
+        for answer, right in zip(again, answers):
+            self.assertEqual(essence(answer), essence(right))
+        print(f"{tokens} tokens of KV in a store of 8 MiB: {hit} found again, {loads:.0f} blocks read from disk")
+
+    def test_killed_stores_lose_nothing_they_acknowledged(self):
+        rng = random.Random(5)
+        with Cluster(prefill=1, decode=1, kvstore=2, store_disk_bytes="64MiB", store_persist="ack") as cluster:
+            for number in range(ROUNDS):
+                asked = chats(100 + number, 6)
+                answers = cluster.post_all(asked, 3)
+                self.settle(cluster)
+                more = chats(200 + number, 4)
+                with ThreadPoolExecutor(1) as pool:  # blocks are being written when the kill comes
+                    pending = pool.submit(cluster.post_all, more, 2)
+                    time.sleep(rng.random())
+                    self.started += restart(cluster, ("kvstore",))
+                    pending.result()
+                again = cluster.post_all(asked, 3)
+                for answer, right in zip(again, answers):
+                    self.assertEqual(essence(answer), essence(right))
+                self.settle(cluster)
+                self.assertEqual(self.disk(cluster, "gone_total", "bad"), 0)
+                self.assertGreater(self.disk(cluster, "blocks"), 50)
+
+
+if __name__ == "__main__":
+    unittest.main(verbosity=2)
