@@ -28,6 +28,11 @@ size_t map_bytes(uint32_t count_max);
 void map_init(struct map *map, void *memory, uint32_t count_max);
 /* The number of the key, or MAP_NONE. */
 uint32_t map_get(const struct map *map, const struct id128 *key);
+/* Brings the key's place nearer for a map_get() some time later. */
+static inline void map_expect(const struct map *map, const struct id128 *key)
+{
+	__builtin_prefetch(&map->slots[(uint32_t)id128_hash(key) & map->mask]);
+}
 /* Puts or replaces.  ERR_AGAIN when count_max keys are in. */
 MUST_USE enum err map_put(struct map *map, const struct id128 *key, uint32_t value);
 /* Returns the number that was there, or MAP_NONE. */

@@ -151,6 +151,7 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	assert(l->slot_entries[slot] == LEDGER_NONE);
 	l->slot_entries[slot] = index;
 	entry->slot = slot;
+	entry->class_index = slabs_slot_class(l->slabs, slot);
 	ledger_move(l, index, LEDGER_READING);
 	return ERR_OK;
 }
@@ -217,14 +218,39 @@ uint32_t ledger_lookup(const struct ledger *l, const struct id128 *key)
 	return map_get(&l->keys, key);
 }
 
+bool ledger_serves(const struct ledger *l, uint32_t index, const struct id128 *key, const struct id128 *compat)
+{
+	if (index == LEDGER_NONE)
+		return false;
+	const struct entry *entry = &l->entries[index];
+	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
+	return served && id128_equal(&entry->block.key, key) && id128_equal(&entry->block.compat, compat);
+}
+
 uint32_t ledger_find(const struct ledger *l, const struct id128 *key, const struct id128 *compat)
 {
 	uint32_t index = map_get(&l->keys, key);
-	if (index == MAP_NONE)
+	return ledger_serves(l, index, key, compat) ? index : LEDGER_NONE;
+}
+
+void ledger_expect_key(const struct ledger *l, const struct id128 *key)
+{
+	map_expect(&l->keys, key);
+}
+
+uint32_t ledger_find_ahead(const struct ledger *l, const struct id128 *key)
+{
+	enum { LINE_BYTES = 64, DIGEST_LINES_MAX = 4 };
+	uint32_t index = map_get(&l->keys, key);
+	if (index == LEDGER_NONE)
 		return LEDGER_NONE;
-	const struct entry *entry = &l->entries[index];
-	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
-	return served && id128_equal(&entry->block.compat, compat) ? index : LEDGER_NONE;
+	const uint8_t *entry = (const uint8_t *)&l->entries[index];
+	const uint8_t *digests = (const uint8_t *)(l->digests + (size_t)index * l->options.layers_max);
+	__builtin_prefetch(entry);
+	__builtin_prefetch(entry + LINE_BYTES);
+	for (size_t i = 0; i < DIGEST_LINES_MAX; i++)
+		__builtin_prefetch(digests + i * LINE_BYTES);
+	return index;
 }
 
 void ledger_hold(struct ledger *l, uint32_t index)

@@ -19,6 +19,7 @@ struct entry {
 	bool passing; /* rule 7: the policy does not know it */
 	bool was_held;
 	uint32_t slot; /* SLOT_NONE in offered */
+	uint32_t class_index; /* of the slot */
 	uint32_t holds;
 	uint32_t lent;
 	uint32_t next_free;

@@ -45,7 +45,7 @@ static uint32_t level_of(const struct entry *entry)
 static uint32_t size_class(const struct ledger *l, uint32_t index)
 {
 	const struct entry *entry = &l->entries[index];
-	return slabs_slot_class(l->slabs, entry->slot) * LEDGER_LEVELS + level_of(entry);
+	return entry->class_index * LEDGER_LEVELS + level_of(entry);
 }
 
 /* What is passing goes before all others of the tenant, among the low ones. */
@@ -116,7 +116,7 @@ void room_settle_first(struct ledger *l, uint32_t index)
 	bool goes_first = (entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin == LEDGER_UNPINNED;
 	bool listed = l->first[index].next != index;
 	if (goes_first && !listed)
-		ring_push(l->first, l->options.entry_max + slabs_slot_class(l->slabs, entry->slot), index);
+		ring_push(l->first, l->options.entry_max + entry->class_index, index);
 	else if (!goes_first && listed)
 		ring_remove(l->first, index);
 }

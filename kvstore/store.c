@@ -117,6 +117,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->holds = cut(&memory, &total, holds_bytes(&holds));
 	at->replicate = cut(&memory, &total, replicate_bytes(&replicate));
 	at->offers = cut(&memory, &total, o->offer_max * sizeof(struct offer));
+	at->offer_ops.slots = cut(&memory, &total, map_bytes(o->offer_max));
 	at->offer_digests = cut(&memory, &total, digests_bytes(o));
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
@@ -190,15 +191,32 @@ void store_send_found(struct store *s, uint32_t peer, uint64_t op, size_t count,
 	sessions_send(s->sessions, peer, &envelope);
 }
 
+/* Keys between the steps of a find (ledger.h): about as long is memory's answer awaited. */
+enum { AHEAD = 8 };
+
 /* The blocks of the answer, held as they are found; digests point into the ledger.  What is on disk comes later. */
 static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list, uint64_t *ret_bytes)
 {
 	struct id128 compat = codec_key(&lookup->compat, 0);
+	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
+	uint32_t entries[AHEAD] = {0}; /* found ahead */
 	size_t count = 0;
-	for (uint32_t i = 0; i < lookup->keys.len / PROTO_KEY_BYTES && count < s->options.found_max; i++) {
-		struct id128 key = codec_key(&lookup->keys, i);
-		uint32_t entry = ledger_find(s->ledger, &key, &compat);
-		if (entry == LEDGER_NONE) {
+	for (uint32_t step = 0; step < asked + 2 * AHEAD && count < s->options.found_max; step++) {
+		uint32_t middle = step - AHEAD, i = step - 2 * AHEAD; /* those before the first are beyond the last */
+		struct id128 key;
+		if (step < asked) {
+			key = codec_key(&lookup->keys, step);
+			ledger_expect_key(s->ledger, &key);
+		}
+		uint32_t entry = entries[step % AHEAD];
+		if (middle < asked) {
+			key = codec_key(&lookup->keys, middle);
+			entries[step % AHEAD] = ledger_find_ahead(s->ledger, &key);
+		}
+		if (i >= asked)
+			continue;
+		key = codec_key(&lookup->keys, i);
+		if (!ledger_serves(s->ledger, entry, &key, &compat)) {
 			store_disk_want(s, list, i, &key);
 			continue;
 		}

@@ -1,6 +1,7 @@
 /* store_impl - what the files of the store's core share; nobody else includes it. */
 #ifndef KVSTORE_STORE_IMPL_H
 #define KVSTORE_STORE_IMPL_H
+#include "base/map.h"
 #include "kvstore/holds.h"
 #include "kvstore/replicate.h"
 #include "kvstore/store.h"
@@ -150,6 +151,7 @@ struct store {
 	uint64_t *offer_digests; /* [offer_max][layers_max] */
 	uint32_t offer_free, queue_first, queue_last;
 	uint32_t offer_count;
+	struct map offer_ops;    /* (peer, op) of every offer */
 	uint32_t waiting_count;
 	struct reading *readings; /* [reading_max] */
 	uint64_t *reading_bits;   /* [reading_max][2][layer_words] */

@@ -38,11 +38,23 @@ static bool bit_set(uint64_t *bits, uint32_t i)
 	return was;
 }
 
+/* A peer's name of its offer as a key of a table: a number for a number, and mixed, so that ops that count spread. */
+static struct id128 op_key(uint32_t peer, uint64_t op)
+{
+	struct id128 key = {{0}};
+	op = (op ^ op >> 32) * 0x9e3779b97f4a7c15u;
+	op ^= op >> 29;
+	memcpy(key.bytes, &op, sizeof(op));
+	memcpy(key.bytes + sizeof(op), &peer, sizeof(peer));
+	return key;
+}
+
 void offers_init(struct store *s)
 {
 	uint32_t layers_max = s->options.ledger.layers_max;
 	uint32_t words = (layers_max + 63) / 64;
 	s->queue_first = s->queue_last = OFFER_NONE;
+	map_init(&s->offer_ops, s->offer_ops.slots, s->options.offer_max);
 	s->offer_free = 0;
 	for (uint32_t i = 0; i < s->options.offer_max; i++) {
 		s->offers[i] = (struct offer){.next = i + 1 < s->options.offer_max ? i + 1 : OFFER_NONE};
@@ -74,6 +86,10 @@ static void free_offer(struct store *s, uint32_t index)
 {
 	struct offer *offer = &s->offers[index];
 	assert(offer->state != OFFER_FREE);
+	struct id128 key = op_key(offer->peer, offer->op);
+	uint32_t was = map_remove(&s->offer_ops, &key);
+	assert(was == index);
+	(void)was;
 	s->waiting_count -= offer->state == OFFER_WAITING;
 	offer->state = OFFER_FREE;
 	offer->next = s->offer_free;
@@ -191,20 +207,12 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 		memcpy(offer->block.parent.bytes, wire->parent.data, PROTO_KEY_BYTES);
 }
 
-/* The peer says it again: its first words are answered, once. */
-static bool is_repeated(const struct store *s, uint32_t peer, uint64_t op)
-{
-	for (uint32_t i = 0; i < s->options.offer_max; i++)
-		if (s->offers[i].state != OFFER_FREE && s->offers[i].peer == peer && s->offers[i].op == op)
-			return true;
-	return false;
-}
-
 void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64_t now_ns)
 {
 	s->counters.offers++;
-	if (is_repeated(s, peer, wire->op))
-		return;
+	struct id128 name = op_key(peer, wire->op);
+	if (map_get(&s->offer_ops, &name) != MAP_NONE)
+		return; /* said again: its first words are answered, once */
 	struct id128 key = codec_key(&wire->key, 0);
 	uint32_t entry = ledger_lookup(s->ledger, &key);
 	bool is_there = entry != LEDGER_NONE && ledger_state(s->ledger, entry) > LEDGER_READING;
@@ -224,6 +232,8 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64
 	uint32_t index = s->offer_free;
 	s->offer_free = s->offers[index].next;
 	s->offer_count++;
+	e = map_put(&s->offer_ops, &name, index);
+	assert(e == ERR_OK); /* it has room for every offer */
 	fill_offer(s, index, peer, wire, now_ns);
 	s->offers[index].state = OFFER_WAITING;
 	s->waiting_count++;
@@ -454,12 +464,14 @@ void offers_check(const struct store *s)
 		count++;
 		queued += s->offers[i].state == OFFER_QUEUED;
 		waiting += s->offers[i].state == OFFER_WAITING;
+		struct id128 name = op_key(s->offers[i].peer, s->offers[i].op);
+		assert(map_get(&s->offer_ops, &name) == i);
 		check_offer(s, &s->offers[i]);
 	}
 	for (uint32_t i = s->queue_first; i != OFFER_NONE; i = s->offers[i].next)
 		in_queue++;
 	for (uint32_t i = 0; i < s->options.reading_max; i++)
 		reading += s->readings[i].used;
-	assert(count == s->offer_count && queued == in_queue && reading == s->reading_count);
+	assert(count == s->offer_count && count == s->offer_ops.count && queued == in_queue && reading == s->reading_count);
 	assert(waiting == s->waiting_count);
 }

@@ -1,5 +1,6 @@
 #include "net/bulk.h"
 
+#include <assert.h>
 #include <signal.h>
 #include <stdio.h>
 #include <stdlib.h>
@@ -11,7 +12,7 @@
 
 struct call {
 	struct loop_task task;
-	struct bulk *bulk;
+	struct bulk_lane *lane;
 	const struct region *region;
 	bool add;
 	pthread_mutex_t lock;
@@ -21,16 +22,16 @@ struct call {
 
 static void change_regions(struct call *call)
 {
-	struct bulk *bulk = call->bulk;
+	struct bulk_lane *lane = call->lane;
 	if (call->add) {
-		if (bulk->region_count < BULK_REGIONS_MAX)
-			bulk->regions[bulk->region_count++] = call->region;
+		if (lane->region_count < BULK_REGIONS_MAX)
+			lane->regions[lane->region_count++] = call->region;
 		return;
 	}
-	bulk_serve_drop_region(bulk, call->region);
-	for (size_t i = 0; i < bulk->region_count; i++)
-		if (bulk->regions[i] == call->region)
-			bulk->regions[i--] = bulk->regions[--bulk->region_count];
+	bulk_serve_drop_region(lane, call->region);
+	for (size_t i = 0; i < lane->region_count; i++)
+		if (lane->regions[i] == call->region)
+			lane->regions[i--] = lane->regions[--lane->region_count];
 }
 
 static void run_call(void *arg)
@@ -44,14 +45,14 @@ static void run_call(void *arg)
 	pthread_mutex_unlock(&call->lock);
 }
 
-static void call_thread(struct bulk *bulk, const struct region *region, bool add)
+static void call_thread(struct bulk_lane *lane, const struct region *region, bool add)
 {
-	struct call call = {.bulk = bulk, .region = region, .add = add};
+	struct call call = {.lane = lane, .region = region, .add = add};
 	pthread_mutex_init(&call.lock, NULL);
 	pthread_cond_init(&call.over, NULL);
 	loop_task_init(&call.task, run_call, &call);
-	if (bulk->has_thread) {
-		loop_post(bulk->loop, &call.task);
+	if (lane->has_thread) {
+		loop_post(lane->loop, &call.task);
 		pthread_mutex_lock(&call.lock);
 		while (!call.is_over)
 			pthread_cond_wait(&call.over, &call.lock);
@@ -65,52 +66,60 @@ static void call_thread(struct bulk *bulk, const struct region *region, bool add
 
 void bulk_region_add(struct bulk *bulk, const struct region *region)
 {
-	call_thread(bulk, region, true);
+	for (uint32_t i = 0; i < bulk->options.lanes; i++)
+		call_thread(&bulk->lanes[i], region, true);
 }
 
 void bulk_region_remove(struct bulk *bulk, const struct region *region)
 {
-	call_thread(bulk, region, false);
+	for (uint32_t i = 0; i < bulk->options.lanes; i++)
+		call_thread(&bulk->lanes[i], region, false);
 }
 
 /* ---- life ---- */
 
 static void *run(void *arg)
 {
-	loop_run(((struct bulk *)arg)->loop);
+	loop_run(((struct bulk_lane *)arg)->loop);
 	return NULL;
 }
 
-static enum err start_thread(struct bulk *bulk)
+static enum err start_thread(struct bulk_lane *lane)
 {
 	/* Signals are main's. */
 	sigset_t all, before;
 	sigfillset(&all);
 	pthread_sigmask(SIG_SETMASK, &all, &before);
-	bulk->has_thread = pthread_create(&bulk->thread, NULL, run, bulk) == 0;
+	lane->has_thread = pthread_create(&lane->thread, NULL, run, lane) == 0;
 	pthread_sigmask(SIG_SETMASK, &before, NULL);
-	return bulk->has_thread ? ERR_OK : ERR_NOMEM;
+	return lane->has_thread ? ERR_OK : ERR_NOMEM;
 }
 
 static void stop(void *arg)
 {
-	struct bulk *bulk = arg;
-	bulk->is_stopped = true;
-	acceptor_destroy(bulk->acceptor);
-	bulk->acceptor = NULL;
-	bulk_serve_close(bulk);
-	bulk_read_close(bulk);
-	loop_stop(bulk->loop);
+	struct bulk_lane *lane = arg;
+	lane->is_stopped = true;
+	if (lane->index == 0) {
+		acceptor_destroy(lane->bulk->acceptor);
+		lane->bulk->acceptor = NULL;
+	}
+	bulk_serve_close(lane);
+	bulk_read_close(lane);
+	loop_stop(lane->loop);
 }
 
-enum err bulk_create(struct loop *home, const struct bulk_options *options, struct bulk **ret_bulk, struct why *why)
+static enum err lane_init(struct bulk_lane *lane, struct bulk *bulk, uint32_t index)
 {
-	struct bulk *bulk = calloc(1, sizeof(*bulk));
-	if (!bulk)
-		return ERR_NOMEM;
-	bulk->home = home;
-	bulk->options = *options;
-	loop_task_init(&bulk->stop_task, stop, bulk);
+	lane->bulk = bulk;
+	lane->index = index;
+	loop_task_init(&lane->stop_task, stop, lane);
+	lane->scratch = aligned_alloc(4096, BULK_OUT_BYTES);
+	return lane->scratch ? loop_create(&lane->loop) : ERR_NOMEM;
+}
+
+static enum err listen_at(struct bulk *bulk, struct why *why)
+{
+	const struct bulk_options *options = &bulk->options;
 	char url[320];
 	bool six = strchr(options->host, ':') != NULL;
 	snprintf(url, sizeof(url), "%s://%s%.253s%s:%u", options->tls ? "tls+tcp" : "tcp", six ? "[" : "", options->host,
@@ -121,14 +130,27 @@ enum err bulk_create(struct loop *home, const struct bulk_options *options, stru
 		.arg = bulk,
 		.accepted = bulk_serve_accept,
 	};
-	bulk->scratch = malloc(BULK_OUT_BYTES);
-	enum err e = bulk->scratch ? loop_create(&bulk->loop) : ERR_NOMEM;
+	enum err e = acceptor_create(bulk->lanes[0].loop, url, &accept, &bulk->acceptor, why);
 	if (e == ERR_OK)
-		e = acceptor_create(bulk->loop, url, &accept, &bulk->acceptor, why);
-	if (e == ERR_OK) {
 		bulk->port = acceptor_port(bulk->acceptor);
-		e = start_thread(bulk);
-	}
+	return e;
+}
+
+enum err bulk_create(struct loop *home, const struct bulk_options *options, struct bulk **ret_bulk, struct why *why)
+{
+	assert(options->lanes >= 1 && options->lanes <= BULK_LANES_MAX);
+	struct bulk *bulk = calloc(1, sizeof(*bulk));
+	if (!bulk)
+		return ERR_NOMEM;
+	bulk->home = home;
+	bulk->options = *options;
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < options->lanes && e == ERR_OK; i++)
+		e = lane_init(&bulk->lanes[i], bulk, i);
+	if (e == ERR_OK)
+		e = listen_at(bulk, why);
+	for (uint32_t i = 0; i < options->lanes && e == ERR_OK; i++)
+		e = start_thread(&bulk->lanes[i]);
 	if (e != ERR_OK) {
 		bulk_destroy(bulk);
 		return e;
@@ -144,13 +166,18 @@ uint16_t bulk_port(const struct bulk *bulk)
 
 void bulk_stop(struct bulk *bulk)
 {
-	if (!bulk->has_thread)
-		return;
-	loop_post(bulk->loop, &bulk->stop_task);
-	pthread_join(bulk->thread, NULL);
-	bulk->has_thread = false;
-	/* What was posted too late: it finds everything closed. */
-	loop_turn(bulk->loop, 0);
+	for (uint32_t i = 0; i < bulk->options.lanes; i++)
+		if (bulk->lanes[i].has_thread)
+			loop_post(bulk->lanes[i].loop, &bulk->lanes[i].stop_task);
+	for (uint32_t i = 0; i < bulk->options.lanes; i++)
+		if (bulk->lanes[i].has_thread)
+			pthread_join(bulk->lanes[i].thread, NULL);
+	for (uint32_t i = 0; i < bulk->options.lanes; i++) {
+		/* What was posted too late: it finds everything closed. */
+		if (bulk->lanes[i].has_thread)
+			loop_turn(bulk->lanes[i].loop, 0);
+		bulk->lanes[i].has_thread = false;
+	}
 }
 
 void bulk_destroy(struct bulk *bulk)
@@ -159,8 +186,10 @@ void bulk_destroy(struct bulk *bulk)
 		return;
 	bulk_stop(bulk);
 	acceptor_destroy(bulk->acceptor);
-	loop_destroy(bulk->loop);
-	free(bulk->scratch);
+	for (uint32_t i = 0; i < bulk->options.lanes; i++) {
+		loop_destroy(bulk->lanes[i].loop);
+		free(bulk->lanes[i].scratch);
+	}
 	free(bulk);
 }
 

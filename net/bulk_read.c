@@ -1,10 +1,9 @@
-/* The reader's side of bulk: one connection per peer, asks in a row, answers in the same order, each straight into its
+/* The reader's side of bulk, on the lanes' threads: one connection per peer and lane, asks in a row, answers in the same order, each straight into its
  * landing. */
 #include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/digest.h"
 #include "net/bulk_impl.h"
 
 static const uint64_t DIAL_NS = 3000000000;
@@ -14,34 +13,6 @@ struct bulk_flight {
 	struct bulk_flight *next;
 	struct bulk_read *read; /* NULL: nobody wants it any more */
 	uint64_t number;
-};
-
-/* What belongs to the home loop is the tasks that run there; the rest is the thread's. */
-struct bulk_peer {
-	struct bulk *bulk;
-	struct bulk_peer *next;
-	struct bulk_peer_options options;
-	char url[320];
-	struct loop_task open_task, close_task;             /* run on the thread */
-	struct loop_task ready_task, lost_task, closed_task; /* run at home */
-	enum err lost_err;
-	bool is_linked;  /* in bulk->peers */
-	bool is_lost;    /* or closed: nothing goes out any more */
-	bool is_welcome;
-	struct dialer *dialer;
-	struct channel *channel;
-	struct loop_watch *watch;
-	unsigned watched;
-	struct loop_task turn_task; /* asks to send, or a turn that was over too soon */
-	struct buf out;
-	size_t out_sent;
-	uint64_t number;            /* of the last ask */
-	struct bulk_flight *head, **tail;
-	/* the answer being received */
-	uint8_t header[sizeof(struct bulk_answer)];
-	size_t header_length;
-	uint64_t left;              /* bytes of it still to come */
-	uint64_t landed;
 };
 
 /* ---- the end of a read ---- */
@@ -54,42 +25,42 @@ static void tell_done(struct bulk *bulk, struct bulk_read *read, enum err e, uin
 	loop_post(bulk->home, &read->done_task);
 }
 
-static void pop_flight(struct bulk_peer *peer)
+static void pop_flight(struct bulk_conn *conn)
 {
-	struct bulk_flight *flight = peer->head;
-	peer->head = flight->next;
-	if (!peer->head)
-		peer->tail = &peer->head;
+	struct bulk_flight *flight = conn->head;
+	conn->head = flight->next;
+	if (!conn->head)
+		conn->tail = &conn->head;
 	free(flight);
 }
 
 /* Closes the connection; every read of it is done. */
-static void hang_up(struct bulk_peer *peer)
+static void hang_up(struct bulk_conn *conn)
 {
-	struct loop *loop = peer->bulk->loop;
-	peer->is_lost = true;
-	dialer_cancel(peer->dialer);
-	loop_watch_destroy(peer->watch);
-	channel_close(peer->channel);
-	loop_task_cancel(loop, &peer->turn_task);
-	peer->dialer = NULL;
-	peer->watch = NULL;
-	peer->channel = NULL;
-	buf_fini(&peer->out);
-	while (peer->head) {
-		if (peer->head->read)
-			tell_done(peer->bulk, peer->head->read, ERR_PEER_GONE, 0);
-		pop_flight(peer);
+	struct loop *loop = conn->lane->loop;
+	conn->is_lost = true;
+	dialer_cancel(conn->dialer);
+	loop_watch_destroy(conn->watch);
+	channel_close(conn->channel);
+	loop_task_cancel(loop, &conn->turn_task);
+	conn->dialer = NULL;
+	conn->watch = NULL;
+	conn->channel = NULL;
+	buf_fini(&conn->out);
+	while (conn->head) {
+		if (conn->head->read)
+			tell_done(conn->lane->bulk, conn->head->read, ERR_PEER_GONE, 0);
+		pop_flight(conn);
 	}
 }
 
-static void lose(struct bulk_peer *peer, enum err e)
+static void lose(struct bulk_conn *conn, enum err e)
 {
-	if (peer->is_lost)
+	if (conn->is_lost)
 		return;
-	hang_up(peer);
-	peer->lost_err = e == ERR_OK ? ERR_PEER_GONE : e;
-	loop_post(peer->bulk->home, &peer->lost_task);
+	hang_up(conn);
+	conn->lost_err = e == ERR_OK ? ERR_PEER_GONE : e;
+	loop_post(conn->lane->bulk->home, &conn->lost_task);
 }
 
 /* ---- receiving ---- */
@@ -110,122 +81,148 @@ static enum err wire_err(uint32_t number)
 	}
 }
 
-static enum err take_welcome(struct bulk_peer *peer)
+static enum err take_welcome(struct bulk_conn *conn)
 {
 	struct bulk_welcome welcome;
-	memcpy(&welcome, peer->header, sizeof(welcome));
-	peer->header_length = 0;
+	memcpy(&welcome, conn->header, sizeof(welcome));
+	conn->header_length = 0;
 	enum err e = welcome.magic == BULK_MAGIC ? wire_err(welcome.err) : ERR_PROTOCOL;
 	if (e != ERR_OK)
 		return e;
-	peer->is_welcome = true;
-	loop_post(peer->bulk->home, &peer->ready_task);
+	conn->is_welcome = true;
+	loop_post(conn->lane->bulk->home, &conn->ready_task);
 	return ERR_OK;
 }
 
-static void end_answer(struct bulk_peer *peer)
+static void end_answer(struct bulk_conn *conn)
 {
-	struct bulk_read *read = peer->head->read;
+	struct bulk_read *read = conn->head->read;
 	if (read)
-		tell_done(peer->bulk, read, ERR_OK, digest_of(read->landing, (size_t)read->from.length));
-	pop_flight(peer);
+		tell_done(conn->lane->bulk, read, ERR_OK, digest_end(&conn->digest));
+	pop_flight(conn);
 }
 
-static enum err take_answer(struct bulk_peer *peer)
+static enum err take_answer(struct bulk_conn *conn)
 {
 	struct bulk_answer answer;
-	memcpy(&answer, peer->header, sizeof(answer));
-	peer->header_length = 0;
-	struct bulk_flight *flight = peer->head;
+	memcpy(&answer, conn->header, sizeof(answer));
+	conn->header_length = 0;
+	struct bulk_flight *flight = conn->head;
 	enum err e = wire_err(answer.err);
 	if (!flight || flight->number != answer.number || e == ERR_PROTOCOL || (e != ERR_OK && answer.length != 0))
 		return ERR_PROTOCOL;
 	if (e != ERR_OK) {
 		if (flight->read)
-			tell_done(peer->bulk, flight->read, e, 0);
-		pop_flight(peer);
+			tell_done(conn->lane->bulk, flight->read, e, 0);
+		pop_flight(conn);
 		return ERR_OK;
 	}
 	/* Of an abandoned ask the length is the server's word: its bytes go nowhere. */
 	if (answer.length == 0 || (flight->read && answer.length != flight->read->from.length))
 		return ERR_PROTOCOL;
-	peer->left = answer.length;
-	peer->landed = 0;
+	conn->left = answer.length;
+	conn->landed = conn->leaf_length = 0;
+	digest_init(&conn->digest, (size_t)answer.length);
 	return ERR_OK;
 }
 
-static enum err receive_header(struct bulk_peer *peer, size_t *ret_got)
+static enum err take_header_if_whole(struct bulk_conn *conn)
 {
-	size_t wanted = peer->is_welcome ? sizeof(struct bulk_answer) : sizeof(struct bulk_welcome);
-	enum err e = channel_read(peer->channel, peer->header + peer->header_length, wanted - peer->header_length, ret_got);
-	if (e != ERR_OK)
-		return e;
-	peer->header_length += *ret_got;
-	if (peer->header_length < wanted)
+	size_t wanted = conn->is_welcome ? sizeof(struct bulk_answer) : sizeof(struct bulk_welcome);
+	if (conn->header_length < wanted)
 		return ERR_OK;
-	return peer->is_welcome ? take_answer(peer) : take_welcome(peer);
+	return conn->is_welcome ? take_answer(conn) : take_welcome(conn);
 }
 
-/* Rule 2: into the landing, or nowhere. */
-static enum err receive_bytes(struct bulk_peer *peer, size_t *ret_got)
+static enum err receive_header(struct bulk_conn *conn, size_t *ret_got)
 {
-	struct bulk_read *read = peer->head->read;
-	size_t room = read || peer->left < BULK_OUT_BYTES ? (size_t)peer->left : BULK_OUT_BYTES;
-	uint8_t *at = read ? (uint8_t *)read->landing + peer->landed : peer->bulk->scratch;
-	enum err e = channel_read(peer->channel, at, room, ret_got);
+	size_t wanted = conn->is_welcome ? sizeof(struct bulk_answer) : sizeof(struct bulk_welcome);
+	enum err e = channel_read(conn->channel, conn->header + conn->header_length, wanted - conn->header_length, ret_got);
 	if (e != ERR_OK)
 		return e;
-	peer->landed += *ret_got;
-	peer->left -= *ret_got;
-	if (peer->left == 0)
-		end_answer(peer);
-	return ERR_OK;
+	conn->header_length += *ret_got;
+	return take_header_if_whole(conn);
+}
+
+/* What came lies in the lane's scratch, behind what was left of a leaf before: whole leaves go to the landing and into the digest
+ * in one pass, the rest waits for its leaf.  The kernel's copy into scratch stays in the nearest caches, where one into the landing
+ * would have to be fetched again for the digest: it was a fifth of the time of a read (bench/results/kv.md). */
+static void land(struct bulk_conn *conn, uint8_t *landing, size_t length)
+{
+	const uint8_t *scratch = conn->lane->scratch;
+	size_t whole = conn->left == 0 ? length : length / DIGEST_LEAF_BYTES * DIGEST_LEAF_BYTES;
+	digest_add_copy(&conn->digest, landing + conn->landed, scratch, whole);
+	conn->landed += whole;
+	conn->leaf_length = length - whole;
+	memcpy(conn->leaf, scratch + whole, conn->leaf_length);
+}
+
+/* Rule 2: into the landing, or nowhere.  Behind the end of an answer comes the header of the next. */
+static enum err receive_bytes(struct bulk_conn *conn, size_t *ret_got)
+{
+	struct bulk_read *read = conn->head->read;
+	uint8_t *scratch = conn->lane->scratch;
+	size_t before = conn->leaf_length, room = BULK_OUT_BYTES - before;
+	room = conn->left < room ? (size_t)conn->left : room;
+	size_t behind = room == conn->left ? sizeof(conn->header) : 0;
+	memcpy(scratch, conn->leaf, before);
+	enum err e = channel_read2(conn->channel, scratch + before, room, conn->header, behind, ret_got);
+	if (e != ERR_OK)
+		return e;
+	size_t got = *ret_got < room ? *ret_got : room;
+	conn->header_length = *ret_got - got;
+	conn->left -= got;
+	if (read)
+		land(conn, read->landing, before + got);
+	if (conn->left == 0)
+		end_answer(conn);
+	return take_header_if_whole(conn);
 }
 
 /* ---- turns ---- */
 
-static enum err send_out(struct bulk_peer *peer)
+static enum err send_out(struct bulk_conn *conn)
 {
-	while (peer->out_sent < peer->out.length) {
+	while (conn->out_sent < conn->out.length) {
 		size_t sent = 0;
-		enum err e = channel_write(peer->channel, peer->out.data + peer->out_sent, peer->out.length - peer->out_sent, &sent);
+		enum err e = channel_write(conn->channel, conn->out.data + conn->out_sent, conn->out.length - conn->out_sent, &sent);
 		if (e != ERR_OK)
 			return e == ERR_AGAIN ? ERR_OK : e;
-		peer->out_sent += sent;
+		conn->out_sent += sent;
 	}
-	buf_clear(&peer->out);
-	peer->out_sent = 0;
+	buf_clear(&conn->out);
+	conn->out_sent = 0;
 	return ERR_OK;
 }
 
-static enum err turn(struct bulk_peer *peer)
+static enum err turn(struct bulk_conn *conn)
 {
-	enum err e = send_out(peer);
+	enum err e = send_out(conn);
 	size_t budget = BULK_TURN_BYTES;
 	while (e == ERR_OK && budget > 0) {
 		size_t got = 0;
-		e = peer->left ? receive_bytes(peer, &got) : receive_header(peer, &got);
+		e = conn->left ? receive_bytes(conn, &got) : receive_header(conn, &got);
 		budget = got < budget ? budget - got : 0;
 	}
 	if (budget == 0)
-		loop_post(peer->bulk->loop, &peer->turn_task);
+		loop_post(conn->lane->loop, &conn->turn_task);
 	if (e != ERR_OK && e != ERR_AGAIN)
 		return e;
-	bool blocked = peer->out_sent < peer->out.length || channel_wants_write(peer->channel);
+	bool blocked = conn->out_sent < conn->out.length || channel_wants_write(conn->channel);
 	unsigned wanted = LOOP_READ | (blocked ? LOOP_WRITE : 0u);
-	if (wanted == peer->watched)
+	if (wanted == conn->watched)
 		return ERR_OK;
-	peer->watched = wanted;
-	return loop_watch_set(peer->watch, wanted);
+	conn->watched = wanted;
+	return loop_watch_set(conn->watch, wanted);
 }
 
-static void run_turn(struct bulk_peer *peer)
+static void run_turn(struct bulk_conn *conn)
 {
-	if (peer->is_lost || !peer->channel)
+	if (conn->is_lost || !conn->channel)
 		return;
-	enum err e = turn(peer);
+	enum err e = turn(conn);
 	if (e != ERR_OK)
-		lose(peer, e);
+		lose(conn, e);
 }
 
 static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
@@ -242,89 +239,90 @@ static void on_turn(void *arg)
 
 static void on_dialed(void *arg, enum err e, const char *text, struct channel *channel)
 {
-	struct bulk_peer *peer = arg;
-	const struct bulk_options *ours = &peer->bulk->options;
-	peer->dialer = NULL;
-	peer->channel = channel;
+	struct bulk_conn *conn = arg;
+	const struct bulk_options *ours = &conn->lane->bulk->options;
+	conn->dialer = NULL;
+	conn->channel = channel;
 	if (e == ERR_OK)
-		e = loop_watch_create(peer->bulk->loop, channel_fd(channel), LOOP_READ, on_ready, peer, &peer->watch);
-	peer->watched = LOOP_READ;
+		e = loop_watch_create(conn->lane->loop, channel_fd(channel), LOOP_READ, on_ready, conn, &conn->watch);
+	conn->watched = LOOP_READ;
 	struct bulk_hello hello = {
 		.magic = BULK_MAGIC,
 		.version = BULK_VERSION,
 		.node = ours->node,
 		.incarnation = ours->incarnation,
-		.server_node = peer->options.node,
-		.server_incarnation = peer->options.incarnation,
+		.server_node = conn->peer->options.node,
+		.server_incarnation = conn->peer->options.incarnation,
+		.lane = conn->lane->index,
 	};
 	if (e == ERR_OK)
-		e = buf_append(&peer->out, &hello, sizeof(hello));
+		e = buf_append(&conn->out, &hello, sizeof(hello));
 	if (e != ERR_OK)
-		lose(peer, e);
+		lose(conn, e);
 	else
-		run_turn(peer);
+		run_turn(conn);
 }
 
 static void open_now(void *arg)
 {
-	struct bulk_peer *peer = arg;
-	struct bulk *bulk = peer->bulk;
+	struct bulk_conn *conn = arg;
+	struct bulk_lane *lane = conn->lane;
 	struct dialer_options options = {
 		.timeout_ns = DIAL_NS,
-		.tls = bulk->options.tls,
+		.tls = lane->bulk->options.tls,
 		.purpose = TLS_BULK,
-		.expect_node = peer->options.node,
+		.expect_node = conn->peer->options.node,
 	};
 	struct why why;
-	enum err e = bulk->is_stopped ? ERR_CANCELED
-				      : dialer_start(bulk->loop, peer->url, &options, on_dialed, peer, &peer->dialer, &why);
+	enum err e = lane->is_stopped ? ERR_CANCELED
+				      : dialer_start(lane->loop, conn->peer->url, &options, on_dialed, conn, &conn->dialer, &why);
 	if (e != ERR_OK) {
-		lose(peer, e);
+		lose(conn, e);
 		return;
 	}
-	peer->is_linked = true;
-	peer->next = bulk->peers;
-	bulk->peers = peer;
+	conn->is_linked = true;
+	conn->next = lane->conns;
+	lane->conns = conn;
 }
 
-static void unlink_peer(struct bulk_peer *peer)
+static void unlink_conn(struct bulk_conn *conn)
 {
-	struct bulk_peer **at = &peer->bulk->peers;
-	while (peer->is_linked && *at != peer)
+	struct bulk_conn **at = &conn->lane->conns;
+	while (conn->is_linked && *at != conn)
 		at = &(*at)->next;
-	if (peer->is_linked)
-		*at = peer->next;
-	peer->is_linked = false;
+	if (conn->is_linked)
+		*at = conn->next;
+	conn->is_linked = false;
 }
 
 static void close_now(void *arg)
 {
-	struct bulk_peer *peer = arg;
-	if (!peer->is_lost)
-		hang_up(peer);
-	unlink_peer(peer);
-	loop_post(peer->bulk->home, &peer->closed_task);
+	struct bulk_conn *conn = arg;
+	if (!conn->is_lost)
+		hang_up(conn);
+	unlink_conn(conn);
+	loop_post(conn->lane->bulk->home, &conn->closed_task);
 }
 
-void bulk_read_close(struct bulk *bulk)
+void bulk_read_close(struct bulk_lane *lane)
 {
-	while (bulk->peers) {
-		struct bulk_peer *peer = bulk->peers;
-		lose(peer, ERR_CANCELED);
-		unlink_peer(peer);
+	while (lane->conns) {
+		struct bulk_conn *conn = lane->conns;
+		lose(conn, ERR_CANCELED);
+		unlink_conn(conn);
 	}
 }
 
 /* ---- reads, on the thread ---- */
 
-static enum err ask(struct bulk_peer *peer, struct bulk_read *read)
+static enum err ask(struct bulk_conn *conn, struct bulk_read *read)
 {
 	struct bulk_flight *flight = malloc(sizeof(*flight));
 	if (!flight)
 		return ERR_NOMEM;
 	const struct handle *from = &read->from;
 	struct bulk_ask message = {
-		.number = peer->number + 1,
+		.number = conn->number + 1,
 		.node = from->node,
 		.incarnation = from->incarnation,
 		.offset = from->offset,
@@ -334,138 +332,51 @@ static enum err ask(struct bulk_peer *peer, struct bulk_read *read)
 		.region = from->region,
 		.kind = from->kind,
 	};
-	enum err e = buf_append(&peer->out, &message, sizeof(message));
+	enum err e = buf_append(&conn->out, &message, sizeof(message));
 	if (e != ERR_OK) {
 		free(flight);
 		return e;
 	}
-	*flight = (struct bulk_flight){.read = read, .number = ++peer->number};
+	*flight = (struct bulk_flight){.read = read, .number = ++conn->number};
 	read->flight = flight;
-	*peer->tail = flight;
-	peer->tail = &flight->next;
-	loop_post(peer->bulk->loop, &peer->turn_task);
+	*conn->tail = flight;
+	conn->tail = &flight->next;
+	loop_post(conn->lane->loop, &conn->turn_task);
 	return ERR_OK;
 }
 
-static void start_now(void *arg)
+void bulk_conn_start(void *arg)
 {
 	struct bulk_read *read = arg;
-	struct bulk_peer *peer = read->peer;
-	enum err e = peer->is_lost ? ERR_PEER_GONE : ask(peer, read);
+	struct bulk_conn *conn = read->conn;
+	enum err e = conn->is_lost ? ERR_PEER_GONE : ask(conn, read);
 	if (e != ERR_OK)
-		tell_done(peer->bulk, read, e, 0);
+		tell_done(conn->lane->bulk, read, e, 0);
 }
 
 /* The server is told, so that it does not send what nobody wants; without memory for that it just sends. */
-static void cancel_now(void *arg)
+void bulk_conn_cancel(void *arg)
 {
 	struct bulk_read *read = arg;
-	struct bulk_peer *peer = read->peer;
+	struct bulk_conn *conn = read->conn;
 	struct bulk_flight *flight = read->flight;
 	if (flight) {
 		struct bulk_ask message = {.number = flight->number, .cancel = 1};
 		flight->read = NULL;
 		read->flight = NULL;
-		if (buf_append(&peer->out, &message, sizeof(message)) == ERR_OK)
-			loop_post(peer->bulk->loop, &peer->turn_task);
+		if (buf_append(&conn->out, &message, sizeof(message)) == ERR_OK)
+			loop_post(conn->lane->loop, &conn->turn_task);
 	}
-	loop_post(peer->bulk->home, &read->ack_task);
+	loop_post(conn->lane->bulk->home, &read->ack_task);
 }
 
-/* ---- at home ---- */
-
-static void on_ready_home(void *arg)
+void bulk_conn_init(struct bulk_conn *conn, struct bulk_peer *peer, struct bulk_lane *lane)
 {
-	struct bulk_peer *peer = arg;
-	peer->options.ready(peer->options.arg);
-}
-
-static void on_lost_home(void *arg)
-{
-	struct bulk_peer *peer = arg;
-	peer->options.lost(peer->options.arg, peer->lost_err);
-}
-
-static void on_closed_home(void *arg)
-{
-	struct bulk_peer *peer = arg;
-	peer->options.closed(peer->options.arg);
-}
-
-/* A cancel that is on its way is answered by `canceled`, which comes behind this. */
-static void on_done_home(void *arg)
-{
-	struct bulk_read *read = arg;
-	if (!read->is_canceled)
-		read->done(read);
-}
-
-static void on_ack_home(void *arg)
-{
-	struct bulk_read *read = arg;
-	read->canceled(read);
-}
-
-enum err bulk_peer_open(struct bulk *bulk, const struct bulk_peer_options *options, struct bulk_peer **ret_peer)
-{
-	struct bulk_peer *peer = calloc(1, sizeof(*peer));
-	if (!peer)
-		return ERR_NOMEM;
-	peer->bulk = bulk;
-	peer->options = *options;
-	peer->options.url = peer->url;
-	strncpy(peer->url, options->url, sizeof(peer->url) - 1);
-	peer->tail = &peer->head;
-	peer->out.limit = 16 << 20; /* asks of far more pieces than a peer's flight may have */
-	loop_task_init(&peer->open_task, open_now, peer);
-	loop_task_init(&peer->close_task, close_now, peer);
-	loop_task_init(&peer->turn_task, on_turn, peer);
-	loop_task_init(&peer->ready_task, on_ready_home, peer);
-	loop_task_init(&peer->lost_task, on_lost_home, peer);
-	loop_task_init(&peer->closed_task, on_closed_home, peer);
-	loop_post(bulk->loop, &peer->open_task);
-	*ret_peer = peer;
-	return ERR_OK;
-}
-
-void bulk_peer_close(struct bulk_peer *peer)
-{
-	loop_post(peer->bulk->loop, &peer->close_task);
-}
-
-void bulk_peer_free(struct bulk_peer *peer)
-{
-	struct loop *home = peer->bulk->home;
-	loop_task_cancel(home, &peer->ready_task);
-	loop_task_cancel(home, &peer->lost_task);
-	loop_task_cancel(home, &peer->closed_task);
-	assert(!peer->channel && !peer->dialer && !peer->head);
-	free(peer);
-}
-
-void bulk_read_start(struct bulk_peer *peer, struct bulk_read *read)
-{
-	read->peer = peer;
-	read->flight = NULL;
-	read->is_canceled = false;
-	loop_task_init(&read->start_task, start_now, read);
-	loop_task_init(&read->cancel_task, cancel_now, read);
-	loop_task_init(&read->done_task, on_done_home, read);
-	loop_task_init(&read->ack_task, on_ack_home, read);
-	loop_post(peer->bulk->loop, &read->start_task);
-}
-
-void bulk_read_cancel(struct bulk_read *read)
-{
-	if (read->is_canceled)
-		return;
-	read->is_canceled = true;
-	loop_post(read->peer->bulk->loop, &read->cancel_task);
-}
-
-void bulk_read_forget(struct bulk_read *read)
-{
-	struct loop *home = read->peer->bulk->home;
-	loop_task_cancel(home, &read->done_task);
-	loop_task_cancel(home, &read->ack_task);
+	conn->lane = lane;
+	conn->peer = peer;
+	conn->tail = &conn->head;
+	conn->out.limit = 16 << 20; /* asks of far more pieces than a peer's flight may have */
+	loop_task_init(&conn->open_task, open_now, conn);
+	loop_task_init(&conn->close_task, close_now, conn);
+	loop_task_init(&conn->turn_task, on_turn, conn);
 }

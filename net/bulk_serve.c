@@ -9,14 +9,20 @@
 /* Between the handshake and the HELLO. */
 static const uint64_t HELLO_NS = 2000000000;
 
+/* Up to here copying is cheaper than a packet or a record of its own. */
+enum { BULK_COPY_BYTES = 8 << 10, TLS_RECORD_BYTES = 16 << 10 };
+
 struct bulk_client {
-	struct bulk *bulk;
+	struct bulk_lane *lane;
+	struct bulk_lane *next_lane; /* greeted: it goes on there; else NULL */
+	uint32_t reader_lane;
 	struct bulk_client *prev, *next;
 	struct channel *channel;
 	struct loop_watch *watch;
 	unsigned watched;
 	struct loop_timer *timer;  /* until the HELLO */
 	struct loop_task again;    /* its turn was over before its bytes were */
+	struct loop_task arrive;   /* at the lane that its HELLO named */
 	bool is_greeted;
 	bool is_leaving;           /* refused: closed when the WELCOME is out */
 	bool is_reading_halted;    /* for want of room, not of bytes: nothing will make the descriptor ready */
@@ -35,44 +41,64 @@ struct bulk_client {
 	char peer[128];
 };
 
-static void client_free(struct bulk_client *client)
+static void client_link(struct bulk_client *client, struct bulk_lane *lane)
 {
-	struct bulk *bulk = client->bulk;
+	client->lane = lane;
+	client->prev = NULL;
+	client->next = lane->clients;
+	if (lane->clients)
+		lane->clients->prev = client;
+	lane->clients = client;
+}
+
+/* Leaves the lane and what runs on its loop. */
+static void client_unlink(struct bulk_client *client)
+{
+	struct bulk_lane *lane = client->lane;
 	if (client->prev)
 		client->prev->next = client->next;
 	else
-		bulk->clients = client->next;
+		lane->clients = client->next;
 	if (client->next)
 		client->next->prev = client->prev;
-	bulk->client_count--;
-	loop_task_cancel(bulk->loop, &client->again);
+	loop_task_cancel(lane->loop, &client->again);
 	loop_watch_destroy(client->watch);
 	loop_timer_destroy(client->timer);
+	client->watch = NULL;
+	client->timer = NULL;
+}
+
+static void client_free(struct bulk_client *client)
+{
+	struct bulk *bulk = client->lane->bulk;
+	client_unlink(client);
+	__atomic_sub_fetch(&bulk->client_count, 1, __ATOMIC_RELAXED);
 	channel_close(client->channel);
 	free(client);
 }
 
 /* ---- what is asked ---- */
 
-static const struct region *find_region(const struct bulk *bulk, const struct bulk_ask *ask)
+static const struct region *find_region(const struct bulk_lane *lane, const struct bulk_ask *ask)
 {
-	for (size_t i = 0; i < bulk->region_count; i++) {
-		const struct region_options *options = region_options(bulk->regions[i]);
+	for (size_t i = 0; i < lane->region_count; i++) {
+		const struct region_options *options = region_options(lane->regions[i]);
 		if (options->rank == ask->rank && options->kind == ask->kind && options->index == ask->region)
-			return bulk->regions[i];
+			return lane->regions[i];
 	}
 	return NULL;
 }
 
 /* Rule 1. */
-static enum err check_ask(struct bulk *bulk, const struct bulk_ask *ask, const struct region **ret_region,
+static enum err check_ask(const struct bulk_lane *lane, const struct bulk_ask *ask, const struct region **ret_region,
 			  const uint8_t **ret_data)
 {
 	if (ask->cancel)
 		return ERR_CANCELED;
-	if (ask->node != bulk->options.node || ask->incarnation != bulk->options.incarnation)
+	const struct bulk_options *ours = &lane->bulk->options;
+	if (ask->node != ours->node || ask->incarnation != ours->incarnation)
 		return ERR_MISMATCH;
-	const struct region *region = find_region(bulk, ask);
+	const struct region *region = find_region(lane, ask);
 	if (!region || ask->length == 0)
 		return ERR_DENIED;
 	struct handle handle = {.offset = ask->offset, .length = ask->length};
@@ -102,20 +128,29 @@ static void append(struct bulk_client *client, const void *data, size_t length)
 	client->out_length += length;
 }
 
-/* The header and as much of the piece as there is room for: small pieces share a record, a large one goes on from where
- * it lies. */
+/* How much of a piece is sent from `out`, behind its header: small pieces share a packet or record whole.  Of a large one
+ * what fills the record over TLS, else nothing: it goes out from where it lies. */
+static size_t part_to_copy(const struct bulk_client *client, uint64_t length)
+{
+	size_t part = BULK_OUT_BYTES - client->out_length;
+	if (length > BULK_COPY_BYTES && !client->lane->bulk->options.tls)
+		part = 0;
+	else if (length > BULK_COPY_BYTES)
+		part = TLS_RECORD_BYTES - client->out_length % TLS_RECORD_BYTES;
+	return length < part ? (size_t)length : part;
+}
+
 static void answer(struct bulk_client *client, const struct bulk_ask *ask)
 {
 	const struct region *region = NULL;
 	const uint8_t *data = NULL;
-	enum err e = check_ask(client->bulk, ask, &region, &data);
+	enum err e = check_ask(client->lane, ask, &region, &data);
 	struct bulk_answer header = {.number = ask->number, .err = (uint32_t)e, .length = e == ERR_OK ? ask->length : 0};
-	count(client->bulk, e, ask->length);
+	count(client->lane->bulk, e, ask->length);
 	append(client, &header, sizeof(header));
 	if (e != ERR_OK)
 		return;
-	size_t room = BULK_OUT_BYTES - client->out_length;
-	size_t part = ask->length < room ? (size_t)ask->length : room;
+	size_t part = part_to_copy(client, ask->length);
 	append(client, data, part);
 	if (part == ask->length)
 		return;
@@ -142,20 +177,13 @@ static void fill(struct bulk_client *client)
 /* ERR_AGAIN: the socket is full or the turn is over. */
 static enum err send_some(struct bulk_client *client, size_t *budget)
 {
-	size_t sent = 0;
-	enum err e;
-	if (client->out_sent < client->out_length) {
-		e = channel_write(client->channel, client->out + client->out_sent, client->out_length - client->out_sent, &sent);
-		if (e == ERR_OK)
-			client->out_sent += sent;
-	} else {
-		e = channel_write(client->channel, client->data, client->data_length, &sent);
-		if (e == ERR_OK) {
-			client->data += sent;
-			client->data_length -= sent;
-		}
-		if (client->data_length == 0)
-			client->region = NULL;
+	size_t sent = 0, head = client->out_length - client->out_sent;
+	enum err e = channel_write2(client->channel, client->out + client->out_sent, head, client->data, client->data_length, &sent);
+	if (e == ERR_OK) {
+		client->out_sent += sent < head ? sent : head;
+		client->data_length -= sent > head ? sent - head : 0;
+		client->data = client->data_length ? client->data + (sent > head ? sent - head : 0) : NULL;
+		client->region = client->data_length ? client->region : NULL;
 	}
 	*budget = sent < *budget ? *budget - sent : 0;
 	return e == ERR_OK && *budget == 0 ? ERR_AGAIN : e;
@@ -170,20 +198,20 @@ static void welcome(struct bulk_client *client, enum err e)
 	client->is_leaving = e != ERR_OK;
 }
 
-/* A reader that comes again has no use for its older connection. */
+/* A reader that comes again has no use for its older connection, which is of the same lane on both sides. */
 static void drop_older(struct bulk_client *client)
 {
-	for (struct bulk_client *other = client->bulk->clients, *next; other; other = next) {
+	for (struct bulk_client *other = client->lane->clients, *next; other; other = next) {
 		next = other->next;
 		if (other != client && other->is_greeted && other->node == client->node &&
-		    other->incarnation <= client->incarnation)
+		    other->reader_lane == client->reader_lane && other->incarnation <= client->incarnation)
 			client_free(other);
 	}
 }
 
 static enum err take_hello(struct bulk_client *client, const struct bulk_hello *hello)
 {
-	const struct bulk_options *options = &client->bulk->options;
+	const struct bulk_options *options = &client->lane->bulk->options;
 	const struct identity *identity = channel_identity(client->channel);
 	if (hello->magic != BULK_MAGIC)
 		return ERR_PROTOCOL;
@@ -195,8 +223,13 @@ static enum err take_hello(struct bulk_client *client, const struct bulk_hello *
 	client->node = hello->node;
 	client->incarnation = hello->incarnation;
 	client->is_greeted = true;
+	client->reader_lane = hello->lane;
+	client->next_lane = &client->lane->bulk->lanes[hello->lane % options->lanes];
 	loop_timer_cancel(client->timer);
 	welcome(client, hello->version != BULK_VERSION ? ERR_UNSUPPORTED : is_us ? ERR_OK : ERR_MISMATCH);
+	if (client->next_lane != client->lane)
+		return ERR_OK;
+	client->next_lane = NULL;
 	drop_older(client);
 	return ERR_OK;
 }
@@ -221,7 +254,7 @@ static size_t take_message(struct bulk_client *client, const uint8_t *at, size_t
 		return sizeof(hello);
 	}
 	struct bulk_ask ask;
-	if (length < sizeof(ask) || client->asks_tail - client->asks_head == BULK_ASKS_MAX)
+	if (client->next_lane || length < sizeof(ask) || client->asks_tail - client->asks_head == BULK_ASKS_MAX)
 		return 0;
 	memcpy(&ask, at, sizeof(ask));
 	if (ask.cancel)
@@ -247,7 +280,7 @@ static enum err receive(struct bulk_client *client)
 {
 	enum err e = take_messages(client);
 	client->is_reading_halted = false;
-	while (e == ERR_OK && client->in_length < sizeof(client->in)) {
+	while (e == ERR_OK && !client->next_lane && client->in_length < sizeof(client->in)) {
 		size_t got = 0;
 		e = channel_read(client->channel, client->in + client->in_length, sizeof(client->in) - client->in_length, &got);
 		if (e != ERR_OK)
@@ -267,7 +300,7 @@ static enum err watch_right(struct bulk_client *client, bool turn_over)
 	unsigned wanted = (full || client->is_leaving ? 0u : LOOP_READ) |
 			  ((has_output(client) && !turn_over) || channel_wants_write(client->channel) ? LOOP_WRITE : 0u);
 	if (turn_over || (client->is_reading_halted && !full))
-		loop_post(client->bulk->loop, &client->again);
+		loop_post(client->lane->loop, &client->again);
 	if (wanted == client->watched)
 		return ERR_OK;
 	client->watched = wanted;
@@ -278,7 +311,7 @@ static enum err turn(struct bulk_client *client)
 {
 	size_t budget = BULK_TURN_BYTES;
 	enum err e = client->is_leaving ? ERR_OK : receive(client);
-	while (e == ERR_OK) {
+	while (e == ERR_OK && !client->next_lane) {
 		fill(client);
 		if (!has_output(client))
 			break;
@@ -289,13 +322,24 @@ static enum err turn(struct bulk_client *client)
 	}
 	if (client->is_leaving && !has_output(client))
 		return ERR_MISMATCH;
+	if (client->next_lane)
+		return e;
 	return e == ERR_OK || e == ERR_AGAIN ? watch_right(client, budget == 0) : e;
+}
+
+/* All that is not of the loop goes along: what was read already, and the WELCOME. */
+static void hand_over(struct bulk_client *client)
+{
+	client_unlink(client);
+	loop_post(client->next_lane->loop, &client->arrive);
 }
 
 static void run_turn(struct bulk_client *client)
 {
 	if (turn(client) != ERR_OK)
 		client_free(client);
+	else if (client->next_lane)
+		hand_over(client);
 }
 
 static void on_ready(struct loop_watch *watch, unsigned ready, void *arg)
@@ -317,54 +361,70 @@ static void on_silence(struct loop_timer *timer, void *arg)
 
 /* ---- life ---- */
 
-static enum err client_start(struct bulk_client *client)
+static enum err watch(struct bulk_client *client)
 {
-	struct loop *loop = client->bulk->loop;
-	enum err e = loop_timer_create(loop, on_silence, client, &client->timer);
-	if (e == ERR_OK)
-		e = loop_watch_create(loop, channel_fd(client->channel), LOOP_READ, on_ready, client, &client->watch);
+	struct loop *loop = client->lane->loop;
+	enum err e = loop_watch_create(loop, channel_fd(client->channel), LOOP_READ, on_ready, client, &client->watch);
 	if (e != ERR_OK)
 		return e;
 	client->watched = LOOP_READ;
-	loop_timer_arm(client->timer, HELLO_NS);
-	/* Its first words may have come with the handshake. */
+	/* What came with the handshake or to the other lane makes nothing ready. */
 	loop_post(loop, &client->again);
 	return ERR_OK;
+}
+
+static enum err client_start(struct bulk_client *client)
+{
+	enum err e = loop_timer_create(client->lane->loop, on_silence, client, &client->timer);
+	if (e != ERR_OK)
+		return e;
+	loop_timer_arm(client->timer, HELLO_NS);
+	return watch(client);
+}
+
+static void on_arrive(void *arg)
+{
+	struct bulk_client *client = arg;
+	client_link(client, client->next_lane);
+	client->next_lane = NULL;
+	if (client->lane->is_stopped || watch(client) != ERR_OK) {
+		client_free(client);
+		return;
+	}
+	drop_older(client);
 }
 
 void bulk_serve_accept(void *arg, struct channel *channel, const char *peer)
 {
 	struct bulk *bulk = arg;
-	struct bulk_client *client = bulk->client_count < BULK_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
+	uint32_t count = __atomic_load_n(&bulk->client_count, __ATOMIC_RELAXED);
+	struct bulk_client *client = count < BULK_CLIENTS_MAX ? calloc(1, sizeof(*client)) : NULL;
 	if (!client) {
-		log_warn("bulk > %s refused: %u readers are connected", peer, bulk->client_count);
+		log_warn("bulk > %s refused: %u connections of readers are there", peer, count);
 		channel_close(channel);
 		return;
 	}
-	client->bulk = bulk;
 	client->channel = channel;
-	client->next = bulk->clients;
 	strncpy(client->peer, peer, sizeof(client->peer) - 1);
 	loop_task_init(&client->again, on_again, client);
-	if (bulk->clients)
-		bulk->clients->prev = client;
-	bulk->clients = client;
-	bulk->client_count++;
+	loop_task_init(&client->arrive, on_arrive, client);
+	client_link(client, &bulk->lanes[0]);
+	__atomic_add_fetch(&bulk->client_count, 1, __ATOMIC_RELAXED);
 	if (client_start(client) != ERR_OK)
 		client_free(client);
 }
 
-void bulk_serve_drop_region(struct bulk *bulk, const struct region *region)
+void bulk_serve_drop_region(struct bulk_lane *lane, const struct region *region)
 {
-	for (struct bulk_client *client = bulk->clients, *next; client; client = next) {
+	for (struct bulk_client *client = lane->clients, *next; client; client = next) {
 		next = client->next;
 		if (client->region == region)
 			client_free(client);
 	}
 }
 
-void bulk_serve_close(struct bulk *bulk)
+void bulk_serve_close(struct bulk_lane *lane)
 {
-	while (bulk->clients)
-		client_free(bulk->clients);
+	while (lane->clients)
+		client_free(lane->clients);
 }

@@ -127,6 +127,16 @@ enum err channel_read(struct channel *channel, void *data, size_t length, size_t
 	return result == 1 ? ERR_OK : ssl_outcome(channel, error);
 }
 
+enum err channel_read2(struct channel *channel, void *first, size_t first_length, void *second, size_t second_length,
+		       size_t *ret_count)
+{
+	if (!second_length || channel->ssl)
+		return channel_read(channel, first, first_length, ret_count);
+	struct iovec parts[2] = {{first, first_length}, {second, second_length}};
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	return socket_outcome(recvmsg(channel->fd, &message, MSG_DONTWAIT), ret_count);
+}
+
 enum err channel_write(struct channel *channel, const void *data, size_t length, size_t *ret_count)
 {
 	if (!channel->ssl)
@@ -134,6 +144,17 @@ enum err channel_write(struct channel *channel, const void *data, size_t length,
 	ERR_clear_error();
 	int result = SSL_write_ex(channel->ssl, data, length, ret_count);
 	return result == 1 ? ERR_OK : ssl_outcome(channel, SSL_get_error(channel->ssl, result));
+}
+
+enum err channel_write2(struct channel *channel, const void *head, size_t head_length, const void *data, size_t data_length,
+			size_t *ret_count)
+{
+	if (!head_length || !data_length || channel->ssl)
+		return head_length ? channel_write(channel, head, head_length, ret_count)
+				   : channel_write(channel, data, data_length, ret_count);
+	struct iovec parts[2] = {{(void *)head, head_length}, {(void *)data, data_length}}; /* sendmsg only reads them */
+	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	return socket_outcome(sendmsg(channel->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT), ret_count);
 }
 
 bool channel_wants_write(const struct channel *channel)

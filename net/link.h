@@ -3,7 +3,7 @@
  * Serves its own regions and reads those of peers over mapped memory (same host), our own TCP inside TLS or plain
  * (net/bulk.h), UCX messages (TCP or shared memory) or one-sided UCX reads.  Addresses travel through the control plane as opaque bytes.
  *
- * Owns:   UCX context and worker, one unix socket, the copy thread, the bulk thread, mappings of peers' regions.
+ * Owns:   UCX context and worker, one unix socket, the copy thread, the threads of bulk, mappings of peers' regions.
  *         Not the regions, not the landing buffers.
  * Loop:   touch only from the loop given to link_create(); all callbacks run there, never inside the
  *         call that caused them, except from link_destroy().
@@ -53,6 +53,7 @@ struct link_options {
 	const char *bulk_host;
 	const char *bulk_advertise;
 	uint16_t bulk_port;
+	uint32_t bulk_lanes; /* threads, and connections to a peer; 0: 2, at most BULK_LANES_MAX */
 	struct tls *tls;
 	/* Folder of the unix socket; NULL: an abstract name, which reaches the same network namespace only. */
 	const char *socket_dir;
@@ -60,7 +61,7 @@ struct link_options {
 	bool one_sided;
 	bool copy_on_loop;         /* no copy thread: slices on the loop (bench/link measures both) */
 	uint32_t pieces_max;       /* 0: 65536 */
-	uint64_t flight_bytes_max; /* per peer; 0: 16 MiB.  One piece larger than it still goes, alone */
+	uint64_t flight_bytes_max; /* per peer; 0: 32 MiB.  One piece larger than it still goes, alone */
 	/* A peer's connection broke or it broke the protocol.  Its reads have completed with ERR_PEER_GONE;
 	 * it stays open (and refuses reads) until link_peer_close().  May be NULL. */
 	void (*on_peer_lost)(void *context, uint64_t node, uint64_t incarnation, enum err e);

@@ -43,6 +43,9 @@ uint64_t loop_now_ns(struct loop *loop)
 
 /* ---- tasks ---- */
 
+/* The loop whose turn this thread is in. */
+static _Thread_local struct loop *turning;
+
 static void wake(struct loop *loop)
 {
 	uint64_t one = 1;
@@ -65,8 +68,9 @@ bool loop_post(struct loop *loop, struct loop_task *task)
 		task->next = top;
 	} while (!__atomic_compare_exchange_n(&loop->inbox, &top, task, false, __ATOMIC_SEQ_CST,
 					      __ATOMIC_RELAXED));
-	/* Who finds the inbox empty wakes the loop; who comes after rides along. */
-	if (!top)
+	/* Who finds the inbox empty wakes the loop; who comes after rides along.  From inside a turn nobody is waked: it ends
+	 * with the inbox, or the next one does not wait. */
+	if (!top && turning != loop)
 		wake(loop);
 	return true;
 }
@@ -210,6 +214,10 @@ void loop_destroy(struct loop *loop)
 
 static void turn(struct loop *loop, int flags)
 {
+	struct loop *outer = turning;
+	if (loop->head || __atomic_load_n(&loop->inbox, __ATOMIC_SEQ_CST))
+		flags |= EVLOOP_NONBLOCK;
+	turning = loop;
 	loop->turn_ns = 0;
 	loop->in_turn = true;
 	int result = event_base_loop(loop->base, flags);
@@ -217,6 +225,7 @@ static void turn(struct loop *loop, int flags)
 	(void)result;
 	run_tasks(loop);
 	loop->in_turn = false;
+	turning = outer;
 }
 
 void loop_run(struct loop *loop)

@@ -12,6 +12,8 @@
 
 #include "base/buf.h"
 #include "base/log.h"
+#include "net/bulk.h"
+#include "net/device.h"
 #include "net/etcd.h"
 #include "net/exposure.h"
 #include "net/incarnation.h"
@@ -33,6 +35,7 @@ struct process {
 	struct loop *loop;
 	struct tls *tls;        /* NULL: plain */
 	struct url url;         /* of listen */
+	char link_host[DEVICE_ADDRESS_MAX]; /* of a trusted network */
 	char listen[URL_HOST_MAX + 32];
 	enum link_transport transport;
 	struct link *link;
@@ -60,6 +63,7 @@ void process_defaults(struct process_settings *settings, const char *name)
 		.etcd_timeout_s = 60,
 		.cluster = "default",
 		.link_transport = "auto",
+		.link_lanes = 2,
 		.time_factor = 1,
 		.shutdown_timeout_s = 20, /* a pod has 30 s: the rest is for leaving */
 		.log_level = "info",
@@ -82,7 +86,8 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"cluster", OPTION_TEXT, &s->cluster, 0, 0, "NAME", "clusters of other names share nothing"},
 		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm, ucx-rdma"},
 		{"link-port", OPTION_COUNT, &s->link_port, 0, 65535, "PORT", "where peers read KV over tls or tcp; 0 takes a free one"},
-		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX there"},
+		{"link-lanes", OPTION_COUNT, &s->link_lanes, 1, BULK_LANES_MAX, "N", "threads that carry KV over tls or tcp, and connections to a peer"},
+		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX and tcp there"},
 		{"tls-ca-file", OPTION_TEXT, &s->tls_ca_file, 0, 0, "PEM", "whose certificates are trusted: control streams and bulk"},
 		{"tls-cert-file", OPTION_TEXT, &s->tls_cert_file, 0, 0, "PEM", "of this node: spiffe://<cluster>/baton/<role>/<name>"},
 		{"tls-key-file", OPTION_TEXT, &s->tls_key_file, 0, 0, "PEM", "of that certificate; mode 600"},
@@ -158,12 +163,27 @@ static void on_link_lost(void *context, uint64_t node, uint64_t incarnation, enu
 		shell_link_lost(p->shell, node);
 }
 
+/* On a network that nobody else reaches KV goes in the clear, also where control streams do not: then it is served at that
+ * device's address alone (docs/decisions/trusted-networks-in-the-clear.md). */
+static enum err use_trusted_network(struct process *p, struct link_options *options, struct why *why)
+{
+	if (p->transport != LINK_TCP || !p->settings.link_network)
+		return ERR_OK;
+	options->tls = NULL;
+	options->bulk_host = p->link_host;
+	options->bulk_advertise = NULL;
+	return device_address(p->settings.link_network, p->link_host, why);
+}
+
 static enum err open_link(struct process *p, struct why *why)
 {
 	struct link_options options = {.on_peer_lost = on_link_lost, .context = p, .node = process_node(p), .incarnation = p->incarnation,
 				       .transport = p->transport, .network = p->settings.link_network, .tls = p->tls, .bulk_host = p->url.host,
-				       .bulk_advertise = p->settings.advertise_host, .bulk_port = (uint16_t)p->settings.link_port};
-	enum err e = link_create(p->loop, &options, &p->link, why);
+				       .bulk_advertise = p->settings.advertise_host, .bulk_port = (uint16_t)p->settings.link_port,
+				       .bulk_lanes = (uint32_t)p->settings.link_lanes};
+	enum err e = use_trusted_network(p, &options, why);
+	if (e == ERR_OK)
+		e = link_create(p->loop, &options, &p->link, why);
 	return e == ERR_OK ? link_local_address(p->link, &p->link_address) : e;
 }
 
@@ -234,8 +254,9 @@ static enum err check_link(struct process *p, struct why *why)
 			    "--link-network DEVICE, a network that nobody else reaches (lo: this machine)", text);
 	if (e == ERR_OK && p->transport == LINK_TLS && !p->tls)
 		e = why_set(why, ERR_INVALID, "--link-transport tls needs certificates: --tls-ca-file and the others");
-	if (e == ERR_OK && p->transport == LINK_TCP && p->tls)
-		e = why_set(why, ERR_INVALID, "--link-transport tcp is in the clear, but certificates are given: expected tls");
+	if (e == ERR_OK && p->transport == LINK_TCP && p->tls && !p->settings.link_network)
+		e = why_set(why, ERR_INVALID, "--link-transport tcp is in the clear, but certificates are given: expected tls, or "
+			    "--link-network DEVICE, a network that nobody else reaches");
 	return e;
 }
 

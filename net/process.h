@@ -31,6 +31,7 @@ struct process_settings {
 	const char *cluster;
 	const char *link_transport; /* "auto", "mapped", … */
 	uint64_t link_port;         /* of bulk, at the host of `listen`; 0: a free one */
+	uint64_t link_lanes;        /* threads of bulk, and connections to a peer */
 	const char *link_network;   /* device of a trusted network; NULL: none, so no UCX between hosts */
 	const char *tls_ca_file, *tls_cert_file, *tls_key_file; /* all or none */
 	bool insecure;              /* listeners beyond this machine without TLS */
@@ -40,7 +41,7 @@ struct process_settings {
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 22 };
+enum { PROCESS_OPTIONS = 23 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */

@@ -9,7 +9,8 @@
 
 /* Most that is received of one stream before the others have their turn. */
 static const size_t receive_budget = 256 << 10;
-/* A queue that was larger gives its memory back when it is empty. */
+/* A queue that was larger gives its memory back when it is empty, and was not as large for a while: one that is filled with large
+ * frames again and again would fault its pages in each time. */
 static const size_t out_kept_bytes = 256 << 10;
 
 static uint32_t length_get(const uint8_t *bytes)
@@ -231,7 +232,9 @@ static void account_sent(struct stream *stream, size_t count)
 	stream->out_sent += count;
 	if (stream->out_sent == out->length) {
 		size_t limit = out->limit;
-		if (out->capacity > out_kept_bytes)
+		stream->out_peak -= stream->out_peak / 8;
+		stream->out_peak = out->length > stream->out_peak ? out->length : stream->out_peak;
+		if (out->capacity > out_kept_bytes && out->capacity / 4 > stream->out_peak)
 			buf_fini(out);
 		buf_clear(out);
 		out->limit = limit;
@@ -323,23 +326,55 @@ static enum err enqueue(struct stream *stream, uint32_t length_field, const void
 	return e;
 }
 
-enum err stream_send2(struct stream *stream, const void *head, size_t head_length, const void *tail,
-		      size_t tail_length)
+/* May a frame of that length be queued now? */
+static enum err admit(struct stream *stream, size_t length)
 {
 	if (stream->state == STREAM_ENDED || stream->finishing)
 		return ERR_PEER_GONE;
-	if (head_length > stream->frame_bytes_max || tail_length > stream->frame_bytes_max - head_length)
-		return ERR_TOO_LARGE;
-	size_t length = head_length + tail_length;
-	if (stream_queued_bytes(stream) + STREAM_HEADER_BYTES + length > stream->queue_bytes_max) {
-		stream->room_wanted = true;
-		return ERR_AGAIN;
-	}
-	enum err e = enqueue(stream, (uint32_t)length, head, head_length, tail, tail_length);
+	if (stream_queued_bytes(stream) + STREAM_HEADER_BYTES + length <= stream->queue_bytes_max)
+		return ERR_OK;
+	stream->room_wanted = true;
+	return ERR_AGAIN;
+}
+
+static void count_out(struct stream *stream)
+{
 	struct stream_counts *counts = tally(stream);
-	if (e == ERR_OK && counts)
+	if (counts)
 		counts->frames_out++;
+}
+
+enum err stream_send2(struct stream *stream, const void *head, size_t head_length, const void *tail,
+		      size_t tail_length)
+{
+	if (head_length > stream->frame_bytes_max || tail_length > stream->frame_bytes_max - head_length)
+		return stream->state == STREAM_ENDED || stream->finishing ? ERR_PEER_GONE : ERR_TOO_LARGE;
+	size_t length = head_length + tail_length;
+	enum err e = admit(stream, length);
+	if (e == ERR_OK)
+		e = enqueue(stream, (uint32_t)length, head, head_length, tail, tail_length);
+	if (e == ERR_OK)
+		count_out(stream);
 	return e;
+}
+
+enum err stream_send_in_place(struct stream *stream, size_t length, uint8_t **ret_payload)
+{
+	if (length > stream->frame_bytes_max)
+		return stream->state == STREAM_ENDED || stream->finishing ? ERR_PEER_GONE : ERR_TOO_LARGE;
+	enum err e = admit(stream, length);
+	struct buf *out = &stream->out;
+	if (e == ERR_OK && buf_reserve(out, STREAM_HEADER_BYTES + length) != ERR_OK)
+		e = ERR_NOMEM;
+	if (e == ERR_OK)
+		e = enqueue(stream, (uint32_t)length, NULL, 0, NULL, 0);
+	if (e != ERR_OK)
+		return e;
+	*ret_payload = (uint8_t *)out->data + out->length;
+	out->length += length;
+	out->data[out->length] = 0;
+	count_out(stream);
+	return ERR_OK;
 }
 
 enum err stream_send(struct stream *stream, const void *payload, size_t length)

@@ -59,6 +59,9 @@ MUST_USE enum err stream_send(struct stream *stream, const void *payload, size_t
 /* The same for a frame in two pieces (a header of ours and somebody's bytes). */
 MUST_USE enum err stream_send2(struct stream *stream, const void *head, size_t head_length,
 			       const void *tail, size_t tail_length);
+/* The same for a frame that is still to be written: *ret_payload has room for it in the queue, and is to be filled before anything
+ * else is done with the stream. */
+MUST_USE enum err stream_send_in_place(struct stream *stream, size_t length, uint8_t **ret_payload);
 /* Bytes accepted by stream_send() and not yet taken by the kernel. */
 size_t stream_queued_bytes(const struct stream *stream);
 /* The other side's address, "10.0.0.7:4100", for logs; for ipc and while dialling: the URL. */

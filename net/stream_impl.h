@@ -50,6 +50,7 @@ struct stream {
 
 	struct buf out;
 	size_t out_sent; /* of it */
+	size_t out_peak; /* of late */
 	bool room_wanted;
 	bool finishing, peer_finished, accepted;
 	char peer[STREAM_PEER_BYTES];

@@ -44,8 +44,6 @@ struct wire {
 	struct wire_conn *conns;
 	struct wire_address *addresses;
 	struct codec_arena arena;
-	uint8_t *packed;
-	size_t packed_capacity;
 	struct wire_counts counts;
 	bool destroying;
 };
@@ -233,7 +231,6 @@ void wire_destroy(struct wire *w)
 	free(w->conns);
 	free(w->addresses);
 	free(w->arena.memory);
-	free(w->packed);
 	free(w);
 }
 
@@ -269,17 +266,9 @@ void wire_send(void *wire, uint32_t id, const Wire__Envelope *envelope)
 	if (!conn || conn->doomed)
 		return;
 	size_t size = codec_packed_size(envelope);
-	if (size > w->packed_capacity) {
-		uint8_t *packed = realloc(w->packed, size * 2);
-		if (!packed) {
-			doom(conn, false);
-			return;
-		}
-		w->packed = packed;
-		w->packed_capacity = size * 2;
-	}
-	codec_pack(envelope, w->packed);
-	if (stream_send(conn->stream, w->packed, size) == ERR_OK) {
+	uint8_t *payload;
+	if (stream_send_in_place(conn->stream, size, &payload) == ERR_OK) {
+		codec_pack_sized(envelope, payload, size);
 		w->counts.frames_out++;
 		w->counts.bytes_out += size;
 		return;

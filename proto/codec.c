@@ -3,15 +3,28 @@
 #include <string.h>
 
 #include "proto/check.h"
+#include "proto/codec_found.h"
 
 size_t codec_packed_size(const Wire__Envelope *envelope)
 {
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_FOUND)
+		return codec_found_size(envelope);
 	return wire__envelope__get_packed_size(envelope);
+}
+
+void codec_pack_sized(const Wire__Envelope *envelope, uint8_t *out, size_t size)
+{
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_FOUND)
+		codec_found_pack(envelope, out, size);
+	else
+		wire__envelope__pack(envelope, out);
 }
 
 size_t codec_pack(const Wire__Envelope *envelope, uint8_t *out)
 {
-	return wire__envelope__pack(envelope, out);
+	size_t size = codec_packed_size(envelope);
+	codec_pack_sized(envelope, out, size);
+	return size;
 }
 
 static void *arena_alloc(void *context, size_t size)

@@ -46,6 +46,8 @@ struct codec_arena {
 /* Size and bytes of a message; out has room for codec_packed_size(). */
 size_t codec_packed_size(const Wire__Envelope *envelope);
 size_t codec_pack(const Wire__Envelope *envelope, uint8_t *out);
+/* The same for who has asked for the size already. */
+void codec_pack_sized(const Wire__Envelope *envelope, uint8_t *out, size_t size);
 
 /* ERR_PROTOCOL (malformed, missing part), ERR_MISMATCH (version), ERR_TOO_LARGE (a limit or the arena).  The
  * message lives in the arena until the next unpack. */

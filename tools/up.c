@@ -233,11 +233,11 @@ static enum err common(struct up *up, struct arguments *a, const char *program, 
 	return certs_make_node(up->tls_folder, &node, why);
 }
 
-/* UCX is for networks that nobody else reaches: here, this machine's own. */
+/* UCX, and KV in the clear beside certificates, are for networks that nobody else reaches: here, this machine's own. */
 static void add_link(const struct up *up, struct arguments *a)
 {
 	add(a, "--link-transport", up->link_transport);
-	if (strncmp(up->link_transport, "ucx-", 4) == 0)
+	if (strncmp(up->link_transport, "ucx-", 4) == 0 || (up->tls && strcmp(up->link_transport, "tcp") == 0))
 		add(a, "--link-network", "lo");
 }
 

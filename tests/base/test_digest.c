@@ -6,6 +6,7 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "base/digest_leaf.h"
 #include "base/hash.h"
 #include "base/rng.h"
 
@@ -62,6 +63,27 @@ static void copy_lands_whole_and_has_the_same_digest(void **state)
 	free(data);
 }
 
+/* Every way that this machine has, from every place within a line and two pages. */
+static void a_leaf_copied_in_one_pass_has_the_librarys_hash(void **state)
+{
+	uint8_t *data = random_bytes(4 * DIGEST_LEAF_BYTES);
+	_Alignas(64) static uint8_t landing[DIGEST_LEAF_BYTES + 128];
+	for (int way = 1; way <= (int)digest_leaf_way(); way++)
+		for (size_t at = 0; at < 2 * DIGEST_LEAF_BYTES; at += 61) {
+			uint64_t wanted = hash_xxh3(data + at, DIGEST_LEAF_BYTES, 0);
+			size_t to = at % 64;
+			memset(landing, 0xee, sizeof(landing));
+			assert_int_equal(digest_leaf_copy((enum digest_leaf_way)way, landing + to, data + at, false), wanted);
+			assert_memory_equal(landing + to, data + at, DIGEST_LEAF_BYTES);
+			assert_int_equal(landing[to + DIGEST_LEAF_BYTES], 0xee);
+			memset(landing, 0xee, sizeof(landing));
+			assert_int_equal(digest_leaf_copy((enum digest_leaf_way)way, landing, data + at, true), wanted);
+			digest_leaf_fence();
+			assert_memory_equal(landing, data + at, DIGEST_LEAF_BYTES);
+		}
+	free(data);
+}
+
 static void portions_give_the_digest_of_the_whole(void **state)
 {
 	uint8_t *data = random_bytes(BYTES_MAX);
@@ -97,6 +119,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(digest_is_the_hash_of_the_leaves_hashes),
 		cmocka_unit_test(copy_lands_whole_and_has_the_same_digest),
+		cmocka_unit_test(a_leaf_copied_in_one_pass_has_the_librarys_hash),
 		cmocka_unit_test(portions_give_the_digest_of_the_whole),
 		cmocka_unit_test(one_bit_or_one_zero_more_changes_the_digest),
 	};

@@ -106,6 +106,14 @@ class OnTheWire(unittest.TestCase):
         everything = b"".join(streams.values())
         self.assertNotIn(b"Xanthippe33", everything)
         self.assertEqual([s for s in tokens + kv if s in everything], [])
+        # On a network that is declared trusted KV goes in the clear, and nothing else does.
+        answer, control, bulk, streams = observed(link_transport="tcp", tls=True)
+        print(f"tls, KV in the clear: {len(control)} bytes of control, {len(bulk)} of bulk")
+        self.assertEqual(essence(answer), essence(again[0]))
+        self.assertGreaterEqual(len([s for s in kv if s in bulk]), 20)
+        everything = b"".join(streams.values())
+        self.assertNotIn(b"Xanthippe33", everything)
+        self.assertEqual([s for s in tokens if s in everything], [])
 
 
 class Strangers(unittest.TestCase):
@@ -177,7 +185,7 @@ class Strangers(unittest.TestCase):
         return struct.pack("<I", len(envelope)) + envelope
 
     def bulk_hello(self):
-        return struct.pack("<IIQQQQ", 0x4b4c5542, 1, 12345, 1, 2, 3)
+        return struct.pack("<IIQQQQII", 0x4b4c5542, 2, 12345, 1, 2, 3, 0, 0)
 
     def test_each_is_refused_counted_and_leaves_nothing(self):
         requests = mixed_requests("demo", 4, seed=5)

@@ -7,9 +7,9 @@ import pathlib
 import re
 import sys
 
-# UCX, NNG, gRPC (with the libraries that it alone brings: abseil, protobuf, upb) and libevent.
+# UCX, NNG, gRPC (with the libraries that it brings: abseil, protobuf, upb, and OpenSSL as it drives it) and libevent.
 OTHERS = re.compile(r"(race|race_top|leak|mutex|deadlock|signal|thread):"
-                    r"(libuc[pstm]\w*\.so|libnng\.so|libgrpc(\+\+)?\.so|libgpr\.so|grpc::|libabsl_|libprotobuf|libupb\.so|libevent\w*)")
+                    r"(libuc[pstm]\w*\.so|libnng\.so|libgrpc(\+\+)?\.so|libgpr\.so|grpc::|libabsl_|libprotobuf|libupb\.so|lib(ssl|crypto)\.so|libevent\w*)")
 
 
 def check(path):

@@ -69,8 +69,7 @@ static void etcd_with_client_certificates_takes_ours_and_no_other(void **state)
 					 path("kvstore-1.pem"), "--key-file", path("kvstore-1.key"), NULL};
 	struct etcd_server *server = etcd_server_start_with(binary, arguments, 1);
 	assert_non_null(server);
-	/* One client at a time, as in every program: those of one process would share gRPC's pollers, and so OpenSSL's memory,
-	 * in an order that a ThreadSanitizer which has not compiled gRPC cannot see. */
+	/* One client at a time, as in every program. */
 	etcd_destroy(fixture->etcd);
 	struct etcd_options none = {.ca_file = path("ca.pem")}, ours = none;
 	ours.certificate_file = path("coordinator-1.pem");

@@ -372,6 +372,49 @@ static void what_was_said_before_a_post_is_heard(void **state)
 	assert_int_equal(news.lost, 0);
 }
 
+struct chain {
+	struct loop *loop;
+	struct loop_task first, second, canceled;
+	int second_runs;
+	bool cancels;
+};
+
+static void on_first(void *arg)
+{
+	struct chain *chain = arg;
+	loop_post(chain->loop, &chain->second);
+	loop_post(chain->loop, &chain->canceled);
+	if (chain->cancels)
+		loop_task_cancel(chain->loop, &chain->canceled);
+}
+
+static void on_second(void *arg)
+{
+	((struct chain *)arg)->second_runs++;
+}
+
+static void on_canceled(void *arg)
+{
+	struct chain *chain = arg;
+	assert_false(chain->cancels);
+}
+
+/* Nobody else wakes it: it would wait out its hour. */
+static void what_a_task_posts_does_not_let_the_next_turn_wait(void **state)
+{
+	for (int cancels = 0; cancels < 2; cancels++) {
+		struct chain chain = {.loop = *state, .cancels = cancels};
+		loop_task_init(&chain.first, on_first, &chain);
+		loop_task_init(&chain.second, on_second, &chain);
+		loop_task_init(&chain.canceled, on_canceled, &chain);
+		loop_post(chain.loop, &chain.first);
+		loop_turn(chain.loop, 3600000000000u);
+		assert_int_equal(chain.second_runs, 0);
+		loop_turn(chain.loop, 3600000000000u);
+		assert_int_equal(chain.second_runs, 1);
+	}
+}
+
 int main(void)
 {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
@@ -387,6 +430,7 @@ int main(void)
 		T(what_was_said_before_a_post_is_heard),
 		T(descriptors_are_level_triggered),
 		T(a_signal_reaches_the_loop),
+		T(what_a_task_posts_does_not_let_the_next_turn_wait),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -170,9 +170,13 @@ static void exchange_sizes(const char *scheme, struct tls *tls)
 		uint8_t *bytes = some_bytes(sizes[i]);
 		digest = hash_xxh3(bytes, sizes[i], digest);
 		size_t half = sizes[i] / 2;
-		if (i % 2)
+		uint8_t *place;
+		if (i % 3 == 1)
 			assert_int_equal(stream_send(pair.client.stream, bytes, sizes[i]), ERR_OK);
-		else
+		else if (i % 3 == 2) {
+			assert_int_equal(stream_send_in_place(pair.client.stream, sizes[i], &place), ERR_OK);
+			memcpy(place, bytes, sizes[i]);
+		} else
 			assert_int_equal(stream_send2(pair.client.stream, bytes, half, bytes + half, sizes[i] - half),
 					 ERR_OK);
 		free(bytes);
@@ -251,6 +255,9 @@ static void an_own_frame_over_the_limit_is_refused_and_changes_nothing(void **st
 	assert_int_equal(stream_send(pair.client.stream, bytes, 1001), ERR_TOO_LARGE);
 	assert_int_equal(stream_send2(pair.client.stream, bytes, 1, bytes, 1000), ERR_TOO_LARGE);
 	assert_int_equal(stream_send2(pair.client.stream, bytes, SIZE_MAX, bytes, 2), ERR_TOO_LARGE);
+	uint8_t *place = NULL;
+	assert_int_equal(stream_send_in_place(pair.client.stream, 1001, &place), ERR_TOO_LARGE);
+	assert_null(place);
 	assert_int_equal(stream_send(pair.client.stream, bytes, 1000), ERR_OK);
 	WAIT_FOR(&pair, pair.server.frames == 1);
 	pair_fini(&pair);
