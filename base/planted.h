@@ -63,6 +63,11 @@
 	X(FAILED_OFFER_NOT_ANSWERED, "a store does not say that its read of an offered block failed", "vllm#50754") \
 	X(STORE_DIGEST_NOT_CHECKED, "a store seals what it read without comparing the digest", \
 	  "Mooncake: checksums off by default") \
+	X(QUOTA_NOT_CHECKED, "a tenant's blocks are taken beyond its quota", "a rule of ours") \
+	X(QUOTA_NOT_GIVEN_BACK, "what a tenant was charged with is not given back at eviction", "Mooncake: quota leaks") \
+	X(PIN_IGNORED_BY_SLAB, "a slab that changes its class takes pinned blocks with it", "a rule of ours") \
+	X(PIN_LOST_AT_RELEASE, "a pinned block that was held may be evicted from then on", "LMCache#1034") \
+	X(PINS_NOT_BOUNDED, "more is pinned than may be", "LMCache#1034") \
 	X(LOOK_FORGETS_A_BLOCK, "a store that looks for missing copies passes over some blocks", "a rule of ours") \
 	X(JOINED_STORE_NOT_TOLD, "blocks are not looked at when a store joins", "a rule of ours") \
 	X(COPY_COUNT_LOST, "a copy that failed counts as made", "Mooncake: replication is best effort") \

@@ -8,6 +8,7 @@
 #include "coordinator/json_out.h"
 #include "coordinator/leader.h"
 #include "coordinator/service.h"
+#include "coordinator/store_metrics.h"
 #include "coordinator/store_view.h"
 #include "net/tls.h"
 
@@ -15,7 +16,7 @@ enum { VIEW_NODES_MAX = 1024 };
 
 static const char *role_text(Wire__Role role)
 {
-	static const char *const texts[] = {"none", "coordinator", "prefill", "decode", "both", "kvstore"};
+	static const char *const texts[] = {"none", "coordinator", "prefill", "decode", "both", "kvstore", "operator"};
 	return (unsigned)role < sizeof(texts) / sizeof(texts[0]) ? texts[role] : "unknown";
 }
 
@@ -483,6 +484,18 @@ static void show_fences(const struct showing *s)
 	}
 }
 
+/* Of engines: what a crash of the node would lose. */
+static void show_offer_lag(const struct showing *s)
+{
+	metrics_family(s->text, "baton_offer_lag_blocks", "gauge", "Finished blocks of the node that no store has answered for yet.");
+	for (uint32_t i = 0; i < s->count; i++) {
+		if (s->nodes[i].role == WIRE__ROLE__ROLE_KVSTORE)
+			continue;
+		const char *labels[] = {"node", s->nodes[i].name, "role", role_text(s->nodes[i].role), NULL};
+		metrics_line(s->text, labels, (double)s->nodes[i].offer_lag);
+	}
+}
+
 static void show_service(const struct cluster_view *view, struct metrics_text *text)
 {
 	struct service_counts c;
@@ -520,7 +533,9 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_transports(&s, false);
 	show_transports(&s, true);
 	show_fences(&s);
+	show_offer_lag(&s);
 	show_refused(&s, view);
+	store_metrics(view->coord, nodes, s.count, text);
 	free(nodes);
 	show_coordinator(view, text);
 	show_lead(view, text);

@@ -82,6 +82,7 @@ static struct coord *lay_out(void *memory, const struct coord_options *o, size_t
 	void *sessions = carve(&carver, sessions_bytes(&session));
 	void *blocks = carve(&carver, index_bytes(&index));
 	void *nodes = carve(&carver, registry_bytes(o->nodes_max));
+	void *stores = carve(&carver, store_loads_bytes(o->nodes_max));
 	void *tenants = carve(&carver, fair_bytes(o->tenants_max));
 	void *words = carve(&carver, tokens_bytes(pages));
 	struct request *requests = carve(&carver, o->requests_max * sizeof(struct request));
@@ -105,6 +106,7 @@ static struct coord *lay_out(void *memory, const struct coord_options *o, size_t
 	coord->sessions = sessions_init(sessions, &session);
 	coord->index = index_init(blocks, &index);
 	registry_init(&coord->registry, nodes, o->nodes_max);
+	store_loads_init(&coord->stores, stores, o->nodes_max);
 	fair_init(&coord->fair, tenants, o->tenants_max);
 	tokens_init(&coord->pool, words, pages);
 	for (uint32_t i = 0; i < o->requests_max; i++) {
@@ -273,6 +275,8 @@ static void dispatch(struct coord *coord, uint32_t node, const Wire__Envelope *e
 	switch (envelope->body_case) {
 	case WIRE__ENVELOPE__BODY_LOAD:
 		registry_load(core_node(coord, node), envelope->load, now_ns);
+		if (envelope->load->store)
+			store_loads_take(&coord->stores, core_node(coord, node)->id, envelope->load->store);
 		jobs_pump(coord, now_ns);
 		break;
 	case WIRE__ENVELOPE__BODY_KV_EVENTS:

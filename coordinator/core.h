@@ -381,6 +381,10 @@ struct coord_counters {
 	uint64_t route_decisions, route_both;
 };
 
+/* What a store last said of itself, or NULL (coordinator/store_loads.h). */
+struct store_load;
+const struct store_load *coord_store_load(const struct coord *coord, uint64_t node);
+
 /* What a tenant has here now; zero for one that is not known. */
 struct coord_tenant_load {
 	uint32_t waiting, running;

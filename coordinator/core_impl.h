@@ -12,6 +12,7 @@
 #include "coordinator/lead.h"
 #include "coordinator/pace.h"
 #include "coordinator/registry.h"
+#include "coordinator/store_loads.h"
 #include "coordinator/tokens.h"
 
 _Static_assert((int)FAIR_CLASSES == (int)COORD_CLASSES, "classes are served in their order");
@@ -159,6 +160,7 @@ struct coord {
 	struct sessions *sessions;
 	struct block_index *index;
 	struct registry registry;
+	struct store_loads stores;
 	struct token_pool pool;
 	struct request *requests; /* [requests_max] */
 	uint32_t request_free;

@@ -56,6 +56,7 @@ static void put_request(struct coord *coord, struct reserve_parts *parts, const 
 	reserve->model = request->model;
 	reserve->tenant = request->tenant;
 	reserve->tenant_salt = (ProtobufCBinaryData){request->salt_length, request->salt};
+	reserve->priority = request->class == COORD_FLEX ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
 	reserve->request = request->id;
 	reserve->tokens = coord->scratch.tokens;
 	reserve->n_tokens = job_context(job);

@@ -126,6 +126,11 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 	memcpy(out->refused, node->refused, sizeof(out->refused));
 }
 
+const struct store_load *coord_store_load(const struct coord *coord, uint64_t node)
+{
+	return store_loads_find(&coord->stores, node);
+}
+
 /* The slot of the smallest id above `after`. */
 static uint32_t next_node(const struct coord *coord, uint64_t after)
 {

@@ -148,7 +148,8 @@ static void offer_window(struct decode *d, struct decode_choice *choice, uint32_
 	for (uint32_t i = table->first; i < choice->published; i++) {
 		bool sealed = kv_pool_sealed(d->local->pool, table->blocks[i], &key);
 		if (sealed && i >= choice->own_first)
-			kv_offer_block(d->options.offers, table->blocks[i], &key, has_parent ? &parent : NULL);
+			kv_offer_block(d->options.offers, table->blocks[i], &key, has_parent ? &parent : NULL,
+				       &d->jobs[choice->job].tenant);
 		has_parent = sealed;
 		parent = key;
 	}
@@ -238,7 +239,8 @@ static void publish_group(struct decode *d, struct decode_choice *choice, uint32
 	struct id128 key, *last = &choice->last_keys[g];
 	kv_key_next(last, choice->sequence.tokens + (size_t)index * tokens, tokens, &key);
 	if (kv_pool_seal(d->local->pool, table->blocks[index], &key) == ERR_OK && d->local->groups[g].keep == KV_KEEP_ALL)
-		kv_offer_block(d->options.offers, table->blocks[index], &key, index > 0 ? last : NULL);
+		kv_offer_block(d->options.offers, table->blocks[index], &key, index > 0 ? last : NULL,
+			       &d->jobs[choice->job].tenant);
 	*last = key;
 }
 

@@ -218,6 +218,7 @@ enum err decode_reserve(struct decode *d, uint32_t peer, const Wire__Reserve *re
 	job->key = job_key_of(reserve->job);
 	job->coordinator = peer;
 	job->partner = reserve->partner;
+	kv_tenant_take(&job->tenant, reserve);
 	job->prefill_peer = PEER_NONE;
 	job->local = reserve->half == WIRE__HALF__HALF_BOTH;
 	job->sampling = sampling;

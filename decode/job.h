@@ -33,6 +33,7 @@ struct decode_job {
 	struct job_key key;
 	uint32_t coordinator;      /* session */
 	uint64_t partner;          /* prefill node */
+	struct kv_tenant tenant;
 	uint32_t prefill_peer;     /* PEER_NONE until Attach, and after the transfer */
 	bool local;
 	struct sampling sampling;

@@ -4,8 +4,8 @@
  *                    |     ^--release-----+
  *                    +--evict--> (none)             for room; a policy may remember the hash as a ghost
  *
- * A policy orders the entries that may be evicted, apart for each size class, since only a slot of the right
- * size makes room.  It sees 64 bits of the key's hash and no byte: the ledger says what happened to which entry.
+ * A policy orders the entries that may be evicted, apart for each class: those of one size, since only a slot of the
+ * right size makes room, and of one level of priority (ledger_impl.h).  It sees 64 bits of the key's hash and no byte: the ledger says what happened to which entry.
  *
  * Chains: a prefix ends at its first missing block, so the beginning of a chain has to outlive its end.  What a look-up
  * found is released last block first (holds.c), so every order by time of use has parents behind their children;

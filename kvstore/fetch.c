@@ -116,7 +116,7 @@ static void ask_all(struct kv_fetches *f, struct fetch *fetch, const struct kv_f
 		ask_owners(f, fetch, g);
 }
 
-static void send_lookup(struct kv_fetches *f, struct fetch *fetch, uint32_t s)
+static void send_lookup(struct kv_fetches *f, struct fetch *fetch, uint32_t s, const struct kv_tenant *tenant)
 {
 	for (uint32_t i = 0; i < fetch->key_counts[s]; i++) {
 		uint32_t item = asked(f, fetch, s)[i];
@@ -127,6 +127,7 @@ static void send_lookup(struct kv_fetches *f, struct fetch *fetch, uint32_t s)
 	lookup.op = fetch->sources[s].op;
 	lookup.keys = (ProtobufCBinaryData){(size_t)fetch->key_counts[s] * PROTO_KEY_BYTES, f->key_bytes};
 	lookup.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, f->local->compat.bytes};
+	lookup.tenant = (char *)tenant->name; /* the packer only reads */
 	PROTO_ENVELOPE(envelope, LOOKUP, lookup, &lookup);
 	sessions_send(f->local->sessions, fetch->sources[s].peer, &envelope);
 }
@@ -182,7 +183,7 @@ enum err kv_fetch_start(struct kv_fetches *f, const struct kv_fetch_request *req
 	reset(f, fetch, request);
 	ask_all(f, fetch, request);
 	for (uint32_t s = 0; s < fetch->source_count; s++)
-		send_lookup(f, fetch, s);
+		send_lookup(f, fetch, s, request->tenant);
 	if (fetch->source_count == 0)
 		fetch_begin_reading(f, fetch);
 	return ERR_OK;

@@ -36,6 +36,7 @@ struct kv_fetch_request {
 	uint32_t cookie;              /* given back with the result */
 	const struct id128 *keys[LAYER_GROUPS_MAX]; /* [key_count] of each group's chain; the caller's, until the end */
 	uint32_t key_count;
+	const struct kv_tenant *tenant; /* whose request it is */
 	uint32_t have;                /* leading blocks that can be used already: only more is worth anything */
 	const Wire__Holder *const *holders; /* hints of the coordinator */
 	size_t holder_count;

@@ -1,42 +1,9 @@
 #include "kvstore/ledger.h"
 
-#include <assert.h>
 #include <string.h>
 
-#include "base/map.h"
 #include "base/planted.h"
-#include "kvstore/evict_impl.h"
-
-struct entry {
-	enum ledger_state state;
-	bool shielded; /* the policy was told that it is held: of the held all, of the lent those that were to be evicted */
-	bool spare;
-	uint32_t slot; /* SLOT_NONE in offered */
-	uint32_t class_index; /* of the slot */
-	uint32_t holds;
-	uint32_t lent;
-	bool passing; /* rule 7: the policy does not know it */
-	bool was_held;
-	uint32_t next_free;
-	struct ledger_block block;
-};
-
-struct ledger {
-	struct ledger_options options;
-	const struct evict_policy *policy;
-	struct slabs *slabs;
-	void *evict;
-	struct map keys;        /* of every entry but the evicted */
-	struct entry *entries;  /* [entry_max] */
-	uint64_t *digests;      /* [entry_max][layers_max] */
-	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
-	struct evict_link *first; /* [entry_max], then a sentinel for each class: the spare and the passing that may go now */
-	uint32_t free_first;
-	uint32_t counts[LEDGER_STATES];
-	uint32_t spare_count, lent_count;
-	uint64_t sealed;
-	uint64_t evicted;
-};
+#include "kvstore/ledger_impl.h"
 
 /* The drawing of the header as a table: [from] has the bits of where to. */
 #define TO(state) (1u << LEDGER_##state)
@@ -55,7 +22,7 @@ bool ledger_may_move(enum ledger_state from, enum ledger_state to)
 	return ledger_moves[from] >> to & 1;
 }
 
-static void ledger_move(struct ledger *l, uint32_t entry, enum ledger_state to)
+void ledger_move(struct ledger *l, uint32_t entry, enum ledger_state to)
 {
 	enum ledger_state from = l->entries[entry].state;
 	assert(ledger_may_move(from, to));
@@ -71,11 +38,6 @@ const char *ledger_state_name(enum ledger_state state)
 	return state < LEDGER_STATES ? names[state] : "unknown";
 }
 
-static const struct evict_policy *policy_of(const struct ledger_options *options)
-{
-	return options->policy ? options->policy : evict_policies[0];
-}
-
 static size_t aligned(size_t bytes)
 {
 	return (bytes + 15) & ~(size_t)15;
@@ -83,9 +45,9 @@ static size_t aligned(size_t bytes)
 
 size_t ledger_bytes(const struct ledger_options *options)
 {
-	return aligned(sizeof(struct ledger)) + aligned(slabs_bytes(&options->slabs)) +
-	       aligned(policy_of(options)->bytes(options->entry_max, SLABS_CLASSES_MAX)) +
-	       aligned(map_bytes(options->entry_max)) + aligned(options->entry_max * sizeof(struct entry)) +
+	size_t own_bytes, evict_bytes = room_bytes(options, &own_bytes);
+	return aligned(sizeof(struct ledger)) + aligned(slabs_bytes(&options->slabs)) + aligned(evict_bytes) +
+	       aligned(own_bytes) + aligned(map_bytes(options->entry_max)) + aligned(options->entry_max * sizeof(struct entry)) +
 	       aligned((size_t)options->entry_max * options->layers_max * sizeof(uint64_t)) +
 	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t)) +
 	       aligned(((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
@@ -103,10 +65,12 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	assert(options->entry_max > 0 && options->layers_max > 0);
 	uint8_t *at = memory;
 	struct ledger *l = cut(&at, sizeof(*l));
-	*l = (struct ledger){.options = *options, .policy = policy_of(options)};
+	*l = (struct ledger){.options = *options};
 	l->slabs = slabs_init(cut(&at, slabs_bytes(&options->slabs)), &options->slabs);
-	l->evict = cut(&at, l->policy->bytes(options->entry_max, SLABS_CLASSES_MAX));
-	l->policy->init(l->evict, options->entry_max, SLABS_CLASSES_MAX);
+	size_t own_bytes, evict_bytes = room_bytes(options, &own_bytes);
+	l->evict = cut(&at, evict_bytes);
+	l->own = cut(&at, own_bytes);
+	room_init(l);
 	map_init(&l->keys, cut(&at, map_bytes(options->entry_max)), options->entry_max);
 	l->entries = cut(&at, options->entry_max * sizeof(struct entry));
 	l->digests = cut(&at, (size_t)options->entry_max * options->layers_max * sizeof(uint64_t));
@@ -119,110 +83,40 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
 	l->counts[LEDGER_FREE] = options->entry_max;
+	tenants_init(&l->tenants, options->quotas, options->quota_count);
+	l->options.quotas = NULL; /* the caller's only until here */
 	return l;
 }
 
-static void forget_key(struct ledger *l, uint32_t entry)
+void ledger_forget_key(struct ledger *l, uint32_t entry)
 {
 	uint32_t was = map_remove(&l->keys, &l->entries[entry].block.key);
 	assert(was == entry);
 	(void)was;
 }
 
-static void free_entry(struct ledger *l, uint32_t index)
+void ledger_free_entry(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	if (entry->slot != SLOT_NONE) {
-		l->slot_entries[entry->slot] = LEDGER_NONE;
-		slabs_give(l->slabs, entry->slot);
-		entry->slot = SLOT_NONE;
-	}
+	if (entry->slot != SLOT_NONE)
+		room_give_slot(l, index);
 	ledger_move(l, index, LEDGER_FREE);
 	entry->next_free = l->free_first;
 	l->free_first = index;
-}
-
-static uint32_t class_of(const struct ledger *l, uint32_t entry)
-{
-	return l->entries[entry].class_index;
-}
-
-/* Among those that go first and may go now, or not. */
-static void settle_first(struct ledger *l, uint32_t index)
-{
-	const struct entry *entry = &l->entries[index];
-	bool may_go = (entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0;
-	bool listed = l->first[index].next != index;
-	if (may_go && !listed)
-		ring_push(l->first, l->options.entry_max + class_of(l, index), index);
-	else if (!may_go && listed)
-		ring_remove(l->first, index);
-}
-
-static void shield(struct ledger *l, uint32_t index)
-{
-	if (!l->entries[index].shielded && !l->entries[index].passing)
-		l->policy->hold(l->evict, index, class_of(l, index));
-	l->entries[index].shielded = true;
-}
-
-static void unshield(struct ledger *l, uint32_t index)
-{
-	if (l->entries[index].shielded && !l->entries[index].passing)
-		l->policy->release(l->evict, index, class_of(l, index));
-	l->entries[index].shielded = false;
-}
-
-/* The block of the class that goes first, or EVICT_NONE.  One that is lent is no victim until it is back. */
-static uint32_t victim_of(struct ledger *l, uint32_t class_index)
-{
-	uint32_t first = ring_first(l->first, l->options.entry_max + class_index);
-	if (first != EVICT_NONE)
-		return first;
-	uint32_t victim = l->policy->victim(l->evict, class_index);
-	while (victim != EVICT_NONE && l->entries[victim].lent > 0 && !planted(LENT_BLOCK_EVICTED)) {
-		shield(l, victim);
-		victim = l->policy->victim(l->evict, class_index);
-	}
-	return victim;
-}
-
-static void evict(struct ledger *l, uint32_t entry)
-{
-	l->spare_count -= l->entries[entry].spare;
-	l->entries[entry].spare = false;
-	if (l->first[entry].next != entry)
-		ring_remove(l->first, entry);
-	if (!l->entries[entry].passing)
-		l->policy->evict(l->evict, entry, class_of(l, entry));
-	l->entries[entry].passing = false;
-	ledger_move(l, entry, LEDGER_EVICTED);
-	if (!planted(EVICTED_KEY_KEPT))
-		forget_key(l, entry);
-	free_entry(l, entry);
-	l->evicted++;
-}
-
-/* Where entries are scarcer than slots. */
-static enum err make_entry(struct ledger *l)
-{
-	for (uint32_t i = 0; l->free_first == LEDGER_NONE && i < SLABS_CLASSES_MAX; i++) {
-		uint32_t victim = victim_of(l, i);
-		if (victim != EVICT_NONE)
-			evict(l, victim);
-	}
-	return l->free_first == LEDGER_NONE ? ERR_AGAIN : ERR_OK;
 }
 
 enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32_t *ret_entry)
 {
 	if (ledger_lookup(l, &block->key) != LEDGER_NONE)
 		return ERR_EXISTS;
-	uint64_t bytes = (uint64_t)block->layer_count * block->layer_bytes;
+	uint64_t bytes = ledger_block_bytes(block);
+	uint32_t account = tenants_account(&l->tenants, block->tenant ? block->tenant : "");
+	bool over_quota = bytes > l->tenants.list[account].quota_bytes;
+	l->tenants.list[account].use.refused += over_quota;
 	if (block->layer_count == 0 || block->layer_count > l->options.layers_max || bytes == 0 ||
-	    bytes > l->options.slabs.slab_bytes || bytes > UINT32_MAX)
+	    bytes > l->options.slabs.slab_bytes || bytes > UINT32_MAX || over_quota)
 		return ERR_TOO_LARGE;
-	enum err e = make_entry(l);
+	enum err e = room_make_entry(l);
 	if (e != ERR_OK)
 		return e;
 	uint32_t index = l->free_first;
@@ -238,64 +132,12 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	entry->shielded = entry->spare = entry->passing = entry->was_held = false;
 	entry->block = *block;
 	entry->block.digests = digests;
+	entry->block.tenant = l->tenants.list[account].name;
+	entry->account = account;
+	entry->pin = LEDGER_UNPINNED;
 	ledger_move(l, index, LEDGER_OFFERED);
 	*ret_entry = index;
 	return ERR_OK;
-}
-
-/* How many blocks of the slab can go, or LEDGER_NONE when one of its slots cannot. */
-static uint32_t slab_evictable(const struct ledger *l, uint32_t slab, uint32_t slots_max)
-{
-	uint32_t count = 0;
-	for (uint32_t i = 0; i < slots_max; i++) {
-		uint32_t entry = l->slot_entries[slab * slots_max + i];
-		if (entry == LEDGER_NONE)
-			continue;
-		if (l->entries[entry].state != LEDGER_CACHED || l->entries[entry].lent > 0)
-			return LEDGER_NONE;
-		count++;
-	}
-	return count;
-}
-
-/* Empties a slab of another class, the one with the fewest blocks to lose, so that it can change its class. */
-static bool evict_slab(struct ledger *l, uint32_t class_index)
-{
-	uint32_t slots_max = slabs_slots_max(&l->options.slabs);
-	uint32_t best = LEDGER_NONE, best_count = LEDGER_NONE;
-	for (uint32_t slab = 0; slab < l->options.slabs.slab_count; slab++) {
-		if (slabs_slab_class(l->slabs, slab) == class_index)
-			continue;
-		uint32_t count = slab_evictable(l, slab, slots_max);
-		if (count < best_count) {
-			best = slab;
-			best_count = count;
-		}
-	}
-	if (best == LEDGER_NONE)
-		return false;
-	for (uint32_t i = 0; i < slots_max; i++)
-		if (l->slot_entries[best * slots_max + i] != LEDGER_NONE)
-			evict(l, l->slot_entries[best * slots_max + i]);
-	return true;
-}
-
-static enum err take_slot(struct ledger *l, uint32_t block_bytes, uint32_t *ret_slot)
-{
-	uint32_t class_index;
-	enum err e = slabs_class(l->slabs, block_bytes, &class_index);
-	if (e != ERR_OK)
-		return ERR_AGAIN; /* too many sizes at a time; the size itself was checked when it was offered */
-	e = slabs_take(l->slabs, class_index, ret_slot);
-	if (e == ERR_OK)
-		return ERR_OK;
-	uint32_t victim = victim_of(l, class_index);
-	if (victim != EVICT_NONE)
-		evict(l, victim);
-	else if (!evict_slab(l, class_index))
-		return ERR_AGAIN;
-	e = slabs_take(l->slabs, class_index, ret_slot);
-	return e == ERR_OK ? ERR_OK : ERR_AGAIN;
 }
 
 enum err ledger_read(struct ledger *l, uint32_t index)
@@ -303,7 +145,7 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	struct entry *entry = &l->entries[index];
 	assert(entry->state == LEDGER_OFFERED);
 	uint32_t slot;
-	enum err e = take_slot(l, entry->block.layer_count * entry->block.layer_bytes, &slot);
+	enum err e = room_take_slot(l, index, &slot);
 	if (e != ERR_OK)
 		return e;
 	assert(l->slot_entries[slot] == LEDGER_NONE);
@@ -322,14 +164,13 @@ void ledger_seal_writing(struct ledger *l, uint32_t index)
 
 void ledger_written(struct ledger *l, uint32_t index)
 {
-	const struct entry *entry = &l->entries[index];
 	ledger_move(l, index, LEDGER_CACHED);
-	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
-	if (entry->holds > 0) {
-		shield(l, index);
+	room_add(l, index);
+	if (l->entries[index].holds > 0) {
+		room_shield(l, index);
 		ledger_move(l, index, LEDGER_HELD);
 	}
-	settle_first(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_seal(struct ledger *l, uint32_t index)
@@ -340,28 +181,28 @@ void ledger_seal(struct ledger *l, uint32_t index)
 
 void ledger_seal_passing(struct ledger *l, uint32_t index)
 {
-	ledger_seal_writing(l, index);
-	ledger_move(l, index, LEDGER_CACHED);
 	l->entries[index].passing = true;
-	settle_first(l, index);
+	ledger_seal(l, index);
 }
 
 void ledger_complete(struct ledger *l, uint32_t index, const struct ledger_block *block)
 {
-	struct ledger_block *mine = &l->entries[index].block;
+	struct ledger_block *mine = &l->entries[index].block, offered = *mine;
 	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
 	assert(l->entries[index].state == LEDGER_READING && id128_equal(&mine->key, &block->key));
 	assert(mine->layer_count == block->layer_count && mine->layer_bytes == block->layer_bytes);
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	*mine = *block;
 	mine->digests = digests;
+	mine->tenant = offered.tenant; /* the disk does not know */
+	mine->priority = offered.priority;
 }
 
 void ledger_withdraw(struct ledger *l, uint32_t entry)
 {
-	forget_key(l, entry);
+	ledger_forget_key(l, entry);
 	if (l->entries[entry].state == LEDGER_OFFERED)
-		free_entry(l, entry);
+		ledger_free_entry(l, entry);
 	else
 		ledger_move(l, entry, LEDGER_EVICTED);
 }
@@ -369,7 +210,7 @@ void ledger_withdraw(struct ledger *l, uint32_t entry)
 void ledger_landing_free(struct ledger *l, uint32_t entry)
 {
 	assert(l->entries[entry].state == LEDGER_EVICTED);
-	free_entry(l, entry);
+	ledger_free_entry(l, entry);
 }
 
 uint32_t ledger_lookup(const struct ledger *l, const struct id128 *key)
@@ -412,28 +253,17 @@ uint32_t ledger_find_ahead(const struct ledger *l, const struct id128 *key)
 	return index;
 }
 
-/* Its second hit: from now on it is one like all others. */
-static void promote(struct ledger *l, uint32_t index)
-{
-	struct entry *entry = &l->entries[index];
-	entry->passing = false;
-	settle_first(l, index);
-	l->policy->add(l->evict, index, class_of(l, index), id128_hash(&entry->block.key));
-	if (entry->shielded)
-		l->policy->hold(l->evict, index, class_of(l, index));
-}
-
 void ledger_hold(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
 	if (entry->passing && entry->was_held)
-		promote(l, index);
+		room_promote(l, index);
 	entry->was_held = true;
 	if (entry->holds++ > 0 || entry->state == LEDGER_SEALED)
 		return;
-	shield(l, index);
+	room_shield(l, index);
 	ledger_move(l, index, LEDGER_HELD);
-	settle_first(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
@@ -443,9 +273,8 @@ void ledger_release(struct ledger *l, uint32_t index)
 	if (--entry->holds > 0 || entry->state == LEDGER_SEALED)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
-	if (entry->lent == 0)
-		unshield(l, index);
-	settle_first(l, index);
+	room_unshield(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_lend(struct ledger *l, uint32_t index)
@@ -454,7 +283,7 @@ void ledger_lend(struct ledger *l, uint32_t index)
 	assert(state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD);
 	l->entries[index].lent++;
 	l->lent_count++;
-	settle_first(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_return(struct ledger *l, uint32_t index)
@@ -463,9 +292,8 @@ void ledger_return(struct ledger *l, uint32_t index)
 	assert(entry->lent > 0);
 	entry->lent--;
 	l->lent_count--;
-	if (entry->lent == 0 && entry->holds == 0)
-		unshield(l, index);
-	settle_first(l, index);
+	room_unshield(l, index);
+	room_settle_first(l, index);
 }
 
 void ledger_spare(struct ledger *l, uint32_t index, bool spare)
@@ -473,12 +301,35 @@ void ledger_spare(struct ledger *l, uint32_t index, bool spare)
 	struct entry *entry = &l->entries[index];
 	l->spare_count += (uint32_t)spare - (uint32_t)entry->spare;
 	entry->spare = spare;
-	settle_first(l, index);
+	room_settle_first(l, index);
 }
 
 bool ledger_is_spare(const struct ledger *l, uint32_t entry)
 {
 	return l->entries[entry].spare;
+}
+
+uint32_t ledger_next(const struct ledger *l, uint32_t from)
+{
+	for (uint32_t i = from; i < l->options.entry_max; i++)
+		if (l->entries[i].state >= LEDGER_SEALED && l->entries[i].state <= LEDGER_HELD)
+			return i;
+	return LEDGER_NONE;
+}
+
+struct tenants *ledger_tenants(struct ledger *l)
+{
+	return &l->tenants;
+}
+
+uint32_t ledger_account(const struct ledger *l, uint32_t entry)
+{
+	return l->entries[entry].account;
+}
+
+enum ledger_pin ledger_pinned(const struct ledger *l, uint32_t entry)
+{
+	return l->entries[entry].pin;
 }
 
 enum ledger_state ledger_state(const struct ledger *l, uint32_t entry)
@@ -520,45 +371,15 @@ void ledger_counts(const struct ledger *l, struct ledger_counts *ret_counts)
 		.spare = l->spare_count,
 		.lent = l->lent_count,
 		.sealed = l->sealed,
-		.evicted = l->evicted,
+		.bytes_pinned = l->bytes_pinned,
+		.bytes_pinned_max = l->options.pin_bytes_max,
+		.pinned_soft = l->pins[LEDGER_PINNED_SOFT],
+		.pinned_hard = l->pins[LEDGER_PINNED_HARD],
 	};
 	memcpy(ret_counts->entries, l->counts, sizeof(l->counts));
-}
-
-static void check_entry(const struct ledger *l, uint32_t index)
-{
-	const struct entry *entry = &l->entries[index];
-	bool has_slot = entry->state >= LEDGER_READING;
-	assert(has_slot == (entry->slot != SLOT_NONE));
-	assert(!has_slot || l->slot_entries[entry->slot] == index);
-	assert(!has_slot || slabs_slot_class(l->slabs, entry->slot) == entry->class_index);
-	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
-	bool served = entry->state == LEDGER_SEALED || entry->state == LEDGER_CACHED || entry->state == LEDGER_HELD;
-	assert(served || (entry->lent == 0 && !entry->spare && !entry->passing));
-	assert(entry->state != LEDGER_SEALED || !entry->shielded);
-	assert(entry->state != LEDGER_HELD || entry->shielded);
-	assert(!served || !entry->shielded || entry->holds + entry->lent > 0);
-	bool listed = l->first[index].next != index;
-	assert(listed == ((entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0));
-	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
-	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
-}
-
-void ledger_check(const struct ledger *l)
-{
-	uint32_t counts[LEDGER_STATES] = {0}, spare = 0, lent = 0;
-	for (uint32_t i = 0; i < l->options.entry_max; i++) {
-		check_entry(l, i);
-		counts[l->entries[i].state]++;
-		spare += l->entries[i].spare;
-		lent += l->entries[i].lent;
+	memcpy(ret_counts->evicted, l->evicted, sizeof(l->evicted));
+	for (uint32_t i = 0; i < l->tenants.count; i++) {
+		ret_counts->bytes += l->tenants.list[i].bytes;
+		ret_counts->refused += l->tenants.list[i].use.refused;
 	}
-	assert(spare == l->spare_count && lent == l->lent_count);
-	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
-	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);
-	uint32_t taken = 0;
-	for (uint32_t i = 0; i < slabs_slot_total(&l->options.slabs); i++)
-		taken += l->slot_entries[i] != LEDGER_NONE;
-	assert(taken == slabs_slots(l->slabs) - slabs_free(l->slabs));
-	slabs_check(l->slabs);
 }

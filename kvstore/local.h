@@ -8,12 +8,14 @@
 #ifndef KVSTORE_LOCAL_H
 #define KVSTORE_LOCAL_H
 #include <stdint.h>
+#include <string.h>
 #include "base/id128.h"
 #include "base/layer_groups.h"
 #include "engine/kv_pool.h"
 #include "kvstore/prefix.h"
 #include "net/env.h"
 #include "net/session.h"
+#include "proto/codec.h"
 
 struct kv_reads;
 
@@ -37,6 +39,12 @@ struct kv_layer {
 	uint16_t place;
 };
 
+/* Whose blocks they are, as stores account for them: a job's, from its Reserve. */
+struct kv_tenant {
+	char name[PROTO_TENANT_MAX + 1]; /* "": none */
+	Wire__Priority priority;
+};
+
 struct kv_local {
 	const struct env *env;
 	uint64_t node;
@@ -51,6 +59,13 @@ struct kv_local {
 	const struct kv_layer *layers; /* [layer_count] */
 	uint64_t now_ns;               /* of the event being handled */
 };
+
+static inline void kv_tenant_take(struct kv_tenant *tenant, const Wire__Reserve *reserve)
+{
+	tenant->priority = reserve->priority;
+	strncpy(tenant->name, reserve->tenant, PROTO_TENANT_MAX);
+	tenant->name[PROTO_TENANT_MAX] = 0;
+}
 
 static inline uint32_t kv_local_group(const struct kv_local *local, uint32_t block)
 {

@@ -11,7 +11,7 @@
 #include "net/process.h"
 #include "proto/codec.h"
 
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 14 };
+enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 16 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
  * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
@@ -24,6 +24,9 @@ struct program {
 	uint64_t kv_bytes;
 	uint64_t slab_bytes;
 	const char *policy_name;
+	struct option_list quota_texts;
+	uint64_t pin_percent;
+	struct tenant_quota quotas[TENANT_QUOTAS_MAX];
 	uint64_t replicas, rebalance_rate, grace_ms;
 	const char *disk_path, *disk_io, *persist_name;
 	uint64_t disk_bytes, disk_segment_bytes, disk_blocks, disk_write_rate, disk_scrub_rate;
@@ -187,7 +190,10 @@ static struct store_options store_options(struct program *program)
 		.ledger = {.slabs = program->slabs,
 			   .entry_max = slabs_slot_total(&program->slabs),
 			   .layers_max = 128,
-			   .policy = evict_find(program->policy_name)},
+			   .policy = evict_find(program->policy_name),
+			   .quotas = program->quotas,
+			   .quota_count = (uint32_t)program->quota_texts.count,
+			   .pin_bytes_max = program->kv_bytes / 100 * program->pin_percent},
 		.offer_max = 4096,
 		.reading_max = 64,
 		.lookup_max = 1024,
@@ -317,6 +323,31 @@ static enum err refuse_policy(const char *name, struct why *why)
 		       list_policies(known, sizeof(known)));
 }
 
+/* "acme=2GiB" */
+static enum err parse_quota(const char *text, struct why *why, struct tenant_quota *ret_quota)
+{
+	const char *equals = strrchr(text, '=');
+	size_t length = equals ? (size_t)(equals - text) : 0;
+	struct tenant_quota quota = {.bytes = 0};
+	if (!equals || length > TENANT_NAME_MAX || options_bytes(equals + 1, &quota.bytes) != ERR_OK)
+		return why_set(why, ERR_INVALID, "--tenant-quota is \"%s\", expected TENANT=BYTES, as acme=2GiB", text);
+	memcpy(quota.name, text, length);
+	*ret_quota = quota;
+	return ERR_OK;
+}
+
+static enum err parse_quotas(struct program *program, struct why *why)
+{
+	enum err e = ERR_OK;
+	for (size_t i = 0; e == ERR_OK && i < program->quota_texts.count; i++) {
+		e = parse_quota(program->quota_texts.items[i], why, &program->quotas[i]);
+		for (size_t k = 0; e == ERR_OK && k < i; k++)
+			if (strcmp(program->quotas[k].name, program->quotas[i].name) == 0)
+				e = why_set(why, ERR_INVALID, "--tenant-quota says twice what \"%s\" may have", program->quotas[i].name);
+	}
+	return e;
+}
+
 /* Zeros, in huge pages where the kernel gives them: a look-up of a thousand keys goes to thousands of places, and with small
  * pages each costs a walk through the page table besides (bench/kv). */
 static void *reserve(size_t bytes)
@@ -350,6 +381,8 @@ static enum err serve(struct program *program, struct why *why)
 	if (!evict_find(program->policy_name))
 		return refuse_policy(program->policy_name, why);
 	enum err e = parse_persist(program, why);
+	if (e == ERR_OK)
+		e = parse_quotas(program, why);
 	if (e != ERR_OK)
 		return e;
 	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
@@ -373,7 +406,7 @@ static enum err serve(struct program *program, struct why *why)
 int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
-				  .policy_name = evict_policies[0]->name, .replicas = 2, .rebalance_rate = 256 << 20,
+				  .policy_name = evict_policies[0]->name, .pin_percent = 25, .replicas = 2, .rebalance_rate = 256 << 20,
 				  .grace_ms = REPLICATE_GRACE_NS / 1000000, .disk_io = "auto", .persist_name = "behind",
 				  .disk_bytes = 1 << 30, .disk_segment_bytes = 64 << 20, .disk_scrub_rate = 4 << 20};
 	char policies[200] = "which unheld block goes first, by default the first of: ";
@@ -384,6 +417,9 @@ int main(int argc, char **argv, char **environment)
 		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, 0, "BYTES", "unit in which sizes of blocks share it"},
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
 		 policies},
+		{"tenant-quota", OPTION_LIST, &program.quota_texts, 0, 0, "TENANT=BYTES",
+		 "what a tenant's blocks may take here; several; *=BYTES: each other tenant's"},
+		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory that `baton kv pin --hard` may keep for ever"},
 		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
 		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
 		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},

@@ -16,6 +16,7 @@ struct entry {
 	uint64_t order;
 	struct id128 key;
 	struct id128 parent;
+	struct kv_tenant tenant;
 };
 
 struct kv_offers {
@@ -88,11 +89,12 @@ static void add_entry(struct kv_offers *o, const struct entry *entry)
 	enqueue(o, &o->entries[index]);
 }
 
-void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key, const struct id128 *parent)
+void kv_offer_block(struct kv_offers *o, uint32_t block, const struct id128 *key, const struct id128 *parent,
+		    const struct kv_tenant *tenant)
 {
 	uint32_t group = kv_local_group(o->local, block);
 	struct entry entry = {.used = true, .peer = kv_first_owner(o->local, key), .block = block, .key = *key,
-			      .has_parent = parent != NULL};
+			      .has_parent = parent != NULL, .tenant = *tenant};
 	if (parent)
 		entry.parent = *parent;
 	if (entry.peer == PEER_NONE)
@@ -121,6 +123,8 @@ static void send_offer(struct kv_offers *o, struct entry *entry)
 	offer.digests = kv_local_digests(o->local, entry->block);
 	offer.layer_bytes = group->layer_bytes;
 	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, o->local->compat.bytes};
+	offer.tenant = entry->tenant.name;
+	offer.priority = entry->tenant.priority;
 	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
 	sessions_send(o->local->sessions, entry->peer, &envelope);
 }

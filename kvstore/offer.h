@@ -22,7 +22,8 @@ struct kv_offer_options {
 size_t kv_offers_bytes(const struct kv_offer_options *options);
 struct kv_offers *kv_offers_init(void *memory, const struct kv_offer_options *options);
 /* A sealed block of this node; parent NULL: the first of its chain. */
-void kv_offer_block(struct kv_offers *offers, uint32_t block, const struct id128 *key, const struct id128 *parent);
+void kv_offer_block(struct kv_offers *offers, uint32_t block, const struct id128 *key, const struct id128 *parent,
+		    const struct kv_tenant *tenant);
 void kv_offer_done(struct kv_offers *offers, uint32_t peer, const Wire__OfferDone *done);
 void kv_offer_peer_down(struct kv_offers *offers, uint32_t peer);
 /* Sends what the windows allow. */

@@ -103,6 +103,8 @@ static void say_offer(struct replicate *r, const struct sent *sent)
 	offer.digests = (uint64_t *)block->digests;
 	offer.layer_bytes = block->layer_bytes;
 	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)block->compat.bytes};
+	offer.tenant = (char *)block->tenant;
+	offer.priority = block->priority == LEDGER_LOW ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.version = PROTO_VERSION;
 	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;

@@ -5,8 +5,7 @@
 #include <string.h>
 
 #include "kvstore/store_impl.h"
-#include "net/identity.h"
-#include "proto/codec.h"
+#include "proto/job.h"
 
 /* ---- sessions */
 
@@ -122,6 +121,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->offer_digests = cut(&memory, &total, digests_bytes(o));
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
+	at->operate = cut(&memory, &total, operate_bytes(o));
 	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
 	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
 	at->found_places = cut(&memory, &total, o->found_max * sizeof(Wire__Place));
@@ -195,7 +195,7 @@ void store_send_found(struct store *s, uint32_t peer, uint64_t op, size_t count,
 enum { AHEAD = 8 };
 
 /* The blocks of the answer, held as they are found; digests point into the ledger.  What is on disk comes later. */
-static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list)
+static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list, uint64_t *ret_bytes)
 {
 	struct id128 compat = codec_key(&lookup->compat, 0);
 	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
@@ -224,9 +224,26 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 			break;
 		ledger_hold(s->ledger, entry);
 		replicate_found(s->replicate, entry, s->now_ns);
+		*ret_bytes += ledger_block_bytes(ledger_block(s->ledger, entry));
 		store_add_found(s, count++, i, entry);
 	}
 	return count;
+}
+
+/* Who asks is whose blocks are found: keys bear the tenant's salt. */
+static void account_asked(struct store *s, uint32_t account, uint64_t asked)
+{
+	ledger_tenants(s->ledger)->list[account].use.keys_asked += asked;
+	s->counters.keys_asked += asked;
+}
+
+void store_account_found(struct store *s, uint32_t account, uint64_t found, uint64_t bytes)
+{
+	struct tenant_use *use = &ledger_tenants(s->ledger)->list[account].use;
+	use->keys_found += found;
+	use->bytes_found += bytes;
+	s->counters.keys_found += found;
+	s->counters.bytes_found += bytes;
 }
 
 static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *lookup)
@@ -236,19 +253,21 @@ static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *look
 		store_release(s, old); /* asked anew: the older answer is void */
 	uint32_t list;
 	size_t count = 0;
+	uint64_t bytes = 0;
 	bool more = false;
+	uint32_t account = tenants_account(ledger_tenants(s->ledger), lookup->tenant);
 	if (holds_open(s->holds, peer, lookup->op, &list) == ERR_OK) {
 		struct id128 compat = codec_key(&lookup->compat, 0);
-		store_disk_open_lookup(s, list, peer, lookup->op, &compat);
-		count = find_blocks(s, lookup, list);
+		store_disk_open_lookup(s, list, peer, lookup->op, &compat, account);
+		count = find_blocks(s, lookup, list, &bytes);
 		more = store_disk_expects(s, list, count);
 		if (count == 0 && !more)
 			store_release(s, list);
 	}
 	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
 	s->counters.lookups++;
-	s->counters.keys_asked += asked;
-	s->counters.keys_found += count;
+	account_asked(s, account, asked);
+	store_account_found(s, account, count, bytes);
 	env_trace(s->options.env, "found %zu of %u blocks for %s%s", count, asked, sessions_peer(s->sessions, peer)->name,
 		  more ? ", more on disk" : "");
 	store_send_found(s, peer, lookup->op, count, more);
@@ -354,13 +373,16 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 			take_release(s, peer, envelope->release);
 			break;
 		case WIRE__ENVELOPE__BODY_OFFER:
-			offers_take(s, peer, envelope->offer);
+			offers_take(s, peer, envelope->offer, now_ns);
 			break;
 		case WIRE__ENVELOPE__BODY_OFFER_DONE:
 			replicate_done(s->replicate, peer, envelope->offer_done, now_ns);
 			break;
 		case WIRE__ENVELOPE__BODY_DIRECTIVE:
 			take_directive(s, peer, envelope->directive);
+			break;
+		case WIRE__ENVELOPE__BODY_KV_ASK:
+			operate_take(s, peer, envelope->kv_ask, now_ns);
 			break;
 		case WIRE__ENVELOPE__BODY_LOAD:
 			take_load(s, peer, envelope->load);
@@ -420,8 +442,7 @@ static void fill_replica_load(const struct store *s, uint32_t spare, Wire__Repli
 	ret_load->given_up = status.given_up;
 }
 
-/* To coordinators always; to the others that this store drains, and once that it drains no more. */
-static void report(struct store *s)
+void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
 {
 	struct ledger_counts counts;
 	ledger_counts(s->ledger, &counts);
@@ -438,25 +459,33 @@ static void report(struct store *s)
 	load.epoch = s->fence.epoch;
 	load.directives_refused = s->fence.refused;
 	load.steps = s->counters.offers_taken;
-	Wire__ReplicaLoad replica;
-	fill_replica_load(s, counts.spare, &replica);
-	load.replica = &replica;
-	uint64_t refused[REFUSAL_COUNT];
-	load.n_refused = refusals_report(s->options.env, refused);
-	load.refused = refused;
-	Wire__DiskLoad disk = WIRE__DISK_LOAD__INIT;
-	store_disk_report(s, &disk);
-	load.disk = s->d.disk ? &disk : NULL;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.version = PROTO_VERSION;
-	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
-	envelope.load = &load;
+	fill_replica_load(s, counts.spare, &s->operate->replica);
+	load.replica = &s->operate->replica;
+	wire__disk_load__init(&s->operate->disk);
+	store_disk_report(s, &s->operate->disk);
+	load.disk = s->d.disk ? &s->operate->disk : NULL;
+	load.n_refused = refusals_report(s->options.env, s->operate->refused);
+	load.refused = s->operate->refused;
+	load.store = (Wire__StoreLoad *)operate_load(s, now_ns); /* the packer only reads */
+	*ret_load = load;
+}
+
+/* To coordinators always, and all of it; to the others that this store drains, and once that it drains no more. */
+static void report(struct store *s, uint64_t now_ns)
+{
+	Wire__Load load, less;
+	store_load(s, now_ns, &load);
+	less = load;
+	less.store = NULL;
+	PROTO_ENVELOPE(envelope, LOAD, load, &load);
 	bool to_all = s->draining || s->told_draining;
 	s->told_draining = s->draining;
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++) {
 		const struct session_peer *peer = sessions_peer(s->sessions, i);
-		if (peer && (to_all || peer->role == WIRE__ROLE__ROLE_COORDINATOR))
-			sessions_send(s->sessions, i, &envelope);
+		if (!peer || (!to_all && peer->role != WIRE__ROLE__ROLE_COORDINATOR))
+			continue;
+		envelope.load = peer->role == WIRE__ROLE__ROLE_COORDINATOR ? &load : &less;
+		sessions_send(s->sessions, i, &envelope);
 	}
 }
 
@@ -467,7 +496,7 @@ void store_tick(struct store *s, uint64_t now_ns)
 	replicate_tick(s->replicate, holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE, now_ns);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
-		report(s);
+		report(s, now_ns);
 	}
 	pump(s, now_ns);
 }
@@ -533,7 +562,8 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		text, capacity,
 		"store %s%s: %u sessions, eviction policy %s\n"
 		"slots %u, free %u; blocks offered %u, reading %u, cached %u, held %u, quarantined %u\n"
-		"sealed %llu, evicted %llu; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
+		"sealed %llu, evicted %llu for room, %llu for a slab, %llu for a quota, %llu by command; pinned %u softly, %u hard\n"
+		"%llu bytes of %u tenants; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
 		"looked up %llu keys, found %llu; offers %llu: taken %llu, existing %llu, refused %llu\n"
 		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n"
 		"copies: %u other stores; missing %llu, lag %llu, in flight %u, spare %u; made %llu, given up %llu\n",
@@ -541,7 +571,11 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		ledger_policy(s->ledger)->name, t.ledger.slots, t.ledger.slots_free,
 		t.ledger.entries[LEDGER_OFFERED], t.ledger.entries[LEDGER_READING], t.ledger.entries[LEDGER_CACHED],
 		t.ledger.entries[LEDGER_HELD], t.ledger.entries[LEDGER_EVICTED], (unsigned long long)t.ledger.sealed,
-		(unsigned long long)t.ledger.evicted, t.offers, t.reading, t.lookups, t.holds,
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_ROOM],
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_SLAB],
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_QUOTA],
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_COMMAND], t.ledger.pinned_soft, t.ledger.pinned_hard,
+		(unsigned long long)t.ledger.bytes, ledger_tenants(s->ledger)->count, t.offers, t.reading, t.lookups, t.holds,
 		(unsigned long long)c->keys_asked, (unsigned long long)c->keys_found, (unsigned long long)c->offers,
 		(unsigned long long)c->offers_taken, (unsigned long long)c->offers_existing,
 		(unsigned long long)c->offers_refused, (unsigned long long)c->read_corrupt,
@@ -554,6 +588,51 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 	if (length < 0 || capacity == 0)
 		return 0;
 	return (size_t)length < capacity ? (size_t)length : capacity - 1;
+}
+
+const struct ledger_block *store_next(const struct store *s, uint32_t from, uint32_t *ret_next)
+{
+	uint32_t entry = ledger_next(s->ledger, from);
+	if (entry == LEDGER_NONE)
+		return NULL;
+	*ret_next = entry + 1;
+	return ledger_block(s->ledger, entry);
+}
+
+uint32_t store_served(const struct store *s, const struct id128 *key)
+{
+	uint32_t entry = ledger_lookup(s->ledger, key);
+	bool sealed = entry != LEDGER_NONE && ledger_next(s->ledger, entry) == entry;
+	return sealed ? entry : LEDGER_NONE;
+}
+
+enum err store_pin(struct store *s, const struct id128 *key, enum ledger_pin pin)
+{
+	uint32_t entry = store_served(s, key);
+	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_pin(s->ledger, entry, pin);
+}
+
+enum err store_evict(struct store *s, const struct id128 *key)
+{
+	uint32_t entry = ledger_lookup(s->ledger, key);
+	bool on_disk = store_on_disk(s, key);
+	if (entry == LEDGER_NONE && !on_disk)
+		return ERR_NOT_FOUND;
+	if (entry != LEDGER_NONE && store_served(s, key) == LEDGER_NONE)
+		return ERR_BUSY; /* it is on its way */
+	enum err e = entry == LEDGER_NONE ? ERR_OK : ledger_evict(s->ledger, entry);
+	if (e == ERR_OK && on_disk)
+		disk_forget(s->d.disk, key);
+	return e;
+}
+
+enum err store_pinned(const struct store *s, const struct id128 *key, enum ledger_pin *ret_pin)
+{
+	uint32_t entry = store_served(s, key);
+	if (entry == LEDGER_NONE)
+		return ERR_NOT_FOUND;
+	*ret_pin = ledger_pinned(s->ledger, entry);
+	return ERR_OK;
 }
 
 uint32_t store_held_for(const struct store *s, uint64_t node)

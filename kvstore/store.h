@@ -69,6 +69,8 @@ struct store_counters {
 	uint64_t lookups;
 	uint64_t keys_asked;
 	uint64_t keys_found;
+	uint64_t bytes_found;
+	uint64_t disk_bytes_found; /* of these */
 	uint64_t offers;
 	uint64_t offers_taken;     /* sealed */
 	uint64_t offers_existing;
@@ -132,6 +134,15 @@ void store_drain(struct store *store, uint64_t now_ns);
 bool store_drained(const struct store *store);
 
 void store_status(const struct store *store, struct store_status *ret_status);
+/* The first block at or after `from` that may be served, for *ret_next to go on from; NULL: there are no more. */
+const struct ledger_block *store_next(const struct store *store, uint32_t from, uint32_t *ret_next);
+/* What an operator says of a block in memory, or of one that is to go from disk too.  NOT_FOUND; otherwise as ledger_pin() and
+ * ledger_evict(). */
+MUST_USE enum err store_pin(struct store *store, const struct id128 *key, enum ledger_pin pin);
+MUST_USE enum err store_evict(struct store *store, const struct id128 *key);
+/* How the block is pinned; NOT_FOUND. */
+MUST_USE enum err store_pinned(const struct store *store, const struct id128 *key, enum ledger_pin *ret_pin);
+
 /* The status as lines for people, cut at capacity; returns the length without the 0. */
 size_t store_dump(const struct store *store, char *text, size_t capacity);
 /* What it has: for looking at, in tests and simulation. */

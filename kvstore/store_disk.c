@@ -231,10 +231,10 @@ static void on_durable(void *context, uint64_t cookie, enum err e)
 
 /* ---- from the disk */
 
-void store_disk_open_lookup(struct store *s, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat)
+void store_disk_open_lookup(struct store *s, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat, uint32_t account)
 {
 	if (s->d.disk)
-		s->d.lookups[lookup] = (struct disk_lookup){.peer = peer, .op = op, .compat = *compat, .want_first = WANT_NONE};
+		s->d.lookups[lookup] = (struct disk_lookup){.peer = peer, .op = op, .compat = *compat, .account = account, .want_first = WANT_NONE};
 }
 
 static struct disk_read *read_of(struct store *s, uint32_t entry)
@@ -246,10 +246,11 @@ static struct disk_read *read_of(struct store *s, uint32_t entry)
 }
 
 /* An entry, a slot, and the disk is asked; NULL: not now. */
-static struct disk_read *begin_read(struct store *s, const struct id128 *key, const struct id128 *compat)
+static struct disk_read *begin_read(struct store *s, const struct id128 *key, const struct disk_lookup *l)
 {
 	struct store_disk *d = &s->d;
-	struct ledger_block block = {.key = *key, .compat = *compat, .digests = d->no_digests};
+	struct ledger_block block = {.key = *key, .compat = l->compat, .digests = d->no_digests,
+				     .tenant = ledger_tenants(s->ledger)->list[l->account].name};
 	uint32_t number = d->read_free, entry;
 	if (number == WANT_NONE || !disk_find(d->disk, key, &block.layer_count, &block.layer_bytes))
 		return NULL;
@@ -280,7 +281,7 @@ void store_disk_want(struct store *s, uint32_t lookup, uint32_t index, const str
 	struct disk_lookup *l = &d->lookups[lookup];
 	struct disk_read *r = NULL;
 	if (entry == LEDGER_NONE)
-		r = begin_read(s, key, &l->compat);
+		r = begin_read(s, key, l);
 	else if (ledger_state(s->ledger, entry) == LEDGER_READING)
 		r = read_of(s, entry); /* NULL: it is being read from who offers it */
 	if (!r)
@@ -351,8 +352,10 @@ static void settle_want(struct store *s, uint32_t number, uint32_t entry)
 		return;
 	ledger_hold(s->ledger, entry);
 	w->entry = entry;
+	uint64_t bytes = ledger_block_bytes(ledger_block(s->ledger, entry));
 	s->counters.disk_hits++;
-	s->counters.keys_found++;
+	s->counters.disk_bytes_found += bytes;
+	store_account_found(s, l->account, 1, bytes);
 }
 
 /* Offers waited for the load.  Its record may have gone for room meanwhile: then the block is in memory only, and not durable. */

@@ -6,9 +6,14 @@
 #include "kvstore/replicate.h"
 #include "kvstore/store.h"
 #include "net/fence.h"
+#include "net/identity.h"
 #include "net/session.h"
+#include "proto/codec.h"
 
 #define OFFER_NONE UINT32_MAX
+#define STORE_TIER_DRAM "dram"
+#define STORE_TIER_DISK "disk"
+#define STORE_TIER_BOTH "dram+disk" /* a block that is in both */
 
 enum offer_state {
 	OFFER_FREE,
@@ -23,6 +28,7 @@ struct offer {
 	enum offer_state state;
 	uint32_t peer;
 	uint64_t op;
+	uint64_t came_ns;
 	uint32_t region;
 	uint64_t offset;
 	uint64_t generation;
@@ -42,6 +48,27 @@ struct reading {
 	uint32_t landings_missing;
 	uint64_t *outcomes; /* a bit a layer: arrived */
 	uint64_t *landings;
+};
+
+enum { STORE_TIERS_MAX = 4 };
+
+/* Room for what an operator or a coordinator is told: one answer at a time. */
+struct operate {
+	Wire__StoreLoad load;
+	struct ledger_counts counts;
+	Wire__TenantLoad tenants[TENANTS_MAX];
+	Wire__TenantLoad *tenant_list[TENANTS_MAX];
+	Wire__EvictedLoad evicted[LEDGER_REASONS];
+	Wire__EvictedLoad *evicted_list[LEDGER_REASONS];
+	Wire__TierLoad tiers[STORE_TIERS_MAX];
+	Wire__TierLoad *tier_list[STORE_TIERS_MAX];
+	Wire__ReplicaLoad replica;
+	Wire__DiskLoad disk;
+	Wire__KvBlock blocks[PROTO_PAGE_MAX];
+	Wire__KvBlock *block_list[PROTO_PAGE_MAX];
+	Wire__Place places[PROTO_ASK_KEYS_MAX];
+	uint32_t errors[PROTO_ASK_KEYS_MAX];
+	uint64_t refused[REFUSAL_COUNT];
 };
 
 /* A block on its way to disk. */
@@ -76,6 +103,7 @@ struct disk_lookup {
 	uint32_t peer;
 	uint64_t op;
 	struct id128 compat;
+	uint32_t account; /* whose look-up it is, so whose blocks these are */
 	uint32_t want_first;
 	uint32_t missing; /* wants whose read is not over */
 	uint32_t found;   /* blocks said so far */
@@ -110,6 +138,7 @@ struct store {
 	struct holds *holds;
 	struct replicate *replicate;
 	struct store_counters counters;
+	struct operate *operate;
 	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
 	bool told_draining; /* to peers that are no coordinators */
@@ -133,8 +162,21 @@ struct store {
 	Wire__Place *found_places;
 };
 
+/* The entry of a block that is served, or LEDGER_NONE. */
+uint32_t store_served(const struct store *store, const struct id128 *key);
+/* A report; what it points to is good until the next. */
+void store_load(struct store *store, uint64_t now_ns, Wire__Load *ret_load);
+void store_account_found(struct store *store, uint32_t account, uint64_t found, uint64_t bytes);
+
+/* store_operate.c */
+size_t operate_bytes(const struct store_options *options);
+const Wire__StoreLoad *operate_load(struct store *store, uint64_t now_ns);
+void operate_take(struct store *store, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns);
+
 void offers_init(struct store *store);
-void offers_take(struct store *store, uint32_t peer, const Wire__Offer *offer);
+void offers_take(struct store *store, uint32_t peer, const Wire__Offer *offer, uint64_t now_ns);
+/* What was offered and is neither refused nor sealed: blocks, bytes, and how long the oldest waits. */
+void offers_lag(const struct store *store, uint64_t now_ns, uint32_t *ret_blocks, uint64_t *ret_bytes, uint64_t *ret_ns);
 /* Starts what there is room for. */
 void offers_pump(struct store *store, uint64_t now_ns);
 void offers_read_done(struct store *store, uint64_t op, enum err e, uint64_t digest);
@@ -169,7 +211,8 @@ bool store_waits_for_disk(const struct store *store);
 enum err store_disk_offered(struct store *store, uint32_t entry);
 /* The offer is over before its block is durable. */
 void store_disk_drop_offer(struct store *store, uint32_t offer);
-void store_disk_open_lookup(struct store *store, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat);
+void store_disk_open_lookup(struct store *store, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat,
+			    uint32_t account);
 /* The look-up asks for a key that is not found in memory: it will be told if it is on disk and there is room for it. */
 void store_disk_want(struct store *store, uint32_t lookup, uint32_t index, const struct id128 *key);
 /* So many blocks were found in memory; is there more to come? */

@@ -156,6 +156,7 @@ void offers_wake(struct store *s, const struct id128 *key, bool sealed)
 		if (offer->state != OFFER_WAITING || !id128_equal(&offer->block.key, key))
 			continue;
 		if (sealed) {
+			ledger_raise(s->ledger, ledger_lookup(s->ledger, key), offer->block.priority);
 			replicate_known(s->replicate, ledger_lookup(s->ledger, key), offer->peer);
 			answer(s, offer->peer, offer->op, ERR_EXISTS);
 			free_offer(s, i);
@@ -174,13 +175,20 @@ static enum err refuse(const struct store *s, uint32_t peer, const Wire__Offer *
 	return s->offer_free == OFFER_NONE ? ERR_AGAIN : ERR_OK;
 }
 
-static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wire__Offer *wire)
+static enum ledger_priority priority_of(const Wire__Offer *wire)
+{
+	return wire->priority == WIRE__PRIORITY__PRIORITY_LOW ? LEDGER_LOW : LEDGER_NORMAL;
+}
+
+static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wire__Offer *wire, uint64_t now_ns)
 {
 	struct offer *offer = &s->offers[index];
+	struct tenants *tenants = ledger_tenants(s->ledger);
 	uint64_t *digests = s->offer_digests + (size_t)index * s->options.ledger.layers_max;
 	*offer = (struct offer){
 		.peer = peer,
 		.op = wire->op,
+		.came_ns = now_ns,
 		.region = wire->place->region,
 		.offset = wire->place->offset,
 		.generation = wire->place->generation,
@@ -188,7 +196,9 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 		.block = {.layer_count = (uint32_t)wire->n_digests,
 			  .layer_bytes = wire->layer_bytes,
 			  .has_parent = wire->parent.len == PROTO_KEY_BYTES,
-			  .digests = digests},
+			  .digests = digests,
+			  .tenant = tenants->list[tenants_account(tenants, wire->tenant)].name,
+			  .priority = priority_of(wire)},
 	};
 	memcpy(digests, wire->digests, wire->n_digests * sizeof(uint64_t));
 	memcpy(offer->block.key.bytes, wire->key.data, PROTO_KEY_BYTES);
@@ -197,7 +207,7 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 		memcpy(offer->block.parent.bytes, wire->parent.data, PROTO_KEY_BYTES);
 }
 
-void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
+void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64_t now_ns)
 {
 	s->counters.offers++;
 	struct id128 name = op_key(peer, wire->op);
@@ -207,8 +217,10 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
 	uint32_t entry = ledger_lookup(s->ledger, &key);
 	bool is_there = entry != LEDGER_NONE && ledger_state(s->ledger, entry) > LEDGER_READING;
 	enum err e = refuse(s, peer, wire);
-	if (is_there)
+	if (is_there) {
+		ledger_raise(s->ledger, entry, priority_of(wire));
 		replicate_known(s->replicate, entry, peer);
+	}
 	if (entry == LEDGER_NONE && store_on_disk(s, &key))
 		e = ERR_EXISTS;
 	else if (is_there && (e == ERR_OK || !store_waits_for_disk(s)))
@@ -222,7 +234,7 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire)
 	s->offer_count++;
 	e = map_put(&s->offer_ops, &name, index);
 	assert(e == ERR_OK); /* it has room for every offer */
-	fill_offer(s, index, peer, wire);
+	fill_offer(s, index, peer, wire, now_ns);
 	s->offers[index].state = OFFER_WAITING;
 	s->waiting_count++;
 	if (entry == LEDGER_NONE)
@@ -402,6 +414,23 @@ void offers_drop(struct store *s, uint32_t peer)
 		free_offer(s, i);
 		offers_wake(s, &key, false);
 	}
+}
+
+void offers_lag(const struct store *s, uint64_t now_ns, uint32_t *ret_blocks, uint64_t *ret_bytes, uint64_t *ret_ns)
+{
+	uint64_t oldest_ns = now_ns;
+	*ret_blocks = s->offer_count;
+	*ret_bytes = 0;
+	for (uint32_t i = 0, seen = 0; seen < s->offer_count && i < s->options.offer_max; i++) {
+		const struct offer *offer = &s->offers[i];
+		if (offer->state == OFFER_FREE)
+			continue;
+		seen++;
+		*ret_bytes += ledger_block_bytes(&offer->block);
+		if (offer->came_ns < oldest_ns)
+			oldest_ns = offer->came_ns;
+	}
+	*ret_ns = now_ns - oldest_ns;
 }
 
 uint32_t offers_of(const struct store *s, uint32_t peer)

@@ -12,6 +12,7 @@ enum {
 	BOTH = 1 << WIRE__ROLE__ROLE_BOTH,
 	KVSTORE = 1 << WIRE__ROLE__ROLE_KVSTORE,
 	COORDINATOR = 1 << WIRE__ROLE__ROLE_COORDINATOR,
+	OPERATOR = 1 << WIRE__ROLE__ROLE_OPERATOR,
 	ENGINES = PREFILL | DECODE | BOTH,
 };
 
@@ -21,6 +22,7 @@ static const struct {
 } role_names[] = {
 	{"coordinator", COORDINATOR}, {"prefill", PREFILL}, {"decode", DECODE},
 	{"both", BOTH},               {"engine", ENGINES},  {"kvstore", KVSTORE},
+	{"operator", OPERATOR},
 };
 
 const char *refusal_text(enum refusal refusal)
@@ -82,7 +84,7 @@ enum err identity_parse(const char *uri, size_t length, struct why *why, struct 
 		return why_set(why, ERR_INVALID, "identity: expected spiffe://<cluster>/baton/<role>/<name>");
 	if (!take_part(&at, end, identity.role, sizeof(identity.role)) || !take_role(identity.role, &identity.roles))
 		return why_set(why, ERR_INVALID,
-			       "identity: the role is none of coordinator, prefill, decode, both, engine, kvstore");
+			       "identity: the role is none of coordinator, prefill, decode, both, engine, kvstore, operator");
 	if (!take_part(&at, end, identity.name, sizeof(identity.name)) || at != end || end[-1] == '/')
 		return why_set(why, ERR_INVALID, "identity: no name of 1 to %d plain characters at the end",
 			       IDENTITY_NAME_MAX);
@@ -113,7 +115,7 @@ bool identity_has_role(const struct identity *identity, Wire__Role role)
 	return (unsigned)role < 32 && (identity->roles >> role & 1);
 }
 
-/* Whom a role dials: a coordinator all that work, an engine engines and stores, a store stores. */
+/* Whom a role dials: a coordinator all that work, an engine engines and stores, stores and operators stores. */
 static uint32_t dialed_by(Wire__Role role)
 {
 	switch (role) {
@@ -123,6 +125,7 @@ static uint32_t dialed_by(Wire__Role role)
 	case WIRE__ROLE__ROLE_BOTH:
 		return ENGINES | KVSTORE;
 	case WIRE__ROLE__ROLE_KVSTORE:
+	case WIRE__ROLE__ROLE_OPERATOR:
 		return KVSTORE;
 	default:
 		return 0;
@@ -136,15 +139,18 @@ bool role_may_dial(Wire__Role dialer, Wire__Role dialed)
 
 bool identity_may_dial(const struct identity *dialer, const struct identity *dialed)
 {
-	for (int role = 0; role <= WIRE__ROLE__ROLE_KVSTORE; role++)
+	for (int role = 0; role <= WIRE__ROLE__ROLE_OPERATOR; role++)
 		if (identity_has_role(dialer, (Wire__Role)role) && (dialed_by((Wire__Role)role) & dialed->roles))
 			return true;
 	return false;
 }
 
-bool identity_may_read(const struct identity *identity)
+bool identity_may_read(const struct identity *one, const struct identity *other)
 {
-	return (identity->roles & (ENGINES | KVSTORE)) != 0;
+	const uint32_t members = ENGINES | KVSTORE;
+	if ((one->roles & members) && (other->roles & members))
+		return true;
+	return ((one->roles & OPERATOR) && (other->roles & KVSTORE)) || ((one->roles & KVSTORE) && (other->roles & OPERATOR));
 }
 
 enum refusal identity_check_hello(const struct identity *identity, const Wire__Hello *hello)

@@ -2,9 +2,9 @@
  *
  * A certificate names its holder by one URI in the SPIFFE form, as cert-manager and SPIRE issue them:
  *
- *     spiffe://<cluster>/baton/<role>/<name>      role: coordinator, prefill, decode, both, engine, kvstore
+ *     spiffe://<cluster>/baton/<role>/<name>      role: coordinator, prefill, decode, both, engine, kvstore, operator
  *
- * "engine" may be prefill, decode or both, for nodes whose role flips.  The name is the node's --name.
+ * An operator is a person's tool at the stores (`baton kv`).  "engine" may be prefill, decode or both, for nodes whose role flips.  The name is the node's --name.
  *
  * Bounds: cluster and name of at most IDENTITY_NAME_MAX characters of a-z, A-Z, 0-9, '.', '_', '-'.
  * Rule:   who may dial whom is one table, role_may_dial(); net/session.h rule 3 is where it comes from. */
@@ -67,8 +67,8 @@ uint64_t identity_name_node(const char *name);
 bool identity_has_role(const struct identity *identity, Wire__Role role);
 /* Has one of dialer's roles any business with one of dialed's on a control stream? */
 bool identity_may_dial(const struct identity *dialer, const struct identity *dialed);
-/* Does it have memory that others read, or read others' itself?  Engines and stores. */
-bool identity_may_read(const struct identity *identity);
+/* May one read memory of the other?  Engines and stores of each other; an operator and a store. */
+bool identity_may_read(const struct identity *one, const struct identity *other);
 bool role_may_dial(Wire__Role dialer, Wire__Role dialed);
 /* Is a Hello true of its sender?  REFUSAL_COUNT: yes. */
 enum refusal identity_check_hello(const struct identity *identity, const Wire__Hello *hello);

@@ -23,7 +23,7 @@ static const struct {
 } roles[] = {
 	{WIRE__ROLE__ROLE_COORDINATOR, "coordinator"}, {WIRE__ROLE__ROLE_PREFILL, "prefill"},
 	{WIRE__ROLE__ROLE_DECODE, "decode"},           {WIRE__ROLE__ROLE_BOTH, "both"},
-	{WIRE__ROLE__ROLE_KVSTORE, "kvstore"},
+	{WIRE__ROLE__ROLE_KVSTORE, "kvstore"},         {WIRE__ROLE__ROLE_OPERATOR, "operator"},
 };
 
 const char *member_role_text(Wire__Role role)
@@ -228,7 +228,7 @@ static enum err take_fields(json_t *record, struct member *m, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	m->role = role_of(json_string_value(json_object_get(record, "role")));
-	if (m->role == WIRE__ROLE__ROLE_NONE)
+	if (m->role == WIRE__ROLE__ROLE_NONE || m->role == WIRE__ROLE__ROLE_OPERATOR) /* an operator is no member */
 		return why_set(why, ERR_INVALID, "member record: \"role\" is none of coordinator, prefill, decode, both, "
 						 "kvstore");
 	return ERR_OK;

@@ -69,6 +69,8 @@ struct membership_options {
 	/* A member is there or changed; it is gone (its key vanished). */
 	void (*on_member)(void *context, const struct member *member);
 	void (*on_gone)(void *context, uint64_t node);
+	/* All members there were have been told, once or again after a gap; may be NULL. */
+	void (*on_synced)(void *context);
 	/* The others may be NULL.  registered: our record is in etcd under our lease. */
 	void (*on_state)(void *context, bool registered);
 	/* This process goes on under a higher number. */

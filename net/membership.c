@@ -294,6 +294,15 @@ static void on_event(struct etcd_watch *watch, const struct etcd_event *event, v
 		m->options.on_gone(m->options.context, node);
 }
 
+static void on_synced(struct etcd_watch *watch, int64_t revision, void *arg)
+{
+	(void)watch;
+	(void)revision;
+	struct membership *m = arg;
+	if (m->options.on_synced)
+		m->options.on_synced(m->options.context);
+}
+
 static void on_failed(struct etcd_watch *watch, enum err e, const char *text, void *arg)
 {
 	(void)watch;
@@ -304,7 +313,7 @@ static void on_failed(struct etcd_watch *watch, enum err e, const char *text, vo
 static enum err start(struct membership *m)
 {
 	enum err e = loop_timer_create(m->loop, register_self, m, &m->retry);
-	static const struct etcd_watch_callbacks callbacks = {.on_event = on_event, .on_failed = on_failed};
+	static const struct etcd_watch_callbacks callbacks = {.on_event = on_event, .on_synced = on_synced, .on_failed = on_failed};
 	struct etcd_watch_options watch = {.prefix = m->prefix};
 	if (e == ERR_OK)
 		e = etcd_watch_start(m->options.etcd, &watch, &callbacks, m, &m->watch);

@@ -475,6 +475,13 @@ static void on_gone(void *context, uint64_t node)
 		p->core.on_gone(p->core.context, node, loop_now_ns(p->loop));
 }
 
+static void on_synced(void *context)
+{
+	struct process *p = context;
+	if (p->core.on_synced)
+		p->core.on_synced(p->core.context, loop_now_ns(p->loop));
+}
+
 static void on_renewed(void *context, uint64_t incarnation)
 {
 	struct process *p = context;
@@ -520,7 +527,8 @@ static void own_url(const struct process *p, char *ret_url, size_t size)
 enum err process_join(struct process *p, const struct process_core *core, const struct member *self, struct why *why)
 {
 	p->core = *core;
-	p->self = *self;
+	if (self)
+		p->self = *self;
 	p->self.node = process_node(p);
 	p->self.incarnation = p->incarnation;
 	p->self.pid = (uint32_t)getpid();
@@ -530,19 +538,21 @@ enum err process_join(struct process *p, const struct process_core *core, const 
 	struct membership_options options = {
 		.etcd = p->etcd,
 		.cluster = p->settings.cluster,
-		.self = &p->self,
+		.self = self ? &p->self : NULL,
 		.life = p->life,
 		.context = p,
 		.on_member = on_member,
 		.on_gone = on_gone,
+		.on_synced = on_synced,
 		.on_state = on_state,
 		.on_renewed = on_renewed,
 		.on_replaced = on_replaced,
 	};
-	if (p->tls)
+	if (p->tls && self)
 		log_info("peers need a certificate of cluster \"%s\"", p->settings.cluster);
 	p->joined = true;
-	log_info("%s listens at %s", member_role_text(p->self.role), p->self.url);
+	if (self)
+		log_info("%s listens at %s", member_role_text(p->self.role), p->self.url);
 	if (p->ended)
 		loop_stop(p->loop);
 	enum err e = membership_create(p->loop, &options, &p->membership);

@@ -74,6 +74,8 @@ struct process_core {
 	void *context;
 	void (*on_member)(void *context, const struct member *member, uint64_t now_ns);
 	void (*on_gone)(void *context, uint64_t node, uint64_t now_ns);
+	/* Who is a member has been told for the first time, or again after a gap.  May be NULL, as those above. */
+	void (*on_synced)(void *context, uint64_t now_ns);
 	/* The signal came: take no new work. */
 	void (*drain)(void *context);
 	/* Nothing is left that anybody waits for. */
@@ -82,7 +84,8 @@ struct process_core {
 	void (*renew)(void *context, uint64_t incarnation, const uint8_t *link_address, size_t link_address_length,
 		      uint64_t now_ns);
 };
-/* Fills in node, incarnation, name, pid and url of `self`, and announces it. */
+/* Fills in node, incarnation, name, pid and url of `self`, and announces it.  NULL: this process is no member, it only sees
+ * who is one. */
 MUST_USE enum err process_join(struct process *process, const struct process_core *core, const struct member *self,
 			       struct why *why);
 /* Until it has left.  STALE: another process has this one's name now, so this one must not go on. */

@@ -122,7 +122,7 @@ static bool is_role_right(const struct tls_judgement *judgement)
 {
 	const struct identity *self = &judgement->tls->self, *peer = &judgement->identity;
 	if (judgement->purpose == TLS_BULK)
-		return identity_may_read(peer);
+		return identity_may_read(self, peer);
 	return judgement->server ? identity_may_dial(peer, self) : identity_may_dial(self, peer);
 }
 

@@ -12,6 +12,7 @@ struct prefill_job {
 	struct job_key key;
 	uint32_t coordinator;     /* session */
 	uint64_t partner;         /* decode node; 0 when local */
+	struct kv_tenant tenant;
 	bool local;
 	bool planned;             /* a plan in flight names its sequence (rule 2) */
 	enum err end_error;       /* with `ending`: why it ends when the step is over */

@@ -190,6 +190,7 @@ enum err prefill_reserve(struct prefill *p, uint32_t peer, const Wire__Reserve *
 	job->key = job_key_of(reserve->job);
 	job->coordinator = peer;
 	job->partner = reserve->partner;
+	kv_tenant_take(&job->tenant, reserve);
 	job->local = local;
 	memcpy(job->promised, need, sizeof(need));
 	job->decode_peer = PEER_NONE;
@@ -390,6 +391,7 @@ static bool start_fetch(struct prefill *p, struct prefill_job *job, uint32_t hav
 	struct kv_fetch_request request = {
 		.cookie = (uint32_t)(job - p->jobs),
 		.key_count = reusable,
+		.tenant = &job->tenant,
 		.have = have,
 		.holders = job->holder_pointers,
 		.holder_count = job->holder_count,
@@ -569,7 +571,7 @@ static void publish_group(struct prefill *p, struct prefill_job *job, uint32_t g
 	uint32_t filled = job->sequence.computed / p->local->block_tokens;
 	for (uint32_t i = job->blocks_complete; i < job->full_count && i < filled; i++)
 		if (kv_pool_seal(p->local->pool, job->blocks[g][i], &keys[i]) == ERR_OK && i >= offered_first(p, job, g))
-			kv_offer_block(p->options.offers, job->blocks[g][i], &keys[i], i > 0 ? &keys[i - 1] : NULL);
+			kv_offer_block(p->options.offers, job->blocks[g][i], &keys[i], i > 0 ? &keys[i - 1] : NULL, &job->tenant);
 }
 
 /* What no token still to be computed sees is given back: what was sealed stays cached as long as there is room. */

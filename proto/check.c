@@ -18,6 +18,12 @@ static enum err check_name(const char *name, const char *what, struct why *why)
 	return ERR_OK;
 }
 
+static enum err check_tenant(const char *tenant, const char *what, struct why *why)
+{
+	DEMAND(tenant && strlen(tenant) <= PROTO_TENANT_MAX, "%s: tenant's name over %d bytes", what, PROTO_TENANT_MAX);
+	return ERR_OK;
+}
+
 static enum err check_id(const ProtobufCBinaryData *id, const char *what, struct why *why)
 {
 	DEMAND(id->len == PROTO_KEY_BYTES, "%s: %zu bytes, expected %d", what, id->len, PROTO_KEY_BYTES);
@@ -40,7 +46,7 @@ static enum err check_error(uint32_t error, const char *what, struct why *why)
 static enum err check_hello(const Wire__Hello *hello, struct why *why)
 {
 	DEMAND(hello->node != 0, "hello: node id 0");
-	DEMAND(hello->role > WIRE__ROLE__ROLE_NONE && hello->role <= WIRE__ROLE__ROLE_KVSTORE, "hello: role %d",
+	DEMAND(hello->role > WIRE__ROLE__ROLE_NONE && hello->role <= WIRE__ROLE__ROLE_OPERATOR, "hello: role %d",
 	       (int)hello->role);
 	DEMAND(hello->compat.len == 0 || hello->compat.len == PROTO_KEY_BYTES, "hello: compat of %zu bytes",
 	       hello->compat.len);
@@ -50,6 +56,21 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 	DEMAND(hello->link_address.len <= PROTO_LINK_ADDRESS_MAX, "hello: link address of %zu bytes",
 	       hello->link_address.len);
 	return check_name(hello->name, "hello: name", why);
+}
+
+static enum err check_store_load(const Wire__StoreLoad *store, struct why *why)
+{
+	DEMAND(store->n_tiers <= PROTO_TENANTS_MAX && store->n_tenants <= PROTO_TENANTS_MAX,
+	       "load: store: %zu tiers and %zu tenants, at most %d", store->n_tiers, store->n_tenants, PROTO_TENANTS_MAX);
+	DEMAND(store->n_evicted <= PROTO_TENANTS_MAX, "load: store: %zu reasons of evictions", store->n_evicted);
+	enum err e = check_name(store->policy, "load: store: policy", why);
+	for (size_t i = 0; e == ERR_OK && i < store->n_tiers; i++)
+		e = check_name(store->tiers[i]->name, "load: store: tier", why);
+	for (size_t i = 0; e == ERR_OK && i < store->n_evicted; i++)
+		e = check_name(store->evicted[i]->reason, "load: store: reason", why);
+	for (size_t i = 0; e == ERR_OK && i < store->n_tenants; i++)
+		e = check_tenant(store->tenants[i]->name, "load: store", why);
+	return e;
 }
 
 static enum err check_load(const Wire__Load *load, struct why *why)
@@ -64,7 +85,7 @@ static enum err check_load(const Wire__Load *load, struct why *why)
 		if (e != ERR_OK)
 			return e;
 	}
-	return ERR_OK;
+	return load->store ? check_store_load(load->store, why) : ERR_OK;
 }
 
 static enum err check_events(const Wire__KvEvents *events, struct why *why)
@@ -95,6 +116,7 @@ static enum err check_reserve(const Wire__Reserve *reserve, struct why *why)
 	       reserve->prompt_count);
 	DEMAND(reserve->tenant_salt.len <= 64, "reserve: tenant salt of %zu bytes", reserve->tenant_salt.len);
 	DEMAND(reserve->n_holders <= 64, "reserve: %zu holders", reserve->n_holders);
+	DEMAND(reserve->priority <= WIRE__PRIORITY__PRIORITY_LOW, "reserve: priority %d", (int)reserve->priority);
 	DEMAND(strlen(reserve->structure) <= PROTO_STRUCTURE_MAX, "reserve: structure over %d bytes", PROTO_STRUCTURE_MAX);
 	enum err e = check_choices(reserve, why);
 	if (e == ERR_OK)
@@ -102,7 +124,7 @@ static enum err check_reserve(const Wire__Reserve *reserve, struct why *why)
 	if (e == ERR_OK)
 		e = check_name(reserve->model, "reserve: model", why);
 	if (e == ERR_OK)
-		e = check_name(reserve->tenant, "reserve: tenant", why);
+		e = check_tenant(reserve->tenant, "reserve", why);
 	return e == ERR_OK ? check_name(reserve->request, "reserve: request", why) : e;
 }
 
@@ -185,13 +207,18 @@ static enum err check_offer(const Wire__Offer *offer, struct why *why)
 	DEMAND(offer->layer_bytes >= 1 && offer->layer_bytes <= 1u << 30, "offer: layer_bytes %u", offer->layer_bytes);
 	DEMAND(offer->parent.len == 0 || offer->parent.len == PROTO_KEY_BYTES, "offer: parent of %zu bytes",
 	       offer->parent.len);
+	DEMAND(offer->priority <= WIRE__PRIORITY__PRIORITY_LOW, "offer: priority %d", (int)offer->priority);
 	enum err e = check_id(&offer->key, "offer: key", why);
+	if (e == ERR_OK)
+		e = check_tenant(offer->tenant, "offer", why);
 	return e == ERR_OK ? check_id(&offer->compat, "offer: compat", why) : e;
 }
 
 static enum err check_lookup(const Wire__Lookup *lookup, struct why *why)
 {
 	enum err e = check_keys(&lookup->keys, "lookup: keys", why);
+	if (e == ERR_OK)
+		e = check_tenant(lookup->tenant, "lookup", why);
 	return e == ERR_OK ? check_id(&lookup->compat, "lookup: compat", why) : e;
 }
 
@@ -221,6 +248,47 @@ static enum err check_directive_done(const Wire__DirectiveDone *done, struct why
 {
 	DEMAND(done->kind <= WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN, "directive_done: kind %d", (int)done->kind);
 	return check_error(done->error, "directive_done", why);
+}
+
+static enum err check_kv_ask(const Wire__KvAsk *ask, struct why *why)
+{
+	DEMAND(ask->verb <= WIRE__KV_VERB__KV_EVICT, "kv_ask: verb %d", (int)ask->verb);
+	DEMAND(ask->pin <= WIRE__KV_PIN__KV_PINNED_HARD, "kv_ask: pin %d", (int)ask->pin);
+	DEMAND(ask->verb != WIRE__KV_VERB__KV_LIST || (ask->limit >= 1 && ask->limit <= PROTO_PAGE_MAX),
+	       "kv_ask: a page of %u blocks, expected 1 to %d", ask->limit, PROTO_PAGE_MAX);
+	DEMAND(ask->keys.len / PROTO_KEY_BYTES <= PROTO_ASK_KEYS_MAX, "kv_ask: over %d keys", PROTO_ASK_KEYS_MAX);
+	enum err e = check_keys(&ask->keys, "kv_ask: keys", why);
+	return e == ERR_OK ? check_tenant(ask->tenant, "kv_ask", why) : e;
+}
+
+static enum err check_kv_block(const Wire__KvBlock *block, struct why *why)
+{
+	DEMAND(block->parent.len == 0 || block->parent.len == PROTO_KEY_BYTES, "kv_answer: parent of %zu bytes",
+	       block->parent.len);
+	DEMAND(block->layers >= 1 && block->layers <= PROTO_LAYERS_MAX && block->layer_bytes >= 1 &&
+		       block->layer_bytes <= 1u << 30,
+	       "kv_answer: %u layers of %u bytes", block->layers, block->layer_bytes);
+	DEMAND(block->n_digests == 0 || (block->n_digests == block->layers && block->place),
+	       "kv_answer: %zu digests of %u layers", block->n_digests, block->layers);
+	enum err e = check_id(&block->key, "kv_answer: key", why);
+	if (e == ERR_OK)
+		e = check_id(&block->compat, "kv_answer: compat", why);
+	if (e == ERR_OK)
+		e = check_name(block->tier, "kv_answer: tier", why);
+	return e == ERR_OK ? check_tenant(block->tenant, "kv_answer", why) : e;
+}
+
+static enum err check_kv_answer(const Wire__KvAnswer *answer, struct why *why)
+{
+	DEMAND(answer->n_blocks <= PROTO_PAGE_MAX, "kv_answer: %zu blocks, at most %d", answer->n_blocks, PROTO_PAGE_MAX);
+	DEMAND(answer->n_errors <= PROTO_ASK_KEYS_MAX, "kv_answer: %zu errors, at most %d", answer->n_errors,
+	       PROTO_ASK_KEYS_MAX);
+	enum err e = check_error(answer->error, "kv_answer", why);
+	for (size_t i = 0; e == ERR_OK && i < answer->n_errors; i++)
+		e = check_error(answer->errors[i], "kv_answer", why);
+	for (size_t i = 0; e == ERR_OK && i < answer->n_blocks; i++)
+		e = check_kv_block(answer->blocks[i], why);
+	return e == ERR_OK && answer->load ? check_load(answer->load, why) : e;
 }
 
 enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
@@ -269,6 +337,10 @@ enum err check_envelope(const Wire__Envelope *envelope, struct why *why)
 		return check_directive(envelope->directive, why);
 	case WIRE__ENVELOPE__BODY_DIRECTIVE_DONE:
 		return check_directive_done(envelope->directive_done, why);
+	case WIRE__ENVELOPE__BODY_KV_ASK:
+		return check_kv_ask(envelope->kv_ask, why);
+	case WIRE__ENVELOPE__BODY_KV_ANSWER:
+		return check_kv_answer(envelope->kv_answer, why);
 	case WIRE__ENVELOPE__BODY_BEAT:
 	case WIRE__ENVELOPE__BODY_REFUSED:
 	case WIRE__ENVELOPE__BODY_KV_RESYNC:

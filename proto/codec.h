@@ -26,6 +26,10 @@ enum {
 	PROTO_SCORES_MAX = 64,          /* prompt tokens of one PromptLogprobs */
 	PROTO_STRUCTURE_MAX = 128 << 10, /* bytes of a structure's text */
 	PROTO_NAME_MAX = 255,           /* bytes of any name */
+	PROTO_TENANT_MAX = 127,         /* bytes of a tenant's name */
+	PROTO_TENANTS_MAX = 256,        /* tenants and tiers in one report */
+	PROTO_ASK_KEYS_MAX = 256,       /* keys of one KvAsk */
+	PROTO_PAGE_MAX = 1024,          /* blocks of one page of a list */
 	PROTO_LINK_ADDRESS_MAX = 8192,
 	PROTO_KEY_BYTES = 16,
 };

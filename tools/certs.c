@@ -59,7 +59,7 @@ int command_certs(int argc, char **argv, char **environment)
 	const struct option table[CERTS_OPTIONS] = {
 		{"dir", OPTION_TEXT, &s.dir, 0, 0, "DIR", "of ca.pem and ca.key, made if they are not there, and the nodes' files"},
 		{"cluster", OPTION_TEXT, &s.cluster, 0, 0, "NAME", "as the programs' --cluster"},
-		{"node", OPTION_LIST, &s.nodes, 0, 0, "ROLE/NAME", "coordinator, prefill, decode, both, engine or kvstore; several"},
+		{"node", OPTION_LIST, &s.nodes, 0, 0, "ROLE/NAME", "coordinator, prefill, decode, both, engine, kvstore or operator; several"},
 		{"host", OPTION_LIST, &s.hosts, 0, 0, "HOST", "names and addresses of the API, beside localhost"},
 		{"hours", OPTION_COUNT, &s.valid_hours, 1, 24 * 3650, "N", "that they are valid"},
 		{"backdate-hours", OPTION_COUNT, &s.backdate_hours, 0, 24 * 3650, "N", "ago their time begins: clocks differ"},

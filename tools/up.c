@@ -17,13 +17,13 @@
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 24 };
+enum { UP_OPTIONS = 25 };
 
 struct up {
 	/* Settings. */
 	struct option_list models;
 	uint64_t prefill, decode, kvstore, coordinator, port, threads;
-	struct option_list etcd;
+	struct option_list etcd, tenant_quotas;
 	const char *etcd_program;
 	const char *run_dir;
 	const char *link_transport;
@@ -178,7 +178,9 @@ static enum err make_ca(struct up *up, struct why *why)
 	snprintf(up->ca_file, sizeof(up->ca_file), "%s/ca.pem", up->tls_folder);
 	if (mkdir(up->tls_folder, 0700) != 0 && access(up->tls_folder, W_OK) != 0)
 		return why_set(why, ERR_IO, "%s cannot be made", up->tls_folder);
-	return certs_make_ca(up->tls_folder, "default", why);
+	enum err e = certs_make_ca(up->tls_folder, "default", why);
+	struct certs_node operator = {.cluster = "default", .role = "operator", .name = "operator"}; /* for `baton kv` */
+	return e == ERR_OK ? certs_make_node(up->tls_folder, &operator, why) : e;
 }
 
 /* --- nodes ---------------------------------------------------------------------------------------------- */
@@ -255,6 +257,8 @@ static void add_disk(const struct up *up, struct arguments *a, const char *name)
 static enum err start_stores(struct up *up, struct why *why)
 {
 	char program[PATH_MAX];
+	if (up->tenant_quotas.count > 16)
+		return why_set(why, ERR_TOO_LARGE, "--tenant-quota: over 16 tenants");
 	enum err e = find_program(up, "kvstore", "baton-kvstore", program, sizeof(program), why);
 	for (uint64_t i = 0; i < up->kvstore && e == ERR_OK; i++) {
 		char name[64];
@@ -264,6 +268,8 @@ static enum err start_stores(struct up *up, struct why *why)
 		add_link(up, &a);
 		add_number(&a, "--kv-bytes", up->store_bytes);
 		add_number(&a, "--slab-bytes", up->store_bytes / 8);
+		for (size_t q = 0; q < up->tenant_quotas.count; q++)
+			add(&a, "--tenant-quota", up->tenant_quotas.items[q]);
 		if (up->store_disk_bytes)
 			add_disk(up, &a, name);
 		if (e == ERR_OK)
@@ -381,6 +387,11 @@ static void say_ready(const struct up *up)
 	say(up, text);
 	printf("          try: baton chat --port %llu%s%s        end with Ctrl-C\n", (unsigned long long)up->port,
 	       up->tls ? " --ca-file " : "", up->tls ? up->ca_file : "");
+	printf("          or:  baton kv stat --etcd %s", up->etcd.items[0]);
+	if (up->tls)
+		printf(" --tls-ca-file %s --tls-cert-file %s/operator.pem --tls-key-file %s/operator.key", up->ca_file, up->tls_folder,
+		       up->tls_folder);
+	printf("\n");
 	fflush(stdout);
 }
 
@@ -470,6 +481,7 @@ static void fill_table(struct up *up, struct option *table)
 		{"threads", OPTION_COUNT, &up->threads, 0, 1024, "N", "compute threads of each engine"},
 		{"kv-bytes", OPTION_BYTES, &up->kv_bytes, 1 << 20, 0, "BYTES", "KV memory of each engine"},
 		{"store-bytes", OPTION_BYTES, &up->store_bytes, 8 << 20, 0, "BYTES", "memory of each store"},
+		{"tenant-quota", OPTION_LIST, &up->tenant_quotas, 0, 0, "TENANT=BYTES", "as of baton-kvstore"},
 		{"store-disk-bytes", OPTION_BYTES, &up->store_disk_bytes, 0, 0, "BYTES", "disk of each store, in the run directory; 0: none"},
 		{"store-persist", OPTION_TEXT, &up->store_persist, 0, 0, "WHEN", "behind or ack: when a store with a disk has taken a block"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &up->chunk_tokens, 16, 65536, "N", "most tokens of a prompt in a step"},

@@ -128,7 +128,7 @@ static void one(struct world *w)
 			store_opened(w->store, conn, 0, w->now_ns);
 		}
 		envelope = said_hello(&w->said, 1 + bytes_below(in, SAID_NODES), 1 + bytes_below(in, 3),
-				      (Wire__Role)(1 + bytes_below(in, 5)));
+				      (Wire__Role)(1 + bytes_below(in, 6)));
 		break;
 	case 1:
 		if (w->open[conn - 1]) {
@@ -183,11 +183,12 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	w->now_ns = 1000 * MS;
 	w->env = (struct env){.context = w, .send = on_send, .close = on_close, .dial = on_dial, .link_open = on_link_open,
 			      .link_close = on_link_close, .read = on_read, .read_cancel = on_cancel};
+	static const struct tenant_quota quotas[] = {{"ant", 500}, {"*", 1500}};
 	struct store_options options = {
 		.node = 100, .incarnation = 1, .name = "kvstore 1", .peer_max = 4,
 		.ledger = {.slabs = {.slab_count = SLABS, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = w,
 				     .open = slab_open, .close = slab_close},
-			   .entry_max = 24, .layers_max = LAYERS},
+			   .entry_max = 24, .layers_max = LAYERS, .quotas = quotas, .quota_count = 2, .pin_bytes_max = 600},
 		.offer_max = 6, .reading_max = READS / LAYERS / 2, .lookup_max = 3, .hold_max = 10, .found_max = 8, .weight = 2, .replicas = 2,
 		.copies_max = 4, .rebalance_rate = 4000, .grace_ns = 400 * MS, .env = &w->env,
 	};

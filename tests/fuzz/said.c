@@ -85,6 +85,12 @@ static ProtobufCBinaryData keys(struct said *s, uint8_t *memory, uint32_t most)
 	return (ProtobufCBinaryData){(size_t)count * PROTO_KEY_BYTES, memory};
 }
 
+static char *tenant(struct said *s)
+{
+	static char names[][8] = {"", "ant", "bee", "cat"};
+	return names[bytes_below(&s->in, 4)];
+}
+
 static Wire__Place *place(struct said *s, Wire__Place *at)
 {
 	wire__place__init(at);
@@ -179,6 +185,7 @@ union body {
 	Wire__Release release;
 	Wire__Offer offer;
 	Wire__OfferDone offer_done;
+	Wire__KvAsk kv_ask;
 };
 
 static const Wire__Envelope *through_codec(struct said *s, Wire__Envelope *envelope)
@@ -288,6 +295,8 @@ static void offer(struct said *s, struct parts *p, Wire__Offer *o)
 		p->digests[layer] = digest(s, o->place->offset + layer * o->layer_bytes);
 	o->digests = p->digests;
 	o->compat = compat(s, p);
+	o->tenant = tenant(s);
+	o->priority = (Wire__Priority)bytes_below(&s->in, 3);
 }
 
 static void load(struct said *s, struct parts *p, Wire__Load *l)
@@ -307,6 +316,18 @@ static void load(struct said *s, struct parts *p, Wire__Load *l)
 	p->transports[0] = &p->transport;
 	l->transports = p->transports;
 	l->n_transports = bytes_below(&s->in, 2);
+}
+
+static void ask(struct said *s, struct parts *p, Wire__KvAsk *a)
+{
+	a->op = bytes_number(&s->in);
+	a->verb = (Wire__KvVerb)bytes_below(&s->in, 6);
+	a->pin = (Wire__KvPin)bytes_below(&s->in, 4);
+	a->keys = keys(s, p->keys, KEYS);
+	a->from = bytes_below(&s->in, 16) ? bytes_below(&s->in, 32) : (uint32_t)bytes_number(&s->in);
+	a->limit = 1 + bytes_below(&s->in, 8);
+	a->one_tenant = bytes_below(&s->in, 2);
+	a->tenant = tenant(s);
 }
 
 static void token_list(struct said *s, struct parts *p, size_t *ret_count, Wire__Token ***ret_tokens)
@@ -337,7 +358,12 @@ const Wire__Envelope *said_message(struct said *s)
 		m.kv_events.added = keys(s, p.keys, KEYS), m.kv_events.removed = keys(s, p.more_keys, KEYS);
 		break;
 	case 3:
-		INIT(KV_RESYNC, kv_resync);
+		if (bytes_below(&s->in, 4)) {
+			INIT(KV_ASK, kv_ask);
+			ask(s, &p, &m.kv_ask);
+		} else {
+			INIT(KV_RESYNC, kv_resync);
+		}
 		break;
 	case 4:
 	case 5:
@@ -405,6 +431,7 @@ const Wire__Envelope *said_message(struct said *s)
 		m.lookup.op = bytes_number(&s->in);
 		m.lookup.keys = keys(s, p.keys, KEYS);
 		m.lookup.compat = compat(s, &p);
+		m.lookup.tenant = tenant(s);
 		break;
 	case 18:
 		if (bytes_below(&s->in, 2)) {

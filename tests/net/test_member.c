@@ -86,6 +86,7 @@ static void a_value_out_of_bounds_is_refused_by_name(void **state)
 		{"\"00112233", "\"+0112233", "\"compat\""},
 		{"\"00112233", "\"0112233", "\"compat\""},
 		{"\"role\":\"prefill\"", "\"role\":\"king\"", "\"role\""},
+		{"\"role\":\"prefill\"", "\"role\":\"operator\"", "\"role\""},
 		{"\"models\":[\"demo\"", "\"models\":[\"a\",\"b\",\"c\",\"d\"", "\"models\""},
 		{"\"models\":[\"demo\"", "\"models\":[5", "model 0"},
 		{"\"name\":\"prefill-1\"", "\"name\":5", "\"name\""},

@@ -546,14 +546,30 @@ static void identities_are_read_strictly(void **state)
 static void the_role_matrix_is_that_of_the_sessions(void **state)
 {
 	const Wire__Role roles[] = {WIRE__ROLE__ROLE_COORDINATOR, WIRE__ROLE__ROLE_PREFILL, WIRE__ROLE__ROLE_DECODE,
-				    WIRE__ROLE__ROLE_BOTH, WIRE__ROLE__ROLE_KVSTORE};
+				    WIRE__ROLE__ROLE_BOTH, WIRE__ROLE__ROLE_KVSTORE, WIRE__ROLE__ROLE_OPERATOR};
 	/* from each, to each */
-	static const char *const may[] = {".xxxx", ".xxxx", ".xxxx", ".xxxx", "....x"};
-	for (int from = 0; from < 5; from++)
-		for (int to = 0; to < 5; to++)
+	static const char *const may[] = {".xxxx.", ".xxxx.", ".xxxx.", ".xxxx.", "....x.", "....x."};
+	for (int from = 0; from < 6; from++)
+		for (int to = 0; to < 6; to++)
 			assert_int_equal(role_may_dial(roles[from], roles[to]), may[from][to] == 'x');
 	assert_false(role_may_dial(WIRE__ROLE__ROLE_NONE, WIRE__ROLE__ROLE_PREFILL));
 	assert_false(role_may_dial((Wire__Role)77, (Wire__Role)99));
+}
+
+static void an_operator_shares_memory_with_stores_only(void **state)
+{
+	static const char *const roles[] = {"coordinator", "prefill", "decode", "both", "engine", "kvstore", "operator"};
+	static const char *const may[] = {".......", ".xxxxx.", ".xxxxx.", ".xxxxx.", ".xxxxx.", ".xxxxxx", ".....x."};
+	struct identity identities[7];
+	struct why why;
+	for (int i = 0; i < 7; i++) {
+		char uri[IDENTITY_URI_MAX + 1];
+		assert_int_equal(identity_format("c", roles[i], "name", &why, uri), ERR_OK);
+		assert_int_equal(identity_parse(uri, strlen(uri), &why, &identities[i]), ERR_OK);
+	}
+	for (int one = 0; one < 7; one++)
+		for (int other = 0; other < 7; other++)
+			assert_int_equal(identity_may_read(&identities[one], &identities[other]), may[one][other] == 'x');
 }
 
 static void nothing_listens_beyond_this_machine_by_default(void **state)
@@ -717,6 +733,7 @@ int main(void)
 		cmocka_unit_test(files_that_are_of_no_use_are_named),
 		cmocka_unit_test(identities_are_read_strictly),
 		cmocka_unit_test(the_role_matrix_is_that_of_the_sessions),
+		cmocka_unit_test(an_operator_shares_memory_with_stores_only),
 		cmocka_unit_test(nothing_listens_beyond_this_machine_by_default),
 		cmocka_unit_test(a_hello_must_say_what_the_certificate_says),
 	};

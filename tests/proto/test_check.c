@@ -19,11 +19,14 @@ static uint32_t numbers[8];
 static float logprobs[8];
 static uint64_t digests[8];
 static char name_max[PROTO_NAME_MAX + 1], name_over[PROTO_NAME_MAX + 2];
+static char tenant_max[PROTO_TENANT_MAX + 1], tenant_over[PROTO_TENANT_MAX + 2];
 
 static int setup(void **state)
 {
 	memset(name_max, 'a', PROTO_NAME_MAX);
 	memset(name_over, 'a', PROTO_NAME_MAX + 1);
+	memset(tenant_max, 'a', PROTO_TENANT_MAX);
+	memset(tenant_over, 'a', PROTO_TENANT_MAX + 1);
 	return 0;
 }
 
@@ -72,7 +75,8 @@ static void a_hello(void **state)
 	ACCEPTED(HELLO, hello, hello(), (m.role = WIRE__ROLE__ROLE_KVSTORE, m.weight = 1, m.replicas = PROTO_REPLICAS_MAX));
 	REFUSED(HELLO, hello, hello(), m.node = 0, "hello: node id 0");
 	REFUSED(HELLO, hello, hello(), m.role = WIRE__ROLE__ROLE_NONE, "hello: role 0");
-	REFUSED(HELLO, hello, hello(), m.role = (Wire__Role)6, "hello: role 6");
+	ACCEPTED(HELLO, hello, hello(), m.role = WIRE__ROLE__ROLE_OPERATOR);
+	REFUSED(HELLO, hello, hello(), m.role = (Wire__Role)7, "hello: role 7");
 	REFUSED(HELLO, hello, hello(), m.compat.len = 15, "hello: compat of 15 bytes");
 	REFUSED(HELLO, hello, hello(), m.link_address.len = PROTO_LINK_ADDRESS_MAX + 1, "hello: link address of 8193 bytes");
 	REFUSED(HELLO, hello, hello(), m.replicas = PROTO_REPLICAS_MAX + 1, "hello: 5 replicas, at most 4");
@@ -109,6 +113,8 @@ static void keys_come_whole_and_not_too_many(void **state)
 	lookup.compat = data(16);
 	ACCEPTED(LOOKUP, lookup, lookup, m.keys = data(32));
 	REFUSED(LOOKUP, lookup, lookup, m.keys.len = 1, "lookup: keys: 1 bytes are no whole keys");
+	ACCEPTED(LOOKUP, lookup, lookup, m.tenant = tenant_max);
+	REFUSED(LOOKUP, lookup, lookup, m.tenant = tenant_over, "lookup: tenant's name over 127 bytes");
 	REFUSED(LOOKUP, lookup, lookup, m.compat.len = 17, "lookup: compat: 17 bytes, expected 16");
 }
 
@@ -119,7 +125,8 @@ static Wire__Reserve reserve(void)
 	m.n_tokens = 8, m.tokens = numbers, m.prompt_count = 6, m.scored = 5;
 	m.n_choices = 2, m.choices = numbers;
 	m.compat = data(16);
-	m.model = m.tenant = m.request = name_max;
+	m.model = m.request = name_max;
+	m.tenant = tenant_max, m.priority = WIRE__PRIORITY__PRIORITY_LOW;
 	return m;
 }
 
@@ -139,7 +146,8 @@ static void a_reserve(void **state)
 	REFUSED(RESERVE, reserve, reserve(), m.compat.len = 0, "reserve: compat: 0 bytes");
 	REFUSED(RESERVE, reserve, reserve(), m.model = NULL, "reserve: model: over 255");
 	REFUSED(RESERVE, reserve, reserve(), m.model = name_over, "reserve: model: over 255");
-	REFUSED(RESERVE, reserve, reserve(), m.tenant = name_over, "reserve: tenant: over 255");
+	REFUSED(RESERVE, reserve, reserve(), m.tenant = tenant_over, "reserve: tenant's name over 127");
+	REFUSED(RESERVE, reserve, reserve(), m.priority = (Wire__Priority)2, "reserve: priority 2");
 	REFUSED(RESERVE, reserve, reserve(), m.request = name_over, "reserve: request: over 255");
 }
 
@@ -289,6 +297,9 @@ static void an_offer(void **state)
 	REFUSED(OFFER, offer, offer(), m.parent = data(15), "offer: parent of 15 bytes");
 	REFUSED(OFFER, offer, offer(), m.key.len = 0, "offer: key: 0 bytes, expected 16");
 	REFUSED(OFFER, offer, offer(), m.compat.len = 0, "offer: compat: 0 bytes, expected 16");
+	ACCEPTED(OFFER, offer, offer(), (m.tenant = tenant_max, m.priority = WIRE__PRIORITY__PRIORITY_LOW));
+	REFUSED(OFFER, offer, offer(), m.tenant = tenant_over, "offer: tenant's name over 127");
+	REFUSED(OFFER, offer, offer(), m.priority = (Wire__Priority)2, "offer: priority 2");
 	Wire__OfferDone done = WIRE__OFFER_DONE__INIT;
 	ACCEPTED(OFFER_DONE, offer_done, done, m.error = ERR_EXISTS);
 	REFUSED(OFFER_DONE, offer_done, done, m.error = 9999, "offer_done: error number 9999");
@@ -305,6 +316,96 @@ static void a_directive(void **state)
 	ACCEPTED(DIRECTIVE_DONE, directive_done, done, m.error = ERR_STALE);
 	REFUSED(DIRECTIVE_DONE, directive_done, done, m.kind = (Wire__DirectiveKind)3, "directive_done: kind 3");
 	REFUSED(DIRECTIVE_DONE, directive_done, done, m.error = 9999, "directive_done: error number 9999");
+}
+
+static void a_question_of_an_operator(void **state)
+{
+	Wire__KvAsk ask = WIRE__KV_ASK__INIT;
+	ask.limit = PROTO_PAGE_MAX, ask.tenant = tenant_max;
+	ACCEPTED(KV_ASK, kv_ask, ask, );
+	ACCEPTED(KV_ASK, kv_ask, ask, m.keys.len = (size_t)PROTO_ASK_KEYS_MAX * PROTO_KEY_BYTES);
+	ACCEPTED(KV_ASK, kv_ask, ask, m.verb = WIRE__KV_VERB__KV_LIST);
+	ACCEPTED(KV_ASK, kv_ask, ask, m.limit = 0); /* of a list only */
+	REFUSED(KV_ASK, kv_ask, ask, (m.verb = WIRE__KV_VERB__KV_LIST, m.limit = 0), "kv_ask: a page of 0 blocks, expected 1 to 1024");
+	REFUSED(KV_ASK, kv_ask, ask, (m.verb = WIRE__KV_VERB__KV_LIST, m.limit++), "kv_ask: a page of 1025 blocks");
+	REFUSED(KV_ASK, kv_ask, ask, m.verb = (Wire__KvVerb)5, "kv_ask: verb 5");
+	REFUSED(KV_ASK, kv_ask, ask, m.pin = (Wire__KvPin)3, "kv_ask: pin 3");
+	REFUSED(KV_ASK, kv_ask, ask, m.keys.len = 17, "kv_ask: keys: 17 bytes are no whole keys");
+	REFUSED(KV_ASK, kv_ask, ask, m.keys.len = (size_t)(PROTO_ASK_KEYS_MAX + 1) * PROTO_KEY_BYTES, "kv_ask: over 256 keys");
+	REFUSED(KV_ASK, kv_ask, ask, m.tenant = tenant_over, "kv_ask: tenant's name over 127");
+}
+
+static Wire__KvBlock kv_block(void)
+{
+	Wire__KvBlock m = WIRE__KV_BLOCK__INIT;
+	m.key = m.compat = data(16);
+	m.layers = PROTO_LAYERS_MAX, m.layer_bytes = 1u << 30;
+	m.n_digests = PROTO_LAYERS_MAX, m.place = &place;
+	m.tenant = tenant_max, m.tier = name_max;
+	return m;
+}
+
+/* An answer with one block, in which one thing is spoiled. */
+#define SPOILT(change, words)                                                        \
+	do {                                                                         \
+		Wire__KvBlock b = kv_block(), *list[] = {&b};                        \
+		change;                                                              \
+		REFUSED(KV_ANSWER, kv_answer, answer, (m.n_blocks = 1, m.blocks = list), words); \
+	} while (0)
+
+static void an_answer_to_an_operator(void **state)
+{
+	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
+	Wire__KvBlock good = kv_block(), plain = kv_block(), *blocks[] = {&good, &plain};
+	uint32_t errors[] = {ERR_BUSY, 9999};
+	plain.n_digests = 0, plain.place = NULL, plain.parent = data(16);
+	ACCEPTED(KV_ANSWER, kv_answer, answer, (m.n_blocks = 2, m.blocks = blocks));
+	ACCEPTED(KV_ANSWER, kv_answer, answer, (m.n_errors = 1, m.errors = errors));
+	REFUSED(KV_ANSWER, kv_answer, answer, (m.n_errors = 2, m.errors = errors), "kv_answer: error number 9999");
+	REFUSED(KV_ANSWER, kv_answer, answer, m.n_errors = PROTO_ASK_KEYS_MAX + 1, "kv_answer: 257 errors, at most 256");
+	REFUSED(KV_ANSWER, kv_answer, answer, m.error = 9999, "kv_answer: error number 9999");
+	REFUSED(KV_ANSWER, kv_answer, answer, m.n_blocks = PROTO_PAGE_MAX + 1, "kv_answer: 1025 blocks, at most 1024");
+	SPOILT(b.key.len = 15, "kv_answer: key: 15 bytes, expected 16");
+	SPOILT(b.compat.len = 0, "kv_answer: compat: 0 bytes, expected 16");
+	SPOILT(b.parent = data(1), "kv_answer: parent of 1 bytes");
+	SPOILT(b.layers = 0, "kv_answer: 0 layers");
+	SPOILT(b.layers++, "kv_answer: 513 layers");
+	SPOILT(b.layer_bytes = 0, "kv_answer: 512 layers of 0 bytes");
+	SPOILT(b.layer_bytes++, "of 1073741825 bytes");
+	SPOILT(b.n_digests--, "kv_answer: 511 digests of 512 layers");
+	SPOILT(b.place = NULL, "kv_answer: 512 digests of 512 layers");
+	SPOILT(b.tenant = tenant_over, "kv_answer: tenant's name over 127");
+	SPOILT(b.tier = name_over, "kv_answer: tier: over 255");
+}
+
+static void what_a_store_says_of_itself(void **state)
+{
+	Wire__TierLoad tier = WIRE__TIER_LOAD__INIT, *tiers[] = {&tier};
+	Wire__TenantLoad tenant = WIRE__TENANT_LOAD__INIT, *tenants[] = {&tenant};
+	Wire__EvictedLoad evicted = WIRE__EVICTED_LOAD__INIT, *reasons[] = {&evicted};
+	Wire__StoreLoad store = WIRE__STORE_LOAD__INIT;
+	Wire__Load load = WIRE__LOAD__INIT;
+	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
+	store.n_tiers = store.n_tenants = store.n_evicted = 1;
+	store.tiers = tiers, store.tenants = tenants, store.evicted = reasons, store.policy = name_max;
+	load.store = &store;
+	tier.name = evicted.reason = name_max, tenant.name = tenant_max;
+	ACCEPTED(LOAD, load, load, );
+	store.policy = name_over;
+	REFUSED(LOAD, load, load, , "load: store: policy: over 255");
+	REFUSED(KV_ANSWER, kv_answer, answer, m.load = &load, "load: store: policy: over 255");
+	store.policy = name_max, tier.name = name_over;
+	REFUSED(LOAD, load, load, , "load: store: tier: over 255");
+	tier.name = name_max, evicted.reason = name_over;
+	REFUSED(LOAD, load, load, , "load: store: reason: over 255");
+	evicted.reason = name_max, tenant.name = tenant_over;
+	REFUSED(LOAD, load, load, , "load: store: tenant's name over 127");
+	store.n_tenants = PROTO_TENANTS_MAX + 1;
+	REFUSED(LOAD, load, load, , "load: store: 1 tiers and 257 tenants, at most 256");
+	store.n_tenants = 0, store.n_tiers = PROTO_TENANTS_MAX + 1;
+	REFUSED(LOAD, load, load, , "load: store: 257 tiers");
+	store.n_tiers = 0, store.n_evicted = PROTO_TENANTS_MAX + 1;
+	REFUSED(LOAD, load, load, , "load: store: 257 reasons");
 }
 
 static void what_has_no_limits_is_let_through_and_what_has_no_body_is_not(void **state)
@@ -336,6 +437,9 @@ int main(void)
 		cmocka_unit_test(blocks_that_were_found),
 		cmocka_unit_test(an_offer),
 		cmocka_unit_test(a_directive),
+		cmocka_unit_test(a_question_of_an_operator),
+		cmocka_unit_test(an_answer_to_an_operator),
+		cmocka_unit_test(what_a_store_says_of_itself),
 		cmocka_unit_test(what_has_no_limits_is_let_through_and_what_has_no_body_is_not),
 	};
 	return cmocka_run_group_tests(tests, setup, NULL);

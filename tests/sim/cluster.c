@@ -357,15 +357,18 @@ bool cluster_indexed(const struct cluster *c, char *why, size_t why_bytes)
 
 /* ---- copies of blocks */
 
-/* From memory, or from its disk: for room, or because the disk has spoilt it. */
+/* From memory or its disk, for room, by an operator, or because the disk has spoilt it; or it had no room for a tenant.  A store
+ * of one slab cannot have both sizes of blocks at all. */
 static bool evicted_something(const struct member *m)
 {
 	struct store_status s;
 	store_status(m->store, &s);
-	uint64_t gone = 0;
+	uint64_t gone = s.ledger.refused;
 	for (int why = 0; s.has_disk && why < DISK_GONE_REASONS; why++)
 		gone += s.disk.counters.gone[why];
-	return s.ledger.evicted > 0 || gone > 0;
+	for (int reason = 0; reason < LEDGER_REASONS; reason++)
+		gone += s.ledger.evicted[reason];
+	return gone > 0 || m->cluster->options.store_slabs == 1;
 }
 
 static bool store_serves(const struct member *m, const struct ledger_block *block)

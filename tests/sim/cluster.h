@@ -20,7 +20,7 @@
 
 enum { DISK_SEGMENTS = 5, DISK_SEGMENT_PAGES = 24, ACKED_MAX = 512 };
 enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 12, SLAB_BYTES = 2048, SLAB_SLOTS = 32,
-       STORE_GRACE_MS = 300 };
+       STORE_GRACE_MS = 300, PINNED_MAX = 5 };
 
 enum member_kind { COORDINATOR, ENGINE, STORE };
 
@@ -53,6 +53,8 @@ struct member {
 	uint32_t slab_regions[SLABS]; /* UINT32_MAX: closed */
 	uint32_t slab_slot_bytes[SLABS];
 	uint32_t region_next;
+	struct id128 pinned[SLABS * SLAB_SLOTS]; /* hard, by operators */
+	uint32_t pinned_count;
 	/* store: its disk, which outlives the process (disk.c) */
 	struct crash_disk *disk; /* NULL: none */
 	uint64_t disk_kill_at;   /* the process dies during the operation that many later; 0: never */
@@ -152,7 +154,7 @@ struct cluster {
 	uint64_t kills, wipes, renewals;
 	uint64_t revision, leader_candidacy, epoch_stored, epoch_wipes;
 	struct epoch_holder epochs[EPOCHS_MAX];
-	uint64_t directives, directives_refused, drains;
+	uint64_t directives, directives_refused, drains, pins, pins_refused;
 	struct disk_totals disk_totals; /* of lives of stores that are over */
 	struct clients *clients;
 	struct faults *faults;
@@ -186,6 +188,8 @@ void cluster_revoke(struct cluster *cluster, uint32_t member);
 void lead_draw_drains(struct cluster *cluster, uint32_t count, uint64_t from_ns, uint64_t to_ns);
 /* Until no node drains: there must be a leader soon. */
 void lead_undrain_all(struct cluster *cluster);
+/* Operators pin, unpin and evict blocks of stores, now and again. */
+void pins_draw(struct cluster *cluster, uint32_t count, uint64_t from_ns, uint64_t to_ns);
 /* A sentence that names the seed, then the story so far, then abort(). */
 void cluster_fail(struct cluster *cluster, const char *format, ...) __attribute__((format(printf, 2, 3), noreturn));
 #endif

@@ -41,6 +41,8 @@ void lead_check_node(struct member *m);
 void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelope);
 void member_claim_epoch(void *member, int64_t candidacy, uint64_t beaten);
 
+/* pins.c: what is pinned hard in a store is there until it is unpinned. */
+void pins_check(struct member *m);
 /* disk.c: the disks of stores */
 void disk_create(struct member *m);
 void disk_destroy(struct member *m);

@@ -95,6 +95,7 @@ static void on_tick(void *core, uint64_t now)
 		struct store_status status;
 		store_status(m->store, &status);
 		cluster_check_misses(m->cluster, status.counters.read_corrupt);
+		pins_check(m);
 		disk_check_store(m);
 	}
 	if (m->ticks++ % CHECK_EVERY)
@@ -325,6 +326,17 @@ static void close_slab(void *context, uint32_t slab)
 	((struct member *)context)->slab_regions[slab] = UINT32_MAX;
 }
 
+/* By the seed: a tenant with room for a few blocks, one with none, all others with half of the store. */
+static uint32_t draw_quotas(const struct member *m, struct tenant_quota *ret_quotas)
+{
+	const struct cluster_options *o = &m->cluster->options;
+	const struct tenant_quota few = {"ant", 6 * TOY_LAYERS * TOY_LAYER_BYTES}, half = {"*", o->store_slabs * SLAB_BYTES / 2}, none = {"bee", 0};
+	ret_quotas[0] = few;
+	ret_quotas[1] = half;
+	ret_quotas[2] = none;
+	return o->seed % 3 == 0 ? 0 : o->seed % 6 == 1 ? 3 : 2;
+}
+
 uint32_t member_store_weight(const struct member *m)
 {
 	return 2 + m->index % 3;
@@ -332,6 +344,7 @@ uint32_t member_store_weight(const struct member *m)
 
 static void start_store(struct member *m)
 {
+	struct tenant_quota quotas[3];
 	struct disk_options disk = m->disk ? disk_start(m) : (struct disk_options){0};
 	struct store_options options = {
 		.node = m->node,
@@ -339,10 +352,11 @@ static void start_store(struct member *m)
 		.name = m->name,
 		.peer_max = 12,
 		/* With a disk less memory, so that it is needed. */
-		.ledger = {.slabs = {.slab_count = m->disk ? m->cluster->options.store_slabs / 2 : m->cluster->options.store_slabs,
+		.ledger = {.slabs = {.slab_count = m->disk ? (m->cluster->options.store_slabs + 1) / 2 : m->cluster->options.store_slabs,
 				     .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64, .context = m,
 				     .open = open_slab, .close = close_slab},
-			   .entry_max = cluster_store_entries(m->cluster), .layers_max = TOY_LAYERS},
+			   .entry_max = cluster_store_entries(m->cluster), .layers_max = TOY_LAYERS, .quotas = quotas,
+			   .quota_count = draw_quotas(m, quotas), .pin_bytes_max = PINNED_MAX * TOY_LAYERS * TOY_LAYER_BYTES},
 		.offer_max = 24,
 		.reading_max = 4,
 		.lookup_max = 32,
@@ -367,6 +381,7 @@ static void start_store(struct member *m)
 	assert(m->memory && m->slabs);
 	memset(m->slabs, 0xdd, SLABS * SLAB_BYTES);
 	m->store = store_init(m->memory, &options);
+	m->pinned_count = 0;
 }
 
 /* ---- life */

@@ -62,6 +62,8 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		.decode_dials = rng_below(&rng, 2),
 		.seq_max = 4 + (uint32_t)rng_below(&rng, 9),
 	};
+	if (options.kind == TOY_MIXED && seed % 4 == 1)
+		options.store_slabs = 1; /* for two sizes of blocks: it changes its class all the time */
 	if (state_of(seed) == HIT_D_LOCAL)
 		options.boths = 1;
 	if (scene_of(seed) == SCENE_SAME_PAIR)
@@ -211,6 +213,7 @@ void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct r
 	struct cluster *c = current = cluster_create(&options);
 	clients_draw(c->clients, 12 + (uint32_t)sim_random(c->sim, 16), 300 * MS, FAULTS_TO_MS * MS);
 	aim(c, seed);
+	pins_draw(c, 24, FAULTS_FROM_MS * MS, HEAL_MS * MS);
 	lead_draw_drains(c, 1 + (uint32_t)sim_random(c->sim, 3), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	faults_draw(c->faults, scene_of(seed) != SCENE_NONE ? 1 : 4 + (uint32_t)sim_random(c->sim, 9), FAULTS_FROM_MS * MS, FAULTS_TO_MS * MS);
 	sim_run(c->sim, HEAL_MS * MS);

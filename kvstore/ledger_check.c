@@ -1,0 +1,79 @@
+/* ledger_check - every rule of the ledger, asserted over all of it; for tests and simulation. */
+#include <string.h>
+
+#include "kvstore/ledger_impl.h"
+
+static void check_entry(const struct ledger *l, uint32_t index)
+{
+	const struct entry *entry = &l->entries[index];
+	bool has_slot = entry->state >= LEDGER_READING;
+	assert(has_slot == (entry->slot != SLOT_NONE));
+	assert(!has_slot || l->slot_entries[entry->slot] == index);
+	assert(!has_slot || slabs_slot_class(l->slabs, entry->slot) == entry->class_index);
+	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
+	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
+	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);
+	bool served = entry->state >= LEDGER_SEALED && entry->state <= LEDGER_HELD;
+	bool in_order = served && entry->state != LEDGER_SEALED;
+	bool kept = entry->holds > 0 || entry->pin == LEDGER_PINNED_HARD;
+	assert(served || (entry->lent == 0 && !entry->spare && !entry->passing));
+	assert(in_order || entry->pin == LEDGER_UNPINNED || !has_key);
+	assert(entry->state != LEDGER_SEALED || !entry->shielded);
+	assert(!in_order || entry->shielded || !kept);
+	assert(!served || !entry->shielded || kept || entry->lent > 0);
+	assert(!entry->passing || entry->pin == LEDGER_UNPINNED);
+	bool listed = l->first[index].next != index;
+	assert(listed == ((entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0 &&
+			  entry->pin == LEDGER_UNPINNED));
+}
+
+/* What every tenant must have been charged with, and what is pinned, added up anew. */
+static void check_accounts(const struct ledger *l)
+{
+	uint64_t bytes[TENANTS_MAX] = {0}, pinned = 0;
+	uint32_t blocks[TENANTS_MAX] = {0}, pins[3] = {0};
+	for (uint32_t i = 0; i < l->options.entry_max; i++) {
+		const struct entry *entry = &l->entries[i];
+		if (entry->state < LEDGER_READING)
+			continue;
+		bytes[entry->account] += ledger_block_bytes(&entry->block);
+		blocks[entry->account]++;
+		if (entry->state == LEDGER_EVICTED)
+			continue;
+		pins[entry->pin]++;
+		if (entry->pin == LEDGER_PINNED_HARD)
+			pinned += ledger_block_bytes(&entry->block);
+	}
+	for (uint32_t i = 0; i < TENANTS_MAX; i++) {
+		const struct tenant *tenant = &l->tenants.list[i];
+		if (i >= l->tenants.count) {
+			assert(blocks[i] == 0);
+			continue;
+		}
+		assert(tenant->bytes == bytes[i] && tenant->blocks == blocks[i]);
+		assert(tenant->bytes <= tenant->quota_bytes);
+	}
+	assert(pins[LEDGER_PINNED_SOFT] == l->pins[LEDGER_PINNED_SOFT]);
+	assert(pins[LEDGER_PINNED_HARD] == l->pins[LEDGER_PINNED_HARD]);
+	assert(pinned == l->bytes_pinned && pinned <= l->options.pin_bytes_max);
+}
+
+void ledger_check(const struct ledger *l)
+{
+	uint32_t counts[LEDGER_STATES] = {0}, spare = 0, lent = 0;
+	for (uint32_t i = 0; i < l->options.entry_max; i++) {
+		check_entry(l, i);
+		counts[l->entries[i].state]++;
+		spare += l->entries[i].spare;
+		lent += l->entries[i].lent;
+	}
+	assert(spare == l->spare_count && lent == l->lent_count);
+	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
+	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);
+	uint32_t taken = 0;
+	for (uint32_t i = 0; i < slabs_slot_total(&l->options.slabs); i++)
+		taken += l->slot_entries[i] != LEDGER_NONE;
+	assert(taken == slabs_slots(l->slabs) - slabs_free(l->slabs));
+	slabs_check(l->slabs);
+	check_accounts(l);
+}

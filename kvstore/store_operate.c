@@ -1,0 +1,198 @@
+/* store_operate - what operators ask of a store (baton kv), and what it reports of itself.
+ *
+ * Nothing of this is a use of a block: it changes no order, counts as no look-up, and holds nothing. */
+#include <assert.h>
+#include <string.h>
+
+#include "kvstore/store_impl.h"
+#include "proto/codec.h"
+#include "proto/job.h"
+
+enum {
+	ENTRIES_SEEN_MAX = 1 << 16, /* of one question, so that a list for a rare tenant does not keep others waiting */
+};
+
+size_t operate_bytes(const struct store_options *options)
+{
+	(void)options;
+	return sizeof(struct operate);
+}
+
+/* ---- what the store says of itself */
+
+static void put_tenants(struct store *s, Wire__StoreLoad *load)
+{
+	struct operate *o = s->operate;
+	const struct tenants *tenants = ledger_tenants(s->ledger);
+	for (uint32_t i = 0; i < tenants->count; i++) {
+		const struct tenant *tenant = &tenants->list[i];
+		Wire__TenantLoad *at = &o->tenants[i];
+		wire__tenant_load__init(at);
+		at->name = (char *)tenant->name; /* the packer only reads, as elsewhere here */
+		at->bytes = tenant->bytes;
+		at->blocks = tenant->blocks;
+		at->limited = tenant->quota_bytes != TENANT_NO_QUOTA;
+		at->quota_bytes = at->limited ? tenant->quota_bytes : 0;
+		at->keys_asked = tenant->use.keys_asked;
+		at->keys_found = tenant->use.keys_found;
+		at->bytes_found = tenant->use.bytes_found;
+		at->refused = tenant->use.refused;
+		at->evicted = tenant->use.evicted;
+		o->tenant_list[i] = at;
+	}
+	load->n_tenants = tenants->count;
+	load->tenants = o->tenant_list;
+}
+
+static void put_evicted(struct store *s, Wire__StoreLoad *load)
+{
+	struct operate *o = s->operate;
+	for (int i = 0; i < LEDGER_REASONS; i++) {
+		wire__evicted_load__init(&o->evicted[i]);
+		o->evicted[i].reason = (char *)ledger_reason_text((enum ledger_reason)i);
+		o->evicted[i].blocks = o->counts.evicted[i];
+		o->evicted_list[i] = &o->evicted[i];
+	}
+	load->n_evicted = LEDGER_REASONS;
+	load->evicted = o->evicted_list;
+}
+
+static void put_tiers(struct store *s, Wire__StoreLoad *load)
+{
+	struct operate *o = s->operate;
+	const struct store_counters *c = &s->counters;
+	for (int i = 0; i < 2; i++) {
+		wire__tier_load__init(&o->tiers[i]);
+		o->tier_list[i] = &o->tiers[i];
+	}
+	o->tiers[0].name = (char *)STORE_TIER_DRAM;
+	o->tiers[0].keys_found = c->keys_found - c->disk_hits;
+	o->tiers[0].bytes_found = c->bytes_found - c->disk_bytes_found;
+	o->tiers[1].name = (char *)STORE_TIER_DISK;
+	o->tiers[1].keys_found = c->disk_hits;
+	o->tiers[1].bytes_found = c->disk_bytes_found;
+	load->n_tiers = s->d.disk ? 2 : 1;
+	load->tiers = o->tier_list;
+}
+
+const Wire__StoreLoad *operate_load(struct store *s, uint64_t now_ns)
+{
+	Wire__StoreLoad *load = &s->operate->load;
+	const struct store_counters *c = &s->counters;
+	struct ledger_counts *counts = &s->operate->counts;
+	ledger_counts(s->ledger, counts);
+	wire__store_load__init(load);
+	load->policy = (char *)ledger_policy(s->ledger)->name;
+	load->bytes_total = s->options.ledger.slabs.slab_count * s->options.ledger.slabs.slab_bytes;
+	load->bytes = counts->bytes;
+	load->lookups = c->lookups;
+	load->keys_asked = c->keys_asked;
+	load->pinned_soft = counts->pinned_soft;
+	load->pinned_hard = counts->pinned_hard;
+	load->bytes_pinned = counts->bytes_pinned;
+	load->bytes_pinned_max = counts->bytes_pinned_max;
+	load->offers = c->offers;
+	load->offers_taken = c->offers_taken;
+	load->offers_existing = c->offers_existing;
+	load->offers_refused = c->offers_refused;
+	load->bytes_read = c->bytes_read;
+	load->reads_failed = c->read_corrupt + c->read_stale + c->read_deadline + c->read_gone + c->read_other;
+	offers_lag(s, now_ns, &load->lag_blocks, &load->lag_bytes, &load->lag_ns);
+	put_evicted(s, load);
+	put_tiers(s, load);
+	put_tenants(s, load);
+	return load;
+}
+
+/* ---- blocks as an operator sees them */
+
+static void fill_block(struct store *s, uint32_t entry, bool with_place, Wire__KvBlock *at, Wire__Place *place)
+{
+	const struct ledger_block *block = ledger_block(s->ledger, entry);
+	wire__kv_block__init(at);
+	at->key = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)block->key.bytes};
+	at->parent = (ProtobufCBinaryData){block->has_parent ? PROTO_KEY_BYTES : 0, (uint8_t *)block->parent.bytes};
+	at->compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)block->compat.bytes};
+	at->tenant = (char *)block->tenant;
+	at->priority = block->priority == LEDGER_LOW ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
+	at->pin = (Wire__KvPin)ledger_pinned(s->ledger, entry);
+	at->layers = block->layer_count;
+	at->layer_bytes = block->layer_bytes;
+	at->holds = ledger_holds(s->ledger, entry);
+	at->tier = (char *)(store_on_disk(s, &block->key) ? STORE_TIER_BOTH : STORE_TIER_DRAM);
+	if (!with_place)
+		return;
+	struct slot_place slot;
+	ledger_place(s->ledger, entry, &slot);
+	wire__place__init(place);
+	place->region = slot.region;
+	place->offset = slot.offset;
+	place->generation = slot.generation;
+	at->place = place;
+	at->n_digests = block->layer_count;
+	at->digests = (uint64_t *)block->digests;
+}
+
+static void add_block(struct store *s, uint32_t entry, bool with_place, Wire__KvAnswer *answer)
+{
+	struct operate *o = s->operate;
+	size_t i = answer->n_blocks++;
+	assert(i < PROTO_PAGE_MAX);
+	fill_block(s, entry, with_place, &o->blocks[i], &o->places[i % PROTO_ASK_KEYS_MAX]);
+	o->block_list[i] = &o->blocks[i];
+	answer->blocks = o->block_list;
+}
+
+static void list(struct store *s, const Wire__KvAsk *ask, Wire__KvAnswer *answer)
+{
+	uint32_t end = ask->from > UINT32_MAX - ENTRIES_SEEN_MAX ? UINT32_MAX : ask->from + ENTRIES_SEEN_MAX;
+	uint32_t at = ask->from;
+	for (uint32_t entry; (entry = ledger_next(s->ledger, at)) != LEDGER_NONE; at = entry + 1) {
+		if (answer->n_blocks == ask->limit || entry >= end) {
+			answer->next = entry;
+			return;
+		}
+		if (!ask->one_tenant || strcmp(ledger_block(s->ledger, entry)->tenant, ask->tenant) == 0)
+			add_block(s, entry, false, answer);
+	}
+}
+
+/* ledger.h and baton.proto number pins alike. */
+_Static_assert((int)LEDGER_PINNED_SOFT == (int)WIRE__KV_PIN__KV_PINNED_SOFT, "pins");
+_Static_assert((int)LEDGER_PINNED_HARD == (int)WIRE__KV_PIN__KV_PINNED_HARD, "pins");
+
+static void each_key(struct store *s, const Wire__KvAsk *ask, Wire__KvAnswer *answer)
+{
+	for (size_t i = 0; i < ask->keys.len / PROTO_KEY_BYTES; i++) {
+		struct id128 key = codec_key(&ask->keys, i);
+		uint32_t entry = store_served(s, &key);
+		if (ask->verb == WIRE__KV_VERB__KV_GET && entry != LEDGER_NONE)
+			add_block(s, entry, true, answer);
+		if (ask->verb == WIRE__KV_VERB__KV_GET)
+			continue;
+		enum err e = ask->verb == WIRE__KV_VERB__KV_PIN ? store_pin(s, &key, (enum ledger_pin)ask->pin)
+								: store_evict(s, &key);
+		s->operate->errors[answer->n_errors++] = e;
+	}
+	answer->errors = s->operate->errors;
+}
+
+void operate_take(struct store *s, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns)
+{
+	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
+	Wire__Load load;
+	answer.op = ask->op;
+	if (sessions_peer(s->sessions, peer)->role != WIRE__ROLE__ROLE_OPERATOR) {
+		answer.error = ERR_DENIED;
+	} else if (ask->verb == WIRE__KV_VERB__KV_STAT) {
+		store_load(s, now_ns, &load);
+		answer.load = &load;
+	} else if (ask->verb == WIRE__KV_VERB__KV_LIST) {
+		list(s, ask, &answer);
+	} else {
+		each_key(s, ask, &answer);
+	}
+	env_trace(s->options.env, "answers %s: %zu blocks", sessions_peer(s->sessions, peer)->name, answer.n_blocks);
+	PROTO_ENVELOPE(envelope, KV_ANSWER, kv_answer, &answer);
+	sessions_send(s->sessions, peer, &envelope);
+}

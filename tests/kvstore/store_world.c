@@ -1,0 +1,242 @@
+#include "store_world.h"
+
+uint8_t compat[16] = {9};
+const char *tenant = "";
+Wire__Priority priority = WIRE__PRIORITY__PRIORITY_NORMAL;
+
+static void keep_answer(struct world *w, const Wire__Envelope *envelope)
+{
+	uint8_t *frame = malloc(codec_packed_size(envelope));
+	size_t length = codec_pack(envelope, frame);
+	Wire__Envelope *got;
+	struct why why = {0};
+	assert_int_equal(codec_unpack(&w->arena, frame, length, &why, &got), ERR_OK);
+	w->answer = got->kv_answer;
+	free(frame);
+}
+
+static void on_send(void *context, uint32_t conn, const Wire__Envelope *envelope)
+{
+	struct world *w = context;
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_BEAT || envelope->body_case == WIRE__ENVELOPE__BODY_HELLO)
+		return;
+	if (envelope->body_case == WIRE__ENVELOPE__BODY_KV_ANSWER) {
+		keep_answer(w, envelope);
+		return;
+	}
+	assert_true(w->sent_count < SENT_MAX);
+	struct sent *s = &w->sent[w->sent_count++];
+	*s = (struct sent){.conn = conn, .body = envelope->body_case};
+	if (s->body == WIRE__ENVELOPE__BODY_OFFER_DONE) {
+		s->op = envelope->offer_done->op;
+		s->error = (enum err)envelope->offer_done->error;
+	} else if (s->body == WIRE__ENVELOPE__BODY_FOUND) {
+		s->op = envelope->found->op;
+		s->blocks = (uint32_t)envelope->found->n_blocks;
+		for (uint32_t i = 0; i < s->blocks; i++) {
+			const Wire__FoundBlock *b = envelope->found->blocks[i];
+			s->index[i] = b->index;
+			s->place[i] = (struct slot_place){b->place->region, b->place->offset, b->place->generation};
+			assert_int_equal(b->n_digests, LAYERS);
+			memcpy(s->digests[i], b->digests, sizeof(s->digests[i]));
+		}
+	} else if (s->body == WIRE__ENVELOPE__BODY_LOAD) {
+		s->load = *envelope->load;
+	} else if (s->body == WIRE__ENVELOPE__BODY_DIRECTIVE_DONE) {
+		s->op = envelope->directive_done->epoch;
+		s->error = (enum err)envelope->directive_done->error;
+	}
+}
+
+static void on_close(void *context, uint32_t conn)
+{
+	(void)conn;
+	((struct world *)context)->closes++;
+}
+
+static void on_dial(void *context, uint64_t node)
+{
+	(void)context;
+	(void)node;
+	fail(); /* nobody told this store of another one */
+}
+
+static void on_link_open(void *context, uint64_t node, uint64_t incarnation, const uint8_t *address, size_t length)
+{
+	(void)context, (void)node, (void)incarnation, (void)address, (void)length;
+}
+
+static void on_link_close(void *context, uint64_t node)
+{
+	(void)context, (void)node;
+}
+
+static void on_read(void *context, const struct env_read *read)
+{
+	struct world *w = context;
+	assert_true(w->read_count < READS_MAX);
+	w->reads[w->read_count++] = *read;
+}
+
+static void on_cancel(void *context, uint64_t op)
+{
+	(void)op;
+	((struct world *)context)->cancels++;
+}
+
+static enum err open_slab(void *context, uint32_t slab, uint32_t slot_bytes, uint32_t slot_count,
+			  struct slab_region *ret_region)
+{
+	struct world *w = context;
+	(void)slot_bytes, (void)slot_count;
+	*ret_region = (struct slab_region){.region = slab, .generations = w->generations[slab]};
+	return ERR_OK;
+}
+
+static void close_slab(void *context, uint32_t slab)
+{
+	(void)context, (void)slab;
+}
+
+int world_setup(void **state)
+{
+	static const struct tenant_quota quotas[] = {{"small", 3 * LAYERS * LAYER_BYTES}};
+	struct world *w = calloc(1, sizeof(*w));
+	w->arena = (struct codec_arena){.memory = malloc(ARENA), .capacity = ARENA};
+	w->env = (struct env){.context = w, .send = on_send, .close = on_close, .dial = on_dial,
+			      .link_open = on_link_open, .link_close = on_link_close, .read = on_read,
+			      .read_cancel = on_cancel};
+	struct store_options options = {
+		.node = 100, .incarnation = 1, .name = "kvstore 1", .peer_max = 4,
+		.ledger = {.slabs = {.slab_count = SLABS, .slab_bytes = SLAB_BYTES, .slot_bytes_min = 64,
+				     .context = w, .open = open_slab, .close = close_slab},
+			   .entry_max = 64, .layers_max = LAYERS, .policy = &evict_lru, .quotas = quotas,
+			   .quota_count = 1, .pin_bytes_max = 4 * LAYERS * LAYER_BYTES},
+		.offer_max = 8, .reading_max = 2, .lookup_max = 4, .hold_max = 16, .found_max = SLOTS, .env = &w->env,
+	};
+	w->memory = malloc(store_bytes(&options));
+	w->store = store_init(w->memory, &options);
+	w->now = 1000 * MS;
+	*state = w;
+	return 0;
+}
+
+int world_teardown(void **state)
+{
+	struct world *w = *state;
+	store_check(w->store);
+	free(w->memory);
+	free(w->arena.memory);
+	free(w);
+	return 0;
+}
+
+void deliver(struct world *w, uint32_t conn, Wire__Envelope *envelope)
+{
+	envelope->version = PROTO_VERSION;
+	store_message(w->store, conn, envelope, w->now);
+	store_check(w->store);
+}
+
+void join(struct world *w, uint32_t conn, uint64_t node, Wire__Role role)
+{
+	Wire__Hello hello = WIRE__HELLO__INIT;
+	hello.node = node;
+	hello.incarnation = 1;
+	hello.role = role;
+	hello.name = (char *)"peer";
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;
+	envelope.hello = &hello;
+	store_opened(w->store, conn, 0, w->now);
+	deliver(w, conn, &envelope);
+}
+
+
+void offer_of(struct world *w, uint32_t conn, uint64_t op, uint8_t key, uint32_t layers, uint32_t layer_bytes)
+{
+	uint8_t bytes[16] = {key, 77};
+	uint64_t digests[LAYERS + 1] = {key * 10u, key * 10u + 1};
+	Wire__Place place = WIRE__PLACE__INIT;
+	place.region = 3;
+	place.offset = key * 1000u;
+	place.generation = key + 5u;
+	Wire__Offer m = WIRE__OFFER__INIT;
+	m.op = op;
+	m.key = (ProtobufCBinaryData){16, bytes};
+	m.place = &place;
+	m.n_digests = layers;
+	m.digests = digests;
+	m.layer_bytes = layer_bytes;
+	m.tenant = (char *)tenant;
+	m.priority = priority;
+	m.compat = (ProtobufCBinaryData){16, compat};
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;
+	envelope.offer = &m;
+	deliver(w, conn, &envelope);
+}
+
+void offer(struct world *w, uint32_t conn, uint64_t op, uint8_t key)
+{
+	offer_of(w, conn, op, key, LAYERS, LAYER_BYTES);
+}
+
+void lookup(struct world *w, uint32_t conn, uint64_t op, const uint8_t *keys, uint32_t count)
+{
+	uint8_t bytes[SLOTS * 16] = {0};
+	for (uint32_t i = 0; i < count; i++) {
+		bytes[i * 16] = keys[i];
+		bytes[i * 16 + 1] = 77;
+	}
+	Wire__Lookup m = WIRE__LOOKUP__INIT;
+	m.op = op;
+	m.keys = (ProtobufCBinaryData){count * 16, bytes};
+	m.tenant = (char *)tenant;
+	m.compat = (ProtobufCBinaryData){16, compat};
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_LOOKUP;
+	envelope.lookup = &m;
+	deliver(w, conn, &envelope);
+}
+
+void release(struct world *w, uint32_t conn, uint64_t op)
+{
+	Wire__Release m = WIRE__RELEASE__INIT;
+	m.op = op;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_RELEASE;
+	envelope.release = &m;
+	deliver(w, conn, &envelope);
+}
+
+/* Every open read lands as it was offered: the digest follows from the place. */
+void answer_reads(struct world *w, enum err e)
+{
+	while (w->read_next < w->read_count) {
+		const struct env_read r = w->reads[w->read_next++];
+		uint64_t key = r.offset / 1000;
+		uint64_t digest = key * 10 + r.offset % 1000 / LAYER_BYTES;
+		store_read_done(w->store, r.op, e, digest, w->now);
+		store_check(w->store);
+		store_landing_free(w->store, r.op, w->now);
+		store_check(w->store);
+	}
+}
+
+const struct sent *last(const struct world *w, Wire__Envelope__BodyCase body)
+{
+	for (uint32_t i = w->sent_count; i-- > 0;)
+		if (w->sent[i].body == body)
+			return &w->sent[i];
+	return NULL;
+}
+
+uint32_t answers(const struct world *w, uint64_t op, enum err e)
+{
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < w->sent_count; i++)
+		count += w->sent[i].body == WIRE__ENVELOPE__BODY_OFFER_DONE && w->sent[i].op == op &&
+			 w->sent[i].error == e;
+	return count;
+}
