@@ -113,7 +113,7 @@ static enum err lane_init(struct bulk_lane *lane, struct bulk *bulk, uint32_t in
 	lane->bulk = bulk;
 	lane->index = index;
 	loop_task_init(&lane->stop_task, stop, lane);
-	lane->scratch = aligned_alloc(4096, BULK_OUT_BYTES);
+	lane->scratch = aligned_alloc(4096, BULK_SCRATCH_BYTES);
 	return lane->scratch ? loop_create(&lane->loop) : ERR_NOMEM;
 }
 

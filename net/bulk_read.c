@@ -162,7 +162,7 @@ static enum err receive_bytes(struct bulk_conn *conn, size_t *ret_got)
 {
 	struct bulk_read *read = conn->head->read;
 	uint8_t *scratch = conn->lane->scratch;
-	size_t before = conn->leaf_length, room = BULK_OUT_BYTES - before;
+	size_t before = conn->leaf_length, room = BULK_SCRATCH_BYTES - before;
 	room = conn->left < room ? (size_t)conn->left : room;
 	size_t behind = room == conn->left ? sizeof(conn->header) : 0;
 	memcpy(scratch, conn->leaf, before);

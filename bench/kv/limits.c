@@ -32,7 +32,7 @@
 #include "net/region.h"
 
 #define WINDOW_BYTES ((uint64_t)512 << 20) /* twice the caches of what this was written on */
-#define PART_BYTES ((uint64_t)64 << 10) /* received before it is digested */
+#define PART_BYTES ((uint64_t)256 << 10) /* received before it is digested */
 
 enum { STREAMS_MAX = 8, SAMPLES_MAX = 100000 };
 
