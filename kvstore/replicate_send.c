@@ -4,7 +4,7 @@
 
 #include "base/planted.h"
 #include "kvstore/replicate_impl.h"
-#include "proto/codec.h"
+#include "proto/job.h"
 
 enum {
 	MISSES_MAX = 16,   /* blocks in a row that nobody can take now */
@@ -105,10 +105,7 @@ static void say_offer(struct replicate *r, const struct sent *sent)
 	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)block->compat.bytes};
 	offer.tenant = (char *)block->tenant;
 	offer.priority = block->priority == LEDGER_LOW ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.version = PROTO_VERSION;
-	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;
-	envelope.offer = &offer;
+	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
 	sessions_send(r->sessions, r->others[sent->other].peer, &envelope);
 }
 

@@ -121,7 +121,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->offer_digests = cut(&memory, &total, digests_bytes(o));
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
-	at->operate = cut(&memory, &total, operate_bytes(o));
+	at->operate = cut(&memory, &total, sizeof(struct operate));
 	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
 	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
 	at->found_places = cut(&memory, &total, o->found_max * sizeof(Wire__Place));
@@ -184,10 +184,7 @@ void store_send_found(struct store *s, uint32_t peer, uint64_t op, size_t count,
 	found.n_blocks = count;
 	found.blocks = s->found_list;
 	found.more = more;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.version = PROTO_VERSION;
-	envelope.body_case = WIRE__ENVELOPE__BODY_FOUND;
-	envelope.found = &found;
+	PROTO_ENVELOPE(envelope, FOUND, found, &found);
 	sessions_send(s->sessions, peer, &envelope);
 }
 
@@ -310,10 +307,7 @@ static void take_directive(struct store *s, uint32_t peer, const Wire__Directive
 	done.epoch = s->fence.epoch;
 	done.kind = directive->kind;
 	done.error = e;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.version = PROTO_VERSION;
-	envelope.body_case = WIRE__ENVELOPE__BODY_DIRECTIVE_DONE;
-	envelope.directive_done = &done;
+	PROTO_ENVELOPE(envelope, DIRECTIVE_DONE, directive_done, &done);
 	sessions_send(s->sessions, peer, &envelope);
 }
 
@@ -333,13 +327,13 @@ void store_member_gone(struct store *s, uint64_t id)
 	replicate_member(s->replicate, id, false);
 	sessions_unwant(s->sessions, id);
 }
+
 /* What there is room for now. */
 static void pump(struct store *s, uint64_t now_ns)
 {
 	store_disk_pump(s, now_ns);
 	offers_pump(s, now_ns);
 }
-
 
 void store_opened(struct store *s, uint32_t conn, uint64_t node, uint64_t now_ns)
 {

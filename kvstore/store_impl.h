@@ -169,7 +169,6 @@ void store_load(struct store *store, uint64_t now_ns, Wire__Load *ret_load);
 void store_account_found(struct store *store, uint32_t account, uint64_t found, uint64_t bytes);
 
 /* store_operate.c */
-size_t operate_bytes(const struct store_options *options);
 const Wire__StoreLoad *operate_load(struct store *store, uint64_t now_ns);
 void operate_take(struct store *store, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns);
 

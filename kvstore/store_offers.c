@@ -5,7 +5,7 @@
 
 #include "base/planted.h"
 #include "kvstore/store_impl.h"
-#include "proto/codec.h"
+#include "proto/job.h"
 
 /* The op of a read: serial of the reading, its index, the layer. */
 static uint64_t op_of(const struct store *s, uint32_t index, uint32_t layer)
@@ -70,10 +70,7 @@ static void answer(struct store *s, uint32_t peer, uint64_t op, enum err e)
 	Wire__OfferDone done = WIRE__OFFER_DONE__INIT;
 	done.op = op;
 	done.error = e;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.version = PROTO_VERSION;
-	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER_DONE;
-	envelope.offer_done = &done;
+	PROTO_ENVELOPE(envelope, OFFER_DONE, offer_done, &done);
 	sessions_send(s->sessions, peer, &envelope);
 	if (e == ERR_EXISTS)
 		s->counters.offers_existing++;

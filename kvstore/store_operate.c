@@ -5,18 +5,11 @@
 #include <string.h>
 
 #include "kvstore/store_impl.h"
-#include "proto/codec.h"
 #include "proto/job.h"
 
 enum {
 	ENTRIES_SEEN_MAX = 1 << 16, /* of one question, so that a list for a rare tenant does not keep others waiting */
 };
-
-size_t operate_bytes(const struct store_options *options)
-{
-	(void)options;
-	return sizeof(struct operate);
-}
 
 /* ---- what the store says of itself */
 
