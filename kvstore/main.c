@@ -130,6 +130,19 @@ static void disk_over(void *context, uint64_t op, enum err e)
 	store_disk_done(program->store, op, e, loop_now_ns(process_loop(program->process)));
 }
 
+/* After this line, and before another block lies where it lay. */
+static void disk_gone(void *context, const struct id128 *key, enum disk_gone why)
+{
+	static const char *const reasons[DISK_GONE_REASONS] = {"for room", "it was bad", "forgotten"};
+	char text[2 * sizeof(key->bytes) + 1];
+	(void)context;
+	if (!log_enabled(LOG_DEBUG))
+		return;
+	for (size_t i = 0; i < sizeof(key->bytes); i++)
+		snprintf(text + 2 * i, 3, "%02x", key->bytes[i]);
+	log_debug("disk: block %s is gone, %s", text, reasons[why]);
+}
+
 static void read_outcome(void *core, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
 {
 	store_read_done(((struct program *)core)->store, op, e, digest, now_ns);
@@ -206,6 +219,7 @@ static struct store_options store_options(struct program *program)
 		.grace_ns = program->grace_ms * 1000000,
 		.disk = program->disk_shell ? &program->disk : NULL,
 		.persist = program->persist,
+		.disk_gone = disk_gone,
 		.env = process_env(program->process),
 	};
 }
