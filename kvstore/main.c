@@ -49,7 +49,7 @@ static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uin
 {
 	struct program *program = context;
 	struct region_options options = {.index = program->region_next, .slot_bytes = slot_bytes,
-					 .slot_count = slot_count, .touch = true};
+					 .slot_count = slot_count, .touch_behind = true};
 	struct why why = {0};
 	enum err e = region_create(&options, &program->regions[slab], &why);
 	if (e == ERR_OK)
