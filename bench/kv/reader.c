@@ -32,7 +32,7 @@
 
 enum { LAYERS = 4, LAYER_BYTES = 16 << 10, BLOCK_BYTES = LAYERS * LAYER_BYTES, POOL_BLOCKS = 3072, OFFERS = 512, PEERS = 32,
        FETCHES = 512, CHAIN_MAX = 32, READS = 16384 };
-#define TICK_NS 2000000ull
+#define TICK_NS 5000000ull /* while nothing is due */
 #define STAT_NS 100000000ull
 #define DEADLINE_NS 1000000000ull /* as an engine's (--fetch-deadline-ms) */
 
@@ -306,8 +306,8 @@ static void on_tick(void *core, uint64_t now_ns)
 static void on_timer(struct loop_timer *timer, void *arg)
 {
 	struct bench *b = at(arg, loop_now_ns(process_loop(((struct bench *)arg)->process)));
-	loop_timer_arm(timer, TICK_NS);
 	go_on_reading(b);
+	loop_timer_arm(timer, b->rate > 0 ? b->due_ns - b->local.now_ns : TICK_NS);
 }
 
 static void *on_landing(void *context, uint32_t block, uint32_t offset)

@@ -50,7 +50,6 @@ class Store:
         self.gone = set()    # blocks that made room, as its log says
         self.log_at = 0
         self.process = None
-        self.lives = 0
 
     def start(self):
         command = [BUILD / "kvstore/baton-kvstore", "--name", self.name, "--etcd", self.world.etcd_url, "--log-level", "debug",
@@ -60,9 +59,9 @@ class Store:
                    "--disk-io", self.world.io, "--persist", "ack", "--disk-write-rate", "4MiB"]
         with open(self.log, "ab") as log:
             self.process = subprocess.Popen([str(c) for c in command], stdout=log, stderr=log)
-        self.lives += 1
 
     def kill(self):
+        self.world.total["kills"] += 1
         self.process.send_signal(signal.SIGKILL)
         self.process.wait()
 
@@ -187,9 +186,9 @@ class World:
         self.total.update(moments=1, while_copying=any(s["in_flight"] or s["missing"] for s in now.values()),
                           while_evicting=grew("evicted"), while_writing=grew("taken"), while_making_room=grew("disk_gone"))
 
-    def round(self, kills_left):
+    def round(self, kills_max):
         time.sleep(self.rng.uniform(0.15, 0.7) * SLOW)
-        count = min(kills_left, self.rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 3)))
+        count = min(kills_max - self.total["kills"], self.rng.choice((1, 1, 1, 1, 1, 1, 1, 2, 2, 3)))
         victims = self.rng.sample(self.stores, count)
         self.note_moment()
         for store in self.stores:
@@ -198,16 +197,20 @@ class World:
             store.kill()
         if self.rng.random() < 0.3:
             time.sleep((GRACE_MS / 1000 + self.rng.uniform(0, 0.5)) * SLOW)  # the others begin to copy what it had
-        self.revive(victims)
-        return count
+        self.revive(victims, kills_max)
 
-    def revive(self, victims):
+    def revive(self, victims, kills_max):
         with self.writer.changed:
             for store in victims:
                 self.writer.stats.pop(store.name, None)
         for store in victims:
             self.copied(store)
             store.start()
+            if self.rng.random() < 0.2 and self.total["kills"] < kills_max:  # while it starts, or reads its disk
+                time.sleep(self.rng.uniform(0, 0.1) * SLOW)
+                store.kill()
+                self.total["while_starting"] += 1
+                store.start()
         self.ready(victims)
         for store in victims:
             self.judge(store)
@@ -224,23 +227,22 @@ def main(io, kills, seed):
     with World(io, seed) as world:
         world.writer.say("write")
         world.writer.wait(lambda: world.writer.itself.get("acknowledged", 0) > 300, "blocks are acknowledged")
-        done = 0
-        while done < kills - STORES:
-            done += world.round(kills - STORES - done)
-            if sys.stdout.isatty() or done % 50 == 0:
-                print(f"{done} kills after {time.monotonic() - began:.0f} s: {dict(world.total)}", flush=True)
+        while world.total["kills"] < kills - STORES:
+            world.round(kills - STORES)
+            if sys.stdout.isatty():
+                print(f"after {time.monotonic() - began:.0f} s: {dict(world.total)}", flush=True)
         world.writer.say("pause")
         world.note_moment()
         for store in world.stores:  # all at once
             store.kill()
-        world.revive(world.stores)
+        world.revive(world.stores, kills)
         t, itself = world.total, world.writer.itself
         assert itself["acknowledged"] > 0 and t["while_writing"] > 0
         if kills >= 100:  # of few rounds not each need see each
-            assert min(t["while_copying"], t["while_evicting"], t["while_making_room"], t["moved"]) > 0, t
-        lives = sum(s.lives for s in world.stores)
-        print(f"{io}: {lives - STORES} kills in {time.monotonic() - began:.0f} s, of {t['moments']} moments {t['while_writing']} while "
-              f"writing, {t['while_evicting']} evicting, {t['while_copying']} copying, {t['while_making_room']} making room on disk\n"
+            assert min(t["while_copying"], t["while_evicting"], t["while_making_room"], t["while_starting"], t["moved"]) > 0, t
+        print(f"{io}: {t['kills']} kills in {time.monotonic() - began:.0f} s, at {t['moments']} moments; {t['while_writing']} while "
+              f"writing, {t['while_evicting']} evicting, {t['while_copying']} copying, {t['while_making_room']} making room on disk; {t['while_starting']} "
+              f"kills of stores that were starting\n"
               f"{itself['acknowledged']} blocks acknowledged as durable; after the kills {t['checked']} times found and right, "
               f"{t['made_room']} had made room before, 0 lost; {itself['verified']} reads compared, 0 wrong; "
               f"{t['copies']} copies made, {t['moved'] >> 20} MiB of them because stores came and went")
