@@ -41,15 +41,29 @@ struct program {
 	struct slabs_options slabs;
 	struct region *regions[STORE_SLABS_MAX];
 	uint16_t region_next;
+	bool had_region[STORE_SLABS_MAX];
 };
 
-/* A slab got its size class: it becomes a region of that many slots, readable by peers. */
+/* After 65,536 of them numbers come again. */
+static uint16_t free_region(const struct program *program)
+{
+	uint16_t number = program->region_next;
+	for (uint32_t i = 0; i < STORE_SLABS_MAX; i++)
+		if (program->regions[i] && region_options(program->regions[i])->index == number) {
+			number++;
+			i = UINT32_MAX; /* from the first again */
+		}
+	return number;
+}
+
+/* A slab got its size class: it becomes a region of that many slots, readable by peers.  The first time all of it is touched; when it
+ * changes, amid others' offers, each page is when it is written first, which costs as much but nobody waits for all of it. */
 static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uint32_t slot_count,
 			  struct slab_region *ret_region)
 {
 	struct program *program = context;
-	struct region_options options = {.index = program->region_next, .slot_bytes = slot_bytes,
-					 .slot_count = slot_count, .touch = true};
+	struct region_options options = {.index = free_region(program), .slot_bytes = slot_bytes, .slot_count = slot_count,
+					 .touch = !program->had_region[slab]};
 	struct why why = {0};
 	enum err e = region_create(&options, &program->regions[slab], &why);
 	if (e == ERR_OK)
@@ -60,7 +74,9 @@ static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uin
 		program->regions[slab] = NULL;
 		return e;
 	}
-	ret_region->region = program->region_next++;
+	program->region_next = (uint16_t)(options.index + 1);
+	program->had_region[slab] = true;
+	ret_region->region = options.index;
 	ret_region->generations = region_generations(program->regions[slab]);
 	return ERR_OK;
 }
@@ -420,7 +436,7 @@ int main(int argc, char **argv, char **environment)
 		{"tenant-quota", OPTION_LIST, &program.quota_texts, 0, 0, "TENANT=BYTES",
 		 "what a tenant's blocks may take here; several; *=BYTES: each other tenant's"},
 		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory that `baton kv pin --hard` may keep for ever"},
-		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
+		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; of low priority: one; the same for all"},
 		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
 		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},
 		{"disk-path", OPTION_TEXT, &program.disk_path, 0, 0, "DIR",
