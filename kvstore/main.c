@@ -41,7 +41,6 @@ struct program {
 	struct slabs_options slabs;
 	struct region *regions[STORE_SLABS_MAX];
 	uint16_t region_next;
-	bool had_region[STORE_SLABS_MAX];
 };
 
 /* After 65,536 of them numbers come again. */
@@ -56,14 +55,13 @@ static uint16_t free_region(const struct program *program)
 	return number;
 }
 
-/* A slab got its size class: it becomes a region of that many slots, readable by peers.  The first time all of it is touched; when it
- * changes, amid others' offers, each page is when it is written first, which costs as much but nobody waits for all of it. */
+/* A slab got its size class: it becomes a region of that many slots, readable by peers.  Nobody waits for its pages. */
 static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uint32_t slot_count,
 			  struct slab_region *ret_region)
 {
 	struct program *program = context;
 	struct region_options options = {.index = free_region(program), .slot_bytes = slot_bytes, .slot_count = slot_count,
-					 .touch = !program->had_region[slab]};
+					 .touch_behind = true};
 	struct why why = {0};
 	enum err e = region_create(&options, &program->regions[slab], &why);
 	if (e == ERR_OK)
@@ -75,7 +73,6 @@ static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uin
 		return e;
 	}
 	program->region_next = (uint16_t)(options.index + 1);
-	program->had_region[slab] = true;
 	ret_region->region = options.index;
 	ret_region->generations = region_generations(program->regions[slab]);
 	return ERR_OK;
@@ -144,6 +141,19 @@ static void disk_over(void *context, uint64_t op, enum err e)
 {
 	struct program *program = context;
 	store_disk_done(program->store, op, e, loop_now_ns(process_loop(program->process)));
+}
+
+/* After this line, and before another block lies where it lay. */
+static void disk_gone(void *context, const struct id128 *key, enum disk_gone why)
+{
+	static const char *const reasons[DISK_GONE_REASONS] = {"for room", "it was bad", "forgotten"};
+	char text[2 * sizeof(key->bytes) + 1];
+	(void)context;
+	if (!log_enabled(LOG_DEBUG))
+		return;
+	for (size_t i = 0; i < sizeof(key->bytes); i++)
+		snprintf(text + 2 * i, 3, "%02x", key->bytes[i]);
+	log_debug("disk: block %s is gone, %s", text, reasons[why]);
 }
 
 static void read_outcome(void *core, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
@@ -222,6 +232,7 @@ static struct store_options store_options(struct program *program)
 		.grace_ns = program->grace_ms * 1000000,
 		.disk = program->disk_shell ? &program->disk : NULL,
 		.persist = program->persist,
+		.disk_gone = disk_gone,
 		.env = process_env(program->process),
 	};
 }
