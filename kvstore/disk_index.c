@@ -93,6 +93,12 @@ static uint32_t pages_of(const struct disk_entry *entry)
 	return disk_record_pages(entry->layer_count, entry->layer_bytes);
 }
 
+/* Worth to be kept when room is wanted. */
+static bool is_live(const struct disk_entry *entry)
+{
+	return entry->hits > 0 || entry->pin > 0;
+}
+
 static void link_last(struct disk_index *x, uint32_t number)
 {
 	struct disk_entry *entry = &x->entries[number];
@@ -105,7 +111,7 @@ static void link_last(struct disk_index *x, uint32_t number)
 		x->entries[list->last].next = number;
 	list->last = number;
 	list->pages += pages_of(entry);
-	list->pages_hit += entry->hits ? pages_of(entry) : 0;
+	list->pages_hit += is_live(entry) ? pages_of(entry) : 0;
 }
 
 static void unlink_entry(struct disk_index *x, uint32_t number)
@@ -121,7 +127,7 @@ static void unlink_entry(struct disk_index *x, uint32_t number)
 	else
 		x->entries[entry->next].prev = entry->prev;
 	list->pages -= pages_of(entry);
-	list->pages_hit -= entry->hits ? pages_of(entry) : 0;
+	list->pages_hit -= is_live(entry) ? pages_of(entry) : 0;
 }
 
 uint32_t disk_index_find(const struct disk_index *x, const struct id128 *key)
@@ -182,9 +188,18 @@ void disk_index_move(struct disk_index *x, uint32_t number, uint32_t segment, ui
 void disk_index_hit(struct disk_index *x, uint32_t number)
 {
 	struct disk_entry *entry = &x->entries[number];
-	if (entry->hits == 0)
+	if (!is_live(entry))
 		x->segments[entry->segment].pages_hit += pages_of(entry);
-	entry->hits += entry->hits < UINT16_MAX;
+	entry->hits += entry->hits < UINT8_MAX;
+}
+
+void disk_index_pin(struct disk_index *x, uint32_t number, uint8_t pin)
+{
+	struct disk_entry *entry = &x->entries[number];
+	struct segment_list *list = &x->segments[entry->segment];
+	list->pages_hit -= is_live(entry) ? pages_of(entry) : 0;
+	entry->pin = pin & 3;
+	list->pages_hit += is_live(entry) ? pages_of(entry) : 0;
 }
 
 uint32_t disk_index_count(const struct disk_index *x)
@@ -221,7 +236,7 @@ static uint32_t check_segment(const struct disk_index *x, uint32_t segment)
 		assert(entry->segment == segment && entry->prev == prev);
 		assert(disk_index_find(x, &entry->key) == i);
 		pages += pages_of(entry);
-		pages_hit += entry->hits ? pages_of(entry) : 0;
+		pages_hit += is_live(entry) ? pages_of(entry) : 0;
 		prev = i;
 		count++;
 	}

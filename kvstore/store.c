@@ -615,8 +615,9 @@ enum err store_evict(struct store *s, const struct id128 *key)
 	if (entry != LEDGER_NONE && store_served(s, key) == LEDGER_NONE)
 		return ERR_BUSY; /* it is on its way */
 	enum err e = entry == LEDGER_NONE ? ERR_OK : ledger_evict(s->ledger, entry);
+	uint64_t note;
 	if (e == ERR_OK && on_disk)
-		disk_forget(s->d.disk, key);
+		e = disk_forget(s->d.disk, key, &note);
 	return e;
 }
 

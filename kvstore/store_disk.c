@@ -83,7 +83,7 @@ void store_disk_init(struct store *s)
 
 bool store_on_disk(const struct store *s, const struct id128 *key)
 {
-	return s->d.disk && disk_find(s->d.disk, key, NULL, NULL);
+	return s->d.disk && disk_find(s->d.disk, key, NULL);
 }
 
 bool store_waits_for_disk(const struct store *s)
@@ -245,15 +245,16 @@ static struct disk_read *read_of(struct store *s, uint32_t entry)
 	return NULL;
 }
 
-/* An entry, a slot, and the disk is asked; NULL: not now. */
+/* An entry, a slot on the account of whose block it is, and the disk is asked; NULL: not now. */
 static struct disk_read *begin_read(struct store *s, const struct id128 *key, const struct disk_lookup *l)
 {
 	struct store_disk *d = &s->d;
-	struct ledger_block block = {.key = *key, .compat = l->compat, .digests = d->no_digests,
-				     .tenant = ledger_tenants(s->ledger)->list[l->account].name};
+	struct disk_found found;
 	uint32_t number = d->read_free, entry;
-	if (number == WANT_NONE || !disk_find(d->disk, key, &block.layer_count, &block.layer_bytes))
+	if (number == WANT_NONE || !disk_find(d->disk, key, &found))
 		return NULL;
+	struct ledger_block block = {.key = *key, .compat = l->compat, .digests = d->no_digests, .tenant = found.tenant,
+				     .priority = found.priority, .layer_count = found.layer_count, .layer_bytes = found.layer_bytes};
 	if (ledger_offer(s->ledger, &block, &entry) != ERR_OK)
 		return NULL;
 	enum err e = ledger_read(s->ledger, entry);

@@ -2,6 +2,7 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <stdint.h>
+#include <stdio.h>
 #include <stdlib.h>
 
 #include <cmocka.h>
@@ -115,6 +116,105 @@ static void wrong_bytes_are_a_miss_and_in_quarantine(void **state)
 	assert_int_equal(world_load_now(w, 7), ERR_OK);
 }
 
+/* As somebody would who can write the disk: another payload, its digest, another tenant perhaps, all sums made right. */
+static void forge(struct disk_world *w, uint32_t payload_flips, const char *tenant, bool is_signed)
+{
+	uint8_t *page = crash_disk_page(&w->disk, 0, 1), *payload = crash_disk_page(&w->disk, 0, 2), tag[DISK_TAG_BYTES];
+	uint64_t digests[DISK_LAYERS_MAX];
+	struct disk_record r;
+	assert_int_equal(disk_parse_record(page, w->options.id, &r, digests), ERR_OK);
+	payload[11] ^= (uint8_t)payload_flips;
+	digests[0] = w->disk.file.digest(payload, r.layer_bytes);
+	r.digests = digests;
+	r.is_signed = is_signed;
+	snprintf(r.tenant, sizeof(r.tenant), "%s", tenant);
+	memcpy(tag, page + DISK_TAG_AT, sizeof(tag));
+	disk_format_record(page, &r);
+	disk_format_place(page, w->options.id, &r.place);
+	memcpy(page + DISK_TAG_AT, tag, sizeof(tag));
+}
+
+static void forged_record_is_a_miss_and_in_quarantine(void **state)
+{
+	struct disk_world *w = *state;
+	const struct { uint32_t flips; const char *tenant; bool is_signed; } forgeries[] = {
+		{1, "acme", true}, {0, "acme2", true}, {1, "acme", false}, {0, "acme", false},
+	};
+	for (uint32_t i = 0; i < 4; i++) {
+		world_fini(w);
+		world_init(w, 1);
+		assert_non_null(w->disk.options.secret);
+		w->may_lose = true;
+		world_until_ready(w);
+		assert_true(world_put_now(w, 7));
+		forge(w, 0, "acme", true); /* nothing is changed */
+		assert_int_equal(world_load_now(w, 7), ERR_OK);
+		forge(w, forgeries[i].flips, forgeries[i].tenant, forgeries[i].is_signed);
+		assert_int_equal(world_load_now(w, 7), ERR_CORRUPT);
+		assert_false(world_has(w, 7));
+		assert_int_equal(w->gone[DISK_GONE_BAD], 1);
+	}
+}
+
+/* Also where no load looks: in a segment without its footer, and when a segment is emptied. */
+static void forged_record_is_not_found_at_a_start(void **state)
+{
+	struct disk_world *w = *state;
+	w->may_lose = true;
+	assert_true(world_put_now(w, 7));
+	assert_true(world_put_now(w, 8));
+	forge(w, 1, "acme", true);
+	world_restart(w, false);
+	world_until_ready(w);
+	assert_false(world_has(w, 7));
+	assert_true(world_has(w, 8));
+	assert_int_equal(status_of(w).counters.recovered_torn, 1);
+}
+
+static void other_secret_finds_no_record(void **state)
+{
+	struct disk_world *w = *state;
+	w->may_lose = true;
+	for (uint32_t i = 0; i < 16; i++)
+		assert_true(world_put_now(w, i));
+	w->disk.options.secret = "another, of other bytes";
+	for (uint32_t i = 0; i < 16; i++)
+		assert_int_equal(world_load_now(w, i), ERR_CORRUPT);
+	assert_int_equal(status_of(w).blocks, 0);
+}
+
+static void unknown_encoding_is_refused_by_name(void **state)
+{
+	struct disk_world *w = *state;
+	w->may_lose = true;
+	assert_true(world_put_now(w, 7));
+	uint8_t *page = crash_disk_page(&w->disk, 0, 1);
+	struct disk_record r;
+	assert_int_equal(disk_parse_record(page, w->options.id, &r, NULL), ERR_OK);
+	page[24] = 1; /* the encoding */
+	disk_format_place(page, w->options.id, &r.place);
+	assert_int_equal(disk_parse_record(page, w->options.id, &r, NULL), ERR_UNSUPPORTED);
+	assert_int_equal(world_load_now(w, 7), ERR_UNSUPPORTED);
+	assert_int_equal(w->gone[DISK_GONE_UNKNOWN], 1);
+	assert_int_equal(status_of(w).blocks, 0);
+}
+
+static void other_layout_version_is_room_and_said(void **state)
+{
+	struct disk_world *w = *state;
+	w->may_lose = true;
+	for (uint32_t i = 0; i < 16; i++)
+		assert_true(world_put_now(w, i));
+	for (uint32_t i = 0; i < WORLD_SEGMENTS; i++)
+		for (uint32_t k = 0; k < WORLD_SEGMENT_PAGES; k++)
+			crash_disk_page(&w->disk, i, k)[8] = DISK_FORMAT_VERSION - 1;
+	world_restart(w, false);
+	world_until_ready(w);
+	assert_int_equal(status_of(w).blocks, 0);
+	assert_true(status_of(w).counters.other_versions > 1);
+	assert_true(world_put_now(w, 7));
+}
+
 static void what_was_read_wrongly_once_is_read_again(void **state)
 {
 	struct disk_world *w = *state;
@@ -160,7 +260,7 @@ static void footer_that_names_another_key_serves_nothing(void **state)
 	memcpy(entries + DISK_FOOTER_ENTRY_BYTES, key, 16);
 	struct disk_trailer trailer;
 	assert_int_equal(disk_parse_trailer(page, &trailer), ERR_OK);
-	trailer.entries_sum = disk_footer_sum(entries, trailer.entry_count, w->options.id);
+	trailer.footer_sum = disk_footer_sum(entries, trailer.entry_count, trailer.name_count, w->options.id);
 	disk_format_trailer(page, &trailer);
 	world_restart(w, false);
 	world_until_ready(w);
@@ -332,12 +432,8 @@ static void forgotten_block_is_not_found(void **state)
 {
 	struct disk_world *w = *state;
 	assert_true(world_put_now(w, 7));
-	struct id128 key = {{0}};
-	uint64_t hash = rng_mix(7);
-	memcpy(key.bytes, &hash, 8);
-	key.bytes[8] = 7;
-	assert_true(disk_forget(w->tier, &key));
-	assert_false(disk_forget(w->tier, &key));
+	assert_int_equal(world_forget(w, 7), ERR_OK);
+	assert_int_equal(world_forget(w, 7), ERR_NOT_FOUND);
 	assert_false(world_has(w, 7));
 	assert_true(world_put_now(w, 7));
 }
@@ -549,6 +645,11 @@ int main(void)
 		T(segment_with_a_spoilt_footer_is_read_record_by_record),
 		T(segment_without_a_head_is_known_by_its_trailer),
 		T(wrong_bytes_are_a_miss_and_in_quarantine),
+		T(forged_record_is_a_miss_and_in_quarantine),
+		T(forged_record_is_not_found_at_a_start),
+		T(other_secret_finds_no_record),
+		T(unknown_encoding_is_refused_by_name),
+		T(other_layout_version_is_room_and_said),
 		T(what_was_read_wrongly_once_is_read_again),
 		T(header_of_another_place_is_not_taken),
 		T(footer_that_names_another_key_serves_nothing),

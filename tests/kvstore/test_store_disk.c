@@ -167,7 +167,7 @@ static struct world *create(enum store_persist persist, uint64_t seed)
 	crash_disk_init(&w->disk, &disk);
 	w->options = (struct disk_options){
 		.segment_count = 6, .segment_bytes = 32 * DISK_PAGE_BYTES, .block_max = 128, .record_bytes_max = 2 * DISK_PAGE_BYTES,
-		.put_max = 6, .write_max = 3, .load_max = 10, .read_max = 3, .keep_percent = 50, .id = 99, .file = &w->disk.file,
+		.put_max = 6, .write_max = 3, .load_max = 10, .read_max = 3, .keep_percent = 50, .note_max = 64, .id = 99, .file = &w->disk.file,
 	};
 	start(w);
 	return w;

@@ -116,7 +116,7 @@ struct disk_options disk_start(struct member *m)
 		.load_max = 12,
 		.read_max = 4,
 		.scrub_rate = o->seed % 3 == 0 ? 1 << 20 : 0,
-		.keep_percent = 50,
+		.keep_percent = 50, .note_max = 64,
 		.sync_delay_ns = o->disks_ack ? 0 : 2 * MS,
 		.id = 7 + m->node,
 		.file = &m->disk->file,
