@@ -248,15 +248,35 @@ void disk_tick(struct disk *d, uint64_t now_ns)
 
 /* ---- what the store asks */
 
+static struct disk_found found_of(const struct disk *d, const struct disk_entry *e)
+{
+	return (struct disk_found){e->layer_count, e->layer_bytes, d->names[e->tenant], e->low ? LEDGER_LOW : LEDGER_NORMAL,
+				   (enum ledger_pin)e->pin};
+}
+
+uint32_t disk_next(const struct disk *d, uint32_t from, uint32_t end)
+{
+	uint32_t most = disk_index_max(d->index) < end ? disk_index_max(d->index) : end;
+	for (uint32_t i = from; d->ready && i < most; i++)
+		if (disk_index_used(d->index, i))
+			return i;
+	return end;
+}
+
+void disk_at(const struct disk *d, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found)
+{
+	const struct disk_entry *e = disk_index_entry(d->index, number);
+	*ret_key = e->key;
+	*ret_found = found_of(d, e);
+}
+
 bool disk_find(const struct disk *d, const struct id128 *key, struct disk_found *ret_found)
 {
 	uint32_t entry = d->ready ? disk_index_find(d->index, key) : DISK_ENTRY_NONE;
 	if (entry == DISK_ENTRY_NONE)
 		return false;
-	const struct disk_entry *e = disk_index_entry(d->index, entry);
 	if (ret_found)
-		*ret_found = (struct disk_found){e->layer_count, e->layer_bytes, d->names[e->tenant], e->low ? LEDGER_LOW : LEDGER_NORMAL,
-						  (enum ledger_pin)e->pin};
+		*ret_found = found_of(d, disk_index_entry(d->index, entry));
 	return true;
 }
 

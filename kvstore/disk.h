@@ -63,6 +63,7 @@ struct disk_options {
 	uint64_t write_rate;       /* bytes a second of records, new and moved; 0: no bound */
 	uint64_t scrub_rate;       /* bytes a second that are read to see whether they are still right; 0: none */
 	uint32_t keep_percent;     /* rule 5 */
+	uint64_t pin_bytes_max;    /* of records of blocks that are pinned hard */
 	uint32_t note_max;         /* blocks of which something is to be remembered (rule 6): forgotten ones, pinned ones */
 	uint64_t sync_delay_ns;    /* how long what is written may wait for company before it is made durable */
 	uint64_t id;               /* of a disk that has none yet: random */
@@ -130,6 +131,10 @@ struct disk_found {
 
 /* Of a block on disk (ret may be NULL). */
 bool disk_find(const struct disk *disk, const struct id128 *key, struct disk_found *ret_found);
+/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below block_max,
+ * and a block that stays keeps its own. */
+uint32_t disk_next(const struct disk *disk, uint32_t from, uint32_t end);
+void disk_at(const struct disk *disk, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found);
 /* The bytes lie in the landing until written() or durable().  AGAIN: put_max.  EXISTS.  TOO_LARGE.  IO: stopped. */
 MUST_USE enum err disk_put(struct disk *disk, const struct ledger_block *block, uint32_t landing, uint64_t cookie);
 /* Into a landing of its layers' size.  NOT_FOUND, AGAIN: load_max. */
@@ -138,10 +143,15 @@ MUST_USE enum err disk_load(struct disk *disk, const struct id128 *key, uint32_t
  * not back.  AGAIN: note_max. */
 MUST_USE enum err disk_forget(struct disk *disk, const struct id128 *key, uint64_t *ret_note);
 /* Pinned hard it goes for room only if nothing else can be had, pinned softly it is kept as if it had been hit; until it is unpinned.
- * NOT_FOUND.  AGAIN: note_max. */
+ * NOT_FOUND.  AGAIN: note_max, pin_bytes_max. */
 MUST_USE enum err disk_pin(struct disk *disk, const struct id128 *key, enum ledger_pin pin, uint64_t *ret_note);
 /* Is that note durable, and all before it? */
 bool disk_noted(const struct disk *disk, uint64_t note);
+
+/* Reads the record to see whether it is right, as scrubbing does.  AGAIN: another one is being looked at; then the outcome, once: OK,
+ * CORRUPT, UNSUPPORTED (both: it is gone), IO, NOT_FOUND. */
+MUST_USE enum err disk_check_block(struct disk *disk, const struct id128 *key);
+bool disk_checked(struct disk *disk, const struct id128 *key, enum err *ret_outcome);
 
 /* Is there room for so many more puts, and does the tier write? */
 bool disk_has_room(const struct disk *disk, uint32_t count);

@@ -216,8 +216,56 @@ static void move_done(struct disk *d, enum err e)
 
 /* ---- scrubbing */
 
+enum err disk_check_block(struct disk *d, const struct id128 *key)
+{
+	if (d->check.state == CHECK_WANTED || d->check.state == CHECK_READING)
+		return ERR_AGAIN;
+	if (!disk_find(d, key, NULL))
+		return ERR_NOT_FOUND;
+	d->check = (struct check){.state = CHECK_WANTED, .key = *key};
+	return ERR_OK;
+}
+
+bool disk_checked(struct disk *d, const struct id128 *key, enum err *ret_outcome)
+{
+	if (d->check.state != CHECK_OVER || !id128_equal(&d->check.key, key))
+		return false;
+	d->check.state = CHECK_NONE;
+	*ret_outcome = d->check.outcome;
+	return true;
+}
+
+static void end_check(struct disk *d, enum err e)
+{
+	if (d->check.state != CHECK_READING)
+		return;
+	d->check.state = CHECK_OVER;
+	d->check.outcome = e;
+}
+
+static void begin_check(struct disk *d)
+{
+	uint32_t entry = disk_index_find(d->index, &d->check.key);
+	d->check.state = CHECK_READING;
+	if (entry == DISK_ENTRY_NONE) {
+		end_check(d, ERR_NOT_FOUND);
+		return;
+	}
+	const struct disk_entry *e = disk_index_entry(d->index, entry);
+	if (disk_record_pages(e->layer_count, e->layer_bytes) > d->scratch_pages) {
+		end_check(d, ERR_TOO_LARGE); /* of a start with other options */
+		return;
+	}
+	d->care.tries = 0;
+	read_record(d, entry, CARE_SCRUB);
+}
+
 static void begin_scrub(struct disk *d)
 {
+	if (d->check.state == CHECK_WANTED) {
+		begin_check(d);
+		return;
+	}
 	if (d->options.scrub_rate == 0 || d->scrub_tokens < 0 || disk_index_count(d->index) == 0)
 		return;
 	for (uint32_t steps = 0; steps < SCRUB_STEPS; steps++) {
@@ -243,18 +291,24 @@ static void scrub_done(struct disk *d, enum err e)
 	struct disk_record record;
 	uint32_t entry = find_read(d);
 	care->state = CARE_IDLE;
-	if (entry == DISK_ENTRY_NONE)
+	if (entry == DISK_ENTRY_NONE) {
+		end_check(d, ERR_NOT_FOUND);
 		return;
+	}
 	enum err right = e == ERR_OK ? disk_verify(d, d->scratch, &care->key, &record) : e;
 	if (right == ERR_OK) {
 		d->counters.bytes_scrubbed += (uint64_t)care->pages * DISK_PAGE_BYTES;
+		end_check(d, ERR_OK);
 		return;
 	}
 	d->counters.reads_bad++;
-	if (++care->tries < TRIES_MAX)
+	if (++care->tries < TRIES_MAX) {
 		read_record(d, entry, CARE_SCRUB);
-	else if (e == ERR_OK)
+		return;
+	}
+	if (e == ERR_OK)
 		disk_quarantine(d, entry, right);
+	end_check(d, right);
 }
 
 /* ---- turns */

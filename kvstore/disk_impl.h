@@ -132,6 +132,13 @@ struct care {
 	struct disk_place place;
 };
 
+/* A block that somebody wants to be looked at. */
+struct check {
+	enum { CHECK_NONE, CHECK_WANTED, CHECK_READING, CHECK_OVER } state;
+	struct id128 key;
+	enum err outcome;
+};
+
 enum note_state { NOTE_FREE, NOTE_PENDING, NOTE_WRITING, NOTE_THERE };
 
 struct note {
@@ -178,6 +185,7 @@ struct disk {
 	struct care care;
 	struct notes notes;
 	uint32_t scrub_next;
+	struct check check;
 	struct put *puts;   /* [put_max] */
 	uint32_t put_free, put_count, move_count; /* new ones; moved ones */
 	uint64_t put_pages;                       /* of new ones */

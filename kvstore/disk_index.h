@@ -43,6 +43,8 @@ void disk_index_remove(struct disk_index *index, uint32_t entry);
 void disk_index_move(struct disk_index *index, uint32_t entry, uint32_t segment, uint32_t page);
 void disk_index_hit(struct disk_index *index, uint32_t entry);
 void disk_index_pin(struct disk_index *index, uint32_t entry, uint8_t pin);
+/* Of blocks that are pinned hard. */
+uint64_t disk_index_pages_hard(const struct disk_index *index);
 
 uint32_t disk_index_count(const struct disk_index *index);
 uint32_t disk_index_max(const struct disk_index *index);

@@ -193,9 +193,13 @@ enum err disk_pin(struct disk *d, const struct id128 *key, enum ledger_pin pin, 
 	uint32_t entry = d->ready ? disk_index_find(d->index, key) : DISK_ENTRY_NONE;
 	if (entry == DISK_ENTRY_NONE)
 		return ERR_NOT_FOUND;
+	const struct disk_entry *at = disk_index_entry(d->index, entry);
 	*ret_note = d->notes.seq;
-	if (disk_index_entry(d->index, entry)->pin == pin)
+	if (at->pin == pin)
 		return ERR_OK;
+	uint64_t pages = disk_index_pages_hard(d->index) + disk_record_pages(at->layer_count, at->layer_bytes);
+	if (pin == LEDGER_PINNED_HARD && pages * DISK_PAGE_BYTES > d->options.pin_bytes_max)
+		return ERR_AGAIN;
 	enum err e = change(d, key, DISK_NOTE_PIN, (uint8_t)pin);
 	if (e != ERR_OK)
 		return e;

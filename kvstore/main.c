@@ -256,6 +256,7 @@ static struct disk_options disk_options(const struct program *program)
 		.write_rate = program->disk_write_rate,
 		.scrub_rate = program->disk_scrub_rate,
 		.keep_percent = DISK_KEEP_PERCENT,
+		.pin_bytes_max = program->disk_bytes / 100 * program->pin_percent,
 		.note_max = DISK_NOTES,
 		.sync_delay_ns = program->persist == STORE_PERSIST_ACK ? 0 : DISK_SYNC_DELAY_NS,
 	};
@@ -437,7 +438,7 @@ int main(int argc, char **argv, char **environment)
 		 policies},
 		{"tenant-quota", OPTION_LIST, &program.quota_texts, 0, 0, "TENANT=BYTES",
 		 "what a tenant's blocks may take here; several; *=BYTES: each other tenant's"},
-		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory that `baton kv pin --hard` may keep for ever"},
+		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory, and of the disk, that `baton kv pin --hard` may keep for ever"},
 		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
 		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
 		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},

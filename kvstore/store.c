@@ -38,6 +38,7 @@ static void on_down(void *context, uint32_t peer, enum err why)
 	for (uint32_t lookup; (lookup = holds_first(s->holds, peer)) != UINT32_MAX;)
 		store_release(s, lookup);
 	offers_drop(s, peer);
+	asks_drop(s, peer);
 }
 
 /* ---- memory */
@@ -122,6 +123,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
 	at->operate = cut(&memory, &total, sizeof(struct operate));
+	at->asks = cut(&memory, &total, asks_bytes());
 	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
 	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
 	at->found_places = cut(&memory, &total, o->found_max * sizeof(Wire__Place));
@@ -153,6 +155,7 @@ struct store *store_init(void *memory, const struct store_options *options)
 	holds_init(s->holds, &holds);
 	replicate_init(s->replicate, &replicate, s->ledger, s->sessions);
 	offers_init(s);
+	asks_init(s);
 	store_disk_init(s);
 	return s;
 }
@@ -332,6 +335,7 @@ void store_member_gone(struct store *s, uint64_t id)
 static void pump(struct store *s, uint64_t now_ns)
 {
 	store_disk_pump(s, now_ns);
+	asks_pump(s, now_ns);
 	offers_pump(s, now_ns);
 }
 
@@ -600,27 +604,6 @@ uint32_t store_served(const struct store *s, const struct id128 *key)
 	return sealed ? entry : LEDGER_NONE;
 }
 
-enum err store_pin(struct store *s, const struct id128 *key, enum ledger_pin pin)
-{
-	uint32_t entry = store_served(s, key);
-	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_pin(s->ledger, entry, pin);
-}
-
-enum err store_evict(struct store *s, const struct id128 *key)
-{
-	uint32_t entry = ledger_lookup(s->ledger, key);
-	bool on_disk = store_on_disk(s, key);
-	if (entry == LEDGER_NONE && !on_disk)
-		return ERR_NOT_FOUND;
-	if (entry != LEDGER_NONE && store_served(s, key) == LEDGER_NONE)
-		return ERR_BUSY; /* it is on its way */
-	enum err e = entry == LEDGER_NONE ? ERR_OK : ledger_evict(s->ledger, entry);
-	uint64_t note;
-	if (e == ERR_OK && on_disk)
-		e = disk_forget(s->d.disk, key, &note);
-	return e;
-}
-
 enum err store_pinned(const struct store *s, const struct id128 *key, enum ledger_pin *ret_pin)
 {
 	uint32_t entry = store_served(s, key);
@@ -633,7 +616,8 @@ enum err store_pinned(const struct store *s, const struct id128 *key, enum ledge
 uint32_t store_held_for(const struct store *s, uint64_t node)
 {
 	uint32_t peer = sessions_find(s->sessions, node);
-	return peer == PEER_NONE ? 0 : holds_of(s->holds, peer) + offers_of(s, peer) + replicate_lent_to(s->replicate, peer);
+	return peer == PEER_NONE ? 0 : holds_of(s->holds, peer) + offers_of(s, peer) + replicate_lent_to(s->replicate, peer) +
+						   asks_held_for(s, peer);
 }
 
 const struct ledger *store_ledger(const struct store *s)
@@ -649,5 +633,5 @@ void store_check(const struct store *s)
 	store_disk_check(s);
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++)
 		if (!sessions_peer(s->sessions, i))
-			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0);
+			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0 && asks_held_for(s, i) == 0);
 }

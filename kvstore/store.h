@@ -84,6 +84,7 @@ struct store_counters {
 	uint64_t read_other;
 	uint64_t sessions_ended;
 	uint64_t disk_hits;        /* keys answered from disk */
+	uint64_t disk_pins_refused; /* blocks that are pinned in memory or on disk only, for want of room for more */
 	uint64_t disk_unwritten;   /* blocks sealed while the disk could not take them */
 };
 
@@ -136,10 +137,11 @@ bool store_drained(const struct store *store);
 void store_status(const struct store *store, struct store_status *ret_status);
 /* The first block at or after `from` that may be served, for *ret_next to go on from; NULL: there are no more. */
 const struct ledger_block *store_next(const struct store *store, uint32_t from, uint32_t *ret_next);
-/* What an operator says of a block in memory, or of one that is to go from disk too.  NOT_FOUND; otherwise as ledger_pin() and
- * ledger_evict(). */
-MUST_USE enum err store_pin(struct store *store, const struct id128 *key, enum ledger_pin pin);
-MUST_USE enum err store_evict(struct store *store, const struct id128 *key);
+/* What an operator says of a block, in memory, on disk or both.  NOT_FOUND; otherwise as ledger_pin() and ledger_evict(), disk_pin()
+ * and disk_forget().  It outlives the process once the note is durable: store_noted(). */
+MUST_USE enum err store_pin(struct store *store, const struct id128 *key, enum ledger_pin pin, uint64_t *ret_note);
+MUST_USE enum err store_evict(struct store *store, const struct id128 *key, uint64_t *ret_note);
+bool store_noted(const struct store *store, uint64_t note);
 /* How the block is pinned; NOT_FOUND. */
 MUST_USE enum err store_pinned(const struct store *store, const struct id128 *key, enum ledger_pin *ret_pin);
 

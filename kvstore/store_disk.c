@@ -212,6 +212,16 @@ static void on_written(void *context, uint64_t cookie)
 	w->entry = LEDGER_NONE;
 }
 
+/* It was pinned while it was in memory only. */
+static void pin_written(struct store *s, const struct id128 *key)
+{
+	uint32_t entry = store_served(s, key);
+	enum ledger_pin pin = entry == LEDGER_NONE ? LEDGER_UNPINNED : ledger_pinned(s->ledger, entry);
+	uint64_t note;
+	if (pin != LEDGER_UNPINNED && disk_pin(s->d.disk, key, pin, &note) != ERR_OK)
+		s->counters.disk_pins_refused++;
+}
+
 static void on_durable(void *context, uint64_t cookie, enum err e)
 {
 	struct store *s = context;
@@ -223,6 +233,8 @@ static void on_durable(void *context, uint64_t cookie, enum err e)
 	*w = (struct disk_write){.next_free = s->d.write_free};
 	s->d.write_free = (uint32_t)cookie;
 	s->counters.disk_unwritten += e != ERR_OK;
+	if (e == ERR_OK)
+		pin_written(s, &key);
 	if (offer != OFFER_NONE)
 		offers_answer(s, offer, e);
 	if (store_waits_for_disk(s))
@@ -246,14 +258,14 @@ static struct disk_read *read_of(struct store *s, uint32_t entry)
 }
 
 /* An entry, a slot on the account of whose block it is, and the disk is asked; NULL: not now. */
-static struct disk_read *begin_read(struct store *s, const struct id128 *key, const struct disk_lookup *l)
+static struct disk_read *begin_read(struct store *s, const struct id128 *key)
 {
 	struct store_disk *d = &s->d;
 	struct disk_found found;
 	uint32_t number = d->read_free, entry;
 	if (number == WANT_NONE || !disk_find(d->disk, key, &found))
 		return NULL;
-	struct ledger_block block = {.key = *key, .compat = l->compat, .digests = d->no_digests, .tenant = found.tenant,
+	struct ledger_block block = {.key = *key, .digests = d->no_digests, .tenant = found.tenant,
 				     .priority = found.priority, .layer_count = found.layer_count, .layer_bytes = found.layer_bytes};
 	if (ledger_offer(s->ledger, &block, &entry) != ERR_OK)
 		return NULL;
@@ -272,6 +284,11 @@ static struct disk_read *begin_read(struct store *s, const struct id128 *key, co
 	return &d->reads[number];
 }
 
+bool store_disk_fetch(struct store *s, const struct id128 *key)
+{
+	return begin_read(s, key) != NULL;
+}
+
 void store_disk_want(struct store *s, uint32_t lookup, uint32_t index, const struct id128 *key)
 {
 	struct store_disk *d = &s->d;
@@ -282,7 +299,7 @@ void store_disk_want(struct store *s, uint32_t lookup, uint32_t index, const str
 	struct disk_lookup *l = &d->lookups[lookup];
 	struct disk_read *r = NULL;
 	if (entry == LEDGER_NONE)
-		r = begin_read(s, key, l);
+		r = begin_read(s, key);
 	else if (ledger_state(s->ledger, entry) == LEDGER_READING)
 		r = read_of(s, entry); /* NULL: it is being read from who offers it */
 	if (!r)
@@ -371,6 +388,16 @@ static void wake_offers(struct store *s, uint32_t entry, const struct id128 *key
 		offers_answer_waiting(s, key, e);
 }
 
+/* As it is on disk, if that may be: what is pinned there stays in any case. */
+static void pin_loaded(struct store *s, uint32_t entry)
+{
+	struct disk_found found;
+	if (!disk_find(s->d.disk, &ledger_block(s->ledger, entry)->key, &found) || found.pin == LEDGER_UNPINNED)
+		return;
+	if (ledger_pin(s->ledger, entry, found.pin) != ERR_OK)
+		s->counters.disk_pins_refused++;
+}
+
 static void on_loaded(void *context, uint64_t cookie, enum err e, const struct ledger_block *block)
 {
 	struct store *s = context;
@@ -381,6 +408,7 @@ static void on_loaded(void *context, uint64_t cookie, enum err e, const struct l
 	if (e == ERR_OK) {
 		ledger_complete(s->ledger, entry, block);
 		ledger_seal_passing(s->ledger, entry);
+		pin_loaded(s, entry);
 		replicate_loaded(s->replicate, entry, s->now_ns);
 	}
 	for (uint32_t i = r->want_first, next; i != WANT_NONE; i = next) {

@@ -50,6 +50,8 @@ struct reading {
 	uint64_t *landings;
 };
 
+struct ask; /* store_asks.c */
+
 enum { STORE_TIERS_MAX = 4 };
 
 /* Room for what an operator or a coordinator is told: one answer at a time. */
@@ -66,6 +68,7 @@ struct operate {
 	Wire__DiskLoad disk;
 	Wire__KvBlock blocks[PROTO_PAGE_MAX];
 	Wire__KvBlock *block_list[PROTO_PAGE_MAX];
+	struct id128 keys[PROTO_PAGE_MAX]; /* of blocks on disk */
 	Wire__Place places[PROTO_ASK_KEYS_MAX];
 	uint32_t errors[PROTO_ASK_KEYS_MAX];
 	uint64_t refused[REFUSAL_COUNT];
@@ -139,6 +142,7 @@ struct store {
 	struct replicate *replicate;
 	struct store_counters counters;
 	struct operate *operate;
+	struct ask *asks;
 	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
 	bool told_draining; /* to peers that are no coordinators */
@@ -171,6 +175,18 @@ void store_account_found(struct store *store, uint32_t account, uint64_t found, 
 /* store_operate.c */
 const Wire__StoreLoad *operate_load(struct store *store, uint64_t now_ns);
 void operate_take(struct store *store, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns);
+/* A block as GET is answered: from memory with its place, from disk without; nothing when it is in neither. */
+void operate_add(struct store *store, const struct id128 *key, Wire__KvAnswer *answer);
+void operate_send(struct store *store, uint32_t peer, Wire__KvAnswer *answer);
+
+/* store_asks.c */
+size_t asks_bytes(void);
+void asks_init(struct store *store);
+void asks_take(struct store *store, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns);
+void asks_pump(struct store *store, uint64_t now_ns);
+/* The peer's session ended. */
+void asks_drop(struct store *store, uint32_t peer);
+uint32_t asks_held_for(const struct store *store, uint32_t peer);
 
 void offers_init(struct store *store);
 void offers_take(struct store *store, uint32_t peer, const Wire__Offer *offer, uint64_t now_ns);
@@ -216,6 +232,8 @@ void store_disk_open_lookup(struct store *store, uint32_t lookup, uint32_t peer,
 void store_disk_want(struct store *store, uint32_t lookup, uint32_t index, const struct id128 *key);
 /* So many blocks were found in memory; is there more to come? */
 bool store_disk_expects(struct store *store, uint32_t lookup, size_t found);
+/* It comes back into memory; false: it is not on disk, or there is no room now. */
+bool store_disk_fetch(struct store *store, const struct id128 *key);
 void store_disk_close_lookup(struct store *store, uint32_t lookup);
 void store_disk_pump(struct store *store, uint64_t now_ns);
 bool store_disk_idle(const struct store *store);

@@ -235,6 +235,7 @@ void world_init(struct disk_world *w, uint64_t seed)
 		.load_max = WORLD_LOAD_MAX,
 		.read_max = 2,
 		.keep_percent = 50,
+		.pin_bytes_max = WORLD_SEGMENT_PAGES * DISK_PAGE_BYTES,
 		.note_max = WORLD_NOTE_MAX,
 		.sync_delay_ns = 2 * MS,
 		.id = 0x1234567 + seed,
