@@ -254,6 +254,11 @@ static struct disk_found found_of(const struct disk *d, const struct disk_entry 
 				   (enum ledger_pin)e->pin};
 }
 
+bool disk_is_ready(const struct disk *d)
+{
+	return d->ready;
+}
+
 uint32_t disk_next(const struct disk *d, uint32_t from, uint32_t end)
 {
 	uint32_t most = disk_index_max(d->index) < end ? disk_index_max(d->index) : end;

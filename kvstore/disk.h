@@ -129,6 +129,8 @@ struct disk_found {
 	enum ledger_pin pin;
 };
 
+/* Is the index back? */
+bool disk_is_ready(const struct disk *disk);
 /* Of a block on disk (ret may be NULL). */
 bool disk_find(const struct disk *disk, const struct id128 *key, struct disk_found *ret_found);
 /* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below block_max,

@@ -300,6 +300,14 @@ uint32_t replicate_lent_to(const struct replicate *r, uint32_t peer)
 	return count;
 }
 
+bool replicate_waits(const struct replicate *r, uint32_t entry)
+{
+	bool waits = r->copies[entry].list != LIST_NONE;
+	for (uint32_t i = 0; i < r->options.sent_max && !waits; i++)
+		waits = r->sent[i].used && r->sent[i].entry == entry;
+	return waits;
+}
+
 static bool any_lost(const struct replicate *r)
 {
 	for (uint32_t i = 0; i < r->other_count; i++)

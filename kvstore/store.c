@@ -123,6 +123,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
 	at->operate = cut(&memory, &total, sizeof(struct operate));
+	at->sweep = cut(&memory, &total, sweep_bytes());
 	at->asks = cut(&memory, &total, asks_bytes());
 	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
 	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
@@ -156,6 +157,7 @@ struct store *store_init(void *memory, const struct store_options *options)
 	replicate_init(s->replicate, &replicate, s->ledger, s->sessions);
 	offers_init(s);
 	asks_init(s);
+	sweep_init(s);
 	store_disk_init(s);
 	return s;
 }
@@ -382,6 +384,9 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 		case WIRE__ENVELOPE__BODY_KV_ASK:
 			operate_take(s, peer, envelope->kv_ask, now_ns);
 			break;
+		case WIRE__ENVELOPE__BODY_KV_ANSWER:
+			sweep_answered(s, peer, envelope->kv_answer);
+			break;
 		case WIRE__ENVELOPE__BODY_LOAD:
 			take_load(s, peer, envelope->load);
 			break;
@@ -431,7 +436,7 @@ static void fill_replica_load(const struct store *s, uint32_t spare, Wire__Repli
 	wire__replica_load__init(ret_load);
 	ret_load->lag_blocks = status.lag_blocks;
 	ret_load->lag_bytes = status.lag_bytes;
-	ret_load->missing = status.missing;
+	ret_load->missing = status.missing + sweep_status(s).missing;
 	ret_load->in_flight = status.in_flight;
 	ret_load->spare = spare;
 	ret_load->copies = status.copies;
@@ -491,7 +496,9 @@ void store_tick(struct store *s, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	sessions_tick(s->sessions, now_ns);
-	replicate_tick(s->replicate, holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE, now_ns);
+	bool busy = holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE;
+	replicate_tick(s->replicate, busy, now_ns);
+	sweep_tick(s, busy);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
 		report(s, now_ns);
@@ -529,6 +536,7 @@ void store_status(const struct store *s, struct store_status *ret_status)
 	};
 	ledger_counts(s->ledger, &ret_status->ledger);
 	replicate_status(s->replicate, &ret_status->replicate);
+	ret_status->sweep = sweep_status(s);
 	ret_status->has_disk = s->d.disk != NULL;
 	if (s->d.disk)
 		disk_status(s->d.disk, &ret_status->disk);
@@ -631,6 +639,7 @@ void store_check(const struct store *s)
 	offers_check(s);
 	replicate_check(s->replicate);
 	store_disk_check(s);
+	sweep_check(s);
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++)
 		if (!sessions_peer(s->sessions, i))
 			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0 && asks_held_for(s, i) == 0);

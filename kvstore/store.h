@@ -88,6 +88,14 @@ struct store_counters {
 	uint64_t disk_unwritten;   /* blocks sealed while the disk could not take them */
 };
 
+/* Copies of blocks that are on disk only (store_sweep.c). */
+struct sweep_status {
+	uint64_t asked;   /* other stores, for keys */
+	uint64_t loaded;  /* because a copy was missing */
+	uint32_t missing; /* known to be missing now */
+	bool over;
+};
+
 struct store_status {
 	struct ledger_counts ledger;
 	struct store_counters counters;
@@ -99,6 +107,7 @@ struct store_status {
 	uint32_t sessions;
 	bool draining;
 	uint64_t epoch, directives_refused; /* net/fence.h */
+	struct sweep_status sweep;
 	bool has_disk;
 	struct disk_status disk;
 };
@@ -151,6 +160,8 @@ size_t store_dump(const struct store *store, char *text, size_t capacity);
 const struct ledger *store_ledger(const struct store *store);
 /* Blocks held, lent or offered by a node's living session; 0 without one. */
 uint32_t store_held_for(const struct store *store, uint64_t node);
+/* The first block on disk at or after `from`, for *ret_next to go on from; false: there are no more. */
+bool store_next_on_disk(const struct store *store, uint32_t from, uint32_t *ret_next, struct id128 *ret_key);
 /* Is the block on disk, and durable? */
 bool store_on_disk(const struct store *store, const struct id128 *key);
 /* Asserts what must hold; for tests and simulation. */

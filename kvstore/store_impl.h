@@ -50,7 +50,8 @@ struct reading {
 	uint64_t *landings;
 };
 
-struct ask; /* store_asks.c */
+struct ask;   /* store_asks.c */
+struct sweep; /* store_sweep.c */
 
 enum { STORE_TIERS_MAX = 4 };
 
@@ -143,6 +144,7 @@ struct store {
 	struct store_counters counters;
 	struct operate *operate;
 	struct ask *asks;
+	struct sweep *sweep;
 	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
 	bool told_draining; /* to peers that are no coordinators */
@@ -205,6 +207,16 @@ void offers_wake(struct store *store, const struct id128 *key, bool sealed);
 /* What waited for the key to be durable is answered. */
 void offers_answer_waiting(struct store *store, const struct id128 *key, enum err e);
 void offers_answer(struct store *store, uint32_t offer, enum err e);
+
+/* store_sweep.c */
+size_t sweep_bytes(void);
+void sweep_init(struct store *store);
+void sweep_tick(struct store *store, bool busy);
+/* Another store asks, or has answered. */
+void sweep_answer(struct store *store, uint32_t peer, const Wire__KvAsk *ask);
+void sweep_answered(struct store *store, uint32_t peer, const Wire__KvAnswer *answer);
+struct sweep_status sweep_status(const struct store *store);
+void sweep_check(const struct store *store);
 
 /* store.c: a block's place and digests as number `count` of the answer being put together; and the answer. */
 void store_add_found(struct store *store, size_t count, uint32_t index, uint32_t entry);

@@ -228,8 +228,14 @@ void operate_take(struct store *s, uint32_t peer, const Wire__KvAsk *ask, uint64
 {
 	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
 	Wire__Load load;
-	bool may = sessions_peer(s->sessions, peer)->role == WIRE__ROLE__ROLE_OPERATOR;
+	Wire__Role role = sessions_peer(s->sessions, peer)->role;
+	bool have = ask->verb == WIRE__KV_VERB__KV_HAVE;
+	bool may = role == (have ? WIRE__ROLE__ROLE_KVSTORE : WIRE__ROLE__ROLE_OPERATOR);
 	answer.op = ask->op;
+	if (may && have) {
+		sweep_answer(s, peer, ask);
+		return;
+	}
 	if (may && ask->verb != WIRE__KV_VERB__KV_STAT && ask->verb != WIRE__KV_VERB__KV_LIST) {
 		asks_take(s, peer, ask, now_ns);
 		return;

@@ -252,7 +252,7 @@ static enum err check_directive_done(const Wire__DirectiveDone *done, struct why
 
 static enum err check_kv_ask(const Wire__KvAsk *ask, struct why *why)
 {
-	DEMAND(ask->verb <= WIRE__KV_VERB__KV_VERIFY, "kv_ask: verb %d", (int)ask->verb);
+	DEMAND(ask->verb <= WIRE__KV_VERB__KV_HAVE, "kv_ask: verb %d", (int)ask->verb);
 	DEMAND(ask->pin <= WIRE__KV_PIN__KV_PINNED_HARD, "kv_ask: pin %d", (int)ask->pin);
 	DEMAND(ask->verb != WIRE__KV_VERB__KV_LIST || (ask->limit >= 1 && ask->limit <= PROTO_PAGE_MAX),
 	       "kv_ask: a page of %u blocks, expected 1 to %d", ask->limit, PROTO_PAGE_MAX);

@@ -47,6 +47,14 @@ static void on_send(void *context, uint32_t conn, const Wire__Envelope *envelope
 			assert_int_equal(b->n_digests, LAYERS);
 			memcpy(s->digests[i], b->digests, sizeof(s->digests[i]));
 		}
+	} else if (s->body == WIRE__ENVELOPE__BODY_OFFER) {
+		s->op = envelope->offer->op;
+		s->keys[0] = envelope->offer->key.data[0];
+	} else if (s->body == WIRE__ENVELOPE__BODY_KV_ASK) {
+		s->op = envelope->kv_ask->op;
+		s->blocks = (uint32_t)(envelope->kv_ask->keys.len / 16);
+		for (uint32_t i = 0; i < s->blocks; i++)
+			s->keys[i] = envelope->kv_ask->keys.data[i * 16];
 	} else if (s->body == WIRE__ENVELOPE__BODY_LOAD) {
 		s->load = *envelope->load;
 		if (envelope->load->disk)
@@ -187,6 +195,7 @@ void join(struct world *w, uint32_t conn, uint64_t node, Wire__Role role)
 	hello.incarnation = 1;
 	hello.role = role;
 	hello.name = (char *)"peer";
+	hello.weight = role == WIRE__ROLE__ROLE_KVSTORE;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;
 	envelope.hello = &hello;

@@ -32,6 +32,7 @@ struct sent {
 	uint64_t digests[FOUND_MAX][LAYERS];
 	Wire__Load load;
 	Wire__DiskLoad disk; /* of the load */
+	uint8_t keys[256];   /* of offers and questions to stores */
 };
 
 struct world {
