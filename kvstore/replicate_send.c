@@ -105,6 +105,7 @@ static void say_offer(struct replicate *r, const struct sent *sent)
 	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)block->compat.bytes};
 	offer.tenant = (char *)block->tenant;
 	offer.priority = block->priority == LEDGER_LOW ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
+	offer.pin = (Wire__KvPin)ledger_pinned(r->ledger, sent->entry);
 	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
 	sessions_send(r->sessions, r->others[sent->other].peer, &envelope);
 }

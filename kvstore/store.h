@@ -84,7 +84,7 @@ struct store_counters {
 	uint64_t read_other;
 	uint64_t sessions_ended;
 	uint64_t disk_hits;        /* keys answered from disk */
-	uint64_t disk_pins_refused; /* blocks that are pinned in memory or on disk only, for want of room for more */
+	uint64_t pins_refused;     /* blocks that are pinned elsewhere, or on disk or in memory only, for want of room for more pins */
 	uint64_t disk_unwritten;   /* blocks sealed while the disk could not take them */
 };
 

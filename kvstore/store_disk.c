@@ -135,7 +135,7 @@ static void count_patience(struct store_disk *d, uint64_t now_ns)
 		d->patience_ns = (int64_t)STORE_PATIENCE_NS;
 }
 
-static enum err begin_write(struct store *s, uint32_t entry, bool held, uint32_t offer)
+static enum err begin_write(struct store *s, uint32_t entry, bool held, uint32_t offer, enum ledger_pin pin)
 {
 	struct store_disk *d = &s->d;
 	uint32_t number = d->write_free;
@@ -146,7 +146,7 @@ static enum err begin_write(struct store *s, uint32_t entry, bool held, uint32_t
 	if (e != ERR_OK)
 		return e;
 	d->write_free = d->writes[number].next_free;
-	d->writes[number] = (struct disk_write){.used = true, .held = held, .entry = entry, .offer = offer, .key = block->key};
+	d->writes[number] = (struct disk_write){.used = true, .held = held, .entry = entry, .offer = offer, .pin = pin, .key = block->key};
 	return ERR_OK;
 }
 
@@ -157,17 +157,26 @@ static enum err write_sealed(struct store *s, uint32_t entry, uint32_t offer)
 	bool ack = s->options.persist == STORE_PERSIST_ACK;
 	if (!ack && !disk_has_room(s->d.disk, 1))
 		return ERR_AGAIN;
-	return begin_write(s, entry, false, ack ? offer : OFFER_NONE);
+	return begin_write(s, entry, false, ack ? offer : OFFER_NONE, s->offers[offer].pin);
+}
+
+/* As it is where it was copied from, if this store may pin as much. */
+static void pin_copy(struct store *s, uint32_t entry, enum ledger_pin pin)
+{
+	if (pin != LEDGER_UNPINNED && ledger_pin(s->ledger, entry, pin) != ERR_OK)
+		s->counters.pins_refused++;
 }
 
 void store_disk_seal(struct store *s, uint32_t entry, uint32_t offer)
 {
 	const struct id128 key = ledger_block(s->ledger, entry)->key;
 	enum err e = write_sealed(s, entry, offer);
-	if (e == ERR_OK)
+	if (e == ERR_OK) {
 		ledger_seal_writing(s->ledger, entry);
-	else
+	} else {
 		ledger_seal(s->ledger, entry);
+		pin_copy(s, entry, s->offers[offer].pin);
+	}
 	if (e == ERR_OK && store_waits_for_disk(s)) {
 		s->offers[offer].state = OFFER_WRITING;
 		return;
@@ -198,7 +207,7 @@ enum err store_disk_offered(struct store *s, uint32_t entry)
 		return ERR_OK;
 	/* In memory only: it was sealed while the disk could not take it, or the disk has lost it. */
 	ledger_hold(s->ledger, entry);
-	enum err e = disk_has_room(s->d.disk, s->reading_count + 1) || is_stopped(s) ? begin_write(s, entry, true, OFFER_NONE) : ERR_AGAIN;
+	enum err e = disk_has_room(s->d.disk, s->reading_count + 1) || is_stopped(s) ? begin_write(s, entry, true, OFFER_NONE, LEDGER_UNPINNED) : ERR_AGAIN;
 	if (e != ERR_OK)
 		ledger_release(s->ledger, entry);
 	return e;
@@ -220,6 +229,7 @@ static void on_written(void *context, uint64_t cookie)
 		ledger_release(s->ledger, w->entry);
 	else
 		ledger_written(s->ledger, w->entry);
+	pin_copy(s, w->entry, w->pin);
 	w->entry = LEDGER_NONE;
 }
 
@@ -230,7 +240,7 @@ static void pin_written(struct store *s, const struct id128 *key)
 	enum ledger_pin pin = entry == LEDGER_NONE ? LEDGER_UNPINNED : ledger_pinned(s->ledger, entry);
 	uint64_t note;
 	if (pin != LEDGER_UNPINNED && disk_pin(s->d.disk, key, pin, &note) != ERR_OK)
-		s->counters.disk_pins_refused++;
+		s->counters.pins_refused++;
 }
 
 static void on_durable(void *context, uint64_t cookie, enum err e)
@@ -406,7 +416,7 @@ static void pin_loaded(struct store *s, uint32_t entry)
 	if (!disk_find(s->d.disk, &ledger_block(s->ledger, entry)->key, &found) || found.pin == LEDGER_UNPINNED)
 		return;
 	if (ledger_pin(s->ledger, entry, found.pin) != ERR_OK)
-		s->counters.disk_pins_refused++;
+		s->counters.pins_refused++;
 }
 
 static void on_loaded(void *context, uint64_t cookie, enum err e, const struct ledger_block *block)

@@ -33,6 +33,7 @@ struct offer {
 	uint64_t offset;
 	uint64_t generation;
 	struct ledger_block block; /* digests: of offer_digests */
+	enum ledger_pin pin;       /* of a copy */
 	uint32_t entry;            /* LEDGER_NONE while waiting */
 	uint32_t next;             /* in the free list or the queue */
 };
@@ -81,6 +82,7 @@ struct disk_write {
 	bool held;       /* by the write, because it was sealed before */
 	uint32_t entry;  /* LEDGER_NONE: its slot is not needed any more */
 	uint32_t offer;  /* OFFER_NONE, or who waits for it to be durable */
+	enum ledger_pin pin; /* when it is written */
 	struct id128 key;
 	uint32_t next_free;
 };

@@ -208,6 +208,7 @@ static enum err check_offer(const Wire__Offer *offer, struct why *why)
 	DEMAND(offer->parent.len == 0 || offer->parent.len == PROTO_KEY_BYTES, "offer: parent of %zu bytes",
 	       offer->parent.len);
 	DEMAND(offer->priority <= WIRE__PRIORITY__PRIORITY_LOW, "offer: priority %d", (int)offer->priority);
+	DEMAND(offer->pin <= WIRE__KV_PIN__KV_PINNED_HARD, "offer: pin %d", (int)offer->pin);
 	enum err e = check_id(&offer->key, "offer: key", why);
 	if (e == ERR_OK)
 		e = check_tenant(offer->tenant, "offer", why);

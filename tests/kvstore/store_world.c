@@ -6,6 +6,7 @@
 uint8_t compat[16] = {9};
 const char *tenant = "";
 Wire__Priority priority = WIRE__PRIORITY__PRIORITY_NORMAL;
+Wire__KvPin offer_pin = WIRE__KV_PIN__KV_UNPINNED;
 
 static void keep_answer(struct world *w, const Wire__Envelope *envelope)
 {
@@ -50,6 +51,7 @@ static void on_send(void *context, uint32_t conn, const Wire__Envelope *envelope
 	} else if (s->body == WIRE__ENVELOPE__BODY_OFFER) {
 		s->op = envelope->offer->op;
 		s->keys[0] = envelope->offer->key.data[0];
+		s->blocks = envelope->offer->pin;
 	} else if (s->body == WIRE__ENVELOPE__BODY_KV_ASK) {
 		s->op = envelope->kv_ask->op;
 		s->blocks = (uint32_t)(envelope->kv_ask->keys.len / 16);
@@ -221,6 +223,7 @@ void offer_of(struct world *w, uint32_t conn, uint64_t op, uint8_t key, uint32_t
 	m.layer_bytes = layer_bytes;
 	m.tenant = (char *)tenant;
 	m.priority = priority;
+	m.pin = offer_pin;
 	m.compat = (ProtobufCBinaryData){16, compat};
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;

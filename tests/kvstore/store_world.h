@@ -32,7 +32,7 @@ struct sent {
 	uint64_t digests[FOUND_MAX][LAYERS];
 	Wire__Load load;
 	Wire__DiskLoad disk; /* of the load */
-	uint8_t keys[256];   /* of offers and questions to stores */
+	uint8_t keys[256];   /* of offers and questions to stores; blocks: how many, or the pin of an offer */
 };
 
 struct world {
@@ -60,6 +60,7 @@ struct world {
 extern uint8_t compat[16];
 extern const char *tenant;     /* whose the next offers and look-ups are */
 extern Wire__Priority priority; /* of the next offers */
+extern Wire__KvPin offer_pin;
 
 int world_setup(void **state);
 int world_teardown(void **state);

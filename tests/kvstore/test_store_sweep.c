@@ -11,6 +11,7 @@ struct fleet {
 	bool lives[CONNS];
 	bool has[CONNS][KEYS];
 	uint32_t offered[CONNS][KEYS];
+	uint32_t pins[CONNS][KEYS];
 	uint32_t asked, taken;
 	uint32_t next; /* of what was sent */
 };
@@ -39,6 +40,7 @@ static void answer_offer(struct world *w, const struct sent *s)
 	m.op = s->op;
 	m.error = f.has[s->conn][s->keys[0]] ? ERR_EXISTS : ERR_OK;
 	f.offered[s->conn][s->keys[0]]++;
+	f.pins[s->conn][s->keys[0]] = s->blocks;
 	f.taken += m.error == ERR_OK;
 	f.has[s->conn][s->keys[0]] = true;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
@@ -173,6 +175,32 @@ static void store_that_joins_gets_its_share_of_the_disk(void **state)
 	assert_int_equal(f.taken, share); /* and nothing else moved */
 }
 
+static void copies_are_pinned_as_what_they_are_made_of(void **state)
+{
+	struct world *w = *state;
+	uint64_t note;
+	enum ledger_pin pin;
+	fill(w);
+	uint8_t key = 0;
+	while (in_memory(w, key) || f.has[NEAR][key])
+		key++;
+	assert_int_equal(store_pin(w->store, &(struct id128){{key, 77}}, LEDGER_PINNED_SOFT, &note), ERR_OK);
+	go(w, FAR);
+	live(w, 30 * GRACE_MS);
+	assert_true(f.has[NEAR][key]);
+	assert_int_equal(f.pins[NEAR][key], LEDGER_PINNED_SOFT);
+	/* And the other way round. */
+	offer_pin = WIRE__KV_PIN__KV_PINNED_HARD;
+	offer(w, NEAR, 7100, 100);
+	offer(w, 1, 7101, 101); /* of an engine nobody takes that */
+	offer_pin = WIRE__KV_PIN__KV_UNPINNED;
+	live(w, 100);
+	assert_int_equal(store_pinned(w->store, &(struct id128){{100, 77}}, &pin), ERR_OK);
+	assert_int_equal(pin, LEDGER_PINNED_HARD);
+	assert_int_equal(store_pinned(w->store, &(struct id128){{101, 77}}, &pin), ERR_OK);
+	assert_int_equal(pin, LEDGER_UNPINNED);
+}
+
 static void nothing_is_loaded_when_no_copy_is_missing(void **state)
 {
 	struct world *w = *state;
@@ -247,6 +275,7 @@ int main(void)
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, disk_teardown)
 		T(blocks_on_disk_are_copied_when_a_store_is_lost),
 		T(store_that_joins_gets_its_share_of_the_disk),
+		T(copies_are_pinned_as_what_they_are_made_of),
 		T(nothing_is_loaded_when_no_copy_is_missing),
 		T(memory_keeps_what_is_warm),
 		T(copies_from_disk_keep_to_the_pace),
