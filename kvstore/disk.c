@@ -144,8 +144,6 @@ static bool has_its_tag(const struct disk *d, const uint8_t *record, const struc
 	uint8_t tag[DISK_TAG_BYTES];
 	if (!file->tag)
 		return true;
-	if (!r->is_signed)
-		return false;
 	enum err e = file->tag(file->context, record, record + DISK_PAGE_BYTES, (size_t)r->layer_count * r->layer_bytes, tag);
 	return e == ERR_OK && memcmp(tag, record + DISK_TAG_AT, DISK_TAG_BYTES) == 0;
 }

@@ -67,7 +67,7 @@ struct disk_record {
 	struct id128 parent;
 	bool has_parent;
 	bool low;       /* its priority */
-	bool is_signed; /* there is a tag */
+	bool is_signed; /* it says that there is a tag; only the tag itself is believed */
 	struct id128 compat;
 	uint32_t layer_count;
 	uint32_t layer_bytes;

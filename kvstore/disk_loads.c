@@ -120,7 +120,7 @@ static enum err judge(struct disk *d, const struct load *load, struct disk_recor
 		return ERR_CORRUPT;
 	if (!planted(DISK_DIGEST_NOT_CHECKED) && memcmp(load->digests, d->digests, r.layer_count * sizeof(uint64_t)) != 0)
 		return ERR_CORRUPT;
-	if (d->options.file->tag && (!r.is_signed || memcmp(load->tag, load->head + DISK_TAG_AT, DISK_TAG_BYTES) != 0))
+	if (d->options.file->tag && memcmp(load->tag, load->head + DISK_TAG_AT, DISK_TAG_BYTES) != 0)
 		return ERR_CORRUPT;
 	*ret_record = r;
 	return ERR_OK;

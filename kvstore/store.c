@@ -496,9 +496,8 @@ void store_tick(struct store *s, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	sessions_tick(s->sessions, now_ns);
-	bool busy = holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE;
-	replicate_tick(s->replicate, busy, now_ns);
-	sweep_tick(s, busy);
+	replicate_tick(s->replicate, holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE, now_ns);
+	sweep_tick(s);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
 		report(s, now_ns);

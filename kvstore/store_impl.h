@@ -213,7 +213,7 @@ void offers_answer(struct store *store, uint32_t offer, enum err e);
 /* store_sweep.c */
 size_t sweep_bytes(void);
 void sweep_init(struct store *store);
-void sweep_tick(struct store *store, bool busy);
+void sweep_tick(struct store *store);
 /* Another store asks, or has answered. */
 void sweep_answer(struct store *store, uint32_t peer, const Wire__KvAsk *ask);
 void sweep_answered(struct store *store, uint32_t peer, const Wire__KvAnswer *answer);

@@ -6,8 +6,8 @@
  *   WAIT --a while later, once more, also by those who are not the best in rank--> GO --> REST
  *
  * Rules: 1 nothing is loaded that the other has: it says so from its index, without reading anything;
- *        2 what is loaded keeps to the pace of copies (rebalance_rate, a quarter of it while others are served);
- *        3 at most SWEEP_LOADS blocks are in memory for this, unsettled, at once: that many slots, and no more, are taken from others.
+ *        2 at most SWEEP_LOADS blocks are in memory for this, unsettled, at once: that many slots, and no more, are taken from others,
+ *          and loading keeps to the pace of copies (replicate.h, rule 3).
  *
  * A start sweeps too: who has come or gone meanwhile is not known.  A store that leaves does not: its disk stays with it. */
 #include <assert.h>
@@ -18,7 +18,7 @@
 #include "kvstore/store_impl.h"
 #include "proto/job.h"
 
-enum { SWEEP_LOADS = 8, SWEEP_ENTRIES = 2048, SECOND_GRACES = 3, REFILL_PER_S = 10, BUSY_PARTS = 4 };
+enum { SWEEP_LOADS = 8, SWEEP_ENTRIES = 2048, SECOND_GRACES = 3 };
 #define ANSWER_NS UINT64_C(2000000000)
 
 struct sweep {
@@ -40,8 +40,6 @@ struct sweep {
 	struct id128 missing[PROTO_ASK_KEYS_MAX]; /* at the target: to be loaded */
 	uint32_t load_count;
 	struct id128 loads[SWEEP_LOADS];          /* on their way, or in memory and not settled */
-	int64_t allowance; /* bytes; negative: a debt */
-	uint64_t refilled_ns;
 	struct sweep_status status;
 };
 
@@ -153,18 +151,6 @@ void sweep_answer(struct store *s, uint32_t peer, const Wire__KvAsk *ask)
 
 /* ---- what is missing */
 
-static void refill(struct store *s, bool busy)
-{
-	struct sweep *w = s->sweep;
-	uint64_t rate = busy ? s->options.rebalance_rate / BUSY_PARTS : s->options.rebalance_rate;
-	uint64_t passed_us = (s->now_ns - w->refilled_ns) / 1000;
-	int64_t most = (int64_t)(rate / REFILL_PER_S);
-	w->refilled_ns = s->now_ns;
-	w->allowance += (int64_t)(rate * (passed_us < 1000000 ? passed_us : 1000000) / 1000000);
-	if (w->allowance > most)
-		w->allowance = most;
-}
-
 /* What was offered to everybody who lacks it, or has gone again, makes room for more. */
 static void settle(struct store *s)
 {
@@ -182,17 +168,14 @@ static void settle(struct store *s)
 static void load_missing(struct store *s)
 {
 	struct sweep *w = s->sweep;
-	bool paced = s->options.rebalance_rate > 0;
-	while (w->missing_count > 0 && w->load_count < SWEEP_LOADS && (!paced || w->allowance > 0)) {
+	while (w->missing_count > 0 && w->load_count < SWEEP_LOADS) {
 		const struct id128 *key = &w->missing[w->missing_count - 1];
-		struct disk_found found;
-		if (ledger_lookup(s->ledger, key) != LEDGER_NONE || !disk_find(s->d.disk, key, &found)) {
+		if (ledger_lookup(s->ledger, key) != LEDGER_NONE || !store_on_disk(s, key)) {
 			w->missing_count--; /* somebody asked for it meanwhile, and it was offered; or it went */
 			continue;
 		}
 		if (!store_disk_fetch(s, key))
 			return; /* all memory is in use: another time */
-		w->allowance -= paced ? (int64_t)found.layer_count * found.layer_bytes : 0;
 		w->status.loaded++;
 		w->loads[w->load_count++] = *key;
 		w->missing_count--;
@@ -247,12 +230,11 @@ static void look_at_members(struct store *s)
 	begin_target(w, 0);
 }
 
-void sweep_tick(struct store *s, bool busy)
+void sweep_tick(struct store *s)
 {
 	struct sweep *w = s->sweep;
 	if (!s->d.disk || s->options.copies_max == 0)
 		return;
-	refill(s, busy);
 	settle(s);
 	look_at_members(s);
 	if (s->draining || !disk_is_ready(s->d.disk))

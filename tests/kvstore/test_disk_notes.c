@@ -65,6 +65,25 @@ static void forgotten_block_does_not_come_back(void **state)
 	}
 }
 
+/* Its segment is read record by record, after the one with the note. */
+static void forgotten_block_does_not_come_back_without_a_footer(void **state)
+{
+	struct disk_world *w = *state;
+	for (uint32_t i = 0; i < 16; i++)
+		assert_true(world_put_now(w, i));
+	world_forget_now(w, 0);
+	for (uint32_t i = 16; i < 32; i++)
+		assert_true(world_put_now(w, i));
+	assert_true(status_of(w).counters.segments_sealed > 2);
+	crash_disk_page(&w->disk, 0, WORLD_SEGMENT_PAGES - 2)[40] ^= 1;
+	for (int start = 0; start < 2; start++) {
+		restart(w, false);
+		assert_false(world_has(w, 0));
+		assert_true(world_has(w, 1));
+	}
+	world_check_all(w);
+}
+
 static void forgotten_block_may_be_put_again(void **state)
 {
 	struct disk_world *w = *state;
@@ -170,6 +189,8 @@ static void pins_outlive_the_process(void **state)
 static void what_is_pinned_hard_stays(void **state)
 {
 	struct disk_world *w = *state;
+	w->options.keep_percent = 0; /* nothing else is ever moved */
+	restart(w, false);
 	for (uint32_t i = 0; i < 6; i++)
 		assert_true(world_put_now(w, i));
 	world_pin_now(w, 4, LEDGER_PINNED_HARD);
@@ -186,6 +207,21 @@ static void what_is_pinned_hard_stays(void **state)
 	for (uint32_t i = 400; i < 600; i++)
 		assert_true(world_put_now(w, i));
 	assert_false(world_has(w, 4));
+}
+
+static void pin_goes_with_its_block(void **state)
+{
+	struct disk_world *w = *state;
+	w->options.keep_percent = 0;
+	restart(w, false);
+	assert_true(world_put_now(w, 4));
+	world_pin_now(w, 4, LEDGER_PINNED_SOFT);
+	uint32_t block = 100;
+	while (world_has(w, 4))
+		assert_true(world_put_now(w, block++));
+	assert_true(world_put_now(w, 4));
+	restart(w, true);
+	assert_int_equal(pin_of(w, 4), LEDGER_UNPINNED);
 }
 
 static void spoilt_page_of_notes_is_not_believed(void **state)
@@ -299,6 +335,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 		T(forgotten_block_does_not_come_back),
+		T(forgotten_block_does_not_come_back_without_a_footer),
 		T(forgotten_block_may_be_put_again),
 		T(block_on_its_way_is_not_forgotten),
 		T(nothing_is_forgotten_before_it_is_durable),
@@ -306,6 +343,7 @@ int main(void)
 		T(notes_are_bounded),
 		T(pins_outlive_the_process),
 		T(what_is_pinned_hard_stays),
+		T(pin_goes_with_its_block),
 		T(spoilt_page_of_notes_is_not_believed),
 		cmocka_unit_test(any_walk_with_crashes_forgets_and_pins_as_it_said),
 		cmocka_unit_test(power_may_be_lost_at_every_operation_of_forgetting),

@@ -128,6 +128,7 @@ static void block_that_is_being_written_is_not_evicted(void **state)
 		assert_true(step(w));
 	ask_key(w, EVICT, 7, NO_PIN);
 	assert_int_equal(w->answer->errors[0], ERR_BUSY);
+	assert_int_equal(status_of(w).ledger.entries[LEDGER_CACHED], 1); /* and it has not gone from memory either */
 	run(w);
 	assert_int_equal(said(w, EVICT, 7, NO_PIN), ERR_OK);
 	assert_false(on_disk(w, 7));
