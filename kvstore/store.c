@@ -338,6 +338,7 @@ static void pump(struct store *s, uint64_t now_ns)
 {
 	store_disk_pump(s, now_ns);
 	asks_pump(s, now_ns);
+	sweep_pump(s);
 	offers_pump(s, now_ns);
 }
 
@@ -549,13 +550,16 @@ static int dump_disk(const struct store_status *t, char *text, size_t capacity)
 		text, capacity,
 		"disk %s%s: %u blocks in %u segments of %u, %u free; %u blocks (%llu bytes) not yet durable\n"
 		"put %llu, moved %llu bytes; loads right %llu, failed %llu; gone for room %llu, bad %llu, forgotten %llu\n"
-		"unwritten %llu, keys answered from disk %llu, failed operations %llu\n",
+		"unwritten %llu, keys answered from disk %llu, failed operations %llu; %u notes\n"
+		"copies of what is on disk only: %llu keys asked for, %llu blocks loaded, %u missing%s\n",
 		d->ready ? "ready" : "starting", d->stopped ? ", writing stopped" : "", d->blocks, d->segments - d->segments_free,
 		d->segments, d->segments_free, d->puts, (unsigned long long)d->put_bytes, (unsigned long long)c->bytes_put,
 		(unsigned long long)c->bytes_moved, (unsigned long long)c->loads_good, (unsigned long long)c->loads_failed,
 		(unsigned long long)c->gone[DISK_GONE_ROOM], (unsigned long long)c->gone[DISK_GONE_BAD],
 		(unsigned long long)c->gone[DISK_GONE_FORGOTTEN], (unsigned long long)t->counters.disk_unwritten,
-		(unsigned long long)t->counters.disk_hits, (unsigned long long)c->errors);
+		(unsigned long long)t->counters.disk_hits, (unsigned long long)c->errors, d->notes,
+		(unsigned long long)t->sweep.asked, (unsigned long long)t->sweep.loaded, t->sweep.missing,
+		t->sweep.over ? "" : ", under way");
 }
 
 size_t store_dump(const struct store *s, char *text, size_t capacity)

@@ -214,6 +214,7 @@ void offers_answer(struct store *store, uint32_t offer, enum err e);
 size_t sweep_bytes(void);
 void sweep_init(struct store *store);
 void sweep_tick(struct store *store);
+void sweep_pump(struct store *store);
 /* Another store asks, or has answered. */
 void sweep_answer(struct store *store, uint32_t peer, const Wire__KvAsk *ask);
 void sweep_answered(struct store *store, uint32_t peer, const Wire__KvAnswer *answer);
@@ -240,6 +241,7 @@ bool store_waits_for_disk(const struct store *store);
 enum err store_disk_offered(struct store *store, uint32_t entry);
 /* The offer is over before its block is durable. */
 void store_disk_drop_offer(struct store *store, uint32_t offer);
+/* store_loads.c */
 void store_disk_open_lookup(struct store *store, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat,
 			    uint32_t account);
 /* The look-up asks for a key that is not found in memory: it will be told if it is on disk and there is room for it. */
@@ -249,6 +251,11 @@ bool store_disk_expects(struct store *store, uint32_t lookup, size_t found);
 /* It comes back into memory; false: it is not on disk, or there is no room now. */
 bool store_disk_fetch(struct store *store, const struct id128 *key);
 void store_disk_close_lookup(struct store *store, uint32_t lookup);
+/* disk_options.loaded; and what has come since is told. */
+void store_loads_done(void *store, uint64_t cookie, enum err e, const struct ledger_block *block);
+void store_loads_answer(struct store *store);
+
+/* store_disk.c */
 void store_disk_pump(struct store *store, uint64_t now_ns);
 bool store_disk_idle(const struct store *store);
 /* Is the key being written to disk? */

@@ -18,7 +18,7 @@
 #include "kvstore/store_impl.h"
 #include "proto/job.h"
 
-enum { SWEEP_LOADS = 8, SWEEP_ENTRIES = 2048, SECOND_GRACES = 3 };
+enum { SWEEP_LOADS = 8, SWEEP_ENTRIES = 4096, /* a turn */ SECOND_GRACES = 3 };
 #define ANSWER_NS UINT64_C(2000000000)
 
 struct sweep {
@@ -122,20 +122,6 @@ static void ask_target(struct store *s, uint32_t peer)
 	sessions_send(s->sessions, peer, &envelope);
 }
 
-void sweep_answered(struct store *s, uint32_t peer, const Wire__KvAnswer *answer)
-{
-	struct sweep *w = s->sweep;
-	bool expected = w->op != 0 && answer->op == w->op && w->target < w->member_count &&
-			sessions_peer(s->sessions, peer)->node == w->members[w->target].node;
-	if (!expected)
-		return;
-	w->op = 0;
-	for (uint32_t i = 0; answer->error == ERR_OK && i < answer->n_errors && i < w->key_count; i++)
-		if (answer->errors[i] == ERR_NOT_FOUND && !planted(DISK_COPIES_FORGOTTEN))
-			w->missing[w->missing_count++] = w->keys[i];
-	w->key_count = 0;
-}
-
 void sweep_answer(struct store *s, uint32_t peer, const Wire__KvAsk *ask)
 {
 	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
@@ -214,6 +200,22 @@ static void go_on(struct store *s)
 		end_target(s);
 }
 
+void sweep_answered(struct store *s, uint32_t peer, const Wire__KvAnswer *answer)
+{
+	struct sweep *w = s->sweep;
+	bool expected = w->op != 0 && answer->op == w->op && w->target < w->member_count &&
+			sessions_peer(s->sessions, peer)->node == w->members[w->target].node;
+	if (!expected)
+		return;
+	w->op = 0;
+	for (uint32_t i = 0; answer->error == ERR_OK && i < answer->n_errors && i < w->key_count; i++)
+		if (answer->errors[i] == ERR_NOT_FOUND && !planted(DISK_COPIES_FORGOTTEN))
+			w->missing[w->missing_count++] = w->keys[i];
+	w->key_count = 0;
+	if (w->state == SWEEP_GO)
+		go_on(s);
+}
+
 /* Another set of members: all of it anew, when they have settled. */
 static void look_at_members(struct store *s)
 {
@@ -235,7 +237,6 @@ void sweep_tick(struct store *s)
 	struct sweep *w = s->sweep;
 	if (!s->d.disk || s->options.copies_max == 0)
 		return;
-	settle(s);
 	look_at_members(s);
 	if (s->draining || !disk_is_ready(s->d.disk))
 		return;
@@ -243,10 +244,17 @@ void sweep_tick(struct store *s)
 		w->state = SWEEP_GO;
 		begin_target(w, 0);
 	}
-	if (w->state != SWEEP_GO)
-		return;
-	go_on(s);
-	load_missing(s);
+	if (w->state == SWEEP_GO)
+		go_on(s);
+}
+
+void sweep_pump(struct store *s)
+{
+	const struct sweep *w = s->sweep;
+	if (w->load_count > 0)
+		settle(s);
+	if (w->state == SWEEP_GO && w->missing_count > 0 && !s->draining)
+		load_missing(s);
 }
 
 void sweep_check(const struct store *s)
