@@ -40,7 +40,7 @@ static enum err read_secret(const char *path, uint8_t secret[DISK_SECRET_MAX + 1
 enum err disk_key_read(const char *path, struct disk_key **ret_key, struct why *why)
 {
 	uint8_t secret[DISK_SECRET_MAX + 1];
-	size_t length;
+	size_t length = 0;
 	enum err e = read_secret(path, secret, &length, why);
 	if (e != ERR_OK)
 		return e;

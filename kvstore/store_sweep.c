@@ -18,7 +18,11 @@
 #include "kvstore/store_impl.h"
 #include "proto/job.h"
 
-enum { SWEEP_LOADS = 8, SWEEP_ENTRIES = 4096, /* a turn */ SECOND_GRACES = 3 };
+enum {
+	SWEEP_LOADS = 8,
+	SWEEP_ENTRIES = 4096, /* looked at in one go: about two milliseconds of ten stores */
+	SECOND_GRACES = 3,    /* until it is done a second time */
+};
 #define ANSWER_NS UINT64_C(2000000000)
 
 struct sweep {

@@ -272,7 +272,7 @@ static enum err check_kv_block(const Wire__KvBlock *block, struct why *why)
 	DEMAND(block->n_digests == 0 || (block->n_digests == block->layers && block->place),
 	       "kv_answer: %zu digests of %u layers", block->n_digests, block->layers);
 	enum err e = check_id(&block->key, "kv_answer: key", why);
-	if (e == ERR_OK && block->compat.len > 0)
+	if (e == ERR_OK && (block->compat.len > 0 || block->place)) /* of what is on disk only nobody has read it yet */
 		e = check_id(&block->compat, "kv_answer: compat", why);
 	if (e == ERR_OK)
 		e = check_name(block->tier, "kv_answer: tier", why);

@@ -18,7 +18,7 @@
 
 #define MS 1000000ull
 
-enum { DISK_SEGMENTS = 5, DISK_SEGMENT_PAGES = 24, ACKED_MAX = 512, DEAD_MAX = 64 };
+enum { DISK_SEGMENTS = 5, DISK_SEGMENTS_MANY = 32, DISK_SEGMENT_PAGES = 24, ACKED_MAX = 512, DEAD_MAX = 64 };
 enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 12, SLAB_BYTES = 2048, SLAB_SLOTS = 32,
        STORE_GRACE_MS = 300, PINNED_MAX = 5 };
 
@@ -133,6 +133,7 @@ struct cluster_options {
 	uint32_t store_slabs;
 	bool decode_dials;    /* decode nodes have the smaller ids */
 	bool disks;           /* of stores */
+	uint32_t disk_segments;
 	bool disks_ack;       /* an offer is done when the block is durable */
 	struct crash_disk_faults disk_faults;
 	uint64_t disk_kill_at; /* the first store dies during that operation, counting: */

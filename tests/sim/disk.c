@@ -76,7 +76,7 @@ void disk_create(struct member *m)
 	const struct cluster_options *o = &m->cluster->options;
 	struct crash_disk_options options = {
 		.seed = o->seed + m->index,
-		.segment_count = DISK_SEGMENTS,
+		.segment_count = o->disk_segments,
 		.segment_bytes = DISK_SEGMENT_PAGES * DISK_PAGE_BYTES,
 		.landing_count = SLABS * SLAB_SLOTS,
 		.landing_bytes = TOY_LAYERS * TOY_LAYER_BYTES,
@@ -107,9 +107,9 @@ struct disk_options disk_start(struct member *m)
 	bool dies = m->node % 10 == 0 && sim_now(m->cluster->sim) < KILLS_TO_MS * MS;
 	m->disk_kill_at = dies && (o->disk_kill_footer || m->disk_life == 0) ? o->disk_kill_at : 0;
 	return (struct disk_options){
-		.segment_count = DISK_SEGMENTS,
+		.segment_count = o->disk_segments,
 		.segment_bytes = DISK_SEGMENT_PAGES * DISK_PAGE_BYTES,
-		.block_max = 128,
+		.block_max = 1024,
 		.record_bytes_max = RECORD_PAGES_MAX * DISK_PAGE_BYTES,
 		.put_max = 8,
 		.write_max = 3,
