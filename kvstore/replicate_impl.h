@@ -92,6 +92,7 @@ struct replicate {
 
 	uint64_t copied, copied_bytes, moved_bytes, given_up;
 	uint64_t given_up_now; /* since the last look began */
+	uint64_t evicted; /* while they waited */
 };
 
 /* replicate.c */

@@ -5,6 +5,9 @@
  *            --> replicate_loaded() offers it, as any block that came from disk --settled--> the first to go again
  *   WAIT --a while later, once more, also by those who are not the best in rank--> GO --> REST
  *
+ * What memory lets go before it was copied is on disk only from then on: so there is another turn, later each time, until there is one during
+ * which nothing went.
+ *
  * Rules: 1 nothing is loaded that the other has: it says so from its index, without reading anything;
  *        2 at most SWEEP_LOADS blocks are in memory for this, unsettled, at once: that many slots, and no more, are taken from others,
  *          and loading keeps to the pace of copies (replicate.h, rule 3).
@@ -22,6 +25,7 @@ enum {
 	SWEEP_LOADS = 8,
 	SWEEP_ENTRIES = 4096, /* looked at in one go: about two milliseconds of ten stores */
 	SECOND_GRACES = 3,    /* until it is done a second time */
+	REPEATS_MAX = 6,      /* doublings of that until it is done again */
 };
 #define ANSWER_NS UINT64_C(2000000000)
 
@@ -29,6 +33,9 @@ struct sweep {
 	enum { SWEEP_REST, SWEEP_WAIT, SWEEP_GO } state;
 	bool began;        /* since the start of the process */
 	bool second;
+	bool went;         /* something, before it was copied, since this turn began */
+	uint32_t repeats;  /* turns that were done again */
+	uint64_t evicted;  /* of replicate_evicted(), as seen */
 	uint64_t change;   /* of the members, as swept */
 	uint64_t at_ns;    /* WAIT: until then */
 	struct place_member members[REPLICATE_STORES_MAX + 1];
@@ -148,6 +155,7 @@ static void settle(struct store *s)
 	for (uint32_t i = 0; i < w->load_count;) {
 		uint32_t entry = ledger_lookup(s->ledger, &w->loads[i]);
 		bool open = entry != LEDGER_NONE && (store_served(s, &w->loads[i]) == LEDGER_NONE || replicate_waits(s->replicate, entry));
+		w->went |= entry == LEDGER_NONE;
 		if (open)
 			i++;
 		else
@@ -174,15 +182,27 @@ static void load_missing(struct store *s)
 
 /* ---- turns */
 
+static void begin_wait(struct store *s)
+{
+	struct sweep *w = s->sweep;
+	w->at_ns = s->now_ns + ((SECOND_GRACES * grace_ns(s)) << w->repeats);
+	w->repeats += w->second && w->repeats < REPEATS_MAX;
+	w->second = true;
+	w->state = SWEEP_WAIT;
+}
+
 static void end_target(struct store *s)
 {
 	struct sweep *w = s->sweep;
 	begin_target(w, w->target + 1);
 	if (w->target < w->member_count)
 		return;
-	w->state = w->second ? SWEEP_REST : SWEEP_WAIT;
-	w->second = true;
-	w->at_ns = s->now_ns + SECOND_GRACES * grace_ns(s);
+	if (w->second && !w->went) {
+		w->state = SWEEP_REST;
+		w->repeats = 0;
+		return;
+	}
+	begin_wait(s);
 }
 
 static void go_on(struct store *s)
@@ -231,9 +251,20 @@ static void look_at_members(struct store *s)
 	w->change = change;
 	w->member_count = replicate_members(s->replicate, w->members);
 	w->second = false;
+	w->repeats = 0;
 	w->state = SWEEP_WAIT;
 	w->at_ns = s->now_ns + grace_ns(s);
 	begin_target(w, 0);
+}
+
+static void look_at_evicted(struct store *s)
+{
+	struct sweep *w = s->sweep;
+	uint64_t evicted = replicate_evicted(s->replicate);
+	w->went |= evicted != w->evicted;
+	w->evicted = evicted;
+	if (w->went && w->state == SWEEP_REST && w->began)
+		begin_wait(s);
 }
 
 void sweep_tick(struct store *s)
@@ -242,10 +273,12 @@ void sweep_tick(struct store *s)
 	if (!s->d.disk || s->options.copies_max == 0)
 		return;
 	look_at_members(s);
+	look_at_evicted(s);
 	if (s->draining || !disk_is_ready(s->d.disk))
 		return;
 	if (w->state == SWEEP_WAIT && s->now_ns >= w->at_ns) {
 		w->state = SWEEP_GO;
+		w->went = false;
 		begin_target(w, 0);
 	}
 	if (w->state == SWEEP_GO)
