@@ -45,7 +45,7 @@ def free_ports(count):
 
 class Store:
     def __init__(self, world, number):
-        self.world, self.name = world, f"store-{number}"
+        self.world, self.name = world, f"store-{number}-{os.getpid()}"  # another world's may get a dead one's port
         self.log = world.folder / f"{self.name}.log"
         self.gone = set()    # blocks that made room, as its log says
         self.log_at = 0
@@ -90,7 +90,7 @@ class Writer:
         self.ended = False
         self.errors = open(world.folder / "writer.log", "w")
         self.process = subprocess.Popen([str(c) for c in (BUILD / "tests/crash/crash_writer", "--etcd", world.etcd_url,
-                                                          "--log-level", "warn", "--time-factor", SLOW)],
+                                                          "--name", f"crash-writer-{os.getpid()}", "--log-level", "warn", "--time-factor", SLOW)],
                                         stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=self.errors, text=True, bufsize=1)
         threading.Thread(target=self._read, daemon=True).start()
 
