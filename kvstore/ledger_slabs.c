@@ -30,11 +30,6 @@ void sizes_init(struct ledger *l)
 
 /* ---- what a slab holds */
 
-static struct slab_use *use_of(struct ledger *l, const struct entry *entry)
-{
-	return &l->slab_uses[slabs_slot_slab(l->slabs, entry->slot)];
-}
-
 static bool fixed(const struct slab_use *use)
 {
 	return use->staying > 0 || use->pinned > 0;
@@ -50,7 +45,7 @@ void sizes_settle(struct ledger *l, uint32_t index)
 	bool stays = entry->state != LEDGER_CACHED || lent || kept, pinned = entry->pin == LEDGER_PINNED_SOFT;
 	if (stays == entry->slab_staying && pinned == entry->slab_pinned)
 		return;
-	struct slab_use *use = use_of(l, entry);
+	struct slab_use *use = &l->slab_uses[entry->slab];
 	bool was_fixed = fixed(use);
 	use->staying += (uint32_t)stays - (uint32_t)entry->slab_staying;
 	use->pinned += (uint32_t)pinned - (uint32_t)entry->slab_pinned;
@@ -61,15 +56,17 @@ void sizes_settle(struct ledger *l, uint32_t index)
 
 void sizes_taken(struct ledger *l, uint32_t index)
 {
-	l->entries[index].slab_staying = l->entries[index].slab_pinned = false;
-	l->entries[index].used = 0;
+	struct entry *entry = &l->entries[index];
+	entry->slab = slabs_slot_slab(l->slabs, entry->slot);
+	entry->slab_staying = entry->slab_pinned = false;
+	entry->used = 0;
 	sizes_settle(l, index);
 }
 
 void sizes_given(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	struct slab_use *use = use_of(l, entry);
+	struct slab_use *use = &l->slab_uses[entry->slab];
 	bool was_fixed = fixed(use);
 	use->used -= entry->used;
 	use->staying -= entry->slab_staying;
@@ -80,7 +77,7 @@ void sizes_given(struct ledger *l, uint32_t index)
 void sizes_used(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	use_of(l, entry)->used += ++l->uses - entry->used;
+	l->slab_uses[entry->slab].used += ++l->uses - entry->used;
 	entry->used = l->uses;
 	l->size_uses[entry->class_index].used = l->bytes_gone;
 }
