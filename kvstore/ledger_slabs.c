@@ -1,13 +1,14 @@
 /* ledger_slabs - which slab changes its size class, and when (rule 10).
  *
- * A size that has to evict cannot know by itself whether it should have more room: what says so is what comes back.  The hash
- * of what went stays for as long as a store's room of that size turns over once; when the block is here again, its size has
- * missed the room: the bytes of that block, divided by the square of the slabs that it would have taken to keep it.  These are
- * its claim.  So it is what one more slab would have kept, and a little of what lies further, which helps a size whose blocks
- * come back in turns that are longer than its room (test_sizes: with the square at least 0.98 of the best fixed shares, without it
- * 0.95).  A size whose claim exceeds another's by the bytes of a slab has lost as much as it costs to empty one, and takes it; then both
- * begin anew.  Claims are halved each time the store has turned over twice.  So what changing costs is never more than what not changing had cost, and sizes that miss as much as each
- * other leave each other alone.  What is read once claims nothing, however much of it there is.
+ * A size that has to evict cannot know by itself whether it should have more room: what says so is what comes back. The
+ * hash of what went stays for as long as a store's room of that size turns over once; when the block is here again, its
+ * size has missed the room: the bytes of that block, divided by the square of the slabs that it would have taken to keep
+ * it. These are its claim: what one more slab would have kept, and a little of what lies further, for a size whose blocks
+ * come back in turns that are longer than its room (test_sizes: with the square at least 0.97 of the best fixed shares,
+ * without it 0.95). A size whose claim exceeds another's by the bytes of a slab has lost as much as it costs to empty one,
+ * and takes it; then both begin anew. Claims are halved each time the store has turned over twice. So what changing costs
+ * is never more than what not changing had cost, and sizes that miss as much as each other leave each other alone. What is
+ * read once claims nothing, however much of it there is (docs/decisions/sizes-share-slabs-by-what-they-miss.md).
  *
  * A size that nobody used while the whole store turned over once gives its slabs for nothing, and so does one that has a
  * slab's slots free. */
