@@ -493,11 +493,19 @@ static void report(struct store *s, uint64_t now_ns)
 	}
 }
 
+/* Are others being served?  Most look-ups are over within a tick. */
+static bool serves(struct store *s)
+{
+	bool asked = s->counters.lookups != s->lookups_seen;
+	s->lookups_seen = s->counters.lookups;
+	return asked || holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE;
+}
+
 void store_tick(struct store *s, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	sessions_tick(s->sessions, now_ns);
-	replicate_tick(s->replicate, holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE, now_ns);
+	replicate_tick(s->replicate, serves(s), now_ns);
 	sweep_tick(s);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
