@@ -6,8 +6,8 @@
  *   WAIT --a while later, once more, also by those who are not the best in rank--> GO --> REST
  *
  * Rules: 1 nothing is loaded that the other has: it says so from its index, without reading anything;
- *        2 at most SWEEP_LOADS blocks are in memory for this, unsettled, at once: that many slots, and no more, are taken from others,
- *          and loading keeps to the pace of copies (replicate.h, rule 3).
+ *        2 at most SWEEP_LOADS blocks are in memory for this, held, at once: that many slots, and no more, are taken from others, and
+ *          loading keeps to the pace of copies (replicate.h, rule 3).
  *
  * A start sweeps too: who has come or gone meanwhile is not known.  A store that leaves does not: its disk stays with it. */
 #include <assert.h>
@@ -24,6 +24,11 @@ enum {
 	SECOND_GRACES = 3,    /* until it is done a second time */
 };
 #define ANSWER_NS UINT64_C(2000000000)
+
+struct sweep_load {
+	struct id128 key;
+	uint32_t entry; /* held, or LEDGER_NONE: it is on its way */
+};
 
 struct sweep {
 	enum { SWEEP_REST, SWEEP_WAIT, SWEEP_GO } state;
@@ -43,7 +48,7 @@ struct sweep {
 	uint32_t missing_count;
 	struct id128 missing[PROTO_ASK_KEYS_MAX]; /* at the target: to be loaded */
 	uint32_t load_count;
-	struct id128 loads[SWEEP_LOADS];          /* on their way, or in memory and not settled */
+	struct sweep_load loads[SWEEP_LOADS];     /* on their way, or in memory and not settled */
 	struct sweep_status status;
 };
 
@@ -141,17 +146,25 @@ void sweep_answer(struct store *s, uint32_t peer, const Wire__KvAsk *ask)
 
 /* ---- what is missing */
 
-/* What was offered to everybody who lacks it, or has gone again, makes room for more. */
+/* What has come is held, or it would be the first to go for the next one; what was offered to everybody who lacks it makes room. */
 static void settle(struct store *s)
 {
 	struct sweep *w = s->sweep;
 	for (uint32_t i = 0; i < w->load_count;) {
-		uint32_t entry = ledger_lookup(s->ledger, &w->loads[i]);
-		bool open = entry != LEDGER_NONE && (store_served(s, &w->loads[i]) == LEDGER_NONE || replicate_waits(s->replicate, entry));
-		if (open)
+		struct sweep_load *load = &w->loads[i];
+		uint32_t entry = ledger_lookup(s->ledger, &load->key);
+		if (load->entry == LEDGER_NONE && store_served(s, &load->key) != LEDGER_NONE) {
+			load->entry = entry;
+			ledger_hold(s->ledger, entry);
+		}
+		bool open = load->entry == LEDGER_NONE ? entry != LEDGER_NONE : replicate_waits(s->replicate, entry);
+		if (open) {
 			i++;
-		else
-			w->loads[i] = w->loads[--w->load_count];
+			continue;
+		}
+		if (load->entry != LEDGER_NONE)
+			ledger_release(s->ledger, load->entry);
+		*load = w->loads[--w->load_count];
 	}
 }
 
@@ -167,7 +180,7 @@ static void load_missing(struct store *s)
 		if (!store_disk_fetch(s, key))
 			return; /* all memory is in use: another time */
 		w->status.loaded++;
-		w->loads[w->load_count++] = *key;
+		w->loads[w->load_count++] = (struct sweep_load){*key, LEDGER_NONE};
 		w->missing_count--;
 	}
 }
