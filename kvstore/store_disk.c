@@ -81,13 +81,13 @@ bool store_on_disk(const struct store *s, const struct id128 *key)
 	return s->d.disk && disk_find(s->d.disk, key, NULL);
 }
 
-bool store_next_on_disk(const struct store *s, uint32_t from, uint32_t *ret_next, struct id128 *ret_key)
+bool store_next_on_disk(const struct store *s, uint32_t from, uint32_t *ret_next, struct id128 *ret_key,
+			struct disk_found *ret_found)
 {
-	struct disk_found found;
 	uint32_t all = s->d.disk ? s->d.options.block_max : 0, number = all ? disk_next(s->d.disk, from, all) : 0;
 	if (number >= all)
 		return false;
-	disk_at(s->d.disk, number, ret_key, &found);
+	disk_at(s->d.disk, number, ret_key, ret_found);
 	*ret_next = number + 1;
 	return true;
 }

@@ -88,11 +88,11 @@ static void begin_target(struct sweep *w, uint32_t target)
 
 /* Is it for this store to see to the target's copy?  At first for the best in rank of the other owners, then for everybody: who is
  * the best may have it no more. */
-static bool is_ours(const struct store *s, const struct id128 *key)
+static bool is_ours(const struct store *s, const struct id128 *key, const struct disk_found *found)
 {
 	const struct sweep *w = s->sweep;
 	uint64_t owners[PLACE_REPLICAS_MAX], target = w->members[w->target].node, best = 0;
-	uint32_t replicas = s->options.replicas ? s->options.replicas : 1;
+	uint32_t replicas = s->options.replicas && found->priority == LEDGER_NORMAL ? s->options.replicas : 1; /* as replicate.h */
 	uint32_t count = place_owners(w->members, w->member_count, key, replicas, owners);
 	bool owned = false;
 	for (uint32_t i = 0; i < count; i++) {
@@ -113,7 +113,7 @@ static void gather(struct store *s)
 		if (w->next >= until)
 			return;
 		disk_at(s->d.disk, w->next++, &key, &found);
-		if (ledger_lookup(s->ledger, &key) == LEDGER_NONE && is_ours(s, &key))
+		if (ledger_lookup(s->ledger, &key) == LEDGER_NONE && is_ours(s, &key, &found))
 			w->keys[w->key_count++] = key;
 	}
 }

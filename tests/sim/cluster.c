@@ -400,10 +400,10 @@ static bool has_key(const struct member *m, const struct id128 *key)
 
 /* Has every owner of the key it, but who had to let something go? */
 static bool is_copied(const struct cluster *c, const struct place_member *stores, uint32_t count, const struct member *m,
-		      const struct id128 *key, char *why, size_t why_bytes)
+		      const struct id128 *key, enum ledger_priority priority, char *why, size_t why_bytes)
 {
 	uint64_t owners[PLACE_REPLICAS_MAX];
-	uint32_t owned = place_owners(stores, count, key, c->options.replicas, owners);
+	uint32_t owned = place_owners(stores, count, key, priority == LEDGER_LOW ? 1 : c->options.replicas, owners);
 	for (uint32_t k = 0; k < owned; k++) {
 		const struct member *owner = store_of(c, owners[k]);
 		if (has_key(owner, key) || evicted_something(owner))
@@ -427,12 +427,13 @@ bool cluster_copied(const struct cluster *c, char *why, size_t why_bytes)
 		const struct member *m = &c->members[i];
 		for (uint32_t entry = 0; m->store && entry < cluster_store_entries(c); entry++) {
 			const struct ledger_block *block = block_at(m, entry);
-			if (block && !is_copied(c, stores, count, m, &block->key, why, why_bytes))
+			if (block && !is_copied(c, stores, count, m, &block->key, block->priority, why, why_bytes))
 				return false;
 		}
 		struct id128 key;
-		for (uint32_t at = 0; m->store && store_next_on_disk(m->store, at, &at, &key);)
-			if (!is_copied(c, stores, count, m, &key, why, why_bytes))
+		struct disk_found found;
+		for (uint32_t at = 0; m->store && store_next_on_disk(m->store, at, &at, &key, &found);)
+			if (!is_copied(c, stores, count, m, &key, found.priority, why, why_bytes))
 				return false;
 	}
 	return true;
