@@ -3,7 +3,8 @@
  *   WAIT --a while after the last change--> GO: for each other store in turn
  *            all blocks of the index that it owns --256 keys--> it is asked which it has --missing there--> loaded
  *            --> replicate_loaded() offers it, as any block that came from disk --settled--> the first to go again
- *   WAIT --a while later, once more, also by those who are not the best in rank--> GO --> REST
+ *   WAIT --a while later, once more, also by those who are not the best in rank--> GO --> REST, or once more much later, when a
+ *            store did not take what it lacks
  *
  * Rules: 1 nothing is loaded that the other has: it says so from its index, without reading anything;
  *        2 at most SWEEP_LOADS blocks are in memory for this, held, at once: that many slots, and no more, are taken from others, and
@@ -22,18 +23,22 @@ enum {
 	SWEEP_LOADS = 8,
 	SWEEP_ENTRIES = 4096, /* looked at in one go: about two milliseconds of ten stores */
 	SECOND_GRACES = 3,    /* until it is done a second time */
+	LATER_GRACES = 20,    /* and again, when a store did not take what it lacks */
 };
 #define ANSWER_NS UINT64_C(2000000000)
+#define TAKEN_NS UINT64_C(2000000000)
 
 struct sweep_load {
 	struct id128 key;
 	uint32_t entry; /* held, or LEDGER_NONE: it is on its way */
+	uint64_t until_ns;
 };
 
 struct sweep {
 	enum { SWEEP_REST, SWEEP_WAIT, SWEEP_GO } state;
 	bool began;        /* since the start of the process */
 	bool second;
+	bool gave_up;      /* on a store, in this pass */
 	uint64_t change;   /* of the members, as swept */
 	uint64_t at_ns;    /* WAIT: until then */
 	struct place_member members[REPLICATE_STORES_MAX + 1];
@@ -146,6 +151,15 @@ void sweep_answer(struct store *s, uint32_t peer, const Wire__KvAsk *ask)
 
 /* ---- what is missing */
 
+/* The store that is asked takes nothing now: another time. */
+static void give_up(struct store *s)
+{
+	struct sweep *w = s->sweep;
+	w->gave_up = true;
+	w->missing_count = 0;
+	w->next = s->d.options.block_max;
+}
+
 /* What has come is held, or it would be the first to go for the next one; what was offered to everybody who lacks it makes room. */
 static void settle(struct store *s)
 {
@@ -158,10 +172,12 @@ static void settle(struct store *s)
 			ledger_hold(s->ledger, entry);
 		}
 		bool open = load->entry == LEDGER_NONE ? entry != LEDGER_NONE : replicate_waits(s->replicate, entry);
-		if (open) {
+		if (open && s->now_ns < load->until_ns) {
 			i++;
 			continue;
 		}
+		if (open)
+			give_up(s);
 		if (load->entry != LEDGER_NONE)
 			ledger_release(s->ledger, load->entry);
 		*load = w->loads[--w->load_count];
@@ -180,7 +196,7 @@ static void load_missing(struct store *s)
 		if (!store_disk_fetch(s, key))
 			return; /* all memory is in use: another time */
 		w->status.loaded++;
-		w->loads[w->load_count++] = (struct sweep_load){*key, LEDGER_NONE};
+		w->loads[w->load_count++] = (struct sweep_load){*key, LEDGER_NONE, s->now_ns + TAKEN_NS};
 		w->missing_count--;
 	}
 }
@@ -193,9 +209,11 @@ static void end_target(struct store *s)
 	begin_target(w, w->target + 1);
 	if (w->target < w->member_count)
 		return;
-	w->state = w->second ? SWEEP_REST : SWEEP_WAIT;
+	bool over = w->second && !w->gave_up;
+	w->state = over ? SWEEP_REST : SWEEP_WAIT;
+	w->at_ns = s->now_ns + (w->second ? LATER_GRACES : SECOND_GRACES) * grace_ns(s);
 	w->second = true;
-	w->at_ns = s->now_ns + SECOND_GRACES * grace_ns(s);
+	w->gave_up = false;
 }
 
 static void go_on(struct store *s)
@@ -243,7 +261,7 @@ static void look_at_members(struct store *s)
 	w->began = true;
 	w->change = change;
 	w->member_count = replicate_members(s->replicate, w->members);
-	w->second = false;
+	w->second = w->gave_up = false;
 	w->state = SWEEP_WAIT;
 	w->at_ns = s->now_ns + grace_ns(s);
 	begin_target(w, 0);
