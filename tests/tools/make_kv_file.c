@@ -1,4 +1,4 @@
-/* make_kv_file PATH LAYER_BYTES COUNT...: a file as `baton kv export` writes it, of blocks of one layer each, so many of each size. */
+/* make_kv_file PATH LAYER_BYTES COUNT…: a file as `baton kv export` writes it, of blocks of one layer, so many of each size. */
 #include <stdlib.h>
 #include <string.h>
 
