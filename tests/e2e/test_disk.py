@@ -1,22 +1,17 @@
 #!/usr/bin/env python3
 """Blocks on disk: they outlive every process that knew them, and serve what a small memory cannot hold.  Every token is compared
 with the oracle's.
-
-usage: test_disk.py [ROUNDS]     kills of the stores while they write (default 3)
 """
 import os
 import pathlib
 import random
 import signal
 import subprocess
-import sys
 import time
 import unittest
-from concurrent.futures import ThreadPoolExecutor
 
 from cluster import Cluster, DEMO, essence, look_up, solo
 
-ROUNDS = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 3
 CHATS = 12
 
 
@@ -110,26 +105,6 @@ class Disk(unittest.TestCase):
         for answer, right in zip(again, answers):
             self.assertEqual(essence(answer), essence(right))
         print(f"{tokens} tokens of KV in a store of 8 MiB: {hit} found again, {loads:.0f} blocks read from disk")
-
-    def test_killed_stores_lose_nothing_they_acknowledged(self):
-        rng = random.Random(5)
-        with Cluster(prefill=1, decode=1, kvstore=2, store_disk_bytes="64MiB", store_persist="ack") as cluster:
-            for number in range(ROUNDS):
-                asked = chats(100 + number, 6)
-                answers = cluster.post_all(asked, 3)
-                self.settle(cluster)
-                more = chats(200 + number, 4)
-                with ThreadPoolExecutor(1) as pool:  # blocks are being written when the kill comes
-                    pending = pool.submit(cluster.post_all, more, 2)
-                    time.sleep(rng.random())
-                    self.started += restart(cluster, ("kvstore",))
-                    pending.result()
-                again = cluster.post_all(asked, 3)
-                for answer, right in zip(again, answers):
-                    self.assertEqual(essence(answer), essence(right))
-                self.settle(cluster)
-                self.assertEqual(self.disk(cluster, "gone_total", "bad"), 0)
-                self.assertGreater(self.disk(cluster, "blocks"), 50)
 
 
 if __name__ == "__main__":

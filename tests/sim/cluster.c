@@ -404,7 +404,8 @@ bool cluster_copied(const struct cluster *c, char *why, size_t why_bytes)
 		for (uint32_t entry = 0; m->store && entry < cluster_store_entries(c); entry++) {
 			const struct ledger_block *block = block_at(m, entry);
 			uint64_t owners[PLACE_REPLICAS_MAX];
-			uint32_t owned = block ? place_owners(stores, count, &block->key, c->options.replicas, owners) : 0;
+			uint32_t replicas = block && block->priority == LEDGER_LOW ? 1 : c->options.replicas;
+			uint32_t owned = block ? place_owners(stores, count, &block->key, replicas, owners) : 0;
 			for (uint32_t k = 0; k < owned; k++) {
 				const struct member *owner = store_of(c, owners[k]);
 				if (store_serves(owner, block) || evicted_something(owner))
