@@ -8,7 +8,9 @@
 #include <stdlib.h>
 
 #include <cmocka.h>
+#include <errno.h>
 #include <fcntl.h>
+#include <liburing.h>
 #include <signal.h>
 #include <sys/stat.h>
 #include <sys/wait.h>
@@ -365,6 +367,38 @@ static void unknown_way_is_refused_and_auto_finds_one(void **state)
 	disk_shell_destroy(w->shell);
 }
 
+/* ---- a kernel without memory: the linker puts this before liburing's */
+
+static uint32_t submits_refused; /* the next so many */
+
+int __real_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring);
+int __wrap_io_uring_submit(struct io_uring *ring)
+{
+	if (submits_refused == 0)
+		return __real_io_uring_submit(ring);
+	submits_refused--;
+	return -EAGAIN;
+}
+
+static void what_the_kernel_does_not_take_is_given_to_it_again(void **state)
+{
+	struct world *w = *state;
+	until_ready(w);
+	for (uint32_t i = 0; i < 12; i++) {
+		submits_refused = i % 4;
+		put_now(w, i);
+		submits_refused = i % 3;
+		assert_int_equal(load_now(w, i), ERR_OK);
+	}
+	submits_refused = 2;
+	assert_int_equal(put(w, 100, 0), ERR_OK);
+	disk_tick(w->disk, loop_now_ns(w->loop));
+	stop(w); /* with it still in the ring */
+	submits_refused = 0;
+	start(w);
+}
+
 /* What is under way when the shell goes is over when the call returns, and told nobody. */
 static void shell_may_go_at_any_time(void **state)
 {
@@ -460,6 +494,7 @@ int main(int argc, char **argv)
 		T(folder_of_another_is_refused),
 		T(disk_without_room_says_so),
 		T(unknown_way_is_refused_and_auto_finds_one),
+		T(what_the_kernel_does_not_take_is_given_to_it_again),
 		T(shell_may_go_at_any_time),
 		T(killed_writer_keeps_its_word),
 	};
