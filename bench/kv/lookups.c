@@ -149,11 +149,11 @@ static void take_answer(struct run *run, const uint8_t *frame, size_t length)
 		check_answer(run, op, frame, length);
 	samples[run->answered++ % SAMPLES_MAX] = (double)(now_ns - sent_ns[op % DEPTH_MAX]) / 1e3;
 	run->answer_bytes = length;
-	let_go(op);
 	if (run->started < run->count) {
 		run->started++;
 		look_up(run->key_count, run->there);
 	}
+	let_go(op);
 }
 
 static void receive(struct run *run)
