@@ -65,8 +65,9 @@ class Disk(unittest.TestCase):
             metrics = cluster.metrics()
             lag = sum(v for k, v in metrics.items() if k.startswith("baton_kv_disk_lag_blocks"))
             return lag == 0 and all(n["load"]["offer_lag"] == 0 for n in cluster.nodes())
-        time.sleep(0.6)  # two reports
-        cluster.wait_for(settled, 60, "blocks durable")
+        for _ in range(2):
+            time.sleep(0.6)  # two reports: what is settled stays so
+            cluster.wait_for(settled, 60, "blocks durable")
 
     def disk(self, cluster, name, label=""):
         return sum(v for k, v in cluster.metrics().items() if k.startswith(f"baton_kv_disk_{name}") and label in k)
