@@ -289,6 +289,7 @@ static void take_release(struct store *s, uint32_t peer, const Wire__Release *re
 static void set_draining(struct store *s, bool draining)
 {
 	s->draining = draining;
+	s->told_draining |= draining; /* answers to offers may tell it before, and it may be over by then */
 	s->report_next_ns = 0;
 	replicate_drain(s->replicate, draining, s->now_ns);
 }

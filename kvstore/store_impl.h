@@ -150,7 +150,7 @@ struct store {
 	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
 	uint64_t lookups_seen; /* by the last tick */
-	bool told_draining; /* to peers that are no coordinators */
+	bool told_draining; /* or may have been, to peers that are no coordinators */
 	bool draining;
 	bool leaving; /* the process ends: no directive undrains it */
 	struct fence fence;

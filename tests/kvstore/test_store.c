@@ -396,6 +396,28 @@ static void the_leader_drains_and_undrains_until_the_store_leaves(void **state)
 	assert_int_equal(answers(w, 1, ERR_DRAINING), 1);
 }
 
+/* Who was refused meanwhile would take it for draining for ever. */
+static void a_drain_that_is_over_at_once_is_told_to_be_over(void **state)
+{
+	struct world *w = *state;
+	join(w, 1, 10, WIRE__ROLE__ROLE_KVSTORE);
+	join(w, 2, 5, WIRE__ROLE__ROLE_COORDINATOR);
+	store_tick(w->store, w->now);
+	direct(w, 2, 5, WIRE__DIRECTIVE_KIND__DIRECTIVE_DRAIN);
+	offer(w, 1, 1, 1);
+	assert_int_equal(answers(w, 1, ERR_DRAINING), 1);
+	direct(w, 2, 6, WIRE__DIRECTIVE_KIND__DIRECTIVE_UNDRAIN);
+	w->sent_count = 0;
+	store_tick(w->store, w->now);
+	uint32_t told = 0;
+	for (uint32_t i = 0; i < w->sent_count; i++) {
+		bool load = w->sent[i].conn == 1 && w->sent[i].body == WIRE__ENVELOPE__BODY_LOAD;
+		assert_false(load && w->sent[i].load.draining);
+		told += load;
+	}
+	assert_int_equal(told, 1);
+}
+
 static void a_dump_fits_where_it_is_put(void **state)
 {
 	struct world *w = *state;
@@ -429,6 +451,7 @@ int main(void)
 		T(a_look_up_that_is_asked_anew_replaces_the_first),
 		T(offers_of_a_dead_peer_leave_the_queue),
 		T(the_leader_drains_and_undrains_until_the_store_leaves),
+		T(a_drain_that_is_over_at_once_is_told_to_be_over),
 		T(a_dump_fits_where_it_is_put),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
