@@ -126,7 +126,8 @@ class Disk(unittest.TestCase):
             self.assertGreater(len(on_disk), 100)
             self.assertEqual(json.loads(kv("get", on_disk[0], "--json"))["tier"], "dram+disk")  # it was read back
             verified = kv("verify")
-            self.assertIn(f"{len(blocks)} blocks verified", verified)
+            # What is read back displaces others, which are read once more when their turn on disk comes.
+            self.assertGreaterEqual(int(verified.split()[0]), len(blocks))
             self.assertRegex(verified, r"\d+ records of these on disk verified; 0 bad")
             exported = pathlib.Path(cluster.folder, "blocks.kv")
             self.assertIn(f"exported {len(blocks)} blocks", kv("export", exported))
