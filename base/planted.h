@@ -82,6 +82,10 @@
 	  "Mooncake: checksums off by default") \
 	X(DISK_TORN_FOOTER_ACCEPTED, "the footer of a segment is believed although it does not have its sum", \
 	  "a rule of ours") \
+	X(DISK_EVICTION_NOT_NOTED, "that a block was evicted from a disk is not written there", \
+	  "a rule of ours") \
+	X(DISK_COPIES_FORGOTTEN, "what is on disk only is not copied when another store is lost", \
+	  "a rule of ours") \
 	X(DISK_DURABLE_BEFORE_SYNC, "a block is said to be durable when it is written", \
 	  "a rule of ours") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")

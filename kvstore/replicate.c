@@ -29,6 +29,7 @@ size_t replicate_bytes(const struct replicate_options *options)
 void count_members(struct replicate *r)
 {
 	r->member_count = 0;
+	r->changes++;
 	if (!r->draining)
 		r->members[r->member_count++] = (struct place_member){r->options.node, r->options.weight};
 	for (uint32_t i = 0; i < r->other_count; i++) {
@@ -36,6 +37,17 @@ void count_members(struct replicate *r)
 		if (!other->gone && !other->draining)
 			r->members[r->member_count++] = (struct place_member){other->node, other->weight};
 	}
+}
+
+uint32_t replicate_members(const struct replicate *r, struct place_member ret_members[REPLICATE_STORES_MAX + 1])
+{
+	memcpy(ret_members, r->members, r->member_count * sizeof(*ret_members));
+	return r->member_count;
+}
+
+uint64_t replicate_change(const struct replicate *r)
+{
+	return r->changes;
 }
 
 struct replicate *replicate_init(void *memory, const struct replicate_options *options, struct ledger *ledger,

@@ -33,6 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "kvstore/ledger.h"
+#include "kvstore/place.h"
 #include "net/session.h"
 
 enum {
@@ -93,6 +94,13 @@ void replicate_raised(struct replicate *replicate, uint32_t entry, uint32_t peer
 void replicate_found(struct replicate *replicate, uint32_t entry, uint64_t now_ns);
 /* Copies that the block gets beyond `replicas`. */
 uint32_t replicate_more(const struct replicate *replicate, uint32_t entry);
+/* Among whom owners are chosen now; and a number that is another one when they change. */
+uint32_t replicate_members(const struct replicate *replicate, struct place_member ret_members[REPLICATE_STORES_MAX + 1]);
+uint64_t replicate_change(const struct replicate *replicate);
+/* Is the block to be offered, or being read by others? */
+bool replicate_waits(const struct replicate *replicate, uint32_t entry);
+/* Blocks, ever, that memory let go before they were copied. */
+uint64_t replicate_evicted(const struct replicate *replicate);
 /* false: nobody waits for it. */
 bool replicate_done(struct replicate *replicate, uint32_t peer, const Wire__OfferDone *done, uint64_t now_ns);
 /* busy: others are being served. */

@@ -206,6 +206,7 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 			  .digests = digests,
 			  .tenant = tenants->list[tenants_account(tenants, wire->tenant)].name,
 			  .priority = priority_of(wire)},
+		.pin = sessions_peer(s->sessions, peer)->role == WIRE__ROLE__ROLE_KVSTORE ? (enum ledger_pin)wire->pin : LEDGER_UNPINNED,
 	};
 	memcpy(digests, wire->digests, wire->n_digests * sizeof(uint64_t));
 	memcpy(offer->block.key.bytes, wire->key.data, PROTO_KEY_BYTES);

@@ -109,10 +109,10 @@ static void a_place_comes_with_digests(void **state)
 
 static void each_key_has_an_outcome(void **state)
 {
-	static const Wire__KvVerb verbs[] = {WIRE__KV_VERB__KV_PIN, WIRE__KV_VERB__KV_EVICT};
+	static const Wire__KvVerb verbs[] = {WIRE__KV_VERB__KV_PIN, WIRE__KV_VERB__KV_EVICT, WIRE__KV_VERB__KV_VERIFY};
 	struct world w;
 	(void)state;
-	for (int i = 0; i < 2; i++) {
+	for (int i = 0; i < 3; i++) {
 		begin(&w, verbs[i]);
 		w.answer.n_errors = KEYS;
 		expect(&w, NULL);
