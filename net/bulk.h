@@ -74,6 +74,7 @@ struct bulk_read {
 	/* bulk's: */
 	struct bulk_conn *conn;
 	struct bulk_flight *flight; /* the thread's */
+	struct bulk_read *done_next; /* the thread's */
 	bool is_canceled, is_over;  /* the home loop's */
 	struct loop_task start_task, cancel_task, done_task, ack_task;
 };

@@ -119,13 +119,12 @@ struct bulk_conn {
 	size_t out_sent;
 	uint64_t number;            /* of the last ask */
 	struct bulk_flight *head, **tail;
+	struct bulk_read *done_head, **done_tail; /* in this turn */
 	/* the answer being received */
-	uint8_t header[sizeof(struct bulk_answer)];
-	size_t header_length;
-	uint64_t left;              /* bytes of it still to come */
+	uint64_t left;              /* bytes of it not taken yet; 0: a header comes next */
 	uint64_t landed;            /* digested too: whole leaves, but for the end */
-	uint8_t leaf[DIGEST_LEAF_BYTES]; /* the beginning of the next */
-	size_t leaf_length;
+	uint8_t rest[DIGEST_LEAF_BYTES]; /* what came of the next leaf or header */
+	size_t rest_length;
 	struct digest digest;
 };
 

@@ -29,7 +29,7 @@ enum { LANDINGS = 8, LANDING_BYTES = 96 << 10, LAYERS = 3, SEGMENT_BYTES = 1 << 
 static const char *io_name;
 static char folder[512];
 static uint32_t kills;
-static struct disk_key *key; /* of all records */
+static struct disk_key *disk_key; /* of all records */
 
 struct world {
 	struct loop *loop;
@@ -101,7 +101,7 @@ static void on_loaded(void *context, uint64_t cookie, enum err e, const struct l
 static enum err open_shell(struct world *w, const char *io, uint32_t segments, struct why *why)
 {
 	struct disk_shell_options options = {.path = folder, .io = io, .segment_count = segments, .segment_bytes = SEGMENT_BYTES,
-					     .depth = 16, .key = key, .context = w, .landing = landing_of, .done = on_io};
+					     .depth = 16, .key = disk_key, .context = w, .landing = landing_of, .done = on_io};
 	return disk_shell_create(w->loop, &options, &w->shell, why);
 }
 
@@ -312,25 +312,25 @@ static struct disk_key *make_key(const char *secret)
 static void blocks_of_another_key_are_not_served(void **state)
 {
 	struct world *w = *state;
-	struct disk_key *right = key;
+	struct disk_key *right = disk_key;
 	until_ready(w);
 	for (uint32_t i = 0; i < LANDINGS; i++)
 		assert_int_equal(put(w, i, i), ERR_OK);
 	until(w, &w->durable, LANDINGS);
 	stop(w);
-	key = make_key("another sixteen bytes");
+	disk_key = make_key("another sixteen bytes");
 	start(w);
 	until_ready(w);
 	for (uint32_t i = 0; i < LANDINGS; i++)
 		assert_int_not_equal(load_now(w, i), ERR_OK);
 	stop(w);
-	disk_key_destroy(key);
-	key = NULL; /* digests alone: whoever may write there is trusted */
+	disk_key_destroy(disk_key);
+	disk_key = NULL; /* digests alone: whoever may write there is trusted */
 	start(w);
 	until_ready(w);
 	put_now(w, 100);
 	stop(w);
-	key = right;
+	disk_key = right;
 	start(w);
 	until_ready(w);
 	assert_int_not_equal(load_now(w, 100), ERR_OK); /* it has no tag */
@@ -470,7 +470,7 @@ int main(int argc, char **argv)
 	kills = (uint32_t)strtoul(argv[3], NULL, 10);
 	snprintf(folder, sizeof(folder), "%s", argv[2]);
 	log_init("test", LOG_ERROR, false);
-	key = make_key("sixteen bytes are enough");
+	disk_key = make_key("sixteen bytes are enough");
 	struct world *probe = world_create();
 	struct why why = {0};
 	remove_folder();
@@ -481,7 +481,7 @@ int main(int argc, char **argv)
 	remove_folder();
 	if (e == ERR_UNSUPPORTED) {
 		printf("%s\n", why.text);
-		disk_key_destroy(key);
+		disk_key_destroy(disk_key);
 		return 77;
 	}
 	const struct CMUnitTest tests[] = {
@@ -499,6 +499,6 @@ int main(int argc, char **argv)
 		T(killed_writer_keeps_its_word),
 	};
 	int failed = cmocka_run_group_tests(tests, NULL, NULL);
-	disk_key_destroy(key);
+	disk_key_destroy(disk_key);
 	return failed;
 }

@@ -170,6 +170,41 @@ static void thousand_pieces_in_flight_all_land(void **state)
 	free(expected);
 }
 
+#define MIXED 64
+
+/* Answers of all sizes and refusals behind each other: wherever what comes is cut, each piece gets its own. */
+static void good_and_refused_pieces_of_any_size_share_a_read(void **state)
+{
+	struct pair pair;
+	struct probe probe;
+	struct handle handles[MIXED];
+	void *landings[MIXED];
+	uint8_t *expected = malloc(SLOT_BYTES), *landing = malloc(MIXED * (SLOT_BYTES / 8));
+	pair_open(&pair, way_of(state));
+	for (size_t i = 0; i < MIXED; i++) {
+		/* 1 byte to 200 KiB, most of them no multiple of anything */
+		uint64_t length = i % 3 == 0 ? 1 + i * 7 : i % 3 == 1 ? 4096 * (i % 16) + i : 1 + i * 3271;
+		handles[i] = handle_of(i % SLOT_COUNT, 64 * i, length);
+		handles[i].generation += i % 5 == 4;
+		handles[i].region += i % 7 == 6;
+		landings[i] = landing + i * (SLOT_BYTES / 8);
+	}
+	assert_int_equal(probe_start(&pair, &probe, handles, landings, MIXED, 20000 * MS), ERR_OK);
+	assert_true(turn_until(pair.loop, &probe.free_count, 1, 22000 * MS));
+	for (size_t i = 0; i < MIXED; i++) {
+		enum err wanted = i % 7 == 6 ? ERR_DENIED : i % 5 == 4 ? ERR_STALE : ERR_OK;
+		assert_int_equal(probe.results[i].err, wanted);
+		if (wanted != ERR_OK)
+			continue;
+		expected_bytes(handles[i].offset, handles[i].length, expected);
+		assert_int_equal(probe.results[i].digest, digest_of(expected, handles[i].length));
+		assert_memory_equal(landings[i], expected, handles[i].length);
+	}
+	pair_close(&pair);
+	free(landing);
+	free(expected);
+}
+
 static void address_of_another_or_a_torn_one_is_refused(void **state)
 {
 	struct pair pair;
@@ -295,6 +330,7 @@ int main(int argc, char **argv)
 			cmocka_unit_test_prestate(forged_handles_are_refused, way),
 			cmocka_unit_test_prestate(renewed_slot_is_stale_for_old_handles_and_good_for_new_ones, way),
 			cmocka_unit_test_prestate(thousand_pieces_in_flight_all_land, way),
+			cmocka_unit_test_prestate(good_and_refused_pieces_of_any_size_share_a_read, way),
 			cmocka_unit_test_prestate(address_of_another_or_a_torn_one_is_refused, way),
 		};
 		failed += cmocka_run_group_tests_name(ways[i].name, tests, NULL, NULL);
