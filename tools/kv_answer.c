@@ -30,8 +30,7 @@ static enum err check_got(const Wire__KvAsk *ask, const Wire__KvAnswer *answer, 
 enum err kv_answer_check(const Wire__KvAsk *ask, const Wire__KvAnswer *answer, struct why *why)
 {
 	bool has_list = ask->verb == WIRE__KV_VERB__KV_LIST || ask->verb == WIRE__KV_VERB__KV_GET;
-	bool has_outcomes = !has_list && ask->verb != WIRE__KV_VERB__KV_STAT;
-	size_t outcomes = has_outcomes ? ask->keys.len / PROTO_KEY_BYTES : 0;
+	size_t outcomes = has_list || ask->verb == WIRE__KV_VERB__KV_STAT ? 0 : ask->keys.len / PROTO_KEY_BYTES;
 	if (answer->error != ERR_OK)
 		return ERR_OK;
 	if (answer->n_errors != outcomes)

@@ -8,6 +8,6 @@
 
 /* Both have passed the codec.  An answer with an error says nothing else that counts.  ERR_PROTOCOL: it does not fit:
  * LIST: at most `limit` blocks, and the next page begins behind this one; GET: blocks in the order of the keys, each at most
- * once for a key, with a digest a layer where there is a place; PIN, EVICT, VERIFY: an outcome a key; STAT: nothing of these. */
+ * once for a key, with a digest a layer where there is a place; STAT: nothing of these; else: an outcome a key. */
 MUST_USE enum err kv_answer_check(const Wire__KvAsk *ask, const Wire__KvAnswer *answer, struct why *why);
 #endif

@@ -72,7 +72,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	Wire__Place places[BLOCKS];
 	Wire__KvAsk ask = WIRE__KV_ASK__INIT;
 	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
-	ask.verb = (Wire__KvVerb)bytes_below(&in, WIRE__KV_VERB__KV_EVICT + 1);
+	ask.verb = (Wire__KvVerb)bytes_below(&in, WIRE__KV_VERB__KV_HAVE + 1);
 	ask.from = (uint32_t)bytes_number(&in);
 	ask.limit = 1 + bytes_below(&in, 6);
 	ask.keys = (ProtobufCBinaryData){(size_t)bytes_below(&in, KEYS + 1) * PROTO_KEY_BYTES, asked};

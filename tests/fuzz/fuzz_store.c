@@ -257,9 +257,9 @@ static void make_disk(struct world *w, uint8_t what, struct disk_options *ret_di
 		w->disk.faults = (struct crash_disk_faults){.fail = what & 32 ? 8000 : 400, .flip_read = what & 64 ? 6000 : 0,
 							    .misdirect_read = what & 128 ? 3000 : 0};
 	*ret_disk = (struct disk_options){.segment_count = SEGMENTS, .segment_bytes = file.segment_bytes, .block_max = 40,
-					  .record_bytes_max = 2 * DISK_PAGE_BYTES, .put_max = 6, .note_max = 64, .write_max = 3, .load_max = 5, .read_max = 3,
-					  .keep_percent = what & 4 ? 50 : 0, .scrub_rate = what & 8 ? 1 << 20 : 0, .id = 77,
-					  .file = &w->disk.file};
+					  .record_bytes_max = 2 * DISK_PAGE_BYTES, .put_max = 6, .write_max = 3, .load_max = 5, .read_max = 3,
+					  .pin_bytes_max = 4 * DISK_PAGE_BYTES, .note_max = 64, .keep_percent = what & 4 ? 50 : 0,
+					  .scrub_rate = what & 8 ? 1 << 20 : 0, .id = 77, .file = &w->disk.file};
 	options->disk = ret_disk;
 	options->persist = (enum store_persist)(what % 4 - 1);
 }

@@ -300,6 +300,7 @@ static void offer(struct said *s, struct parts *p, Wire__Offer *o)
 	o->compat = compat(s, p);
 	o->tenant = tenant(s);
 	o->priority = (Wire__Priority)bytes_below(&s->in, 3);
+	o->pin = (Wire__KvPin)(bytes_below(&s->in, 8) == 7 ? bytes_below(&s->in, 4) : 0);
 }
 
 static void load(struct said *s, struct parts *p, Wire__Load *l)
@@ -324,7 +325,7 @@ static void load(struct said *s, struct parts *p, Wire__Load *l)
 static void ask(struct said *s, struct parts *p, Wire__KvAsk *a)
 {
 	a->op = bytes_number(&s->in);
-	a->verb = (Wire__KvVerb)bytes_below(&s->in, 6);
+	a->verb = (Wire__KvVerb)bytes_below(&s->in, WIRE__KV_VERB__KV_HAVE + 2);
 	a->pin = (Wire__KvPin)bytes_below(&s->in, 4);
 	a->keys = keys(s, p->keys, KEYS);
 	a->from = bytes_below(&s->in, 16) ? bytes_below(&s->in, 32) : (uint32_t)bytes_number(&s->in);
