@@ -6,7 +6,6 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "base/digest.h"
 #include "base/layer_groups.h"
 #include "base/log.h"
 #include "engine/constraints.h"
@@ -32,7 +31,7 @@ struct engine {
 	struct group {
 		struct kv_memory kv;
 		uint32_t block_count;
-		uint64_t *digests; /* [block][layer] */
+		uint64_t *digests; /* [block][layer], MEM_PINNED */
 	} groups[LAYER_GROUPS_MAX];
 	struct sample samples[PLAN_SAMPLES_MAX];
 	char numerics[96];
@@ -48,26 +47,9 @@ struct engine {
 
 /* --- a step, on the compute thread ----------------------------------------------------------------- */
 
-static void digest_run(const struct engine *engine, const struct run *run, uint32_t layer)
-{
-	uint32_t place, g = engine_layer_group(engine, layer, &place);
-	const struct group *group = &engine->groups[g];
-	const struct kv_layout *layout = &group->kv.layout;
-	size_t bytes = kv_layer_bytes(layout);
-	uint32_t last = (run->first + run->count - 1) / layout->block_tokens;
-	for (uint32_t i = run->first / layout->block_tokens; i <= last; i++) {
-		uint32_t block = run->sequence->tables[g].blocks[i];
-		const uint8_t *at = kv_block_at(&group->kv, block) + place * bytes;
-		group->digests[(size_t)(block - group->kv.block_first) * layout->layer_count + place] = digest_of(at, bytes);
-	}
-}
-
 static void on_kv(void *context, const struct plan *plan, uint32_t layer)
 {
 	struct engine *engine = context;
-	for (uint32_t i = 0; i < plan->run_count; i++)
-		if (plan->runs[i].digest)
-			digest_run(engine, &plan->runs[i], layer);
 	if (engine->options.callbacks.on_layer_done)
 		engine->options.callbacks.on_layer_done(engine->options.callbacks.context, plan, layer);
 }
@@ -114,13 +96,16 @@ static uint32_t list_wanted(const struct plan *plan, struct wanted *wanted)
 	return count;
 }
 
-static void sample_all(struct engine *engine, const struct plan *plan)
+static enum err sample_all(struct engine *engine, const struct plan *plan)
 {
 	struct wanted wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX];
 	uint32_t count = list_wanted(plan, wanted);
 	for (uint32_t first = 0; first < count; first += FORWARD_LOGITS_ROWS) {
 		uint32_t rows = count - first < FORWARD_LOGITS_ROWS ? count - first : FORWARD_LOGITS_ROWS;
-		const float *logits = forward_logits(engine->forward, first, rows);
+		const float *logits;
+		enum err e = forward_logits(engine->forward, first, rows, &logits);
+		if (e != ERR_OK)
+			return e;
 		for (uint32_t i = 0; i < rows; i++) {
 			const struct wanted *w = &wanted[first + i];
 			const float *row = logits + (size_t)i * engine->config->vocab_size;
@@ -130,6 +115,7 @@ static void sample_all(struct engine *engine, const struct plan *plan)
 				sample_run(engine, plan, w->run, row);
 		}
 	}
+	return ERR_OK;
 }
 
 static void run_step(struct engine *engine, const struct plan *plan)
@@ -140,8 +126,8 @@ static void run_step(struct engine *engine, const struct plan *plan)
 	if (e == ERR_OK)
 		e = masks;
 	if (e == ERR_OK)
-		sample_all(engine, plan);
-	else
+		e = sample_all(engine, plan);
+	if (e != ERR_OK)
 		log_error("engine: step %llu failed: %s", (unsigned long long)plan->number, err_text(e));
 	/* Free for the next plan before the news: the loop may submit it at once. */
 	pthread_mutex_lock(&engine->lock);
@@ -264,20 +250,24 @@ uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32
 	return group->digests[(size_t)index * group->kv.layout.layer_count + place];
 }
 
+static size_t digest_bytes(const struct group *group, uint32_t block_count)
+{
+	return (size_t)block_count * group->kv.layout.layer_count * sizeof(uint64_t);
+}
+
 enum err engine_set_kv(struct engine *engine, uint32_t g, void *memory, uint32_t block_count)
 {
 	assert(g < engine->config->group_count);
 	struct group *group = &engine->groups[g];
 	assert(!group->kv.base && memory && (uintptr_t)memory % 64 == 0 && block_count > 0);
 	assert(g == 0 || group[-1].kv.base);
-	group->digests = calloc((size_t)block_count * group->kv.layout.layer_count, sizeof(uint64_t));
-	if (!group->digests)
-		return ERR_NOMEM;
+	group->block_count = block_count;
+	enum err e = dev_alloc(engine->device, MEM_PINNED, digest_bytes(group, block_count), (void **)&group->digests);
+	if (e != ERR_OK)
+		return e;
 	group->kv.base = memory;
 	group->kv.block_first = g > 0 ? group[-1].kv.block_first + group[-1].block_count : 0;
-	group->block_count = block_count;
-	forward_set_kv(engine->forward, g, &group->kv);
-	return ERR_OK;
+	return forward_set_kv(engine->forward, g, &group->kv, group->digests);
 }
 
 void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry)
@@ -457,10 +447,12 @@ void engine_destroy(struct engine *engine)
 	forward_destroy(engine->forward);
 	experts_local_destroy(engine->experts);
 	engine_weights_destroy(engine->weights);
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
+		if (engine->groups[g].digests)
+			dev_free(engine->device, MEM_PINNED, engine->groups[g].digests,
+				 digest_bytes(&engine->groups[g], engine->groups[g].block_count));
 	device_close(engine->device);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
-	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
-		free(engine->groups[g].digests);
 	free(engine);
 }

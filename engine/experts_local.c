@@ -2,6 +2,7 @@
 
 #include <assert.h>
 #include <stdlib.h>
+#include <string.h>
 
 #include "engine/layers.h"
 #include "model/config.h"
@@ -15,17 +16,41 @@ struct experts_local {
 	uint32_t inner; /* of an expert */
 	uint32_t hidden;
 	struct glu glu;
+	enum elem input;            /* of rows that only linears read */
 	size_t slot_max;
+	const struct linear **linears; /* [expert_count] */
 	uint32_t *slot_first;       /* [expert_count + 1] */
 	uint32_t *slots;            /* [slot_max] */
-	struct linear_call *calls;  /* [expert_count] */
-	float *x;                   /* [slot_max][hidden] grouped: rows in, then answers */
+	void *x;                    /* [slot_max][hidden] of `input`, grouped */
 	float *gate_up;             /* [slot_max][2 * inner] grouped */
-	float *activated;           /* [slot_max][inner] grouped */
+	void *activated;            /* [slot_max][inner] of `input`, grouped */
+	float *y;                   /* [slot_max][hidden] grouped: answers */
 	uint16_t *answers;          /* [slot_max][hidden] bf16, by row */
 };
 
 static enum err run(void *context, const struct expert_rows *rows);
+
+struct buffer {
+	void **memory;
+	size_t bytes;
+};
+
+enum { BUFFERS = 7 };
+
+static void list_buffers(struct experts_local *x, struct buffer ret_buffers[BUFFERS])
+{
+	size_t f32 = x->slot_max * sizeof(float), input = x->slot_max * elem_bytes(x->input);
+	const struct buffer all[BUFFERS] = {
+		{(void **)&x->slot_first, (x->expert_count + 1) * sizeof(uint32_t)},
+		{(void **)&x->slots, x->slot_max * sizeof(uint32_t)},
+		{&x->x, input * x->hidden},
+		{(void **)&x->gate_up, f32 * 2 * x->inner},
+		{&x->activated, input * x->inner},
+		{(void **)&x->y, f32 * x->hidden},
+		{(void **)&x->answers, f32 / 2 * x->hidden},
+	};
+	memcpy(ret_buffers, all, sizeof(all));
+}
 
 enum err experts_local_create(struct device *device, const struct model_config *config,
 			      const struct engine_weights *weights, uint32_t rows_max,
@@ -42,21 +67,15 @@ enum err experts_local_create(struct device *device, const struct model_config *
 		.inner = config->experts.intermediate_size,
 		.hidden = config->hidden_size,
 		.glu = glu_of(config),
+		.input = device_props(device)->input,
 		.slot_max = (size_t)rows_max * config->experts.top,
-		.slot_first = calloc(config->experts.count + 1, sizeof(uint32_t)),
-		.calls = calloc(config->experts.count, sizeof(struct linear_call)),
+		.linears = calloc(config->experts.count, sizeof(struct linear *)),
 	};
-	x->slots = calloc(x->slot_max, sizeof(uint32_t));
-	size_t f32 = x->slot_max * sizeof(float);
-	enum err e = x->slot_first && x->calls && x->slots ? ERR_OK : ERR_NOMEM;
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, f32 * x->hidden, (void **)&x->x);
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, f32 * 2 * x->inner, (void **)&x->gate_up);
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, f32 * x->inner, (void **)&x->activated);
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, f32 / 2 * x->hidden, (void **)&x->answers);
+	enum err e = x->linears ? ERR_OK : ERR_NOMEM;
+	struct buffer buffers[BUFFERS];
+	list_buffers(x, buffers);
+	for (uint32_t i = 0; i < BUFFERS && e == ERR_OK; i++)
+		e = dev_alloc(device, MEM_DEVICE, buffers[i].bytes, buffers[i].memory);
 	if (e != ERR_OK) {
 		experts_local_destroy(x);
 		return e;
@@ -69,14 +88,11 @@ void experts_local_destroy(struct experts_local *x)
 {
 	if (!x)
 		return;
-	size_t f32 = x->slot_max * sizeof(float);
-	dev_free(x->device, MEM_DEVICE, x->x, f32 * x->hidden);
-	dev_free(x->device, MEM_DEVICE, x->gate_up, f32 * 2 * x->inner);
-	dev_free(x->device, MEM_DEVICE, x->activated, f32 * x->inner);
-	dev_free(x->device, MEM_DEVICE, x->answers, f32 / 2 * x->hidden);
-	free(x->slot_first);
-	free(x->slots);
-	free(x->calls);
+	struct buffer buffers[BUFFERS];
+	list_buffers(x, buffers);
+	for (uint32_t i = 0; i < BUFFERS; i++)
+		dev_free(x->device, MEM_DEVICE, *buffers[i].memory, buffers[i].bytes);
+	free(x->linears);
 	free(x);
 }
 
@@ -85,22 +101,15 @@ struct expert_exchange *experts_local_exchange(struct experts_local *experts)
 	return &experts->exchange;
 }
 
-/* One linear of every expert that has rows, all at once. */
-static void linear_of_each(struct experts_local *x, const struct expert_weights *experts, bool down, const float *in,
-			   float *out)
+/* The rows of every expert through one of its linears. */
+static void linear_of_each(struct experts_local *x, const struct expert_weights *experts, bool down, uint32_t slot_count,
+			   const void *in, float *out)
 {
-	uint32_t count = 0;
-	for (uint32_t i = 0; i < x->expert_count; i++) {
-		const struct linear *linear = down ? experts[i].down : experts[i].gate_up;
-		const struct linear_shape *shape = linear_shape(linear);
-		size_t first = x->slot_first[i];
-		uint32_t rows = x->slot_first[i + 1] - x->slot_first[i];
-		if (rows > 0)
-			x->calls[count++] = (struct linear_call){
-				.linear = linear, .x = in + first * shape->k, .x_stride = shape->k,
-				.y = out + first * shape->n, .y_stride = shape->n, .rows = rows};
-	}
-	op_linear(x->device, x->calls, count);
+	for (uint32_t i = 0; i < x->expert_count; i++)
+		x->linears[i] = down ? experts[i].down : experts[i].gate_up;
+	const struct moe_linear_call call = {.linears = x->linears, .expert_count = x->expert_count, .first = x->slot_first,
+					     .slot_count = slot_count, .x = in, .x_elem = x->input, .y = out};
+	op_moe_linear(x->device, &call);
 }
 
 static enum err run(void *context, const struct expert_rows *rows)
@@ -110,12 +119,16 @@ static enum err run(void *context, const struct expert_rows *rows)
 	uint32_t slot_count = rows->row_count * rows->top_k;
 	assert(slot_count <= x->slot_max && rows->dim == x->hidden);
 
-	moe_group(rows->expert, slot_count, x->expert_count, x->slot_first, x->slots);
-	op_moe_gather(x->device, rows->x, x->hidden, x->slots, slot_count, rows->top_k, x->x);
-	linear_of_each(x, experts, false, x->x, x->gate_up);
-	op_glu(x->device, x->glu, x->gate_up, 2 * (size_t)x->inner, slot_count, x->inner, x->activated, x->inner);
-	linear_of_each(x, experts, true, x->activated, x->x);
-	op_moe_scatter(x->device, x->x, x->hidden, x->slots, slot_count, x->answers);
+	op_moe_group(x->device, rows->expert, slot_count, x->expert_count, x->slot_first, x->slots);
+	const struct moe_gather_call gather = {.x = rows->x, .elem = rows->elem, .dim = x->hidden, .slot = x->slots,
+					       .slot_count = slot_count, .top_k = rows->top_k, .out = x->x};
+	op_moe_gather(x->device, &gather);
+	linear_of_each(x, experts, false, slot_count, x->x, x->gate_up);
+	const struct glu_call glu = {.glu = x->glu, .x = x->gate_up, .x_stride = 2 * (size_t)x->inner, .rows = slot_count,
+				     .dim = x->inner, .out = x->activated, .out_elem = x->input, .out_stride = x->inner};
+	op_glu(x->device, &glu);
+	linear_of_each(x, experts, true, slot_count, x->activated, x->y);
+	op_moe_scatter(x->device, x->y, x->hidden, x->slots, slot_count, x->answers);
 	op_moe_combine(x->device, x->answers, rows->weight, rows->row_count, rows->top_k, x->hidden, rows->sum);
 	return ERR_OK;
 }

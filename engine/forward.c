@@ -12,10 +12,14 @@ struct forward {
 	struct layers layers;
 	uint32_t wanted_count;
 	uint32_t wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX]; /* [wanted_count] the rows that sample or are scored */
-	uint32_t logits_rows;              /* room of the three below */
+	uint32_t logits_rows;              /* room of those below */
+	uint32_t *last_rows;               /* [logits_rows] of `wanted`, where the device reads them */
 	float *last_x;                     /* [logits_rows][hidden] */
 	float *last_delta;                 /* [logits_rows][hidden] */
 	float *logits;                     /* [logits_rows][vocab] */
+	float *host_logits;                /* the same where the host reads them */
+	uint64_t *digests[LAYER_GROUPS_MAX]; /* [block][layer] of each group, the caller's */
+	uint64_t marks[MODEL_LAYERS_MAX];  /* KV of the layer is written and digested */
 };
 
 static size_t hidden_bytes(const struct forward *forward)
@@ -37,7 +41,11 @@ static enum err allocate(struct forward *f)
 	if (e == ERR_OK)
 		e = dev_alloc(device, MEM_DEVICE, hidden_bytes(f), (void **)&f->last_delta);
 	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, f->logits_rows * sizeof(uint32_t), (void **)&f->last_rows);
+	if (e == ERR_OK)
 		e = dev_alloc(device, MEM_DEVICE, logits_bytes(f), (void **)&f->logits);
+	if (e == ERR_OK && device_props(device)->queued)
+		e = dev_alloc(device, MEM_PINNED, logits_bytes(f), (void **)&f->host_logits);
 	return e;
 }
 
@@ -65,14 +73,17 @@ void forward_destroy(struct forward *forward)
 	struct device *device = forward->options.device;
 	dev_free(device, MEM_DEVICE, forward->last_x, hidden_bytes(forward));
 	dev_free(device, MEM_DEVICE, forward->last_delta, hidden_bytes(forward));
+	dev_free(device, MEM_DEVICE, forward->last_rows, forward->logits_rows * sizeof(uint32_t));
 	dev_free(device, MEM_DEVICE, forward->logits, logits_bytes(forward));
+	dev_free(device, MEM_PINNED, forward->host_logits, logits_bytes(forward));
 	layers_fini(&forward->layers);
 	free(forward);
 }
 
-void forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv)
+enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests)
 {
-	forward->layers.kv[group] = *kv;
+	forward->digests[group] = digests;
+	return layers_set_kv(&forward->layers, group, kv);
 }
 
 uint32_t forward_place(const struct forward *forward, uint32_t layer)
@@ -86,7 +97,8 @@ static void add_run(struct forward *forward, const struct run *run)
 	for (uint32_t g = 0; g < forward->options.config->group_count; g++)
 		batch->runs[g][batch->run_count] = (struct kv_run){.blocks = run->sequence->tables[g].blocks,
 								   .first_position = run->first,
-								   .row_first = batch->row_count, .row_count = run->count};
+								   .row_first = batch->row_count, .row_count = run->count,
+								   .digest = run->digest};
 	batch->run_count++;
 	for (uint32_t i = 0; i < run->score_count; i++)
 		forward->wanted[forward->wanted_count++] = batch->row_count + run->score_first - run->first + i;
@@ -98,6 +110,57 @@ static void add_run(struct forward *forward, const struct run *run)
 		forward->wanted[forward->wanted_count++] = batch->row_count - 1;
 }
 
+static bool wants_digests(const struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		if (plan->runs[i].digest)
+			return true;
+	return false;
+}
+
+static void digest(struct forward *forward, uint32_t layer)
+{
+	struct layers *layers = &forward->layers;
+	uint32_t group = layers_group(layers, layer);
+	op_kv_digest(forward->options.device, &layers->kv[group], layers->place[layer], layers->on_device.runs[group],
+		     forward->digests[group]);
+}
+
+/* The layer's KV is written: the caller hears of it once that has run. */
+static enum err announce(struct forward *forward, const struct plan *plan, uint32_t layer)
+{
+	enum err e = device_wait(forward->options.device, forward->marks[layer]);
+	if (e == ERR_OK)
+		forward->options.on_kv(forward->options.context, plan, layer);
+	return e;
+}
+
+/* A device that runs behind us gets the rest of a layer to do before we wait for its beginning; where nobody reads the blocks
+ * meanwhile, it gets the whole step. */
+static enum err run_layers(struct forward *forward, const struct plan *plan)
+{
+	struct device *device = forward->options.device;
+	bool queued = device_props(device)->queued, digests = wants_digests(plan);
+	uint32_t layer_count = forward->options.config->layer_count;
+	enum err e = ERR_OK;
+	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK; layer++) {
+		layers_kv(&forward->layers, layer);
+		if (digests)
+			digest(forward, layer);
+		forward->marks[layer] = device_mark(device);
+		if (!queued)
+			e = announce(forward, plan, layer);
+		if (e == ERR_OK)
+			e = layers_rest(&forward->layers, layer);
+		if (e == ERR_OK && queued && digests)
+			e = announce(forward, plan, layer);
+	}
+	enum err last = device_sync(device);
+	for (uint32_t layer = 0; queued && !digests && layer < layer_count && e == ERR_OK && last == ERR_OK; layer++)
+		forward->options.on_kv(forward->options.context, plan, layer);
+	return e == ERR_OK ? last : e;
+}
+
 enum err forward_step(struct forward *forward, const struct plan *plan)
 {
 	struct layers *layers = &forward->layers;
@@ -107,23 +170,19 @@ enum err forward_step(struct forward *forward, const struct plan *plan)
 		add_run(forward, &plan->runs[i]);
 	assert(layers->batch.row_count == plan->token_count);
 
-	layers_begin(layers);
-	for (uint32_t layer = 0; layer < forward->options.config->layer_count; layer++) {
-		layers_kv(layers, layer);
-		forward->options.on_kv(forward->options.context, plan, layer);
-		enum err e = layers_rest(layers, layer);
-		if (e != ERR_OK)
-			return e;
-	}
-	return device_sync(forward->options.device);
+	enum err e = layers_begin(layers);
+	return e == ERR_OK ? run_layers(forward, plan) : e;
 }
 
-const float *forward_logits(struct forward *forward, uint32_t first, uint32_t count)
+enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count, const float **ret_logits)
 {
 	const struct model_config *c = forward->options.config;
 	struct device *device = forward->options.device;
-	const uint32_t *rows = forward->wanted + first;
+	const uint32_t *rows = forward->last_rows;
 	assert(count <= forward->logits_rows && first + count <= forward->wanted_count);
+	enum err e = dev_copy(device, forward->last_rows, forward->wanted + first, count * sizeof(uint32_t));
+	if (e != ERR_OK)
+		return e;
 	op_gather(device, forward->layers.x, c->hidden_size, rows, count, c->hidden_size, forward->last_x);
 	op_gather(device, forward->layers.delta, c->hidden_size, rows, count, c->hidden_size, forward->last_delta);
 	const struct norm_call norm = {.x = forward->last_x, .add = forward->last_delta,
@@ -136,5 +195,8 @@ const float *forward_logits(struct forward *forward, uint32_t first, uint32_t co
 	op_linear(device, &head, 1);
 	if (c->logit_cap > 0)
 		op_soft_cap(device, forward->logits, c->vocab_size, count, c->vocab_size, (float)c->logit_cap);
-	return forward->logits;
+	*ret_logits = forward->host_logits ? forward->host_logits : forward->logits;
+	if (!forward->host_logits)
+		return ERR_OK;
+	return dev_copy(device, forward->host_logits, forward->logits, (size_t)count * c->vocab_size * sizeof(float));
 }

@@ -25,19 +25,21 @@ struct forward_options {
 	struct expert_exchange *experts; /* NULL for dense models */
 	uint32_t rows_max;
 	void *context;
-	/* KV of a layer is written for the whole step. */
+	/* KV of a layer is written for the whole step, and digested for the runs that want it. */
 	void (*on_kv)(void *context, const struct plan *plan, uint32_t layer);
 };
 
 MUST_USE enum err forward_create(const struct forward_options *options, struct forward **ret_forward);
 void forward_destroy(struct forward *forward);
-void forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv);
+/* The memory of a group's blocks, and the digests of their layers, [block][layer of the group], MEM_PINNED: once for each group,
+ * before the first step. */
+MUST_USE enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests);
 /* Of a layer among those of its group. */
 uint32_t forward_place(const struct forward *forward, uint32_t layer);
 
 /* Runs the layers over the plan's rows.  Afterwards forward_logits() may be asked. */
 MUST_USE enum err forward_step(struct forward *forward, const struct plan *plan);
-/* Logits of the rows that are wanted, [count][vocab_size]: in the plan's order, of each run first the scored rows, then
+/* Logits of the rows that are wanted, [count][vocab_size] in host memory: in the plan's order, of each run first the scored rows, then
  * the last one if it samples.  Of those numbered first, first + 1, …; count <= FORWARD_LOGITS_ROWS. */
-const float *forward_logits(struct forward *forward, uint32_t first, uint32_t count);
+MUST_USE enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count, const float **ret_logits);
 #endif

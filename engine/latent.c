@@ -68,14 +68,16 @@ void latent_project(struct layers *l, uint32_t layer)
 	const struct layer_weights *w = &l->weights->layers[layer];
 	size_t stride = latent_input_size(l->config);
 	float *vector = l->qkv + stride - latent->kv_lora_rank - latent->qk_rope_head_dim;
-	const struct linear_call in = {.linear = w->qkv, .x = l->normed, .x_stride = l->config->hidden_size, .y = l->qkv,
+	const struct linear_call in = {.linear = w->qkv, .x = l->normed, .x_elem = l->input, .x_stride = l->config->hidden_size, .y = l->qkv,
 				       .y_stride = stride, .rows = l->batch.row_count};
 	op_linear(l->device, &in, 1);
 	project_queries(l, layer);
 	op_head_norm(l->device, vector, stride, l->batch.row_count, 1, latent->kv_lora_rank, w->k_norm, NORM_EPS);
 	turn(l, layer, vector + latent->kv_lora_rank, stride, 1);
 	uint32_t group = layers_group(l, layer);
-	op_kv_write(l->device, &l->kv[group], l->place[layer], l->batch.runs[group], l->batch.run_count, vector, NULL, stride);
+	const struct kv_write_call write = {.kv = &l->kv[group], .layer = l->place[layer], .runs = l->on_device.runs[group],
+					    .k = vector, .stride = stride};
+	op_kv_write(l->device, &write);
 }
 
 /* Some heads of all rows, each through a linear of its own. */
@@ -107,7 +109,8 @@ static void expand(struct layers *l, const struct latent_head *heads, struct som
 			.linear = heads[some.first + i].value,
 			.x = l->latent.absorbed + (size_t)i * latent->kv_lora_rank,
 			.x_stride = (size_t)some.count * latent->kv_lora_rank,
-			.y = l->attended + (size_t)(some.first + i) * latent->v_head_dim,
+			.y = (uint8_t *)l->attended + (size_t)(some.first + i) * latent->v_head_dim * elem_bytes(l->input),
+			.y_elem = l->input,
 			.y_stride = (size_t)l->config->head_count * latent->v_head_dim,
 			.rows = l->batch.row_count,
 		};
@@ -123,8 +126,7 @@ static void attend(struct layers *l, uint32_t layer, struct some_heads some)
 	const struct attention_call call = {
 		.kv = &l->kv[layers_group(l, layer)],
 		.layer = l->place[layer],
-		.runs = l->batch.runs[layers_group(l, layer)],
-		.run_count = l->batch.run_count,
+		.runs = l->on_device.runs[layers_group(l, layer)],
 		.head_count = some.count,
 		.q = l->latent.absorbed,
 		.q_stride = stride,

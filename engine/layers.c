@@ -70,24 +70,23 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 {
 	const struct model_config *c = l->config;
 	size_t rows = l->rows_max;
-	size_t row_f32 = rows * sizeof(float);
+	size_t row_f32 = rows * sizeof(float), row_input = rows * elem_bytes(l->input);
 	bool latent = is_latent(l);
 	uint32_t shared = c->experts.shared_intermediate_size > 0 ? c->hidden_size : 0;
 	uint32_t qkv = latent ? latent_input_size(c) : query_size(c) + 2 * key_size(c);
 	uint32_t attended = latent ? c->head_count * c->latent.v_head_dim : query_size(c);
 	const struct piece all[] = {
-		{(void **)&l->batch.tokens, rows * sizeof(uint32_t)},
-		{(void **)&l->batch.positions, rows * sizeof(uint32_t)},
+		{(void **)&l->on_device.tokens, rows * sizeof(uint32_t)},
+		{(void **)&l->on_device.positions, rows * sizeof(uint32_t)},
 		{(void **)&l->x, row_f32 * c->hidden_size},
 		{(void **)&l->delta, row_f32 * c->hidden_size},
-		{(void **)&l->normed, row_f32 * c->hidden_size},
+		{&l->normed, row_input * c->hidden_size},
 		{(void **)&l->qkv, row_f32 * qkv},
-		{(void **)&l->attended, row_f32 * attended},
+		{&l->attended, row_input * attended},
 		{(void **)&l->latent.queries, c->latent.q_lora_rank > 0 ? row_f32 * query_size(c) : 0},
 		{(void **)&l->latent.absorbed, l->latent.absorbed_max * c->latent.kv_lora_rank * sizeof(float)},
-		{(void **)&l->latent.calls, latent ? c->head_count * sizeof(struct linear_call) : 0},
 		{(void **)&l->gate_up, row_f32 * 2 * inner_max(c)},
-		{(void **)&l->activated, row_f32 * inner_max(c)},
+		{&l->activated, row_input * inner_max(c)},
 		{(void **)&l->shared, row_f32 * shared},
 		{(void **)&l->gate, row_f32},
 		{(void **)&l->scores, row_f32 * c->experts.count},
@@ -98,12 +97,41 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 	memcpy(pieces, all, sizeof(all));
 	for (uint32_t i = 0; i < c->group_count; i++) {
 		size_t half = c->groups[i].rope.dim / 2;
-		pieces[count++] = (struct piece){(void **)&l->batch.runs[i], PLAN_RUNS_MAX * sizeof(struct kv_run)};
 		pieces[count++] = (struct piece){(void **)&l->rope[i].frequency, half * sizeof(float)};
 		pieces[count++] = (struct piece){(void **)&l->rope[i].cos, row_f32 * half};
 		pieces[count++] = (struct piece){(void **)&l->rope[i].sin, row_f32 * half};
 	}
 	return count;
+}
+
+static uint32_t list_host_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
+{
+	const struct model_config *c = l->config;
+	uint32_t count = 0;
+	pieces[count++] = (struct piece){(void **)&l->batch.tokens, l->rows_max * sizeof(uint32_t)};
+	pieces[count++] = (struct piece){(void **)&l->batch.positions, l->rows_max * sizeof(uint32_t)};
+	if (is_latent(l))
+		pieces[count++] = (struct piece){(void **)&l->latent.calls, c->head_count * sizeof(struct linear_call)};
+	for (uint32_t i = 0; i < c->group_count; i++)
+		pieces[count++] = (struct piece){(void **)&l->batch.runs[i], PLAN_RUNS_MAX * sizeof(struct kv_run)};
+	return count;
+}
+
+/* One piece of memory, cut up. */
+static enum err allocate(struct device *device, enum mem_kind kind, const struct piece *pieces, uint32_t count,
+			 void **ret_memory, size_t *ret_bytes)
+{
+	size_t bytes = 0;
+	for (uint32_t i = 0; i < count; i++)
+		bytes += aligned(pieces[i].bytes);
+	enum err e = dev_alloc(device, kind, bytes, ret_memory);
+	if (e != ERR_OK)
+		return e;
+	*ret_bytes = bytes;
+	uint8_t *at = *ret_memory;
+	for (uint32_t i = 0; i < count; at += aligned(pieces[i++].bytes))
+		*pieces[i].to = at;
+	return ERR_OK;
 }
 
 static struct moe_routing routing_of(const struct model_experts *experts)
@@ -127,11 +155,27 @@ static float embedding_scale(const struct model_config *config)
 	return config->dtype == MODEL_BF16 ? bf16_widen(bf16_round(scale)) : scale;
 }
 
+static enum err copy_frequencies(struct layers *layers, uint32_t group)
+{
+	const struct model_rope *rope = &layers->config->groups[group].rope;
+	float frequency[HEAD_DIM_MAX / 2];
+	assert(rope->dim / 2 <= HEAD_DIM_MAX / 2);
+	rope_of_model(rope, frequency);
+	return dev_copy(layers->device, layers->rope[group].frequency, frequency, rope->dim / 2 * sizeof(float));
+}
+
+/* No sequence is longer than the model says. */
+static uint32_t blocks_max(const struct layers *layers, const struct kv_memory *kv)
+{
+	return layers->config->position_max / kv->layout.block_tokens + 1;
+}
+
 enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
 		     const struct engine_weights *weights, uint32_t rows_max)
 {
 	assert(rows_max > 0);
-	*layers = (struct layers){.device = device, .config = config, .weights = weights, .rows_max = rows_max};
+	*layers = (struct layers){.device = device, .config = config, .weights = weights, .rows_max = rows_max,
+				  .input = device_props(device)->input};
 	layers->latent.absorbed_max = is_latent(layers) ? latent_absorbed_max(config, rows_max) : 0;
 	layers->routing = routing_of(&config->experts);
 	layers->embedding_scale = embedding_scale(config);
@@ -140,32 +184,42 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 		layers->place[i] = counts[config->layers[i].group]++;
 	struct piece pieces[PIECES_MAX];
 	uint32_t count = list_pieces(layers, pieces);
-	for (uint32_t i = 0; i < count; i++)
-		layers->memory_bytes += aligned(pieces[i].bytes);
-	enum err e = dev_alloc(device, MEM_DEVICE, layers->memory_bytes, &layers->memory);
+	enum err e = allocate(device, MEM_DEVICE, pieces, count, &layers->memory, &layers->memory_bytes);
 	if (e != ERR_OK)
 		return e;
-	uint8_t *at = layers->memory;
-	for (uint32_t i = 0; i < count; at += aligned(pieces[i++].bytes))
-		*pieces[i].to = at;
-	for (uint32_t i = 0; i < config->group_count; i++)
-		rope_of_model(&config->groups[i].rope, layers->rope[i].frequency);
-	return ERR_OK;
+	count = list_host_pieces(layers, pieces);
+	e = allocate(device, MEM_PINNED, pieces, count, &layers->host, &layers->host_bytes);
+	for (uint32_t i = 0; i < config->group_count && e == ERR_OK; i++)
+		e = copy_frequencies(layers, i);
+	return e;
+}
+
+enum err layers_set_kv(struct layers *layers, uint32_t group, const struct kv_memory *kv)
+{
+	const struct kv_runs_bounds bounds = {.runs_max = PLAN_RUNS_MAX, .rows_max = layers->rows_max,
+					      .blocks_max = blocks_max(layers, kv), .block_tokens = kv->layout.block_tokens};
+	layers->kv[group] = *kv;
+	return kv_runs_create(layers->device, &bounds, &layers->on_device.runs[group]);
 }
 
 void layers_fini(struct layers *layers)
 {
+	for (uint32_t i = 0; i < LAYER_GROUPS_MAX; i++)
+		kv_runs_destroy(layers->on_device.runs[i]);
 	if (layers->memory)
 		dev_free(layers->device, MEM_DEVICE, layers->memory, layers->memory_bytes);
+	if (layers->host)
+		dev_free(layers->device, MEM_PINNED, layers->host, layers->host_bytes);
 	*layers = (struct layers){0};
 }
 
 /* --- arithmetic -------------------------------------------------------------------------------------- */
 
-static void linear(struct layers *l, const struct linear *weights, const float *x, float *y)
+/* x is of `input`. */
+static void linear(struct layers *l, const struct linear *weights, const void *x, float *y)
 {
 	const struct linear_shape *shape = linear_shape(weights);
-	const struct linear_call call = {.linear = weights, .x = x, .x_stride = shape->k, .y = y,
+	const struct linear_call call = {.linear = weights, .x = x, .x_stride = shape->k, .x_elem = l->input, .y = y,
 					 .y_stride = shape->n, .rows = l->batch.row_count};
 	op_linear(l->device, &call, 1);
 }
@@ -174,7 +228,7 @@ static void linear(struct layers *l, const struct linear *weights, const float *
 static void norm(struct layers *l, const float *weight)
 {
 	const struct norm_call call = {.x = l->x, .add = l->delta, .weight = weight, .out = l->normed,
-				       .rows = l->batch.row_count, .dim = l->config->hidden_size,
+				       .out_elem = l->input, .rows = l->batch.row_count, .dim = l->config->hidden_size,
 				       .eps = (float)l->config->norm_eps};
 	op_rmsnorm(l->device, &call);
 }
@@ -188,40 +242,39 @@ static void post_norm(struct layers *l, const float *weight)
 		op_rmsnorm(l->device, &call);
 }
 
-void layers_begin(struct layers *l)
+static enum err copy_batch(struct layers *l)
+{
+	size_t bytes = l->batch.row_count * sizeof(uint32_t);
+	enum err e = dev_copy(l->device, l->on_device.tokens, l->batch.tokens, bytes);
+	if (e == ERR_OK)
+		e = dev_copy(l->device, l->on_device.positions, l->batch.positions, bytes);
+	for (uint32_t i = 0; i < l->config->group_count; i++)
+		kv_runs_set(l->on_device.runs[i], l->batch.runs[i], l->batch.run_count);
+	return e;
+}
+
+enum err layers_begin(struct layers *l)
 {
 	const struct model_config *c = l->config;
+	const uint32_t *tokens = l->on_device.tokens;
 	uint32_t rows = l->batch.row_count;
 	assert(rows <= l->rows_max);
+	enum err e = copy_batch(l);
+	if (e != ERR_OK)
+		return e;
 	if (l->weights->embedding)
-		op_embed(l->device, l->weights->embedding, l->weights->elem, c->hidden_size, l->batch.tokens, rows, l->x);
+		op_embed(l->device, l->weights->embedding, l->weights->elem, c->hidden_size, tokens, rows, l->x);
 	else
-		op_embed_linear(l->device, l->weights->head, l->batch.tokens, rows, l->x);
-	memset(l->delta, 0, (size_t)rows * c->hidden_size * sizeof(float));
+		op_embed_linear(l->device, l->weights->head, tokens, rows, l->x);
+	dev_zero(l->device, l->delta, (size_t)rows * c->hidden_size * sizeof(float));
 	if (c->embedding_scaled)
 		op_scale(l->device, l->x, l->embedding_scale, rows, c->hidden_size);
 	for (uint32_t i = 0; i < c->group_count; i++) {
 		const struct model_rope *rope = &c->groups[i].rope;
-		op_rope_angles(l->device, l->batch.positions, rows, l->rope[i].frequency, rope->dim / 2,
+		op_rope_angles(l->device, l->on_device.positions, rows, l->rope[i].frequency, rope->dim / 2,
 			       (float)rope->attention_factor, l->rope[i].cos, l->rope[i].sin);
 	}
-}
-
-/* The first token written into a block zeroes the rest of the layer there (engine.h rule 2). */
-static void zero_new_blocks(struct layers *l, uint32_t layer)
-{
-	const struct kv_memory *kv = &l->kv[layers_group(l, layer)];
-	const struct kv_layout *layout = &kv->layout;
-	size_t bytes = kv_layer_bytes(layout);
-	for (uint32_t i = 0; i < l->batch.run_count; i++) {
-		const struct kv_run *run = &l->batch.runs[layers_group(l, layer)][i];
-		uint32_t end = run->first_position + run->row_count;
-		if (end % layout->block_tokens == 0)
-			continue; /* blocks that this run fills whole need no zeros */
-		uint32_t index = end / layout->block_tokens;
-		if (index * layout->block_tokens >= run->first_position)
-			memset(kv_block_at(kv, run->blocks[index]) + l->place[layer] * bytes, 0, bytes);
-	}
+	return ERR_OK;
 }
 
 static void project(struct layers *l, uint32_t layer)
@@ -241,13 +294,14 @@ static void project(struct layers *l, uint32_t layer)
 	op_rope(l->device, l->qkv, stride, rows, c->head_count + c->kv_head_count, c->head_dim,
 		group_of(l, layer)->rope.dim / 2, rope->cos, rope->sin);
 	uint32_t group = layers_group(l, layer);
-	op_kv_write(l->device, &l->kv[group], l->place[layer], l->batch.runs[group], l->batch.run_count, key, value, stride);
+	const struct kv_write_call write = {.kv = &l->kv[group], .layer = l->place[layer], .runs = l->on_device.runs[group],
+					    .k = key, .v = value, .stride = stride};
+	op_kv_write(l->device, &write);
 }
 
 void layers_kv(struct layers *l, uint32_t layer)
 {
 	norm(l, l->weights->layers[layer].attention_norm);
-	zero_new_blocks(l, layer);
 	if (is_latent(l))
 		latent_project(l, layer);
 	else
@@ -261,12 +315,12 @@ static void attend(struct layers *l, uint32_t layer)
 	const struct attention_call call = {
 		.kv = &l->kv[group],
 		.layer = l->place[layer],
-		.runs = l->batch.runs[group],
-		.run_count = l->batch.run_count,
+		.runs = l->on_device.runs[group],
 		.head_count = c->head_count,
 		.q = l->qkv,
 		.q_stride = query_size(c) + 2 * (size_t)key_size(c),
 		.out = l->attended,
+		.out_elem = l->input,
 		.out_stride = query_size(c),
 		.scale = 1.0f / __builtin_sqrtf((float)c->score_dim),
 		.score_cap = (float)c->score_cap,
@@ -289,8 +343,10 @@ static void mlp(struct layers *l, const struct linear *gate_up, const struct lin
 {
 	uint32_t inner = linear_shape(down)->k;
 	linear(l, gate_up, l->normed, l->gate_up);
-	op_glu(l->device, glu_of(l->config), l->gate_up, 2 * (size_t)inner, l->batch.row_count, inner, l->activated,
-	       inner);
+	const struct glu_call glu = {.glu = glu_of(l->config), .x = l->gate_up, .x_stride = 2 * (size_t)inner,
+				     .rows = l->batch.row_count, .dim = inner, .out = l->activated, .out_elem = l->input,
+				     .out_stride = inner};
+	op_glu(l->device, &glu);
 	linear(l, down, l->activated, out);
 }
 
@@ -316,7 +372,7 @@ static enum err mixture(struct layers *l, uint32_t layer)
 					     .rows = l->batch.row_count, .ret_expert = l->expert, .ret_weight = l->weight};
 	op_moe_route(l->device, &route);
 	const struct expert_rows rows = {.layer = layer, .row_count = l->batch.row_count, .top_k = c->experts.top,
-					 .dim = c->hidden_size, .x = l->normed, .expert = l->expert,
+					 .dim = c->hidden_size, .x = l->normed, .elem = l->input, .expert = l->expert,
 					 .weight = l->weight, .sum = l->delta};
 	enum err e = l->experts->run(l->experts->context, &rows);
 	if (e == ERR_OK && w->shared_down)

@@ -17,13 +17,20 @@
 
 struct expert_exchange;
 
-/* The rows of a step. */
+/* The rows of a step, as the host describes them. */
 struct batch {
 	uint32_t row_count;
 	uint32_t run_count;
 	uint32_t *tokens;      /* [rows_max] */
 	uint32_t *positions;   /* [rows_max] */
 	struct kv_run *runs[LAYER_GROUPS_MAX]; /* [PLAN_RUNS_MAX] each: they differ in their blocks */
+};
+
+/* The same where the device reads them. */
+struct device_batch {
+	uint32_t *tokens;
+	uint32_t *positions;
+	struct kv_runs *runs[LAYER_GROUPS_MAX];
 };
 
 /* Angles of the step for the layers of one group. */
@@ -49,17 +56,19 @@ struct layers {
 	struct kv_memory kv[LAYER_GROUPS_MAX]; /* of each layer group; set before the first step */
 	uint16_t place[MODEL_LAYERS_MAX]; /* of each layer among those of its group */
 	uint32_t rows_max;
+	enum elem input; /* of rows that only linears read */
 	struct batch batch;
+	struct device_batch on_device;
 	struct layer_rope rope[LAYER_GROUPS_MAX];
 	float embedding_scale; /* for models that have one */
 	float *x;         /* [row][hidden] the residual stream, without delta */
 	float *delta;     /* [row][hidden] what the last sublayer adds to it */
-	float *normed;    /* [row][hidden] */
+	void *normed;     /* [row][hidden] of `input` */
 	float *qkv;       /* [row][(head + 2 * kv_head) * head_dim]; latent: [row][queries or q_lora, kv_lora, rope] */
-	float *attended;  /* [row][head * head_dim]; latent: [row][head * v] */
+	void *attended;   /* [row][head * head_dim] of `input`; latent: [row][head * v] */
 	struct latent_rows latent;
 	float *gate_up;   /* [row][2 * inner]: of dense layers, or of the shared expert */
-	float *activated; /* [row][inner] */
+	void *activated;  /* [row][inner] of `input` */
 	float *shared;    /* [row][hidden] what the shared expert says, before its gate */
 	float *gate;      /* [row] of the shared expert */
 	float *scores;    /* [row][expert] */
@@ -68,17 +77,21 @@ struct layers {
 	struct moe_routing routing;
 	void *memory;     /* all of the above, in one piece */
 	size_t memory_bytes;
+	void *host;       /* the batch, in one piece */
+	size_t host_bytes;
 };
 
 MUST_USE enum err layers_init(struct layers *layers, struct device *device, const struct model_config *config,
 			      const struct engine_weights *weights, uint32_t rows_max);
 void layers_fini(struct layers *layers); /* zeroed is fine */
+/* The memory of a group's blocks; once for each group, before the first batch. */
+MUST_USE enum err layers_set_kv(struct layers *layers, uint32_t group, const struct kv_memory *kv);
 
 struct glu glu_of(const struct model_config *config);
 uint32_t layers_group(const struct layers *layers, uint32_t layer);
 
-/* Embeds the batch's tokens: x is set, delta is zero. */
-void layers_begin(struct layers *layers);
+/* Takes the batch to the device and embeds its tokens: x is set, delta is zero.  Errors are the device's. */
+MUST_USE enum err layers_begin(struct layers *layers);
 /* Queries, keys and values of a layer; KV is written. */
 void layers_kv(struct layers *layers, uint32_t layer);
 /* Attention and MLP of the layer.  Errors are the expert exchange's. */

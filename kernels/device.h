@@ -9,6 +9,7 @@
  *           else: not on rows in the call, their order, thread_count, or the CPU within the class. */
 #ifndef KERNELS_DEVICE_H
 #define KERNELS_DEVICE_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
@@ -20,6 +21,8 @@ extern "C" {
 #define DEVICE_THREADS_MAX 256
 
 struct device;
+
+enum elem { ELEM_F32, ELEM_BF16 };
 
 enum device_kind { DEVICE_CPU, DEVICE_CUDA };
 
@@ -40,8 +43,10 @@ struct device_props {
 	char name[64];     /* "AMD EPYC 7571", as the CPU says it */
 	char variant[16];  /* "avx2" */
 	char numerics[32]; /* "cpu-fma-1": the part of the numerics class that kernels decide (law 1) */
+	enum elem input;    /* what rows that only linears read are written as (kernels/ops.h, rule 2) */
+	bool queued;        /* operations run behind their caller, in memory that the host cannot read: device_sync() */
 	uint32_t thread_count;
-	uint64_t memory_bytes; /* of the whole machine */
+	uint64_t memory_bytes; /* of the whole machine; of an accelerator its own */
 };
 
 /* ERR_UNSUPPORTED: no such device or variant here; `why` says which there are. */
@@ -51,6 +56,10 @@ void device_close(struct device *device); /* NULL is fine */
 const struct device_props *device_props(const struct device *device);
 /* Waits for all operations queued so far; the first error among them, once. */
 MUST_USE enum err device_sync(struct device *device);
+/* A point in the order of operations; device_wait() returns once all that was queued before it has run, with the first
+ * error among that.  Waits are in the order of marks. */
+uint64_t device_mark(struct device *device);
+MUST_USE enum err device_wait(struct device *device, uint64_t mark);
 
 /* The names of the variants that run on this machine, best first, "portable" last; returns how many. */
 #define DEVICE_VARIANTS_MAX 4
@@ -63,7 +72,10 @@ double device_read_rate(struct device *device);
 /* Zeroed memory. ERR_NOMEM. */
 MUST_USE enum err dev_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes); /* NULL is fine */
+/* Between memories of any kind, in order with operations.  Memory of the host has the bytes when it returns; MEM_PINNED that is
+ * copied from stays as it is until operations up to here have run, other memory of the host may change at once. */
 MUST_USE enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes);
+void dev_zero(struct device *device, void *memory, size_t bytes); /* in order with operations */
 
 #ifdef __cplusplus
 }

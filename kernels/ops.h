@@ -5,9 +5,11 @@
  * Bounds: no operation allocates or fails; shapes out of range are the caller's fault and assert.
  * Rules:  1 a row's result depends on that row alone (law 1), whatever else is in the call;
  *         2 activations are f32 in memory; weights and KV are f32 or bf16. Rounding to bf16 happens only
- *           where a name says so: KV as it is written, rows to and from experts, and on "avx512bf16" the
- *           input of op_linear with bf16 weights (a class of its own);
- *         3 pointers are the device's memory; strides are in elements between the starts of rows. */
+ *           where a name says so: KV as it is written, rows to and from experts, on "avx512bf16" the input
+ *           of op_linear with bf16 weights (a class of its own), and what is written as bf16 because only
+ *           linears read it (out_elem, as device_props.input says; a CPU has f32 throughout);
+ *         3 pointers are the device's memory (MEM_DEVICE, or MEM_PINNED) unless `host` is said; strides are
+ *           in elements between the starts of rows. */
 #ifndef KERNELS_OPS_H
 #define KERNELS_OPS_H
 #include <stdbool.h>
@@ -17,8 +19,6 @@
 #ifdef __cplusplus
 extern "C" {
 #endif
-
-enum elem { ELEM_F32, ELEM_BF16 };
 
 static inline size_t elem_bytes(enum elem elem)
 {
@@ -58,11 +58,12 @@ MUST_USE enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32
 
 struct linear_call {
 	const struct linear *linear;
-	const float *x; /* [row][k] */
+	const void *x; /* [row][k] of x_elem */
 	size_t x_stride;
-	float *y; /* [row][n] */
+	void *y; /* [row][n] of y_elem */
 	size_t y_stride;
 	uint32_t rows; /* may be 0 */
+	enum elem x_elem, y_elem; /* f32, or device_props.input */
 };
 /* All calls at once: they must be independent, e.g. one for each expert. x and y never overlap. */
 void op_linear(struct device *device, const struct linear_call *calls, size_t call_count);
@@ -84,9 +85,10 @@ struct norm_call {
 	float *x;	     /* [row][dim]; x += add first, where add is given */
 	const float *add;    /* [row][dim] or NULL */
 	const float *weight; /* [dim] */
-	float *out;	     /* [row][dim] = x / rms(x) * weight; may be x */
+	void *out;	     /* [row][dim] of out_elem = x / rms(x) * weight; may be x, if that is f32 */
 	uint32_t rows, dim;  /* all contiguous */
 	float eps;
+	enum elem out_elem;
 };
 void op_rmsnorm(struct device *device, const struct norm_call *call);
 /* x[row][head][dim] normalised in place head by head (Qwen3's q_norm and k_norm). */
@@ -101,10 +103,18 @@ struct glu {
 	enum glu_kind kind;
 	float alpha, limit; /* of GLU_CLAMPED */
 };
-/* out[row][dim] = activation(x[row][0..dim)) * x[row][dim..2 dim): gate first, then up.  GLU_CLAMPED: gate is at most limit,
- * up within +-limit; then gate * sigmoid(alpha * gate) * (up + 1). */
-void op_glu(struct device *device, struct glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
-	    float *out, size_t out_stride);
+struct glu_call {
+	struct glu glu;
+	const float *x; /* [row][2 dim]: gate first, then up */
+	size_t x_stride;
+	uint32_t rows, dim;
+	void *out; /* [row][dim] of out_elem */
+	size_t out_stride;
+	enum elem out_elem;
+};
+/* out = activation(gate) * up.  GLU_CLAMPED: gate is at most limit, up within +-limit; then
+ * gate * sigmoid(alpha * gate) * (up + 1). */
+void op_glu(struct device *device, const struct glu_call *call);
 /* out[i] = x[index[i]], rows of dim: e.g. the rows that need logits. */
 void op_gather(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
 	       uint32_t dim, float *out);
@@ -184,22 +194,48 @@ struct kv_run {
 	uint32_t first_position;
 	uint32_t row_first;
 	uint32_t row_count;
+	bool digest; /* op_kv_digest() digests the blocks that it writes */
 };
 
-/* Rounds k and v (rows [head_kv][head_dim]) to the layout's type and puts them where they belong. Latent blocks
- * have no v. */
-void op_kv_write(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_run *runs,
-		 uint32_t run_count, const float *k, const float *v, size_t stride);
+/* The runs of a step, wherever the device reads them: one object for each layer group, set once a step. */
+struct kv_runs;
+
+struct kv_runs_bounds {
+	uint32_t runs_max;
+	uint32_t rows_max;   /* of all runs together */
+	uint32_t blocks_max; /* of one run */
+	uint32_t block_tokens;
+};
+
+MUST_USE enum err kv_runs_create(struct device *device, const struct kv_runs_bounds *bounds, struct kv_runs **ret_runs);
+void kv_runs_destroy(struct kv_runs *runs); /* NULL is fine */
+/* In order with operations: those queued before see the runs of before.  The runs and their blocks (host) stay as they are
+ * until the operations that use them have run. */
+void kv_runs_set(struct kv_runs *runs, const struct kv_run *list, uint32_t count);
+
+struct kv_write_call {
+	const struct kv_memory *kv;
+	uint32_t layer;
+	const struct kv_runs *runs;
+	const float *k, *v; /* [row][head_kv][head_dim]; latent blocks have no v */
+	size_t stride;
+};
+/* Rounds k and v to the layout's type and puts them where they belong.  The slots behind the last one that a run writes become
+ * zero in a block that it begins: so a partial block has a digest, whatever was in its memory. */
+void op_kv_write(struct device *device, const struct kv_write_call *call);
+/* The digest (base/digest.h) of the layer of each block that runs with `digest` write:
+ * ret_digests[(block - kv->block_first) * layer_count + layer]; MEM_PINNED, for the host to read. */
+void op_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
+		  uint64_t *ret_digests);
 
 struct attention_call {
 	const struct kv_memory *kv;
 	uint32_t layer;
-	const struct kv_run *runs;
-	uint32_t run_count;
+	const struct kv_runs *runs;
 	uint32_t head_count; /* a multiple of head_kv_count: head h reads kv head h / (head_count / head_kv_count) */
 	const float *q;	     /* [row][head][head_dim]; latent: [row][head][value_dim] */
 	size_t q_stride;
-	float *out; /* [row][head][value_dim]; may be q */
+	void *out; /* [row][head][value_dim] of out_elem; may be q, if that is f32 */
 	size_t out_stride;
 	float scale;	 /* 1 / sqrt(head_dim) as a rule */
 	float score_cap; /* scaled scores become cap * tanh(score / cap); 0: as they are */
@@ -207,6 +243,7 @@ struct attention_call {
 	const float *q_rest; /* latent: [row][head][head_dim - value_dim], what of the key is no value; else NULL */
 	size_t q_rest_stride;
 	const float *sinks; /* [head] scores beside those of the positions, which have a weight and no value; or NULL */
+	enum elem out_elem;
 };
 /* Causal: a row at position p reads positions 0 .. p, its own included (write KV first), or the last `window` of
  * them. Positions are walked in splits of ATTENTION_SPLIT from 0, each split's (max, sum, acc) merged in order;
@@ -250,12 +287,31 @@ struct moe_route_call {
 /* The top k by score; among equals the lower expert, and the lower group. */
 void op_moe_route(struct device *device, const struct moe_route_call *call);
 /* Sorts slots (row * top_k + j) by expert: those of expert e are ret_slot[ret_first[e] .. ret_first[e + 1]),
- * ascending. ret_first has expert_count + 1 entries. A pure function on the host. */
-void moe_group(const uint32_t *expert, uint32_t slot_count, uint32_t expert_count, uint32_t *ret_first,
-	       uint32_t *ret_slot);
+ * ascending. ret_first has expert_count + 1 entries. */
+void op_moe_group(struct device *device, const uint32_t *expert, uint32_t slot_count, uint32_t expert_count,
+		  uint32_t *ret_first, uint32_t *ret_slot);
+struct moe_gather_call {
+	const void *x; /* [row][dim] of `elem` */
+	uint32_t dim;
+	const uint32_t *slot; /* [slot_count] */
+	uint32_t slot_count;
+	uint32_t top_k;
+	void *out; /* [slot_count][dim] of `elem` */
+	enum elem elem;
+};
 /* out[i] = x[slot[i] / top_k] rounded to bf16: what an expert gets, near or far. */
-void op_moe_gather(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		   uint32_t top_k, float *out);
+void op_moe_gather(struct device *device, const struct moe_gather_call *call);
+struct moe_linear_call {
+	const struct linear *const *linears; /* [expert_count] on the host, all of one shape */
+	uint32_t expert_count;
+	const uint32_t *first; /* [expert_count + 1] as of op_moe_group(): rows of each expert */
+	uint32_t slot_count;   /* of all */
+	const void *x; /* [slot_count][k] of x_elem */
+	float *y;      /* [slot_count][n] */
+	enum elem x_elem;
+};
+/* The rows of each expert through a linear of its own. */
+void op_moe_linear(struct device *device, const struct moe_linear_call *call);
 /* answer[slot[i]] = x[i] rounded to bf16: what an expert answers, near or far. answer is [row][top_k][dim]. */
 void op_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
 		    uint16_t *answer);

@@ -1,4 +1,5 @@
-/* disk_uring - the shell over io_uring: operations are queued with the kernel, what has landed is digested by one thread. */
+/* disk_uring - the shell over io_uring: operations are queued with the kernel; what is to be written is signed, what has landed is
+ * digested by one thread. */
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
@@ -13,11 +14,27 @@ struct uring {
 	struct io_uring ring;
 	int event_fd; /* readable when something is over */
 	struct loop_watch *watch;
+	struct loop_timer *again; /* the kernel did not take all that is in the ring */
 	struct copy *copy;
-	uint32_t queued; /* with the kernel */
+	uint32_t queued; /* in the ring or with the kernel */
 };
 
+static const uint64_t AGAIN_NS = 1000000;
+
 /* ---- one operation */
+
+/* The kernel may take nothing now, for want of memory: what is in the ring stays there, and is given to it again. */
+static void submit(struct uring *u)
+{
+	if (io_uring_submit(&u->ring) < 0 || io_uring_sq_ready(&u->ring) > 0)
+		loop_timer_arm(u->again, AGAIN_NS);
+}
+
+static void on_again(struct loop_timer *timer, void *arg)
+{
+	(void)timer;
+	submit(arg);
+}
 
 static void queue(struct uring *u, struct disk_request *r)
 {
@@ -38,29 +55,39 @@ static void queue(struct uring *u, struct disk_request *r)
 					(off_t)s->options.segment_bytes);
 	}
 	io_uring_sqe_set_data(sqe, r);
-	io_uring_submit(&u->ring);
 	u->queued++;
+	submit(u);
 }
 
-static void digested(struct copy_job *job);
-
-/* One layer after the other, off the loop; none when nobody waits for it any more. */
-static void digest_next(struct uring *u, struct disk_request *r)
+static void digest_now(struct copy_job *job)
 {
-	if (u->shell->closing || r->io.kind != DISK_READ || r->layer * (uint64_t)r->io.layer_bytes >= r->io.landing_bytes) {
-		disk_request_done(r);
-		return;
-	}
-	r->digest_job = (struct copy_job){.dst = r->landing + (size_t)r->layer * r->io.layer_bytes, .length = r->io.layer_bytes,
-					  .done = digested, .arg = r};
-	copy_submit(u->copy, &r->digest_job);
+	disk_request_digest(job->arg);
+}
+
+static void sign_now(struct copy_job *job)
+{
+	disk_request_sign(job->arg);
 }
 
 static void digested(struct copy_job *job)
 {
+	disk_request_done(job->arg);
+}
+
+static void signed_now(struct copy_job *job)
+{
 	struct disk_request *r = job->arg;
-	r->io.ret_digests[r->layer++] = job->digest;
-	digest_next(r->shell->state, r);
+	if (r->error || r->shell->closing)
+		disk_request_done(r);
+	else
+		queue(r->shell->state, r);
+}
+
+/* Off the loop. */
+static void begin_job(struct uring *u, struct disk_request *r, void (*work)(struct copy_job *), void (*done)(struct copy_job *))
+{
+	r->job = (struct copy_job){.work = work, .done = done, .arg = r};
+	copy_submit(u->copy, &r->job);
 }
 
 static void over(struct uring *u, struct disk_request *r, int result)
@@ -75,13 +102,12 @@ static void over(struct uring *u, struct disk_request *r, int result)
 		r->error = -result;
 	else if (moves && r->left > 0)
 		r->error = EIO; /* the file is shorter than it was made */
-	if (r->error || !moves) {
+	if (r->error || r->io.kind != DISK_READ || r->io.landing_bytes == 0 || u->shell->closing) {
 		disk_request_done(r);
 		return;
 	}
 	disk_request_arrived(r);
-	r->layer = 0;
-	digest_next(u, r);
+	begin_job(u, r, digest_now, digested);
 }
 
 static void reap(struct uring *u)
@@ -113,7 +139,10 @@ static void uring_submit(struct disk_shell *shell, struct disk_request *r)
 		r->io.kind = DISK_SYNC;
 		r->left = 0;
 	}
-	queue(u, r);
+	if (r->io.kind == DISK_WRITE && r->io.tag)
+		begin_job(u, r, sign_now, signed_now);
+	else
+		queue(u, r);
 }
 
 /* ---- life */
@@ -122,13 +151,16 @@ static void uring_destroy(struct disk_shell *shell)
 {
 	struct uring *u = shell->state;
 	struct io_uring_cqe *cqe;
-	while (u->queued > 0)
-		if (io_uring_wait_cqe(&u->ring, &cqe) == 0)
+	while (u->queued > 0) {
+		(void)io_uring_submit(&u->ring); /* what it has not taken yet */
+		if (io_uring_sq_ready(&u->ring) == 0 && io_uring_wait_cqe(&u->ring, &cqe) == 0)
 			reap(u);
+	}
 	if (u->copy)
 		copy_flush(u->copy);
 	copy_destroy(u->copy); /* ends what was being digested */
 	loop_watch_destroy(u->watch);
+	loop_timer_destroy(u->again);
 	if (u->event_fd >= 0)
 		close(u->event_fd);
 	io_uring_queue_exit(&u->ring);
@@ -166,6 +198,8 @@ static enum err uring_create(struct disk_shell *shell, struct why *why)
 		e = why_set(why, ERR_UNSUPPORTED, "no event of io_uring: %s", strerror(errno));
 	if (e == ERR_OK)
 		e = copy_create(shell->loop, false, &u->copy);
+	if (e == ERR_OK)
+		e = loop_timer_create(shell->loop, on_again, u, &u->again);
 	if (e == ERR_OK)
 		e = loop_watch_create(shell->loop, u->event_fd, LOOP_READ, on_ready, u, &u->watch);
 	if (e != ERR_OK)

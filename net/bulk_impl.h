@@ -79,12 +79,18 @@ struct bulk_lane {
 struct bulk {
 	struct loop *home;
 	struct bulk_options options;
+	uint64_t incarnation;       /* atomic: ours now, options has the first */
 	uint16_t port;
 	struct acceptor *acceptor;  /* on the first lane */
 	uint32_t client_count;      /* atomic */
 	struct link_served served;  /* atomic */
 	struct bulk_lane lanes[BULK_LANES_MAX]; /* [options.lanes] */
 };
+
+static inline uint64_t bulk_incarnation(const struct bulk *bulk)
+{
+	return __atomic_load_n(&bulk->incarnation, __ATOMIC_ACQUIRE);
+}
 
 /* bulk_serve.c, on the lane's thread */
 void bulk_serve_accept(void *bulk, struct channel *channel, const char *peer);

@@ -260,7 +260,7 @@ static void on_turn(void *arg)
 static void on_dialed(void *arg, enum err e, const char *text, struct channel *channel)
 {
 	struct bulk_conn *conn = arg;
-	const struct bulk_options *ours = &conn->lane->bulk->options;
+	const struct bulk *bulk = conn->lane->bulk;
 	conn->dialer = NULL;
 	conn->channel = channel;
 	if (e == ERR_OK)
@@ -269,8 +269,8 @@ static void on_dialed(void *arg, enum err e, const char *text, struct channel *c
 	struct bulk_hello hello = {
 		.magic = BULK_MAGIC,
 		.version = BULK_VERSION,
-		.node = ours->node,
-		.incarnation = ours->incarnation,
+		.node = bulk->options.node,
+		.incarnation = bulk_incarnation(bulk),
 		.server_node = conn->peer->options.node,
 		.server_incarnation = conn->peer->options.incarnation,
 		.lane = conn->lane->index,

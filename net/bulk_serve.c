@@ -101,8 +101,7 @@ static enum err check_ask(const struct bulk_lane *lane, const struct bulk_ask *a
 {
 	if (ask->cancel)
 		return ERR_CANCELED;
-	const struct bulk_options *ours = &lane->bulk->options;
-	if (ask->node != ours->node || ask->incarnation != ours->incarnation)
+	if (ask->node != lane->bulk->options.node || ask->incarnation != bulk_incarnation(lane->bulk))
 		return ERR_MISMATCH;
 	const struct region *region = find_region(lane, ask);
 	if (!region || ask->length == 0)
@@ -253,7 +252,7 @@ static enum err take_hello(struct bulk_client *client, const struct bulk_hello *
 		channel_refuse(client->channel, REFUSAL_NAME, client->peer, "it asks for bulk under another node's id");
 		return ERR_DENIED;
 	}
-	bool is_us = hello->server_node == options->node && hello->server_incarnation == options->incarnation;
+	bool is_us = hello->server_node == options->node && hello->server_incarnation == bulk_incarnation(client->lane->bulk);
 	client->node = hello->node;
 	client->incarnation = hello->incarnation;
 	client->is_greeted = true;

@@ -264,7 +264,8 @@ struct attention_bench {
 	size_t kv_bytes;
 	float *q, *out;
 	uint32_t *blocks;
-	struct kv_run *runs;
+	struct kv_run *list;
+	struct kv_runs *runs;
 	struct attention_call call;
 };
 
@@ -279,8 +280,8 @@ static void attention_make(struct device *device, const struct attention_shape *
 	b->q = calloc(rows * sequences * q_row, 4);
 	b->out = calloc(rows * sequences * q_row, 4);
 	b->blocks = calloc((size_t)blocks_each * sequences, sizeof(*b->blocks));
-	b->runs = calloc(sequences, sizeof(*b->runs));
-	if (!b->q || !b->out || !b->blocks || !b->runs || dev_alloc(device, MEM_DEVICE, b->kv_bytes, &b->kv.base) != ERR_OK)
+	b->list = calloc(sequences, sizeof(*b->list));
+	if (!b->q || !b->out || !b->blocks || !b->list || dev_alloc(device, MEM_DEVICE, b->kv_bytes, &b->kv.base) != ERR_OK)
 		die("out of memory");
 	struct rng rng = {.seed = 2};
 	for (size_t i = 0; i < b->kv_bytes / 4; i++)
@@ -288,11 +289,15 @@ static void attention_make(struct device *device, const struct attention_shape *
 	for (size_t i = 0; i < rows * sequences * q_row; i++)
 		b->q[i] = rng_unit(rng_next(&rng)) - 0.5f;
 	for (uint32_t s = 0; s < sequences; s++) {
-		b->runs[s] = (struct kv_run){b->blocks + (size_t)s * blocks_each, context, s * rows, rows};
+		b->list[s] = (struct kv_run){b->blocks + (size_t)s * blocks_each, context, s * rows, rows};
 		for (uint32_t i = 0; i < blocks_each; i++)
 			b->blocks[(size_t)s * blocks_each + i] = i * sequences + s;
 	}
-	b->call = (struct attention_call){&b->kv, 0, b->runs, sequences, shape->heads, b->q, q_row - rest_row, b->out,
+	const struct kv_runs_bounds bounds = {sequences, rows * sequences, blocks_each, layout->block_tokens};
+	if (kv_runs_create(device, &bounds, &b->runs) != ERR_OK)
+		die("out of memory");
+	kv_runs_set(b->runs, b->list, sequences);
+	b->call = (struct attention_call){&b->kv, 0, b->runs, shape->heads, b->q, q_row - rest_row, b->out,
 					  q_row - rest_row, .scale = 0.0883883f, .q_rest_stride = rest_row};
 	if (layout->kind == KV_LATENT)
 		b->call.q_rest = b->q + rows * sequences * (q_row - rest_row);
@@ -304,7 +309,8 @@ static void attention_free(struct device *device, struct attention_bench *b)
 	free(b->q);
 	free(b->out);
 	free(b->blocks);
-	free(b->runs);
+	kv_runs_destroy(b->runs);
+	free(b->list);
 }
 
 /* The limit is the greater of two times: to read the KV once, and to multiply. */

@@ -100,65 +100,28 @@ static void props_fill(struct device_props *props, const struct kernel_ops *ops,
 	props->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
 
-enum err device_open(const struct device_options *options, struct why *why, struct device **ret_device)
+static void close_device(struct device *base)
 {
-	if (options->kind != DEVICE_CPU)
-		return why_set(why, ERR_UNSUPPORTED, "device: this build has no CUDA");
-	if (options->thread_count > DEVICE_THREADS_MAX)
-		return why_set(why, ERR_INVALID, "device: %u threads, at most %u", options->thread_count,
-			       DEVICE_THREADS_MAX);
-	const struct kernel_ops *ops = NULL;
-	enum err e = variant_choose(options->variant, why, &ops);
-	if (e != ERR_OK)
-		return e;
-	uint32_t thread_count = options->thread_count ? options->thread_count : cpus_allowed();
-	if (thread_count > DEVICE_THREADS_MAX)
-		thread_count = DEVICE_THREADS_MAX;
-
-	struct device *device = calloc(1, sizeof(*device));
-	if (!device)
-		return why_set(why, ERR_NOMEM, "device: out of memory");
-	device->ops = ops;
-	props_fill(&device->props, ops, thread_count);
-	void *scratch;
-	e = dev_alloc(device, MEM_HOST, (size_t)thread_count * SCRATCH_BYTES, &scratch);
-	if (e != ERR_OK) {
-		why_set(why, e, "device: no memory for %u workers", thread_count);
-		goto free_device;
-	}
-	device->scratch = scratch;
-	e = threads_create(thread_count, &device->threads);
-	if (e != ERR_OK) {
-		why_set(why, e, "device: cannot start %u threads", thread_count);
-		goto free_scratch;
-	}
-	*ret_device = device;
-	return ERR_OK;
-
-free_scratch:
-	dev_free(device, MEM_HOST, scratch, (size_t)thread_count * SCRATCH_BYTES);
-free_device:
-	free(device);
-	return e;
-}
-
-void device_close(struct device *device)
-{
-	if (!device)
-		return;
+	struct cpu_device *device = (struct cpu_device *)base;
 	threads_destroy(device->threads);
-	dev_free(device, MEM_HOST, device->scratch, (size_t)device->props.thread_count * SCRATCH_BYTES);
+	dev_free(base, MEM_HOST, device->scratch, (size_t)base->props.thread_count * SCRATCH_BYTES);
 	free(device);
 }
 
-const struct device_props *device_props(const struct device *device)
+/* A CPU's operations have run when they return, and do not fail. */
+static enum err sync_device(struct device *device)
 {
-	return &device->props;
+	return ERR_OK;
 }
 
-enum err device_sync(struct device *device)
+static uint64_t mark(struct device *device)
 {
-	return ERR_OK; /* a CPU's operations have run when they return, and do not fail */
+	return 0;
+}
+
+static enum err wait_for(struct device *device, uint64_t at)
+{
+	return ERR_OK;
 }
 
 void cpu_parallel(struct device *device, uint32_t count, uint64_t work, threads_fn *fn, void *arg)
@@ -167,7 +130,7 @@ void cpu_parallel(struct device *device, uint32_t count, uint64_t work, threads_
 		for (uint32_t index = 0; index < count; index++)
 			fn(arg, index, 0);
 	else
-		threads_run(device->threads, count, fn, arg);
+		threads_run(((struct cpu_device *)device)->threads, count, fn, arg);
 }
 
 /* --- memory -------------------------------------------------------------------------------------- */
@@ -180,10 +143,8 @@ static size_t mapped_bytes(size_t bytes)
 	return (bytes + unit - 1) / unit * unit;
 }
 
-enum err dev_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory)
+static enum err alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory)
 {
-	if (bytes == 0 || bytes > SIZE_MAX / 2)
-		return ERR_NOMEM;
 	size_t length = mapped_bytes(bytes), slack = bytes < HUGE_PAGE_BYTES ? 0 : HUGE_PAGE_BYTES;
 	uint8_t *mapping = mmap(NULL, length + slack, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
 	if (mapping == MAP_FAILED)
@@ -199,16 +160,20 @@ enum err dev_alloc(struct device *device, enum mem_kind kind, size_t bytes, void
 	return ERR_OK;
 }
 
-void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes)
+static void free_memory(struct device *device, enum mem_kind kind, void *memory, size_t bytes)
 {
-	if (memory)
-		munmap(memory, mapped_bytes(bytes));
+	munmap(memory, mapped_bytes(bytes));
 }
 
-enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes)
+static enum err copy(struct device *device, void *to, const void *from, size_t bytes)
 {
 	memcpy(to, from, bytes);
 	return ERR_OK;
+}
+
+static void zero(struct device *device, void *memory, size_t bytes)
+{
+	memset(memory, 0, bytes);
 }
 
 /* --- read rate ----------------------------------------------------------------------------------- */
@@ -241,7 +206,7 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-double device_read_rate(struct device *device)
+static double read_rate(struct device *device)
 {
 	void *memory;
 	if (dev_alloc(device, MEM_HOST, RATE_BYTES, &memory) != ERR_OK)
@@ -251,7 +216,7 @@ double device_read_rate(struct device *device)
 	for (int pass = 0; pass < 3; pass++) {
 		struct rate_job job = {.memory = memory};
 		double begin = seconds_now();
-		threads_run(device->threads, RATE_ITEMS, rate_item, &job);
+		threads_run(((struct cpu_device *)device)->threads, RATE_ITEMS, rate_item, &job);
 		double rate = (double)RATE_BYTES / (seconds_now() - begin);
 		/* The sums are looked at, so that no compiler drops the reads. */
 		for (uint32_t i = 0; i < RATE_ITEMS; i++)
@@ -260,4 +225,93 @@ double device_read_rate(struct device *device)
 	}
 	dev_free(device, MEM_HOST, memory, RATE_BYTES);
 	return best;
+}
+
+/* --- the backend --------------------------------------------------------------------------------- */
+
+static const struct backend backend = {
+	.close = close_device,
+	.sync = sync_device,
+	.mark = mark,
+	.wait = wait_for,
+	.read_rate = read_rate,
+	.alloc = alloc,
+	.free = free_memory,
+	.copy = copy,
+	.zero = zero,
+	.linear_create = cpu_linear_create,
+	.linear_destroy = cpu_linear_destroy,
+	.linear_fill = cpu_linear_fill,
+	.linear_fill_bias = cpu_linear_fill_bias,
+	.linear = cpu_linear,
+	.tree_sum = cpu_tree_sum,
+	.embed = cpu_embed,
+	.embed_linear = cpu_embed_linear,
+	.rmsnorm = cpu_rmsnorm,
+	.head_norm = cpu_head_norm,
+	.add = cpu_add,
+	.scale = cpu_scale,
+	.glu = cpu_glu,
+	.gather = cpu_gather,
+	.rope_angles = cpu_rope_angles,
+	.rope = cpu_rope,
+	.kv_runs_create = cpu_kv_runs_create,
+	.kv_runs_destroy = cpu_kv_runs_destroy,
+	.kv_runs_set = cpu_kv_runs_set,
+	.kv_write = cpu_kv_write,
+	.kv_digest = cpu_kv_digest,
+	.attention = cpu_attention,
+	.moe_route = cpu_moe_route,
+	.moe_group = cpu_moe_group,
+	.moe_gather = cpu_moe_gather,
+	.moe_linear = cpu_moe_linear,
+	.moe_scatter = cpu_moe_scatter,
+	.moe_combine = cpu_moe_combine,
+	.add_gated = cpu_add_gated,
+	.to_bf16 = cpu_to_bf16,
+	.from_bf16 = cpu_from_bf16,
+	.logits_stats = cpu_logits_stats,
+	.soft_cap = cpu_soft_cap,
+	.exp = cpu_exp,
+};
+
+enum err cpu_device_open(const struct device_options *options, struct why *why, struct device **ret_device)
+{
+	if (options->thread_count > DEVICE_THREADS_MAX)
+		return why_set(why, ERR_INVALID, "device: %u threads, at most %u", options->thread_count,
+			       DEVICE_THREADS_MAX);
+	const struct kernel_ops *ops = NULL;
+	enum err e = variant_choose(options->variant, why, &ops);
+	if (e != ERR_OK)
+		return e;
+	uint32_t thread_count = options->thread_count ? options->thread_count : cpus_allowed();
+	if (thread_count > DEVICE_THREADS_MAX)
+		thread_count = DEVICE_THREADS_MAX;
+
+	struct cpu_device *device = calloc(1, sizeof(*device));
+	if (!device)
+		return why_set(why, ERR_NOMEM, "device: out of memory");
+	device->base.backend = &backend;
+	device->ops = ops;
+	props_fill(&device->base.props, ops, thread_count);
+	void *scratch;
+	e = dev_alloc(&device->base, MEM_HOST, (size_t)thread_count * SCRATCH_BYTES, &scratch);
+	if (e != ERR_OK) {
+		why_set(why, e, "device: no memory for %u workers", thread_count);
+		goto free_device;
+	}
+	device->scratch = scratch;
+	e = threads_create(thread_count, &device->threads);
+	if (e != ERR_OK) {
+		why_set(why, e, "device: cannot start %u threads", thread_count);
+		goto free_scratch;
+	}
+	*ret_device = &device->base;
+	return ERR_OK;
+
+free_scratch:
+	dev_free(&device->base, MEM_HOST, scratch, (size_t)thread_count * SCRATCH_BYTES);
+free_device:
+	free(device);
+	return e;
 }

@@ -13,71 +13,51 @@ static uint32_t step_k(enum elem elem)
 	return elem == ELEM_F32 ? 1 : 2;
 }
 
-enum err linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear)
+enum err cpu_linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear)
 {
-	uint32_t segments = shape->segments;
-	assert(shape->n > 0 && shape->k > 0);
-	if (segments == 0 || segments > LINEAR_SEGMENTS || (segments & (segments - 1)) != 0)
-		return ERR_INVALID;
-	if (shape->k % (segments * step_k(shape->elem)) != 0)
-		return ERR_INVALID;
-
-	struct linear *linear = calloc(1, sizeof(*linear));
+	struct cpu_linear *linear = calloc(1, sizeof(*linear));
 	if (!linear)
 		return ERR_NOMEM;
-	linear->shape = *shape;
-	linear->device = device;
 	linear->panel_count = (shape->n + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
 	linear->panel_stride = ((size_t)shape->k / step_k(shape->elem) + 1) * PANEL_COLUMNS;
-	linear->bytes = linear->panel_count * linear->panel_stride * 4;
-	enum err e = dev_alloc(device, MEM_DEVICE, linear->bytes, &linear->data);
+	linear->base = (struct linear){*shape, device, linear->panel_count * linear->panel_stride * 4};
+	enum err e = dev_alloc(device, MEM_DEVICE, linear->base.bytes, &linear->data);
 	if (e != ERR_OK) {
 		free(linear);
 		return e;
 	}
-	*ret_linear = linear;
+	*ret_linear = &linear->base;
 	return ERR_OK;
 }
 
-void linear_destroy(struct linear *linear)
+void cpu_linear_destroy(struct linear *base)
 {
-	if (!linear)
-		return;
-	dev_free(linear->device, MEM_DEVICE, linear->data, linear->bytes);
-	dev_free(linear->device, MEM_DEVICE, linear->bias, linear->shape.n * sizeof(float));
+	struct cpu_linear *linear = (struct cpu_linear *)base;
+	dev_free(base->device, MEM_DEVICE, linear->data, base->bytes);
+	dev_free(base->device, MEM_DEVICE, linear->bias, base->shape.n * sizeof(float));
 	free(linear);
 }
 
-const struct linear_shape *linear_shape(const struct linear *linear)
-{
-	return &linear->shape;
-}
-
-size_t linear_bytes(const struct linear *linear)
-{
-	return linear->bytes;
-}
-
 struct fill_job {
-	struct linear *linear;
+	struct cpu_linear *linear;
 	uint32_t first, count;
 	const void *source;
 	size_t source_stride;
 };
 
 /* Output n of the weights from its row of k elements. */
-static void fill_output(struct linear *linear, uint32_t n, const void *row)
+static void fill_output(struct cpu_linear *linear, uint32_t n, const void *row)
 {
 	uint32_t column = n % PANEL_COLUMNS;
 	size_t panel = n / PANEL_COLUMNS * linear->panel_stride;
-	if (linear->shape.elem == ELEM_F32) {
+	if (linear->base.shape.elem == ELEM_F32) {
 		float *to = (float *)linear->data + panel + column;
-		for (size_t k = 0; k < linear->shape.k; k++)
+		for (size_t k = 0; k < linear->base.shape.k; k++)
 			memcpy(&to[k * PANEL_COLUMNS], (const uint8_t *)row + k * sizeof(*to), sizeof(*to));
 		return;
 	}
 	uint32_t *to = (uint32_t *)linear->data + panel + column;
-	for (size_t step = 0; step < linear->shape.k / 2; step++) {
+	for (size_t step = 0; step < linear->base.shape.k / 2; step++) {
 		uint16_t pair[2];
 		memcpy(pair, (const uint8_t *)row + step * sizeof(pair), sizeof(pair));
 		to[step * PANEL_COLUMNS] = pair[0] | (uint32_t)pair[1] << 16;
@@ -93,35 +73,31 @@ static void fill_panel(void *arg, uint32_t index, uint32_t worker)
 		if (n >= job->first && n < end)
 			fill_output(job->linear, n,
 				    (const uint8_t *)job->source + (size_t)(n - job->first) * job->source_stride *
-									   elem_bytes(job->linear->shape.elem));
+									   elem_bytes(job->linear->base.shape.elem));
 }
 
-void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride)
+void cpu_linear_fill(struct linear *base, uint32_t first, uint32_t count, const void *source, size_t source_stride)
 {
-	assert(count <= linear->shape.n && first <= linear->shape.n - count);
-	if (count == 0)
-		return;
-	struct fill_job job = {linear, first, count, source, source_stride};
+	struct fill_job job = {(struct cpu_linear *)base, first, count, source, source_stride};
 	uint32_t panels = (first + count - 1) / PANEL_COLUMNS - first / PANEL_COLUMNS + 1;
-	cpu_parallel(linear->device, panels, (uint64_t)count * linear->shape.k, fill_panel, &job);
+	cpu_parallel(base->device, panels, (uint64_t)count * base->shape.k, fill_panel, &job);
 }
 
-enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source)
+enum err cpu_linear_fill_bias(struct linear *base, uint32_t first, uint32_t count, const float *source)
 {
-	uint32_t n = linear->shape.n;
-	assert(count <= n && first <= n - count);
+	struct cpu_linear *linear = (struct cpu_linear *)base;
 	void *memory = linear->bias;
 	if (!memory) {
-		enum err e = dev_alloc(linear->device, MEM_DEVICE, n * sizeof(float), &memory);
+		enum err e = dev_alloc(base->device, MEM_DEVICE, base->shape.n * sizeof(float), &memory);
 		if (e != ERR_OK)
 			return e;
-		linear->bias = memset(memory, 0, n * sizeof(float));
+		linear->bias = memory;
 	}
 	memcpy(linear->bias + first, source, count * sizeof(float));
 	return ERR_OK;
 }
 
-/* --- op_linear ------------------------------------------------------------------------------------- */
+/* --- linear ------------------------------------------------------------------------------------- */
 
 struct linear_job {
 	const struct device *device;
@@ -131,7 +107,7 @@ struct linear_job {
 
 static uint32_t column_tasks(const struct linear_call *call)
 {
-	return (call->linear->panel_count + LINEAR_TASK_PANELS - 1) / LINEAR_TASK_PANELS;
+	return (cpu_linear_of(call)->panel_count + LINEAR_TASK_PANELS - 1) / LINEAR_TASK_PANELS;
 }
 
 static uint32_t task_count(const struct linear_call *call)
@@ -155,20 +131,20 @@ static void linear_task(void *arg, uint32_t index, uint32_t worker)
 	block.row_count = call->rows - block.row_first;
 	if (block.row_count > LINEAR_TASK_ROWS)
 		block.row_count = LINEAR_TASK_ROWS;
-	block.panel_count = call->linear->panel_count - block.panel_first;
+	block.panel_count = cpu_linear_of(call)->panel_count - block.panel_first;
 	if (block.panel_count > LINEAR_TASK_PANELS)
 		block.panel_count = LINEAR_TASK_PANELS;
-	job->device->ops->linear_block(&block, cpu_scratch(job->device, worker));
+	cpu_ops(job->device)->linear_block(&block, cpu_scratch(job->device, worker));
 }
 
-void op_linear(struct device *device, const struct linear_call *calls, size_t call_count)
+void cpu_linear(struct device *device, const struct linear_call *calls, size_t call_count)
 {
 	struct linear_job job = {device, calls, call_count};
 	uint32_t count = 0;
 	uint64_t work = 0;
 	for (size_t i = 0; i < call_count; i++) {
 		const struct linear_shape *shape = &calls[i].linear->shape;
-		assert(calls[i].rows <= 1 || (calls[i].x_stride >= shape->k && calls[i].y_stride >= shape->n));
+		assert(calls[i].x_elem == ELEM_F32 && calls[i].y_elem == ELEM_F32);
 		count += task_count(&calls[i]);
 		work += (uint64_t)calls[i].rows * shape->n * shape->k;
 	}
@@ -198,10 +174,9 @@ static void tree_row(void *arg, uint32_t row, uint32_t worker)
 		job->out[i] = tree_of(job->parts, job->part_count, i);
 }
 
-void op_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n,
+void cpu_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n,
 		 float *out)
 {
-	assert(part_count > 0 && part_count <= LINEAR_SEGMENTS && (part_count & (part_count - 1)) == 0);
 	struct tree_job job = {parts, part_count, n, out};
 	cpu_parallel(device, rows, (uint64_t)rows * n * part_count, tree_row, &job);
 }
@@ -209,7 +184,7 @@ void op_tree_sum(struct device *device, const float *const *parts, uint32_t part
 /* --- rows of packed weights ---------------------------------------------------------------------------- */
 
 struct embed_job {
-	const struct linear *table;
+	const struct cpu_linear *table;
 	const uint32_t *tokens;
 	float *out;
 };
@@ -217,23 +192,23 @@ struct embed_job {
 static void embed_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct embed_job *job = arg;
-	const struct linear *table = job->table;
-	uint32_t token = job->tokens[row], k_count = table->shape.k, column = token % PANEL_COLUMNS;
+	const struct cpu_linear *table = job->table;
+	uint32_t token = job->tokens[row], k_count = table->base.shape.k, column = token % PANEL_COLUMNS;
 	float *out = job->out + (size_t)row * k_count;
 	const uint32_t *words = (const uint32_t *)table->data + token / PANEL_COLUMNS * table->panel_stride + column;
 	for (size_t k = 0; k < k_count; k++) {
-		if (table->shape.elem == ELEM_F32)
+		if (table->base.shape.elem == ELEM_F32)
 			memcpy(&out[k], &words[k * PANEL_COLUMNS], sizeof(*out));
 		else
 			out[k] = bf16_widen((uint16_t)(words[k / 2 * PANEL_COLUMNS] >> (k % 2 * 16)));
 	}
 }
 
-void op_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
+void cpu_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
 		     float *out)
 {
 	for (uint32_t row = 0; row < rows; row++)
 		assert(tokens[row] < table->shape.n);
-	struct embed_job job = {table, tokens, out};
+	struct embed_job job = {(const struct cpu_linear *)table, tokens, out};
 	cpu_parallel(device, rows, (uint64_t)rows * table->shape.k * 4, embed_row, &job);
 }

@@ -55,8 +55,8 @@ static void softmax(const struct device *device, const float *logits, uint32_t c
 	float greatest;
 	uint32_t argmax;
 	double sum;
-	device->ops->stats(logits, count, &greatest, &argmax, &sum);
-	device->ops->exp(logits, greatest, count, ret_score);
+	cpu_ops(device)->stats(logits, count, &greatest, &argmax, &sum);
+	cpu_ops(device)->exp(logits, greatest, count, ret_score);
 	float total = (float)sum;
 	for (uint32_t i = 0; i < count; i++)
 		ret_score[i] /= total;
@@ -66,7 +66,7 @@ static void sigmoid(const struct device *device, const float *x, uint32_t count,
 {
 	for (uint32_t i = 0; i < count; i++)
 		ret_score[i] = -x[i];
-	device->ops->exp(ret_score, 0.0f, count, ret_score);
+	cpu_ops(device)->exp(ret_score, 0.0f, count, ret_score);
 	for (uint32_t i = 0; i < count; i++)
 		ret_score[i] = 1.0f / (1.0f + ret_score[i]);
 }
@@ -106,22 +106,17 @@ static void route_row(void *arg, uint32_t row, uint32_t worker)
 		weight[j] = score[expert[j]] / (routing->renormalise ? chosen : 1.0f) * routing->scale;
 }
 
-void op_moe_route(struct device *device, const struct moe_route_call *call)
+void cpu_moe_route(struct device *device, const struct moe_route_call *call)
 {
 	const struct moe_routing *r = call->routing;
-	assert(r->expert_count <= MOE_EXPERTS_MAX && r->top_k <= MOE_TOP_K_MAX);
-	assert(r->group_count > 0 && r->expert_count % r->group_count == 0);
-	assert(r->group_count == 1 || (r->group_top > 0 && r->group_top <= r->group_count));
-	assert(r->group_count == 1 || (r->group_best > 0 && r->group_best <= 2));
-	assert(r->top_k > 0 && r->top_k <= r->expert_count / r->group_count * (r->group_count > 1 ? r->group_top : 1));
 	struct route_job job = {device, call};
 	cpu_parallel(device, call->rows, (uint64_t)call->rows * r->expert_count * (16 + r->top_k), route_row, &job);
 }
 
 /* --- rows to experts and back ---------------------------------------------------------------------------- */
 
-void moe_group(const uint32_t *expert, uint32_t slot_count, uint32_t expert_count, uint32_t *ret_first,
-	       uint32_t *ret_slot)
+void cpu_moe_group(struct device *device, const uint32_t *expert, uint32_t slot_count, uint32_t expert_count,
+		   uint32_t *ret_first, uint32_t *ret_slot)
 {
 	memset(ret_first, 0, (expert_count + 1) * sizeof(*ret_first));
 	for (uint32_t slot = 0; slot < slot_count; slot++) {
@@ -137,44 +132,59 @@ void moe_group(const uint32_t *expert, uint32_t slot_count, uint32_t expert_coun
 	ret_first[0] = 0;
 }
 
-struct travel_job {
-	const float *x;
-	uint32_t dim;
-	const uint32_t *slot;
-	uint32_t top_k;
-	float *out;
-	uint16_t *answer;
-};
-
 static void gather_row(void *arg, uint32_t index, uint32_t worker)
 {
-	const struct travel_job *job = arg;
-	const float *from = job->x + (size_t)(job->slot[index] / job->top_k) * job->dim;
-	float *to = job->out + (size_t)index * job->dim;
-	for (uint32_t i = 0; i < job->dim; i++)
+	const struct moe_gather_call *call = arg;
+	const float *from = (const float *)call->x + (size_t)(call->slot[index] / call->top_k) * call->dim;
+	float *to = (float *)call->out + (size_t)index * call->dim;
+	for (uint32_t i = 0; i < call->dim; i++)
 		to[i] = bf16_widen(bf16_round(from[i]));
 }
 
-void op_moe_gather(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		   uint32_t top_k, float *out)
+void cpu_moe_gather(struct device *device, const struct moe_gather_call *call)
 {
-	struct travel_job job = {.x = x, .dim = dim, .slot = slot, .top_k = top_k, .out = out};
-	cpu_parallel(device, slot_count, (uint64_t)slot_count * dim, gather_row, &job);
+	struct moe_gather_call job = *call;
+	assert(call->elem == ELEM_F32);
+	cpu_parallel(device, call->slot_count, (uint64_t)call->slot_count * call->dim, gather_row, &job);
 }
+
+void cpu_moe_linear(struct device *device, const struct moe_linear_call *call)
+{
+	struct linear_call calls[MOE_EXPERTS_MAX];
+	const struct linear_shape *shape = linear_shape(call->linears[0]);
+	size_t count = 0;
+	assert(call->x_elem == ELEM_F32 && call->first[call->expert_count] == call->slot_count);
+	for (uint32_t e = 0; e < call->expert_count; e++) {
+		size_t first = call->first[e];
+		uint32_t rows = call->first[e + 1] - call->first[e];
+		if (rows > 0)
+			calls[count++] = (struct linear_call){
+				.linear = call->linears[e], .x = (const float *)call->x + first * shape->k,
+				.x_stride = shape->k, .y = call->y + first * shape->n, .y_stride = shape->n, .rows = rows};
+	}
+	cpu_linear(device, calls, count);
+}
+
+struct scatter_job {
+	const float *x;
+	uint32_t dim;
+	const uint32_t *slot;
+	uint16_t *answer;
+};
 
 static void scatter_row(void *arg, uint32_t index, uint32_t worker)
 {
-	const struct travel_job *job = arg;
+	const struct scatter_job *job = arg;
 	const float *from = job->x + (size_t)index * job->dim;
 	uint16_t *to = job->answer + (size_t)job->slot[index] * job->dim;
 	for (uint32_t i = 0; i < job->dim; i++)
 		to[i] = bf16_round(from[i]);
 }
 
-void op_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
+void cpu_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
 		    uint16_t *answer)
 {
-	struct travel_job job = {.x = x, .dim = dim, .slot = slot, .answer = answer};
+	struct scatter_job job = {x, dim, slot, answer};
 	cpu_parallel(device, slot_count, (uint64_t)slot_count * dim, scatter_row, &job);
 }
 
@@ -190,11 +200,11 @@ static void combine_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct combine_job *job = arg;
 	size_t slot = (size_t)row * job->top_k;
-	job->device->ops->combine(job->answer + slot * job->dim, job->weight + slot, job->top_k, job->dim,
+	cpu_ops(job->device)->combine(job->answer + slot * job->dim, job->weight + slot, job->top_k, job->dim,
 				  job->out + (size_t)row * job->dim);
 }
 
-void op_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
+void cpu_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
 		    uint32_t top_k, uint32_t dim, float *out)
 {
 	struct combine_job job = {device, answer, weight, top_k, dim, out};
@@ -218,7 +228,7 @@ static void gated_row(void *arg, uint32_t row, uint32_t worker)
 		x[i] += gate * add[i];
 }
 
-void op_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim)
+void cpu_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim)
 {
 	struct gated_job job = {device, x, add, gate, dim};
 	cpu_parallel(device, rows, (uint64_t)rows * dim, gated_row, &job);

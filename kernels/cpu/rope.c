@@ -5,18 +5,6 @@
 
 #define SINCOS_WORK 64 /* of one angle, in additions */
 
-/* Hugging Face computes 1 / theta^(2i / dim) in f32 and multiplies positions in f32; models are trained so.
- * The power itself is ours, in double, rounded where theirs is. */
-void rope_frequencies(double theta, uint32_t dim, float *ret_frequency)
-{
-	assert(theta > 0 && dim % 2 == 0);
-	double log_theta = exact_log(theta);
-	for (uint32_t i = 0; i < dim / 2; i++) {
-		float exponent = (float)(2 * i) / (float)dim;
-		ret_frequency[i] = 1.0f / (float)exact_exp(exponent * log_theta);
-	}
-}
-
 struct angles_job {
 	const uint32_t *positions;
 	const float *frequency;
@@ -38,7 +26,7 @@ static void angles_row(void *arg, uint32_t row, uint32_t worker)
 	}
 }
 
-void op_rope_angles(struct device *device, const uint32_t *positions, uint32_t rows, const float *frequency,
+void cpu_rope_angles(struct device *device, const uint32_t *positions, uint32_t rows, const float *frequency,
 		    uint32_t half, float factor, float *ret_cos, float *ret_sin)
 {
 	struct angles_job job = {positions, frequency, half, factor, ret_cos, ret_sin};
@@ -53,13 +41,12 @@ struct rope_job {
 static void rope_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct rope_job *job = arg;
-	job->device->ops->rope(&job->call, row);
+	cpu_ops(job->device)->rope(&job->call, row);
 }
 
-void op_rope(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count, uint32_t dim,
+void cpu_rope(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count, uint32_t dim,
 	     uint32_t half, const float *cos, const float *sin)
 {
-	assert(2 * half <= dim);
 	struct rope_job job = {device, {x, x_stride, head_count, dim, half, cos, sin}};
 	cpu_parallel(device, rows, (uint64_t)rows * head_count * half * 4, rope_row, &job);
 }

@@ -29,7 +29,7 @@ static void embed_row(void *arg, uint32_t row, uint32_t worker)
 		out[i] = bf16_widen(from[i]);
 }
 
-void op_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
+void cpu_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 	      uint32_t rows, float *out)
 {
 	struct embed_job job = {table, elem, dim, tokens, out};
@@ -44,11 +44,12 @@ struct norm_job {
 static void norm_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct norm_job *job = arg;
-	job->device->ops->rmsnorm(job->call, row, 1);
+	cpu_ops(job->device)->rmsnorm(job->call, row, 1);
 }
 
-void op_rmsnorm(struct device *device, const struct norm_call *call)
+void cpu_rmsnorm(struct device *device, const struct norm_call *call)
 {
+	assert(call->out_elem == ELEM_F32);
 	struct norm_job job = {device, call};
 	cpu_parallel(device, call->rows, (uint64_t)call->rows * call->dim, norm_row, &job);
 }
@@ -66,11 +67,11 @@ static void head_norm_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct head_norm_job *job = arg;
 	for (uint32_t head = 0; head < job->head_count; head++)
-		job->device->ops->head_norm(job->x + row * job->x_stride + (size_t)head * job->dim, job->dim,
+		cpu_ops(job->device)->head_norm(job->x + row * job->x_stride + (size_t)head * job->dim, job->dim,
 					    job->weight, job->eps);
 }
 
-void op_head_norm(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count,
+void cpu_head_norm(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count,
 		  uint32_t dim, const float *weight, float eps)
 {
 	struct head_norm_job job = {device, x, x_stride, head_count, dim, weight, eps};
@@ -91,7 +92,7 @@ static void add_row(void *arg, uint32_t row, uint32_t worker)
 		job->x[i] += job->add[i];
 }
 
-void op_add(struct device *device, float *x, const float *add, uint32_t rows, uint32_t dim)
+void cpu_add(struct device *device, float *x, const float *add, uint32_t rows, uint32_t dim)
 {
 	struct add_job job = {x, add, dim};
 	cpu_parallel(device, rows, (uint64_t)rows * dim, add_row, &job);
@@ -110,7 +111,7 @@ static void scale_row(void *arg, uint32_t row, uint32_t worker)
 		job->x[i] *= job->by;
 }
 
-void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t dim)
+void cpu_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t dim)
 {
 	struct scale_job job = {x, by, dim};
 	cpu_parallel(device, rows, (uint64_t)rows * dim, scale_row, &job);
@@ -118,26 +119,22 @@ void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t
 
 struct glu_job {
 	void (*run)(const struct glu *glu, const float *gate, const float *up, uint32_t n, float *out);
-	struct glu glu;
-	const float *x;
-	size_t x_stride;
-	uint32_t dim;
-	float *out;
-	size_t out_stride;
+	const struct glu_call *call;
 };
 
 static void glu_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct glu_job *job = arg;
-	const float *gate = job->x + row * job->x_stride;
-	job->run(&job->glu, gate, gate + job->dim, job->dim, job->out + row * job->out_stride);
+	const struct glu_call *call = job->call;
+	const float *gate = call->x + row * call->x_stride;
+	job->run(&call->glu, gate, gate + call->dim, call->dim, (float *)call->out + row * call->out_stride);
 }
 
-void op_glu(struct device *device, struct glu glu, const float *x, size_t x_stride, uint32_t rows, uint32_t dim,
-	    float *out, size_t out_stride)
+void cpu_glu(struct device *device, const struct glu_call *call)
 {
-	struct glu_job job = {device->ops->glu[glu.kind], glu, x, x_stride, dim, out, out_stride};
-	cpu_parallel(device, rows, (uint64_t)rows * dim * EXP_WORK, glu_row, &job);
+	assert(call->out_elem == ELEM_F32);
+	struct glu_job job = {cpu_ops(device)->glu[call->glu.kind], call};
+	cpu_parallel(device, call->rows, (uint64_t)call->rows * call->dim * EXP_WORK, glu_row, &job);
 }
 
 struct gather_job {
@@ -155,7 +152,7 @@ static void gather_row(void *arg, uint32_t row, uint32_t worker)
 	       job->dim * sizeof(*job->out));
 }
 
-void op_gather(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
+void cpu_gather(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
 	       uint32_t dim, float *out)
 {
 	struct gather_job job = {x, x_stride, index, dim, out};
@@ -184,13 +181,13 @@ static void convert_piece(void *arg, uint32_t index, uint32_t worker)
 	}
 }
 
-void op_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out)
+void cpu_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out)
 {
 	struct convert_job job = {.wide = x, .ret_narrow = out, .count = count};
 	cpu_parallel(device, (uint32_t)((count + PIECE - 1) / PIECE), count, convert_piece, &job);
 }
 
-void op_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out)
+void cpu_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out)
 {
 	struct convert_job job = {.narrow = x, .ret_wide = out, .count = count};
 	cpu_parallel(device, (uint32_t)((count + PIECE - 1) / PIECE), count, convert_piece, &job);

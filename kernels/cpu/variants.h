@@ -6,7 +6,7 @@
 #define KERNELS_CPU_VARIANTS_H
 #include <stddef.h>
 #include <stdint.h>
-#include "kernels/ops.h"
+#include "kernels/backend.h"
 
 /* Scratch of one worker: the greatest user is attention over latents of 640. */
 #define SCRATCH_BYTES (1u << 20)
@@ -18,15 +18,18 @@
 
 /* Packed: [panel][step][16] of 4-byte elements. f32: a step is one k. bf16: a step is a pair of k, the
  * even one in the low half of the word, as the dot product instruction wants them. */
-struct linear {
-	struct linear_shape shape;
-	struct device *device;
+struct cpu_linear {
+	struct linear base;
 	void *data;
-	size_t bytes;
 	float *bias; /* [n], or NULL: 0 */
 	size_t panel_stride; /* elements of 4 bytes; a cache line more than the panel, see linear.c */
 	uint32_t panel_count;
 };
+
+static inline const struct cpu_linear *cpu_linear_of(const struct linear_call *call)
+{
+	return (const struct cpu_linear *)call->linear;
+}
 
 struct linear_block {
 	const struct linear_call *call;

@@ -314,7 +314,7 @@ static enum err ask_hosts(void *context, const struct expert_rows *rows)
 	for (uint32_t i = 0; i < rows->row_count; i++) {
 		struct expert_rows one = *rows;
 		one.row_count = 1;
-		one.x += (size_t)i * rows->dim;
+		one.x = (const float *)rows->x + (size_t)i * rows->dim;
 		one.expert += (size_t)i * rows->top_k;
 		one.weight += (size_t)i * rows->top_k;
 		one.sum += (size_t)i * rows->dim;

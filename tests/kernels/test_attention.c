@@ -1,5 +1,7 @@
 #include "tests/kernels/fixture.h"
 #include <math.h>
+#include <stdbool.h>
+#include "base/digest.h"
 
 /* A sequence of 530 positions (three splits) in a pool of blocks, keys and values of all of them. */
 #define LENGTH	    530
@@ -27,6 +29,7 @@ struct world {
 	float *k, *v; /* [position][kv_head][dim] */
 	float *sinks; /* [head], or NULL */
 	uint32_t blocks[LENGTH];
+	struct kv_runs *runs;
 	struct rng rng;
 };
 
@@ -42,6 +45,8 @@ static struct world world_make(struct device *device, const struct shape *shape)
 					 latent ? KV_LATENT : KV_HEADS, shape->value_dim};
 	w.kv.block_stride = kv_block_bytes(&w.kv.layout) + 64;
 	assert_int_equal(dev_alloc(device, MEM_DEVICE, w.kv.block_stride * POOL_BLOCKS, &w.kv.base), ERR_OK);
+	const struct kv_runs_bounds bounds = {LENGTH, 2 * LENGTH, LENGTH, shape->block_tokens};
+	assert_int_equal(kv_runs_create(device, &bounds, &w.runs), ERR_OK);
 	w.q = random_floats(&w.rng, (size_t)LENGTH * w.head_count * w.value_dim);
 	w.k = random_floats(&w.rng, (size_t)LENGTH * heads_kv * w.dim);
 	w.v = random_floats(&w.rng, (size_t)LENGTH * heads_kv * w.dim);
@@ -55,6 +60,7 @@ static struct world world_make(struct device *device, const struct shape *shape)
 static void world_free(struct world *w)
 {
 	dev_free(w->device, MEM_DEVICE, w->kv.base, w->kv.block_stride * POOL_BLOCKS);
+	kv_runs_destroy(w->runs);
 	free(w->q);
 	free(w->rest);
 	free(w->k);
@@ -89,13 +95,23 @@ static void attend(struct world *w, struct device *device, const struct kv_run *
 		   const float *q, const float *rest, float *out)
 {
 	struct attention_call call = {
-		.kv = &w->kv, .layer = 1, .runs = runs, .run_count = run_count, .head_count = w->head_count,
+		.kv = &w->kv, .layer = 1, .runs = w->runs, .head_count = w->head_count,
 		.q = q, .q_stride = row_size(w), .out = out, .out_stride = row_size(w),
 		.scale = 1.0f / sqrtf((float)w->dim), .score_cap = w->cap, .window = w->window,
 		.q_rest = w->kv.layout.kind == KV_LATENT ? rest : NULL, .q_rest_stride = rest_size(w),
 		.sinks = w->sinks,
 	};
+	kv_runs_set(w->runs, runs, run_count);
 	op_attention(device, &call);
+}
+
+/* Rows [0, row_count) of k and v are those of the run. */
+static void write_run(struct world *w, struct device *device, const struct kv_run *run, const float *k, const float *v)
+{
+	const struct kv_write_call call = {.kv = &w->kv, .layer = 1, .runs = w->runs, .k = k, .v = v,
+					   .stride = (size_t)w->head_kv_count * w->dim};
+	kv_runs_set(w->runs, run, 1);
+	op_kv_write(device, &call);
 }
 
 /* Writes and attends [first, first + count) as one run. */
@@ -104,7 +120,7 @@ static void step(struct world *w, struct device *device, uint32_t first, uint32_
 	struct kv_run run = {w->blocks, first, 0, count};
 	size_t kv_stride = (size_t)w->head_kv_count * w->dim;
 	const float *v = w->kv.layout.kind == KV_LATENT ? NULL : w->v + first * kv_stride;
-	op_kv_write(device, &w->kv, 1, &run, 1, w->k + first * kv_stride, v, kv_stride);
+	write_run(w, device, &run, w->k + first * kv_stride, v);
 	attend(w, device, &run, 1, w->q + first * row_size(w), w->rest + first * rest_size(w),
 	       out + first * row_size(w));
 }
@@ -271,7 +287,7 @@ static void bits_do_not_depend_on_other_runs_of(struct device *device, const str
 		struct kv_run runs[12];
 		uint32_t run_count = 1 + (uint32_t)rng_below(&w.rng, 12), rows = 0;
 		for (uint32_t i = 0; i < run_count; i++) {
-			uint32_t n = rng_below(&w.rng, 2) ? 1 : (uint32_t)rng_below(&w.rng, 50);
+			uint32_t n = rng_below(&w.rng, 2) ? 1 : 1 + (uint32_t)rng_below(&w.rng, 49);
 			runs[i] = (struct kv_run){w.blocks, (uint32_t)rng_below(&w.rng, LENGTH - n), rows, n};
 			rows += n;
 		}
@@ -316,7 +332,7 @@ static void kv_lies_where_the_layout_says(void **state)
 	struct world w = world_make(device, &(struct shape){1, 16, 0, 16, ELEM_F32});
 	world_shuffle(&w);
 	struct kv_run run = {w.blocks, 18, 0, 1};
-	op_kv_write(device, &w.kv, 1, &run, 1, w.k, w.v, HEADS_KV * 16);
+	write_run(&w, device, &run, w.k, w.v);
 	const float *block = (const float *)(const void *)((uint8_t *)w.kv.base + w.blocks[1] * w.kv.block_stride);
 	for (int head = 0; head < HEADS_KV; head++) {
 		const float *keys = block + ((1 * HEADS_KV + head) * 2 + 0) * 16 * 16 + 2 * 16;
@@ -336,13 +352,71 @@ static void latents_lie_where_the_layout_says(void **state)
 	assert_int_equal(kv_block_bytes(&w.kv.layout), LAYERS * 16 * 48 * 4);
 	world_shuffle(&w);
 	struct kv_run run = {w.blocks, 18, 0, 1};
-	op_kv_write(device, &w.kv, 1, &run, 1, w.k, NULL, 48);
+	write_run(&w, device, &run, w.k, NULL);
 	const float *layer = (const float *)(const void *)((uint8_t *)w.kv.base + w.blocks[1] * w.kv.block_stride) + 16 * 48;
 	assert_memory_equal(layer + 2 * 48, w.k, 48 * 4);
 	assert_memory_equal(layer + 3 * 48, &(uint32_t){UINT32_MAX}, 4);
 	assert_memory_equal(layer + 2 * 48 - 1, &(uint32_t){UINT32_MAX}, 4);
 	world_free(&w);
 	device_close(device);
+}
+
+/* What a run begins and does not fill is zero behind it, in that layer alone; what others began stays. */
+static void slots_behind_a_run_are_zero_on(struct device *device)
+{
+	for (size_t c = 0; c < SHAPE_COUNT; c++) {
+		struct world w = world_make(device, &shapes[c]);
+		const struct kv_layout *layout = &w.kv.layout;
+		size_t vector = layout->head_dim * elem_bytes(layout->elem), layer = kv_layer_bytes(layout);
+		uint32_t tokens = layout->block_tokens, count = tokens + tokens / 2;
+		const float *v = layout->kind == KV_LATENT ? NULL : w.v;
+		uint8_t *zeros = calloc(1, layer), *before = malloc(layer);
+		world_shuffle(&w);
+		write_run(&w, device, &(struct kv_run){w.blocks, 0, 0, count}, w.k, v);
+		const uint8_t *block = kv_block_at(&w.kv, w.blocks[1]), *at = block + layer;
+		for (size_t plane = 0; plane < layer / (tokens * vector); plane++)
+			assert_memory_equal(at + (plane * tokens + tokens / 2) * vector, zeros, (tokens - tokens / 2) * vector);
+		memset(before, 0xff, layer);
+		assert_memory_equal(block, before, layer);
+		memcpy(before, at, layer);
+		write_run(&w, device, &(struct kv_run){w.blocks, count, 0, 1}, w.k, v);
+		for (size_t plane = 0; plane < layer / (tokens * vector); plane++)
+			assert_memory_equal(at + plane * tokens * vector, before + plane * tokens * vector, tokens / 2 * vector);
+		free(zeros);
+		free(before);
+		world_free(&w);
+	}
+}
+
+static void slots_behind_a_run_are_zero(void **state)
+{
+	on_each_variant(slots_behind_a_run_are_zero_on);
+}
+
+/* Of each block that a run writes into, if it asks. */
+static void digests_are_of_what_was_written_on(struct device *device)
+{
+	struct world w = world_make(device, &(struct shape){4, 64, 0, 16, ELEM_BF16});
+	uint64_t digests[POOL_BLOCKS][LAYERS];
+	const struct kv_run runs[] = {{w.blocks, 0, 0, 40, true}, {w.blocks + 10, 15, 40, 2, true}, {w.blocks + 20, 0, 42, 3, false}};
+	const struct kv_write_call call = {.kv = &w.kv, .layer = 1, .runs = w.runs, .k = w.k, .v = w.v, .stride = HEADS_KV * 64};
+	world_shuffle(&w);
+	memset(digests, 0xff, sizeof(digests));
+	kv_runs_set(w.runs, runs, 3);
+	op_kv_write(device, &call);
+	op_kv_digest(device, &w.kv, 1, w.runs, digests[0]);
+	for (uint32_t i = 0; i < POOL_BLOCKS; i++) {
+		bool asked = i < 3 || i == 10 || i == 11;
+		const uint8_t *at = kv_block_at(&w.kv, w.blocks[i]) + kv_layer_bytes(&w.kv.layout);
+		uint64_t expected = asked ? digest_of(at, kv_layer_bytes(&w.kv.layout)) : UINT64_MAX;
+		assert_true(digests[w.blocks[i]][1] == expected && digests[w.blocks[i]][0] == UINT64_MAX);
+	}
+	world_free(&w);
+}
+
+static void digests_are_of_what_was_written(void **state)
+{
+	on_each_variant(digests_are_of_what_was_written_on);
 }
 
 int main(void)
@@ -354,6 +428,8 @@ int main(void)
 		cmocka_unit_test(bits_do_not_depend_on_other_runs),
 		cmocka_unit_test(kv_lies_where_the_layout_says),
 		cmocka_unit_test(latents_lie_where_the_layout_says),
+		cmocka_unit_test(slots_behind_a_run_are_zero),
+		cmocka_unit_test(digests_are_of_what_was_written),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

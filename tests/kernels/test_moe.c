@@ -173,12 +173,14 @@ static void a_gate_weighs_what_is_added(void **state)
 
 static void group_sorts_slots_by_expert(void **state)
 {
+	struct device *device = device_named("portable", 1);
 	uint32_t expert[] = {2, 0, 2, 4, 0, 2}, first[6], slot[6];
-	moe_group(expert, 6, 5, first, slot);
+	op_moe_group(device, expert, 6, 5, first, slot);
 	assert_memory_equal(first, ((uint32_t[]){0, 2, 2, 5, 5, 6}), sizeof(first));
 	assert_memory_equal(slot, ((uint32_t[]){1, 4, 0, 2, 5, 3}), sizeof(slot));
-	moe_group(expert, 0, 5, first, slot);
+	op_moe_group(device, expert, 0, 5, first, slot);
 	assert_memory_equal(first, ((uint32_t[]){0, 0, 0, 0, 0, 0}), sizeof(first));
+	device_close(device);
 }
 
 /* A whole layer: route, group, gather, two products for each expert, scatter, combine. */
@@ -189,19 +191,13 @@ static void layer(struct device *device, struct linear *const *up, struct linear
 	float weight[ROWS * TOP_K], in[ROWS * TOP_K * DIM], wide[ROWS * TOP_K * 2 * INNER], inner[ROWS * TOP_K * INNER],
 		y[ROWS * TOP_K * DIM];
 	uint16_t answer[ROWS * TOP_K * DIM];
-	struct linear_call calls[2][EXPERTS];
 	struct moe_routing routing = plain_routing(true);
 	op_moe_route(device, &(struct moe_route_call){&routing, logits, NULL, rows, expert, weight});
-	moe_group(expert, slots, EXPERTS, first, slot);
-	op_moe_gather(device, x, DIM, slot, slots, TOP_K, in);
-	for (int e = 0; e < EXPERTS; e++) {
-		uint32_t n = first[e + 1] - first[e], at = first[e];
-		calls[0][e] = (struct linear_call){up[e], in + at * DIM, DIM, wide + at * 2 * INNER, 2 * INNER, n};
-		calls[1][e] = (struct linear_call){down[e], inner + at * INNER, INNER, y + at * DIM, DIM, n};
-	}
-	op_linear(device, calls[0], EXPERTS);
-	op_glu(device, (struct glu){GLU_SILU}, wide, 2 * INNER, slots, INNER, inner, INNER);
-	op_linear(device, calls[1], EXPERTS);
+	op_moe_group(device, expert, slots, EXPERTS, first, slot);
+	op_moe_gather(device, &(struct moe_gather_call){x, DIM, slot, slots, TOP_K, in});
+	op_moe_linear(device, &(struct moe_linear_call){(const struct linear *const *)up, EXPERTS, first, slots, in, wide});
+	op_glu(device, &(struct glu_call){(struct glu){GLU_SILU}, wide, 2 * INNER, slots, INNER, inner, INNER});
+	op_moe_linear(device, &(struct moe_linear_call){(const struct linear *const *)down, EXPERTS, first, slots, inner, y});
 	op_moe_scatter(device, y, DIM, slot, slots, answer);
 	op_moe_combine(device, answer, weight, rows, TOP_K, DIM, out);
 }
@@ -253,7 +249,7 @@ static void rows_travel_as_bf16_and_sum_in_order_on(struct device *device)
 	struct rng rng = {.seed = 3};
 	for (int i = 0; i < 2 * DIM; i++)
 		x[i] = random_float(&rng);
-	op_moe_gather(device, x, DIM, slot, 4, 2, in);
+	op_moe_gather(device, &(struct moe_gather_call){x, DIM, slot, 4, 2, in});
 	op_moe_scatter(device, in, DIM, slot, 4, answer);
 	op_moe_combine(device, answer, weight, 2, 2, DIM, out);
 	for (int row = 0; row < 2; row++)

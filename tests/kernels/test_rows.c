@@ -52,9 +52,9 @@ static void rows_do_not_know_of_each_other_on(struct device *device)
 		op_rmsnorm(device, &(struct norm_call){x + row * DIM, NULL, weight, one + row * DIM, 1, DIM, 1e-6f});
 	assert_memory_equal(all, one, rows * DIM * 4);
 
-	op_glu(device, (struct glu){GLU_SILU}, x, DIM, rows, DIM / 2, all, DIM / 2);
+	op_glu(device, &(struct glu_call){(struct glu){GLU_SILU}, x, DIM, rows, DIM / 2, all, DIM / 2});
 	for (uint32_t row = 0; row < rows; row++)
-		op_glu(device, (struct glu){GLU_SILU}, x + row * DIM, DIM, 1, DIM / 2, one + row * (DIM / 2), DIM / 2);
+		op_glu(device, &(struct glu_call){(struct glu){GLU_SILU}, x + row * DIM, DIM, 1, DIM / 2, one + row * (DIM / 2), DIM / 2});
 	assert_memory_equal(all, one, rows * (DIM / 2) * 4);
 
 	memcpy(all, x, rows * DIM * 4);
@@ -87,7 +87,7 @@ static void swiglu_is_right_on(struct device *device)
 		x[i] = (float)(i - DIM / 2); /* -100 .. 100: also where exp is over and under its range */
 		x[DIM + i] = 2.0f;
 	}
-	op_glu(device, (struct glu){GLU_SILU}, x, 2 * DIM, 1, DIM, out, DIM);
+	op_glu(device, &(struct glu_call){(struct glu){GLU_SILU}, x, 2 * DIM, 1, DIM, out, DIM});
 	for (int i = 0; i < DIM; i++) {
 		double gate = x[i], expected = gate / (1 + exp(-gate)) * 2;
 		assert_near(out[i], expected, 1e-30 + 4e-7 * fabs(expected) + (gate < -87 ? 1e-35 : 0));
@@ -107,7 +107,7 @@ static void geglu_is_right_on(struct device *device)
 		x[i] = 0.05f * (float)(i - DIM / 2); /* -10 .. 10 */
 		x[DIM + i] = 2.0f;
 	}
-	op_glu(device, (struct glu){GLU_GELU_TANH}, x, 2 * DIM, 1, DIM, out, DIM);
+	op_glu(device, &(struct glu_call){(struct glu){GLU_GELU_TANH}, x, 2 * DIM, 1, DIM, out, DIM});
 	for (int i = 0; i < DIM; i++) {
 		double gate = x[i], inner = sqrt(2 / 3.14159265358979) * (gate + 0.044715 * gate * gate * gate);
 		assert_near(out[i], gate / (1 + exp(-2 * inner)) * 2, 1e-30 + 1e-6 * fabs(gate / (1 + exp(-2 * inner))) *
@@ -129,7 +129,7 @@ static void clamped_glu_is_right_on(struct device *device)
 		x[i] = 0.5f * (float)(i - DIM / 2);                   /* -60 .. 60 */
 		x[DIM + i] = 0.25f * (float)(i * 37 % DIM - DIM / 2); /* -30 .. 30, in another order */
 	}
-	op_glu(device, glu, x, 2 * DIM, 1, DIM, out, DIM);
+	op_glu(device, &(struct glu_call){glu, x, 2 * DIM, 1, DIM, out, DIM});
 	for (int i = 0; i < DIM; i++) {
 		double gate = fmin(x[i], 7), up = fmax(fmin(x[DIM + i], 7), -7);
 		double expected = (up + 1) * gate / (1 + exp(-(double)glu.alpha * gate));

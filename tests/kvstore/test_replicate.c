@@ -189,6 +189,27 @@ static void copies_are_made_at_the_pace_that_is_allowed(void **state)
 	fleet_destroy(f);
 }
 
+/* Each look-up is over long before the next tick, and no tick comes without one before it. */
+static void copies_yield_to_look_ups(void **state)
+{
+	(void)state;
+	enum { RATE = 40000 };
+	struct fleet *f = fleet_of(4, 4, 2, RATE);
+	fleet_offer(f, 0, BLOCKS);
+	fleet_settle(f, 2000);
+	fleet_kill(f, 1);
+	fleet_run(f, 480); /* nearly the grace */
+	for (uint64_t passed = 0; passed < 2000; passed += 18) {
+		for (uint32_t store = 0; store < 4; store++)
+			if (store != 1)
+				fleet_look_up(f, store, (uint32_t)passed / 18); /* takes 2 ms */
+		assert_true(fleet_moved(f) <= 3 * (RATE / 4 * (passed + 20) / 1000 + RATE / 10 + 2 * FLEET_BLOCK_BYTES));
+		fleet_run(f, 12);
+	}
+	assert_true(fleet_moved(f) > 3 * RATE / 4); /* half of that time */
+	fleet_destroy(f);
+}
+
 /* Reads of one store fail for a while: its blocks are given up, count as missing, and are tried again with the next look. */
 static void what_could_not_be_copied_is_tried_again(void **state)
 {
@@ -331,6 +352,43 @@ static void a_block_that_is_often_found_gets_more_copies(void **state)
 	fleet_destroy(f);
 }
 
+/* Half of the blocks: who owns them, comings, goings and losses; and once they are not of low priority any more. */
+static void a_block_of_low_priority_has_one_copy(void **state)
+{
+	(void)state;
+	struct fleet *f = fleet_of(STORES, STORES - 1, 2, 0);
+	fleet_offer_low(f, 0, BLOCKS / 2);
+	fleet_offer(f, BLOCKS / 2, BLOCKS / 2);
+	fleet_settle(f, 1000);
+	check_places(f, STORES, false);
+	assert_int_equal(fleet_copied(f), (uint64_t)BLOCKS / 2 * FLEET_BLOCK_BYTES);
+	fleet_start(f, STORES - 1);
+	fleet_settle(f, 5000);
+	fleet_run(f, 4000);
+	fleet_settle(f, 1000);
+	check_places(f, STORES, true);
+	assert_int_equal(fleet_moved(f), (uint64_t)count_owned(f, STORES - 1) * FLEET_BLOCK_BYTES);
+	drain(f, 2); /* hands over what only it has, and the others make what is scarce then */
+	fleet_kill(f, 2);
+	fleet_settle(f, 5000);
+	check_places(f, STORES, true);
+	fleet_kill(f, 4);
+	fleet_settle(f, 5000);
+	fleet_run(f, 4000);
+	fleet_settle(f, 1000);
+	uint32_t lost = 0;
+	for (uint32_t block = 0; block < BLOCKS; block++) {
+		uint32_t copies = copies_of(f, STORES, block);
+		lost += copies == 0;
+		assert_true(copies > 0 || block < BLOCKS / 2);
+	}
+	assert_in_range(lost, 1, BLOCKS / 2 / 4); /* what only the one that died had */
+	fleet_offer_again(f, 0, BLOCKS / 2);
+	fleet_settle(f, 1000);
+	check_places(f, STORES, true);
+	fleet_destroy(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -341,12 +399,14 @@ int main(void)
 		cmocka_unit_test(spare_copies_save_what_moved_once),
 		cmocka_unit_test(spare_blocks_are_the_first_to_go),
 		cmocka_unit_test(copies_are_made_at_the_pace_that_is_allowed),
+		cmocka_unit_test(copies_yield_to_look_ups),
 		cmocka_unit_test(what_could_not_be_copied_is_tried_again),
 		cmocka_unit_test(a_store_that_leaves_hands_over_what_only_it_has),
 		cmocka_unit_test(who_leaves_waits_for_a_member_that_it_has_not_met),
 		cmocka_unit_test(the_last_store_leaves_at_once),
 		cmocka_unit_test(stores_that_come_and_go_at_once_end_with_every_copy_in_place),
 		cmocka_unit_test(a_block_that_is_often_found_gets_more_copies),
+		cmocka_unit_test(a_block_of_low_priority_has_one_copy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -373,7 +373,7 @@ void kernel_attention(const struct attention_item *item, void *scratch)
 	for (uint32_t split = work->low / ATTENTION_SPLIT * ATTENTION_SPLIT; split < end; split += ATTENTION_SPLIT)
 		do_split(work, split, end);
 	for (uint32_t row = 0; row < work->rows; row++) {
-		float *out = call->out + head_offset(work, row, call->out_stride, work->value_dim);
+		float *out = (float *)call->out + head_offset(work, row, call->out_stride, work->value_dim);
 		const float *total = work->total + (size_t)row * work->value_dim;
 		float share = share_of(work, row);
 		for (uint32_t d = 0; d < work->value_dim; d++)

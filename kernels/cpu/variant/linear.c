@@ -32,7 +32,7 @@ static enum tile_kind kind_of(enum elem elem)
 static void round_inputs(const struct linear_block *block, uint32_t k_first, uint32_t k_count, uint16_t *rounded)
 {
 	for (uint32_t row = 0; row < block->row_count; row++) {
-		const float *x = block->call->x + (block->row_first + row) * block->call->x_stride + k_first;
+		const float *x = (const float *)block->call->x + (block->row_first + row) * block->call->x_stride + k_first;
 		for (uint32_t k = 0; k < k_count; k++)
 			rounded[(size_t)row * k_count + k] = bf16_round(x[k]);
 	}
@@ -42,11 +42,11 @@ static void round_inputs(const struct linear_block *block, uint32_t k_first, uin
 static void multiply_piece(const struct linear_block *block, uint32_t k_first, uint32_t k_count, bool add,
 			   float *acc, void *beside)
 {
-	const struct linear *linear = block->call->linear;
-	enum tile_kind kind = kind_of(linear->shape.elem);
+	const struct cpu_linear *linear = cpu_linear_of(block->call);
+	enum tile_kind kind = kind_of(linear->base.shape.elem);
 	uint32_t k_step = kind == TILE_F32 ? 1 : 2;
 	struct tile tile = {
-		.x = block->call->x + block->row_first * block->call->x_stride + k_first,
+		.x = (const float *)block->call->x + block->row_first * block->call->x_stride + k_first,
 		.x_stride = block->call->x_stride,
 		.w = (const uint32_t *)linear->data + block->panel_first * linear->panel_stride +
 		     (size_t)(k_first / k_step) * PANEL_COLUMNS,
@@ -94,9 +94,9 @@ static void store_block(const struct linear_block *block, const float *acc)
 	uint32_t first = block->panel_first * PANEL_COLUMNS, count = block->panel_count * PANEL_COLUMNS;
 	if (count > call->linear->shape.n - first)
 		count = call->linear->shape.n - first;
-	const float *bias = call->linear->bias ? call->linear->bias + first : NULL;
+	const float *bias = cpu_linear_of(call)->bias ? cpu_linear_of(call)->bias + first : NULL;
 	for (uint32_t row = 0; row < block->row_count; row++) {
-		float *y = call->y + (block->row_first + row) * call->y_stride + first;
+		float *y = (float *)call->y + (block->row_first + row) * call->y_stride + first;
 		memcpy(y, acc + (size_t)row * ACC_STRIDE, count * sizeof(*acc));
 		for (uint32_t i = 0; bias && i < count; i++)
 			y[i] += bias[i];

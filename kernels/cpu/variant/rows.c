@@ -35,7 +35,7 @@ void kernel_rmsnorm(const struct norm_call *call, uint32_t row_first, uint32_t r
 			for (uint32_t i = 0; i < call->dim; i++)
 				x[i] += add[i];
 		}
-		normalise(x, call->dim, call->weight, call->eps, call->out + (size_t)row * call->dim);
+		normalise(x, call->dim, call->weight, call->eps, (float *)call->out + (size_t)row * call->dim);
 	}
 }
 

@@ -1,0 +1,104 @@
+/* backend - what stands behind device.h and ops.h: a table of functions for each kind of device.
+ *
+ * Owns:   nothing; a backend embeds struct device, struct linear and struct kv_runs as the first member of its own.
+ * Loop:   as device.h and ops.h.
+ * Rules:  1 device.c and ops.c check what is true of every device and call the table; a backend checks what is
+ *           true of itself alone;
+ *         2 only files of kernels/ include this. */
+#ifndef KERNELS_BACKEND_H
+#define KERNELS_BACKEND_H
+#include "kernels/ops.h"
+#ifdef __cplusplus
+extern "C" {
+#endif
+
+struct backend {
+	/* device.h */
+	void (*close)(struct device *device);
+	enum err (*sync)(struct device *device);
+	uint64_t (*mark)(struct device *device);
+	enum err (*wait)(struct device *device, uint64_t mark);
+	double (*read_rate)(struct device *device);
+	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
+	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
+	enum err (*copy)(struct device *device, void *to, const void *from, size_t bytes);
+	void (*zero)(struct device *device, void *memory, size_t bytes);
+
+	/* ops.h, in its order */
+	enum err (*linear_create)(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
+	void (*linear_destroy)(struct linear *linear);
+	void (*linear_fill)(struct linear *linear, uint32_t first, uint32_t count, const void *source,
+			    size_t source_stride);
+	enum err (*linear_fill_bias)(struct linear *linear, uint32_t first, uint32_t count, const float *source);
+	void (*linear)(struct device *device, const struct linear_call *calls, size_t call_count);
+	void (*tree_sum)(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows,
+			 uint32_t n, float *out);
+	void (*embed)(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
+		      uint32_t rows, float *out);
+	void (*embed_linear)(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
+			     float *out);
+	void (*rmsnorm)(struct device *device, const struct norm_call *call);
+	void (*head_norm)(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count,
+			  uint32_t dim, const float *weight, float eps);
+	void (*add)(struct device *device, float *x, const float *add, uint32_t rows, uint32_t dim);
+	void (*scale)(struct device *device, float *x, float by, uint32_t rows, uint32_t dim);
+	void (*glu)(struct device *device, const struct glu_call *call);
+	void (*gather)(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
+		       uint32_t dim, float *out);
+	void (*rope_angles)(struct device *device, const uint32_t *positions, uint32_t rows, const float *frequency,
+			    uint32_t half, float factor, float *ret_cos, float *ret_sin);
+	void (*rope)(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count, uint32_t dim,
+		     uint32_t half, const float *cos, const float *sin);
+	enum err (*kv_runs_create)(struct device *device, const struct kv_runs_bounds *bounds, struct kv_runs **ret_runs);
+	void (*kv_runs_destroy)(struct kv_runs *runs);
+	void (*kv_runs_set)(struct kv_runs *runs);
+	void (*kv_write)(struct device *device, const struct kv_write_call *call);
+	void (*kv_digest)(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
+			  uint64_t *ret_digests);
+	void (*attention)(struct device *device, const struct attention_call *call);
+	void (*moe_route)(struct device *device, const struct moe_route_call *call);
+	void (*moe_group)(struct device *device, const uint32_t *expert, uint32_t slot_count, uint32_t expert_count,
+			  uint32_t *ret_first, uint32_t *ret_slot);
+	void (*moe_gather)(struct device *device, const struct moe_gather_call *call);
+	void (*moe_linear)(struct device *device, const struct moe_linear_call *call);
+	void (*moe_scatter)(struct device *device, const float *x, uint32_t dim, const uint32_t *slot,
+			    uint32_t slot_count, uint16_t *answer);
+	void (*moe_combine)(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
+			    uint32_t top_k, uint32_t dim, float *out);
+	void (*add_gated)(struct device *device, float *x, const float *add, const float *gate, uint32_t rows,
+			  uint32_t dim);
+	void (*to_bf16)(struct device *device, const float *x, size_t count, uint16_t *out);
+	void (*from_bf16)(struct device *device, const uint16_t *x, size_t count, float *out);
+	void (*logits_stats)(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
+			     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
+	void (*soft_cap)(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap);
+	void (*exp)(struct device *device, const float *x, float shift, uint32_t n, float *out);
+};
+
+struct device {
+	const struct backend *backend;
+	struct device_props props;
+};
+
+struct linear {
+	struct linear_shape shape;
+	struct device *device;
+	size_t bytes; /* packed */
+};
+
+struct kv_runs {
+	struct device *device;
+	struct kv_runs_bounds bounds;
+	const struct kv_run *list; /* [count], as last set: host memory */
+	uint32_t count;
+	uint32_t row_count; /* of all runs */
+};
+
+/* One for each kind of device that this build has.  `why` says what is missing. */
+enum err cpu_device_open(const struct device_options *options, struct why *why, struct device **ret_device);
+enum err cuda_device_open(const struct device_options *options, struct why *why, struct device **ret_device);
+
+#ifdef __cplusplus
+}
+#endif
+#endif

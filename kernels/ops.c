@@ -1,0 +1,271 @@
+#include "kernels/ops.h"
+
+#include <assert.h>
+
+#include "kernels/backend.h"
+
+/* --- linear ------------------------------------------------------------------------------------------ */
+
+enum err linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear)
+{
+	uint32_t segments = shape->segments, step = shape->elem == ELEM_F32 ? 1 : 2;
+	assert(shape->n > 0 && shape->k > 0);
+	if (segments == 0 || segments > LINEAR_SEGMENTS || (segments & (segments - 1)) != 0)
+		return ERR_INVALID;
+	if (shape->k % (segments * step) != 0)
+		return ERR_INVALID;
+	return device->backend->linear_create(device, shape, ret_linear);
+}
+
+void linear_destroy(struct linear *linear)
+{
+	if (linear)
+		linear->device->backend->linear_destroy(linear);
+}
+
+const struct linear_shape *linear_shape(const struct linear *linear)
+{
+	return &linear->shape;
+}
+
+size_t linear_bytes(const struct linear *linear)
+{
+	return linear->bytes;
+}
+
+void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride)
+{
+	assert(count <= linear->shape.n && first <= linear->shape.n - count);
+	if (count > 0)
+		linear->device->backend->linear_fill(linear, first, count, source, source_stride);
+}
+
+enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source)
+{
+	assert(count <= linear->shape.n && first <= linear->shape.n - count);
+	return linear->device->backend->linear_fill_bias(linear, first, count, source);
+}
+
+void op_linear(struct device *device, const struct linear_call *calls, size_t call_count)
+{
+	for (size_t i = 0; i < call_count; i++) {
+		const struct linear_shape *shape = &calls[i].linear->shape;
+		assert(calls[i].rows <= 1 || (calls[i].x_stride >= shape->k && calls[i].y_stride >= shape->n));
+	}
+	device->backend->linear(device, calls, call_count);
+}
+
+void op_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n,
+		 float *out)
+{
+	assert(part_count > 0 && part_count <= LINEAR_SEGMENTS && (part_count & (part_count - 1)) == 0);
+	device->backend->tree_sum(device, parts, part_count, rows, n, out);
+}
+
+/* --- rows -------------------------------------------------------------------------------------------- */
+
+void op_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
+	      uint32_t rows, float *out)
+{
+	device->backend->embed(device, table, elem, dim, tokens, rows, out);
+}
+
+void op_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
+		     float *out)
+{
+	device->backend->embed_linear(device, table, tokens, rows, out);
+}
+
+void op_rmsnorm(struct device *device, const struct norm_call *call)
+{
+	device->backend->rmsnorm(device, call);
+}
+
+void op_head_norm(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count,
+		  uint32_t dim, const float *weight, float eps)
+{
+	device->backend->head_norm(device, x, x_stride, rows, head_count, dim, weight, eps);
+}
+
+void op_add(struct device *device, float *x, const float *add, uint32_t rows, uint32_t dim)
+{
+	device->backend->add(device, x, add, rows, dim);
+}
+
+void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t dim)
+{
+	device->backend->scale(device, x, by, rows, dim);
+}
+
+void op_glu(struct device *device, const struct glu_call *call)
+{
+	device->backend->glu(device, call);
+}
+
+void op_gather(struct device *device, const float *x, size_t x_stride, const uint32_t *index, uint32_t count,
+	       uint32_t dim, float *out)
+{
+	device->backend->gather(device, x, x_stride, index, count, dim, out);
+}
+
+void op_rope_angles(struct device *device, const uint32_t *positions, uint32_t rows, const float *frequency,
+		    uint32_t half, float factor, float *ret_cos, float *ret_sin)
+{
+	device->backend->rope_angles(device, positions, rows, frequency, half, factor, ret_cos, ret_sin);
+}
+
+void op_rope(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t head_count, uint32_t dim,
+	     uint32_t half, const float *cos, const float *sin)
+{
+	assert(2 * half <= dim);
+	device->backend->rope(device, x, x_stride, rows, head_count, dim, half, cos, sin);
+}
+
+/* --- KV ---------------------------------------------------------------------------------------------- */
+
+enum err kv_runs_create(struct device *device, const struct kv_runs_bounds *bounds, struct kv_runs **ret_runs)
+{
+	assert(bounds->runs_max > 0 && bounds->rows_max > 0 && bounds->blocks_max > 0 && bounds->block_tokens > 0);
+	enum err e = device->backend->kv_runs_create(device, bounds, ret_runs);
+	if (e == ERR_OK) {
+		(*ret_runs)->device = device;
+		(*ret_runs)->bounds = *bounds;
+	}
+	return e;
+}
+
+void kv_runs_destroy(struct kv_runs *runs)
+{
+	if (runs)
+		runs->device->backend->kv_runs_destroy(runs);
+}
+
+void kv_runs_set(struct kv_runs *runs, const struct kv_run *list, uint32_t count)
+{
+	const struct kv_runs_bounds *bounds = &runs->bounds;
+	assert(count <= bounds->runs_max);
+	runs->list = list;
+	runs->count = count;
+	runs->row_count = 0;
+	for (uint32_t i = 0; i < count; i++) {
+		uint64_t end = (uint64_t)list[i].first_position + list[i].row_count;
+		assert(list[i].row_count > 0 && end <= (uint64_t)bounds->blocks_max * bounds->block_tokens);
+		assert(list[i].row_first <= bounds->rows_max && list[i].row_count <= bounds->rows_max - list[i].row_first);
+		runs->row_count += list[i].row_count;
+	}
+	assert(runs->row_count <= bounds->rows_max);
+	runs->device->backend->kv_runs_set(runs);
+}
+
+static void check_kv(const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs)
+{
+	assert(layer < kv->layout.layer_count && kv->block_stride >= kv_block_bytes(&kv->layout));
+	assert(kv->layout.block_tokens == runs->bounds.block_tokens);
+}
+
+void op_kv_write(struct device *device, const struct kv_write_call *call)
+{
+	check_kv(call->kv, call->layer, call->runs);
+	assert((call->v != NULL) == (call->kv->layout.kind == KV_HEADS));
+	device->backend->kv_write(device, call);
+}
+
+void op_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
+		  uint64_t *ret_digests)
+{
+	check_kv(kv, layer, runs);
+	device->backend->kv_digest(device, kv, layer, runs, ret_digests);
+}
+
+void op_attention(struct device *device, const struct attention_call *call)
+{
+	const struct kv_layout *layout = &call->kv->layout;
+	bool latent = layout->kind == KV_LATENT;
+	check_kv(call->kv, call->layer, call->runs);
+	assert(call->head_count > 0 && call->head_count % layout->head_kv_count == 0);
+	assert(layout->head_dim % 16 == 0 && layout->head_dim <= (latent ? LATENT_DIM_MAX : HEAD_DIM_MAX));
+	assert(kv_value_dim(layout) % 16 == 0 && kv_value_dim(layout) <= HEAD_DIM_MAX);
+	assert(latent == (call->q_rest != NULL) && kv_value_dim(layout) <= layout->head_dim);
+	device->backend->attention(device, call);
+}
+
+/* --- experts ----------------------------------------------------------------------------------------- */
+
+void op_moe_route(struct device *device, const struct moe_route_call *call)
+{
+	const struct moe_routing *r = call->routing;
+	assert(r->expert_count <= MOE_EXPERTS_MAX && r->top_k <= MOE_TOP_K_MAX);
+	assert(r->group_count > 0 && r->expert_count % r->group_count == 0);
+	assert(r->group_count == 1 || (r->group_top > 0 && r->group_top <= r->group_count));
+	assert(r->group_count == 1 || (r->group_best > 0 && r->group_best <= 2));
+	assert(r->top_k > 0 && r->top_k <= r->expert_count / r->group_count * (r->group_count > 1 ? r->group_top : 1));
+	device->backend->moe_route(device, call);
+}
+
+void op_moe_group(struct device *device, const uint32_t *expert, uint32_t slot_count, uint32_t expert_count,
+		  uint32_t *ret_first, uint32_t *ret_slot)
+{
+	assert(expert_count > 0 && expert_count <= MOE_EXPERTS_MAX);
+	device->backend->moe_group(device, expert, slot_count, expert_count, ret_first, ret_slot);
+}
+
+void op_moe_gather(struct device *device, const struct moe_gather_call *call)
+{
+	device->backend->moe_gather(device, call);
+}
+
+void op_moe_linear(struct device *device, const struct moe_linear_call *call)
+{
+	const struct linear_shape *shape = linear_shape(call->linears[0]);
+	assert(call->expert_count > 0 && call->expert_count <= MOE_EXPERTS_MAX);
+	for (uint32_t e = 1; e < call->expert_count; e++)
+		assert(linear_shape(call->linears[e])->n == shape->n && linear_shape(call->linears[e])->k == shape->k);
+	device->backend->moe_linear(device, call);
+}
+
+void op_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
+		    uint16_t *answer)
+{
+	device->backend->moe_scatter(device, x, dim, slot, slot_count, answer);
+}
+
+void op_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
+		    uint32_t top_k, uint32_t dim, float *out)
+{
+	device->backend->moe_combine(device, answer, weight, rows, top_k, dim, out);
+}
+
+void op_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim)
+{
+	device->backend->add_gated(device, x, add, gate, rows, dim);
+}
+
+void op_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out)
+{
+	device->backend->to_bf16(device, x, count, out);
+}
+
+void op_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out)
+{
+	device->backend->from_bf16(device, x, count, out);
+}
+
+/* --- logits ------------------------------------------------------------------------------------------ */
+
+void op_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
+		     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp)
+{
+	assert(n > 0);
+	device->backend->logits_stats(device, logits, stride, rows, n, ret_max, ret_argmax, ret_logsumexp);
+}
+
+void op_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap)
+{
+	assert(cap > 0);
+	device->backend->soft_cap(device, x, x_stride, rows, n, cap);
+}
+
+void op_exp(struct device *device, const float *x, float shift, uint32_t n, float *out)
+{
+	device->backend->exp(device, x, shift, n, out);
+}
