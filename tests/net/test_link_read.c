@@ -182,8 +182,8 @@ static void good_and_refused_pieces_of_any_size_share_a_read(void **state)
 	uint8_t *expected = malloc(SLOT_BYTES), *landing = malloc(MIXED * (SLOT_BYTES / 8));
 	pair_open(&pair, way_of(state));
 	for (size_t i = 0; i < MIXED; i++) {
-		/* 8 bytes to 200 KiB, most of them no multiple of a leaf */
-		uint64_t length = 8 * (i % 3 == 0 ? 1 + i : i % 3 == 1 ? 512 * (i % 16) + i : 1 + i * 409);
+		/* 1 byte to 200 KiB, most of them no multiple of anything */
+		uint64_t length = i % 3 == 0 ? 1 + i * 7 : i % 3 == 1 ? 4096 * (i % 16) + i : 1 + i * 3271;
 		handles[i] = handle_of(i % SLOT_COUNT, 64 * i, length);
 		handles[i].generation += i % 5 == 4;
 		handles[i].region += i % 7 == 6;
