@@ -18,6 +18,8 @@ struct backend {
 	enum err (*sync)(struct device *device);
 	uint64_t (*mark)(struct device *device);
 	enum err (*wait)(struct device *device, uint64_t mark);
+	bool (*replay)(struct device *device, uint64_t key);
+	void (*recorded)(struct device *device);
 	double (*read_rate)(struct device *device);
 	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);

@@ -41,6 +41,16 @@ enum err device_wait(struct device *device, uint64_t mark)
 	return device->backend->wait(device, mark);
 }
 
+bool device_replay(struct device *device, uint64_t key)
+{
+	return device->backend->replay(device, key);
+}
+
+void device_recorded(struct device *device)
+{
+	device->backend->recorded(device);
+}
+
 double device_read_rate(struct device *device)
 {
 	return device->backend->read_rate(device);

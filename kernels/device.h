@@ -36,6 +36,7 @@ struct device_options {
 	enum device_kind kind;
 	const char *variant;   /* "portable", "avx2", "avx512", "avx512bf16"; NULL: the best that runs here */
 	uint32_t thread_count; /* 0: one per CPU that the process may use */
+	uint32_t row_segments; /* 0: the device's own; a GPU's may be 1, 2, 4 or 8: tensor-parallel degrees up to that share a class */
 };
 
 struct device_props {
@@ -44,6 +45,7 @@ struct device_props {
 	char variant[16];  /* "avx2" */
 	char numerics[32]; /* "cpu-fma-1": the part of the numerics class that kernels decide (law 1) */
 	enum elem input;    /* what rows that only linears read are written as (kernels/ops.h, rule 2) */
+	uint32_t row_segments; /* of K in which row-parallel weights are summed (kernels/ops.h): part of the class */
 	bool queued;        /* operations run behind their caller, in memory that the host cannot read: device_sync() */
 	uint32_t thread_count;
 	uint64_t memory_bytes; /* of the whole machine; of an accelerator its own */
@@ -60,6 +62,13 @@ MUST_USE enum err device_sync(struct device *device);
  * error among that.  Waits are in the order of marks. */
 uint64_t device_mark(struct device *device);
 MUST_USE enum err device_wait(struct device *device, uint64_t mark);
+
+/* A step whose operations are the same each time, but for what lies in memory, may be recorded under a key that names all that
+ * they depend on: shapes, addresses, kernels.  true: what was recorded under it is queued, and that was the step.  false:
+ * the caller queues its operations, then says device_recorded(): they run, and may have been recorded.  Between the two are no waits and
+ * no copies from or to the host, and marks say nothing. */
+MUST_USE bool device_replay(struct device *device, uint64_t key);
+void device_recorded(struct device *device);
 
 /* The names of the variants that run on this machine, best first, "portable" last; returns how many. */
 #define DEVICE_VARIANTS_MAX 4

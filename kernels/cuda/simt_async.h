@@ -96,6 +96,12 @@ SIMT_DEVICE void simt_tma_prefetch(const CUtensorMap *map)
 	asm volatile("prefetch.tensormap [%0];" ::"l"(map) : "memory");
 }
 
+/* Before the first use of a map that lies in global memory: what the host copied there is what the copy engine reads. */
+SIMT_DEVICE void simt_tma_acquire(const CUtensorMap *map)
+{
+	asm volatile("fence.proxy.tensormap::generic.acquire.gpu [%0], 128;" ::"l"(map) : "memory");
+}
+
 /* The map's box at (x, y, ...), x innermost, to shared memory; the barrier gets the bytes of the whole box, zeros where the box
  * reaches beyond the tensor.  One thread. */
 SIMT_DEVICE void simt_tma_load_2d(void *shared, const CUtensorMap *map, uint64_t *barrier, int x, int y)
