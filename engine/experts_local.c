@@ -67,7 +67,7 @@ enum err experts_local_create(struct device *device, const struct model_config *
 		.inner = config->experts.intermediate_size,
 		.hidden = config->hidden_size,
 		.glu = glu_of(config),
-		.input = device_props(device)->input,
+		.input = engine_weights_input(weights),
 		.slot_max = (size_t)rows_max * config->experts.top,
 		.linears = calloc(config->experts.count, sizeof(struct linear *)),
 	};

@@ -44,7 +44,7 @@ struct device_props {
 	char name[64];     /* "AMD EPYC 7571", as the CPU says it */
 	char variant[16];  /* "avx2" */
 	char numerics[32]; /* "cpu-fma-1": the part of the numerics class that kernels decide (law 1) */
-	enum elem input;    /* what rows that only linears read are written as (kernels/ops.h, rule 2) */
+	enum elem input;    /* what rows that only linears of bf16 weights read are written as (kernels/ops.h, rule 2) */
 	uint32_t row_segments; /* of K in which row-parallel weights are summed (kernels/ops.h): part of the class */
 	bool queued;        /* operations run behind their caller, in memory that the host cannot read: device_sync() */
 	uint32_t thread_count;

@@ -6,7 +6,8 @@
  *   empty[stage]   nobody multiplies by them any more     [each warp of the warpgroups arrives]
  *
  * A tile of less than 64 outputs leaves the last lines of the A operand to whatever lies behind it in shared memory: a row of
- * A reaches its own row of sums alone, and those are not written. */
+ * A reaches its own row of sums alone, and those are not written.  A stage is always multiplied whole: beyond the end of a
+ * segment the copy engine brings zeros, whose products change nothing but the sign of a sum that is 0, and that is made +. */
 #ifndef KERNELS_CUDA_LINEAR_TILE_H
 #define KERNELS_CUDA_LINEAR_TILE_H
 #include "kernels/cuda/linear.h"
@@ -121,11 +122,10 @@ SIMT_DEVICE void linear_fetch(const struct linear_job &job, const struct linear_
 		for (uint32_t k = 0; k < job.segment_k; k += boxes * LINEAR_BOX_K) {
 			uint64_t *full = &s.full[turn->stage];
 			uint8_t *a = s.memory + turn->stage * s.bytes, *b = a + boxes * s.a_bytes;
-			uint32_t left = (job.segment_k - k + LINEAR_BOX_K - 1) / LINEAR_BOX_K;
-			uint32_t count = left < boxes ? left : boxes;
 			simt_mbarrier_wait(&s.empty[turn->stage], turn->parity ^ 1);
-			simt_mbarrier_arrive_expect(full, count * (s.a_bytes + s.b_bytes));
-			for (uint32_t box = 0; box < count; box++) {
+			simt_mbarrier_arrive_expect(full, s.bytes);
+			SIMT_UNROLL
+			for (uint32_t box = 0; box < boxes; box++) {
 				int at = (int)(k + box * LINEAR_BOX_K);
 				simt_tma_load_3d(a + box * s.a_bytes, weights, full, at, (int)segment, (int)tile.out_first);
 				simt_tma_load_3d(b + box * s.b_bytes, inputs, full, at, (int)segment, (int)tile.row_first);
@@ -148,11 +148,10 @@ SIMT_DEVICE void linear_multiply(const struct linear_job &job, const struct line
 	simt_wgmma_hold(sums);
 	for (uint32_t k = 0; k < job.segment_k; k += boxes * LINEAR_BOX_K) {
 		const uint8_t *a = s.memory + turn->stage * s.bytes + half, *b = a - half + boxes * s.a_bytes;
-		uint32_t left = (job.segment_k - k + LINEAR_BOX_K - 1) / LINEAR_BOX_K;
-		uint32_t count = left < boxes ? left : boxes;
 		simt_mbarrier_wait(&s.full[turn->stage], turn->parity);
 		simt_wgmma_fence();
-		for (uint32_t box = 0; box < count; box++) {
+		SIMT_UNROLL
+		for (uint32_t box = 0; box < boxes; box++) {
 			uint64_t a_box = simt_wgmma_operand(a + box * s.a_bytes, 0, 8 * LINEAR_LINE);
 			uint64_t b_box = simt_wgmma_operand(b + box * s.b_bytes, 0, 8 * LINEAR_LINE);
 			SIMT_UNROLL
@@ -209,7 +208,7 @@ SIMT_DEVICE void linear_write(const struct linear_job &job, const struct linear_
 		SIMT_UNROLL
 		for (uint32_t j = 0; j < width / 4; j++) {
 			uint32_t row = tile.row_first + j / 2 * 8 + simt_lane() % 4 * 2 + j % 2;
-			float sum = sums[j / 2 * 4 + 2 * i + j % 2];
+			float sum = sums[j / 2 * 4 + 2 * i + j % 2] + 0.0f;
 			int64_t at = (int64_t)(row * job.y_stride) + column;
 			if (bias)
 				sum += add;

@@ -231,15 +231,15 @@ static inline cudaError_t simt_launch_cluster(void (*kernel)(P...), dim3 grid, d
 	return simt_launch_list<P...>(kernel, &config, static_cast<P>(arguments)...);
 }
 
-#else
-#include <simt_fake.h> /* tests/gpu/fake: the same words for g++ */
-#endif
-
 /* SIMT_LAUNCH(kernel, grid, block, shared_bytes, stream, arguments...): cudaError_t.  Names with commas go in parentheses. */
 #define SIMT_LAUNCH(kernel, grid, block, shared_bytes, stream, ...) \
 	simt_launch_cluster(kernel, grid, block, shared_bytes, stream, 1, ##__VA_ARGS__)
 #define SIMT_LAUNCH_CLUSTER(kernel, cluster, grid, block, shared_bytes, stream, ...) \
 	simt_launch_cluster(kernel, grid, block, shared_bytes, stream, cluster, ##__VA_ARGS__)
+
+#else
+#include <simt_fake.h> /* tests/gpu/fake: the same words for g++ */
+#endif
 
 /* --- of both ----------------------------------------------------------------------------------------------- */
 
