@@ -23,6 +23,7 @@ struct engine {
 	struct engine_options options;
 	const struct model_config *config;
 	struct device *device;
+	struct device *host; /* samples: the device, if that is a CPU, or a CPU beside it */
 	struct engine_weights *weights;
 	struct experts_local *experts; /* NULL: dense, or the caller's exchange */
 	struct forward *forward;
@@ -316,11 +317,35 @@ static enum err set_layouts(struct engine *engine, struct why *why)
 	return ERR_OK;
 }
 
-static enum err open_device(struct engine *engine, struct why *why)
+static enum err open_cpu(struct engine *engine, struct why *why)
 {
 	const struct device_options options = {.kind = DEVICE_CPU, .variant = engine->options.isa,
 					       .thread_count = engine->options.thread_count};
+	return device_open(&options, why, &engine->host);
+}
+
+static enum err open_gpu(struct engine *engine, struct why *why)
+{
+	const struct device_options options = {.kind = DEVICE_CUDA};
 	return device_open(&options, why, &engine->device);
+}
+
+/* "auto" passes over a GPU that is not there or not one that we can use, and over no other trouble with it: a fleet of GPUs must
+ * not go on by itself on CPUs.  Who names an instruction set means the CPU. */
+static enum err open_device(struct engine *engine, struct why *why)
+{
+	const char *name = engine->options.device ? engine->options.device : "auto";
+	bool automatic = strcmp(name, "auto") == 0, gpu = strcmp(name, "cuda") == 0;
+	if (!automatic && !gpu && strcmp(name, "cpu") != 0)
+		return why_set(why, ERR_INVALID, "device \"%s\": unknown; expected auto, cpu or cuda", name);
+	enum err e = open_cpu(engine, why);
+	if (e == ERR_OK && (gpu || (automatic && !engine->options.isa)))
+		e = open_gpu(engine, why);
+	if (automatic && e == ERR_UNSUPPORTED && engine->host)
+		e = ERR_OK;
+	if (e == ERR_OK && !engine->device)
+		engine->device = engine->host;
+	return e;
 }
 
 static enum err create_forward(struct engine *engine, struct why *why)
@@ -345,7 +370,7 @@ static enum err create_forward(struct engine *engine, struct why *why)
 
 static enum err create_sampler(struct engine *engine, struct why *why)
 {
-	const struct sampler_options options = {.device = engine->device, .vocab_size = engine->config->vocab_size,
+	const struct sampler_options options = {.device = engine->host, .vocab_size = engine->config->vocab_size,
 						.eos_ids = engine->config->eos_ids,
 						.eos_count = engine->config->eos_count};
 	enum err e = sampler_create(&options, &engine->sampler);
@@ -451,7 +476,9 @@ void engine_destroy(struct engine *engine)
 		if (engine->groups[g].digests)
 			dev_free(engine->device, MEM_PINNED, engine->groups[g].digests,
 				 digest_bytes(&engine->groups[g], engine->groups[g].block_count));
-	device_close(engine->device);
+	if (engine->device != engine->host)
+		device_close(engine->device);
+	device_close(engine->host);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);

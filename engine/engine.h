@@ -42,7 +42,8 @@ struct engine_callbacks {
 
 struct engine_options {
 	const struct model_dir *model; /* open until engine_destroy() */
-	const char *isa;               /* NULL: the best this machine has; else "portable", "avx2", … */
+	const char *device;            /* "cpu", "cuda"; NULL or "auto": a GPU where there is one that we can use */
+	const char *isa;               /* of a CPU.  NULL: the best this machine has; else "portable", "avx2", … */
 	uint32_t thread_count;         /* 0: one per core */
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;

@@ -25,6 +25,8 @@ static uint64_t cost_of(const struct linear_plan_shape *shape, const struct line
 	cost = greater(cost, rounds * bytes * SCALE / SM_BYTES_CYCLE);
 	cost = greater(cost, tiles * bytes * SCALE / L2_BYTES_CYCLE);
 	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_16 * SCALE / HBM_BYTES_CYCLE);
+	/* Where memory bounds all alike, the more multiprocessors ask for it the better. */
+	cost += rounds * bytes * SCALE / SM_BYTES_CYCLE / 4;
 	return cost + rounds * TILE_CYCLES * SCALE;
 }
 

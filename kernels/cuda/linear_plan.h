@@ -5,6 +5,9 @@
 #ifndef KERNELS_CUDA_LINEAR_PLAN_H
 #define KERNELS_CUDA_LINEAR_PLAN_H
 #include <stdint.h>
+#ifdef __cplusplus
+extern "C" {
+#endif
 
 #define LINEAR_WIDTH_MAX	256
 #define LINEAR_SEGMENTED_WIDTH_MAX 64 /* beside the sums of a segment, registers hold three levels of the tree */
@@ -24,4 +27,8 @@ struct linear_plan_shape {
 };
 
 struct linear_plan linear_plan(const struct linear_plan_shape *shape);
+
+#ifdef __cplusplus
+}
+#endif
 #endif

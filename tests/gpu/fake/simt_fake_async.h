@@ -33,6 +33,10 @@ SIMT_DEVICE void simt_tma_prefetch(const CUtensorMap *)
 {
 }
 
+SIMT_DEVICE void simt_tma_acquire(const CUtensorMap *)
+{
+}
+
 /* at: [rank], innermost first; the blocks of the cluster whose bits are set get it, 0: this one. */
 void simt_tma_load(void *shared, const CUtensorMap *map, uint64_t *barrier, const int *at, uint32_t rank, uint16_t blocks);
 void simt_bulk_load(void *shared, const void *global, uint32_t bytes, uint64_t *barrier);
