@@ -402,7 +402,7 @@ SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 		simt_mbarrier_init(&memory.tail->empty[threadIdx.x], form::groups * LOAD_WARPS);
 		simt_mbarrier_fence_init();
 	}
-	if (job.head_dim % PANEL_DIM != 0)
+	if (job.head_dim < panels * PANEL_DIM)
 		clear(memory.queries, memory.tail); /* what no copy writes is zero: dimensions that a head has not */
 	uint32_t item_count = plan_make(&job, &limits, &memory.tail->plan); /* and a barrier of all */
 	if (threadIdx.x < WARPGROUP) {

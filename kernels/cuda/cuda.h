@@ -19,6 +19,7 @@
 #define CUDA_STAGE_BYTES   (UINT64_C(4) << 20)	 /* host memory travels in such pieces, while the one before is copied */
 #define CUDA_STAGES	   4
 #define CUDA_GRAPHS_MAX	   64
+#define CUDA_SHARED_USUAL  ((size_t)48 << 10) /* what a block has without cuda_allow_shared() */
 #define CUDA_LINEARS_MAX   65536 /* 60 layers of 384 experts with two linears each, and what else there is */
 
 /* Memory that dev_alloc() gave out: what is not there belongs to the caller and is of the host. */
@@ -114,9 +115,19 @@ struct cuda_run {
 
 #define CUDA_RUN_NONE UINT32_MAX
 
+/* What lies in view.counts. */
+enum {
+	CUDA_COUNT_RUNS,
+	CUDA_COUNT_ROWS,	 /* of all runs */
+	CUDA_COUNT_ROWS_LONGEST, /* of a run */
+	CUDA_COUNT_POSITIONS,	 /* the greatest first_position + row_count of a run */
+	CUDA_COUNT_ROW_END,	 /* the greatest row_first + row_count of a run: run_of_row beyond it has none */
+	CUDA_COUNTS = 8,
+};
+
 /* In device memory, at addresses that stay for the life of the runs: by value to kernels. */
 struct cuda_runs_view {
-	const uint32_t *counts;	      /* [0] runs, [1] rows of all runs, [2] rows of the longest run */
+	const uint32_t *counts;	      /* [CUDA_COUNTS] */
 	const struct cuda_run *runs;  /* [runs_max] */
 	const uint32_t *run_of_row;   /* [rows_max] by row of the batch; CUDA_RUN_NONE: no run has it */
 	const uint32_t *tables;	      /* blocks of all runs */
