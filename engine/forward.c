@@ -3,6 +3,7 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "engine/kv_mirror.h"
 #include "engine/layers.h"
 #include "engine/sequence.h"
 #include "model/config.h"
@@ -19,6 +20,7 @@ struct forward {
 	float *logits;                     /* [logits_rows][vocab] */
 	float *host_logits;                /* the same where the host reads them */
 	uint64_t *digests[LAYER_GROUPS_MAX]; /* [block][layer] of each group, the caller's */
+	struct kv_mirror *mirrors[LAYER_GROUPS_MAX]; /* NULL: host and device share the blocks */
 	uint64_t marks[MODEL_LAYERS_MAX];  /* KV of the layer is written and digested */
 };
 
@@ -80,9 +82,11 @@ void forward_destroy(struct forward *forward)
 	free(forward);
 }
 
-enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests)
+enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests,
+			struct kv_mirror *mirror)
 {
 	forward->digests[group] = digests;
+	forward->mirrors[group] = mirror;
 	return layers_set_kv(&forward->layers, group, kv);
 }
 
@@ -124,6 +128,9 @@ static void digest(struct forward *forward, uint32_t layer)
 	uint32_t group = layers_group(layers, layer);
 	op_kv_digest(forward->options.device, &layers->kv[group], layers->place[layer], layers->on_device.runs[group],
 		     forward->digests[group]);
+	if (forward->mirrors[group])
+		kv_mirror_fetch(forward->mirrors[group], layers->place[layer], layers->batch.runs[group],
+				layers->batch.run_count);
 }
 
 /* The layer's KV is written: the caller hears of it once that has run. */
@@ -170,7 +177,12 @@ enum err forward_step(struct forward *forward, const struct plan *plan)
 		add_run(forward, &plan->runs[i]);
 	assert(layers->batch.row_count == plan->token_count);
 
-	enum err e = layers_begin(layers);
+	enum err e = ERR_OK;
+	for (uint32_t g = 0; g < forward->options.config->group_count && e == ERR_OK; g++)
+		if (forward->mirrors[g])
+			e = kv_mirror_begin(forward->mirrors[g], layers->batch.runs[g], layers->batch.run_count);
+	if (e == ERR_OK)
+		e = layers_begin(layers);
 	return e == ERR_OK ? run_layers(forward, plan) : e;
 }
 

@@ -120,7 +120,7 @@ static void open_kv(struct model *m)
 		m->blocks[i] = i;
 	for (uint32_t i = 0; i < CHUNK; i++)
 		m->tokens[i] = i * 7919 % c->vocab_size;
-	bench_check(forward_set_kv(m->forward, 0, &m->kv, m->digests), "runs");
+	bench_check(forward_set_kv(m->forward, 0, &m->kv, m->digests, NULL), "runs");
 }
 
 /* `count` sequences, each of which computes its tokens from `first` to `end`. */
