@@ -34,11 +34,11 @@ static void make_prompt(uint32_t tokens[PROMPT], uint32_t seed)
 		tokens[i] = (i * 31 + seed * 7) % 200 + 20;
 }
 
-/* The host sees what was digested: of each block of the tokens computed. */
-static void check_digests(const struct driver *driver, const struct stream *stream)
+/* The host sees what was digested: of each block with tokens from `first` on, whole. */
+static void check_digests(const struct driver *driver, const struct stream *stream, uint32_t first)
 {
 	for (uint32_t g = 0; g < driver->group_count; g++)
-		for (uint32_t i = stream->sequence.tables[g].first; i * BLOCK_TOKENS < stream->sequence.computed; i++)
+		for (uint32_t i = first / BLOCK_TOKENS; i * BLOCK_TOKENS < stream->sequence.computed; i++)
 			for (uint32_t layer = 0; layer < driver->geometry[g].layer_count; layer++) {
 				uint32_t block = stream->sequence.tables[g].blocks[i], bytes = driver->geometry[g].layer_bytes;
 				assert_true(digest_of(driver_block(driver, block) + layer * bytes, bytes) ==
@@ -50,7 +50,7 @@ static void check_digests(const struct driver *driver, const struct stream *stre
 static struct answer generate(struct driver *driver, struct stream *stream, struct stream *other, uint32_t chunk, bool digest)
 {
 	struct answer answer = {0};
-	uint32_t count = 0;
+	uint32_t count = 0, first = stream->sequence.computed;
 	while (count < ANSWER) {
 		struct plan plan = {0};
 		if (other)
@@ -69,7 +69,7 @@ static struct answer generate(struct driver *driver, struct stream *stream, stru
 		stream_append(stream, answer.tokens[count - 1]);
 	}
 	if (digest)
-		check_digests(driver, stream);
+		check_digests(driver, stream, first);
 	return answer;
 }
 
