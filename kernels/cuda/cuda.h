@@ -18,7 +18,7 @@
 #define CUDA_SCRATCH_BYTES (UINT64_C(256) << 20) /* of one operation at a time: inputs rounded, partial attention */
 #define CUDA_STAGE_BYTES   (UINT64_C(4) << 20)	 /* host memory travels in such pieces, while the one before is copied */
 #define CUDA_STAGES	   4
-#define CUDA_GRAPHS_MAX	   64
+#define CUDA_GRAPHS_MAX	   512 /* a step of each number of rows, digested or not */
 #define CUDA_SHARED_USUAL  ((size_t)48 << 10) /* what a block has without cuda_allow_shared() */
 #define CUDA_LINEARS_MAX   65536 /* 60 layers of 384 experts with two linears each, and what else there is */
 
