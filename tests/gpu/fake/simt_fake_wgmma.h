@@ -44,6 +44,11 @@ SIMT_DEVICE uint64_t simt_wgmma_operand(const void *shared, uint32_t leading_byt
 	       (uint64_t)((stride_bytes & 0x3ffff) >> 4) << 32 | (uint64_t)1 << 62;
 }
 
+SIMT_DEVICE uint64_t simt_wgmma_anew(uint64_t operand)
+{
+	return operand;
+}
+
 template <int n> constexpr bool simt_is_wgmma_shape()
 {
 	return n == 8 || n == 16 || n == 32 || n == 64 || n == 96 || n == 128 || n == 192 || n == 256;
