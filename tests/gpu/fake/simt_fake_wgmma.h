@@ -6,6 +6,11 @@
 void simt_ldmatrix(uint32_t *ret, const void *row, bool transposed);
 void simt_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint32_t *b);
 
+SIMT_DEVICE uint64_t simt_wgmma_anew(uint64_t operand)
+{
+	return operand;
+}
+
 SIMT_DEVICE void simt_ldmatrix_x4(uint32_t (&ret)[4], const void *row)
 {
 	simt_ldmatrix(ret, row, false);
@@ -42,11 +47,6 @@ SIMT_DEVICE uint64_t simt_wgmma_operand(const void *shared, uint32_t leading_byt
 {
 	return (uint64_t)(simt_shared_address(shared) >> 4) | (uint64_t)((leading_bytes & 0x3ffff) >> 4) << 16 |
 	       (uint64_t)((stride_bytes & 0x3ffff) >> 4) << 32 | (uint64_t)1 << 62;
-}
-
-SIMT_DEVICE uint64_t simt_wgmma_anew(uint64_t operand)
-{
-	return operand;
 }
 
 template <int n> constexpr bool simt_is_wgmma_shape()
