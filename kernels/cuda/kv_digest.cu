@@ -2,7 +2,7 @@
  *
  * The hash's eight accumulators are eight lanes, and a stripe of 64 bytes is one step of them, so that a leaf is 64 steps and four
  * leaves fit a warp.  Each lane takes eight stripes' words (16 bytes each: its own number and its neighbour's, which it adds) before
- * it uses the first: 768 threads of a multiprocessor hold 48 KiB in flight, and HBM's rate times its delay is 25.  A stripe costs a lane one 32 x 32 -> 64 bit
+ * it uses the first: 512 threads of a multiprocessor hold 32 KiB in flight, and HBM's rate times its delay is 25.  A stripe costs a lane one 32 x 32 -> 64 bit
  * product and some ten simple operations for 8 bytes: 1.6 a byte, a tenth of what the chip does while it reads that byte. */
 #include <assert.h>
 #include "base/digest.h"
@@ -203,7 +203,7 @@ SIMT_DEVICE void digest_leaves(const uint64_t *data, uint32_t bytes, const uint6
 }
 
 /* Blocks of a run along x, runs along y; the grid is of no consequence. */
-SIMT_KERNEL_OF(kv_digest, DIGEST_THREADS, 3)(const digest_job job)
+SIMT_KERNEL_OF(kv_digest, DIGEST_THREADS, 2)(const digest_job job)
 {
 	SIMT_DYNAMIC_SHARED(uint64_t, leaves);
 	SIMT_SHARED uint64_t secret[SECRET_WORDS], seeded[SECRET_WORDS];
