@@ -66,6 +66,8 @@
 	X(QUOTA_NOT_CHECKED, "a tenant's blocks are taken beyond its quota", "a rule of ours") \
 	X(QUOTA_NOT_GIVEN_BACK, "what a tenant was charged with is not given back at eviction", "Mooncake: quota leaks") \
 	X(PIN_IGNORED_BY_SLAB, "a slab that changes its class takes pinned blocks with it", "a rule of ours") \
+	X(LOAN_IGNORED_BY_SLAB, "a slab that changes its class takes blocks with it that another store reads", \
+	  "vllm#21570") \
 	X(PIN_LOST_AT_RELEASE, "a pinned block that was held may be evicted from then on", "LMCache#1034") \
 	X(PINS_NOT_BOUNDED, "more is pinned than may be", "LMCache#1034") \
 	X(LOOK_FORGETS_A_BLOCK, "a store that looks for missing copies passes over some blocks", "a rule of ours") \
@@ -79,6 +81,10 @@
 	X(DISK_DIGEST_NOT_CHECKED, "a block that comes back from a disk is not compared with its digests", \
 	  "Mooncake: checksums off by default") \
 	X(DISK_TORN_FOOTER_ACCEPTED, "the footer of a segment is believed although it does not have its sum", \
+	  "a rule of ours") \
+	X(DISK_EVICTION_NOT_NOTED, "that a block was evicted from a disk is not written there", \
+	  "a rule of ours") \
+	X(DISK_COPIES_FORGOTTEN, "what is on disk only is not copied when another store is lost", \
 	  "a rule of ours") \
 	X(DISK_DURABLE_BEFORE_SYNC, "a block is said to be durable when it is written", \
 	  "a rule of ours") \

@@ -158,11 +158,10 @@ static struct route_candidate candidate_of(const struct coord *coord, const stru
 		.sequences = work.sequences,
 	};
 	for (uint32_t g = 0; g < node->group_count; g++) {
+		/* As the node does when it is asked (decode/decode.c): what look-ups and write-behind pin has a share of its own. */
 		const struct coord_blocks *blocks = &node->groups[g];
-		/* What is reserved and what is used overlap: a running job's blocks are in both. */
-		uint32_t taken = blocks->used > blocks->reserved ? blocks->used : blocks->reserved;
-		candidate.blocks_total[g] = blocks->total;
-		candidate.blocks_free[g] = blocks->total > taken ? blocks->total - taken : 0;
+		candidate.blocks_total[g] = blocks->reservable;
+		candidate.blocks_free[g] = blocks->reservable > blocks->reserved ? blocks->reservable - blocks->reserved : 0;
 	}
 	return candidate;
 }

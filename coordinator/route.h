@@ -37,8 +37,8 @@ struct route_candidate {
 	uint64_t queue_tokens;
 	uint32_t cached_tokens; /* of this context, held here */
 	uint32_t sequences;
-	uint32_t blocks_free[LAYER_GROUPS_MAX];  /* of each layer group */
-	uint32_t blocks_total[LAYER_GROUPS_MAX]; /* 0: unknown, or no such group */
+	uint32_t blocks_free[LAYER_GROUPS_MAX];  /* of each layer group, that a job may reserve now */
+	uint32_t blocks_total[LAYER_GROUPS_MAX]; /* that jobs may reserve together; 0: unknown, or no such group */
 };
 
 /* Two nodes that could not reach each other a moment ago. */

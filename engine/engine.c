@@ -11,6 +11,7 @@
 #include "engine/constraints.h"
 #include "engine/experts_local.h"
 #include "engine/forward.h"
+#include "engine/kv_mirror.h"
 #include "engine/sampler.h"
 #include "engine/weights.h"
 #include "kernels/device.h"
@@ -33,6 +34,7 @@ struct engine {
 		struct kv_memory kv;
 		uint32_t block_count;
 		uint64_t *digests; /* [block][layer], MEM_PINNED */
+		struct kv_mirror *mirror; /* NULL: the device computes in the caller's blocks */
 	} groups[LAYER_GROUPS_MAX];
 	struct sample samples[PLAN_SAMPLES_MAX];
 	char numerics[96];
@@ -268,7 +270,26 @@ enum err engine_set_kv(struct engine *engine, uint32_t g, void *memory, uint32_t
 		return e;
 	group->kv.base = memory;
 	group->kv.block_first = g > 0 ? group[-1].kv.block_first + group[-1].block_count : 0;
-	return forward_set_kv(engine->forward, g, &group->kv, group->digests);
+	if (!device_props(engine->device)->queued)
+		return forward_set_kv(engine->forward, g, &group->kv, group->digests, NULL);
+	e = kv_mirror_create(engine->device, &group->kv, block_count, engine->config->groups[g].window, &group->mirror);
+	return e == ERR_OK ? forward_set_kv(engine->forward, g, kv_mirror_memory(group->mirror), group->digests, group->mirror) : e;
+}
+
+void engine_block_landing(struct engine *engine, uint32_t block)
+{
+	const struct group *group = group_of_block(engine, block);
+	if (group->mirror)
+		kv_mirror_landing(group->mirror, block);
+}
+
+void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to)
+{
+	const struct group *group = group_of_block(engine, from);
+	assert(group == group_of_block(engine, to));
+	memcpy(kv_block_at(&group->kv, to), kv_block_at(&group->kv, from), kv_block_bytes(&group->kv.layout));
+	if (group->mirror)
+		kv_mirror_copied(group->mirror, from, to);
 }
 
 void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry)
@@ -472,6 +493,8 @@ void engine_destroy(struct engine *engine)
 	forward_destroy(engine->forward);
 	experts_local_destroy(engine->experts);
 	engine_weights_destroy(engine->weights);
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
+		kv_mirror_destroy(engine->groups[g].mirror);
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		if (engine->groups[g].digests)
 			dev_free(engine->device, MEM_PINNED, engine->groups[g].digests,

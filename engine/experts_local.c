@@ -60,7 +60,7 @@ enum err experts_local_create(struct device *device, const struct model_config *
 	if (!x)
 		return ERR_NOMEM;
 	*x = (struct experts_local){
-		.exchange = {.context = x, .run = run},
+		.exchange = {.context = x, .queued = true, .run = run},
 		.device = device,
 		.weights = weights,
 		.expert_count = config->experts.count,

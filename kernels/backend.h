@@ -24,6 +24,9 @@ struct backend {
 	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 	enum err (*copy)(struct device *device, void *to, const void *from, size_t bytes);
+	void (*fetch)(struct device *device, void *to, const void *from, size_t bytes);
+	enum err (*pin)(struct device *device, void *memory, size_t bytes);
+	void (*unpin)(struct device *device, void *memory, size_t bytes);
 	void (*zero)(struct device *device, void *memory, size_t bytes);
 
 	/* ops.h, in its order */

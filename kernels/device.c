@@ -74,6 +74,21 @@ enum err dev_copy(struct device *device, void *to, const void *from, size_t byte
 	return device->backend->copy(device, to, from, bytes);
 }
 
+void dev_fetch(struct device *device, void *to, const void *from, size_t bytes)
+{
+	device->backend->fetch(device, to, from, bytes);
+}
+
+enum err dev_pin(struct device *device, void *memory, size_t bytes)
+{
+	return device->backend->pin(device, memory, bytes);
+}
+
+void dev_unpin(struct device *device, void *memory, size_t bytes)
+{
+	device->backend->unpin(device, memory, bytes);
+}
+
 void dev_zero(struct device *device, void *memory, size_t bytes)
 {
 	device->backend->zero(device, memory, bytes);

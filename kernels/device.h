@@ -84,6 +84,12 @@ void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t by
 /* Between memories of any kind, in order with operations.  Memory of the host has the bytes when it returns; MEM_PINNED that is
  * copied from stays as it is until operations up to here have run, other memory of the host may change at once. */
 MUST_USE enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes);
+/* From MEM_DEVICE to MEM_PINNED, behind operations queued so far and beside those that follow: the bytes are there when a mark
+ * taken later has been waited for, and the source stays as it is until then. */
+void dev_fetch(struct device *device, void *to, const void *from, size_t bytes);
+/* Memory of the host that the caller owns becomes MEM_PINNED, until dev_unpin(). */
+MUST_USE enum err dev_pin(struct device *device, void *memory, size_t bytes);
+void dev_unpin(struct device *device, void *memory, size_t bytes);
 void dev_zero(struct device *device, void *memory, size_t bytes); /* in order with operations */
 
 #ifdef __cplusplus

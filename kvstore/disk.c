@@ -1,6 +1,8 @@
 #include "kvstore/disk.h"
 
 #include <assert.h>
+#include <stdio.h>
+#include <string.h>
 
 #include "base/carve.h"
 #include "kvstore/disk_impl.h"
@@ -14,10 +16,12 @@ static uint8_t *take_pages(struct carve *carve, size_t count)
 	return at ? at + (DISK_PAGE_BYTES - (uintptr_t)at % DISK_PAGE_BYTES) % DISK_PAGE_BYTES : NULL;
 }
 
-/* As many records as fit, of the smallest kind, and the trailer. */
+/* As many records as fit, of the smallest kind, all names, the notes, and the trailer. */
 static uint32_t footer_pages_max(const struct disk_options *o)
 {
-	return disk_footer_pages((uint32_t)(o->segment_bytes / DISK_PAGE_BYTES / 2)) + 1;
+	uint32_t pages = (uint32_t)(o->segment_bytes / DISK_PAGE_BYTES);
+	uint32_t notes = (pages < DISK_NOTE_PAGES_MAX ? pages : DISK_NOTE_PAGES_MAX) * DISK_NOTES_A_PAGE;
+	return disk_footer_pages(pages / 2 + notes, DISK_NAMES_MAX) + 1;
 }
 
 static uint32_t scratch_pages(const struct disk_options *o)
@@ -29,7 +33,7 @@ static uint32_t scratch_pages(const struct disk_options *o)
 static struct disk *lay_out(struct carve *carve, const struct disk_options *o)
 {
 	struct disk *d = carve_take(carve, 1, sizeof(*d));
-	uint32_t put_max = o->put_max + DISK_MOVES_MAX;
+	uint32_t put_max = PUTS_ALL(o);
 	struct disk parts = {
 		.options = *o,
 		.index = carve_take(carve, 1, disk_index_bytes(o->block_max, o->segment_count)),
@@ -38,12 +42,17 @@ static struct disk *lay_out(struct carve *carve, const struct disk_options *o)
 		.loads = carve_take(carve, o->load_max, sizeof(*parts.loads)),
 		.load_digests = carve_take(carve, (size_t)o->load_max * DISK_LAYERS_MAX, sizeof(uint64_t)),
 		.digests = carve_take(carve, DISK_LAYERS_MAX, sizeof(uint64_t)),
+		.names = carve_take(carve, DISK_NAMES_MAX, DISK_NAME_BYTES),
+		.notes = {.list = carve_take(carve, o->note_max, sizeof(*parts.notes.list))},
 		.put_heads = take_pages(carve, put_max),
 		.load_heads = take_pages(carve, o->load_max),
 		.page = take_pages(carve, 1),
 		.footer = take_pages(carve, footer_pages_max(o)),
 		.scratch = take_pages(carve, scratch_pages(o)),
 	};
+	for (int kind = 1; kind < DISK_NOTE_KINDS; kind++)
+		parts.notes.maps[kind].slots = carve_take(carve, 1, map_bytes(o->note_max));
+	parts.notes.page = take_pages(carve, 1);
 	if (d)
 		*d = parts;
 	return d;
@@ -62,8 +71,10 @@ static void check_options(const struct disk_options *o)
 	assert(o->segment_bytes % DISK_PAGE_BYTES == 0 && o->segment_bytes / DISK_PAGE_BYTES < UINT32_MAX);
 	assert(o->record_bytes_max % DISK_PAGE_BYTES == 0 && o->record_bytes_max >= 2 * DISK_PAGE_BYTES);
 	assert(o->record_bytes_max / DISK_PAGE_BYTES <= DISK_RECORD_PAGES_MAX);
+	/* Two records, or one with its head, a page of entries and the one name that it needs, and the trailer. */
 	assert(o->segment_bytes >= 2 * (uint64_t)o->record_bytes_max + 3 * DISK_PAGE_BYTES);
 	assert(o->put_max > 0 && o->write_max > 0 && o->load_max > 0 && o->read_max > 0 && o->file && o->id != 0);
+	assert(o->note_max > 0);
 	assert(o->block_max > o->put_max + DISK_MOVES_MAX);
 }
 
@@ -79,8 +90,11 @@ struct disk *disk_init(void *memory, const struct disk_options *options, uint64_
 	d->now_ns = d->tokens_ns = now_ns;
 	d->serial_next = 1;
 	d->id = options->id;
+	d->name_count = 1;
+	d->names[0][0] = 0;
 	disk_log_init(d);
 	disk_loads_init(d);
+	disk_notes_init(d);
 	d->care = (struct care){.state = CARE_HEADS, .entry = DISK_ENTRY_NONE};
 	disk_pump(d);
 	return d;
@@ -106,34 +120,65 @@ void disk_lose(struct disk *d, uint32_t entry, enum disk_gone why)
 {
 	const struct disk_entry *e = disk_index_entry(d->index, entry);
 	struct id128 key = e->key;
+	bool pinned = e->pin != LEDGER_UNPINNED && why != DISK_GONE_FORGOTTEN;
+	d->segments[e->segment].stale |= why != DISK_GONE_FORGOTTEN;
 	if (d->care.entry == entry)
 		d->care.entry = e->next;
 	disk_index_remove(d->index, entry);
 	d->counters.gone[why]++;
+	if (pinned)
+		disk_notes_gone(d, &key);
 	if (d->options.gone)
 		d->options.gone(d->options.context, &key, why);
 }
 
-void disk_quarantine(struct disk *d, uint32_t entry)
+void disk_quarantine(struct disk *d, uint32_t entry, enum err e)
 {
 	d->segments[disk_index_entry(d->index, entry)->segment].damaged = true;
-	disk_lose(d, entry, DISK_GONE_BAD);
+	disk_lose(d, entry, e == ERR_UNSUPPORTED ? DISK_GONE_UNKNOWN : DISK_GONE_BAD);
 }
 
-bool disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record)
+static bool has_its_tag(const struct disk *d, const uint8_t *record, const struct disk_record *r)
+{
+	const struct disk_file *file = d->options.file;
+	uint8_t tag[DISK_TAG_BYTES];
+	if (!file->tag)
+		return true;
+	enum err e = file->tag(file->context, record, record + DISK_PAGE_BYTES, (size_t)r->layer_count * r->layer_bytes, tag);
+	return e == ERR_OK && memcmp(tag, record + DISK_TAG_AT, DISK_TAG_BYTES) == 0;
+}
+
+enum err disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record)
 {
 	struct disk_record r;
-	if (disk_parse_record(record, d->id, &r, d->digests) != ERR_OK)
-		return false;
+	enum err e = disk_parse_record(record, d->id, &r, d->digests);
+	if (e != ERR_OK)
+		return e;
 	if (key && !id128_equal(&r.key, key))
-		return false;
+		return ERR_CORRUPT;
 	for (uint32_t i = 0; i < r.layer_count; i++) {
 		const uint8_t *layer = record + DISK_PAGE_BYTES + (size_t)i * r.layer_bytes;
 		if (d->options.file->digest(layer, r.layer_bytes) != d->digests[i])
-			return false;
+			return ERR_CORRUPT;
 	}
+	if (!has_its_tag(d, record, &r))
+		return ERR_CORRUPT;
 	*ret_record = r;
-	return true;
+	return ERR_OK;
+}
+
+/* A start may have heard of many that are gone: the last number stands for all that are too many, as in tenants.h. */
+uint8_t disk_name_number(struct disk *d, const char *name)
+{
+	for (uint32_t i = 0; i < d->name_count; i++)
+		if (strcmp(d->names[i], name) == 0)
+			return (uint8_t)i;
+	if (d->name_count == DISK_NAMES_MAX)
+		return DISK_NAMES_MAX - 1;
+	if (d->name_count == DISK_NAMES_MAX - 1)
+		name = "other";
+	snprintf(d->names[d->name_count], DISK_NAME_BYTES, "%s", name);
+	return (uint8_t)d->name_count++;
 }
 
 /* Bytes are earned with time, and at most those of a quarter of a second are saved. */
@@ -201,15 +246,40 @@ void disk_tick(struct disk *d, uint64_t now_ns)
 
 /* ---- what the store asks */
 
-bool disk_find(const struct disk *d, const struct id128 *key, uint32_t *ret_layer_count, uint32_t *ret_layer_bytes)
+static struct disk_found found_of(const struct disk *d, const struct disk_entry *e)
+{
+	return (struct disk_found){e->layer_count, e->layer_bytes, d->names[e->tenant], e->low ? LEDGER_LOW : LEDGER_NORMAL,
+				   (enum ledger_pin)e->pin};
+}
+
+bool disk_is_ready(const struct disk *d)
+{
+	return d->ready;
+}
+
+uint32_t disk_next(const struct disk *d, uint32_t from, uint32_t end)
+{
+	uint32_t most = disk_index_max(d->index) < end ? disk_index_max(d->index) : end;
+	for (uint32_t i = from; d->ready && i < most; i++)
+		if (disk_index_used(d->index, i))
+			return i;
+	return end;
+}
+
+void disk_at(const struct disk *d, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found)
+{
+	const struct disk_entry *e = disk_index_entry(d->index, number);
+	*ret_key = e->key;
+	*ret_found = found_of(d, e);
+}
+
+bool disk_find(const struct disk *d, const struct id128 *key, struct disk_found *ret_found)
 {
 	uint32_t entry = d->ready ? disk_index_find(d->index, key) : DISK_ENTRY_NONE;
 	if (entry == DISK_ENTRY_NONE)
 		return false;
-	if (ret_layer_count)
-		*ret_layer_count = disk_index_entry(d->index, entry)->layer_count;
-	if (ret_layer_bytes)
-		*ret_layer_bytes = disk_index_entry(d->index, entry)->layer_bytes;
+	if (ret_found)
+		*ret_found = found_of(d, disk_index_entry(d->index, entry));
 	return true;
 }
 
@@ -225,7 +295,7 @@ enum err disk_put(struct disk *d, const struct ledger_block *block, uint32_t lan
 	uint32_t pages = disk_record_pages(block->layer_count, block->layer_bytes);
 	if (pages == 0 || (uint64_t)pages * DISK_PAGE_BYTES > d->options.record_bytes_max)
 		return ERR_TOO_LARGE;
-	if (disk_find(d, &block->key, NULL, NULL))
+	if (disk_find(d, &block->key, NULL))
 		return ERR_EXISTS;
 	if (disk_rests(d))
 		return d->stopped;
@@ -237,6 +307,8 @@ enum err disk_put(struct disk *d, const struct ledger_block *block, uint32_t lan
 	put->key = block->key;
 	put->layer_count = block->layer_count;
 	put->layer_bytes = block->layer_bytes;
+	put->tenant = disk_name_number(d, block->tenant ? block->tenant : "");
+	put->low = block->priority == LEDGER_LOW;
 	put->landing = landing;
 	put->pages = pages;
 	put->from = SEGMENT_NONE;
@@ -249,22 +321,16 @@ enum err disk_put(struct disk *d, const struct ledger_block *block, uint32_t lan
 		.layer_count = block->layer_count,
 		.layer_bytes = block->layer_bytes,
 		.digests = block->digests,
+		.low = put->low,
+		.is_signed = d->options.file->tag != NULL,
 	};
+	snprintf(record.tenant, sizeof(record.tenant), "%s", block->tenant ? block->tenant : "");
 	disk_format_record(put->head, &record);
 	d->put_count++;
 	d->put_pages += pages;
 	d->counters.puts++;
 	disk_log_push(d, number, false);
 	return ERR_OK;
-}
-
-bool disk_forget(struct disk *d, const struct id128 *key)
-{
-	uint32_t entry = disk_index_find(d->index, key);
-	if (entry == DISK_ENTRY_NONE)
-		return false;
-	disk_lose(d, entry, DISK_GONE_FORGOTTEN);
-	return true;
 }
 
 void disk_status(const struct disk *d, struct disk_status *ret_status)
@@ -278,6 +344,7 @@ void disk_status(const struct disk *d, struct disk_status *ret_status)
 		.loads = d->load_count,
 		.segments = d->options.segment_count,
 		.segments_free = d->segments_free,
+		.notes = d->notes.count,
 		.bytes_used = (d->options.segment_count - d->segments_free) * d->options.segment_bytes,
 		.bytes_max = d->options.segment_count * d->options.segment_bytes,
 		.counters = d->counters,
@@ -299,5 +366,6 @@ void disk_check(const struct disk *d)
 	assert(free_count == d->segments_free);
 	assert(open_count == (d->log.state != LOG_NONE));
 	disk_log_check(d);
+	disk_notes_check(d);
 	disk_loads_check(d);
 }

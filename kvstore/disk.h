@@ -12,7 +12,8 @@
  *
  * Rules: 1 a block is in the index only when it is durable; what durable(OK) was said of is found after any crash, until
  *          gone() is said of it;
- *        2 loaded(OK) is said only of bytes whose header and digests are right, whatever the disk did;
+ *        2 loaded(OK) is said only of bytes whose header and digests are right, whatever the disk did, and, where the disk_file has
+ *          a key, whose tag is right, whoever wrote there;
  *        3 a footer is written only when all records it lists are durable; a segment without one is believed record by record,
  *          each with its payload read and verified;
  *        4 a segment is used again only when what was moved out of it is durable, nobody reads it, and its head says, durably,
@@ -20,7 +21,9 @@
  *        5 when room is wanted the segment with the least to lose goes (LFS's cost and benefit): blocks that were hit since
  *          they were written are moved, as long as no more than keep_percent of what is put is written again, the others are
  *          gone; so write amplification is at most 1 + keep_percent / 100, and headers and footers;
- *        6 an error of a write or a sync gives the open segment up, without footer, and stops writing for DISK_RETRY_NS at first,
+ *        6 what disk_forget() and disk_pin() said is as durable as the blocks, once disk_noted(): what was forgotten is found by no start,
+ *          until it is put again;
+ *        7 an error of a write or a sync gives the open segment up, without footer, and stops writing for DISK_RETRY_NS at first,
  *          twice as long each time; loads go on.
  *
  * Memory: the caller's, 16-byte aligned.  Loop: the store's; no callback is called inside disk_put(), disk_load() or disk_forget().
@@ -43,6 +46,7 @@ enum disk_gone {
 	DISK_GONE_ROOM,      /* its segment was emptied */
 	DISK_GONE_BAD,       /* twice its bytes were not what they must be */
 	DISK_GONE_FORGOTTEN, /* disk_forget() */
+	DISK_GONE_UNKNOWN,   /* it is encoded in a way that is not known here */
 	DISK_GONE_REASONS,
 };
 
@@ -59,6 +63,8 @@ struct disk_options {
 	uint64_t write_rate;       /* bytes a second of records, new and moved; 0: no bound */
 	uint64_t scrub_rate;       /* bytes a second that are read to see whether they are still right; 0: none */
 	uint32_t keep_percent;     /* rule 5 */
+	uint64_t pin_bytes_max;    /* of records of blocks that are pinned hard */
+	uint32_t note_max;         /* blocks of which something is to be remembered (rule 6): forgotten ones, pinned ones */
 	uint64_t sync_delay_ns;    /* how long what is written may wait for company before it is made durable */
 	uint64_t id;               /* of a disk that has none yet: random */
 	const struct disk_file *file;
@@ -68,7 +74,8 @@ struct disk_options {
 	/* The end of a put; with an error possibly without written(). */
 	void (*durable)(void *context, uint64_t cookie, enum err e);
 	/* The end of a load.  OK: all of the block lies verified in the landing; its digests are good during the call only.
-	 * NOT_FOUND: gone meanwhile.  IO: it cannot be read now.  CORRUPT: its record is in quarantine. */
+	 * NOT_FOUND: gone meanwhile.  IO: it cannot be read now.  CORRUPT: its record is in quarantine.  UNSUPPORTED: so is one that is
+	 * encoded in a way that is not known here. */
 	void (*loaded)(void *context, uint64_t cookie, enum err e, const struct ledger_block *block);
 	/* NULL: not wanted. */
 	void (*gone)(void *context, const struct id128 *key, enum disk_gone why);
@@ -87,6 +94,7 @@ struct disk_counters {
 	uint64_t recovered;                 /* blocks found at the start; of them by reading records: */
 	uint64_t recovered_scanned;
 	uint64_t recovered_torn;            /* records that were not whole */
+	uint64_t other_versions;            /* segments of another layout version: they are room */
 };
 
 struct disk_status {
@@ -97,6 +105,7 @@ struct disk_status {
 	uint64_t put_bytes; /* of them: what a crash would lose */
 	uint32_t loads;
 	uint32_t segments, segments_free;
+	uint32_t notes;
 	uint64_t bytes_used, bytes_max; /* of segments: with living blocks, and all */
 	struct disk_counters counters;
 };
@@ -112,14 +121,39 @@ void disk_done(struct disk *disk, uint64_t op, enum err e, uint64_t now_ns);
 /* Some times a second, and after calls of disk_put() and disk_load(): they begin to move. */
 void disk_tick(struct disk *disk, uint64_t now_ns);
 
-/* Of a block on disk: layers and their bytes (ret may be NULL). */
-bool disk_find(const struct disk *disk, const struct id128 *key, uint32_t *ret_layer_count, uint32_t *ret_layer_bytes);
+/* What the index knows of a block. */
+struct disk_found {
+	uint32_t layer_count, layer_bytes;
+	const char *tenant; /* good as long as the disk is */
+	enum ledger_priority priority;
+	enum ledger_pin pin;
+};
+
+/* Is the index back? */
+bool disk_is_ready(const struct disk *disk);
+/* Of a block on disk (ret may be NULL). */
+bool disk_find(const struct disk *disk, const struct id128 *key, struct disk_found *ret_found);
+/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below block_max,
+ * and a block that stays keeps its own. */
+uint32_t disk_next(const struct disk *disk, uint32_t from, uint32_t end);
+void disk_at(const struct disk *disk, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found);
 /* The bytes lie in the landing until written() or durable().  AGAIN: put_max.  EXISTS.  TOO_LARGE.  IO: stopped. */
 MUST_USE enum err disk_put(struct disk *disk, const struct ledger_block *block, uint32_t landing, uint64_t cookie);
 /* Into a landing of its layers' size.  NOT_FOUND, AGAIN: load_max. */
 MUST_USE enum err disk_load(struct disk *disk, const struct id128 *key, uint32_t landing, uint64_t cookie);
-/* It is not found any more, and may be after a restart; false: it was not on disk. */
-bool disk_forget(struct disk *disk, const struct id128 *key);
+/* It is not found any more; nor after a restart, once the note is durable.  NOT_FOUND.  BUSY: it is being written, or the index is
+ * not back.  AGAIN: note_max. */
+MUST_USE enum err disk_forget(struct disk *disk, const struct id128 *key, uint64_t *ret_note);
+/* Pinned hard it goes for room only if nothing else can be had, pinned softly it is kept as if it had been hit; until it is unpinned.
+ * NOT_FOUND.  AGAIN: note_max, pin_bytes_max. */
+MUST_USE enum err disk_pin(struct disk *disk, const struct id128 *key, enum ledger_pin pin, uint64_t *ret_note);
+/* Is that note durable, and all before it? */
+bool disk_noted(const struct disk *disk, uint64_t note);
+
+/* Reads the record to see whether it is right, as scrubbing does.  AGAIN: another one is being looked at; then the outcome, once: OK,
+ * CORRUPT, UNSUPPORTED (both: it is gone), IO, NOT_FOUND. */
+MUST_USE enum err disk_check_block(struct disk *disk, const struct id128 *key);
+bool disk_checked(struct disk *disk, const struct id128 *key, enum err *ret_outcome);
 
 /* Is there room for so many more puts, and does the tier write? */
 bool disk_has_room(const struct disk *disk, uint32_t count);

@@ -36,7 +36,7 @@ static uint32_t find_read(const struct disk *d)
 static bool wants_room(const struct disk *d)
 {
 	uint32_t coming = disk_index_count(d->index) + d->options.put_max;
-	return !disk_rests(d) && (d->segments_free < FREE_WANTED || coming > disk_index_max(d->index));
+	return !disk_rests(d) && (d->segments_free < FREE_WANTED || coming > disk_index_max(d->index) || disk_notes_many(d));
 }
 
 /* What is won by emptying it, over what that costs: what was hit since it was written has to be moved. */
@@ -45,7 +45,9 @@ static uint64_t worth(const struct disk *d, uint32_t segment)
 	uint64_t all = d->segment_pages, hit = disk_index_pages_hit(d->index, segment);
 	uint64_t age = d->serial_next - d->segments[segment].serial;
 	if (d->segments[segment].damaged || disk_index_pages(d->index, segment) == 0)
-		return UINT64_MAX;
+		return UINT64_MAX - (d->segments[segment].notes > 0); /* notes have to be written again */
+	if (disk_notes_many(d))
+		return UINT32_MAX + age; /* the oldest */
 	return (all - hit) * 1024 / (all + hit) * age;
 }
 
@@ -84,15 +86,19 @@ static void end_emptying(struct disk *d, enum segment_state state)
 	d->care.state = CARE_IDLE;
 	d->care.entry = DISK_ENTRY_NONE;
 	disk_set_state(d, d->care.segment, state);
+	if (state == SEGMENT_FREE)
+		disk_notes_purge(d);
 }
 
-/* Rule 5: is it worth to be written again, and is there room and credit for that? */
+/* Rule 5: is it worth to be written again, and is there room and credit for that?  What is pinned hard needs no credit: the store
+ * bounds it. */
 static bool is_kept(const struct disk *d, const struct disk_entry *e)
 {
 	uint32_t pages = disk_record_pages(e->layer_count, e->layer_bytes);
 	bool room = d->segments_free > 0 || d->log.state == LOG_OPEN;
 	bool fits = pages <= d->scratch_pages; /* larger ones are of a start with other options */
-	return e->hits > 0 && room && fits && d->keep_credit >= (int64_t)pages * 100;
+	bool worth = (e->hits > 0 || e->pin != LEDGER_UNPINNED) && d->keep_credit >= (int64_t)pages * 100;
+	return room && fits && (worth || e->pin == LEDGER_PINNED_HARD);
 }
 
 /* Its head says that nothing is there; until that is durable not a byte of it may change, or a start would find what is listed
@@ -132,6 +138,8 @@ static void step_emptying(struct disk *d)
 		end_emptying(d, care->was);
 		return;
 	}
+	if (!disk_notes_leave(d, care->segment))
+		return; /* they go first, and to what room there is: disk_log.c */
 	while (care->entry != DISK_ENTRY_NONE) {
 		uint32_t entry = care->entry;
 		const struct disk_entry *e = disk_index_entry(d->index, entry);
@@ -163,6 +171,8 @@ static void move_out(struct disk *d, const struct disk_record *record)
 	put->key = record->key;
 	put->layer_count = record->layer_count;
 	put->layer_bytes = record->layer_bytes;
+	put->tenant = disk_name_number(d, record->tenant);
+	put->low = record->low;
 	put->pages = care->pages;
 	put->from = care->place.segment;
 	put->from_page = care->place.page;
@@ -191,7 +201,8 @@ static void move_done(struct disk *d, enum err e)
 	care->state = CARE_EMPTY;
 	if (entry == DISK_ENTRY_NONE)
 		return;
-	if (e == ERR_OK && disk_verify(d, d->scratch, &care->key, &record)) {
+	enum err right = e == ERR_OK ? disk_verify(d, d->scratch, &care->key, &record) : e;
+	if (right == ERR_OK) {
 		move_out(d, &record);
 		return;
 	}
@@ -199,14 +210,62 @@ static void move_done(struct disk *d, enum err e)
 	if (++care->tries < TRIES_MAX)
 		read_record(d, entry, CARE_MOVE);
 	else if (e == ERR_OK)
-		disk_quarantine(d, entry);
+		disk_quarantine(d, entry, right);
 	/* Else: what cannot be read goes with its segment, for room. */
 }
 
 /* ---- scrubbing */
 
+enum err disk_check_block(struct disk *d, const struct id128 *key)
+{
+	if (d->check.state == CHECK_WANTED || d->check.state == CHECK_READING)
+		return ERR_AGAIN;
+	if (!disk_find(d, key, NULL))
+		return ERR_NOT_FOUND;
+	d->check = (struct check){.state = CHECK_WANTED, .key = *key};
+	return ERR_OK;
+}
+
+bool disk_checked(struct disk *d, const struct id128 *key, enum err *ret_outcome)
+{
+	if (d->check.state != CHECK_OVER || !id128_equal(&d->check.key, key))
+		return false;
+	d->check.state = CHECK_NONE;
+	*ret_outcome = d->check.outcome;
+	return true;
+}
+
+static void end_check(struct disk *d, enum err e)
+{
+	if (d->check.state != CHECK_READING)
+		return;
+	d->check.state = CHECK_OVER;
+	d->check.outcome = e;
+}
+
+static void begin_check(struct disk *d)
+{
+	uint32_t entry = disk_index_find(d->index, &d->check.key);
+	d->check.state = CHECK_READING;
+	if (entry == DISK_ENTRY_NONE) {
+		end_check(d, ERR_NOT_FOUND);
+		return;
+	}
+	const struct disk_entry *e = disk_index_entry(d->index, entry);
+	if (disk_record_pages(e->layer_count, e->layer_bytes) > d->scratch_pages) {
+		end_check(d, ERR_TOO_LARGE); /* of a start with other options */
+		return;
+	}
+	d->care.tries = 0;
+	read_record(d, entry, CARE_SCRUB);
+}
+
 static void begin_scrub(struct disk *d)
 {
+	if (d->check.state == CHECK_WANTED) {
+		begin_check(d);
+		return;
+	}
 	if (d->options.scrub_rate == 0 || d->scrub_tokens < 0 || disk_index_count(d->index) == 0)
 		return;
 	for (uint32_t steps = 0; steps < SCRUB_STEPS; steps++) {
@@ -232,17 +291,24 @@ static void scrub_done(struct disk *d, enum err e)
 	struct disk_record record;
 	uint32_t entry = find_read(d);
 	care->state = CARE_IDLE;
-	if (entry == DISK_ENTRY_NONE)
+	if (entry == DISK_ENTRY_NONE) {
+		end_check(d, ERR_NOT_FOUND);
 		return;
-	if (e == ERR_OK && disk_verify(d, d->scratch, &care->key, &record)) {
+	}
+	enum err right = e == ERR_OK ? disk_verify(d, d->scratch, &care->key, &record) : e;
+	if (right == ERR_OK) {
 		d->counters.bytes_scrubbed += (uint64_t)care->pages * DISK_PAGE_BYTES;
+		end_check(d, ERR_OK);
 		return;
 	}
 	d->counters.reads_bad++;
-	if (++care->tries < TRIES_MAX)
+	if (++care->tries < TRIES_MAX) {
 		read_record(d, entry, CARE_SCRUB);
-	else if (e == ERR_OK)
-		disk_quarantine(d, entry);
+		return;
+	}
+	if (e == ERR_OK)
+		disk_quarantine(d, entry, right);
+	end_check(d, right);
 }
 
 /* ---- turns */

@@ -12,8 +12,9 @@
 #define KVSTORE_DISK_FILE_H
 #include <stddef.h>
 #include <stdint.h>
+#include "base/err.h"
 
-enum { DISK_PAGE_BYTES = 4096 };
+enum { DISK_PAGE_BYTES = 4096, DISK_TAG_BYTES = 16 };
 
 enum disk_io_kind { DISK_READ, DISK_WRITE, DISK_SYNC, DISK_TRIM };
 
@@ -30,6 +31,9 @@ struct disk_io {
 	/* READ into a landing: the digest of each layer_bytes of it. */
 	uint32_t layer_bytes;
 	uint64_t *ret_digests; /* [landing_bytes / layer_bytes] */
+	/* [DISK_TAG_BYTES] of head and landing, which are a record: WRITE puts it there before it writes, READ after it has read.  NULL:
+	 * not wanted. */
+	uint8_t *tag;
 };
 
 struct disk_file {
@@ -37,5 +41,7 @@ struct disk_file {
 	void (*submit)(void *context, const struct disk_io *io);
 	/* The digest that blocks are offered with (base/digest.h). */
 	uint64_t (*digest)(const void *data, size_t length);
+	/* The tag of a record: only who has the store's key can make it.  NULL: there is no key, records have none. */
+	enum err (*tag)(void *context, const uint8_t *header, const void *payload, size_t length, uint8_t ret_tag[DISK_TAG_BYTES]);
 };
 #endif

@@ -5,12 +5,13 @@
 
 #include "base/hash.h"
 
-/* The last word of a page is the hash of what is before it. */
-enum { SUM_AT = DISK_PAGE_BYTES - 8 };
+/* The sum of a page is the hash of what is before it. */
+enum { SUM_AT = DISK_TAG_AT - 8, PLACE_AT = DISK_SIGNED_BYTES };
 
 #define MAGIC_HEAD 0x3144414548565442u    /* "BTVHEAD1" */
 #define MAGIC_TRAILER 0x314c494154565442u /* "BTVTAIL1" */
 #define MAGIC_RECORD 0x3144434552565442u  /* "BTVRECD1" */
+#define MAGIC_NOTES 0x3145544f4e565442u   /* "BTVNOTE1" */
 
 static void put32(uint8_t *at, uint32_t value)
 {
@@ -46,10 +47,14 @@ static void end_page(uint8_t *page, uint64_t seed)
 	put64(page + SUM_AT, hash_xxh3(page, SUM_AT, seed));
 }
 
+static bool has_sum(const uint8_t *page, uint64_t magic, uint64_t seed)
+{
+	return get64(page) == magic && get64(page + SUM_AT) == hash_xxh3(page, SUM_AT, seed);
+}
+
 static bool page_is(const uint8_t *page, uint64_t magic, uint64_t seed)
 {
-	return get64(page) == magic && get32(page + 8) == DISK_FORMAT_VERSION &&
-	       get64(page + SUM_AT) == hash_xxh3(page, SUM_AT, seed);
+	return get32(page + 8) == DISK_FORMAT_VERSION && has_sum(page, magic, seed);
 }
 
 uint32_t disk_record_pages(uint32_t layer_count, uint32_t layer_bytes)
@@ -59,9 +64,14 @@ uint32_t disk_record_pages(uint32_t layer_count, uint32_t layer_bytes)
 	return bytes == 0 || layer_count > DISK_LAYERS_MAX || pages > DISK_RECORD_PAGES_MAX ? 0 : (uint32_t)pages;
 }
 
-uint32_t disk_footer_pages(uint32_t entry_count)
+size_t disk_footer_bytes(uint32_t entry_count, uint32_t name_count)
 {
-	return (entry_count + DISK_FOOTER_ENTRIES_A_PAGE - 1) / DISK_FOOTER_ENTRIES_A_PAGE;
+	return (size_t)entry_count * DISK_FOOTER_ENTRY_BYTES + (size_t)name_count * DISK_NAME_BYTES;
+}
+
+uint32_t disk_footer_pages(uint32_t entry_count, uint32_t name_count)
+{
+	return (uint32_t)((disk_footer_bytes(entry_count, name_count) + DISK_PAGE_BYTES - 1) / DISK_PAGE_BYTES);
 }
 
 /* ---- head and trailer of a segment */
@@ -78,7 +88,10 @@ void disk_format_head(uint8_t *page, const struct disk_head *head)
 
 enum err disk_parse_head(const uint8_t *page, struct disk_head *ret_head)
 {
-	if (!page_is(page, MAGIC_HEAD, 0))
+	/* Another version may have its sum elsewhere; nothing but our own words is taken from it. */
+	if (get64(page) == MAGIC_HEAD && get32(page + 8) != DISK_FORMAT_VERSION)
+		return ERR_UNSUPPORTED;
+	if (!has_sum(page, MAGIC_HEAD, 0))
 		return ERR_CORRUPT;
 	*ret_head = (struct disk_head){
 		.id = get64(page + 16),
@@ -97,7 +110,8 @@ void disk_format_trailer(uint8_t *page, const struct disk_trailer *trailer)
 	put64(page + 32, trailer->segment_bytes);
 	put32(page + 40, trailer->segment);
 	put32(page + 44, trailer->entry_count);
-	put64(page + 48, trailer->entries_sum);
+	put64(page + 48, trailer->footer_sum);
+	put32(page + 56, trailer->name_count);
 	end_page(page, 0);
 }
 
@@ -111,10 +125,12 @@ enum err disk_parse_trailer(const uint8_t *page, struct disk_trailer *ret_traile
 		.segment_bytes = get64(page + 32),
 		.segment = get32(page + 40),
 		.entry_count = get32(page + 44),
-		.entries_sum = get64(page + 48),
+		.footer_sum = get64(page + 48),
+		.name_count = get32(page + 56),
 	};
-	/* A record has two pages at least. */
-	if (t.entry_count > t.segment_bytes / DISK_PAGE_BYTES / 2)
+	/* Head, footer and trailer fit their segment. */
+	if (t.name_count > DISK_NAMES_MAX || t.entry_count > t.segment_bytes / DISK_FOOTER_ENTRY_BYTES ||
+	    ((uint64_t)disk_footer_pages(t.entry_count, t.name_count) + 2) * DISK_PAGE_BYTES > t.segment_bytes)
 		return ERR_CORRUPT;
 	*ret_trailer = t;
 	return ERR_OK;
@@ -122,84 +138,174 @@ enum err disk_parse_trailer(const uint8_t *page, struct disk_trailer *ret_traile
 
 /* ---- header of a record */
 
-enum { HAS_PARENT = 1, DIGESTS_AT = 128 };
-_Static_assert(DIGESTS_AT + 8 * DISK_LAYERS_MAX <= SUM_AT, "the digests fit a page");
+enum { HAS_PARENT = 1, IS_LOW = 2, IS_SIGNED = 4, TENANT_AT = 80, DIGESTS_AT = TENANT_AT + DISK_NAME_BYTES };
+_Static_assert(DIGESTS_AT + 8 * DISK_LAYERS_MAX <= PLACE_AT, "the digests fit a page");
 
 void disk_format_record(uint8_t *page, const struct disk_record *record)
 {
 	assert(disk_record_pages(record->layer_count, record->layer_bytes) > 0);
 	begin_page(page, MAGIC_RECORD);
-	put32(page + 12, record->has_parent ? HAS_PARENT : 0);
-	put32(page + 32, record->layer_count);
-	put32(page + 36, record->layer_bytes);
-	memcpy(page + 48, record->key.bytes, 16);
+	put32(page + 12, (record->has_parent ? HAS_PARENT : 0) | (record->low ? IS_LOW : 0) | (record->is_signed ? IS_SIGNED : 0));
+	put32(page + 16, record->layer_count);
+	put32(page + 20, record->layer_bytes);
+	put32(page + 24, DISK_ENCODING_PLAIN);
+	memcpy(page + 32, record->key.bytes, 16);
 	if (record->has_parent)
-		memcpy(page + 64, record->parent.bytes, 16);
-	memcpy(page + 80, record->compat.bytes, 16);
+		memcpy(page + 48, record->parent.bytes, 16);
+	memcpy(page + 64, record->compat.bytes, 16);
+	memcpy(page + TENANT_AT, record->tenant, strnlen(record->tenant, DISK_NAME_BYTES - 1));
 	for (uint32_t i = 0; i < record->layer_count; i++)
 		put64(page + DIGESTS_AT + (size_t)8 * i, record->digests[i]);
 }
 
 void disk_format_place(uint8_t *page, uint64_t id, const struct disk_place *place)
 {
-	put64(page + 16, place->serial);
-	put32(page + 24, place->segment);
-	put32(page + 28, place->page);
+	put64(page + PLACE_AT, place->serial);
+	put32(page + PLACE_AT + 8, place->segment);
+	put32(page + PLACE_AT + 12, place->page);
 	end_page(page, id);
+}
+
+static struct disk_place get_place(const uint8_t *page)
+{
+	return (struct disk_place){get64(page + PLACE_AT), get32(page + PLACE_AT + 8), get32(page + PLACE_AT + 12)};
+}
+
+static void get_name(const uint8_t *at, char ret_name[DISK_NAME_BYTES])
+{
+	memcpy(ret_name, at, DISK_NAME_BYTES);
+	ret_name[DISK_NAME_BYTES - 1] = 0;
 }
 
 enum err disk_parse_record(const uint8_t *page, uint64_t id, struct disk_record *ret_record, uint64_t *ret_digests)
 {
 	if (!page_is(page, MAGIC_RECORD, id))
 		return ERR_CORRUPT;
+	if (get32(page + 24) != DISK_ENCODING_PLAIN)
+		return ERR_UNSUPPORTED;
+	uint32_t flags = get32(page + 12);
 	struct disk_record r = {
-		.place = {get64(page + 16), get32(page + 24), get32(page + 28)},
-		.has_parent = get32(page + 12) & HAS_PARENT,
-		.layer_count = get32(page + 32),
-		.layer_bytes = get32(page + 36),
+		.place = get_place(page),
+		.has_parent = flags & HAS_PARENT,
+		.low = flags & IS_LOW,
+		.is_signed = flags & IS_SIGNED,
+		.layer_count = get32(page + 16),
+		.layer_bytes = get32(page + 20),
 		.digests = ret_digests,
 	};
 	if (disk_record_pages(r.layer_count, r.layer_bytes) == 0)
 		return ERR_CORRUPT;
-	memcpy(r.key.bytes, page + 48, 16);
-	memcpy(r.parent.bytes, page + 64, 16);
-	memcpy(r.compat.bytes, page + 80, 16);
+	memcpy(r.key.bytes, page + 32, 16);
+	memcpy(r.parent.bytes, page + 48, 16);
+	memcpy(r.compat.bytes, page + 64, 16);
+	get_name(page + TENANT_AT, r.tenant);
 	for (uint32_t i = 0; ret_digests && i < r.layer_count; i++)
 		ret_digests[i] = get64(page + DIGESTS_AT + (size_t)8 * i);
 	*ret_record = r;
 	return ERR_OK;
 }
 
+/* ---- notes */
+
+enum { NOTES_AT = 64, NOTE_BYTES = DISK_FOOTER_ENTRY_BYTES };
+_Static_assert(NOTES_AT + NOTE_BYTES * DISK_NOTES_A_PAGE <= PLACE_AT, "the notes fit a page");
+
+static void put_note(uint8_t *at, const struct disk_note *note)
+{
+	memcpy(at, note->key.bytes, 16);
+	put64(at + 16, note->serial);
+	put32(at + 24, note->page);
+	put32(at + 28, note->pin | (uint32_t)note->kind << 24);
+}
+
+/* CORRUPT: nothing can be noted like that. */
+static enum err get_note(const uint8_t *at, struct disk_note *ret_note)
+{
+	uint32_t word = get32(at + 28);
+	struct disk_note note = {.kind = (enum disk_note_kind)(word >> 24), .pin = word & 0xff, .serial = get64(at + 16),
+				 .page = get32(at + 24)};
+	memcpy(note.key.bytes, at, 16);
+	if (note.kind == DISK_NOTE_NONE || note.kind >= DISK_NOTE_KINDS || note.pin > 2)
+		return ERR_CORRUPT;
+	*ret_note = note;
+	return ERR_OK;
+}
+
+void disk_format_notes(uint8_t *page, uint64_t id, const struct disk_place *place, const struct disk_note *notes, uint32_t count)
+{
+	assert(count > 0 && count <= DISK_NOTES_A_PAGE);
+	begin_page(page, MAGIC_NOTES);
+	put32(page + 12, count);
+	for (uint32_t i = 0; i < count; i++)
+		put_note(page + NOTES_AT + (size_t)i * NOTE_BYTES, &notes[i]);
+	disk_format_place(page, id, place);
+}
+
+enum err disk_parse_notes(const uint8_t *page, uint64_t id, struct disk_place *ret_place, struct disk_note *ret_notes,
+			  uint32_t *ret_count)
+{
+	uint32_t count = get32(page + 12);
+	if (!page_is(page, MAGIC_NOTES, id) || count == 0 || count > DISK_NOTES_A_PAGE)
+		return ERR_CORRUPT;
+	for (uint32_t i = 0; i < count; i++)
+		if (get_note(page + NOTES_AT + (size_t)i * NOTE_BYTES, &ret_notes[i]) != ERR_OK)
+			return ERR_CORRUPT;
+	*ret_place = get_place(page);
+	*ret_count = count;
+	return ERR_OK;
+}
+
 /* ---- footer */
 
-void disk_format_entry(uint8_t *entries, uint32_t i, const struct disk_footer_entry *entry)
+void disk_format_entry(uint8_t *footer, uint32_t i, const struct disk_footer_entry *entry)
 {
-	uint8_t *at = entries + (size_t)i * DISK_FOOTER_ENTRY_BYTES;
+	uint8_t *at = footer + disk_footer_bytes(i, 0);
+	if (entry->note.kind != DISK_NOTE_NONE) {
+		put_note(at, &entry->note);
+		return;
+	}
 	memcpy(at, entry->key.bytes, 16);
 	put32(at + 16, entry->page);
 	put32(at + 20, entry->layer_bytes);
-	put32(at + 24, entry->layer_count);
+	put32(at + 24, entry->layer_count | (uint32_t)entry->tenant << 16 | (uint32_t)entry->low << 24);
 	put32(at + 28, 0);
 }
 
-enum err disk_parse_entry(const uint8_t *entries, uint32_t i, uint32_t segment_pages, struct disk_footer_entry *ret_entry)
+enum err disk_parse_entry(const uint8_t *footer, uint32_t i, uint32_t segment_pages, struct disk_footer_entry *ret_entry)
 {
-	const uint8_t *at = entries + (size_t)i * DISK_FOOTER_ENTRY_BYTES;
-	struct disk_footer_entry entry = {
-		.page = get32(at + 16),
-		.layer_bytes = get32(at + 20),
-		.layer_count = get32(at + 24),
-	};
+	const uint8_t *at = footer + disk_footer_bytes(i, 0);
+	uint32_t word = get32(at + 24);
+	struct disk_footer_entry entry = {.page = get32(at + 16), .layer_bytes = get32(at + 20), .layer_count = word & 0xffff,
+					  .tenant = (uint8_t)(word >> 16 & 0xff), .low = word >> 24 & 1};
+	if (get32(at + 28) != 0) {
+		entry = (struct disk_footer_entry){.layer_count = 0};
+		if (get_note(at, &entry.note) != ERR_OK)
+			return ERR_CORRUPT;
+		*ret_entry = entry;
+		return ERR_OK;
+	}
 	memcpy(entry.key.bytes, at, 16);
 	uint32_t pages = disk_record_pages(entry.layer_count, entry.layer_bytes);
 	bool inside = pages > 0 && entry.page >= 1 && (uint64_t)entry.page + pages < segment_pages;
-	if (!inside)
+	if (!inside || entry.tenant >= DISK_NAMES_MAX)
 		return ERR_CORRUPT;
 	*ret_entry = entry;
 	return ERR_OK;
 }
 
-uint64_t disk_footer_sum(const uint8_t *entries, uint32_t entry_count, uint64_t id)
+void disk_format_name(uint8_t *footer, uint32_t entry_count, uint32_t i, const char *name)
 {
-	return hash_xxh3(entries, (size_t)entry_count * DISK_FOOTER_ENTRY_BYTES, id);
+	uint8_t *at = footer + disk_footer_bytes(entry_count, i);
+	memset(at, 0, DISK_NAME_BYTES);
+	memcpy(at, name, strnlen(name, DISK_NAME_BYTES - 1));
+}
+
+void disk_parse_name(const uint8_t *footer, uint32_t entry_count, uint32_t i, char ret_name[DISK_NAME_BYTES])
+{
+	get_name(footer + disk_footer_bytes(entry_count, i), ret_name);
+}
+
+uint64_t disk_footer_sum(const uint8_t *footer, uint32_t entry_count, uint32_t name_count, uint64_t id)
+{
+	return hash_xxh3(footer, disk_footer_bytes(entry_count, name_count), id);
 }

@@ -1,12 +1,19 @@
 /* disk_impl - what the files of the SSD tier share; nobody else includes it. */
 #ifndef KVSTORE_DISK_IMPL_H
 #define KVSTORE_DISK_IMPL_H
+#include "base/map.h"
 #include "kvstore/disk.h"
 #include "kvstore/disk_format.h"
 #include "kvstore/disk_index.h"
 
 /* Puts kept for what is moved, so that new blocks that wait for room cannot keep it from being made. */
 enum { DISK_MOVES_MAX = 8 };
+
+/* Pages of notes in a segment: what they take of its footer, and of memory for it, is bounded by that. */
+enum { DISK_NOTE_PAGES_MAX = 64 };
+
+/* New blocks, moved ones, and a page of notes. */
+#define PUTS_ALL(options) ((options)->put_max + DISK_MOVES_MAX + 1)
 
 #define PUT_NONE UINT32_MAX
 #define LOAD_NONE UINT32_MAX
@@ -28,21 +35,26 @@ struct segment {
 	uint32_t readers; /* loads under way */
 	uint32_t moving;  /* blocks being moved out of it */
 	bool damaged;     /* a bad record was found: it goes first */
+	bool stale;       /* there may be records in it that are not in the index, and that no note says to be dead */
+	uint32_t notes;   /* that lie in it */
 	/* While the index is read back. */
 	bool has_head, has_trailer, unread;
 	uint64_t id;
-	uint32_t entry_count;
-	uint64_t entries_sum;
+	uint32_t entry_count, name_count;
+	uint64_t footer_sum;
 };
 
 enum put_state { PUT_FREE, PUT_QUEUED, PUT_WRITING, PUT_WRITTEN, PUT_SYNCING };
 
-/* A record on its way to the disk: a new block, or one that is moved. */
+/* A record on its way to the disk: a new block, one that is moved, or notes. */
 struct put {
 	enum put_state state;
+	bool notes;
 	uint64_t cookie;
 	struct id128 key;
 	uint32_t layer_count, layer_bytes;
+	uint8_t tenant;
+	bool low;
 	uint32_t landing;
 	uint32_t pages;
 	uint32_t page;      /* in the open segment */
@@ -66,7 +78,8 @@ struct log {
 	enum err failed;    /* the open segment is given up, as soon as nothing is under way */
 	uint32_t segment;
 	uint32_t page_next;
-	uint32_t entry_count;
+	uint32_t entry_count, name_count; /* of its footer */
+	uint32_t note_pages;
 	uint32_t writing, written, syncing; /* puts */
 	bool head_out, sync_out, footer_out; /* operations */
 	uint64_t written_first_ns; /* since when something waits for a sync */
@@ -85,6 +98,7 @@ struct load {
 	uint32_t tries;
 	uint8_t *head;     /* [1 page] */
 	uint64_t *digests; /* [DISK_LAYERS_MAX] of what landed */
+	uint8_t tag[DISK_TAG_BYTES]; /* and its tag */
 	uint32_t next;
 };
 
@@ -118,6 +132,37 @@ struct care {
 	struct disk_place place;
 };
 
+/* A block that somebody wants to be looked at. */
+struct check {
+	enum { CHECK_NONE, CHECK_WANTED, CHECK_READING, CHECK_OVER } state;
+	struct id128 key;
+	enum err outcome;
+};
+
+enum note_state { NOTE_FREE, NOTE_PENDING, NOTE_WRITING, NOTE_THERE };
+
+struct note {
+	struct disk_note note;
+	uint64_t seq;     /* of its last change, until that is durable; 0: nobody waits */
+	uint32_t segment; /* where its newest durable copy lies; SEGMENT_NONE */
+	enum note_state state;
+	bool changed;     /* while it was being written */
+	bool dropped;     /* while it was on its way */
+	uint32_t next;    /* pending, or free */
+};
+
+struct notes {
+	struct note *list; /* [note_max] */
+	struct map maps[DISK_NOTE_KINDS]; /* by key */
+	uint32_t free_first, pending_first, pending_last;
+	uint32_t count;
+	uint64_t seq, noted; /* of the last change; of the last for which all before are durable */
+	uint64_t oldest;     /* the start: serial of a segment in use */
+	uint32_t in_page;    /* in the page that is on its way */
+	uint32_t page_of[DISK_NOTES_A_PAGE];
+	uint8_t *page;
+};
+
 struct disk {
 	struct disk_options options;
 	uint32_t segment_pages;
@@ -138,7 +183,9 @@ struct disk {
 	struct segment *segments; /* [segment_count] */
 	struct log log;
 	struct care care;
+	struct notes notes;
 	uint32_t scrub_next;
+	struct check check;
 	struct put *puts;   /* [put_max] */
 	uint32_t put_free, put_count, move_count; /* new ones; moved ones */
 	uint64_t put_pages;                       /* of new ones */
@@ -150,7 +197,9 @@ struct disk {
 	uint8_t *put_heads;     /* [put_max] pages */
 	uint8_t *load_heads;    /* [load_max] pages */
 	uint8_t *page;          /* head or trailer being written */
-	uint8_t *footer;        /* of the open segment: its entries, and room for the trailer */
+	uint8_t *footer;        /* of the open segment: its entries, and room for names and the trailer */
+	char (*names)[DISK_NAME_BYTES]; /* [DISK_NAMES_MAX] of tenants; the first is "" */
+	uint32_t name_count;
 	uint8_t *scratch;       /* [scratch_pages]: what care reads */
 };
 
@@ -173,13 +222,16 @@ void disk_submit(struct disk *d, const struct disk_io *io);
 void disk_pump(struct disk *d);
 /* Out of the index, said to the store. */
 void disk_lose(struct disk *d, uint32_t entry, enum disk_gone why);
-/* Is this, read whole into the scratch, the record of that key (NULL: any), all of it right?  Its digests: d->digests. */
-bool disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record);
+/* Is this, read whole into the scratch, the record of that key (NULL: any), all of it right?  Its digests: d->digests.  CORRUPT,
+ * UNSUPPORTED (disk_format.h). */
+enum err disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record);
 void disk_set_state(struct disk *d, uint32_t segment, enum segment_state state);
 /* Nothing is written for a while; what waits for its turn fails. */
 void disk_stop(struct disk *d, enum err e);
-/* A record was bad twice. */
-void disk_quarantine(struct disk *d, uint32_t entry);
+/* A record was bad twice, or is encoded in a way that is not known here. */
+void disk_quarantine(struct disk *d, uint32_t entry, enum err e);
+/* The number of a tenant's name; of one too many that of "other". */
+uint8_t disk_name_number(struct disk *d, const char *name);
 
 /* disk_log.c */
 void disk_log_init(struct disk *d);
@@ -187,11 +239,34 @@ uint32_t disk_log_take_put(struct disk *d); /* PUT_NONE: none is free */
 void disk_log_push(struct disk *d, uint32_t put, bool first);
 void disk_log_pump(struct disk *d);
 void disk_log_done(struct disk *d, enum op_kind kind, uint32_t number, enum err e);
-/* Takes a segment that has no footer, with the entries in d->footer, to be sealed. */
-void disk_log_reseal(struct disk *d, uint32_t segment, uint32_t page_next, uint32_t entry_count);
+/* Takes a segment that has no footer, with the entries that were noted since the last one, to be sealed. */
+void disk_log_reseal(struct disk *d, uint32_t segment);
 /* Adds to the footer of the open segment. */
 void disk_log_note_entry(struct disk *d, const struct disk_footer_entry *entry);
 void disk_log_check(const struct disk *d);
+
+/* disk_notes.c */
+void disk_notes_init(struct disk *d);
+/* A pinned block is not on disk any more. */
+void disk_notes_gone(struct disk *d, const struct id128 *key);
+/* So many that segments should go for their sake. */
+bool disk_notes_many(const struct disk *d);
+/* Is there something to be written, and nothing on its way? */
+bool disk_notes_wait(const struct disk *d);
+/* Fills notes.page for that place, and the footer; how many, perhaps 0. */
+uint32_t disk_notes_fill(struct disk *d, const struct disk_place *place);
+/* What was filled is durable in the open segment, or is not. */
+void disk_notes_written(struct disk *d, enum err e);
+/* The segment is to be emptied: true when nothing that is needed lies there any more. */
+bool disk_notes_leave(struct disk *d, uint32_t segment);
+/* A segment went: what was needed for its sake goes. */
+void disk_notes_purge(struct disk *d);
+/* The start: which segments there are is known; a note in one; is a record dead by what was found so far; all is found. */
+void disk_notes_begin(struct disk *d);
+void disk_notes_found(struct disk *d, const struct disk_note *note, uint32_t segment);
+bool disk_notes_dead(struct disk *d, const struct id128 *key, uint64_t serial, uint32_t page);
+void disk_notes_settle(struct disk *d);
+void disk_notes_check(const struct disk *d);
 
 /* disk_loads.c */
 void disk_loads_init(struct disk *d);

@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "kvstore/disk_format.h"
+#include "kvstore/ledger.h"
 
 struct segment_list {
 	uint32_t first, last;
@@ -15,6 +16,7 @@ struct disk_index {
 	uint32_t segment_count;
 	uint32_t count;
 	uint32_t free_first;
+	uint64_t pages_hard; /* of blocks pinned hard */
 	uint32_t mask;
 	struct disk_entry *entries;    /* [block_max] */
 	struct segment_list *segments; /* [segment_count] */
@@ -93,6 +95,17 @@ static uint32_t pages_of(const struct disk_entry *entry)
 	return disk_record_pages(entry->layer_count, entry->layer_bytes);
 }
 
+/* Worth to be kept when room is wanted. */
+static bool is_live(const struct disk_entry *entry)
+{
+	return entry->hits > 0 || entry->pin > 0;
+}
+
+static uint32_t hard_pages(const struct disk_entry *entry)
+{
+	return entry->pin == LEDGER_PINNED_HARD ? pages_of(entry) : 0;
+}
+
 static void link_last(struct disk_index *x, uint32_t number)
 {
 	struct disk_entry *entry = &x->entries[number];
@@ -104,8 +117,9 @@ static void link_last(struct disk_index *x, uint32_t number)
 	else
 		x->entries[list->last].next = number;
 	list->last = number;
+	x->pages_hard += hard_pages(entry);
 	list->pages += pages_of(entry);
-	list->pages_hit += entry->hits ? pages_of(entry) : 0;
+	list->pages_hit += is_live(entry) ? pages_of(entry) : 0;
 }
 
 static void unlink_entry(struct disk_index *x, uint32_t number)
@@ -120,8 +134,9 @@ static void unlink_entry(struct disk_index *x, uint32_t number)
 		list->last = entry->prev;
 	else
 		x->entries[entry->next].prev = entry->prev;
+	x->pages_hard -= hard_pages(entry);
 	list->pages -= pages_of(entry);
-	list->pages_hit -= entry->hits ? pages_of(entry) : 0;
+	list->pages_hit -= is_live(entry) ? pages_of(entry) : 0;
 }
 
 uint32_t disk_index_find(const struct disk_index *x, const struct id128 *key)
@@ -182,9 +197,25 @@ void disk_index_move(struct disk_index *x, uint32_t number, uint32_t segment, ui
 void disk_index_hit(struct disk_index *x, uint32_t number)
 {
 	struct disk_entry *entry = &x->entries[number];
-	if (entry->hits == 0)
+	if (!is_live(entry))
 		x->segments[entry->segment].pages_hit += pages_of(entry);
-	entry->hits += entry->hits < UINT16_MAX;
+	entry->hits += entry->hits < UINT8_MAX;
+}
+
+void disk_index_pin(struct disk_index *x, uint32_t number, uint8_t pin)
+{
+	struct disk_entry *entry = &x->entries[number];
+	struct segment_list *list = &x->segments[entry->segment];
+	list->pages_hit -= is_live(entry) ? pages_of(entry) : 0;
+	x->pages_hard -= hard_pages(entry);
+	entry->pin = pin & 3;
+	x->pages_hard += hard_pages(entry);
+	list->pages_hit += is_live(entry) ? pages_of(entry) : 0;
+}
+
+uint64_t disk_index_pages_hard(const struct disk_index *x)
+{
+	return x->pages_hard;
 }
 
 uint32_t disk_index_count(const struct disk_index *x)
@@ -221,7 +252,7 @@ static uint32_t check_segment(const struct disk_index *x, uint32_t segment)
 		assert(entry->segment == segment && entry->prev == prev);
 		assert(disk_index_find(x, &entry->key) == i);
 		pages += pages_of(entry);
-		pages_hit += entry->hits ? pages_of(entry) : 0;
+		pages_hit += is_live(entry) ? pages_of(entry) : 0;
 		prev = i;
 		count++;
 	}
@@ -232,11 +263,15 @@ static uint32_t check_segment(const struct disk_index *x, uint32_t segment)
 void disk_index_check(const struct disk_index *x)
 {
 	uint32_t listed = 0, used = 0, in_table = 0;
+	uint64_t hard = 0;
 	for (uint32_t i = 0; i < x->segment_count; i++)
 		listed += check_segment(x, i);
-	for (uint32_t i = 0; i < x->block_max; i++)
+	for (uint32_t i = 0; i < x->block_max; i++) {
 		used += x->entries[i].layer_count > 0;
+		hard += x->entries[i].layer_count > 0 ? hard_pages(&x->entries[i]) : 0;
+	}
 	for (uint32_t i = 0; i <= x->mask; i++)
 		in_table += x->table[i] != DISK_ENTRY_NONE;
+	assert(hard == x->pages_hard);
 	assert(listed == x->count && used == x->count && in_table == x->count);
 }

@@ -19,8 +19,11 @@ struct disk_entry {
 	uint32_t segment;
 	uint32_t page;
 	uint32_t layer_bytes;
-	uint16_t layer_count; /* 0: a free entry */
-	uint16_t hits;
+	uint16_t layer_count : 9; /* 0: a free entry */
+	uint16_t low : 1;
+	uint16_t pin : 2;         /* enum ledger_pin */
+	uint8_t tenant;           /* number of a name */
+	uint8_t hits;
 	uint32_t prev, next; /* in its segment; next: in the free list */
 };
 
@@ -33,16 +36,19 @@ struct disk_index *disk_index_init(void *memory, uint32_t block_max, uint32_t se
 uint32_t disk_index_find(const struct disk_index *index, const struct id128 *key);
 bool disk_index_used(const struct disk_index *index, uint32_t entry);
 const struct disk_entry *disk_index_entry(const struct disk_index *index, uint32_t entry);
-/* The key is not in it.  Of `block` key, segment, page and layers count.  ERR_AGAIN: block_max are in. */
+/* The key is not in it.  `block` with its hits, and place in lists, still unset.  ERR_AGAIN: block_max are in. */
 MUST_USE enum err disk_index_add(struct disk_index *index, const struct disk_entry *block, uint32_t *ret_entry);
 void disk_index_remove(struct disk_index *index, uint32_t entry);
-/* It lies elsewhere now; its hits are forgotten. */
+/* It lies elsewhere now; its hits are forgotten, its pin stays. */
 void disk_index_move(struct disk_index *index, uint32_t entry, uint32_t segment, uint32_t page);
 void disk_index_hit(struct disk_index *index, uint32_t entry);
+void disk_index_pin(struct disk_index *index, uint32_t entry, uint8_t pin);
+/* Of blocks that are pinned hard. */
+uint64_t disk_index_pages_hard(const struct disk_index *index);
 
 uint32_t disk_index_count(const struct disk_index *index);
 uint32_t disk_index_max(const struct disk_index *index);
-/* Of a segment: its first entry, its entries, its pages with blocks, those with blocks that were hit. */
+/* Of a segment: its first entry, its entries, its pages with blocks, those with blocks that were hit or are pinned. */
 uint32_t disk_index_first(const struct disk_index *index, uint32_t segment);
 uint32_t disk_index_pages(const struct disk_index *index, uint32_t segment);
 uint32_t disk_index_pages_hit(const struct disk_index *index, uint32_t segment);

@@ -19,8 +19,9 @@ void disk_loads_init(struct disk *d)
 
 enum err disk_load(struct disk *d, const struct id128 *key, uint32_t landing, uint64_t cookie)
 {
-	uint32_t number = d->load_free, layer_count, layer_bytes;
-	if (!disk_find(d, key, &layer_count, &layer_bytes))
+	uint32_t number = d->load_free;
+	struct disk_found found;
+	if (!disk_find(d, key, &found))
 		return ERR_NOT_FOUND;
 	if (number == LOAD_NONE)
 		return ERR_AGAIN;
@@ -30,8 +31,8 @@ enum err disk_load(struct disk *d, const struct id128 *key, uint32_t landing, ui
 	load->cookie = cookie;
 	load->key = *key;
 	load->landing = landing;
-	load->layer_count = layer_count;
-	load->layer_bytes = layer_bytes;
+	load->layer_count = found.layer_count;
+	load->layer_bytes = found.layer_bytes;
 	load->tries = 0;
 	load->next = LOAD_NONE;
 	if (d->load_first == LOAD_NONE)
@@ -92,6 +93,7 @@ static void begin(struct disk *d, uint32_t number)
 		.landing_bytes = load->layer_count * load->layer_bytes,
 		.layer_bytes = load->layer_bytes,
 		.ret_digests = load->digests,
+		.tag = d->options.file->tag ? load->tag : NULL,
 	};
 	disk_submit(d, &io);
 }
@@ -106,19 +108,22 @@ void disk_loads_pump(struct disk *d)
 }
 
 /* Is what landed the block that was asked for?  Its header's digests: d->digests. */
-static bool is_right(struct disk *d, const struct load *load, struct disk_record *ret_record)
+static enum err judge(struct disk *d, const struct load *load, struct disk_record *ret_record)
 {
 	struct disk_record r;
-	if (disk_parse_record(load->head, d->id, &r, d->digests) != ERR_OK)
-		return false;
+	enum err e = disk_parse_record(load->head, d->id, &r, d->digests);
+	if (e != ERR_OK)
+		return e;
 	if (!id128_equal(&r.key, &load->key) || r.layer_count != load->layer_count || r.layer_bytes != load->layer_bytes)
-		return false;
+		return ERR_CORRUPT;
 	if (r.place.serial != load->place.serial || r.place.segment != load->place.segment || r.place.page != load->place.page)
-		return false;
+		return ERR_CORRUPT;
 	if (!planted(DISK_DIGEST_NOT_CHECKED) && memcmp(load->digests, d->digests, r.layer_count * sizeof(uint64_t)) != 0)
-		return false;
+		return ERR_CORRUPT;
+	if (d->options.file->tag && memcmp(load->tag, load->head + DISK_TAG_AT, DISK_TAG_BYTES) != 0)
+		return ERR_CORRUPT;
 	*ret_record = r;
-	return true;
+	return ERR_OK;
 }
 
 static void end_bad(struct disk *d, uint32_t number, enum err e)
@@ -131,10 +136,10 @@ static void end_bad(struct disk *d, uint32_t number, enum err e)
 	}
 	/* Still there where it was read?  Then it is the record that is bad. */
 	uint32_t entry = disk_index_find(d->index, &load->key);
-	if (e == ERR_CORRUPT && entry != DISK_ENTRY_NONE) {
+	if (e != ERR_IO && entry != DISK_ENTRY_NONE) {
 		const struct disk_entry *at = disk_index_entry(d->index, entry);
 		if (at->segment == load->place.segment && at->page == load->place.page)
-			disk_quarantine(d, entry);
+			disk_quarantine(d, entry, e);
 	}
 	end_load(d, number, e, NULL);
 }
@@ -146,10 +151,9 @@ void disk_loads_done(struct disk *d, uint32_t number, enum err e)
 	assert(number < d->options.load_max && load->state == LOAD_READING);
 	d->segments[load->place.segment].readers--;
 	d->load_reading--;
-	if (e == ERR_OK && !is_right(d, load, &r))
-		e = ERR_CORRUPT;
+	e = e == ERR_OK ? judge(d, load, &r) : ERR_IO;
 	if (e != ERR_OK) {
-		end_bad(d, number, e == ERR_CORRUPT ? e : ERR_IO);
+		end_bad(d, number, e);
 		return;
 	}
 	uint32_t entry = disk_index_find(d->index, &load->key);
@@ -157,7 +161,8 @@ void disk_loads_done(struct disk *d, uint32_t number, enum err e)
 		disk_index_hit(d->index, entry);
 	d->counters.bytes_loaded += (uint64_t)r.layer_count * r.layer_bytes;
 	struct ledger_block block = {.key = r.key, .parent = r.parent, .has_parent = r.has_parent, .compat = r.compat,
-				     .layer_count = r.layer_count, .layer_bytes = r.layer_bytes, .digests = r.digests};
+				     .layer_count = r.layer_count, .layer_bytes = r.layer_bytes, .digests = r.digests, .tenant = r.tenant,
+				     .priority = r.low ? LEDGER_LOW : LEDGER_NORMAL};
 	end_load(d, number, ERR_OK, &block);
 }
 

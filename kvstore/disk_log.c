@@ -1,12 +1,13 @@
 /* disk_log - the open segment: records are appended, made durable together, and listed in its footer. */
 #include <assert.h>
+#include <string.h>
 
 #include "base/planted.h"
 #include "kvstore/disk_impl.h"
 
 void disk_log_init(struct disk *d)
 {
-	uint32_t count = d->options.put_max + DISK_MOVES_MAX;
+	uint32_t count = PUTS_ALL(&d->options);
 	d->log = (struct log){.segment = SEGMENT_NONE, .queue_first = PUT_NONE, .queue_last = PUT_NONE};
 	for (uint32_t i = 0; i < count; i++)
 		d->puts[i] = (struct put){.own_head = d->put_heads + (size_t)i * DISK_PAGE_BYTES,
@@ -17,8 +18,10 @@ void disk_log_init(struct disk *d)
 uint32_t disk_log_take_put(struct disk *d)
 {
 	uint32_t number = d->put_free;
-	if (number != PUT_NONE)
+	if (number != PUT_NONE) {
 		d->put_free = d->puts[number].next;
+		d->puts[number].notes = false;
+	}
 	return number;
 }
 
@@ -52,7 +55,8 @@ static uint32_t pop(struct disk *d)
 static void add_block(struct disk *d, const struct put *put)
 {
 	struct disk_entry block = {.key = put->key, .segment = d->log.segment, .page = put->page,
-				   .layer_bytes = put->layer_bytes, .layer_count = (uint16_t)put->layer_count};
+				   .layer_bytes = put->layer_bytes, .layer_count = put->layer_count & 0x1ff, .tenant = put->tenant,
+				   .low = put->low};
 	uint32_t entry;
 	if (disk_index_find(d->index, &put->key) != DISK_ENTRY_NONE)
 		return; /* the same bytes are there already */
@@ -71,13 +75,28 @@ static void move_block(struct disk *d, const struct put *put)
 		return;
 	if (d->care.entry == entry)
 		d->care.entry = e->next;
+	d->segments[put->from].stale = true;
 	disk_index_move(d->index, entry, d->log.segment, put->page);
 	d->counters.kept++;
+}
+
+static void free_put(struct disk *d, uint32_t number)
+{
+	d->puts[number].state = PUT_FREE;
+	d->puts[number].next = d->put_free;
+	d->put_free = number;
 }
 
 static void end_put(struct disk *d, uint32_t number, enum err e)
 {
 	struct put *put = &d->puts[number];
+	if (e != ERR_OK && put->state != PUT_QUEUED)
+		d->segments[d->log.segment].stale = true; /* it may lie there all the same */
+	if (put->notes) {
+		disk_notes_written(d, e);
+		free_put(d, number);
+		return;
+	}
 	bool is_new = put->from == SEGMENT_NONE;
 	bool in_scratch = !is_new && (put->state == PUT_QUEUED || put->state == PUT_WRITING);
 	uint64_t cookie = put->cookie;
@@ -94,9 +113,7 @@ static void end_put(struct disk *d, uint32_t number, enum err e)
 		d->counters.puts_durable += e == ERR_OK;
 		d->counters.puts_failed += e != ERR_OK;
 	}
-	put->state = PUT_FREE;
-	put->next = d->put_free;
-	d->put_free = number;
+	free_put(d, number);
 	if (in_scratch)
 		disk_care_moved(d, e);
 	if (is_new)
@@ -105,7 +122,7 @@ static void end_put(struct disk *d, uint32_t number, enum err e)
 
 static void end_all(struct disk *d, enum put_state state, enum err e)
 {
-	for (uint32_t i = 0; i < d->options.put_max + DISK_MOVES_MAX; i++)
+	for (uint32_t i = 0; i < PUTS_ALL(&d->options); i++)
 		if (d->puts[i].state == state)
 			end_put(d, i, e);
 }
@@ -146,8 +163,8 @@ static void leave(struct disk *d, enum segment_state state)
 	d->log.state = LOG_NONE;
 	d->log.failed = ERR_OK;
 	d->log.segment = SEGMENT_NONE;
-	/* Nothing of worth is in it. */
-	if (state == SEGMENT_CLOSED && disk_index_first(d->index, segment) == DISK_ENTRY_NONE && d->segments[segment].readers == 0)
+	/* Nothing was written there.  Else its head has to say that it is empty: what failed may lie there all the same. */
+	if (state == SEGMENT_CLOSED && d->log.entry_count == 0)
 		state = SEGMENT_FREE;
 	disk_set_state(d, segment, state);
 }
@@ -157,7 +174,7 @@ static void leave(struct disk *d, enum segment_state state)
 static void submit_sync(struct disk *d)
 {
 	struct log *log = &d->log;
-	for (uint32_t i = 0; i < d->options.put_max + DISK_MOVES_MAX; i++)
+	for (uint32_t i = 0; i < PUTS_ALL(&d->options); i++)
 		if (d->puts[i].state == PUT_WRITTEN)
 			d->puts[i].state = PUT_SYNCING;
 	log->syncing = log->written;
@@ -170,17 +187,19 @@ static void submit_sync(struct disk *d)
 static void submit_footer(struct disk *d)
 {
 	struct log *log = &d->log;
-	uint32_t pages = disk_footer_pages(log->entry_count);
-	uint32_t used = log->entry_count % DISK_FOOTER_ENTRIES_A_PAGE * DISK_FOOTER_ENTRY_BYTES;
-	if (used)
-		memset(d->footer + (size_t)(pages - 1) * DISK_PAGE_BYTES + used, 0, DISK_PAGE_BYTES - used);
+	uint32_t pages = disk_footer_pages(log->entry_count, log->name_count);
+	size_t used = disk_footer_bytes(log->entry_count, log->name_count);
+	for (uint32_t i = 0; i < log->name_count; i++)
+		disk_format_name(d->footer, log->entry_count, i, d->names[i]);
+	memset(d->footer + used, 0, (size_t)pages * DISK_PAGE_BYTES - used);
 	struct disk_trailer trailer = {
 		.id = d->id,
 		.serial = d->segments[log->segment].serial,
 		.segment_bytes = d->options.segment_bytes,
 		.segment = log->segment,
 		.entry_count = log->entry_count,
-		.entries_sum = disk_footer_sum(d->footer, log->entry_count, d->id),
+		.name_count = log->name_count,
+		.footer_sum = disk_footer_sum(d->footer, log->entry_count, log->name_count, d->id),
 	};
 	disk_format_trailer(d->footer + (size_t)pages * DISK_PAGE_BYTES, &trailer);
 	log->state = LOG_FOOTER;
@@ -191,13 +210,11 @@ static void submit_footer(struct disk *d)
 	disk_submit(d, &io);
 }
 
-void disk_log_reseal(struct disk *d, uint32_t segment, uint32_t page_next, uint32_t entry_count)
+void disk_log_reseal(struct disk *d, uint32_t segment)
 {
 	assert(d->log.state == LOG_NONE);
 	d->log.state = LOG_SEALING;
 	d->log.segment = segment;
-	d->log.page_next = page_next;
-	d->log.entry_count = entry_count;
 	d->log.written = d->log.syncing = 0;
 	disk_set_state(d, segment, SEGMENT_OPEN);
 	submit_sync(d);
@@ -206,6 +223,8 @@ void disk_log_reseal(struct disk *d, uint32_t segment, uint32_t page_next, uint3
 void disk_log_note_entry(struct disk *d, const struct disk_footer_entry *entry)
 {
 	disk_format_entry(d->footer, d->log.entry_count++, entry);
+	if (d->log.name_count <= entry->tenant)
+		d->log.name_count = entry->tenant + 1u;
 }
 
 /* ---- opening and appending */
@@ -225,11 +244,12 @@ static void open_segment(struct disk *d)
 	assert(segment != SEGMENT_NONE);
 	disk_set_state(d, segment, SEGMENT_OPEN);
 	d->segments[segment].serial = d->serial_next++;
-	d->segments[segment].damaged = false;
+	d->segments[segment].damaged = d->segments[segment].stale = false;
 	log->state = LOG_OPENING;
 	log->segment = segment;
 	log->page_next = 1;
-	log->entry_count = log->written = log->syncing = 0;
+	log->name_count = 1;
+	log->entry_count = log->note_pages = log->written = log->syncing = 0;
 	log->head_out = true;
 	struct disk_head head = {d->id, d->segments[segment].serial, d->options.segment_bytes, segment};
 	disk_format_head(d->page, &head);
@@ -241,7 +261,8 @@ static void open_segment(struct disk *d)
 static bool fits(const struct disk *d, const struct put *put)
 {
 	const struct log *log = &d->log;
-	return (uint64_t)log->page_next + put->pages + disk_footer_pages(log->entry_count + 1) + 1 <= d->segment_pages;
+	uint32_t names = log->name_count > put->tenant ? log->name_count : put->tenant + 1u;
+	return (uint64_t)log->page_next + put->pages + disk_footer_pages(log->entry_count + 1, names) + 1 <= d->segment_pages;
 }
 
 static void append(struct disk *d, uint32_t number)
@@ -254,7 +275,9 @@ static void append(struct disk *d, uint32_t number)
 	log->page_next += put->pages;
 	struct disk_place place = {d->segments[log->segment].serial, log->segment, put->page};
 	disk_format_place(put->head, d->id, &place);
-	disk_log_note_entry(d, &(struct disk_footer_entry){put->key, put->page, put->layer_bytes, put->layer_count});
+	struct disk_footer_entry entry = {.key = put->key, .page = put->page, .layer_bytes = put->layer_bytes,
+					  .layer_count = put->layer_count, .tenant = put->tenant, .low = put->low};
+	disk_log_note_entry(d, &entry);
 	put->state = PUT_WRITING;
 	log->writing++;
 	if (d->options.write_rate)
@@ -274,6 +297,7 @@ static void append(struct disk *d, uint32_t number)
 	if (is_new) {
 		io.landing = put->landing;
 		io.landing_bytes = put->layer_count * put->layer_bytes;
+		io.tag = d->options.file->tag ? put->head + DISK_TAG_AT : NULL;
 	}
 	disk_submit(d, &io);
 }
@@ -292,11 +316,72 @@ static bool may_begin(const struct disk *d, const struct put *put)
 	return put->from != SEGMENT_NONE || disk_index_count(d->index) + d->put_count <= disk_index_max(d->index);
 }
 
+/* ---- notes: a page at a time, before anything else */
+
+static void append_notes(struct disk *d)
+{
+	struct log *log = &d->log;
+	struct disk_place place = {d->segments[log->segment].serial, log->segment, log->page_next};
+	if (disk_notes_fill(d, &place) == 0)
+		return; /* they were all dropped */
+	uint32_t number = disk_log_take_put(d);
+	assert(number != PUT_NONE); /* one is kept for this */
+	struct put *put = &d->puts[number];
+	put->notes = true;
+	put->from = SEGMENT_NONE;
+	put->pages = 1;
+	put->page = log->page_next++;
+	put->state = PUT_WRITING;
+	log->note_pages++;
+	log->writing++;
+	struct disk_io io = {.op = op_of(OP_PUT, number), .kind = DISK_WRITE, .segment = log->segment,
+			     .offset = (uint64_t)put->page * DISK_PAGE_BYTES, .head = d->notes.page, .head_bytes = DISK_PAGE_BYTES};
+	disk_submit(d, &io);
+}
+
+static void pump_notes(struct disk *d)
+{
+	struct log *log = &d->log;
+	if (log->failed != ERR_OK || !disk_notes_wait(d))
+		return;
+	if (log->state == LOG_NONE && !disk_rests(d) && d->segments_free > 0)
+		open_segment(d);
+	if (log->state != LOG_OPEN)
+		return;
+	uint32_t footer = disk_footer_pages(log->entry_count + DISK_NOTES_A_PAGE, log->name_count);
+	if (log->note_pages < DISK_NOTE_PAGES_MAX && log->page_next + 1ull + footer + 1 <= d->segment_pages)
+		append_notes(d);
+	else
+		log->state = LOG_SEALING;
+}
+
+/* A block is moved only as long as it is in the index: behind a note that it is dead it would come back. */
+static bool is_moot(const struct disk *d, const struct put *put)
+{
+	if (put->from == SEGMENT_NONE)
+		return false;
+	uint32_t entry = disk_index_find(d->index, &put->key);
+	if (entry == DISK_ENTRY_NONE)
+		return true;
+	const struct disk_entry *e = disk_index_entry(d->index, entry);
+	return e->segment != put->from || e->page != put->from_page;
+}
+
+/* The last room there is belongs to notes that have to leave a segment before it can be emptied. */
+static bool is_for_notes(const struct disk *d)
+{
+	return d->care.state == CARE_EMPTY && d->segments_free == 0 && d->segments[d->care.segment].notes > 0;
+}
+
 static void pump_queue(struct disk *d)
 {
 	struct log *log = &d->log;
-	while (log->queue_first != PUT_NONE && log->failed == ERR_OK) {
+	while (log->queue_first != PUT_NONE && log->failed == ERR_OK && !is_for_notes(d)) {
 		const struct put *put = &d->puts[log->queue_first];
+		if (is_moot(d, put)) {
+			end_put(d, pop(d), ERR_NOT_FOUND);
+			continue;
+		}
 		if (log->state == LOG_NONE && may_open(d, put)) {
 			open_segment(d);
 		} else if (log->state == LOG_NONE && put->from != SEGMENT_NONE) {
@@ -334,6 +419,8 @@ void disk_log_pump(struct disk *d)
 		leave(d, SEGMENT_CLOSED);
 	}
 	if (d->ready)
+		pump_notes(d);
+	if (d->ready)
 		pump_queue(d);
 	if (sync_is_due(d))
 		submit_sync(d);
@@ -352,7 +439,7 @@ static void put_written(struct disk *d, uint32_t number)
 	put->state = PUT_WRITTEN;
 	if (put->from != SEGMENT_NONE)
 		disk_care_moved(d, ERR_OK);
-	else
+	else if (!put->notes)
 		d->options.written(d->options.context, put->cookie);
 	if (planted(DISK_DURABLE_BEFORE_SYNC)) {
 		log->written--;
@@ -412,19 +499,20 @@ void disk_log_done(struct disk *d, enum op_kind kind, uint32_t number, enum err 
 
 void disk_log_check(const struct disk *d)
 {
-	uint32_t states[PUT_SYNCING + 1] = {0}, queued = 0, moves = 0;
+	uint32_t states[PUT_SYNCING + 1] = {0}, queued = 0, moves = 0, notes = 0;
 	uint64_t pages = 0;
-	for (uint32_t i = 0; i < d->options.put_max + DISK_MOVES_MAX; i++) {
+	for (uint32_t i = 0; i < PUTS_ALL(&d->options); i++) {
 		const struct put *put = &d->puts[i];
 		states[put->state]++;
 		if (put->state == PUT_FREE)
 			continue;
 		moves += put->from != SEGMENT_NONE;
-		pages += put->from == SEGMENT_NONE ? put->pages : 0;
+		notes += put->notes;
+		pages += put->from == SEGMENT_NONE && !put->notes ? put->pages : 0;
 	}
 	for (uint32_t i = d->log.queue_first; i != PUT_NONE; i = d->puts[i].next)
 		queued++;
 	assert(queued == states[PUT_QUEUED] && moves == d->move_count && pages == d->put_pages);
-	assert(states[PUT_FREE] + d->put_count + d->move_count == d->options.put_max + DISK_MOVES_MAX);
+	assert(states[PUT_FREE] + d->put_count + d->move_count + notes == PUTS_ALL(&d->options));
 	assert(states[PUT_WRITING] == d->log.writing && states[PUT_WRITTEN] == d->log.written);
 }

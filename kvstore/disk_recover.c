@@ -30,7 +30,9 @@ static void note_head(struct disk *d)
 {
 	struct segment *s = &d->segments[d->care.segment];
 	struct disk_head head;
-	if (disk_parse_head(d->scratch, &head) != ERR_OK)
+	enum err e = disk_parse_head(d->scratch, &head);
+	d->counters.other_versions += e == ERR_UNSUPPORTED;
+	if (e != ERR_OK)
 		return;
 	if (head.segment != d->care.segment || head.segment_bytes != d->options.segment_bytes)
 		return;
@@ -49,11 +51,14 @@ static void note_trailer(struct disk *d)
 		return;
 	if (s->has_head && (t.serial != s->serial || t.id != s->id))
 		return; /* left from an earlier use */
+	if (disk_footer_pages(t.entry_count, t.name_count) + 1 > d->scratch_pages)
+		return; /* no segment of ours is so full of notes */
 	s->has_trailer = true;
 	s->serial = t.serial;
 	s->id = t.id;
 	s->entry_count = t.entry_count;
-	s->entries_sum = t.entries_sum;
+	s->name_count = t.name_count;
+	s->footer_sum = t.footer_sum;
 }
 
 /* The disk is the one that was used last; what others left is room. */
@@ -76,6 +81,7 @@ static void choose_id(struct disk *d)
 		disk_set_state(d, i, s->has_head && s->has_trailer ? SEGMENT_SEALED : SEGMENT_CLOSED);
 		s->unread = true;
 	}
+	disk_notes_begin(d);
 }
 
 /* ---- footers */
@@ -84,34 +90,55 @@ static void choose_id(struct disk *d)
 static void add(struct disk *d, const struct disk_footer_entry *found, uint32_t segment)
 {
 	uint32_t entry = disk_index_find(d->index, &found->key);
+	if (disk_notes_dead(d, &found->key, d->segments[segment].serial, found->page))
+		return;
 	if (entry == DISK_ENTRY_NONE) {
 		struct disk_entry block = {.key = found->key, .segment = segment, .page = found->page,
-					   .layer_bytes = found->layer_bytes, .layer_count = (uint16_t)found->layer_count};
+					   .layer_bytes = found->layer_bytes, .layer_count = found->layer_count & 0x1ff,
+					   .tenant = found->tenant, .low = found->low};
 		/* Fewer fit than last time: the rest is room. */
-		d->counters.recovered += disk_index_add(d->index, &block, &entry) == ERR_OK;
+		bool fits = disk_index_add(d->index, &block, &entry) == ERR_OK;
+		d->counters.recovered += fits;
+		d->segments[segment].stale |= !fits;
 		return;
 	}
 	const struct disk_entry *old = disk_index_entry(d->index, entry);
+	d->segments[segment].stale = d->segments[old->segment].stale = true; /* one of them */
 	bool same_size = old->layer_bytes == found->layer_bytes && old->layer_count == found->layer_count;
 	if (same_size && d->segments[segment].serial >= d->segments[old->segment].serial)
 		disk_index_move(d->index, entry, segment, found->page);
 }
 
-static uint32_t footer_page(const struct disk *d, uint32_t segment)
+/* Of its footer, without the trailer. */
+static uint32_t footer_pages(const struct disk *d, uint32_t segment)
 {
-	return d->segment_pages - 1 - disk_footer_pages(d->segments[segment].entry_count);
+	return disk_footer_pages(d->segments[segment].entry_count, d->segments[segment].name_count);
 }
 
 static bool footer_is_right(const struct disk *d, const struct segment *s)
 {
-	if (!planted(DISK_TORN_FOOTER_ACCEPTED) && disk_footer_sum(d->scratch, s->entry_count, d->id) != s->entries_sum)
+	uint64_t sum = disk_footer_sum(d->scratch, s->entry_count, s->name_count, d->id);
+	if (!planted(DISK_TORN_FOOTER_ACCEPTED) && sum != s->footer_sum)
 		return false;
 	for (uint32_t i = 0; i < s->entry_count; i++) {
 		struct disk_footer_entry entry;
-		if (disk_parse_entry(d->scratch, i, d->segment_pages, &entry) != ERR_OK)
+		if (disk_parse_entry(d->scratch, i, d->segment_pages, &entry) != ERR_OK || entry.tenant >= s->name_count)
 			return planted(DISK_TORN_FOOTER_ACCEPTED);
 	}
 	return true;
+}
+
+/* Names have other numbers in every life. */
+static void take_entry(struct disk *d, uint32_t segment, struct disk_footer_entry entry)
+{
+	char name[DISK_NAME_BYTES];
+	if (entry.note.kind != DISK_NOTE_NONE) {
+		disk_notes_found(d, &entry.note, segment);
+		return;
+	}
+	disk_parse_name(d->scratch, d->segments[segment].entry_count, entry.tenant, name);
+	entry.tenant = disk_name_number(d, name);
+	add(d, &entry, segment);
 }
 
 static void take_footer(struct disk *d, enum err e)
@@ -125,8 +152,8 @@ static void take_footer(struct disk *d, enum err e)
 	s->unread = false;
 	for (uint32_t i = 0; i < s->entry_count; i++) {
 		struct disk_footer_entry entry;
-		if (disk_parse_entry(d->scratch, i, d->segment_pages, &entry) == ERR_OK)
-			add(d, &entry, number);
+		if (disk_parse_entry(d->scratch, i, d->segment_pages, &entry) == ERR_OK && entry.tenant < s->name_count)
+			take_entry(d, number, entry);
 	}
 }
 
@@ -137,10 +164,36 @@ static uint32_t smaller(uint32_t a, uint32_t b)
 	return a < b ? a : b;
 }
 
-/* Is there room for one more entry, and the trailer, behind that page? */
-static bool footer_fits(const struct disk *d, uint32_t page_end)
+static bool same_place(const struct disk_place *a, const struct disk_place *b)
 {
-	return (uint64_t)page_end + disk_footer_pages(d->log.entry_count + 1) + 1 <= d->segment_pages;
+	return a->serial == b->serial && a->segment == b->segment && a->page == b->page;
+}
+
+/* Is there room for one more entry, and the trailer, behind that page? */
+static bool footer_fits(const struct disk *d, uint32_t page_end, uint8_t tenant)
+{
+	uint32_t names = d->log.name_count > tenant ? d->log.name_count : tenant + 1u;
+	return (uint64_t)page_end + disk_footer_pages(d->log.entry_count + 1, names) + 1 <= d->segment_pages;
+}
+
+/* Are there notes at that page? */
+static bool take_notes(struct disk *d, const uint8_t *page, const struct disk_place *place)
+{
+	struct disk_note notes[DISK_NOTES_A_PAGE];
+	struct disk_place says;
+	uint32_t count;
+	if (disk_parse_notes(page, d->id, &says, notes, &count) != ERR_OK || !same_place(&says, place))
+		return false;
+	uint32_t footer = disk_footer_pages(d->log.entry_count + count, d->log.name_count);
+	if (d->log.note_pages == DISK_NOTE_PAGES_MAX || (uint64_t)place->page + 1 + footer + 1 > d->segment_pages)
+		return false;
+	for (uint32_t i = 0; i < count; i++) {
+		disk_notes_found(d, &notes[i], d->care.segment);
+		disk_log_note_entry(d, &(struct disk_footer_entry){.note = notes[i]});
+	}
+	d->log.note_pages++;
+	d->log.page_next = place->page + 1;
+	return true;
 }
 
 /* What is at that page of the window; returns its pages, or 0: it begins in the window and ends behind it. */
@@ -150,17 +203,21 @@ static uint32_t take_record(struct disk *d, uint32_t at)
 	const uint8_t *page = d->scratch + (size_t)at * DISK_PAGE_BYTES;
 	struct disk_place place = {d->segments[care->segment].serial, care->segment, care->page + at};
 	struct disk_record r;
-	if (disk_parse_record(page, d->id, &r, NULL) != ERR_OK || r.place.serial != place.serial ||
-	    r.place.segment != place.segment || r.place.page != place.page)
+	if (take_notes(d, page, &place))
+		return 1;
+	if (disk_parse_record(page, d->id, &r, NULL) != ERR_OK || !same_place(&r.place, &place))
 		return 1;
 	uint32_t pages = disk_record_pages(r.layer_count, r.layer_bytes);
 	if (pages > care->pages - at)
 		return at == 0 ? 1 : 0;
-	if (!footer_fits(d, place.page + pages) || !disk_verify(d, page, NULL, &r)) {
+	uint8_t tenant = disk_name_number(d, r.tenant);
+	if (!footer_fits(d, place.page + pages, tenant) || disk_verify(d, page, NULL, &r) != ERR_OK) {
 		d->counters.recovered_torn++;
+		d->segments[care->segment].stale = true; /* it may be read better the next time */
 		return pages;
 	}
-	struct disk_footer_entry found = {r.key, place.page, r.layer_bytes, r.layer_count};
+	struct disk_footer_entry found = {.key = r.key, .page = place.page, .layer_bytes = r.layer_bytes,
+					  .layer_count = r.layer_count, .tenant = tenant, .low = r.low};
 	disk_log_note_entry(d, &found);
 	add(d, &found, care->segment);
 	d->counters.recovered_scanned++;
@@ -185,12 +242,12 @@ static void end_records(struct disk *d)
 {
 	struct care *care = &d->care;
 	d->segments[care->segment].unread = false;
-	if (d->log.entry_count == 0) {
-		disk_set_state(d, care->segment, SEGMENT_FREE);
+	if (d->log.entry_count == 0) { /* with records that were not whole it has to be erased before */
+		disk_set_state(d, care->segment, d->segments[care->segment].stale ? SEGMENT_CLOSED : SEGMENT_FREE);
 		care->state = CARE_FOOTERS;
 		return;
 	}
-	disk_log_reseal(d, care->segment, d->log.page_next, d->log.entry_count);
+	disk_log_reseal(d, care->segment);
 	care->state = CARE_RESEAL;
 }
 
@@ -214,17 +271,20 @@ static void begin_next(struct disk *d)
 	care->tries = 0;
 	care->segment = next_unread(d, SEGMENT_SEALED);
 	if (care->segment != SEGMENT_NONE) {
-		read_pages(d, footer_page(d, care->segment), disk_footer_pages(d->segments[care->segment].entry_count) + 1);
+		uint32_t pages = footer_pages(d, care->segment);
+		read_pages(d, d->segment_pages - 1 - pages, pages + 1);
 		return;
 	}
 	care->segment = next_unread(d, SEGMENT_CLOSED);
 	if (care->segment == SEGMENT_NONE) {
+		disk_notes_settle(d);
 		d->ready = true;
 		care->state = CARE_IDLE;
 		return;
 	}
 	care->state = CARE_RECORDS;
-	d->log.entry_count = 0;
+	d->log.entry_count = d->log.note_pages = 0;
+	d->log.name_count = 1;
 	d->log.page_next = 1;
 	read_pages(d, 1, smaller(d->scratch_pages, d->segment_pages - 1));
 }

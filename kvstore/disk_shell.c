@@ -13,6 +13,7 @@
 
 #include "base/digest.h"
 #include "base/log.h"
+#include "kvstore/disk_key.h"
 #include "kvstore/disk_shell_impl.h"
 
 /* ---- operations */
@@ -82,12 +83,31 @@ void disk_request_arrived(struct disk_request *r)
 		memcpy(r->landing + bytes - rest, r->tail, rest);
 }
 
+static void tag(struct disk_request *r)
+{
+	if (disk_key_tag(r->shell->options.key, r->io.head, r->landing, r->io.landing_bytes, r->io.tag) != ERR_OK)
+		r->error = ENOMEM;
+}
+
+void disk_request_sign(struct disk_request *r)
+{
+	if (r->io.kind == DISK_WRITE && r->io.tag)
+		tag(r);
+}
+
 void disk_request_digest(struct disk_request *r)
 {
 	if (r->io.kind != DISK_READ || r->io.landing_bytes == 0)
 		return;
 	for (uint32_t i = 0; i < r->io.landing_bytes / r->io.layer_bytes; i++)
 		r->io.ret_digests[i] = digest_of(r->landing + (size_t)i * r->io.layer_bytes, r->io.layer_bytes);
+	if (r->io.tag)
+		tag(r);
+}
+
+static enum err tag_of(void *context, const uint8_t *header, const void *payload, size_t length, uint8_t ret_tag[DISK_TAG_BYTES])
+{
+	return disk_key_tag(((struct disk_shell *)context)->options.key, header, payload, length, ret_tag);
 }
 
 static const char *kind_name(enum disk_io_kind kind)
@@ -233,7 +253,8 @@ enum err disk_shell_create(struct loop *loop, const struct disk_shell_options *o
 	s->options = *options;
 	s->loop = loop;
 	s->folder_fd = s->lock_fd = s->fd = -1;
-	s->file = (struct disk_file){.context = s, .submit = on_submit, .digest = digest_of};
+	s->file = (struct disk_file){.context = s, .submit = on_submit, .digest = digest_of,
+				     .tag = options->key ? tag_of : NULL};
 	enum err e = make_requests(s);
 	if (e == ERR_OK)
 		e = lock_folder(s, why);

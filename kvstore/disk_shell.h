@@ -4,6 +4,8 @@
  * is read and written past the page cache (O_DIRECT) where the file system allows that.  io_uring is used where the kernel
  * lets us (containers often do not); else some threads make the same calls one by one.  The name says what is in use.
  *
+ * Digests and tags are made off the loop.
+ *
  * Owns:   the file, and a lock on the folder: two processes never share one.
  * Loop:   touch only from the loop given to disk_shell_create(); done runs there, never inside submit.
  * Bounds: depth operations under way; memory for those that need a copy: landings that are not aligned to a page. */
@@ -14,6 +16,7 @@
 #include "base/why.h"
 #include "kvstore/disk_file.h"
 
+struct disk_key;
 struct loop;
 struct disk_shell;
 
@@ -23,6 +26,7 @@ struct disk_shell_options {
 	uint32_t segment_count;
 	uint64_t segment_bytes;
 	uint32_t depth;        /* operations under way at once */
+	const struct disk_key *key; /* outlives the shell; NULL: records have no tag */
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
 	void (*done)(void *context, uint64_t op, enum err e);

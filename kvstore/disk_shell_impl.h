@@ -21,8 +21,7 @@ struct disk_request {
 	uint8_t *bounce;   /* of a landing that is not aligned; NULL: none */
 	uint8_t *landing;
 	int error;         /* errno */
-	uint32_t layer;    /* io_uring: being digested */
-	struct copy_job digest_job;
+	struct copy_job job; /* io_uring: what is done off the loop */
 	struct disk_shell *shell;
 	struct disk_request *next;
 };
@@ -56,7 +55,8 @@ struct disk_shell {
 bool disk_request_advance(struct disk_request *request, size_t bytes);
 /* Any thread: a read has come: what went through copies is where it belongs. */
 void disk_request_arrived(struct disk_request *request);
-/* Any thread: digests of what landed. */
+/* Any thread: the tag of what is to be written; digests and tag of what landed. */
+void disk_request_sign(struct disk_request *request);
 void disk_request_digest(struct disk_request *request);
 /* Loop: it is over. */
 void disk_request_done(struct disk_request *request);

@@ -41,7 +41,8 @@ static int trim_file(int fd, const struct disk_request *r)
 
 static int transfer(int fd, struct disk_request *r)
 {
-	while (r->left > 0) {
+	disk_request_sign(r);
+	while (r->left > 0 && !r->error) {
 		ssize_t bytes = r->io.kind == DISK_READ ? preadv(fd, r->parts, r->part_count, (off_t)r->at)
 							: pwritev(fd, r->parts, r->part_count, (off_t)r->at);
 		if (bytes < 0 && errno == EINTR)
@@ -52,7 +53,7 @@ static int transfer(int fd, struct disk_request *r)
 	}
 	disk_request_arrived(r);
 	disk_request_digest(r);
-	return 0;
+	return r->error;
 }
 
 static void perform(struct disk_request *r)

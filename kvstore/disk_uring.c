@@ -1,4 +1,5 @@
-/* disk_uring - the shell over io_uring: operations are queued with the kernel, what has landed is digested by one thread. */
+/* disk_uring - the shell over io_uring: operations are queued with the kernel; what is to be written is signed, what has landed is
+ * digested by one thread. */
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
@@ -42,25 +43,35 @@ static void queue(struct uring *u, struct disk_request *r)
 	u->queued++;
 }
 
-static void digested(struct copy_job *job);
-
-/* One layer after the other, off the loop; none when nobody waits for it any more. */
-static void digest_next(struct uring *u, struct disk_request *r)
+static void digest_now(struct copy_job *job)
 {
-	if (u->shell->closing || r->io.kind != DISK_READ || r->layer * (uint64_t)r->io.layer_bytes >= r->io.landing_bytes) {
-		disk_request_done(r);
-		return;
-	}
-	r->digest_job = (struct copy_job){.dst = r->landing + (size_t)r->layer * r->io.layer_bytes, .length = r->io.layer_bytes,
-					  .done = digested, .arg = r};
-	copy_submit(u->copy, &r->digest_job);
+	disk_request_digest(job->arg);
+}
+
+static void sign_now(struct copy_job *job)
+{
+	disk_request_sign(job->arg);
 }
 
 static void digested(struct copy_job *job)
 {
+	disk_request_done(job->arg);
+}
+
+static void signed_now(struct copy_job *job)
+{
 	struct disk_request *r = job->arg;
-	r->io.ret_digests[r->layer++] = job->digest;
-	digest_next(r->shell->state, r);
+	if (r->error || r->shell->closing)
+		disk_request_done(r);
+	else
+		queue(r->shell->state, r);
+}
+
+/* Off the loop. */
+static void begin_job(struct uring *u, struct disk_request *r, void (*work)(struct copy_job *), void (*done)(struct copy_job *))
+{
+	r->job = (struct copy_job){.work = work, .done = done, .arg = r};
+	copy_submit(u->copy, &r->job);
 }
 
 static void over(struct uring *u, struct disk_request *r, int result)
@@ -75,13 +86,12 @@ static void over(struct uring *u, struct disk_request *r, int result)
 		r->error = -result;
 	else if (moves && r->left > 0)
 		r->error = EIO; /* the file is shorter than it was made */
-	if (r->error || !moves) {
+	if (r->error || r->io.kind != DISK_READ || r->io.landing_bytes == 0 || u->shell->closing) {
 		disk_request_done(r);
 		return;
 	}
 	disk_request_arrived(r);
-	r->layer = 0;
-	digest_next(u, r);
+	begin_job(u, r, digest_now, digested);
 }
 
 static void reap(struct uring *u)
@@ -113,7 +123,10 @@ static void uring_submit(struct disk_shell *shell, struct disk_request *r)
 		r->io.kind = DISK_SYNC;
 		r->left = 0;
 	}
-	queue(u, r);
+	if (r->io.kind == DISK_WRITE && r->io.tag)
+		begin_job(u, r, sign_now, signed_now);
+	else
+		queue(u, r);
 }
 
 /* ---- life */

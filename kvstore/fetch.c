@@ -211,10 +211,20 @@ static uint64_t half_time_ns(const struct fetch *fetch)
 
 bool fetch_waits_for_more(const struct kv_fetches *f, const struct fetch *fetch)
 {
+	if (fetch->run == fetch->key_count)
+		return false;
 	for (uint32_t s = 0; s < fetch->source_count; s++)
-		if (fetch->sources[s].heard && !fetch->sources[s].answered)
+		if (!fetch->sources[s].answered)
 			return f->local->now_ns < half_time_ns(fetch);
 	return false;
+}
+
+/* Whoever has not answered has nothing that is wanted: it may be dead without anybody knowing yet, and nothing waits for
+ * everybody (law 5). */
+static bool all_found(struct kv_fetches *f, struct fetch *fetch)
+{
+	fetch_plan(f, fetch);
+	return fetch->run == fetch->key_count;
 }
 
 /* Remembers a copy where there is room for one more. */
@@ -282,7 +292,7 @@ void kv_fetch_found(struct kv_fetches *f, uint32_t peer, const Wire__Found *foun
 	for (size_t i = 0; i < found->n_blocks; i++)
 		if (found->blocks[i]->index < fetch->key_counts[s])
 			add_copy(f, fetch, asked(f, fetch, s)[found->blocks[i]->index], peer, found->blocks[i]);
-	if (fetch->state == FETCH_ASKING && all_heard(fetch))
+	if (fetch->state == FETCH_ASKING && (all_heard(fetch) || all_found(f, fetch)))
 		fetch_begin_reading(f, fetch);
 	else if (fetch->state == FETCH_READING)
 		fetch_extend(f, fetch);

@@ -5,10 +5,11 @@
  * among it; a block that fails (digest, generation, holder gone) is read once more from another holder; then a shorter
  * beginning has to do, and what comes after it is recomputed: waiting must never be slower than that.
  *
- *   (free) --start--> ASKING --all have answered, or half the time is over--> READING --all read, or deadline--> (free)
+ *   (free) --start--> ASKING --all is found, all have answered, or half the time is over--> READING --all read, or deadline--> (free)
  *
  * A source that has some of it on disk answers first with what it has in memory, which is read meanwhile, and then once more
- * (Found.more); for that nobody waits longer than half the time either.
+ * (Found.more); for that, or for one that is silent, nobody waits when all of it is here or on its way, nor longer than half the
+ * time.
  *
  * Memory: the caller's.  Loop: the node's.  Bounds: fetch_max at a time, block_max blocks of a group each. */
 #ifndef KVSTORE_FETCH_H

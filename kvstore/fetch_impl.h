@@ -86,7 +86,7 @@ void fetch_plan(struct kv_fetches *f, struct fetch *fetch);
 void fetch_issue(struct kv_fetches *f, struct fetch *fetch);
 /* More copies are known than when it was planned. */
 void fetch_extend(struct kv_fetches *f, struct fetch *fetch);
-/* fetch.c: a source has more to say, and there is time for that. */
+/* fetch.c: not all is here or on its way, a source has more to say, and there is time for that. */
 bool fetch_waits_for_more(const struct kv_fetches *f, const struct fetch *fetch);
 /* Releases what holders keep; reports when `report`; gives the blocks back and frees the slot. */
 void fetch_end(struct kv_fetches *f, struct fetch *fetch, bool report);

@@ -152,9 +152,11 @@ static void block_failed(struct kv_fetches *f, struct fetch *fetch, uint32_t gro
 	struct fetch_block *block = &fetch->blocks[group][i];
 	kv_pool_unref(f->local->pool, block->block);
 	block->block = KV_BLOCK_NONE;
-	if (has_copy(block) && issue_block(f, fetch, group, i))
-		return;
-	block->copy_next = FETCH_COPIES;
+	if (has_copy(block)) {
+		if (issue_block(f, fetch, group, i))
+			return;
+		block->copy_next = FETCH_COPIES; /* no room: this one is computed */
+	}
 	fetch_plan(f, fetch);
 	for (uint32_t g = 0; g < f->local->group_count; g++)
 		drop_unneeded(f, fetch, g);

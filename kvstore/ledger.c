@@ -50,7 +50,8 @@ size_t ledger_bytes(const struct ledger_options *options)
 	       aligned(own_bytes) + aligned(map_bytes(options->entry_max)) + aligned(options->entry_max * sizeof(struct entry)) +
 	       aligned((size_t)options->entry_max * options->layers_max * sizeof(uint64_t)) +
 	       aligned(slabs_slot_total(&options->slabs) * sizeof(uint32_t)) +
-	       aligned(((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
+	       aligned(((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link)) +
+	       aligned(options->slabs.slab_count * sizeof(struct slab_use)) + aligned(sizes_bytes(options));
 }
 
 static void *cut(uint8_t **memory, size_t bytes)
@@ -79,6 +80,10 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 		l->slot_entries[i] = LEDGER_NONE;
 	l->first = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
 	ring_init(l->first, options->entry_max + SLABS_CLASSES_MAX);
+	l->slab_uses = cut(&at, options->slabs.slab_count * sizeof(struct slab_use));
+	memset(l->slab_uses, 0, options->slabs.slab_count * sizeof(struct slab_use));
+	l->gone = cut(&at, sizes_bytes(options));
+	sizes_init(l);
 	for (uint32_t i = 0; i < options->entry_max; i++)
 		l->entries[i] = (struct entry){.slot = SLOT_NONE,
 					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
@@ -153,6 +158,7 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	entry->slot = slot;
 	entry->class_index = slabs_slot_class(l->slabs, slot);
 	ledger_move(l, index, LEDGER_READING);
+	sizes_taken(l, index);
 	return ERR_OK;
 }
 
@@ -166,11 +172,12 @@ void ledger_written(struct ledger *l, uint32_t index)
 {
 	ledger_move(l, index, LEDGER_CACHED);
 	room_add(l, index);
+	sizes_used(l, index);
 	if (l->entries[index].holds > 0) {
 		room_shield(l, index);
 		ledger_move(l, index, LEDGER_HELD);
 	}
-	room_settle_first(l, index);
+	room_settle(l, index);
 }
 
 void ledger_seal(struct ledger *l, uint32_t index)
@@ -259,11 +266,12 @@ void ledger_hold(struct ledger *l, uint32_t index)
 	if (entry->passing && entry->was_held)
 		room_promote(l, index);
 	entry->was_held = true;
+	sizes_used(l, index);
 	if (entry->holds++ > 0 || entry->state == LEDGER_SEALED)
 		return;
 	room_shield(l, index);
 	ledger_move(l, index, LEDGER_HELD);
-	room_settle_first(l, index);
+	room_settle(l, index);
 }
 
 void ledger_release(struct ledger *l, uint32_t index)
@@ -274,7 +282,7 @@ void ledger_release(struct ledger *l, uint32_t index)
 		return;
 	ledger_move(l, index, LEDGER_CACHED);
 	room_unshield(l, index);
-	room_settle_first(l, index);
+	room_settle(l, index);
 }
 
 void ledger_lend(struct ledger *l, uint32_t index)
@@ -283,7 +291,7 @@ void ledger_lend(struct ledger *l, uint32_t index)
 	assert(state == LEDGER_SEALED || state == LEDGER_CACHED || state == LEDGER_HELD);
 	l->entries[index].lent++;
 	l->lent_count++;
-	room_settle_first(l, index);
+	room_settle(l, index);
 }
 
 void ledger_return(struct ledger *l, uint32_t index)
@@ -293,7 +301,7 @@ void ledger_return(struct ledger *l, uint32_t index)
 	entry->lent--;
 	l->lent_count--;
 	room_unshield(l, index);
-	room_settle_first(l, index);
+	room_settle(l, index);
 }
 
 void ledger_spare(struct ledger *l, uint32_t index, bool spare)
@@ -301,7 +309,7 @@ void ledger_spare(struct ledger *l, uint32_t index, bool spare)
 	struct entry *entry = &l->entries[index];
 	l->spare_count += (uint32_t)spare - (uint32_t)entry->spare;
 	entry->spare = spare;
-	room_settle_first(l, index);
+	room_settle(l, index);
 }
 
 bool ledger_is_spare(const struct ledger *l, uint32_t entry)

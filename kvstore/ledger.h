@@ -16,7 +16,10 @@
  *          for a second look-up meanwhile (promotion on the second hit).  Eviction policies never hear of it before that;
  *        8 a tenant's bytes are those of the slots taken for it, never over its quota; a block that would be makes room
  *          among the tenant's own, or is refused;
- *        9 what is pinned hard is not evicted until it is unpinned; it is at most pin_bytes_max.
+ *        9 what is pinned hard is not evicted until it is unpinned; it is at most pin_bytes_max;
+ *       10 sizes share the slabs by what they miss: one that lost a slab's bytes more than another, because blocks of it came back
+ *          that had been evicted, takes a slab from it, of those where no block has to stay the one that was used longest ago; a
+ *          size that was not used for long gives its slabs for nothing (ledger_slabs.c).
  *
  * Which goes first: of its size class what is spare or passing, then blocks of low priority, then the others, last what is pinned
  * softly; among those the policy (evict.h) decides, to which class and priority together are one class.  Where a tenant makes

@@ -1,6 +1,7 @@
 /* ledger_check - every rule of the ledger, asserted over all of it; for tests and simulation. */
 #include <string.h>
 
+#include "base/planted.h"
 #include "kvstore/ledger_impl.h"
 
 static void check_entry(const struct ledger *l, uint32_t index)
@@ -58,6 +59,29 @@ static void check_accounts(const struct ledger *l)
 	assert(pinned == l->bytes_pinned && pinned <= l->options.pin_bytes_max);
 }
 
+/* What is counted of each slab and each size, counted anew. */
+static void check_sizes(const struct ledger *l)
+{
+	uint32_t slots_max = slabs_slots_max(&l->options.slabs), fixed[SLABS_CLASSES_MAX] = {0};
+	for (uint32_t slab = 0; slab < l->options.slabs.slab_count; slab++) {
+		struct slab_use use = {0};
+		for (uint32_t i = 0; i < slots_max; i++) {
+			uint32_t index = l->slot_entries[slab * slots_max + i];
+			if (index == LEDGER_NONE)
+				continue;
+			const struct entry *entry = &l->entries[index];
+			use.staying += entry->state != LEDGER_CACHED || entry->lent > 0 || entry->pin == LEDGER_PINNED_HARD;
+			use.pinned += entry->pin == LEDGER_PINNED_SOFT;
+			use.used += entry->used;
+		}
+		assert(memcmp(&use, &l->slab_uses[slab], sizeof(use)) == 0);
+		if (use.staying > 0 || use.pinned > 0)
+			fixed[slabs_slab_class(l->slabs, slab)]++;
+	}
+	for (uint32_t i = 0; i < SLABS_CLASSES_MAX; i++)
+		assert(fixed[i] == l->size_uses[i].fixed && l->size_uses[i].used <= l->bytes_gone);
+}
+
 void ledger_check(const struct ledger *l)
 {
 	uint32_t counts[LEDGER_STATES] = {0}, spare = 0, lent = 0;
@@ -76,4 +100,6 @@ void ledger_check(const struct ledger *l)
 	assert(taken == slabs_slots(l->slabs) - slabs_free(l->slabs));
 	slabs_check(l->slabs);
 	check_accounts(l);
+	if (!planted(PIN_IGNORED_BY_SLAB) && !planted(LOAN_IGNORED_BY_SLAB)) /* which miscount: only what comes of it is to tell */
+		check_sizes(l);
 }

@@ -63,8 +63,10 @@ static bool has_own_order(const struct ledger *l, uint32_t index)
 void room_add(struct ledger *l, uint32_t index)
 {
 	uint64_t hash = id128_hash(&l->entries[index].block.key);
-	if (!l->entries[index].passing)
+	if (!l->entries[index].passing) {
 		l->policy->add(l->evict, index, size_class(l, index), hash);
+		sizes_added(l, index);
+	}
 	if (has_own_order(l, index))
 		evict_lru.add(l->own, index, own_class(l, index), hash);
 }
@@ -110,7 +112,7 @@ void room_unshield(struct ledger *l, uint32_t index)
 	entry->shielded = false;
 }
 
-void room_settle_first(struct ledger *l, uint32_t index)
+void room_settle(struct ledger *l, uint32_t index)
 {
 	const struct entry *entry = &l->entries[index];
 	bool goes_first = (entry->spare || entry->passing) && entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin == LEDGER_UNPINNED;
@@ -119,6 +121,7 @@ void room_settle_first(struct ledger *l, uint32_t index)
 		ring_push(l->first, l->options.entry_max + entry->class_index, index);
 	else if (!goes_first && listed)
 		ring_remove(l->first, index);
+	sizes_settle(l, index);
 }
 
 void room_promote(struct ledger *l, uint32_t index)
@@ -131,12 +134,7 @@ void room_promote(struct ledger *l, uint32_t index)
 	room_add(l, index);
 	if (entry->shielded)
 		hold(l, index);
-	room_settle_first(l, index);
-}
-
-static bool may_go(const struct entry *entry)
-{
-	return entry->state == LEDGER_CACHED && entry->lent == 0 && entry->pin != LEDGER_PINNED_HARD;
+	room_settle(l, index);
 }
 
 /* Of a class of one of the orders what goes first.  A block that is lent is no victim until it is back. */
@@ -159,7 +157,7 @@ static void count_pin(struct ledger *l, const struct entry *entry, int by)
 		l->bytes_pinned += (uint64_t)by * ledger_block_bytes(&entry->block);
 }
 
-static void evict(struct ledger *l, uint32_t index, enum ledger_reason reason)
+void room_evict(struct ledger *l, uint32_t index, enum ledger_reason reason)
 {
 	struct entry *entry = &l->entries[index];
 	assert(entry->pin != LEDGER_PINNED_HARD); /* rule 9 */
@@ -167,6 +165,8 @@ static void evict(struct ledger *l, uint32_t index, enum ledger_reason reason)
 	if (l->first[index].next != index)
 		ring_remove(l->first, index);
 	take_out(l, index);
+	if (reason == LEDGER_FOR_ROOM || reason == LEDGER_FOR_SLAB)
+		sizes_evicted(l, index);
 	entry->passing = false;
 	ledger_move(l, index, LEDGER_EVICTED);
 	if (!planted(EVICTED_KEY_KEPT))
@@ -194,58 +194,22 @@ enum err room_make_entry(struct ledger *l)
 		for (uint32_t i = 0; l->free_first == LEDGER_NONE && i < SLABS_CLASSES_MAX; i++) {
 			uint32_t first = victim(l, i, level);
 			if (first != EVICT_NONE)
-				evict(l, first, LEDGER_FOR_ROOM);
+				room_evict(l, first, LEDGER_FOR_ROOM);
 		}
 	return l->free_first == LEDGER_NONE ? ERR_AGAIN : ERR_OK;
 }
 
-/* How much would be lost with the slab, in blocks, or LEDGER_NONE when one of its slots cannot go, or is of a higher level. */
-static uint32_t slab_price(const struct ledger *l, uint32_t slab, uint32_t slots_max, uint32_t last_level)
-{
-	uint32_t count = 0;
-	for (uint32_t i = 0; i < slots_max; i++) {
-		uint32_t index = l->slot_entries[slab * slots_max + i];
-		if (index == LEDGER_NONE)
-			continue;
-		const struct entry *entry = &l->entries[index];
-		bool stays = planted(PIN_IGNORED_BY_SLAB) ? entry->state != LEDGER_CACHED || entry->lent > 0 : !may_go(entry);
-		if (stays || level_of(entry) > last_level)
-			return LEDGER_NONE;
-		count++;
-	}
-	return count;
-}
-
-/* Empties a slab of another class, the one with the fewest blocks to lose, so that it can change its class. */
-static bool evict_slab(struct ledger *l, uint32_t class_index, uint32_t last_level)
-{
-	uint32_t slots_max = slabs_slots_max(&l->options.slabs);
-	uint32_t best = LEDGER_NONE, best_price = LEDGER_NONE;
-	for (uint32_t slab = 0; slab < l->options.slabs.slab_count; slab++) {
-		if (slabs_slab_class(l->slabs, slab) == class_index)
-			continue;
-		uint32_t price = slab_price(l, slab, slots_max, last_level);
-		if (price < best_price) {
-			best = slab;
-			best_price = price;
-		}
-	}
-	if (best == LEDGER_NONE)
-		return false;
-	for (uint32_t i = 0; i < slots_max; i++)
-		if (l->slot_entries[best * slots_max + i] != LEDGER_NONE)
-			evict(l, l->slot_entries[best * slots_max + i], LEDGER_FOR_SLAB);
-	return true;
-}
-
-/* What is pinned softly only when nothing else makes room. */
+/* A slab that the size has a claim to, or one of its own blocks, or whatever slab there is.  What is pinned softly only when
+ * nothing else makes room. */
 static bool make_slot(struct ledger *l, uint32_t class_index)
 {
+	if (sizes_take_slab(l, class_index, NEED_CLAIMED))
+		return true;
 	for (uint32_t last_level = LEVEL_NORMAL; last_level < LEDGER_LEVELS; last_level++) {
 		uint32_t first = victim(l, class_index, last_level);
 		if (first != EVICT_NONE)
-			evict(l, first, LEDGER_FOR_ROOM);
-		if (first != EVICT_NONE || evict_slab(l, class_index, last_level))
+			room_evict(l, first, LEDGER_FOR_ROOM);
+		if (first != EVICT_NONE || sizes_take_slab(l, class_index, last_level == LEVEL_PINNED ? NEED_ANY : NEED_ROOM))
 			return true;
 	}
 	return false;
@@ -260,7 +224,7 @@ static enum err make_quota(struct ledger *l, uint32_t account, uint64_t bytes)
 			first = first_of(l, &evict_lru, l->own, account * LEDGER_LEVELS + level);
 		if (first == EVICT_NONE)
 			return ERR_AGAIN;
-		evict(l, first, LEDGER_FOR_QUOTA);
+		room_evict(l, first, LEDGER_FOR_QUOTA);
 	}
 	return ERR_OK;
 }
@@ -290,6 +254,7 @@ void room_give_slot(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
 	l->slot_entries[entry->slot] = LEDGER_NONE;
+	sizes_given(l, index);
 	slabs_give(l->slabs, entry->slot);
 	entry->slot = SLOT_NONE;
 	if (!planted(QUOTA_NOT_GIVEN_BACK))
@@ -313,7 +278,7 @@ static void reorder(struct ledger *l, uint32_t index, enum ledger_pin pin, enum 
 	entry->shielded = false;
 	if (entry->holds > 0 || pin == LEDGER_PINNED_HARD)
 		room_shield(l, index);
-	room_settle_first(l, index);
+	room_settle(l, index);
 }
 
 /* And in no way on its way. */
@@ -356,6 +321,6 @@ enum err ledger_evict(struct ledger *l, uint32_t index)
 		return ERR_DENIED;
 	if (entry->state != LEDGER_CACHED || entry->lent > 0)
 		return ERR_BUSY;
-	evict(l, index, LEDGER_FOR_COMMAND);
+	room_evict(l, index, LEDGER_FOR_COMMAND);
 	return ERR_OK;
 }

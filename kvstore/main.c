@@ -5,18 +5,19 @@
 #include <sys/mman.h>
 
 #include "base/log.h"
+#include "kvstore/disk_key.h"
 #include "kvstore/disk_shell.h"
 #include "kvstore/store.h"
 #include "net/loop.h"
 #include "net/process.h"
 #include "proto/codec.h"
 
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 16 };
+enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 17 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
  * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
 enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DISK_WRITES = 32, DISK_LOADS = 512, DISK_READS = 32,
-       DISK_OTHERS = 4, DISK_BLOCK_BYTES_LEAST = 32 << 10, DISK_KEEP_PERCENT = 50 };
+       DISK_OTHERS = 4, DISK_BLOCK_BYTES_LEAST = 32 << 10, DISK_KEEP_PERCENT = 50, DISK_NOTES = 32768 };
 #define DISK_SYNC_DELAY_NS 20000000ull
 
 struct program {
@@ -28,12 +29,14 @@ struct program {
 	uint64_t pin_percent;
 	struct tenant_quota quotas[TENANT_QUOTAS_MAX];
 	uint64_t replicas, rebalance_rate, grace_ms;
-	const char *disk_path, *disk_io, *persist_name;
+	const char *disk_path, *disk_io, *disk_key_path, *persist_name;
 	uint64_t disk_bytes, disk_segment_bytes, disk_blocks, disk_write_rate, disk_scrub_rate;
 	enum store_persist persist;
 	struct disk_options disk;
+	struct disk_key *disk_key;
 	struct disk_shell *disk_shell;
 	enum err disk_stopped; /* as last logged */
+	uint64_t disk_unknown;
 	bool disk_ready;
 	uint64_t disk_from_ns;
 	struct process *process;
@@ -43,13 +46,25 @@ struct program {
 	uint16_t region_next;
 };
 
-/* A slab got its size class: it becomes a region of that many slots, readable by peers. */
+/* After 65,536 of them numbers come again. */
+static uint16_t free_region(const struct program *program)
+{
+	uint16_t number = program->region_next;
+	for (uint32_t i = 0; i < STORE_SLABS_MAX; i++)
+		if (program->regions[i] && region_options(program->regions[i])->index == number) {
+			number++;
+			i = UINT32_MAX; /* from the first again */
+		}
+	return number;
+}
+
+/* A slab got its size class: it becomes a region of that many slots, readable by peers.  Nobody waits for its pages. */
 static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uint32_t slot_count,
 			  struct slab_region *ret_region)
 {
 	struct program *program = context;
-	struct region_options options = {.index = program->region_next, .slot_bytes = slot_bytes,
-					 .slot_count = slot_count, .touch = true};
+	struct region_options options = {.index = free_region(program), .slot_bytes = slot_bytes, .slot_count = slot_count,
+					 .touch_behind = true};
 	struct why why = {0};
 	enum err e = region_create(&options, &program->regions[slab], &why);
 	if (e == ERR_OK)
@@ -60,7 +75,8 @@ static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uin
 		program->regions[slab] = NULL;
 		return e;
 	}
-	ret_region->region = program->region_next++;
+	program->region_next = (uint16_t)(options.index + 1);
+	ret_region->region = options.index;
 	ret_region->generations = region_generations(program->regions[slab]);
 	return ERR_OK;
 }
@@ -110,6 +126,13 @@ static void log_disk(struct program *program, uint64_t now_ns)
 		log_info("disk: %u blocks found again in %.2f s, %llu of them read record by record, %llu torn", d->blocks,
 			 (double)(now_ns - program->disk_from_ns) / 1e9, (unsigned long long)d->counters.recovered_scanned,
 			 (unsigned long long)d->counters.recovered_torn);
+	if (d->ready && !program->disk_ready && d->counters.other_versions > 0)
+		log_warn("disk: %llu segments were written in another layout version: they are room now",
+			 (unsigned long long)d->counters.other_versions);
+	if (d->counters.gone[DISK_GONE_UNKNOWN] != program->disk_unknown)
+		log_warn("disk: %llu blocks so far are encoded in a way that this version does not know: they are not served",
+			 (unsigned long long)d->counters.gone[DISK_GONE_UNKNOWN]);
+	program->disk_unknown = d->counters.gone[DISK_GONE_UNKNOWN];
 	if (d->stopped != program->disk_stopped)
 		log_warn("disk: %s", d->stopped ? "nothing is written for a while; memory and what is on disk serve on" : "writes again");
 	program->disk_ready = d->ready;
@@ -128,6 +151,19 @@ static void disk_over(void *context, uint64_t op, enum err e)
 {
 	struct program *program = context;
 	store_disk_done(program->store, op, e, loop_now_ns(process_loop(program->process)));
+}
+
+/* After this line, and before another block lies where it lay. */
+static void disk_gone(void *context, const struct id128 *key, enum disk_gone why)
+{
+	static const char *const reasons[DISK_GONE_REASONS] = {"for room", "it was bad", "forgotten"};
+	char text[2 * sizeof(key->bytes) + 1];
+	(void)context;
+	if (!log_enabled(LOG_DEBUG))
+		return;
+	for (size_t i = 0; i < sizeof(key->bytes); i++)
+		snprintf(text + 2 * i, 3, "%02x", key->bytes[i]);
+	log_debug("disk: block %s is gone, %s", text, reasons[why]);
 }
 
 static void read_outcome(void *core, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
@@ -206,6 +242,7 @@ static struct store_options store_options(struct program *program)
 		.grace_ns = program->grace_ms * 1000000,
 		.disk = program->disk_shell ? &program->disk : NULL,
 		.persist = program->persist,
+		.disk_gone = disk_gone,
 		.env = process_env(program->process),
 	};
 }
@@ -246,6 +283,8 @@ static struct disk_options disk_options(const struct program *program)
 		.write_rate = program->disk_write_rate,
 		.scrub_rate = program->disk_scrub_rate,
 		.keep_percent = DISK_KEEP_PERCENT,
+		.pin_bytes_max = program->disk_bytes / 100 * program->pin_percent,
+		.note_max = DISK_NOTES,
 		.sync_delay_ns = program->persist == STORE_PERSIST_ACK ? 0 : DISK_SYNC_DELAY_NS,
 	};
 }
@@ -266,6 +305,10 @@ static enum err open_disk(struct program *program, struct why *why)
 	enum err e = check_disk(program, why);
 	if (e != ERR_OK)
 		return e;
+	if (program->disk_key_path)
+		e = disk_key_read(program->disk_key_path, &program->disk_key, why);
+	if (e != ERR_OK)
+		return e;
 	struct disk_options disk = disk_options(program);
 	struct disk_shell_options shell = {
 		.path = program->disk_path,
@@ -273,6 +316,7 @@ static enum err open_disk(struct program *program, struct why *why)
 		.segment_count = disk.segment_count,
 		.segment_bytes = disk.segment_bytes,
 		.depth = DISK_WRITES + DISK_READS + DISK_OTHERS,
+		.key = program->disk_key,
 		.context = program,
 		.landing = landing,
 		.done = disk_over,
@@ -285,8 +329,9 @@ static enum err open_disk(struct program *program, struct why *why)
 	disk.file = disk_shell_file(program->disk_shell);
 	program->disk = disk;
 	program->disk_from_ns = loop_now_ns(process_loop(program->process));
-	log_info("disk %s: %u segments of %llu MiB, %s; persist %s", program->disk_path, disk.segment_count,
-		 (unsigned long long)disk.segment_bytes >> 20, disk_shell_name(program->disk_shell), program->persist_name);
+	log_info("disk %s: %u segments of %llu MiB, %s; persist %s; %s", program->disk_path, disk.segment_count,
+		 (unsigned long long)disk.segment_bytes >> 20, disk_shell_name(program->disk_shell), program->persist_name,
+		 program->disk_key ? "records are signed" : "records are not signed (--disk-key): whoever may write there is trusted");
 	return ERR_OK;
 }
 
@@ -395,6 +440,7 @@ static enum err serve(struct program *program, struct why *why)
 	if (e == ERR_OK)
 		e = run_store(program, &memory, &memory_bytes, why);
 	disk_shell_destroy(program->disk_shell); /* it reads and writes the memory of both that follow */
+	disk_key_destroy(program->disk_key);
 	process_close(program->process);
 	for (int i = 0; i < STORE_SLABS_MAX; i++)
 		region_destroy(program->regions[i]);
@@ -419,13 +465,15 @@ int main(int argc, char **argv, char **environment)
 		 policies},
 		{"tenant-quota", OPTION_LIST, &program.quota_texts, 0, 0, "TENANT=BYTES",
 		 "what a tenant's blocks may take here; several; *=BYTES: each other tenant's"},
-		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory that `baton kv pin --hard` may keep for ever"},
-		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; the same for all"},
+		{"pin-percent", OPTION_COUNT, &program.pin_percent, 0, 90, "N", "of the memory, and of the disk, that `baton kv pin --hard` may keep for ever"},
+		{"replicas", OPTION_COUNT, &program.replicas, 1, PROTO_REPLICAS_MAX, "N", "copies of each block, in as many stores; of low priority: one; the same for all"},
 		{"rebalance-rate", OPTION_BYTES, &program.rebalance_rate, 0, REPLICATE_RATE_MAX, "BYTES", "a second, copied because stores came or went; 0: no bound"},
 		{"replica-grace-ms", OPTION_COUNT, &program.grace_ms, 1, 3600000, "MS", "for which a lost store may come back before its blocks are copied"},
 		{"disk-path", OPTION_TEXT, &program.disk_path, 0, 0, "DIR",
 		 "a folder of its own on an SSD, for blocks that outlive this process; without it there are none"},
 		{"disk-bytes", OPTION_BYTES, &program.disk_bytes, 1 << 20, 0, "BYTES", "room for blocks there, taken at the start"},
+		{"disk-key", OPTION_TEXT, &program.disk_key_path, 0, 0, "FILE",
+		 "secret of 16 bytes or more under which blocks there are signed; what is not signed with it is not served"},
 		{"persist", OPTION_TEXT, &program.persist_name, 0, 0, "WHEN",
 		 "ack: an offered block is taken when it is durable; behind: it is written when there is time; none: nothing is written"},
 		{"disk-write-rate", OPTION_BYTES, &program.disk_write_rate, 0, 1ull << 40, "BYTES", "a second, written at most; 0: no bound"},

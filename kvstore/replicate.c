@@ -29,6 +29,7 @@ size_t replicate_bytes(const struct replicate_options *options)
 void count_members(struct replicate *r)
 {
 	r->member_count = 0;
+	r->changes++;
 	if (!r->draining)
 		r->members[r->member_count++] = (struct place_member){r->options.node, r->options.weight};
 	for (uint32_t i = 0; i < r->other_count; i++) {
@@ -36,6 +37,17 @@ void count_members(struct replicate *r)
 		if (!other->gone && !other->draining)
 			r->members[r->member_count++] = (struct place_member){other->node, other->weight};
 	}
+}
+
+uint32_t replicate_members(const struct replicate *r, struct place_member ret_members[REPLICATE_STORES_MAX + 1])
+{
+	memcpy(ret_members, r->members, r->member_count * sizeof(*ret_members));
+	return r->member_count;
+}
+
+uint64_t replicate_change(const struct replicate *r)
+{
+	return r->changes;
 }
 
 struct replicate *replicate_init(void *memory, const struct replicate_options *options, struct ledger *ledger,
@@ -104,11 +116,18 @@ static uint32_t more_copies(const struct copy *copy)
 	return (copy->finds >= REPLICATE_HOT_FINDS) + (copy->finds >= 4 * REPLICATE_HOT_FINDS);
 }
 
+/* Of low priority: one, beyond which there are only those of a hot block. */
+static uint32_t wanted_copies(const struct replicate *r, uint32_t entry)
+{
+	bool low = ledger_block(r->ledger, entry)->priority == LEDGER_LOW;
+	return (low ? 1 : r->options.replicas) + more_copies(&r->copies[entry]);
+}
+
 uint32_t copies_owners(const struct replicate *r, uint32_t entry, uint8_t ret_owners[PLACE_REPLICAS_MAX])
 {
 	uint64_t nodes[PLACE_REPLICAS_MAX];
-	uint32_t replicas = r->options.replicas + more_copies(&r->copies[entry]);
-	uint32_t count = place_owners(r->members, r->member_count, &ledger_block(r->ledger, entry)->key, replicas, nodes);
+	uint32_t count = place_owners(r->members, r->member_count, &ledger_block(r->ledger, entry)->key, wanted_copies(r, entry),
+				      nodes);
 	for (uint32_t i = 0; i < count; i++)
 		ret_owners[i] = copies_number(r, nodes[i]);
 	return count;
@@ -289,9 +308,18 @@ void replicate_known(struct replicate *r, uint32_t entry, uint32_t peer)
 		copies_learn(r, &r->copies[entry], number);
 }
 
+void replicate_raised(struct replicate *r, uint32_t entry, uint32_t peer, uint64_t now_ns)
+{
+	r->now_ns = now_ns;
+	memset(r->copies[entry].known, NOBODY, sizeof(r->copies[entry].known));
+	replicate_known(r, entry, peer);
+	lists_push(r, entry, LIST_FRESH, false);
+	lists_pump(r);
+}
+
 uint32_t replicate_more(const struct replicate *r, uint32_t entry)
 {
-	uint32_t wanted = r->options.replicas + more_copies(&r->copies[entry]);
+	uint32_t wanted = wanted_copies(r, entry);
 	uint32_t most = wanted < r->member_count ? wanted : r->member_count;
 	return most > r->options.replicas ? most - r->options.replicas : 0;
 }

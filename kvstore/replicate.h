@@ -21,6 +21,7 @@
  *        5 a store that drains hands over what only it has, as fast as it can; the others copy what becomes scarce.
  *          It waits for a member that it has no session with: in a rolling restart that is the one before it.
  *
+ * A block of low priority has one copy, at the first owner (it is a loss when its store is lost: it is computed again).
  * Blocks that many look-ups find have one or two copies more, at the next in rank, where they are spare; whoever finds one is
  * told, and asks there too the next time (hot.h).
  *
@@ -32,6 +33,7 @@
 #include <stddef.h>
 #include <stdint.h>
 #include "kvstore/ledger.h"
+#include "kvstore/place.h"
 #include "net/session.h"
 
 enum {
@@ -45,7 +47,7 @@ enum {
 struct replicate_options {
 	uint64_t node;
 	uint32_t weight;      /* of this store; as session_options */
-	uint32_t replicas;    /* copies of each block, this one among them; 0: 1 */
+	uint32_t replicas;    /* copies of each block but those of low priority, this one among them; 0: 1 */
 	uint32_t entry_max;   /* of the ledger */
 	uint32_t peer_max;
 	uint32_t sent_max;    /* offers under way; 0: nothing is copied */
@@ -85,10 +87,20 @@ void replicate_sealed(struct replicate *replicate, uint32_t entry, uint32_t peer
 void replicate_loaded(struct replicate *replicate, uint32_t entry, uint64_t now_ns);
 /* The peer offers what is sealed here: if it is a store, it has the block. */
 void replicate_known(struct replicate *replicate, uint32_t entry, uint32_t peer);
+/* A sealed block is of low priority no more, as the peer that offers it says: it gets the copies of all others, and who has one
+ * already hears of it. */
+void replicate_raised(struct replicate *replicate, uint32_t entry, uint32_t peer, uint64_t now_ns);
 /* A look-up found the block. */
 void replicate_found(struct replicate *replicate, uint32_t entry, uint64_t now_ns);
 /* Copies that the block gets beyond `replicas`. */
 uint32_t replicate_more(const struct replicate *replicate, uint32_t entry);
+/* Among whom owners are chosen now; and a number that is another one when they change. */
+uint32_t replicate_members(const struct replicate *replicate, struct place_member ret_members[REPLICATE_STORES_MAX + 1]);
+uint64_t replicate_change(const struct replicate *replicate);
+/* Is the block to be offered, or being read by others? */
+bool replicate_waits(const struct replicate *replicate, uint32_t entry);
+/* Blocks, ever, that memory let go before they were copied. */
+uint64_t replicate_evicted(const struct replicate *replicate);
 /* false: nobody waits for it. */
 bool replicate_done(struct replicate *replicate, uint32_t peer, const Wire__OfferDone *done, uint64_t now_ns);
 /* busy: others are being served. */

@@ -79,6 +79,7 @@ struct replicate {
 	uint32_t other_count; /* numbers ever given */
 	struct place_member members[REPLICATE_STORES_MAX + 1];
 	uint32_t member_count;
+	uint64_t changes; /* of these */
 
 	uint64_t expected[REPLICATE_STORES_MAX]; /* other stores by membership */
 	uint32_t expected_count;
@@ -91,6 +92,7 @@ struct replicate {
 
 	uint64_t copied, copied_bytes, moved_bytes, given_up;
 	uint64_t given_up_now; /* since the last look began */
+	uint64_t evicted; /* while they waited */
 };
 
 /* replicate.c */

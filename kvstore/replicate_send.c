@@ -105,6 +105,7 @@ static void say_offer(struct replicate *r, const struct sent *sent)
 	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)block->compat.bytes};
 	offer.tenant = (char *)block->tenant;
 	offer.priority = block->priority == LEDGER_LOW ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
+	offer.pin = (Wire__KvPin)ledger_pinned(r->ledger, sent->entry);
 	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
 	sessions_send(r->sessions, r->others[sent->other].peer, &envelope);
 }
@@ -139,8 +140,10 @@ static bool serve(struct replicate *r, uint32_t entry, bool paced)
 	struct copy *copy = &r->copies[entry];
 	uint8_t owners[PLACE_REPLICAS_MAX];
 	bool all = true;
-	if (!copies_served(r, entry))
-		return true; /* it was evicted while it waited */
+	if (!copies_served(r, entry)) {
+		r->evicted++; /* while it waited */
+		return true;
+	}
 	uint32_t count = copies_owners(r, entry, owners);
 	copies_settle_spare(r, entry, owners, count);
 	if ((!copy->verify || r->draining) && !copies_ours(r, entry, owners, count))
@@ -298,6 +301,19 @@ uint32_t replicate_lent_to(const struct replicate *r, uint32_t peer)
 	for (uint32_t i = 0; i < r->options.sent_max; i++)
 		count += r->sent[i].used && r->others[r->sent[i].other].peer == peer;
 	return count;
+}
+
+uint64_t replicate_evicted(const struct replicate *r)
+{
+	return r->evicted;
+}
+
+bool replicate_waits(const struct replicate *r, uint32_t entry)
+{
+	bool waits = r->copies[entry].list != LIST_NONE;
+	for (uint32_t i = 0; i < r->options.sent_max && !waits; i++)
+		waits = r->sent[i].used && r->sent[i].entry == entry;
+	return waits;
 }
 
 static bool any_lost(const struct replicate *r)

@@ -30,6 +30,7 @@ struct slabs {
 	struct slabs_options options;
 	uint32_t slots_max; /* per slab */
 	uint32_t last_class;
+	uint32_t sizes; /* classes that have slabs */
 	struct size_class classes[SLABS_CLASSES_MAX];
 	struct slab *slabs; /* [slab_count] */
 	struct slot *slots; /* [slab_count][slots_max] */
@@ -105,7 +106,7 @@ static enum err open_slab(struct slabs *s, uint32_t slab, uint32_t class_index)
 		return e;
 	s->slabs[slab].class_index = class_index;
 	s->slabs[slab].taken = 0;
-	class->slab_count++;
+	s->sizes += class->slab_count++ == 0;
 	s->last_class = class_index;
 	for (uint32_t i = count; i-- > 0;)
 		push_free(s, class, slab * s->slots_max + i);
@@ -123,7 +124,7 @@ static void close_slab(struct slabs *s, uint32_t slab)
 		unlink_free(s, class, slot);
 		s->slots[slot].use = SLOT_UNUSED;
 	}
-	class->slab_count--;
+	s->sizes -= --class->slab_count == 0;
 	s->slabs[slab].class_index = CLASS_NONE;
 	s->options.close(s->options.context, slab);
 }
@@ -217,6 +218,26 @@ uint32_t slabs_class_slots(const struct slabs *s, uint32_t class_index)
 	return s->classes[class_index].slot_bytes ? s->classes[class_index].slab_count * slab_slots(s, class_index) : 0;
 }
 
+uint32_t slabs_class_free(const struct slabs *s, uint32_t class_index)
+{
+	return slabs_class_slots(s, class_index) - s->classes[class_index].taken;
+}
+
+uint32_t slabs_class_slabs(const struct slabs *s, uint32_t class_index)
+{
+	return s->classes[class_index].slab_count;
+}
+
+uint32_t slabs_class_slab_slots(const struct slabs *s, uint32_t class_index)
+{
+	return slab_slots(s, class_index);
+}
+
+uint32_t slabs_sizes(const struct slabs *s)
+{
+	return s->sizes;
+}
+
 uint32_t slabs_slot_bytes(const struct slabs *s, uint32_t class_index)
 {
 	return s->classes[class_index].slot_bytes;
@@ -266,8 +287,12 @@ static void check_class(const struct slabs *s, uint32_t class_index)
 
 void slabs_check(const struct slabs *s)
 {
-	for (uint32_t i = 0; i < SLABS_CLASSES_MAX; i++)
+	uint32_t sizes = 0;
+	for (uint32_t i = 0; i < SLABS_CLASSES_MAX; i++) {
 		check_class(s, i);
+		sizes += s->classes[i].slab_count > 0;
+	}
+	assert(sizes == s->sizes);
 	for (uint32_t i = 0; i < s->options.slab_count; i++) {
 		uint32_t taken = 0;
 		for (uint32_t j = 0; j < s->slots_max; j++)

@@ -1,8 +1,8 @@
 /* slabs - the store's memory as slots: slabs cut into equal slots, one size class a slab.  Pure.
  *
- * A slab is one link region.  It gets its class when a block of that size first needs room, and gives it up when
- * all its slots are free.  A slot's generation grows before anything is written into it (law 2), so whoever
- * still holds the place of an older block finds another generation.
+ * A slab is one link region.  It gets its class when a block of that size first needs room, and gives it up when all its
+ * slots are free; which are emptied for another size: ledger_slabs.c.  A slot's generation grows before anything is written
+ * into it (law 2), so whoever still holds the place of an older block finds another generation.
  *
  * Owns:   which slot is free, busy or in quarantine; the generations (the memory of them is the caller's).
  * Memory: the caller's.  Loop: the ledger's.
@@ -52,8 +52,13 @@ void slabs_give(struct slabs *slabs, uint32_t slot);
 
 uint32_t slabs_slot_class(const struct slabs *slabs, uint32_t slot);
 uint32_t slabs_slot_slab(const struct slabs *slabs, uint32_t slot);
-/* Slots of a class in use or free. */
+/* Of a class: slots, in use or free; those free; slabs; slots in one slab (of a class that there is). */
 uint32_t slabs_class_slots(const struct slabs *slabs, uint32_t class_index);
+uint32_t slabs_class_free(const struct slabs *slabs, uint32_t class_index);
+uint32_t slabs_class_slabs(const struct slabs *slabs, uint32_t class_index);
+uint32_t slabs_class_slab_slots(const struct slabs *slabs, uint32_t class_index);
+/* Classes that have slabs. */
+uint32_t slabs_sizes(const struct slabs *slabs);
 /* The class of a slab, or UINT32_MAX. */
 uint32_t slabs_slab_class(const struct slabs *slabs, uint32_t slab);
 uint32_t slabs_slot_bytes(const struct slabs *slabs, uint32_t class_index);

@@ -38,6 +38,7 @@ static void on_down(void *context, uint32_t peer, enum err why)
 	for (uint32_t lookup; (lookup = holds_first(s->holds, peer)) != UINT32_MAX;)
 		store_release(s, lookup);
 	offers_drop(s, peer);
+	asks_drop(s, peer);
 }
 
 /* ---- memory */
@@ -122,6 +123,8 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
 	at->operate = cut(&memory, &total, sizeof(struct operate));
+	at->sweep = cut(&memory, &total, sweep_bytes());
+	at->asks = cut(&memory, &total, asks_bytes());
 	at->found = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock));
 	at->found_list = cut(&memory, &total, o->found_max * sizeof(Wire__FoundBlock *));
 	at->found_places = cut(&memory, &total, o->found_max * sizeof(Wire__Place));
@@ -153,6 +156,8 @@ struct store *store_init(void *memory, const struct store_options *options)
 	holds_init(s->holds, &holds);
 	replicate_init(s->replicate, &replicate, s->ledger, s->sessions);
 	offers_init(s);
+	asks_init(s);
+	sweep_init(s);
 	store_disk_init(s);
 	return s;
 }
@@ -332,6 +337,8 @@ void store_member_gone(struct store *s, uint64_t id)
 static void pump(struct store *s, uint64_t now_ns)
 {
 	store_disk_pump(s, now_ns);
+	asks_pump(s, now_ns);
+	sweep_pump(s);
 	offers_pump(s, now_ns);
 }
 
@@ -377,6 +384,9 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 			break;
 		case WIRE__ENVELOPE__BODY_KV_ASK:
 			operate_take(s, peer, envelope->kv_ask, now_ns);
+			break;
+		case WIRE__ENVELOPE__BODY_KV_ANSWER:
+			sweep_answered(s, peer, envelope->kv_answer);
 			break;
 		case WIRE__ENVELOPE__BODY_LOAD:
 			take_load(s, peer, envelope->load);
@@ -427,7 +437,7 @@ static void fill_replica_load(const struct store *s, uint32_t spare, Wire__Repli
 	wire__replica_load__init(ret_load);
 	ret_load->lag_blocks = status.lag_blocks;
 	ret_load->lag_bytes = status.lag_bytes;
-	ret_load->missing = status.missing;
+	ret_load->missing = status.missing + sweep_status(s).missing;
 	ret_load->in_flight = status.in_flight;
 	ret_load->spare = spare;
 	ret_load->copies = status.copies;
@@ -488,6 +498,7 @@ void store_tick(struct store *s, uint64_t now_ns)
 	s->now_ns = now_ns;
 	sessions_tick(s->sessions, now_ns);
 	replicate_tick(s->replicate, holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE, now_ns);
+	sweep_tick(s);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
 		report(s, now_ns);
@@ -525,6 +536,7 @@ void store_status(const struct store *s, struct store_status *ret_status)
 	};
 	ledger_counts(s->ledger, &ret_status->ledger);
 	replicate_status(s->replicate, &ret_status->replicate);
+	ret_status->sweep = sweep_status(s);
 	ret_status->has_disk = s->d.disk != NULL;
 	if (s->d.disk)
 		disk_status(s->d.disk, &ret_status->disk);
@@ -538,13 +550,16 @@ static int dump_disk(const struct store_status *t, char *text, size_t capacity)
 		text, capacity,
 		"disk %s%s: %u blocks in %u segments of %u, %u free; %u blocks (%llu bytes) not yet durable\n"
 		"put %llu, moved %llu bytes; loads right %llu, failed %llu; gone for room %llu, bad %llu, forgotten %llu\n"
-		"unwritten %llu, keys answered from disk %llu, failed operations %llu\n",
+		"unwritten %llu, keys answered from disk %llu, failed operations %llu; %u notes\n"
+		"copies of what is on disk only: %llu keys asked for, %llu blocks loaded, %u missing%s\n",
 		d->ready ? "ready" : "starting", d->stopped ? ", writing stopped" : "", d->blocks, d->segments - d->segments_free,
 		d->segments, d->segments_free, d->puts, (unsigned long long)d->put_bytes, (unsigned long long)c->bytes_put,
 		(unsigned long long)c->bytes_moved, (unsigned long long)c->loads_good, (unsigned long long)c->loads_failed,
 		(unsigned long long)c->gone[DISK_GONE_ROOM], (unsigned long long)c->gone[DISK_GONE_BAD],
 		(unsigned long long)c->gone[DISK_GONE_FORGOTTEN], (unsigned long long)t->counters.disk_unwritten,
-		(unsigned long long)t->counters.disk_hits, (unsigned long long)c->errors);
+		(unsigned long long)t->counters.disk_hits, (unsigned long long)c->errors, d->notes,
+		(unsigned long long)t->sweep.asked, (unsigned long long)t->sweep.loaded, t->sweep.missing,
+		t->sweep.over ? "" : ", under way");
 }
 
 size_t store_dump(const struct store *s, char *text, size_t capacity)
@@ -600,26 +615,6 @@ uint32_t store_served(const struct store *s, const struct id128 *key)
 	return sealed ? entry : LEDGER_NONE;
 }
 
-enum err store_pin(struct store *s, const struct id128 *key, enum ledger_pin pin)
-{
-	uint32_t entry = store_served(s, key);
-	return entry == LEDGER_NONE ? ERR_NOT_FOUND : ledger_pin(s->ledger, entry, pin);
-}
-
-enum err store_evict(struct store *s, const struct id128 *key)
-{
-	uint32_t entry = ledger_lookup(s->ledger, key);
-	bool on_disk = store_on_disk(s, key);
-	if (entry == LEDGER_NONE && !on_disk)
-		return ERR_NOT_FOUND;
-	if (entry != LEDGER_NONE && store_served(s, key) == LEDGER_NONE)
-		return ERR_BUSY; /* it is on its way */
-	enum err e = entry == LEDGER_NONE ? ERR_OK : ledger_evict(s->ledger, entry);
-	if (e == ERR_OK && on_disk)
-		disk_forget(s->d.disk, key);
-	return e;
-}
-
 enum err store_pinned(const struct store *s, const struct id128 *key, enum ledger_pin *ret_pin)
 {
 	uint32_t entry = store_served(s, key);
@@ -632,7 +627,8 @@ enum err store_pinned(const struct store *s, const struct id128 *key, enum ledge
 uint32_t store_held_for(const struct store *s, uint64_t node)
 {
 	uint32_t peer = sessions_find(s->sessions, node);
-	return peer == PEER_NONE ? 0 : holds_of(s->holds, peer) + offers_of(s, peer) + replicate_lent_to(s->replicate, peer);
+	return peer == PEER_NONE ? 0 : holds_of(s->holds, peer) + offers_of(s, peer) + replicate_lent_to(s->replicate, peer) +
+						   asks_held_for(s, peer);
 }
 
 const struct ledger *store_ledger(const struct store *s)
@@ -646,7 +642,8 @@ void store_check(const struct store *s)
 	offers_check(s);
 	replicate_check(s->replicate);
 	store_disk_check(s);
+	sweep_check(s);
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++)
 		if (!sessions_peer(s->sessions, i))
-			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0);
+			assert(holds_first(s->holds, i) == UINT32_MAX && offers_of(s, i) == 0 && asks_held_for(s, i) == 0);
 }

@@ -84,7 +84,16 @@ struct store_counters {
 	uint64_t read_other;
 	uint64_t sessions_ended;
 	uint64_t disk_hits;        /* keys answered from disk */
+	uint64_t pins_refused;     /* blocks that are pinned elsewhere, or on disk or in memory only, for want of room for more pins */
 	uint64_t disk_unwritten;   /* blocks sealed while the disk could not take them */
+};
+
+/* Copies of blocks that are on disk only (store_sweep.c). */
+struct sweep_status {
+	uint64_t asked;   /* other stores, for keys */
+	uint64_t loaded;  /* because a copy was missing */
+	uint32_t missing; /* known to be missing now */
+	bool over;
 };
 
 struct store_status {
@@ -98,6 +107,7 @@ struct store_status {
 	uint32_t sessions;
 	bool draining;
 	uint64_t epoch, directives_refused; /* net/fence.h */
+	struct sweep_status sweep;
 	bool has_disk;
 	struct disk_status disk;
 };
@@ -136,10 +146,11 @@ bool store_drained(const struct store *store);
 void store_status(const struct store *store, struct store_status *ret_status);
 /* The first block at or after `from` that may be served, for *ret_next to go on from; NULL: there are no more. */
 const struct ledger_block *store_next(const struct store *store, uint32_t from, uint32_t *ret_next);
-/* What an operator says of a block in memory, or of one that is to go from disk too.  NOT_FOUND; otherwise as ledger_pin() and
- * ledger_evict(). */
-MUST_USE enum err store_pin(struct store *store, const struct id128 *key, enum ledger_pin pin);
-MUST_USE enum err store_evict(struct store *store, const struct id128 *key);
+/* What an operator says of a block, in memory, on disk or both.  NOT_FOUND; otherwise as ledger_pin() and ledger_evict(), disk_pin()
+ * and disk_forget().  It outlives the process once the note is durable: store_noted(). */
+MUST_USE enum err store_pin(struct store *store, const struct id128 *key, enum ledger_pin pin, uint64_t *ret_note);
+MUST_USE enum err store_evict(struct store *store, const struct id128 *key, uint64_t *ret_note);
+bool store_noted(const struct store *store, uint64_t note);
 /* How the block is pinned; NOT_FOUND. */
 MUST_USE enum err store_pinned(const struct store *store, const struct id128 *key, enum ledger_pin *ret_pin);
 
@@ -149,6 +160,9 @@ size_t store_dump(const struct store *store, char *text, size_t capacity);
 const struct ledger *store_ledger(const struct store *store);
 /* Blocks held, lent or offered by a node's living session; 0 without one. */
 uint32_t store_held_for(const struct store *store, uint64_t node);
+/* The first block on disk at or after `from`, for *ret_next to go on from; false: there are no more. */
+bool store_next_on_disk(const struct store *store, uint32_t from, uint32_t *ret_next, struct id128 *ret_key,
+			enum ledger_priority *ret_priority);
 /* Is the block on disk, and durable? */
 bool store_on_disk(const struct store *store, const struct id128 *key);
 /* Asserts what must hold; for tests and simulation. */

@@ -1,20 +1,15 @@
-/* store_disk - a store's blocks between memory and disk: sealed ones are written, those that were evicted come back when they
- * are looked up.
+/* store_disk - a store's blocks on their way to its disk, and the disk itself (store_loads.c: the way back).
  *
- *   sealed --put--> (being written: stays in its slot) --written--> cached --durable--> OfferDone, with STORE_PERSIST_ACK
- *   look-up of a key on disk --> entry being read --loaded, verified--> cached, held, and told by a later Found
- *                                    +--anything else--> gone from memory; the look-up is told that this was all */
+ *   sealed --put--> (being written: stays in its slot) --written--> cached --durable--> OfferDone, with STORE_PERSIST_ACK */
 #include <assert.h>
 
 #include "base/carve.h"
-#include "base/planted.h"
 #include "kvstore/store_impl.h"
 
 /* ---- memory */
 
 static void on_written(void *context, uint64_t cookie);
 static void on_durable(void *context, uint64_t cookie, enum err e);
-static void on_loaded(void *context, uint64_t cookie, enum err e, const struct ledger_block *block);
 
 static void on_gone(void *context, const struct id128 *key, enum disk_gone why)
 {
@@ -29,7 +24,7 @@ static struct disk_options disk_options(const struct store_options *options, str
 	disk.context = store;
 	disk.written = on_written;
 	disk.durable = on_durable;
-	disk.loaded = on_loaded;
+	disk.loaded = store_loads_done;
 	disk.gone = on_gone;
 	return disk;
 }
@@ -83,7 +78,20 @@ void store_disk_init(struct store *s)
 
 bool store_on_disk(const struct store *s, const struct id128 *key)
 {
-	return s->d.disk && disk_find(s->d.disk, key, NULL, NULL);
+	return s->d.disk && disk_find(s->d.disk, key, NULL);
+}
+
+bool store_next_on_disk(const struct store *s, uint32_t from, uint32_t *ret_next, struct id128 *ret_key,
+			enum ledger_priority *ret_priority)
+{
+	struct disk_found found;
+	uint32_t all = s->d.disk ? s->d.options.block_max : 0, number = all ? disk_next(s->d.disk, from, all) : 0;
+	if (number >= all)
+		return false;
+	disk_at(s->d.disk, number, ret_key, &found);
+	*ret_priority = found.priority;
+	*ret_next = number + 1;
+	return true;
 }
 
 bool store_waits_for_disk(const struct store *s)
@@ -124,7 +132,7 @@ static void count_patience(struct store_disk *d, uint64_t now_ns)
 		d->patience_ns = (int64_t)STORE_PATIENCE_NS;
 }
 
-static enum err begin_write(struct store *s, uint32_t entry, bool held, uint32_t offer)
+static enum err begin_write(struct store *s, uint32_t entry, bool held, uint32_t offer, enum ledger_pin pin)
 {
 	struct store_disk *d = &s->d;
 	uint32_t number = d->write_free;
@@ -135,7 +143,7 @@ static enum err begin_write(struct store *s, uint32_t entry, bool held, uint32_t
 	if (e != ERR_OK)
 		return e;
 	d->write_free = d->writes[number].next_free;
-	d->writes[number] = (struct disk_write){.used = true, .held = held, .entry = entry, .offer = offer, .key = block->key};
+	d->writes[number] = (struct disk_write){.used = true, .held = held, .entry = entry, .offer = offer, .pin = pin, .key = block->key};
 	return ERR_OK;
 }
 
@@ -146,17 +154,26 @@ static enum err write_sealed(struct store *s, uint32_t entry, uint32_t offer)
 	bool ack = s->options.persist == STORE_PERSIST_ACK;
 	if (!ack && !disk_has_room(s->d.disk, 1))
 		return ERR_AGAIN;
-	return begin_write(s, entry, false, ack ? offer : OFFER_NONE);
+	return begin_write(s, entry, false, ack ? offer : OFFER_NONE, s->offers[offer].pin);
+}
+
+/* As it is where it was copied from, if this store may pin as much. */
+static void pin_copy(struct store *s, uint32_t entry, enum ledger_pin pin)
+{
+	if (pin != LEDGER_UNPINNED && ledger_pin(s->ledger, entry, pin) != ERR_OK)
+		s->counters.pins_refused++;
 }
 
 void store_disk_seal(struct store *s, uint32_t entry, uint32_t offer)
 {
 	const struct id128 key = ledger_block(s->ledger, entry)->key;
 	enum err e = write_sealed(s, entry, offer);
-	if (e == ERR_OK)
+	if (e == ERR_OK) {
 		ledger_seal_writing(s->ledger, entry);
-	else
+	} else {
 		ledger_seal(s->ledger, entry);
+		pin_copy(s, entry, s->offers[offer].pin);
+	}
 	if (e == ERR_OK && store_waits_for_disk(s)) {
 		s->offers[offer].state = OFFER_WRITING;
 		return;
@@ -187,7 +204,7 @@ enum err store_disk_offered(struct store *s, uint32_t entry)
 		return ERR_OK;
 	/* In memory only: it was sealed while the disk could not take it, or the disk has lost it. */
 	ledger_hold(s->ledger, entry);
-	enum err e = disk_has_room(s->d.disk, s->reading_count + 1) || is_stopped(s) ? begin_write(s, entry, true, OFFER_NONE) : ERR_AGAIN;
+	enum err e = disk_has_room(s->d.disk, s->reading_count + 1) || is_stopped(s) ? begin_write(s, entry, true, OFFER_NONE, LEDGER_UNPINNED) : ERR_AGAIN;
 	if (e != ERR_OK)
 		ledger_release(s->ledger, entry);
 	return e;
@@ -209,7 +226,18 @@ static void on_written(void *context, uint64_t cookie)
 		ledger_release(s->ledger, w->entry);
 	else
 		ledger_written(s->ledger, w->entry);
+	pin_copy(s, w->entry, w->pin);
 	w->entry = LEDGER_NONE;
+}
+
+/* It was pinned while it was in memory only. */
+static void pin_written(struct store *s, const struct id128 *key)
+{
+	uint32_t entry = store_served(s, key);
+	enum ledger_pin pin = entry == LEDGER_NONE ? LEDGER_UNPINNED : ledger_pinned(s->ledger, entry);
+	uint64_t note;
+	if (pin != LEDGER_UNPINNED && disk_pin(s->d.disk, key, pin, &note) != ERR_OK)
+		s->counters.pins_refused++;
 }
 
 static void on_durable(void *context, uint64_t cookie, enum err e)
@@ -223,201 +251,12 @@ static void on_durable(void *context, uint64_t cookie, enum err e)
 	*w = (struct disk_write){.next_free = s->d.write_free};
 	s->d.write_free = (uint32_t)cookie;
 	s->counters.disk_unwritten += e != ERR_OK;
+	if (e == ERR_OK)
+		pin_written(s, &key);
 	if (offer != OFFER_NONE)
 		offers_answer(s, offer, e);
 	if (store_waits_for_disk(s))
 		offers_answer_waiting(s, &key, e == ERR_OK ? ERR_EXISTS : e);
-}
-
-/* ---- from the disk */
-
-void store_disk_open_lookup(struct store *s, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat, uint32_t account)
-{
-	if (s->d.disk)
-		s->d.lookups[lookup] = (struct disk_lookup){.peer = peer, .op = op, .compat = *compat, .account = account, .want_first = WANT_NONE};
-}
-
-static struct disk_read *read_of(struct store *s, uint32_t entry)
-{
-	for (uint32_t i = 0; i < s->options.disk->load_max; i++)
-		if (s->d.reads[i].used && s->d.reads[i].entry == entry)
-			return &s->d.reads[i];
-	return NULL;
-}
-
-/* An entry, a slot, and the disk is asked; NULL: not now. */
-static struct disk_read *begin_read(struct store *s, const struct id128 *key, const struct disk_lookup *l)
-{
-	struct store_disk *d = &s->d;
-	struct ledger_block block = {.key = *key, .compat = l->compat, .digests = d->no_digests,
-				     .tenant = ledger_tenants(s->ledger)->list[l->account].name};
-	uint32_t number = d->read_free, entry;
-	if (number == WANT_NONE || !disk_find(d->disk, key, &block.layer_count, &block.layer_bytes))
-		return NULL;
-	if (ledger_offer(s->ledger, &block, &entry) != ERR_OK)
-		return NULL;
-	enum err e = ledger_read(s->ledger, entry);
-	if (e == ERR_OK)
-		e = disk_load(d->disk, key, ledger_slot(s->ledger, entry), number);
-	if (e != ERR_OK) {
-		bool reading = ledger_state(s->ledger, entry) == LEDGER_READING;
-		ledger_withdraw(s->ledger, entry);
-		if (reading)
-			ledger_landing_free(s->ledger, entry);
-		return NULL;
-	}
-	d->read_free = d->reads[number].next_free;
-	d->reads[number] = (struct disk_read){.used = true, .entry = entry, .want_first = WANT_NONE};
-	return &d->reads[number];
-}
-
-void store_disk_want(struct store *s, uint32_t lookup, uint32_t index, const struct id128 *key)
-{
-	struct store_disk *d = &s->d;
-	uint32_t number = d->want_free;
-	if (!d->disk || number == WANT_NONE || d->lookups[lookup].missing >= s->options.found_max)
-		return;
-	uint32_t entry = ledger_lookup(s->ledger, key);
-	struct disk_lookup *l = &d->lookups[lookup];
-	struct disk_read *r = NULL;
-	if (entry == LEDGER_NONE)
-		r = begin_read(s, key, l);
-	else if (ledger_state(s->ledger, entry) == LEDGER_READING)
-		r = read_of(s, entry); /* NULL: it is being read from who offers it */
-	if (!r)
-		return;
-	struct disk_want *w = &d->wants[number];
-	d->want_free = w->next;
-	*w = (struct disk_want){.lookup = lookup, .index = index, .entry = LEDGER_NONE, .next = r->want_first,
-				.next_of_lookup = l->want_first};
-	r->want_first = l->want_first = number;
-	l->missing++;
-}
-
-bool store_disk_expects(struct store *s, uint32_t lookup, size_t found)
-{
-	if (!s->d.disk)
-		return false;
-	s->d.lookups[lookup].found = (uint32_t)found;
-	return s->d.lookups[lookup].missing > 0;
-}
-
-static void free_want(struct store_disk *d, uint32_t number)
-{
-	d->wants[number].next = d->want_free;
-	d->want_free = number;
-}
-
-static void set_dirty(struct store_disk *d, uint32_t lookup)
-{
-	if (d->lookups[lookup].dirty)
-		return;
-	d->lookups[lookup].dirty = true;
-	d->dirty[d->dirty_count++] = lookup;
-}
-
-void store_disk_close_lookup(struct store *s, uint32_t lookup)
-{
-	struct store_disk *d = &s->d;
-	if (!d->disk)
-		return;
-	struct disk_lookup *l = &d->lookups[lookup];
-	for (uint32_t i = l->want_first, next; i != WANT_NONE; i = next) {
-		next = d->wants[i].next_of_lookup;
-		d->wants[i].lookup = WANT_NONE;
-		if (d->wants[i].done)
-			free_want(d, i);
-	}
-	for (uint32_t i = 0; l->dirty && i < d->dirty_count; i++)
-		if (d->dirty[i] == lookup)
-			d->dirty[i--] = d->dirty[--d->dirty_count];
-	*l = (struct disk_lookup){.want_first = WANT_NONE};
-}
-
-/* It is there, or is not: whoever wanted it hears of that with the next answer. */
-static void settle_want(struct store *s, uint32_t number, uint32_t entry)
-{
-	struct store_disk *d = &s->d;
-	struct disk_want *w = &d->wants[number];
-	if (w->lookup == WANT_NONE) {
-		free_want(d, number);
-		return;
-	}
-	struct disk_lookup *l = &d->lookups[w->lookup];
-	w->done = true;
-	l->missing--;
-	set_dirty(d, w->lookup);
-	bool fits = entry != LEDGER_NONE && id128_equal(&ledger_block(s->ledger, entry)->compat, &l->compat);
-	if (!fits || holds_add(s->holds, w->lookup, entry) != ERR_OK)
-		return;
-	ledger_hold(s->ledger, entry);
-	w->entry = entry;
-	uint64_t bytes = ledger_block_bytes(ledger_block(s->ledger, entry));
-	s->counters.disk_hits++;
-	s->counters.disk_bytes_found += bytes;
-	store_account_found(s, l->account, 1, bytes);
-}
-
-/* Offers waited for the load.  Its record may have gone for room meanwhile: then the block is in memory only, and not durable. */
-static void wake_offers(struct store *s, uint32_t entry, const struct id128 *key, bool loaded)
-{
-	if (!loaded || !store_waits_for_disk(s) || store_on_disk(s, key) || s->waiting_count == 0) {
-		offers_wake(s, key, loaded);
-		return;
-	}
-	enum err e = store_disk_offered(s, entry);
-	if (e != ERR_OK)
-		offers_answer_waiting(s, key, e);
-}
-
-static void on_loaded(void *context, uint64_t cookie, enum err e, const struct ledger_block *block)
-{
-	struct store *s = context;
-	struct disk_read *r = &s->d.reads[cookie];
-	uint32_t entry = r->entry;
-	const struct id128 key = ledger_block(s->ledger, entry)->key;
-	assert(r->used);
-	if (e == ERR_OK) {
-		ledger_complete(s->ledger, entry, block);
-		ledger_seal_passing(s->ledger, entry);
-		replicate_loaded(s->replicate, entry, s->now_ns);
-	}
-	for (uint32_t i = r->want_first, next; i != WANT_NONE; i = next) {
-		next = s->d.wants[i].next;
-		settle_want(s, i, e == ERR_OK ? entry : LEDGER_NONE);
-	}
-	*r = (struct disk_read){.next_free = s->d.read_free};
-	s->d.read_free = (uint32_t)cookie;
-	if (e != ERR_OK) {
-		ledger_withdraw(s->ledger, entry);
-		ledger_landing_free(s->ledger, entry);
-	}
-	wake_offers(s, entry, &key, e == ERR_OK);
-}
-
-/* What has come since the last answer. */
-static void answer_lookup(struct store *s, uint32_t lookup)
-{
-	struct store_disk *d = &s->d;
-	struct disk_lookup *l = &d->lookups[lookup];
-	size_t count = 0;
-	for (uint32_t *at = &l->want_first; *at != WANT_NONE;) {
-		uint32_t number = *at;
-		struct disk_want *w = &d->wants[number];
-		if (!w->done) {
-			at = &w->next_of_lookup;
-			continue;
-		}
-		if (w->entry != LEDGER_NONE)
-			store_add_found(s, count++, w->index, w->entry);
-		*at = w->next_of_lookup;
-		free_want(d, number);
-	}
-	l->dirty = false;
-	l->found += (uint32_t)count;
-	store_send_found(s, l->peer, l->op, count, l->missing > 0);
-	if (l->missing == 0 && l->found == 0)
-		store_release(s, lookup);
 }
 
 /* ---- turns */
@@ -429,8 +268,7 @@ void store_disk_pump(struct store *s, uint64_t now_ns)
 		return;
 	count_patience(d, now_ns);
 	disk_tick(d->disk, now_ns);
-	while (d->dirty_count > 0)
-		answer_lookup(s, d->dirty[--d->dirty_count]);
+	store_loads_answer(s);
 }
 
 bool store_disk_idle(const struct store *s)

@@ -33,6 +33,7 @@ struct offer {
 	uint64_t offset;
 	uint64_t generation;
 	struct ledger_block block; /* digests: of offer_digests */
+	enum ledger_pin pin;       /* of a copy */
 	uint32_t entry;            /* LEDGER_NONE while waiting */
 	uint32_t next;             /* in the free list or the queue */
 };
@@ -50,6 +51,9 @@ struct reading {
 	uint64_t *landings;
 };
 
+struct ask;   /* store_asks.c */
+struct sweep; /* store_sweep.c */
+
 enum { STORE_TIERS_MAX = 4 };
 
 /* Room for what an operator or a coordinator is told: one answer at a time. */
@@ -66,6 +70,7 @@ struct operate {
 	Wire__DiskLoad disk;
 	Wire__KvBlock blocks[PROTO_PAGE_MAX];
 	Wire__KvBlock *block_list[PROTO_PAGE_MAX];
+	struct id128 keys[PROTO_PAGE_MAX]; /* of blocks on disk */
 	Wire__Place places[PROTO_ASK_KEYS_MAX];
 	uint32_t errors[PROTO_ASK_KEYS_MAX];
 	uint64_t refused[REFUSAL_COUNT];
@@ -77,6 +82,7 @@ struct disk_write {
 	bool held;       /* by the write, because it was sealed before */
 	uint32_t entry;  /* LEDGER_NONE: its slot is not needed any more */
 	uint32_t offer;  /* OFFER_NONE, or who waits for it to be durable */
+	enum ledger_pin pin; /* when it is written */
 	struct id128 key;
 	uint32_t next_free;
 };
@@ -139,6 +145,8 @@ struct store {
 	struct replicate *replicate;
 	struct store_counters counters;
 	struct operate *operate;
+	struct ask *asks;
+	struct sweep *sweep;
 	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
 	bool told_draining; /* to peers that are no coordinators */
@@ -171,6 +179,18 @@ void store_account_found(struct store *store, uint32_t account, uint64_t found, 
 /* store_operate.c */
 const Wire__StoreLoad *operate_load(struct store *store, uint64_t now_ns);
 void operate_take(struct store *store, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns);
+/* A block as GET is answered: from memory with its place, from disk without; nothing when it is in neither. */
+void operate_add(struct store *store, const struct id128 *key, Wire__KvAnswer *answer);
+void operate_send(struct store *store, uint32_t peer, Wire__KvAnswer *answer);
+
+/* store_asks.c */
+size_t asks_bytes(void);
+void asks_init(struct store *store);
+void asks_take(struct store *store, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns);
+void asks_pump(struct store *store, uint64_t now_ns);
+/* The peer's session ended. */
+void asks_drop(struct store *store, uint32_t peer);
+uint32_t asks_held_for(const struct store *store, uint32_t peer);
 
 void offers_init(struct store *store);
 void offers_take(struct store *store, uint32_t peer, const Wire__Offer *offer, uint64_t now_ns);
@@ -189,6 +209,17 @@ void offers_wake(struct store *store, const struct id128 *key, bool sealed);
 /* What waited for the key to be durable is answered. */
 void offers_answer_waiting(struct store *store, const struct id128 *key, enum err e);
 void offers_answer(struct store *store, uint32_t offer, enum err e);
+
+/* store_sweep.c */
+size_t sweep_bytes(void);
+void sweep_init(struct store *store);
+void sweep_tick(struct store *store);
+void sweep_pump(struct store *store);
+/* Another store asks, or has answered. */
+void sweep_answer(struct store *store, uint32_t peer, const Wire__KvAsk *ask);
+void sweep_answered(struct store *store, uint32_t peer, const Wire__KvAnswer *answer);
+struct sweep_status sweep_status(const struct store *store);
+void sweep_check(const struct store *store);
 
 /* store.c: a block's place and digests as number `count` of the answer being put together; and the answer. */
 void store_add_found(struct store *store, size_t count, uint32_t index, uint32_t entry);
@@ -210,13 +241,21 @@ bool store_waits_for_disk(const struct store *store);
 enum err store_disk_offered(struct store *store, uint32_t entry);
 /* The offer is over before its block is durable. */
 void store_disk_drop_offer(struct store *store, uint32_t offer);
+/* store_loads.c */
 void store_disk_open_lookup(struct store *store, uint32_t lookup, uint32_t peer, uint64_t op, const struct id128 *compat,
 			    uint32_t account);
 /* The look-up asks for a key that is not found in memory: it will be told if it is on disk and there is room for it. */
 void store_disk_want(struct store *store, uint32_t lookup, uint32_t index, const struct id128 *key);
 /* So many blocks were found in memory; is there more to come? */
 bool store_disk_expects(struct store *store, uint32_t lookup, size_t found);
+/* It comes back into memory; false: it is not on disk, or there is no room now. */
+bool store_disk_fetch(struct store *store, const struct id128 *key);
 void store_disk_close_lookup(struct store *store, uint32_t lookup);
+/* disk_options.loaded; and what has come since is told. */
+void store_loads_done(void *store, uint64_t cookie, enum err e, const struct ledger_block *block);
+void store_loads_answer(struct store *store);
+
+/* store_disk.c */
 void store_disk_pump(struct store *store, uint64_t now_ns);
 bool store_disk_idle(const struct store *store);
 /* Is the key being written to disk? */

@@ -146,6 +146,17 @@ void offers_answer_waiting(struct store *s, const struct id128 *key, enum err e)
 			offers_answer(s, i, e);
 }
 
+/* A sealed block is offered again. */
+static void know_better(struct store *s, uint32_t entry, uint32_t peer, enum ledger_priority priority)
+{
+	bool raises = priority != LEDGER_LOW && ledger_block(s->ledger, entry)->priority == LEDGER_LOW;
+	ledger_raise(s->ledger, entry, priority);
+	if (raises)
+		replicate_raised(s->replicate, entry, peer, s->now_ns);
+	else
+		replicate_known(s->replicate, entry, peer);
+}
+
 void offers_wake(struct store *s, const struct id128 *key, bool sealed)
 {
 	for (uint32_t i = 0; s->waiting_count > 0 && i < s->options.offer_max; i++) {
@@ -153,8 +164,7 @@ void offers_wake(struct store *s, const struct id128 *key, bool sealed)
 		if (offer->state != OFFER_WAITING || !id128_equal(&offer->block.key, key))
 			continue;
 		if (sealed) {
-			ledger_raise(s->ledger, ledger_lookup(s->ledger, key), offer->block.priority);
-			replicate_known(s->replicate, ledger_lookup(s->ledger, key), offer->peer);
+			know_better(s, ledger_lookup(s->ledger, key), offer->peer, offer->block.priority);
 			answer(s, offer->peer, offer->op, ERR_EXISTS);
 			free_offer(s, i);
 		} else if (ledger_lookup(s->ledger, key) == LEDGER_NONE) {
@@ -196,6 +206,7 @@ static void fill_offer(struct store *s, uint32_t index, uint32_t peer, const Wir
 			  .digests = digests,
 			  .tenant = tenants->list[tenants_account(tenants, wire->tenant)].name,
 			  .priority = priority_of(wire)},
+		.pin = sessions_peer(s->sessions, peer)->role == WIRE__ROLE__ROLE_KVSTORE ? (enum ledger_pin)wire->pin : LEDGER_UNPINNED,
 	};
 	memcpy(digests, wire->digests, wire->n_digests * sizeof(uint64_t));
 	memcpy(offer->block.key.bytes, wire->key.data, PROTO_KEY_BYTES);
@@ -214,10 +225,8 @@ void offers_take(struct store *s, uint32_t peer, const Wire__Offer *wire, uint64
 	uint32_t entry = ledger_lookup(s->ledger, &key);
 	bool is_there = entry != LEDGER_NONE && ledger_state(s->ledger, entry) > LEDGER_READING;
 	enum err e = refuse(s, peer, wire);
-	if (is_there) {
-		ledger_raise(s->ledger, entry, priority_of(wire));
-		replicate_known(s->replicate, entry, peer);
-	}
+	if (is_there)
+		know_better(s, entry, peer, priority_of(wire));
 	if (entry == LEDGER_NONE && store_on_disk(s, &key))
 		e = ERR_EXISTS;
 	else if (is_there && (e == ERR_OK || !store_waits_for_disk(s)))

@@ -1,4 +1,4 @@
-/* store_operate - what operators ask of a store (baton kv), and what it reports of itself.
+/* store_operate - what a store reports of itself, and lists to operators (baton kv).
  *
  * Nothing of this is a use of a block: it changes no order, counts as no look-up, and holds nothing. */
 #include <assert.h>
@@ -136,6 +136,66 @@ static void add_block(struct store *s, uint32_t entry, bool with_place, Wire__Kv
 	answer->blocks = o->block_list;
 }
 
+static void fill_found(const struct id128 *key, const struct disk_found *found, Wire__KvBlock *at)
+{
+	wire__kv_block__init(at);
+	at->key = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)key->bytes};
+	at->tenant = (char *)found->tenant;
+	at->priority = found->priority == LEDGER_LOW ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
+	at->pin = (Wire__KvPin)found->pin;
+	at->layers = found->layer_count;
+	at->layer_bytes = found->layer_bytes;
+	at->tier = (char *)STORE_TIER_DISK;
+}
+
+/* What the index of the disk knows: neither what stands before it nor its compat, which are in its header. */
+static void add_found(struct store *s, const struct id128 *key, const struct disk_found *found, Wire__KvAnswer *answer)
+{
+	struct operate *o = s->operate;
+	size_t i = answer->n_blocks++;
+	assert(i < PROTO_PAGE_MAX);
+	o->keys[i] = *key;
+	fill_found(&o->keys[i], found, &o->blocks[i]);
+	o->block_list[i] = &o->blocks[i];
+	answer->blocks = o->block_list;
+}
+
+void operate_add(struct store *s, const struct id128 *key, Wire__KvAnswer *answer)
+{
+	uint32_t entry = store_served(s, key);
+	struct disk_found found;
+	if (entry != LEDGER_NONE)
+		add_block(s, entry, true, answer);
+	else if (s->d.disk && disk_find(s->d.disk, key, &found))
+		add_found(s, key, &found, answer);
+}
+
+static bool is_wanted(const Wire__KvAsk *ask, const char *tenant)
+{
+	return !ask->one_tenant || strcmp(tenant, ask->tenant) == 0;
+}
+
+/* Of those on disk what is not in memory too; numbers go on behind those of the ledger. */
+static void list_disk(struct store *s, const Wire__KvAsk *ask, uint32_t at, uint32_t end, Wire__KvAnswer *answer)
+{
+	uint32_t base = s->options.ledger.entry_max, all = s->d.disk ? base + s->d.options.block_max : 0;
+	struct id128 key;
+	struct disk_found found;
+	for (; at < all; at++) {
+		uint32_t until = end < all ? end : all;
+		at = base + disk_next(s->d.disk, at - base, until - base);
+		if (at >= all)
+			return;
+		if (answer->n_blocks == ask->limit || at >= end) {
+			answer->next = at;
+			return;
+		}
+		disk_at(s->d.disk, at - base, &key, &found);
+		if (store_served(s, &key) == LEDGER_NONE && is_wanted(ask, found.tenant))
+			add_found(s, &key, &found, answer);
+	}
+}
+
 static void list(struct store *s, const Wire__KvAsk *ask, Wire__KvAnswer *answer)
 {
 	uint32_t end = ask->from > UINT32_MAX - ENTRIES_SEEN_MAX ? UINT32_MAX : ask->from + ENTRIES_SEEN_MAX;
@@ -145,47 +205,48 @@ static void list(struct store *s, const Wire__KvAsk *ask, Wire__KvAnswer *answer
 			answer->next = entry;
 			return;
 		}
-		if (!ask->one_tenant || strcmp(ledger_block(s->ledger, entry)->tenant, ask->tenant) == 0)
+		if (is_wanted(ask, ledger_block(s->ledger, entry)->tenant))
 			add_block(s, entry, false, answer);
 	}
+	list_disk(s, ask, at < s->options.ledger.entry_max ? s->options.ledger.entry_max : at, end, answer);
 }
+
+/* ---- questions */
 
 /* ledger.h and baton.proto number pins alike. */
 _Static_assert((int)LEDGER_PINNED_SOFT == (int)WIRE__KV_PIN__KV_PINNED_SOFT, "pins");
 _Static_assert((int)LEDGER_PINNED_HARD == (int)WIRE__KV_PIN__KV_PINNED_HARD, "pins");
 
-static void each_key(struct store *s, const Wire__KvAsk *ask, Wire__KvAnswer *answer)
+void operate_send(struct store *s, uint32_t peer, Wire__KvAnswer *answer)
 {
-	for (size_t i = 0; i < ask->keys.len / PROTO_KEY_BYTES; i++) {
-		struct id128 key = codec_key(&ask->keys, i);
-		uint32_t entry = store_served(s, &key);
-		if (ask->verb == WIRE__KV_VERB__KV_GET && entry != LEDGER_NONE)
-			add_block(s, entry, true, answer);
-		if (ask->verb == WIRE__KV_VERB__KV_GET)
-			continue;
-		enum err e = ask->verb == WIRE__KV_VERB__KV_PIN ? store_pin(s, &key, (enum ledger_pin)ask->pin)
-								: store_evict(s, &key);
-		s->operate->errors[answer->n_errors++] = e;
-	}
-	answer->errors = s->operate->errors;
+	env_trace(s->options.env, "answers %s: %zu blocks", sessions_peer(s->sessions, peer)->name, answer->n_blocks);
+	PROTO_ENVELOPE(envelope, KV_ANSWER, kv_answer, answer);
+	sessions_send(s->sessions, peer, &envelope);
 }
 
 void operate_take(struct store *s, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns)
 {
 	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
 	Wire__Load load;
+	Wire__Role role = sessions_peer(s->sessions, peer)->role;
+	bool have = ask->verb == WIRE__KV_VERB__KV_HAVE;
+	bool may = role == (have ? WIRE__ROLE__ROLE_KVSTORE : WIRE__ROLE__ROLE_OPERATOR);
 	answer.op = ask->op;
-	if (sessions_peer(s->sessions, peer)->role != WIRE__ROLE__ROLE_OPERATOR) {
+	if (may && have) {
+		sweep_answer(s, peer, ask);
+		return;
+	}
+	if (may && ask->verb != WIRE__KV_VERB__KV_STAT && ask->verb != WIRE__KV_VERB__KV_LIST) {
+		asks_take(s, peer, ask, now_ns);
+		return;
+	}
+	if (!may) {
 		answer.error = ERR_DENIED;
 	} else if (ask->verb == WIRE__KV_VERB__KV_STAT) {
 		store_load(s, now_ns, &load);
 		answer.load = &load;
-	} else if (ask->verb == WIRE__KV_VERB__KV_LIST) {
-		list(s, ask, &answer);
 	} else {
-		each_key(s, ask, &answer);
+		list(s, ask, &answer);
 	}
-	env_trace(s->options.env, "answers %s: %zu blocks", sessions_peer(s->sessions, peer)->name, answer.n_blocks);
-	PROTO_ENVELOPE(envelope, KV_ANSWER, kv_answer, &answer);
-	sessions_send(s->sessions, peer, &envelope);
+	operate_send(s, peer, &answer);
 }

@@ -82,6 +82,11 @@ static bool is_current_after(const struct copy_job *job)
 
 void copy_now(struct copy_job *job)
 {
+	if (job->work) {
+		job->work(job);
+		job->err = ERR_OK;
+		return;
+	}
 	if (!is_current_before(job)) {
 		job->err = ERR_STALE;
 		return;
@@ -142,6 +147,12 @@ static void run_slice(void *arg)
 	struct copy *copy = arg;
 	for (size_t room = SLICE_BYTES; room > 0 && copy->waiting.head;) {
 		struct copy_job *job = copy->waiting.head;
+		if (job->work) {
+			copy_now(job);
+			queue_pop(&copy->waiting);
+			job->done(job);
+			break;
+		}
 		if (copy->slice_at == 0) {
 			job->err = is_current_before(job) ? ERR_OK : ERR_STALE;
 			digest_init(&copy->slice_digest, job->length);

@@ -19,6 +19,7 @@ struct copy_job {
 	size_t length;
 	const uint64_t *generation; /* looked at before and after the copy; NULL: not */
 	uint64_t generation_wanted;
+	void (*work)(struct copy_job *job); /* done instead of a copy, in one go; NULL: none */
 	void (*done)(struct copy_job *job);
 	void *arg;
 	/* results */

@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <errno.h>
 #include <fcntl.h>
+#include <pthread.h>
+#include <stdatomic.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mman.h>
@@ -15,6 +17,10 @@
 #define F_SEAL_FUTURE_WRITE 0x0010
 #endif
 
+#ifndef MADV_POPULATE_WRITE
+#define MADV_POPULATE_WRITE 23
+#endif
+
 #define HEADER_BYTES 4096u
 #define HUGE_PAGE_BYTES ((uint64_t)2 << 20)
 #define REGION_BYTES_MAX ((uint64_t)1 << 46)
@@ -24,6 +30,9 @@ struct region {
 	struct region_view view;
 	uint8_t *memory; /* view.base, writable */
 	int fd;
+	pthread_t toucher;
+	bool has_toucher;
+	_Atomic bool goes; /* the toucher is to end */
 };
 
 static uint64_t round_up(uint64_t n, uint64_t to)
@@ -88,6 +97,19 @@ static void touch(struct region *region)
 		*(volatile uint8_t *)(region->memory + at) = 0;
 }
 
+/* What others write meanwhile stays as it is.  Kernels before 5.14 do not know how: pages come as they are used, then. */
+static void *touch_behind(void *arg)
+{
+	struct region *region = arg;
+	for (uint64_t at = 0, bytes; at < region->view.bytes && !region->goes; at += bytes) {
+		uint64_t left = region->view.bytes - at;
+		bytes = left < HUGE_PAGE_BYTES ? left : HUGE_PAGE_BYTES;
+		if (madvise(region->memory + at, bytes, MADV_POPULATE_WRITE) != 0)
+			break;
+	}
+	return NULL;
+}
+
 enum err region_create(const struct region_options *options, struct region **ret_region, struct why *why)
 {
 	struct region *region = calloc(1, sizeof(*region));
@@ -115,6 +137,8 @@ enum err region_create(const struct region_options *options, struct region **ret
 		touch(region);
 	for (uint64_t slot = 0; slot < options->slot_count; slot++)
 		*generation_of(region, slot) = 1;
+	if (options->touch_behind)
+		region->has_toucher = pthread_create(&region->toucher, NULL, touch_behind, region) == 0;
 	*ret_region = region;
 	return ERR_OK;
 
@@ -129,6 +153,9 @@ void region_destroy(struct region *region)
 {
 	if (!region)
 		return;
+	region->goes = true;
+	if (region->has_toucher)
+		pthread_join(region->toucher, NULL);
 	munmap(region->memory, region->view.bytes);
 	close(region->fd);
 	free(region);

@@ -40,6 +40,7 @@ struct region_options {
 	uint64_t slot_bytes; /* a multiple of 64 */
 	uint64_t slot_count;
 	bool touch; /* fault every page in now: first touch during a transfer is 6 times slower */
+	bool touch_behind; /* the same by a thread, while it is used already: 32 MiB take 20 ms */
 };
 
 struct region;

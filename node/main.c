@@ -51,14 +51,13 @@ static void *landing(void *context, uint32_t block, uint32_t offset)
 {
 	struct program *program = context;
 	uint32_t g = block >= program->block_counts[0];
+	engine_block_landing(engine_port_engine(program->port), block);
 	return (uint8_t *)region_slot(program->regions[g], block - g * program->block_counts[0]) + offset;
 }
 
 static void copy_block(void *context, uint32_t from, uint32_t to)
 {
-	struct program *program = context;
-	uint32_t g = from >= program->block_counts[0];
-	memcpy(landing(program, to, 0), landing(program, from, 0), program->kv.groups[g].block_bytes);
+	engine_block_copy(engine_port_engine(((struct program *)context)->port), from, to);
 }
 
 static void submit(void *context, const struct plan *plan)

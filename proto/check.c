@@ -208,6 +208,7 @@ static enum err check_offer(const Wire__Offer *offer, struct why *why)
 	DEMAND(offer->parent.len == 0 || offer->parent.len == PROTO_KEY_BYTES, "offer: parent of %zu bytes",
 	       offer->parent.len);
 	DEMAND(offer->priority <= WIRE__PRIORITY__PRIORITY_LOW, "offer: priority %d", (int)offer->priority);
+	DEMAND(offer->pin <= WIRE__KV_PIN__KV_PINNED_HARD, "offer: pin %d", (int)offer->pin);
 	enum err e = check_id(&offer->key, "offer: key", why);
 	if (e == ERR_OK)
 		e = check_tenant(offer->tenant, "offer", why);
@@ -252,7 +253,7 @@ static enum err check_directive_done(const Wire__DirectiveDone *done, struct why
 
 static enum err check_kv_ask(const Wire__KvAsk *ask, struct why *why)
 {
-	DEMAND(ask->verb <= WIRE__KV_VERB__KV_EVICT, "kv_ask: verb %d", (int)ask->verb);
+	DEMAND(ask->verb <= WIRE__KV_VERB__KV_HAVE, "kv_ask: verb %d", (int)ask->verb);
 	DEMAND(ask->pin <= WIRE__KV_PIN__KV_PINNED_HARD, "kv_ask: pin %d", (int)ask->pin);
 	DEMAND(ask->verb != WIRE__KV_VERB__KV_LIST || (ask->limit >= 1 && ask->limit <= PROTO_PAGE_MAX),
 	       "kv_ask: a page of %u blocks, expected 1 to %d", ask->limit, PROTO_PAGE_MAX);
@@ -271,7 +272,7 @@ static enum err check_kv_block(const Wire__KvBlock *block, struct why *why)
 	DEMAND(block->n_digests == 0 || (block->n_digests == block->layers && block->place),
 	       "kv_answer: %zu digests of %u layers", block->n_digests, block->layers);
 	enum err e = check_id(&block->key, "kv_answer: key", why);
-	if (e == ERR_OK)
+	if (e == ERR_OK && (block->compat.len > 0 || block->place)) /* of what is on disk only nobody has read it yet */
 		e = check_id(&block->compat, "kv_answer: compat", why);
 	if (e == ERR_OK)
 		e = check_name(block->tier, "kv_answer: tier", why);

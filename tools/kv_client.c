@@ -1,88 +1,36 @@
 #include "tools/kv_client.h"
 
-#include <assert.h>
 #include <stdlib.h>
 #include <string.h>
 
-#include "kvstore/owners.h"
 #include "net/loop.h"
 #include "net/session.h"
-#include "proto/job.h"
-
-enum { PAGE = 4096, ENGINES_MAX = 1024, READS_MAX = 65536, ARENA_BYTES = 64 << 20 };
+#include "tools/kv_client_impl.h"
 
 static const uint64_t TURN_NS = 20000000;
 
-struct store {
-	uint64_t node;
-	char name[MEMBER_NAME_MAX + 1];
-	bool gone; /* no member any more */
-};
-
-struct engine {
-	bool has_compat;
-	struct id128 compat;
-	char name[MEMBER_NAME_MAX + 1];
-};
-
-/* A layer that is being read. */
-struct layer_read {
-	uint32_t block, layer;
-	bool outcome, landed;
-};
-
-struct kv_client {
-	struct kv_client_options options;
-	struct process *process;
-	struct sessions *sessions;
-	struct store stores[KV_STORES_MAX];
-	struct engine engines[ENGINES_MAX];
-	uint32_t store_count, engine_count;
-	bool synced, interrupted;
-	/* The question that is out. */
-	uint64_t op;
-	uint64_t asked_node;
-	bool lost; /* its store, before it answered */
-	uint8_t *frame;
-	size_t frame_capacity;
-	struct codec_arena arena;
-	const Wire__KvAnswer *answer;
-	/* Reads: an op is a serial and the number of its layer. */
-	uint8_t *landing;
-	struct layer_read *reads; /* [READS_MAX] */
-	uint32_t read_count, reads_open;
-	uint32_t serial;
-	struct kv_client_block *blocks;
-	/* Offers: an op is a serial and the number of the block. */
-	struct region *region;
-	uint16_t region_next;
-	uint32_t offers_open;
-	struct kv_client_offer *offers;
-	uint32_t offer_count;
-};
-
 /* ---- waiting */
 
-static uint64_t now(const struct kv_client *c)
+uint64_t client_now(const struct kv_client *c)
 {
 	return loop_now_ns(process_loop(c->process));
 }
 
-static uint64_t timeout_of(const struct kv_client *c)
+uint64_t client_timeout(const struct kv_client *c)
 {
-	return now(c) + c->options.timeout_ns * c->options.process->time_factor;
+	return client_now(c) + c->options.timeout_ns * c->options.process->time_factor;
 }
 
 /* One turn; false: no use in waiting on. */
-static bool turn(struct kv_client *c, uint64_t until_ns)
+bool client_turn(struct kv_client *c, uint64_t until_ns)
 {
-	if (c->interrupted || now(c) >= until_ns)
+	if (c->interrupted || client_now(c) >= until_ns)
 		return false;
 	loop_turn(process_loop(c->process), TURN_NS);
 	return true;
 }
 
-static enum err why_not(const struct kv_client *c, const char *what, struct why *why)
+enum err client_why_not(const struct kv_client *c, const char *what, struct why *why)
 {
 	if (c->interrupted)
 		return why_set(why, ERR_CANCELED, "a signal came");
@@ -335,15 +283,15 @@ static enum err join(struct kv_client *c, struct why *why)
 	return process_join(c->process, &core, NULL, why);
 }
 
-static bool has_session(const struct kv_client *c, uint32_t store)
+bool client_has_session(const struct kv_client *c, uint32_t store)
 {
 	return sessions_find(c->sessions, c->stores[store].node) != PEER_NONE;
 }
 
-static bool all_up(const struct kv_client *c)
+bool client_all_up(const struct kv_client *c)
 {
 	for (uint32_t i = 0; i < c->store_count; i++)
-		if (!c->stores[i].gone && !has_session(c, i))
+		if (!c->stores[i].gone && !client_has_session(c, i))
 			return false;
 	return true;
 }
@@ -351,17 +299,17 @@ static bool all_up(const struct kv_client *c)
 /* Who does not answer now is told when it is asked. */
 static enum err meet(struct kv_client *c, struct why *why)
 {
-	uint64_t until_ns = timeout_of(c);
-	while (!c->synced && turn(c, until_ns))
+	uint64_t until_ns = client_timeout(c);
+	while (!c->synced && client_turn(c, until_ns))
 		;
 	if (!c->synced)
-		return why_not(c, "etcd does not say who is a member", why);
+		return client_why_not(c, "etcd does not say who is a member", why);
 	if (c->store_count == 0)
 		return why_set(why, ERR_UNAVAILABLE, "cluster \"%s\" has no store (--cluster, --etcd)", c->options.process->cluster);
-	until_ns = timeout_of(c);
-	while (!all_up(c) && turn(c, until_ns))
+	until_ns = client_timeout(c);
+	while (!client_all_up(c) && client_turn(c, until_ns))
 		;
-	return c->interrupted ? why_not(c, "", why) : ERR_OK;
+	return c->interrupted ? client_why_not(c, "", why) : ERR_OK;
 }
 
 enum err kv_client_open(const struct kv_client_options *options, struct kv_client **ret_client, struct why *why)
@@ -437,188 +385,3 @@ bool kv_client_has_engines(const struct kv_client *c)
 	return c->engine_count > 0;
 }
 
-/* ---- asking */
-
-/* The store's session, waited for if need be. */
-static enum err reach(struct kv_client *c, uint32_t store, uint32_t *ret_peer, struct why *why)
-{
-	uint64_t until_ns = timeout_of(c);
-	while (!has_session(c, store) && turn(c, until_ns))
-		;
-	*ret_peer = sessions_find(c->sessions, c->stores[store].node);
-	if (*ret_peer != PEER_NONE)
-		return ERR_OK;
-	if (c->interrupted)
-		return why_not(c, "", why);
-	return why_set(why, ERR_PEER_GONE, "%s is a member, and there is no session with it: is it running, does it speak TLS, may "
-		       "this certificate's holder dial it (role operator), and has nobody else the name \"%s\" (--name)?",
-		       c->stores[store].name, c->options.process->name);
-}
-
-enum err kv_client_ask(struct kv_client *c, uint32_t store, Wire__KvAsk *ask, const Wire__KvAnswer **ret_answer,
-		       struct why *why)
-{
-	uint32_t peer;
-	enum err e = reach(c, store, &peer, why);
-	if (e != ERR_OK)
-		return e;
-	ask->op = ++c->op;
-	c->asked_node = c->stores[store].node;
-	c->lost = false;
-	c->answer = NULL;
-	PROTO_ENVELOPE(envelope, KV_ASK, kv_ask, ask);
-	sessions_send(c->sessions, peer, &envelope);
-	uint64_t until_ns = timeout_of(c);
-	while (!c->answer && !c->lost && turn(c, until_ns))
-		;
-	c->asked_node = 0;
-	if (c->lost)
-		return why_set(why, ERR_PEER_GONE, "%s went away before it answered", c->stores[store].name);
-	if (!c->answer)
-		return why_not(c, c->stores[store].name, why);
-	if (c->answer->error != ERR_OK)
-		return why_set(why, (enum err)c->answer->error, "%s: %s", c->stores[store].name,
-			       c->answer->error == ERR_DENIED ? "it answers operators only" : "it refuses");
-	*ret_answer = c->answer;
-	return ERR_OK;
-}
-
-/* ---- reading */
-
-static void start_layers(struct kv_client *c, uint64_t node, uint32_t index, uint64_t at, uint64_t deadline_ns)
-{
-	const Wire__KvBlock *block = c->blocks[index].block;
-	const struct env *env = process_env(c->process);
-	for (uint32_t layer = 0; layer < block->layers; layer++) {
-		uint32_t number = c->read_count++;
-		c->reads[number] = (struct layer_read){.block = index, .layer = layer};
-		c->reads_open += 2;
-		struct env_read read = {
-			.op = (uint64_t)c->serial << 32 | number,
-			.node = node,
-			.region = block->place->region,
-			.offset = block->place->offset + (uint64_t)layer * block->layer_bytes,
-			.length = block->layer_bytes,
-			.generation = block->place->generation,
-			.landing = (uint32_t)(at / PAGE),
-			.landing_offset = layer * block->layer_bytes,
-			.deadline_ns = deadline_ns,
-		};
-		env->read(env->context, &read);
-	}
-}
-
-enum err kv_client_read(struct kv_client *c, uint32_t store, struct kv_client_block *blocks, uint32_t count, struct why *why)
-{
-	uint32_t peer;
-	enum err e = reach(c, store, &peer, why);
-	if (e != ERR_OK)
-		return e;
-	uint64_t at = 0, until_ns = timeout_of(c);
-	c->serial++;
-	c->read_count = 0;
-	c->blocks = blocks;
-	for (uint32_t i = 0; i < count; i++) {
-		uint64_t bytes = (uint64_t)blocks[i].block->layers * blocks[i].block->layer_bytes;
-		assert(at + bytes <= KV_LANDING_BYTES && c->read_count + blocks[i].block->layers <= READS_MAX);
-		blocks[i].e = ERR_OK;
-		blocks[i].bytes = c->landing + at;
-		start_layers(c, c->stores[store].node, i, at, until_ns);
-		at += (bytes + PAGE - 1) / PAGE * PAGE;
-	}
-	/* Every read has its deadline; its landing may be free a moment later (law 2). */
-	while (c->reads_open > 0 && turn(c, until_ns + c->options.timeout_ns))
-		;
-	return c->reads_open == 0 ? ERR_OK : why_not(c, "reads of a store", why);
-}
-
-/* ---- offering */
-
-/* Memory that stores read here: slots of one size. */
-static enum err make_region(struct kv_client *c, uint64_t slot_bytes, struct why *why)
-{
-	slot_bytes = (slot_bytes + PAGE - 1) / PAGE * PAGE;
-	if (c->region && region_options(c->region)->slot_bytes >= slot_bytes)
-		return ERR_OK;
-	if (c->region)
-		link_region_remove(process_link(c->process), c->region);
-	region_destroy(c->region);
-	c->region = NULL;
-	uint64_t slots = KV_LANDING_BYTES / slot_bytes < KV_OFFERS_MAX ? KV_LANDING_BYTES / slot_bytes : KV_OFFERS_MAX;
-	struct region_options options = {.index = c->region_next++, .slot_bytes = slot_bytes, .slot_count = slots};
-	enum err e = region_create(&options, &c->region, why);
-	return e == ERR_OK ? link_region_add(process_link(c->process), c->region, why) : e;
-}
-
-static void send_offer(struct kv_client *c, uint32_t peer, uint32_t index)
-{
-	struct kv_file_block *block = &c->offers[index].block;
-	Wire__Place place = WIRE__PLACE__INIT;
-	place.region = region_options(c->region)->index;
-	place.offset = index * region_options(c->region)->slot_bytes;
-	place.generation = region_slot_generation(c->region, index);
-	Wire__Offer offer = WIRE__OFFER__INIT;
-	offer.op = (uint64_t)c->serial << 32 | index;
-	offer.key = (ProtobufCBinaryData){PROTO_KEY_BYTES, block->key.bytes};
-	offer.parent = (ProtobufCBinaryData){block->has_parent ? PROTO_KEY_BYTES : 0, block->parent.bytes};
-	offer.place = &place;
-	offer.n_digests = block->layer_count;
-	offer.digests = (uint64_t *)(uintptr_t)block->digests; /* the packer only reads */
-	offer.layer_bytes = block->layer_bytes;
-	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, block->compat.bytes};
-	offer.tenant = block->tenant;
-	offer.priority = block->low ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
-	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
-	sessions_send(c->sessions, peer, &envelope);
-}
-
-static uint32_t number_of(const struct kv_client *c, uint64_t node)
-{
-	uint32_t i = 0;
-	while (i < c->store_count && c->stores[i].node != node)
-		i++;
-	return i;
-}
-
-static void offer_one(struct kv_client *c, uint32_t index)
-{
-	struct kv_client_offer *offer = &c->offers[index];
-	struct kv_local local = {.sessions = c->sessions};
-	uint32_t peer = kv_first_owner(&local, &offer->block.key);
-	offer->answer = ERR_UNAVAILABLE;
-	if (peer == PEER_NONE)
-		return;
-	region_slot_renew(c->region, index); /* before the first new byte */
-	memcpy(region_slot(c->region, index), offer->block.bytes, (size_t)offer->block.layer_count * offer->block.layer_bytes);
-	offer->store = number_of(c, sessions_peer(c->sessions, peer)->node);
-	offer->answer = ERR_BUSY; /* until it has answered */
-	c->offers_open++;
-	send_offer(c, peer, index);
-}
-
-enum err kv_client_offer(struct kv_client *c, struct kv_client_offer *offers, uint32_t count, struct why *why)
-{
-	uint64_t largest = 0, until_ns = timeout_of(c);
-	assert(count <= KV_OFFERS_MAX);
-	for (uint32_t i = 0; i < count; i++) {
-		uint64_t bytes = (uint64_t)offers[i].block.layer_count * offers[i].block.layer_bytes;
-		largest = bytes > largest ? bytes : largest;
-	}
-	enum err e = make_region(c, largest, why);
-	if (e != ERR_OK)
-		return e;
-	assert(count <= region_options(c->region)->slot_count);
-	while (!all_up(c) && turn(c, until_ns)) /* else blocks would go to others than their owners */
-		;
-	c->serial++;
-	c->offers = offers;
-	c->offer_count = count;
-	c->offers_open = 0;
-	for (uint32_t i = 0; i < count; i++)
-		offer_one(c, i);
-	until_ns = timeout_of(c);
-	while (c->offers_open > 0 && turn(c, until_ns))
-		;
-	c->offer_count = 0;
-	return c->offers_open == 0 ? ERR_OK : why_not(c, "answers to offers", why);
-}

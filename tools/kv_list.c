@@ -28,12 +28,13 @@ static const char *priority_of(const Wire__KvBlock *block)
 
 static json_t *json_block(const char *store, const Wire__KvBlock *b)
 {
-	char key[33], parent[33] = "", compat[33];
+	char key[33], parent[33] = "", compat[33] = "";
 	kv_hex(b->key.data, key);
-	kv_hex(b->compat.data, compat);
+	if (b->compat.len) /* of what is on disk only nobody knows it yet */
+		kv_hex(b->compat.data, compat);
 	if (b->parent.len)
 		kv_hex(b->parent.data, parent);
-	return json_pack("{s:s, s:s, s:s, s:s, s:I, s:i, s:i, s:s, s:s, s:s, s:i, s:s?}", "key", key, "store", store, "compat", compat,
+	return json_pack("{s:s, s:s, s:s?, s:s, s:I, s:i, s:i, s:s, s:s, s:s, s:i, s:s?}", "key", key, "store", store, "compat", compat[0] ? compat : NULL,
 			 "tenant", b->tenant, "bytes", (json_int_t)bytes_of(b), "layers", (int)b->layers, "layer_bytes",
 			 (int)b->layer_bytes, "priority", priority_of(b), "pin", kv_pin_text(b->pin), "tier", b->tier, "held",
 			 (int)b->holds, "parent", parent[0] ? parent : NULL);
@@ -150,9 +151,11 @@ static void print_facts(void *context, const char *store, const Wire__KvBlock *b
 		printf("block %s\n", text);
 		if (b->parent.len)
 			kv_hex(b->parent.data, text);
-		printf("  after    %s\n", b->parent.len ? text : "nothing: the first of its chain");
-		kv_hex(b->compat.data, text);
-		printf("  compat   %s\n", text);
+		if (b->compat.len)
+			printf("  after    %s\n", b->parent.len ? text : "nothing: the first of its chain");
+		if (b->compat.len)
+			kv_hex(b->compat.data, text);
+		printf("  compat   %s\n", b->compat.len ? text : "on disk, and there is no room to load it now");
 		printf("  tenant   %s\n", b->tenant[0] ? b->tenant : "(none)");
 		printf("  bytes    %llu: %s, %u layers of %u\n", (unsigned long long)bytes_of(b), kv_size(bytes_of(b), bytes), b->layers, b->layer_bytes);
 	}

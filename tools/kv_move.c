@@ -19,6 +19,7 @@ struct walk {
 	/* Is this one to be read?  NULL: each. */
 	bool (*wanted)(void *context, const Wire__KvBlock *block);
 	enum err (*got)(void *context, uint32_t store, const struct kv_client_block *block, struct why *why);
+	enum err (*page_over)(void *context, uint32_t store, struct why *why); /* NULL: nothing is to be done */
 	uint64_t blocks, bytes, gone, bad, unread;
 };
 
@@ -61,11 +62,13 @@ static enum err tell(struct walk *w, uint32_t store, const struct kv_client_bloc
 	return e;
 }
 
-static enum err read_portion(struct walk *w, uint32_t store, const struct portion *p, struct why *why)
+/* Reads what of the portion is in memory, or has room there; what is on disk and has not comes into ret_rest. */
+static enum err read_some(struct walk *w, uint32_t store, const struct portion *p, struct portion *ret_rest, struct why *why)
 {
 	static struct kv_client_block blocks[PROTO_ASK_KEYS_MAX];
 	struct portion now = {.count = 0};
 	const Wire__KvAnswer *answer;
+	*ret_rest = now;
 	Wire__KvAsk ask = WIRE__KV_ASK__INIT;
 	ask.verb = WIRE__KV_VERB__KV_GET;
 	ask.keys = (ProtobufCBinaryData){(size_t)p->count * PROTO_KEY_BYTES, (uint8_t *)(uintptr_t)p->keys};
@@ -74,8 +77,12 @@ static enum err read_portion(struct walk *w, uint32_t store, const struct portio
 		return e;
 	w->gone += p->count - answer->n_blocks;
 	for (size_t i = 0; i < answer->n_blocks; i++) {
-		if (!answer->blocks[i]->place || !fits(&now, answer->blocks[i])) {
-			w->unread++; /* on no medium that can be read from here, or it has grown */
+		if (!fits(&now, answer->blocks[i])) {
+			w->unread++; /* it has grown */
+			continue;
+		}
+		if (!answer->blocks[i]->place) {
+			add(ret_rest, answer->blocks[i]);
 			continue;
 		}
 		blocks[now.count] = (struct kv_client_block){.block = answer->blocks[i]};
@@ -83,6 +90,22 @@ static enum err read_portion(struct walk *w, uint32_t store, const struct portio
 	}
 	e = kv_client_read(w->client, store, blocks, now.count, why);
 	return e == ERR_OK ? tell(w, store, blocks, now.count, why) : e;
+}
+
+/* In several goes, as long as each brings something. */
+static enum err read_portion(struct walk *w, uint32_t store, const struct portion *p, struct why *why)
+{
+	struct portion left = *p, rest;
+	enum err e = ERR_OK;
+	while (e == ERR_OK && left.count > 0) {
+		e = read_some(w, store, &left, &rest, why);
+		if (e == ERR_OK && rest.count == left.count) {
+			w->unread += rest.count; /* on disk, and its store's memory is full of what is in use */
+			break;
+		}
+		left = rest;
+	}
+	return e;
 }
 
 static enum err walk_page(void *context, uint32_t store, const Wire__KvAnswer *answer, bool *ret_enough, struct why *why)
@@ -106,7 +129,7 @@ static enum err walk_page(void *context, uint32_t store, const Wire__KvAnswer *a
 	enum err e = ERR_OK;
 	for (uint32_t i = 0; e == ERR_OK && i <= last; i++)
 		e = read_portion(w, store, &portions[i], why);
-	return e;
+	return e == ERR_OK && w->page_over ? w->page_over(w->context, store, why) : e;
 }
 
 /* A page has so few blocks that there are portions enough even when each block fills one. */
@@ -121,11 +144,58 @@ static enum err walk_all(struct walk *w, const struct kv_settings *s, struct why
 /* Bad ones go at the end: a question in between would end the answer that names them. */
 struct verifying {
 	struct kv_client *client;
+	struct portion both; /* of the store and page that is being read: in memory and on disk */
+	uint32_t store;
+	uint64_t records, records_bad, records_unread;
 	struct id128 keys[PROTO_ASK_KEYS_MAX];
 	uint32_t stores[PROTO_ASK_KEYS_MAX];
 	uint32_t count; /* of these; more than fit are for the next time */
 	uint64_t evicted;
 };
+
+/* The records of what is in memory too; the others have just been read. */
+static enum err check_records(struct verifying *v, struct why *why)
+{
+	struct portion left = v->both;
+	enum err e = ERR_OK;
+	v->both.count = 0;
+	while (e == ERR_OK && left.count > 0) {
+		struct portion rest = {.count = 0};
+		const Wire__KvAnswer *answer;
+		Wire__KvAsk ask = WIRE__KV_ASK__INIT;
+		ask.verb = WIRE__KV_VERB__KV_VERIFY;
+		ask.keys = (ProtobufCBinaryData){(size_t)left.count * PROTO_KEY_BYTES, left.keys};
+		e = kv_client_ask(v->client, v->store, &ask, &answer, why);
+		for (size_t i = 0; e == ERR_OK && i < answer->n_errors && i < left.count; i++) {
+			v->records += answer->errors[i] == ERR_OK;
+			v->records_bad += answer->errors[i] == ERR_CORRUPT || answer->errors[i] == ERR_UNSUPPORTED;
+			v->records_unread += answer->errors[i] == ERR_IO || answer->errors[i] == ERR_TOO_LARGE;
+			if (answer->errors[i] == ERR_AGAIN)
+				memcpy(rest.keys + (size_t)rest.count++ * PROTO_KEY_BYTES, left.keys + i * PROTO_KEY_BYTES, PROTO_KEY_BYTES);
+		}
+		if (e == ERR_OK && rest.count == left.count) {
+			v->records_unread += rest.count;
+			break;
+		}
+		left = rest;
+	}
+	return e;
+}
+
+static bool note_record(void *context, const Wire__KvBlock *block)
+{
+	struct verifying *v = context;
+	if (strcmp(block->tier, "dram+disk") == 0 && v->both.count < PROTO_ASK_KEYS_MAX)
+		memcpy(v->both.keys + (size_t)v->both.count++ * PROTO_KEY_BYTES, block->key.data, PROTO_KEY_BYTES);
+	return true;
+}
+
+static enum err end_page(void *context, uint32_t store, struct why *why)
+{
+	struct verifying *v = context;
+	v->store = store;
+	return check_records(v, why);
+}
 
 static enum err judge(void *context, uint32_t store, const struct kv_client_block *b, struct why *why)
 {
@@ -162,16 +232,19 @@ static enum err evict_bad(struct verifying *v, struct why *why)
 enum err kv_verify(struct kv_client *client, const struct kv_settings *s, bool *ret_bad, struct why *why)
 {
 	struct verifying v = {.client = client};
-	struct walk w = {.client = client, .context = &v, .got = judge};
+	struct walk w = {.client = client, .context = &v, .wanted = note_record, .got = judge, .page_over = end_page};
 	char bytes[16];
 	enum err e = walk_all(&w, s, why);
 	if (e == ERR_OK && s->evict)
 		e = evict_bad(&v, why);
 	printf("%llu blocks verified, %s; %llu bad, %llu went meanwhile, %llu could not be read\n", (unsigned long long)w.blocks,
 	       kv_size(w.bytes, bytes), (unsigned long long)w.bad, (unsigned long long)w.gone, (unsigned long long)w.unread);
+	if (v.records + v.records_bad + v.records_unread > 0)
+		printf("%llu records of these on disk verified; %llu bad, which are gone from there, %llu could not be read\n",
+		       (unsigned long long)v.records, (unsigned long long)v.records_bad, (unsigned long long)v.records_unread);
 	if (s->evict && w.bad)
 		printf("%llu bad blocks evicted; engines compute and offer them again\n", (unsigned long long)v.evicted);
-	*ret_bad |= w.bad + w.unread > 0;
+	*ret_bad |= w.bad + w.unread + v.records_bad + v.records_unread > 0;
 	return e;
 }
 
@@ -226,6 +299,7 @@ static enum err count_blocks(struct kv_client *client, const struct kv_settings 
 		enum err e = kv_client_ask(client, i, &ask, &answer, why);
 		if (e != ERR_OK)
 			return e;
+		*ret_count += answer->load && answer->load->disk ? answer->load->disk->blocks : 0;
 		for (size_t t = 0; answer->load && answer->load->store && t < answer->load->store->n_tenants; t++)
 			*ret_count += answer->load->store->tenants[t]->blocks;
 	}

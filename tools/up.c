@@ -17,7 +17,7 @@
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 25 };
+enum { UP_OPTIONS = 26 };
 
 struct up {
 	/* Settings. */
@@ -27,7 +27,7 @@ struct up {
 	const char *etcd_program;
 	const char *run_dir;
 	const char *link_transport;
-	const char *store_persist;
+	const char *store_persist, *store_disk_key;
 	bool tls;
 	const char *log_level;
 	const char *keys_file, *tenant_salt_file;
@@ -252,6 +252,8 @@ static void add_disk(const struct up *up, struct arguments *a, const char *name)
 	add_number(a, "--disk-bytes", up->store_disk_bytes);
 	add_number(a, "--disk-segment-bytes", segment_bytes);
 	add(a, "--persist", up->store_persist);
+	if (up->store_disk_key)
+		add(a, "--disk-key", up->store_disk_key);
 }
 
 static enum err start_stores(struct up *up, struct why *why)
@@ -483,6 +485,7 @@ static void fill_table(struct up *up, struct option *table)
 		{"store-bytes", OPTION_BYTES, &up->store_bytes, 8 << 20, 0, "BYTES", "memory of each store"},
 		{"tenant-quota", OPTION_LIST, &up->tenant_quotas, 0, 0, "TENANT=BYTES", "as of baton-kvstore"},
 		{"store-disk-bytes", OPTION_BYTES, &up->store_disk_bytes, 0, 0, "BYTES", "disk of each store, in the run directory; 0: none"},
+		{"store-disk-key", OPTION_TEXT, &up->store_disk_key, 0, 0, "FILE", "secret under which records on their disks are signed"},
 		{"store-persist", OPTION_TEXT, &up->store_persist, 0, 0, "WHEN", "behind or ack: when a store with a disk has taken a block"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &up->chunk_tokens, 16, 65536, "N", "most tokens of a prompt in a step"},
 		{"max-num-seqs", OPTION_COUNT, &up->seq_max, 1, 256, "N", "sequences at once on each engine"},

@@ -1,7 +1,7 @@
 /* bench_kv_disk - the SSD tier of a store on real files: puts, the index after a start, loads.
  *
  *   meson compile -C build bench_kv_disk
- *   build/bench/kv/bench_kv_disk --path DIR [--blocks N] [--block-bytes B] [--disk-io auto|uring|plain] [--loads N]
+ *   build/bench/kv/bench_kv_disk --path DIR [--blocks N] [--block-bytes B] [--disk-io auto|uring|plain] [--loads N] [--disk-key FILE]
  *
  * Writes the blocks (each made durable, as with --persist ack), starts anew, times how long it takes until all are in the index,
  * and loads some, drawn at random.  The folder is removed at the end.  What is written is in the page cache of no one where
@@ -19,13 +19,15 @@
 #include "kvstore/disk.h"
 #include "kvstore/disk_format.h"
 #include "kvstore/disk_index.h"
+#include "kvstore/disk_key.h"
 #include "kvstore/disk_shell.h"
 #include "net/loop.h"
 
 enum { PUTS = 256, LOADS = 32, SEGMENT_BYTES = 64 << 20 };
 
 struct bench {
-	const char *path, *io;
+	const char *path, *io, *key_path;
+	struct disk_key *key;
 	uint64_t blocks, block_bytes, loads;
 	struct loop *loop;
 	struct disk_shell *shell;
@@ -91,14 +93,14 @@ static enum err start(struct bench *b, struct why *why)
 	uint64_t a_segment = (SEGMENT_BYTES / DISK_PAGE_BYTES - 2) * 100 / (100 * pages + 1);
 	b->segments = (uint32_t)(b->blocks / a_segment) + 8;
 	struct disk_shell_options shell = {.path = b->path, .io = b->io, .segment_count = b->segments, .segment_bytes = SEGMENT_BYTES,
-					   .depth = 128, .context = b, .landing = landing_of, .done = on_io};
+					   .depth = 128, .key = b->key, .context = b, .landing = landing_of, .done = on_io};
 	enum err e = disk_shell_create(b->loop, &shell, &b->shell, why);
 	if (e != ERR_OK)
 		return e;
 	struct disk_options options = {
 		.segment_count = b->segments, .segment_bytes = SEGMENT_BYTES, .block_max = (uint32_t)b->blocks + 1024,
 		.record_bytes_max = pages * DISK_PAGE_BYTES, .put_max = PUTS, .write_max = 64, .load_max = LOADS, .read_max = LOADS,
-		.keep_percent = 50, .file = disk_shell_file(b->shell), .context = b, .written = on_written, .durable = on_durable,
+		.keep_percent = 50, .note_max = 64, .file = disk_shell_file(b->shell), .context = b, .written = on_written, .durable = on_durable,
 		.loaded = on_loaded,
 	};
 	e = disk_shell_id(&options.id, why);
@@ -219,6 +221,7 @@ int main(int argc, char **argv, char **environment)
 		{"disk-io", OPTION_TEXT, &b.io, 0, 0, "HOW", "auto, uring or plain"},
 		{"blocks", OPTION_COUNT, &b.blocks, 1, 1 << 29, "N", "how many are written"},
 		{"block-bytes", OPTION_BYTES, &b.block_bytes, 64, 16 << 20, "B", "payload of each"},
+		{"disk-key", OPTION_TEXT, &b.key_path, 0, 0, "FILE", "records are signed with it"},
 		{"loads", OPTION_COUNT, &b.loads, 1, 0, "N", "how many are loaded"},
 	};
 	struct options options = {.program = "bench_kv_disk", .usage = "--path DIR [options]", .table = table,
@@ -228,6 +231,8 @@ int main(int argc, char **argv, char **environment)
 	enum err e = options_parse(&options, argc, argv, &why);
 	if (e == ERR_OK && !b.path)
 		e = why_set(&why, ERR_INVALID, "--path is missing");
+	if (e == ERR_OK && b.key_path)
+		e = disk_key_read(b.key_path, &b.key, &why);
 	if (e == ERR_OK)
 		e = loop_create(&b.loop);
 	if (e == ERR_OK) {
@@ -244,6 +249,7 @@ int main(int argc, char **argv, char **environment)
 	}
 	if (e != ERR_OK)
 		fprintf(stderr, "bench_kv_disk: %s%s%s\n", err_text(e), why.text[0] ? ": " : "", why.text);
+	disk_key_destroy(b.key);
 	options_fini(&options);
 	return e == ERR_OK && b.failed == 0 && b.load_failed == 0 ? 0 : 1;
 }

@@ -182,6 +182,20 @@ static enum err copy(struct device *device, void *to, const void *from, size_t b
 	return ERR_OK;
 }
 
+static void fetch(struct device *device, void *to, const void *from, size_t bytes)
+{
+	memcpy(to, from, bytes);
+}
+
+static enum err pin(struct device *device, void *memory, size_t bytes)
+{
+	return ERR_OK;
+}
+
+static void unpin(struct device *device, void *memory, size_t bytes)
+{
+}
+
 static void zero(struct device *device, void *memory, size_t bytes)
 {
 	memset(memory, 0, bytes);
@@ -251,6 +265,9 @@ static const struct backend backend = {
 	.alloc = alloc,
 	.free = free_memory,
 	.copy = copy,
+	.fetch = fetch,
+	.pin = pin,
+	.unpin = unpin,
 	.zero = zero,
 	.linear_create = cpu_linear_create,
 	.linear_destroy = cpu_linear_destroy,

@@ -18,7 +18,8 @@
 #define CUDA_SCRATCH_BYTES (UINT64_C(256) << 20) /* of one operation at a time: inputs rounded, partial attention */
 #define CUDA_STAGE_BYTES   (UINT64_C(4) << 20)	 /* host memory travels in such pieces, while the one before is copied */
 #define CUDA_STAGES	   4
-#define CUDA_GRAPHS_MAX	   64
+#define CUDA_GRAPHS_MAX	   512 /* a step of each number of rows, digested or not */
+#define CUDA_SHARED_USUAL  ((size_t)48 << 10) /* what a block has without cuda_allow_shared() */
 #define CUDA_LINEARS_MAX   65536 /* 60 layers of 384 experts with two linears each, and what else there is */
 
 /* Memory that dev_alloc() gave out: what is not there belongs to the caller and is of the host. */
@@ -45,6 +46,9 @@ struct cuda_device {
 	struct device base;
 	cudaStream_t stream;
 	cudaStream_t memory_stream; /* zeroes new memory beside operations */
+	cudaStream_t fetch_stream;  /* copies to the host beside operations */
+	cudaEvent_t fetch_from;	    /* where of operations the newest of them begin */
+	bool fetching;		    /* since the last mark */
 	enum err failed;	    /* the first error of a call, ERR_OK: none; it stays */
 	uint32_t sm_count;
 	size_t shared_max; /* bytes that a block may ask for */
@@ -56,6 +60,8 @@ struct cuda_device {
 	struct cuda_stage stages[CUDA_STAGES];
 	uint32_t stage_next;
 	cudaEvent_t marks[CUDA_MARKS];
+	cudaEvent_t fetch_marks[CUDA_MARKS]; /* the same of fetches */
+	bool fetched[CUDA_MARKS]; /* there were some since the mark before */
 	bool marked[CUDA_MARKS]; /* false: taken while a graph was recorded, and nothing to wait for alone */
 	uint64_t mark_count;
 
@@ -114,9 +120,19 @@ struct cuda_run {
 
 #define CUDA_RUN_NONE UINT32_MAX
 
+/* What lies in view.counts. */
+enum {
+	CUDA_COUNT_RUNS,
+	CUDA_COUNT_ROWS,	 /* of all runs */
+	CUDA_COUNT_ROWS_LONGEST, /* of a run */
+	CUDA_COUNT_POSITIONS,	 /* the greatest first_position + row_count of a run */
+	CUDA_COUNT_ROW_END,	 /* the greatest row_first + row_count of a run: run_of_row beyond it has none */
+	CUDA_COUNTS = 8,
+};
+
 /* In device memory, at addresses that stay for the life of the runs: by value to kernels. */
 struct cuda_runs_view {
-	const uint32_t *counts;	      /* [0] runs, [1] rows of all runs, [2] rows of the longest run */
+	const uint32_t *counts;	      /* [CUDA_COUNTS] */
 	const struct cuda_run *runs;  /* [runs_max] */
 	const uint32_t *run_of_row;   /* [rows_max] by row of the batch; CUDA_RUN_NONE: no run has it */
 	const uint32_t *tables;	      /* blocks of all runs */
@@ -145,6 +161,9 @@ static inline const struct cuda_runs *cuda_runs_of(const struct kv_runs *runs)
 enum err cuda_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 void cuda_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 enum err cuda_copy(struct device *device, void *to, const void *from, size_t bytes);
+void cuda_fetch(struct device *device, void *to, const void *from, size_t bytes);
+enum err cuda_pin(struct device *device, void *memory, size_t bytes);
+void cuda_unpin(struct device *device, void *memory, size_t bytes);
 void cuda_zero(struct device *device, void *memory, size_t bytes);
 bool cuda_replay(struct device *device, uint64_t key);
 void cuda_recorded(struct device *device);

@@ -47,6 +47,8 @@ static enum err sync_device(struct device *base)
 	struct cuda_device *device = cuda_of(base);
 	if (device->failed == ERR_OK)
 		CUDA_TRY(device, cudaStreamSynchronize(device->stream));
+	if (device->failed == ERR_OK)
+		CUDA_TRY(device, cudaStreamSynchronize(device->fetch_stream));
 	return device->failed;
 }
 
@@ -54,21 +56,27 @@ static uint64_t mark(struct device *base)
 {
 	struct cuda_device *device = cuda_of(base);
 	uint64_t number = device->mark_count++;
-	device->marked[number % CUDA_MARKS] = false;
+	uint32_t at = number % CUDA_MARKS;
+	device->marked[at] = device->fetched[at] = false;
 	if (cuda_alive(base) && !device->recording)
-		device->marked[number % CUDA_MARKS] =
-			CUDA_TRY(device, cudaEventRecord(device->marks[number % CUDA_MARKS], device->stream));
+		device->marked[at] = CUDA_TRY(device, cudaEventRecord(device->marks[at], device->stream));
+	if (cuda_alive(base) && device->fetching)
+		device->fetched[at] = CUDA_TRY(device, cudaEventRecord(device->fetch_marks[at], device->fetch_stream));
+	device->fetching = false;
 	return number;
 }
 
 static enum err wait_for(struct device *base, uint64_t number)
 {
 	struct cuda_device *device = cuda_of(base);
+	uint32_t at = number % CUDA_MARKS;
 	assert(number < device->mark_count && !device->recording);
-	if (device->failed == ERR_OK && !device->marked[number % CUDA_MARKS])
+	if (device->failed == ERR_OK && !device->marked[at])
 		return sync_device(base);
 	if (device->failed == ERR_OK)
-		CUDA_TRY(device, cudaEventSynchronize(device->marks[number % CUDA_MARKS]));
+		CUDA_TRY(device, cudaEventSynchronize(device->marks[at]));
+	if (device->failed == ERR_OK && device->fetched[at])
+		CUDA_TRY(device, cudaEventSynchronize(device->fetch_marks[at]));
 	return device->failed;
 }
 
@@ -112,29 +120,41 @@ static double read_rate(struct device *base)
 
 /* --- life ------------------------------------------------------------------------------------------------------ */
 
+static void destroy_event(cudaEvent_t event)
+{
+	if (event)
+		(void)cudaEventDestroy(event);
+}
+
+static void destroy_stream(cudaStream_t stream)
+{
+	if (stream)
+		(void)cudaStreamDestroy(stream);
+}
+
 static void close_device(struct device *base)
 {
 	struct cuda_device *device = cuda_of(base);
 	if (device->stream)
 		(void)cudaStreamSynchronize(device->stream);
+	if (device->fetch_stream)
+		(void)cudaStreamSynchronize(device->fetch_stream);
 	for (uint32_t i = 0; i < device->graph_count; i++)
 		if (device->graphs[i].exec)
 			(void)cudaGraphExecDestroy(device->graphs[i].exec);
 	for (uint32_t i = 0; i < CUDA_MARKS; i++)
-		if (device->marks[i])
-			(void)cudaEventDestroy(device->marks[i]);
+		destroy_event(device->marks[i]), destroy_event(device->fetch_marks[i]);
+	destroy_event(device->fetch_from);
 	for (uint32_t i = 0; i < CUDA_STAGES; i++) {
 		dev_free(base, MEM_PINNED, device->stages[i].memory, CUDA_STAGE_BYTES);
-		if (device->stages[i].done)
-			(void)cudaEventDestroy(device->stages[i].done);
+		destroy_event(device->stages[i].done);
 	}
 	dev_free(base, MEM_DEVICE, device->scratch, CUDA_SCRATCH_BYTES);
 	dev_free(base, MEM_DEVICE, device->entries, CUDA_LINEARS_MAX * sizeof(struct linear_entry));
 	free(device->entries_used);
-	if (device->memory_stream)
-		(void)cudaStreamDestroy(device->memory_stream);
-	if (device->stream)
-		(void)cudaStreamDestroy(device->stream);
+	destroy_stream(device->memory_stream);
+	destroy_stream(device->fetch_stream);
+	destroy_stream(device->stream);
 	pthread_mutex_destroy(&device->lock);
 	free(device->ranges);
 	free(device);
@@ -164,9 +184,10 @@ static enum err props_fill(struct cuda_device *device, uint32_t segments, struct
 
 static bool create_events(struct cuda_device *device)
 {
-	bool ok = true;
+	bool ok = CUDA_TRY(device, cudaEventCreateWithFlags(&device->fetch_from, cudaEventDisableTiming));
 	for (uint32_t i = 0; i < CUDA_MARKS && ok; i++)
-		ok = CUDA_TRY(device, cudaEventCreateWithFlags(&device->marks[i], cudaEventDisableTiming));
+		ok = CUDA_TRY(device, cudaEventCreateWithFlags(&device->marks[i], cudaEventDisableTiming)) &&
+		     CUDA_TRY(device, cudaEventCreateWithFlags(&device->fetch_marks[i], cudaEventDisableTiming));
 	for (uint32_t i = 0; i < CUDA_STAGES && ok; i++)
 		ok = CUDA_TRY(device, cudaEventCreateWithFlags(&device->stages[i].done, cudaEventDisableTiming));
 	return ok;
@@ -177,7 +198,7 @@ static enum err allocate(struct cuda_device *device)
 	struct device *base = &device->base;
 	if (!CUDA_TRY(device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking)) ||
 	    !CUDA_TRY(device, cudaStreamCreateWithFlags(&device->memory_stream, cudaStreamNonBlocking)) ||
-	    !create_events(device))
+	    !CUDA_TRY(device, cudaStreamCreateWithFlags(&device->fetch_stream, cudaStreamNonBlocking)) || !create_events(device))
 		return device->failed;
 	enum err e = dev_alloc(base, MEM_DEVICE, CUDA_SCRATCH_BYTES, &device->scratch);
 	if (e == ERR_OK)
@@ -247,6 +268,9 @@ static const struct backend *cuda_backend(void)
 		.alloc = cuda_alloc,
 		.free = cuda_free,
 		.copy = cuda_copy,
+		.fetch = cuda_fetch,
+		.pin = cuda_pin,
+		.unpin = cuda_unpin,
 		.zero = cuda_zero,
 		.linear_create = cuda_linear_create,
 		.linear_destroy = cuda_linear_destroy,

@@ -191,6 +191,35 @@ enum err cuda_copy(struct device *base, void *to, const void *from, size_t bytes
 	return device->failed;
 }
 
+void cuda_fetch(struct device *base, void *to, const void *from, size_t bytes)
+{
+	struct cuda_device *device = cuda_of(base);
+	assert(!device->recording && kind_of(device, to) == MEM_PINNED && kind_of(device, from) == MEM_DEVICE);
+	if (device->failed != ERR_OK || bytes == 0)
+		return;
+	if (CUDA_TRY(device, cudaEventRecord(device->fetch_from, device->stream)) &&
+	    CUDA_TRY(device, cudaStreamWaitEvent(device->fetch_stream, device->fetch_from, 0)) &&
+	    CUDA_TRY(device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, device->fetch_stream)))
+		device->fetching = true;
+}
+
+enum err cuda_pin(struct device *base, void *memory, size_t bytes)
+{
+	enum err e = error_of(cudaHostRegister(memory, bytes, cudaHostRegisterPortable));
+	if (e != ERR_OK)
+		return e;
+	if (range_add(cuda_of(base), (struct cuda_range){(uint8_t *)memory, bytes, MEM_PINNED}))
+		return ERR_OK;
+	(void)cudaHostUnregister(memory);
+	return ERR_NOMEM;
+}
+
+void cuda_unpin(struct device *base, void *memory, size_t bytes)
+{
+	range_remove(cuda_of(base), memory);
+	(void)cudaHostUnregister(memory);
+}
+
 void cuda_zero(struct device *base, void *memory, size_t bytes)
 {
 	struct cuda_device *device = cuda_of(base);

@@ -5,8 +5,6 @@
 #include <string.h>
 #include "kernels/cuda/cuda.h"
 
-enum { COUNTS = 4 }; /* of view.counts, the last unused */
-
 /* Offsets of what lies in a piece: counts, runs, rows, tables. */
 struct places {
 	size_t runs, rows, tables, bytes;
@@ -15,7 +13,7 @@ struct places {
 static struct places places_of(const struct kv_runs_bounds *bounds)
 {
 	struct places at;
-	at.runs = COUNTS * sizeof(uint32_t);
+	at.runs = CUDA_COUNTS * sizeof(uint32_t);
 	at.rows = at.runs + bounds->runs_max * sizeof(struct cuda_run);
 	at.tables = at.rows + bounds->rows_max * sizeof(uint32_t);
 	at.bytes = at.tables + (size_t)bounds->runs_max * bounds->blocks_max * sizeof(uint32_t);
@@ -70,7 +68,7 @@ static size_t write_piece(struct cuda_runs *runs, uint8_t *piece)
 	struct places at = places_of(bounds);
 	uint32_t *counts = (uint32_t *)piece, *rows = (uint32_t *)(piece + at.rows), *tables = (uint32_t *)(piece + at.tables);
 	struct cuda_run *to = (struct cuda_run *)(piece + at.runs);
-	uint32_t table = 0;
+	uint32_t table = 0, row_end = 0;
 	memset(rows, 0xff, bounds->rows_max * sizeof(uint32_t)); /* CUDA_RUN_NONE */
 	runs->rows_longest = runs->positions_longest = 0;
 	for (uint32_t i = 0; i < runs->base.count; i++) {
@@ -83,12 +81,14 @@ static size_t write_piece(struct cuda_runs *runs, uint8_t *piece)
 		memcpy(tables + table, run->blocks, blocks * sizeof(uint32_t));
 		table += blocks;
 		runs->rows_longest = run->row_count > runs->rows_longest ? run->row_count : runs->rows_longest;
+		row_end = run->row_first + run->row_count > row_end ? run->row_first + run->row_count : row_end;
 		runs->positions_longest = end > runs->positions_longest ? end : runs->positions_longest;
 	}
-	counts[0] = runs->base.count;
-	counts[1] = runs->base.row_count;
-	counts[2] = runs->rows_longest;
-	counts[3] = runs->positions_longest;
+	counts[CUDA_COUNT_RUNS] = runs->base.count;
+	counts[CUDA_COUNT_ROWS] = runs->base.row_count;
+	counts[CUDA_COUNT_ROWS_LONGEST] = runs->rows_longest;
+	counts[CUDA_COUNT_POSITIONS] = runs->positions_longest;
+	counts[CUDA_COUNT_ROW_END] = row_end;
 	return at.tables + table * sizeof(uint32_t);
 }
 

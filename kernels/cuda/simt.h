@@ -22,6 +22,7 @@
 #define SIMT_KERNEL_OF(name, threads_max, blocks_min) static __global__ void __launch_bounds__(threads_max, blocks_min) name
 #define SIMT_DEVICE				      static __device__ __forceinline__
 #define SIMT_BOTH				      static __host__ __device__ __forceinline__
+#define SIMT_MEMBER			      __device__ __forceinline__
 /* Of a parameter that the copy engine reads in place (a tensor map). */
 #define SIMT_GRID_CONSTANT const __grid_constant__
 #define SIMT_CONSTANT	   static __device__ const

@@ -235,6 +235,25 @@ static void lone_pair_that_is_full_is_asked_again_later(void **state)
 	world_fini(&w);
 }
 
+/* 100 tokens and 20 more are 16 blocks.  A node may have blocks that no job may reserve, and the other way round blocks in use
+ * that hinder no job. */
+static void decode_is_asked_where_it_may_reserve(void **state)
+{
+	for (int which = 0; which < 2; which++) {
+		struct world w;
+		struct seen *seen;
+		uint32_t full = which ? D1 : D2, other = which ? D2 : D1;
+		cluster(&w, true);
+		spares_up(&w);
+		say_room(&w, full, 4, 19, 4);
+		say_room(&w, other, 30, 20, 4);
+		assert_int_equal(world_submit(&w, 100, 20, 1, 3, &seen), ERR_OK);
+		assert_int_equal(w.route.decode, other);
+		assert_int_equal(w.route.avoid, 0);
+		world_fini(&w);
+	}
+}
+
 static void request_that_no_node_can_hold_ends_so(void **state)
 {
 	struct world w;
@@ -755,6 +774,7 @@ int main(void)
 		cmocka_unit_test(refusal_of_a_half_cancels_the_other_and_tries_another_pair),
 		cmocka_unit_test(place_that_nobody_waits_for_is_given_back),
 		cmocka_unit_test(lone_pair_that_is_full_is_asked_again_later),
+		cmocka_unit_test(decode_is_asked_where_it_may_reserve),
 		cmocka_unit_test(request_that_no_node_can_hold_ends_so),
 		cmocka_unit_test(silence_after_reserve_tries_another_pair),
 		cmocka_unit_test(without_a_node_of_a_role_a_request_is_refused_at_once),

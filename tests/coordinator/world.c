@@ -408,6 +408,22 @@ void say_load(struct world *world, uint32_t fake, uint64_t tokens_waiting, uint3
 	say(world, fake, &envelope);
 }
 
+void say_room(struct world *world, uint32_t fake, uint32_t used, uint32_t reservable, uint32_t reserved)
+{
+	Wire__BlockLoad group = WIRE__BLOCK_LOAD__INIT, *groups[] = {&group};
+	group.total = 40;
+	group.reservable = reservable;
+	group.reserved = reserved;
+	group.used = used;
+	Wire__Load load = WIRE__LOAD__INIT;
+	load.n_groups = 1;
+	load.groups = groups;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
+	envelope.load = &load;
+	say(world, fake, &envelope);
+}
+
 void say_events(struct world *world, uint32_t fake, bool reset, const struct id128 *added, uint32_t added_count,
 		const struct id128 *removed, uint32_t removed_count)
 {

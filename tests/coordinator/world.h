@@ -95,6 +95,8 @@ void say_scores(struct world *world, uint32_t fake, const Wire__JobId *job, uint
 void say_end(struct world *world, uint32_t fake, const Wire__JobId *job, Wire__Half half, enum err e,
 	     const Wire__Accounting *accounting);
 void say_load(struct world *world, uint32_t fake, uint64_t tokens_waiting, uint32_t sequences);
+/* Of 40 blocks so many are in use; jobs may reserve so many and have reserved some. */
+void say_room(struct world *world, uint32_t fake, uint32_t used, uint32_t reservable, uint32_t reserved);
 void say_events(struct world *world, uint32_t fake, bool reset, const struct id128 *added, uint32_t added_count,
 		const struct id128 *removed, uint32_t removed_count);
 #endif

@@ -1,22 +1,21 @@
 #!/usr/bin/env python3
 """Blocks on disk: they outlive every process that knew them, and serve what a small memory cannot hold.  Every token is compared
 with the oracle's.
-
-usage: test_disk.py [ROUNDS]     kills of the stores while they write (default 3)
 """
+import json
 import os
 import pathlib
 import random
+import shutil
 import signal
 import subprocess
-import sys
+import tempfile
 import time
 import unittest
-from concurrent.futures import ThreadPoolExecutor
 
 from cluster import Cluster, DEMO, essence, look_up, solo
+from test_kv import Kv
 
-ROUNDS = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 3
 CHATS = 12
 
 
@@ -111,26 +110,36 @@ class Disk(unittest.TestCase):
             self.assertEqual(essence(answer), essence(right))
         print(f"{tokens} tokens of KV in a store of 8 MiB: {hit} found again, {loads:.0f} blocks read from disk")
 
-    def test_killed_stores_lose_nothing_they_acknowledged(self):
-        rng = random.Random(5)
-        with Cluster(prefill=1, decode=1, kvstore=2, store_disk_bytes="64MiB", store_persist="ack") as cluster:
-            for number in range(ROUNDS):
-                asked = chats(100 + number, 6)
-                answers = cluster.post_all(asked, 3)
-                self.settle(cluster)
-                more = chats(200 + number, 4)
-                with ThreadPoolExecutor(1) as pool:  # blocks are being written when the kill comes
-                    pending = pool.submit(cluster.post_all, more, 2)
-                    time.sleep(rng.random())
-                    self.started += restart(cluster, ("kvstore",))
-                    pending.result()
-                again = cluster.post_all(asked, 3)
-                for answer, right in zip(again, answers):
-                    self.assertEqual(essence(answer), essence(right))
-                self.settle(cluster)
-                self.assertEqual(self.disk(cluster, "gone_total", "bad"), 0)
-                self.assertGreater(self.disk(cluster, "blocks"), 50)
-
+    def test_operators_see_what_is_only_on_disk_and_are_obeyed_over_restarts(self):
+        secret = pathlib.Path(tempfile.mkdtemp(), "disk.key")
+        self.addCleanup(shutil.rmtree, secret.parent)
+        secret.write_bytes(os.urandom(32))
+        with Cluster(prefill=1, decode=1, kvstore=1, store_bytes="8MiB", kv_bytes="32MiB", store_disk_bytes="256MiB",
+                     store_disk_key=secret) as cluster:
+            cluster.post_all(chats(3, 30), 3)
+            self.settle(cluster)
+            kv = Kv(cluster)
+            blocks = kv.blocks()
+            on_disk = [b["key"] for b in blocks if b["tier"] == "disk"]
+            self.assertEqual(len({b["key"] for b in blocks}), len(blocks))
+            self.assertGreater(len(on_disk), 100)
+            self.assertEqual(json.loads(kv("get", on_disk[0], "--json"))["tier"], "dram+disk")  # it was read back
+            verified = kv("verify")
+            self.assertIn(f"{len(blocks)} blocks verified", verified)
+            self.assertRegex(verified, r"\d+ records of these on disk verified; 0 bad")
+            exported = pathlib.Path(cluster.folder, "blocks.kv")
+            self.assertIn(f"exported {len(blocks)} blocks", kv("export", exported))
+            evicted, pinned = on_disk[1], on_disk[2]
+            kv("evict", evicted)
+            kv("pin", "--hard", pinned)
+            self.assertEqual(kv.run("evict", pinned).returncode, 1)
+            for _ in range(2):
+                self.started += restart(cluster, ("kvstore",))
+                after = {b["key"]: b for b in kv.blocks()}
+                self.assertNotIn(evicted, after)
+                self.assertEqual(after[pinned]["pin"], "hard")
+                self.assertEqual(len(after), len(blocks) - 1)
+        print(f"{len(blocks)} blocks, {len(on_disk)} of them only on disk: all listed, verified, exported; one evicted, one pinned")
 
 if __name__ == "__main__":
     unittest.main(verbosity=2)

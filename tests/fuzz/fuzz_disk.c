@@ -109,17 +109,38 @@ static void place_record(struct world *w, uint32_t segment, uint32_t at)
 	disk_format_place(w->pages[segment][at], ID, &r.place);
 }
 
+static struct disk_note note_of(struct world *w)
+{
+	return (struct disk_note){.key = key_of(bytes_u8(&w->in)), .kind = 1 + bytes_below(&w->in, 2), .pin = (uint8_t)bytes_below(&w->in, 3),
+				  .serial = bytes_number(&w->in), .page = bytes_below(&w->in, PAGES)};
+}
+
+static void place_notes(struct world *w, uint32_t segment, uint32_t at)
+{
+	struct disk_place place = {1 + bytes_number(&w->in), segment, at};
+	struct disk_note notes[4];
+	uint32_t count = 1 + bytes_below(&w->in, 4);
+	for (uint32_t i = 0; i < count; i++)
+		notes[i] = note_of(w);
+	disk_format_notes(w->pages[segment][at], ID, &place, notes, count);
+}
+
 static void place_footer(struct world *w, uint32_t segment)
 {
 	uint32_t count = bytes_below(&w->in, 9);
 	uint8_t *entries = w->pages[segment][PAGES - 2];
 	for (uint32_t i = 0; i < count; i++) {
 		struct disk_footer_entry entry = {key_of(bytes_u8(&w->in)), bytes_below(&w->in, PAGES + 2),
-						  64 * (1 + bytes_below(&w->in, 64)), bytes_below(&w->in, 5)};
+						  64 * (1 + bytes_below(&w->in, 64)), bytes_below(&w->in, 5),
+						  (uint8_t)bytes_below(&w->in, 3), bytes_below(&w->in, 2), {{{0}}}};
+		if (bytes_below(&w->in, 3) == 0)
+			entry.note = note_of(w);
 		disk_format_entry(entries, i, &entry);
 	}
-	struct disk_trailer t = {ID, 1 + bytes_number(&w->in), PAGES * DISK_PAGE_BYTES, segment, count, 0};
-	t.entries_sum = disk_footer_sum(entries, count, ID);
+	disk_format_name(entries, count, 0, "");
+	disk_format_name(entries, count, 1, "acme");
+	struct disk_trailer t = {ID, 1 + bytes_number(&w->in), PAGES * DISK_PAGE_BYTES, segment, count, 2, 0};
+	t.footer_sum = disk_footer_sum(entries, count, 2, ID);
 	disk_format_trailer(w->pages[segment][PAGES - 1], &t);
 }
 
@@ -128,14 +149,14 @@ static void spoil(struct world *w, uint8_t *page)
 {
 	for (uint32_t i = bytes_below(&w->in, 4); i-- > 0;)
 		page[bytes_below(&w->in, 192)] = bytes_u8(&w->in);
-	uint64_t sum = hash_xxh3(page, DISK_PAGE_BYTES - 8, bytes_below(&w->in, 2) ? ID : 0);
-	memcpy(page + DISK_PAGE_BYTES - 8, &sum, 8);
+	uint64_t sum = hash_xxh3(page, DISK_TAG_AT - 8, bytes_below(&w->in, 2) ? ID : 0);
+	memcpy(page + DISK_TAG_AT - 8, &sum, 8);
 }
 
 static void place(struct world *w)
 {
 	uint32_t segment = bytes_below(&w->in, SEGMENTS), at = bytes_below(&w->in, PAGES);
-	switch (bytes_below(&w->in, 4)) {
+	switch (bytes_below(&w->in, 5)) {
 	case 0:
 		place_head(w, segment, w->pages[segment][0]);
 		break;
@@ -146,6 +167,9 @@ static void place(struct world *w)
 		place_footer(w, segment);
 		break;
 	case 3:
+		place_notes(w, segment, at);
+		break;
+	case 4:
 		spoil(w, w->pages[segment][at]);
 	}
 }
@@ -175,7 +199,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	struct disk_options options = {
 		.segment_count = SEGMENTS, .segment_bytes = PAGES * DISK_PAGE_BYTES, .block_max = 32,
 		.record_bytes_max = RECORD_PAGES * DISK_PAGE_BYTES, .put_max = 4, .write_max = 2, .load_max = 2, .read_max = 2,
-		.keep_percent = 50, .scrub_rate = 1 << 20, .id = ID, .file = &w->file, .context = w, .written = on_written,
+		.keep_percent = 50, .note_max = 64, .scrub_rate = 1 << 20, .id = ID, .file = &w->file, .context = w, .written = on_written,
 		.durable = on_durable, .loaded = on_loaded,
 	};
 	void *memory = malloc(disk_bytes(&options));

@@ -5,8 +5,24 @@
 #include <string.h>
 
 #include "base/digest.h"
+#include "base/hash.h"
+#include "kvstore/disk_format.h"
 
 enum { SECTOR_BYTES = 512 };
+
+void crash_disk_tag(const char *secret, const uint8_t *header, const void *payload, size_t length, uint8_t ret_tag[DISK_TAG_BYTES])
+{
+	uint8_t key[32], digest[32];
+	hash_hmac(secret, strlen(secret), header, DISK_SIGNED_BYTES, key);
+	hash_hmac(key, sizeof(key), payload, length, digest);
+	memcpy(ret_tag, digest, DISK_TAG_BYTES);
+}
+
+static enum err tag_of(void *context, const uint8_t *header, const void *payload, size_t length, uint8_t ret_tag[DISK_TAG_BYTES])
+{
+	crash_disk_tag(((struct crash_disk *)context)->options.secret, header, payload, length, ret_tag);
+	return ERR_OK;
+}
 
 static void on_submit(void *context, const struct disk_io *io)
 {
@@ -38,6 +54,8 @@ void crash_disk_init(struct crash_disk *d, const struct crash_disk_options *o)
 	size_t bytes = (size_t)o->segment_count * o->segment_bytes;
 	*d = (struct crash_disk){.options = *o, .rng = {.seed = o->seed}};
 	d->file = (struct disk_file){.context = d, .submit = on_submit, .digest = o->digest ? o->digest : digest_of};
+	if (o->secret)
+		d->file.tag = tag_of;
 	d->now = calloc(1, bytes);
 	d->durable = calloc(1, bytes);
 	d->dirty = calloc(1, bytes / DISK_PAGE_BYTES);
@@ -98,6 +116,8 @@ static void flip(struct crash_disk *d, uint8_t *data, size_t bytes)
 static void write_at(struct crash_disk *d, size_t at, const struct disk_io *io, bool torn)
 {
 	uint32_t bytes = io->head_bytes + padded(io->landing_bytes);
+	if (io->tag)
+		crash_disk_tag(d->options.secret, io->head, crash_disk_landing(d, io->landing), io->landing_bytes, io->tag);
 	for (uint32_t i = 0; i < bytes; i += SECTOR_BYTES) {
 		uint8_t sector[SECTOR_BYTES] = {0};
 		if (torn && rng_below(&d->rng, 2))
@@ -126,6 +146,8 @@ static void read_from(struct crash_disk *d, size_t at, const struct disk_io *io)
 		flip(d, landing, io->landing_bytes);
 	for (uint32_t i = 0; i < io->landing_bytes / io->layer_bytes; i++)
 		io->ret_digests[i] = d->file.digest(landing + (size_t)i * io->layer_bytes, io->layer_bytes);
+	if (io->tag)
+		crash_disk_tag(d->options.secret, io->head, landing, io->landing_bytes, io->tag);
 }
 
 static void perform(struct crash_disk *d, const struct disk_io *io, bool in_part)

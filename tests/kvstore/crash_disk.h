@@ -20,6 +20,7 @@ struct crash_disk_options {
 	uint8_t *(*landing)(void *context, uint32_t landing);
 	uint64_t (*digest)(const void *data, size_t length);
 	void (*submitted)(void *context, const struct disk_io *io);
+	const char *secret; /* NULL: records have no tag */
 };
 
 /* Faults, each in so many of 65536 operations of its kind. */
@@ -58,6 +59,8 @@ bool crash_disk_step(struct crash_disk *disk, uint64_t *ret_op, enum err *ret_er
 void crash_disk_crash(struct crash_disk *disk);
 /* The process alone dies: what was written is there, what was under way in part. */
 void crash_disk_kill(struct crash_disk *disk);
+/* The tag of a record, as who has the secret makes it. */
+void crash_disk_tag(const char *secret, const uint8_t *header, const void *payload, size_t length, uint8_t ret_tag[DISK_TAG_BYTES]);
 uint8_t *crash_disk_landing(struct crash_disk *disk, uint32_t landing);
 uint8_t *crash_disk_page(struct crash_disk *disk, uint32_t segment, uint32_t page);
 #endif

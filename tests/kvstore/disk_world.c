@@ -28,7 +28,7 @@ uint32_t world_bytes(uint32_t block)
 	return layer_count(block) * layer_bytes(block);
 }
 
-static struct id128 key_of(uint32_t block)
+struct id128 world_key(uint32_t block)
 {
 	struct id128 key = {{0}};
 	uint64_t hash = rng_mix(block);
@@ -52,11 +52,23 @@ static void fill(uint8_t *data, uint32_t block)
 	}
 }
 
+static const char *tenant_of(uint32_t block)
+{
+	static const char *const names[] = {"", "acme", "the tenant with the long name"};
+	return names[block % 3];
+}
+
+static bool is_low(uint32_t block)
+{
+	return block % 5 == 2;
+}
+
 static struct ledger_block block_info(uint32_t block, const uint8_t *data, uint64_t *digests)
 {
-	struct ledger_block info = {.key = key_of(block), .parent = key_of(block + 1), .has_parent = block % 2,
+	struct ledger_block info = {.key = world_key(block), .parent = world_key(block + 1), .has_parent = block % 2,
 				    .compat = {{7}}, .layer_count = layer_count(block), .layer_bytes = layer_bytes(block),
-				    .digests = digests};
+				    .digests = digests, .tenant = tenant_of(block),
+				    .priority = is_low(block) ? LEDGER_LOW : LEDGER_NORMAL};
 	for (uint32_t i = 0; i < info.layer_count; i++)
 		digests[i] = digest_of(data + (size_t)i * info.layer_bytes, info.layer_bytes);
 	return info;
@@ -100,7 +112,8 @@ static void check_bytes(struct disk_world *w, uint32_t landing, uint32_t block, 
 	bool same = id128_equal(&right.key, &info->key) && right.has_parent == info->has_parent &&
 		    (!right.has_parent || id128_equal(&right.parent, &info->parent)) && id128_equal(&right.compat, &info->compat) &&
 		    right.layer_count == info->layer_count && right.layer_bytes == info->layer_bytes &&
-		    memcmp(digests, info->digests, right.layer_count * sizeof(*digests)) == 0;
+		    memcmp(digests, info->digests, right.layer_count * sizeof(*digests)) == 0 &&
+		    strcmp(right.tenant, info->tenant) == 0 && right.priority == info->priority;
 	if (!same)
 		die(w, "was loaded with another header", block);
 }
@@ -129,6 +142,74 @@ static void on_gone(void *context, const struct id128 *key, enum disk_gone why)
 	if (why == DISK_GONE_BAD && w->blocks[block] == BLOCK_DURABLE && !w->may_lose)
 		die(w, "was said to be durable, and is bad", block);
 	w->blocks[block] = BLOCK_MAYBE; /* and may come back with a restart */
+	w->pins[block] = WORLD_PIN_ANY;
+	w->notes[block] = 0;
+}
+
+/* ---- notes */
+
+enum err world_forget(struct disk_world *w, uint32_t block)
+{
+	struct id128 key = world_key(block);
+	uint64_t note = 0;
+	enum err e = disk_forget(w->tier, &key, &note);
+	if (e != ERR_OK)
+		return e;
+	w->blocks[block] = BLOCK_DYING;
+	w->notes[block] = note;
+	return ERR_OK;
+}
+
+enum err world_pin(struct disk_world *w, uint32_t block, enum ledger_pin pin)
+{
+	struct id128 key = world_key(block);
+	uint64_t note = 0;
+	enum err e = disk_pin(w->tier, &key, pin, &note);
+	if (e != ERR_OK)
+		return e;
+	w->pins[block] = WORLD_PIN_ANY;
+	w->pins_wanted[block] = (uint8_t)pin;
+	w->notes[block] = note;
+	return ERR_OK;
+}
+
+/* What has become durable meanwhile. */
+static void look_at_notes(struct disk_world *w, uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t block = w->noted_next++ % WORLD_BLOCKS;
+		if (w->notes[block] == 0 || !disk_noted(w->tier, w->notes[block]))
+			continue;
+		w->notes[block] = 0;
+		if (w->blocks[block] == BLOCK_DYING)
+			w->blocks[block] = BLOCK_DEAD;
+		else
+			w->pins[block] = w->pins_wanted[block];
+	}
+}
+
+static void until_noted(struct disk_world *w, uint32_t block)
+{
+	for (int i = 0; w->notes[block] != 0; i++) {
+		if (i == 100000)
+			die(w, "has a note that does not become durable", block);
+		world_step(w);
+		look_at_notes(w, WORLD_BLOCKS);
+	}
+}
+
+void world_forget_now(struct disk_world *w, uint32_t block)
+{
+	if (world_forget(w, block) != ERR_OK)
+		die(w, "cannot be forgotten", block);
+	until_noted(w, block);
+}
+
+void world_pin_now(struct disk_world *w, uint32_t block, enum ledger_pin pin)
+{
+	if (world_pin(w, block, pin) != ERR_OK)
+		die(w, "cannot be pinned", block);
+	until_noted(w, block);
 }
 
 /* ---- life */
@@ -139,7 +220,8 @@ void world_init(struct disk_world *w, uint64_t seed)
 	struct crash_disk_options disk = {.seed = seed, .segment_count = WORLD_SEGMENTS,
 					  .segment_bytes = WORLD_SEGMENT_PAGES * DISK_PAGE_BYTES,
 					  .landing_count = WORLD_LANDINGS,
-					  .landing_bytes = WORLD_RECORD_PAGES_MAX * DISK_PAGE_BYTES};
+					  .landing_bytes = WORLD_RECORD_PAGES_MAX * DISK_PAGE_BYTES,
+					  .secret = seed % 2 ? WORLD_SECRET : NULL};
 	crash_disk_init(&w->disk, &disk);
 	w->rng = (struct rng){.seed = seed + 1};
 	w->now_ns = 1000 * MS;
@@ -153,6 +235,8 @@ void world_init(struct disk_world *w, uint64_t seed)
 		.load_max = WORLD_LOAD_MAX,
 		.read_max = 2,
 		.keep_percent = 50,
+		.pin_bytes_max = WORLD_SEGMENT_PAGES * DISK_PAGE_BYTES,
+		.note_max = WORLD_NOTE_MAX,
 		.sync_delay_ns = 2 * MS,
 		.id = 0x1234567 + seed,
 		.file = &w->disk.file,
@@ -171,8 +255,12 @@ void world_restart(struct disk_world *w, bool power)
 		crash_disk_crash(&w->disk);
 	else
 		crash_disk_kill(&w->disk);
-	for (uint32_t i = 0; i < WORLD_BLOCKS; i++)
-		w->blocks[i] = w->blocks[i] == BLOCK_PUT ? BLOCK_MAYBE : w->blocks[i];
+	for (uint32_t i = 0; i < WORLD_BLOCKS; i++) {
+		bool open = w->blocks[i] == BLOCK_PUT || w->blocks[i] == BLOCK_DYING;
+		w->blocks[i] = open ? BLOCK_MAYBE : w->blocks[i];
+		w->pins[i] = w->notes[i] || open ? WORLD_PIN_ANY : w->pins[i];
+		w->notes[i] = 0;
+	}
 	for (uint32_t i = 0; i < WORLD_LANDINGS; i++)
 		w->landing_block[i] = UINT32_MAX;
 	free(w->memory);
@@ -197,6 +285,7 @@ void world_step(struct disk_world *w)
 		disk_tick(w->tier, w->now_ns);
 	}
 	disk_check(w->tier);
+	look_at_notes(w, 8);
 }
 
 void world_status(const struct disk_world *w, struct disk_status *ret_status)
@@ -242,8 +331,20 @@ static bool take_landing(struct disk_world *w, uint32_t block, uint32_t *ret_lan
 
 bool world_has(const struct disk_world *w, uint32_t block)
 {
-	struct id128 key = key_of(block);
-	return disk_find(w->tier, &key, NULL, NULL);
+	struct id128 key = world_key(block);
+	struct disk_found found;
+	if (!disk_find(w->tier, &key, &found))
+		return false;
+	bool low = found.priority == LEDGER_LOW;
+	if (w->may_lose)
+		return true;
+	if (w->blocks[block] == BLOCK_DEAD)
+		die(w, "was forgotten, durably, and is there", block);
+	if (w->blocks[block] == BLOCK_DURABLE && w->pins[block] != WORLD_PIN_ANY && found.pin != w->pins[block])
+		die(w, "is pinned otherwise than was said", block);
+	if (found.layer_count != layer_count(block) || strcmp(found.tenant, tenant_of(block)) != 0 || low != is_low(block))
+		die(w, "is in the index with other sizes, or of another tenant", block);
+	return true;
 }
 
 bool world_put(struct disk_world *w, uint32_t block)
@@ -265,6 +366,8 @@ bool world_put(struct disk_world *w, uint32_t block)
 		return false;
 	}
 	w->blocks[block] = BLOCK_PUT;
+	w->notes[block] = 0;
+	w->pins[block] = WORLD_PIN_ANY;
 	return true;
 }
 
@@ -273,7 +376,7 @@ bool world_load(struct disk_world *w, uint32_t block)
 	uint32_t landing;
 	if (!take_landing(w, block, &landing))
 		return false;
-	struct id128 key = key_of(block);
+	struct id128 key = world_key(block);
 	enum err e = disk_load(w->tier, &key, landing, (uint64_t)block << 32 | landing);
 	if (e == ERR_OK)
 		return true;

@@ -1,22 +1,28 @@
 /* disk_world - the SSD tier over a bad disk, beside the naive model of what it must keep.
  *
- * A block is a number: its key, sizes and bytes follow from that, so every loaded byte can be compared. */
+ * A block is a number: its key, sizes, bytes, tenant and priority follow from that, so every loaded byte can be compared.  Worlds of
+ * odd seeds have a secret (crash_disk.h). */
 #ifndef TESTS_KVSTORE_DISK_WORLD_H
 #define TESTS_KVSTORE_DISK_WORLD_H
 #include "kvstore/disk.h"
 #include "tests/kvstore/crash_disk.h"
 
 enum { WORLD_BLOCKS = 4096, WORLD_LAYERS_MAX = 3, WORLD_LANDINGS = 16, WORLD_SEGMENTS = 8, WORLD_SEGMENT_PAGES = 24,
-       WORLD_RECORD_PAGES_MAX = 6, WORLD_BLOCK_MAX = 96, WORLD_PUT_MAX = 6, WORLD_LOAD_MAX = 4 };
+       WORLD_RECORD_PAGES_MAX = 6, WORLD_BLOCK_MAX = 96, WORLD_PUT_MAX = 6, WORLD_LOAD_MAX = 4, WORLD_NOTE_MAX = 40 };
 
 #define MS 1000000ull
+#define WORLD_PIN_ANY 255
 
 enum block_state {
 	BLOCK_UNKNOWN,
 	BLOCK_PUT,     /* not said to be durable */
 	BLOCK_DURABLE, /* must be there */
 	BLOCK_MAYBE,   /* may be there: it was put before a crash, or gone before one */
+	BLOCK_DYING,   /* forgotten: is not there, and may be after a crash */
+	BLOCK_DEAD,    /* and that is durable */
 };
+
+#define WORLD_SECRET "sixteen bytes or more"
 
 struct disk_world {
 	struct crash_disk disk;
@@ -26,6 +32,10 @@ struct disk_world {
 	uint64_t now_ns;
 	struct rng rng;
 	enum block_state blocks[WORLD_BLOCKS];
+	uint64_t notes[WORLD_BLOCKS];      /* of those that are dying, or are being pinned; 0: none */
+	uint32_t noted_next;               /* of the blocks with notes some are looked at with every step */
+	uint8_t pins[WORLD_BLOCKS];        /* that must be there after a crash, if the block is; WORLD_PIN_ANY: not known */
+	uint8_t pins_wanted[WORLD_BLOCKS]; /* of those that are being pinned */
 	uint32_t landing_block[WORLD_LANDINGS]; /* whose bytes lie there for the tier; UINT32_MAX: free */
 	bool landing_loads[WORLD_LANDINGS];
 	/* outcomes */
@@ -46,9 +56,16 @@ void world_until_ready(struct disk_world *world);
 void world_until_quiet(struct disk_world *world);
 
 uint32_t world_bytes(uint32_t block); /* of the payload */
+struct id128 world_key(uint32_t block);
 /* false: no landing is free, or the tier does not want it. */
 bool world_put(struct disk_world *world, uint32_t block);
 bool world_load(struct disk_world *world, uint32_t block);
+/* As disk_forget() and disk_pin(). */
+enum err world_forget(struct disk_world *world, uint32_t block);
+enum err world_pin(struct disk_world *world, uint32_t block, enum ledger_pin pin);
+/* Both, and waits until that is durable. */
+void world_forget_now(struct disk_world *world, uint32_t block);
+void world_pin_now(struct disk_world *world, uint32_t block, enum ledger_pin pin);
 bool world_has(const struct disk_world *world, uint32_t block);
 /* Puts it, and waits for what comes of it. */
 bool world_put_now(struct disk_world *world, uint32_t block);

@@ -30,6 +30,7 @@ struct engine {
 	struct sessions *sessions;
 	uint8_t *memory; /* [FLEET_BLOCKS_MAX][FLEET_BLOCK_BYTES] */
 	enum { NOT_OFFERED, OFFERED, TAKEN } states[FLEET_BLOCKS_MAX];
+	bool low[FLEET_BLOCKS_MAX]; /* offered at low priority */
 	uint64_t op_next;
 };
 
@@ -156,6 +157,7 @@ static void say_offer(struct fleet *f, uint32_t peer, uint32_t block)
 	offer.digests = digests;
 	offer.layer_bytes = FLEET_LAYER_BYTES;
 	offer.compat = (ProtobufCBinaryData){16, (uint8_t *)compat};
+	offer.priority = e->low[block] ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.version = PROTO_VERSION;
 	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;
@@ -190,7 +192,7 @@ static uint32_t owners(struct fleet *f, uint32_t block, uint32_t replicas, uint6
 bool fleet_owns(struct fleet *f, uint32_t store, uint32_t block)
 {
 	uint64_t nodes[PLACE_REPLICAS_MAX];
-	uint32_t count = owners(f, block, f->options.replicas, nodes);
+	uint32_t count = owners(f, block, f->engine.low[block] ? 1 : f->options.replicas, nodes);
 	for (uint32_t i = 0; i < count; i++)
 		if (nodes[i] == store + 1)
 			return true;
@@ -225,6 +227,22 @@ void fleet_offer(struct fleet *f, uint32_t first, uint32_t count)
 		fleet_run(f, 10);
 	}
 	fail_msg("blocks %u to %u are not taken", first, first + count - 1);
+}
+
+void fleet_offer_low(struct fleet *f, uint32_t first, uint32_t count)
+{
+	for (uint32_t block = first; block < first + count; block++)
+		f->engine.low[block] = true;
+	fleet_offer(f, first, count);
+}
+
+void fleet_offer_again(struct fleet *f, uint32_t first, uint32_t count)
+{
+	for (uint32_t block = first; block < first + count; block++) {
+		f->engine.low[block] = false;
+		f->engine.states[block] = NOT_OFFERED;
+	}
+	fleet_offer(f, first, count);
 }
 
 void fleet_look_up(struct fleet *f, uint32_t store, uint32_t block)

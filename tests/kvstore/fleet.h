@@ -46,6 +46,9 @@ uint64_t fleet_local(struct fleet *fleet, uint32_t store);
 struct id128 fleet_key(uint32_t block);
 /* Blocks first..first+count-1, each to the first owner of those that are up and do not drain; until all are answered. */
 void fleet_offer(struct fleet *fleet, uint32_t first, uint32_t count);
+/* The same, at low priority; or once more, at normal priority. */
+void fleet_offer_low(struct fleet *fleet, uint32_t first, uint32_t count);
+void fleet_offer_again(struct fleet *fleet, uint32_t first, uint32_t count);
 /* Looks a block up at a store, and releases it. */
 void fleet_look_up(struct fleet *fleet, uint32_t store, uint32_t block);
 /* Until every store that is up says that nothing is missing or under way; fails the test after so long. */
@@ -53,7 +56,7 @@ void fleet_settle(struct fleet *fleet, uint64_t ms);
 
 bool fleet_has(struct fleet *fleet, uint32_t store, uint32_t block);
 bool fleet_has_spare(struct fleet *fleet, uint32_t store, uint32_t block);
-/* Is the store among the first `replicas` of those that are up and do not drain? */
+/* Is the store among the first `replicas` (of a block of low priority: one) of those that are up and do not drain? */
 bool fleet_owns(struct fleet *fleet, uint32_t store, uint32_t block);
 /* Bytes that stores have copied from each other: all, and of these because of comings and goings. */
 uint64_t fleet_copied(struct fleet *fleet);

@@ -6,7 +6,6 @@
 
 #include <cmocka.h>
 
-#include "kvstore/disk_format.h"
 #include "tests/kvstore/disk_world.h"
 
 static int setup(void **state)
@@ -75,98 +74,6 @@ static void start_with_footers_reads_no_records(void **state)
 	uint64_t used = WORLD_SEGMENTS - status_of(w).segments_free;
 	assert_int_equal(w->disk.reads, 2 * WORLD_SEGMENTS + used); /* head, trailer; footer */
 	world_check_all(w);
-}
-
-static void segment_with_a_spoilt_footer_is_read_record_by_record(void **state)
-{
-	struct disk_world *w = *state;
-	for (uint32_t i = 0; i < 16; i++)
-		assert_true(world_put_now(w, i));
-	assert_true(status_of(w).counters.segments_sealed > 0);
-	crash_disk_page(&w->disk, 0, WORLD_SEGMENT_PAGES - 2)[40] ^= 1; /* of the second entry of the first segment */
-	world_restart(w, true);
-	world_until_ready(w);
-	assert_int_equal(status_of(w).counters.recovered, 16);
-	world_check_all(w);
-}
-
-static void segment_without_a_head_is_known_by_its_trailer(void **state)
-{
-	struct disk_world *w = *state;
-	for (uint32_t i = 0; i < 16; i++)
-		assert_true(world_put_now(w, i));
-	crash_disk_page(&w->disk, 0, 0)[100] ^= 1;
-	world_restart(w, true);
-	world_until_ready(w);
-	assert_int_equal(status_of(w).counters.recovered, 16);
-	world_check_all(w);
-}
-
-static void wrong_bytes_are_a_miss_and_in_quarantine(void **state)
-{
-	struct disk_world *w = *state;
-	w->may_lose = true;
-	assert_true(world_put_now(w, 7));
-	crash_disk_page(&w->disk, 0, 2)[5] ^= 1;
-	assert_int_equal(world_load_now(w, 7), ERR_CORRUPT);
-	assert_false(world_has(w, 7));
-	assert_int_equal(w->gone[DISK_GONE_BAD], 1);
-	assert_true(world_put_now(w, 7)); /* it may be put anew */
-	assert_int_equal(world_load_now(w, 7), ERR_OK);
-}
-
-static void what_was_read_wrongly_once_is_read_again(void **state)
-{
-	struct disk_world *w = *state;
-	assert_true(world_put_now(w, 7));
-	w->disk.faults.flip_read = 65536;
-	assert_true(world_load(w, 7));
-	disk_tick(w->tier, w->now_ns);
-	world_step(w);
-	w->disk.faults.flip_read = 0;
-	world_until_quiet(w);
-	assert_int_equal(w->last_load, ERR_OK);
-	assert_int_equal(status_of(w).counters.reads_bad, 1);
-}
-
-static void header_of_another_place_is_not_taken(void **state)
-{
-	struct disk_world *w = *state;
-	w->may_lose = true;
-	assert_true(world_put_now(w, 3)); /* one layer each */
-	assert_true(world_put_now(w, 6));
-	uint32_t at6 = 1 + 1 + (world_bytes(3) + DISK_PAGE_BYTES - 1) / DISK_PAGE_BYTES;
-	uint32_t pages = 1 + (world_bytes(6) + DISK_PAGE_BYTES - 1) / DISK_PAGE_BYTES;
-	memcpy(crash_disk_page(&w->disk, 0, at6 + pages), crash_disk_page(&w->disk, 0, at6), pages * DISK_PAGE_BYTES);
-	memcpy(crash_disk_page(&w->disk, 0, at6), crash_disk_page(&w->disk, 0, 1), 2 * DISK_PAGE_BYTES);
-	assert_int_equal(world_load_now(w, 6), ERR_CORRUPT);
-	world_restart(w, false);
-	world_until_ready(w);
-	assert_true(world_has(w, 3));
-	assert_false(world_has(w, 6)); /* not where it should be, and not where a copy of it lies */
-}
-
-static void footer_that_names_another_key_serves_nothing(void **state)
-{
-	struct disk_world *w = *state;
-	w->may_lose = true;
-	for (uint32_t i = 0; i < 16; i++)
-		assert_true(world_put_now(w, i));
-	/* The first two entries of the first segment change their keys, and all sums are right. */
-	uint8_t *entries = crash_disk_page(&w->disk, 0, WORLD_SEGMENT_PAGES - 2), key[16];
-	uint8_t *page = crash_disk_page(&w->disk, 0, WORLD_SEGMENT_PAGES - 1);
-	memcpy(key, entries, 16);
-	memcpy(entries, entries + DISK_FOOTER_ENTRY_BYTES, 16);
-	memcpy(entries + DISK_FOOTER_ENTRY_BYTES, key, 16);
-	struct disk_trailer trailer;
-	assert_int_equal(disk_parse_trailer(page, &trailer), ERR_OK);
-	trailer.entries_sum = disk_footer_sum(entries, trailer.entry_count, w->options.id);
-	disk_format_trailer(page, &trailer);
-	world_restart(w, false);
-	world_until_ready(w);
-	assert_int_equal(status_of(w).counters.recovered, 16);
-	world_check_all(w); /* none is loaded with another's bytes */
-	assert_int_equal(w->corrupt, 2);
 }
 
 static void error_of_a_write_stops_writing_for_a_while(void **state)
@@ -313,31 +220,12 @@ static void scrubbing_finds_what_nobody_asked_for(void **state)
 	assert_in_range(status_of(w).counters.bytes_scrubbed, 3u << 19, 3u << 20);
 }
 
-static void disk_of_another_size_is_room(void **state)
-{
-	struct disk_world *w = *state;
-	w->may_lose = true;
-	for (uint32_t i = 0; i < 16; i++)
-		assert_true(world_put_now(w, i));
-	w->options.segment_bytes = (WORLD_SEGMENT_PAGES - 2) * DISK_PAGE_BYTES;
-	world_restart(w, false);
-	world_until_ready(w);
-	assert_int_equal(status_of(w).blocks, 0);
-	assert_int_equal(status_of(w).segments_free, WORLD_SEGMENTS);
-	assert_true(world_put_now(w, 3));
-	assert_int_equal(world_load_now(w, 3), ERR_OK);
-}
-
 static void forgotten_block_is_not_found(void **state)
 {
 	struct disk_world *w = *state;
 	assert_true(world_put_now(w, 7));
-	struct id128 key = {{0}};
-	uint64_t hash = rng_mix(7);
-	memcpy(key.bytes, &hash, 8);
-	key.bytes[8] = 7;
-	assert_true(disk_forget(w->tier, &key));
-	assert_false(disk_forget(w->tier, &key));
+	assert_int_equal(world_forget(w, 7), ERR_OK);
+	assert_int_equal(world_forget(w, 7), ERR_NOT_FOUND);
 	assert_false(world_has(w, 7));
 	assert_true(world_put_now(w, 7));
 }
@@ -509,36 +397,6 @@ static void power_may_be_lost_at_every_operation(void **state)
 	free(w);
 }
 
-static void whatever_a_disk_does_no_wrong_byte_is_served(void **state)
-{
-	(void)state;
-	uint64_t struck = 0, corrupt = 0, loaded = 0;
-	for (uint64_t seed = 100; seed < 160; seed++) {
-		struct disk_world *w = malloc(sizeof(*w));
-		world_init(w, seed);
-		w->may_lose = true;
-		w->disk.faults = (struct crash_disk_faults){
-			.fail = seed % 3 == 0 ? 300 : 0,
-			.flip_read = seed % 4 == 0 ? 2000 : 0,
-			.flip_rest = seed % 4 == 1 ? 4000 : 0,
-			.misdirect_read = seed % 5 == 0 ? 2000 : 0,
-			.misdirect_write = seed % 5 == 1 ? 2000 : 0,
-		};
-		for (int life = 0; life < 6; life++) {
-			walk(w, 1500, 200);
-			if (life % 3 == 2)
-				world_check_all(w);
-			world_restart(w, rng_below(&w->rng, 2));
-		}
-		struck += w->disk.struck;
-		corrupt += w->corrupt;
-		loaded += w->loaded;
-		world_fini(w);
-		free(w);
-	}
-	assert_true(struck > 1000 && corrupt > 100 && loaded > 10000);
-}
-
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -546,12 +404,6 @@ int main(void)
 		T(block_is_found_when_it_is_durable_and_not_before),
 		T(durable_blocks_survive_the_loss_of_power),
 		T(start_with_footers_reads_no_records),
-		T(segment_with_a_spoilt_footer_is_read_record_by_record),
-		T(segment_without_a_head_is_known_by_its_trailer),
-		T(wrong_bytes_are_a_miss_and_in_quarantine),
-		T(what_was_read_wrongly_once_is_read_again),
-		T(header_of_another_place_is_not_taken),
-		T(footer_that_names_another_key_serves_nothing),
 		T(error_of_a_write_stops_writing_for_a_while),
 		T(disk_that_stays_full_is_tried_ever_more_rarely),
 		T(full_disk_keeps_what_was_hit),
@@ -559,7 +411,6 @@ int main(void)
 		T(writes_keep_to_their_rate),
 		T(full_index_makes_room_too),
 		T(scrubbing_finds_what_nobody_asked_for),
-		T(disk_of_another_size_is_room),
 		T(forgotten_block_is_not_found),
 		T(block_that_is_too_large_is_refused),
 		cmocka_unit_test(any_walk_with_crashes_keeps_what_is_durable),
@@ -567,7 +418,6 @@ int main(void)
 		cmocka_unit_test(every_operation_of_a_start_may_fail_once),
 		cmocka_unit_test(disk_may_die_at_every_operation),
 		cmocka_unit_test(power_may_be_lost_at_every_operation),
-		cmocka_unit_test(whatever_a_disk_does_no_wrong_byte_is_served),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -18,6 +18,7 @@
 #include "base/log.h"
 #include "base/rng.h"
 #include "kvstore/disk.h"
+#include "kvstore/disk_key.h"
 #include "kvstore/disk_shell.h"
 #include "net/loop.h"
 
@@ -26,6 +27,7 @@ enum { LANDINGS = 8, LANDING_BYTES = 96 << 10, LAYERS = 3, SEGMENT_BYTES = 1 << 
 static const char *io_name;
 static char folder[512];
 static uint32_t kills;
+static struct disk_key *key; /* of all records */
 
 struct world {
 	struct loop *loop;
@@ -97,7 +99,7 @@ static void on_loaded(void *context, uint64_t cookie, enum err e, const struct l
 static enum err open_shell(struct world *w, const char *io, uint32_t segments, struct why *why)
 {
 	struct disk_shell_options options = {.path = folder, .io = io, .segment_count = segments, .segment_bytes = SEGMENT_BYTES,
-					     .depth = 16, .context = w, .landing = landing_of, .done = on_io};
+					     .depth = 16, .key = key, .context = w, .landing = landing_of, .done = on_io};
 	return disk_shell_create(w->loop, &options, &w->shell, why);
 }
 
@@ -108,7 +110,7 @@ static void start(struct world *w)
 	struct disk_options options = {
 		.segment_count = SEGMENTS, .segment_bytes = SEGMENT_BYTES, .block_max = 512,
 		.record_bytes_max = LANDING_BYTES + DISK_PAGE_BYTES, .put_max = 8, .write_max = 4, .load_max = 8, .read_max = 4,
-		.keep_percent = 50, .sync_delay_ns = 1000000, .file = disk_shell_file(w->shell), .context = w,
+		.keep_percent = 50, .note_max = 64, .sync_delay_ns = 1000000, .file = disk_shell_file(w->shell), .context = w,
 		.written = on_written, .durable = on_durable, .loaded = on_loaded,
 	};
 	assert_int_equal(disk_shell_id(&options.id, &why), ERR_OK);
@@ -196,8 +198,8 @@ static void until_ready(struct world *w)
 
 static struct id128 key_of(uint32_t block)
 {
-	struct id128 key = {{(uint8_t)block, (uint8_t)(block >> 8), (uint8_t)(block >> 16), 9}};
-	return key;
+	struct id128 id = {{(uint8_t)block, (uint8_t)(block >> 8), (uint8_t)(block >> 16), 9}};
+	return id;
 }
 
 static enum err put(struct world *w, uint32_t block, uint32_t landing)
@@ -221,9 +223,9 @@ static void put_now(struct world *w, uint32_t block)
 static enum err load_now(struct world *w, uint32_t block)
 {
 	uint32_t before = w->loaded;
-	struct id128 key = key_of(block);
+	struct id128 id = key_of(block);
 	memset(landing_of(w, 1, 0), 0xaa, LANDING_BYTES);
-	enum err e = disk_load(w->disk, &key, 1, (uint64_t)block << 32 | 1);
+	enum err e = disk_load(w->disk, &id, 1, (uint64_t)block << 32 | 1);
 	if (e != ERR_OK)
 		return e;
 	until(w, &w->loaded, before + 1);
@@ -290,6 +292,46 @@ static void bytes_that_changed_on_disk_are_not_served(void **state)
 	close(fd);
 	assert_int_equal(load_now(w, 3), ERR_CORRUPT);
 	assert_int_equal(load_now(w, 3), ERR_NOT_FOUND);
+}
+
+static struct disk_key *make_key(const char *secret)
+{
+	char path[600];
+	struct disk_key *made;
+	struct why why = {0};
+	snprintf(path, sizeof(path), "%s.key", folder);
+	FILE *file = fopen(path, "wb");
+	assert_true(file && fputs(secret, file) >= 0 && fclose(file) == 0);
+	assert_int_equal(disk_key_read(path, &made, &why), ERR_OK);
+	unlink(path);
+	return made;
+}
+
+static void blocks_of_another_key_are_not_served(void **state)
+{
+	struct world *w = *state;
+	struct disk_key *right = key;
+	until_ready(w);
+	for (uint32_t i = 0; i < LANDINGS; i++)
+		assert_int_equal(put(w, i, i), ERR_OK);
+	until(w, &w->durable, LANDINGS);
+	stop(w);
+	key = make_key("another sixteen bytes");
+	start(w);
+	until_ready(w);
+	for (uint32_t i = 0; i < LANDINGS; i++)
+		assert_int_not_equal(load_now(w, i), ERR_OK);
+	stop(w);
+	disk_key_destroy(key);
+	key = NULL; /* digests alone: whoever may write there is trusted */
+	start(w);
+	until_ready(w);
+	put_now(w, 100);
+	stop(w);
+	key = right;
+	start(w);
+	until_ready(w);
+	assert_int_not_equal(load_now(w, 100), ERR_OK); /* it has no tag */
 }
 
 static void folder_of_another_is_refused(void **state)
@@ -394,6 +436,7 @@ int main(int argc, char **argv)
 	kills = (uint32_t)strtoul(argv[3], NULL, 10);
 	snprintf(folder, sizeof(folder), "%s", argv[2]);
 	log_init("test", LOG_ERROR, false);
+	key = make_key("sixteen bytes are enough");
 	struct world *probe = world_create();
 	struct why why = {0};
 	remove_folder();
@@ -404,6 +447,7 @@ int main(int argc, char **argv)
 	remove_folder();
 	if (e == ERR_UNSUPPORTED) {
 		printf("%s\n", why.text);
+		disk_key_destroy(key);
 		return 77;
 	}
 	const struct CMUnitTest tests[] = {
@@ -412,11 +456,14 @@ int main(int argc, char **argv)
 		T(landings_beside_a_page_are_right_too),
 		T(many_at_once_and_more_than_there_is_room_for),
 		T(bytes_that_changed_on_disk_are_not_served),
+		T(blocks_of_another_key_are_not_served),
 		T(folder_of_another_is_refused),
 		T(disk_without_room_says_so),
 		T(unknown_way_is_refused_and_auto_finds_one),
 		T(shell_may_go_at_any_time),
 		T(killed_writer_keeps_its_word),
 	};
-	return cmocka_run_group_tests(tests, NULL, NULL);
+	int failed = cmocka_run_group_tests(tests, NULL, NULL);
+	disk_key_destroy(key);
+	return failed;
 }

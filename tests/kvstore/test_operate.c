@@ -11,39 +11,35 @@ static void put_of(struct world *w, const char *whose, Wire__Priority how, uint6
 	priority = WIRE__PRIORITY__PRIORITY_NORMAL;
 }
 
-static const Wire__KvAnswer *ask(struct world *w, uint32_t conn, Wire__KvAsk *question)
+static const Wire__KvAnswer *answer_of(struct world *w)
 {
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.body_case = WIRE__ENVELOPE__BODY_KV_ASK;
-	envelope.kv_ask = question;
-	question->op = 77;
-	w->answer = NULL;
-	deliver(w, conn, &envelope);
 	assert_non_null(w->answer);
 	assert_int_equal(w->answer->op, 77);
 	return w->answer;
 }
 
-static const Wire__KvAnswer *ask_key(struct world *w, Wire__KvVerb verb, uint8_t key, Wire__KvPin pin)
+static const Wire__KvAnswer *answer_to(struct world *w, uint32_t conn, Wire__KvAsk *question)
 {
-	uint8_t bytes[16] = {key, 77};
-	Wire__KvAsk question = WIRE__KV_ASK__INIT;
-	question.verb = verb;
-	question.pin = pin;
-	question.keys = (ProtobufCBinaryData){16, bytes};
-	return ask(w, 9, &question);
+	ask(w, conn, question);
+	return answer_of(w);
+}
+
+static const Wire__KvAnswer *answer_on(struct world *w, Wire__KvVerb verb, uint8_t key, Wire__KvPin pin)
+{
+	ask_key(w, verb, key, pin);
+	return answer_of(w);
 }
 
 static bool is_there(struct world *w, uint8_t key)
 {
-	return ask_key(w, WIRE__KV_VERB__KV_GET, key, WIRE__KV_PIN__KV_UNPINNED)->n_blocks == 1;
+	return answer_on(w, WIRE__KV_VERB__KV_GET, key, WIRE__KV_PIN__KV_UNPINNED)->n_blocks == 1;
 }
 
 static const Wire__StoreLoad *stat_of(struct world *w)
 {
 	Wire__KvAsk question = WIRE__KV_ASK__INIT;
 	question.verb = WIRE__KV_VERB__KV_STAT;
-	return ask(w, 9, &question)->load->store;
+	return answer_to(w, 9, &question)->load->store;
 }
 
 static const Wire__TenantLoad *tenant_of(const Wire__StoreLoad *load, const char *name)
@@ -129,18 +125,18 @@ static void block_offered_again_at_a_higher_priority_is_raised(void **state)
 	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
 	join(w, 9, 90, WIRE__ROLE__ROLE_OPERATOR);
 	put_of(w, "", WIRE__PRIORITY__PRIORITY_LOW, 1, 1);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_GET, 1, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_LOW);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_GET, 1, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_LOW);
 	put_of(w, "", WIRE__PRIORITY__PRIORITY_LOW, 2, 1);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_GET, 1, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_LOW);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_GET, 1, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_LOW);
 	put_of(w, "", WIRE__PRIORITY__PRIORITY_NORMAL, 3, 1);
 	assert_int_equal(answers(w, 3, ERR_EXISTS), 1);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_GET, 1, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_NORMAL);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_GET, 1, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_NORMAL);
 	/* While the first is still being read. */
 	priority = WIRE__PRIORITY__PRIORITY_LOW;
 	offer(w, 1, 4, 2);
 	put_of(w, "", WIRE__PRIORITY__PRIORITY_NORMAL, 5, 2);
 	assert_int_equal(answers(w, 5, ERR_EXISTS), 1);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_GET, 2, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_NORMAL);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_GET, 2, 0)->blocks[0]->priority, WIRE__PRIORITY__PRIORITY_NORMAL);
 }
 
 static void operator_gets_a_block_with_its_place(void **state)
@@ -150,7 +146,7 @@ static void operator_gets_a_block_with_its_place(void **state)
 	join(w, 9, 90, WIRE__ROLE__ROLE_OPERATOR);
 	put_of(w, "small", WIRE__PRIORITY__PRIORITY_LOW, 1, 4);
 	lookup(w, 1, 50, (uint8_t[]){4}, 1);
-	const Wire__KvAnswer *answer = ask_key(w, WIRE__KV_VERB__KV_GET, 4, 0);
+	const Wire__KvAnswer *answer = answer_on(w, WIRE__KV_VERB__KV_GET, 4, 0);
 	const struct sent *found = last(w, WIRE__ENVELOPE__BODY_FOUND);
 	const Wire__KvBlock *block = answer->blocks[0];
 	assert_int_equal(answer->n_blocks, 1);
@@ -162,14 +158,14 @@ static void operator_gets_a_block_with_its_place(void **state)
 	assert_int_equal(block->layer_bytes, LAYER_BYTES);
 	assert_int_equal(block->holds, 1);
 	assert_int_equal(block->n_digests, LAYERS);
-	assert_int_equal(block->digests[1], 41);
+	assert_int_equal(block->digests[1], world_digest(4, 1));
 	assert_int_equal(block->place->offset, found->place[0].offset);
 	assert_int_equal(block->place->generation, found->place[0].generation);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_GET, 5, 0)->n_blocks, 0);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_EVICT, 4, 0)->errors[0], ERR_BUSY);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_GET, 5, 0)->n_blocks, 0);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_EVICT, 4, 0)->errors[0], ERR_BUSY);
 	release(w, 1, 50);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_EVICT, 4, 0)->errors[0], ERR_OK);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_EVICT, 4, 0)->errors[0], ERR_NOT_FOUND);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_EVICT, 4, 0)->errors[0], ERR_OK);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_EVICT, 4, 0)->errors[0], ERR_NOT_FOUND);
 }
 
 static void operator_pins_within_the_share(void **state)
@@ -180,18 +176,18 @@ static void operator_pins_within_the_share(void **state)
 	for (uint8_t key = 1; key <= 6; key++)
 		put_of(w, "", WIRE__PRIORITY__PRIORITY_NORMAL, key, key);
 	for (uint8_t key = 1; key <= 5; key++)
-		assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_PIN, key, WIRE__KV_PIN__KV_PINNED_HARD)->errors[0],
+		assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_PIN, key, WIRE__KV_PIN__KV_PINNED_HARD)->errors[0],
 				 key == 5 ? ERR_AGAIN : ERR_OK);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_PIN, 5, WIRE__KV_PIN__KV_PINNED_SOFT)->errors[0], ERR_OK);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_PIN, 99, WIRE__KV_PIN__KV_PINNED_SOFT)->errors[0], ERR_NOT_FOUND);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_EVICT, 1, 0)->errors[0], ERR_DENIED);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_PIN, 5, WIRE__KV_PIN__KV_PINNED_SOFT)->errors[0], ERR_OK);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_PIN, 99, WIRE__KV_PIN__KV_PINNED_SOFT)->errors[0], ERR_NOT_FOUND);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_EVICT, 1, 0)->errors[0], ERR_DENIED);
 	const Wire__StoreLoad *load = stat_of(w);
 	assert_int_equal(load->pinned_hard, 4);
 	assert_int_equal(load->pinned_soft, 1);
 	assert_int_equal(load->bytes_pinned, load->bytes_pinned_max);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_PIN, 1, WIRE__KV_PIN__KV_UNPINNED)->errors[0], ERR_OK);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_EVICT, 1, 0)->errors[0], ERR_OK);
-	assert_int_equal(ask_key(w, WIRE__KV_VERB__KV_GET, 2, 0)->blocks[0]->pin, WIRE__KV_PIN__KV_PINNED_HARD);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_PIN, 1, WIRE__KV_PIN__KV_UNPINNED)->errors[0], ERR_OK);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_EVICT, 1, 0)->errors[0], ERR_OK);
+	assert_int_equal(answer_on(w, WIRE__KV_VERB__KV_GET, 2, 0)->blocks[0]->pin, WIRE__KV_PIN__KV_PINNED_HARD);
 }
 
 static void list_comes_in_pages_and_is_no_use_of_a_block(void **state)
@@ -208,7 +204,7 @@ static void list_comes_in_pages_and_is_no_use_of_a_block(void **state)
 	question.verb = WIRE__KV_VERB__KV_LIST;
 	question.limit = 3;
 	do {
-		const Wire__KvAnswer *answer = ask(w, 9, &question);
+		const Wire__KvAnswer *answer = answer_to(w, 9, &question);
 		assert_true(answer->n_blocks <= 3);
 		for (size_t i = 0; i < answer->n_blocks; i++)
 			seen |= 1u << answer->blocks[i]->key.data[0];
@@ -219,7 +215,7 @@ static void list_comes_in_pages_and_is_no_use_of_a_block(void **state)
 	assert_int_equal(pages, 3);
 	question.one_tenant = true;
 	question.tenant = (char *)"acme";
-	const Wire__KvAnswer *answer = ask(w, 9, &question);
+	const Wire__KvAnswer *answer = answer_to(w, 9, &question);
 	assert_int_equal(answer->n_blocks, 2);
 	assert_int_equal(answer->next, 0);
 	for (uint8_t key = 0; is_there(w, 2); key++)
@@ -240,7 +236,7 @@ static void only_an_operator_is_answered(void **state)
 			question.verb = (Wire__KvVerb)verb;
 			question.limit = 1;
 			question.keys = (ProtobufCBinaryData){16, bytes};
-			const Wire__KvAnswer *answer = ask(w, conn, &question);
+			const Wire__KvAnswer *answer = answer_to(w, conn, &question);
 			assert_int_equal(answer->error, ERR_DENIED);
 			assert_true(answer->n_blocks == 0 && answer->n_errors == 0 && !answer->load);
 		}

@@ -331,6 +331,43 @@ static void a_block_that_is_often_found_gets_more_copies(void **state)
 	fleet_destroy(f);
 }
 
+/* Half of the blocks: who owns them, comings, goings and losses; and once they are not of low priority any more. */
+static void a_block_of_low_priority_has_one_copy(void **state)
+{
+	(void)state;
+	struct fleet *f = fleet_of(STORES, STORES - 1, 2, 0);
+	fleet_offer_low(f, 0, BLOCKS / 2);
+	fleet_offer(f, BLOCKS / 2, BLOCKS / 2);
+	fleet_settle(f, 1000);
+	check_places(f, STORES, false);
+	assert_int_equal(fleet_copied(f), (uint64_t)BLOCKS / 2 * FLEET_BLOCK_BYTES);
+	fleet_start(f, STORES - 1);
+	fleet_settle(f, 5000);
+	fleet_run(f, 4000);
+	fleet_settle(f, 1000);
+	check_places(f, STORES, true);
+	assert_int_equal(fleet_moved(f), (uint64_t)count_owned(f, STORES - 1) * FLEET_BLOCK_BYTES);
+	drain(f, 2); /* hands over what only it has, and the others make what is scarce then */
+	fleet_kill(f, 2);
+	fleet_settle(f, 5000);
+	check_places(f, STORES, true);
+	fleet_kill(f, 4);
+	fleet_settle(f, 5000);
+	fleet_run(f, 4000);
+	fleet_settle(f, 1000);
+	uint32_t lost = 0;
+	for (uint32_t block = 0; block < BLOCKS; block++) {
+		uint32_t copies = copies_of(f, STORES, block);
+		lost += copies == 0;
+		assert_true(copies > 0 || block < BLOCKS / 2);
+	}
+	assert_in_range(lost, 1, BLOCKS / 2 / 4); /* what only the one that died had */
+	fleet_offer_again(f, 0, BLOCKS / 2);
+	fleet_settle(f, 1000);
+	check_places(f, STORES, true);
+	fleet_destroy(f);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -347,6 +384,7 @@ int main(void)
 		cmocka_unit_test(the_last_store_leaves_at_once),
 		cmocka_unit_test(stores_that_come_and_go_at_once_end_with_every_copy_in_place),
 		cmocka_unit_test(a_block_that_is_often_found_gets_more_copies),
+		cmocka_unit_test(a_block_of_low_priority_has_one_copy),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -3,7 +3,11 @@
 #include <stddef.h>
 #include <cmocka.h>
 #include <errno.h>
+#include <sched.h>
+#include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <unistd.h>
 
 #include "net/region.h"
 
@@ -40,6 +44,47 @@ static void generations_begin_at_one_and_only_grow(void **state)
 	region_destroy(region);
 }
 
+/* Resident pages of this process's shared memory. */
+static uint64_t shared_bytes(void)
+{
+	unsigned long long size, resident, shared;
+	FILE *file = fopen("/proc/self/statm", "re");
+	assert_non_null(file);
+	assert_int_equal(fscanf(file, "%llu %llu %llu", &size, &resident, &shared), 3);
+	fclose(file);
+	return shared * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+static void pages_come_behind_while_others_write(void **state)
+{
+	enum { SLOT = 1 << 20, SLOTS = 32, STRIDE = 4096 };
+	struct region_options options = {.slot_bytes = SLOT, .slot_count = SLOTS, .touch_behind = true};
+	struct region *region = NULL;
+	uint64_t before = shared_bytes();
+	uint8_t *page = mmap(NULL, STRIDE, PROT_READ | PROT_WRITE, MAP_PRIVATE | MAP_ANONYMOUS, -1, 0);
+	if (madvise(page, STRIDE, 23 /* MADV_POPULATE_WRITE */) != 0)
+		skip(); /* before Linux 5.14 */
+	assert_int_equal(region_create(&options, &region, NULL), ERR_OK);
+	uint8_t *data = region_slot(region, 0);
+	for (uint32_t i = SLOT * (SLOTS / 2); i < SLOT * SLOTS; i += STRIDE)
+		data[i] = (uint8_t)(i / STRIDE + 1);
+	while (shared_bytes() < before + (uint64_t)SLOT * SLOTS) /* the other half comes by itself */
+		sched_yield();
+	for (uint32_t i = 0; i < SLOT * SLOTS; i += STRIDE)
+		assert_int_equal(data[i], i < SLOT * (SLOTS / 2) ? 0 : (uint8_t)(i / STRIDE + 1));
+	region_destroy(region);
+}
+
+static void region_may_go_while_its_pages_come(void **state)
+{
+	struct region_options options = {.slot_bytes = 1 << 20, .slot_count = 64, .touch_behind = true};
+	for (int i = 0; i < 20; i++) {
+		struct region *region = NULL;
+		assert_int_equal(region_create(&options, &region, NULL), ERR_OK);
+		region_destroy(region);
+	}
+}
+
 static void impossible_shapes_are_refused_with_a_reason(void **state)
 {
 	struct region *region = NULL;
@@ -59,6 +104,8 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(bounds_hold_within_one_slot_only),
 		cmocka_unit_test(generations_begin_at_one_and_only_grow),
+		cmocka_unit_test(pages_come_behind_while_others_write),
+		cmocka_unit_test(region_may_go_while_its_pages_come),
 		cmocka_unit_test(impossible_shapes_are_refused_with_a_reason),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -1,4 +1,5 @@
-/* What a prompt waits for when a store has some of it on disk: the answer with what is in memory, and the later ones. */
+/* What a prompt waits for: the answer with what is in a store's memory, the later ones with what was on its disk; and not for a
+ * store that says nothing while others have it all. */
 #include <setjmp.h>
 #include <stdarg.h>
 #include <stddef.h>
@@ -10,7 +11,7 @@
 
 #include "tests/node/world.h"
 
-enum { REUSABLE = 4, PROMPT = REUSABLE * BLOCK_TOKENS + 1 };
+enum { REUSABLE = 4, PROMPT = REUSABLE * BLOCK_TOKENS + 1, SECOND = STORE + 1 };
 
 static int setup(void **state)
 {
@@ -57,8 +58,23 @@ static uint64_t ask(struct world *w)
 	return lookup.op;
 }
 
+/* It asks both stores; each has all keys to answer for. */
+static void ask_both(struct world *w, uint64_t ret_ops[2])
+{
+	struct wanted wanted = good(1, WIRE__HALF__HALF_PREFILL);
+	wanted.tokens = PROMPT;
+	join(w, SECOND, WIRE__ROLE__ROLE_KVSTORE);
+	begin(w, wanted);
+	ret_ops[0] = ret_ops[1] = 0;
+	for (uint32_t i = 0; i < w->sent_count; i++)
+		if (w->sent[i].body == WIRE__ENVELOPE__BODY_LOOKUP)
+			ret_ops[w->sent[i].conn - STORE] = w->sent[i].op;
+	assert_true(ret_ops[0] && ret_ops[1]);
+	w->sent_count = 0;
+}
+
 /* Blocks first..end - 1 are there. */
-static void found(struct world *w, uint64_t op, uint32_t first, uint32_t end, bool more)
+static void found_at(struct world *w, uint32_t store, uint64_t op, uint32_t first, uint32_t end, bool more)
 {
 	uint64_t digests[LAYERS] = {0};
 	Wire__Place place = WIRE__PLACE__INIT;
@@ -76,7 +92,12 @@ static void found(struct world *w, uint64_t op, uint32_t first, uint32_t end, bo
 	message.op = op;
 	message.blocks = pointers;
 	message.more = more;
-	SAY(STORE, FOUND, found, &message);
+	SAY(store, FOUND, found, &message);
+}
+
+static void found(struct world *w, uint64_t op, uint32_t first, uint32_t end, bool more)
+{
+	found_at(w, STORE, op, first, end, more);
 }
 
 static void end_reads(struct world *w, uint32_t first)
@@ -175,6 +196,64 @@ static void store_that_dies_is_waited_for_no_more(void **state)
 	assert_false(fetches(w));
 }
 
+static void silent_store_is_not_waited_for_when_another_has_it_all(void **state)
+{
+	struct world *w = *state;
+	uint64_t ops[2];
+	ask_both(w, ops);
+	found_at(w, SECOND, ops[1], 0, REUSABLE, false);
+	assert_int_equal(w->reads, REUSABLE * LAYERS);
+	end_reads(w, 0);
+	assert_false(fetches(w));
+	assert_int_equal(told(w, WIRE__ENVELOPE__BODY_RELEASE).conn, SECOND);
+	found(w, ops[0], 0, REUSABLE, false); /* it was only slow: what it holds for us it may let go */
+	assert_int_equal(told(w, WIRE__ENVELOPE__BODY_RELEASE).conn, STORE);
+}
+
+static void silent_store_is_waited_for_when_something_is_missing(void **state)
+{
+	struct world *w = *state;
+	uint64_t ops[2];
+	ask_both(w, ops);
+	found_at(w, SECOND, ops[1], 0, REUSABLE - 1, false);
+	pass(w, 480);
+	assert_int_equal(w->reads, 0);
+	pass(w, 40);
+	assert_int_equal(w->reads, (REUSABLE - 1) * LAYERS);
+	end_reads(w, 0);
+	assert_false(fetches(w));
+}
+
+static void disk_is_not_waited_for_when_another_has_it_all(void **state)
+{
+	struct world *w = *state;
+	uint64_t ops[2];
+	ask_both(w, ops);
+	found(w, ops[0], 0, 2, true);
+	found_at(w, SECOND, ops[1], 0, REUSABLE, false);
+	end_reads(w, 0);
+	assert_false(fetches(w));
+}
+
+/* The only copy known fails: who has not answered may have another. */
+static void silent_store_is_waited_for_when_a_read_fails(void **state)
+{
+	struct world *w = *state;
+	uint64_t ops[2];
+	ask_both(w, ops);
+	found_at(w, SECOND, ops[1], 0, REUSABLE, false);
+	for (uint32_t i = 0; i < LAYERS; i++) {
+		node_read_outcome(w->node, w->read[i].op, ERR_STALE, 0, w->now_ns);
+		node_landing_free(w->node, w->read[i].op, w->now_ns);
+	}
+	end_reads(w, LAYERS);
+	assert_true(fetches(w));
+	found(w, ops[0], 0, REUSABLE, false);
+	assert_int_equal(w->reads, (REUSABLE + 1) * LAYERS);
+	end_reads(w, REUSABLE * LAYERS);
+	assert_false(fetches(w));
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -184,6 +263,10 @@ int main(void)
 		T(nobody_waits_for_a_disk_longer_than_half_the_time),
 		T(answer_that_is_said_twice_counts_once),
 		T(store_that_dies_is_waited_for_no_more),
+		T(silent_store_is_not_waited_for_when_another_has_it_all),
+		T(silent_store_is_waited_for_when_something_is_missing),
+		T(disk_is_not_waited_for_when_another_has_it_all),
+		T(silent_store_is_waited_for_when_a_read_fails),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

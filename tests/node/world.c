@@ -166,7 +166,8 @@ void join(struct world *w, uint32_t conn, Wire__Role role)
 	hello.name = (char *)"peer";
 	if (role != WIRE__ROLE__ROLE_COORDINATOR)
 		hello.compat = (ProtobufCBinaryData){16, compat_bytes};
-	hello.weight = hello.replicas = role == WIRE__ROLE__ROLE_KVSTORE;
+	hello.weight = role == WIRE__ROLE__ROLE_KVSTORE;
+	hello.replicas = 2 * hello.weight;
 	node_opened(w->node, conn, 0, w->now_ns);
 	SAY(conn, HELLO, hello, &hello);
 }

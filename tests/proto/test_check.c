@@ -300,6 +300,8 @@ static void an_offer(void **state)
 	ACCEPTED(OFFER, offer, offer(), (m.tenant = tenant_max, m.priority = WIRE__PRIORITY__PRIORITY_LOW));
 	REFUSED(OFFER, offer, offer(), m.tenant = tenant_over, "offer: tenant's name over 127");
 	REFUSED(OFFER, offer, offer(), m.priority = (Wire__Priority)2, "offer: priority 2");
+	ACCEPTED(OFFER, offer, offer(), m.pin = WIRE__KV_PIN__KV_PINNED_HARD);
+	REFUSED(OFFER, offer, offer(), m.pin = (Wire__KvPin)3, "offer: pin 3");
 	Wire__OfferDone done = WIRE__OFFER_DONE__INIT;
 	ACCEPTED(OFFER_DONE, offer_done, done, m.error = ERR_EXISTS);
 	REFUSED(OFFER_DONE, offer_done, done, m.error = 9999, "offer_done: error number 9999");
@@ -328,7 +330,7 @@ static void a_question_of_an_operator(void **state)
 	ACCEPTED(KV_ASK, kv_ask, ask, m.limit = 0); /* of a list only */
 	REFUSED(KV_ASK, kv_ask, ask, (m.verb = WIRE__KV_VERB__KV_LIST, m.limit = 0), "kv_ask: a page of 0 blocks, expected 1 to 1024");
 	REFUSED(KV_ASK, kv_ask, ask, (m.verb = WIRE__KV_VERB__KV_LIST, m.limit++), "kv_ask: a page of 1025 blocks");
-	REFUSED(KV_ASK, kv_ask, ask, m.verb = (Wire__KvVerb)5, "kv_ask: verb 5");
+	REFUSED(KV_ASK, kv_ask, ask, m.verb = (Wire__KvVerb)7, "kv_ask: verb 7");
 	REFUSED(KV_ASK, kv_ask, ask, m.pin = (Wire__KvPin)3, "kv_ask: pin 3");
 	REFUSED(KV_ASK, kv_ask, ask, m.keys.len = 17, "kv_ask: keys: 17 bytes are no whole keys");
 	REFUSED(KV_ASK, kv_ask, ask, m.keys.len = (size_t)(PROTO_ASK_KEYS_MAX + 1) * PROTO_KEY_BYTES, "kv_ask: over 256 keys");
@@ -359,6 +361,8 @@ static void an_answer_to_an_operator(void **state)
 	Wire__KvBlock good = kv_block(), plain = kv_block(), *blocks[] = {&good, &plain};
 	uint32_t errors[] = {ERR_BUSY, 9999};
 	plain.n_digests = 0, plain.place = NULL, plain.parent = data(16);
+	ACCEPTED(KV_ANSWER, kv_answer, answer, (m.n_blocks = 2, m.blocks = blocks));
+	plain.compat.len = 0; /* of what is on disk only */
 	ACCEPTED(KV_ANSWER, kv_answer, answer, (m.n_blocks = 2, m.blocks = blocks));
 	ACCEPTED(KV_ANSWER, kv_answer, answer, (m.n_errors = 1, m.errors = errors));
 	REFUSED(KV_ANSWER, kv_answer, answer, (m.n_errors = 2, m.errors = errors), "kv_answer: error number 9999");

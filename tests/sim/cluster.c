@@ -363,10 +363,11 @@ static bool evicted_something(const struct member *m)
 {
 	struct store_status s;
 	store_status(m->store, &s);
-	uint64_t gone = s.ledger.refused;
+	uint64_t gone = s.ledger.refused + s.counters.disk_unwritten;
 	for (int why = 0; s.has_disk && why < DISK_GONE_REASONS; why++)
 		gone += s.disk.counters.gone[why];
-	for (int reason = 0; reason < LEDGER_REASONS; reason++)
+	/* What was written to a disk goes from memory, and is there. */
+	for (int reason = 0; !s.has_disk && reason < LEDGER_REASONS; reason++)
 		gone += s.ledger.evicted[reason];
 	return gone > 0 || m->cluster->options.store_slabs == 1;
 }
@@ -392,6 +393,29 @@ static const struct member *store_of(const struct cluster *c, uint64_t node)
 	return m;
 }
 
+static bool has_key(const struct member *m, const struct id128 *key)
+{
+	return ledger_lookup(store_ledger(m->store), key) != LEDGER_NONE || store_on_disk(m->store, key);
+}
+
+/* Has every owner of the key it, but who had to let something go? */
+static bool is_copied(const struct cluster *c, const struct place_member *stores, uint32_t count, const struct member *m,
+		      const struct id128 *key, enum ledger_priority priority, char *why, size_t why_bytes)
+{
+	uint64_t owners[PLACE_REPLICAS_MAX];
+	uint32_t owned = place_owners(stores, count, key, priority == LEDGER_LOW ? 1 : c->options.replicas, owners);
+	for (uint32_t k = 0; k < owned; k++) {
+		const struct member *owner = store_of(c, owners[k]);
+		if (has_key(owner, key) || evicted_something(owner))
+			continue;
+		snprintf(why, why_bytes, "%s has block %02x%02x%02x, and %s, which owns it, has not", m->name, key->bytes[0],
+			 key->bytes[1], key->bytes[2], owner->name);
+		return false;
+	}
+	return true;
+}
+
+/* In memory or on disk. */
 bool cluster_copied(const struct cluster *c, char *why, size_t why_bytes)
 {
 	struct place_member stores[MEMBERS_MAX];
@@ -403,17 +427,14 @@ bool cluster_copied(const struct cluster *c, char *why, size_t why_bytes)
 		const struct member *m = &c->members[i];
 		for (uint32_t entry = 0; m->store && entry < cluster_store_entries(c); entry++) {
 			const struct ledger_block *block = block_at(m, entry);
-			uint64_t owners[PLACE_REPLICAS_MAX];
-			uint32_t owned = block ? place_owners(stores, count, &block->key, c->options.replicas, owners) : 0;
-			for (uint32_t k = 0; k < owned; k++) {
-				const struct member *owner = store_of(c, owners[k]);
-				if (store_serves(owner, block) || evicted_something(owner))
-					continue;
-				snprintf(why, why_bytes, "%s has block %02x%02x%02x, and %s, which owns it, has not", m->name,
-					 block->key.bytes[0], block->key.bytes[1], block->key.bytes[2], owner->name);
+			if (block && !is_copied(c, stores, count, m, &block->key, block->priority, why, why_bytes))
 				return false;
-			}
 		}
+		struct id128 key;
+		enum ledger_priority priority;
+		for (uint32_t at = 0; m->store && store_next_on_disk(m->store, at, &at, &key, &priority);)
+			if (!is_copied(c, stores, count, m, &key, priority, why, why_bytes))
+				return false;
 	}
 	return true;
 }

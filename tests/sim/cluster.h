@@ -18,11 +18,17 @@
 
 #define MS 1000000ull
 
-enum { DISK_SEGMENTS = 5, DISK_SEGMENT_PAGES = 24, ACKED_MAX = 512 };
+enum { DISK_SEGMENTS = 5, DISK_SEGMENTS_MANY = 32, DISK_SEGMENT_PAGES = 24, ACKED_MAX = 512, DEAD_MAX = 64 };
 enum { MEMBERS_MAX = 12, JOBS_SEEN_MAX = 64, EPOCHS_MAX = 256, SLABS = 12, SLAB_BYTES = 2048, SLAB_SLOTS = 32,
        STORE_GRACE_MS = 300, PINNED_MAX = 5 };
 
 enum member_kind { COORDINATOR, ENGINE, STORE };
+
+/* A block that an operator evicted; note 0: in an earlier life of the store, and that was durable. */
+struct disk_dead {
+	struct id128 key;
+	uint64_t note;
+};
 
 /* An offer that a store with a disk heard. */
 enum { DISK_OFFERS_MAX = 64 };
@@ -62,6 +68,8 @@ struct member {
 	bool disk_checked;       /* since the start: all that was acknowledged is there */
 	struct id128 acked[ACKED_MAX]; /* said to be durable, and not gone */
 	uint32_t acked_count;
+	struct disk_dead dead[DEAD_MAX]; /* evicted by operators and not offered since */
+	uint32_t dead_count;
 	struct disk_offer offers[DISK_OFFERS_MAX]; /* heard last, in a ring */
 	uint32_t offer_next;
 	/* its number (net/claim.h) */
@@ -125,6 +133,7 @@ struct cluster_options {
 	uint32_t store_slabs;
 	bool decode_dials;    /* decode nodes have the smaller ids */
 	bool disks;           /* of stores */
+	uint32_t disk_segments;
 	bool disks_ack;       /* an offer is done when the block is durable */
 	struct crash_disk_faults disk_faults;
 	uint64_t disk_kill_at; /* the first store dies during that operation, counting: */

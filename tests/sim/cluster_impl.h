@@ -51,6 +51,8 @@ struct disk_options disk_start(struct member *m);
 void disk_gone(void *member, const struct id128 *key, enum disk_gone why);
 /* Its life is over: what came of it. */
 void disk_sum_up(struct member *m);
+/* An operator has evicted a block. */
+void disk_evicted(struct member *m, const struct id128 *key, uint64_t note);
 /* Offers and their answers, as they are heard and said. */
 void disk_heard(struct member *m, uint32_t from, const Wire__Envelope *envelope);
 void disk_said(struct member *m, uint32_t to, const Wire__Envelope *envelope);

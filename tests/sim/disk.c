@@ -2,7 +2,7 @@
  * not durable may be lost with it.
  *
  * I13: what a store said to be durable, and did not give up for room, is on its disk when it has started again, unless the disk
- *      itself spoilt or misplaced bytes. */
+ *      itself spoilt or misplaced bytes; and what an operator evicted, once that was noted, is not, until it is offered again. */
 #include <assert.h>
 #include <stdlib.h>
 
@@ -76,7 +76,7 @@ void disk_create(struct member *m)
 	const struct cluster_options *o = &m->cluster->options;
 	struct crash_disk_options options = {
 		.seed = o->seed + m->index,
-		.segment_count = DISK_SEGMENTS,
+		.segment_count = o->disk_segments,
 		.segment_bytes = DISK_SEGMENT_PAGES * DISK_PAGE_BYTES,
 		.landing_count = SLABS * SLAB_SLOTS,
 		.landing_bytes = TOY_LAYERS * TOY_LAYER_BYTES,
@@ -107,16 +107,16 @@ struct disk_options disk_start(struct member *m)
 	bool dies = m->node % 10 == 0 && sim_now(m->cluster->sim) < KILLS_TO_MS * MS;
 	m->disk_kill_at = dies && (o->disk_kill_footer || m->disk_life == 0) ? o->disk_kill_at : 0;
 	return (struct disk_options){
-		.segment_count = DISK_SEGMENTS,
+		.segment_count = o->disk_segments,
 		.segment_bytes = DISK_SEGMENT_PAGES * DISK_PAGE_BYTES,
-		.block_max = 128,
+		.block_max = 1024,
 		.record_bytes_max = RECORD_PAGES_MAX * DISK_PAGE_BYTES,
 		.put_max = 8,
 		.write_max = 3,
 		.load_max = 12,
 		.read_max = 4,
 		.scrub_rate = o->seed % 3 == 0 ? 1 << 20 : 0,
-		.keep_percent = 50,
+		.keep_percent = 50, .note_max = 64, .pin_bytes_max = 16 * DISK_PAGE_BYTES,
 		.sync_delay_ns = o->disks_ack ? 0 : 2 * MS,
 		.id = 7 + m->node,
 		.file = &m->disk->file,
@@ -145,12 +145,29 @@ struct disk_totals cluster_disks(const struct cluster *c)
 	return t;
 }
 
+static void forget_dead(struct member *m, uint32_t i)
+{
+	m->dead[i] = m->dead[--m->dead_count];
+}
+
+void disk_evicted(struct member *m, const struct id128 *key, uint64_t note)
+{
+	if (m->disk && m->dead_count < DEAD_MAX)
+		m->dead[m->dead_count++] = (struct disk_dead){*key, note};
+}
+
 /* What is under way happens in part, before its memory is gone. */
 void disk_sum_up(struct member *m)
 {
 	struct cluster *c = m->cluster;
 	if (!m->disk || !m->store)
 		return;
+	for (uint32_t i = 0; i < m->dead_count;) {
+		if (store_noted(m->store, m->dead[i].note))
+			m->dead[i++].note = 0;
+		else
+			forget_dead(m, i);
+	}
 	add_totals(&c->disk_totals, m);
 	m->disk->struck = 0;
 	m->disk_life++;
@@ -189,6 +206,11 @@ void disk_heard(struct member *m, uint32_t from, const Wire__Envelope *e)
 	struct disk_offer *offer = &m->offers[m->offer_next++ % DISK_OFFERS_MAX];
 	*offer = (struct disk_offer){.from = from, .op = e->offer->op};
 	memcpy(offer->key.bytes, e->offer->key.data, sizeof(offer->key.bytes));
+	for (uint32_t i = 0; i < m->dead_count;)
+		if (id128_equal(&m->dead[i].key, &offer->key))
+			forget_dead(m, i);
+		else
+			i++;
 }
 
 void disk_said(struct member *m, uint32_t to, const Wire__Envelope *e)
@@ -227,4 +249,7 @@ void disk_check_store(struct member *m)
 	for (uint32_t i = 0; i < m->acked_count; i++)
 		if (!store_on_disk(m->store, &m->acked[i]))
 			cluster_fail(m->cluster, "I13: %s said that a block is durable, and has started without it", m->name);
+	for (uint32_t i = 0; i < m->dead_count; i++)
+		if (m->dead[i].note == 0 && store_on_disk(m->store, &m->dead[i].key))
+			cluster_fail(m->cluster, "I13: %s has a block on disk again that an operator evicted", m->name);
 }

@@ -28,7 +28,8 @@ void pins_check(struct member *m)
 static void pin(struct member *m, const struct id128 *key, enum ledger_pin how)
 {
 	uint32_t at = find(m, key);
-	enum err e = store_pin(m->store, key, how);
+	uint64_t note;
+	enum err e = store_pin(m->store, key, how, &note);
 	m->cluster->pins += e == ERR_OK;
 	m->cluster->pins_refused += e != ERR_OK;
 	if (e != ERR_OK)
@@ -42,7 +43,10 @@ static void pin(struct member *m, const struct id128 *key, enum ledger_pin how)
 static void evict(struct member *m, const struct id128 *key)
 {
 	bool pinned = find(m, key) < m->pinned_count;
-	enum err e = store_evict(m->store, key);
+	uint64_t note;
+	enum err e = store_evict(m->store, key, &note);
+	if (e == ERR_OK)
+		disk_evicted(m, key, note);
 	if (e == ERR_OK && pinned)
 		cluster_fail(m->cluster, "I13: %s evicts a pinned block by command", m->name);
 }

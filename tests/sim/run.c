@@ -94,6 +94,7 @@ static void draw_disks(uint64_t seed, struct cluster_options *options)
 	options->disks_ack = rng_below(&rng, 2);
 	options->disk_kill_footer = rng_below(&rng, 2);
 	options->disk_kill_at = rng_below(&rng, 2) ? 1 + rng_below(&rng, options->disk_kill_footer ? 3 : 120) : 0;
+	options->disk_segments = rng_below(&rng, 2) ? DISK_SEGMENTS : DISK_SEGMENTS_MANY; /* or so large that nothing goes for room */
 	switch (rng_below(&rng, 6)) {
 	case 0:
 		options->disk_faults.fail = 400;

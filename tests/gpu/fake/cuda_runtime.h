@@ -83,6 +83,9 @@ struct uint2 {
 struct alignas(16) uint4 {
 	unsigned x, y, z, w;
 };
+struct alignas(16) ulonglong2 {
+	unsigned long long x, y;
+};
 struct alignas(16) int4 {
 	int x, y, z, w;
 };

@@ -22,6 +22,7 @@
 #define SHARED_USUAL	(48 << 10)
 #define SHARED_OPTIN	(227 << 10)
 #define MALLOC_POISON	0xff /* NaN */
+#define POISON_BYTES_MAX ((size_t)4 << 20) /* of an allocation: more would cost more than it finds */
 
 std::recursive_mutex fake_lock;
 static struct fake_options options = {true, true, FAKE_FORWARD, 0, (size_t)1 << 30, 4, false};
@@ -308,6 +309,22 @@ void fake_close_memory()
 		protect(PROT_NONE);
 }
 
+/* Whole pages of zeros are given back to the system, which gives zeros again. */
+void fake_set_memory(void *memory, int value, size_t bytes)
+{
+	uint8_t *begin = static_cast<uint8_t *>(memory), *end = begin + bytes;
+	uint8_t *first = arena + ((size_t)(begin - arena) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+	uint8_t *last = arena + (size_t)(end - arena) / PAGE_BYTES * PAGE_BYTES;
+	if (value != 0 || fake_memory_of(memory) != FAKE_DEVICE || first >= last) {
+		memset(memory, value, bytes);
+		return;
+	}
+	memset(begin, 0, (size_t)(first - begin));
+	memset(last, 0, (size_t)(end - last));
+	if (madvise(first, (size_t)(last - first), MADV_DONTNEED) != 0)
+		abort();
+}
+
 /* The first gap; every allocation has ALIGN_BYTES behind it that belong to nobody. */
 static uint8_t *find_room(size_t bytes)
 {
@@ -337,7 +354,7 @@ cudaError_t cudaMalloc(void **memory, size_t bytes)
 	}
 	ASAN_UNPOISON_MEMORY_REGION(at, bytes);
 	ASAN_POISON_MEMORY_REGION(at + bytes, (end - bytes - (size_t)(at - arena)));
-	memset(at, MALLOC_POISON, bytes);
+	memset(at, MALLOC_POISON, bytes < POISON_BYTES_MAX ? bytes : POISON_BYTES_MAX);
 	fake_close_memory();
 	device_memory[at] = bytes;
 	device_used += bytes;
@@ -390,7 +407,7 @@ cudaError_t cudaHostAlloc(void **memory, size_t bytes, unsigned)
 	void *at = nullptr;
 	if (posix_memalign(&at, PAGE_BYTES, bytes > 0 ? bytes : 1) != 0)
 		return fake_error(cudaErrorMemoryAllocation);
-	memset(at, MALLOC_POISON, bytes);
+	memset(at, MALLOC_POISON, bytes < POISON_BYTES_MAX ? bytes : POISON_BYTES_MAX);
 	pinned_memory[static_cast<uint8_t *>(at)] = bytes;
 	pinned_used += bytes;
 	*memory = at;

@@ -26,11 +26,14 @@ enum fake_memory { FAKE_PAGEABLE, FAKE_PINNED, FAKE_DEVICE };
 enum fake_memory fake_memory_of(const void *memory);
 /* Whether all of it belongs to one allocation; pageable memory always does. */
 bool fake_memory_holds(const void *memory, size_t bytes);
+/* Sets memory of any kind. */
+void fake_set_memory(void *memory, int value, size_t bytes);
 /* Device memory may be touched in between; calls nest. */
 void fake_open_memory(void);
 void fake_close_memory(void);
 /* Runs all that is queued anywhere. */
 void fake_drain_all(void);
+/* A capture that what this thread does would spoil: one of its own, or one in the global mode. */
 bool fake_any_capture(void);
 /* A capture that meets what it cannot hold. */
 cudaError_t fake_spoil_captures(void);

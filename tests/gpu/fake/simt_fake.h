@@ -17,6 +17,7 @@
 #define SIMT_KERNEL_OF(name, threads_max, blocks_min) static void name
 #define SIMT_DEVICE				      static inline __attribute__((unused))
 #define SIMT_BOTH				      static inline __attribute__((unused))
+#define SIMT_MEMBER			      inline
 #define SIMT_GRID_CONSTANT			      const
 #define SIMT_CONSTANT				      static const
 #define SIMT_SHARED				      static

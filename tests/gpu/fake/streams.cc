@@ -6,6 +6,7 @@
 #include <functional>
 #include <map>
 #include <set>
+#include <thread>
 #include <vector>
 #include "tests/gpu/fake/fake.h"
 #include "tests/gpu/fake/runtime.h"
@@ -24,6 +25,8 @@ struct operation {
 struct capture {
 	cudaStream_t origin;
 	bool spoilt;
+	bool global; /* other threads spoil it, too */
+	std::thread::id thread;
 	std::vector<operation> operations;
 };
 
@@ -270,7 +273,7 @@ cudaError_t cudaEventElapsedTime(float *ms, cudaEvent_t first, cudaEvent_t last)
 bool fake_any_capture()
 {
 	for (cudaStream_t stream : streams)
-		if (stream->capture)
+		if (stream->capture && (stream->capture->global || stream->capture->thread == std::this_thread::get_id()))
 			return true;
 	return false;
 }
@@ -283,12 +286,12 @@ cudaError_t fake_spoil_captures()
 	return fake_error(cudaErrorStreamCaptureUnsupported);
 }
 
-cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode)
+cudaError_t cudaStreamBeginCapture(cudaStream_t stream, enum cudaStreamCaptureMode mode)
 {
 	FAKE_CALL("cudaStreamBeginCapture");
 	if (!stream || stream->capture)
 		return fake_error(cudaErrorStreamCaptureUnsupported);
-	stream->capture = new capture{stream, false, {}};
+	stream->capture = new capture{stream, false, mode == cudaStreamCaptureModeGlobal, std::this_thread::get_id(), {}};
 	return cudaSuccess;
 }
 
@@ -431,7 +434,7 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
 	FAKE_CALL("cudaMemsetAsync");
 	if (fake_memory_of(memory) == FAKE_PAGEABLE || !fake_memory_holds(memory, bytes))
 		return fake_error(cudaErrorInvalidValue);
-	add(resolved(stream), {operation::RUN, [=] { run_copy([&] { memset(memory, value, bytes); }); }, nullptr, 0});
+	add(resolved(stream), {operation::RUN, [=] { run_copy([&] { fake_set_memory(memory, value, bytes); }); }, nullptr, 0});
 	return cudaSuccess;
 }
 
