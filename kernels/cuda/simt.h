@@ -33,6 +33,7 @@
 	extern __shared__ __align__(1024) uint8_t simt_dynamic[]; \
 	type *const name = reinterpret_cast<type *>(simt_dynamic)
 #define SIMT_UNROLL _Pragma("unroll")
+#define SIMT_ROLLED _Pragma("unroll 1") /* stays a loop */
 
 /* --- barriers -------------------------------------------------------------------------------------------- */
 

@@ -56,7 +56,7 @@ static float *run_linear(struct device *device, const struct linear *linear, con
 static const struct linear_shape bf16_shapes[] = {
 	{1, 2, ELEM_BF16, 1},	   {31, 34, ELEM_BF16, 1},   {64, 64, ELEM_BF16, 1},  {200, 264, ELEM_BF16, 1},
 	{130, 1100, ELEM_BF16, 1}, {40, 4800, ELEM_BF16, 8}, {65, 16, ELEM_BF16, 8}, {136, 256, ELEM_BF16, 4},
-	{16, 64, ELEM_BF16, 2},
+	{16, 64, ELEM_BF16, 2},    {260, 72, ELEM_BF16, 1}, /* on 4 multiprocessors: low tiles, and each next to one written before */
 };
 #define BF16_SHAPES (sizeof(bf16_shapes) / sizeof(*bf16_shapes))
 

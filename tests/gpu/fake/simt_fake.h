@@ -23,6 +23,7 @@
 #define SIMT_SHARED				      static
 #define SIMT_DYNAMIC_SHARED(type, name)		      type *const name = static_cast<type *>(simt_dynamic_shared())
 #define SIMT_UNROLL
+#define SIMT_ROLLED
 
 /* Where the running thread stands. */
 struct simt_place {
