@@ -371,26 +371,32 @@ static void bits_do_not_depend_on_other_runs(void **)
 	device_close(device);
 }
 
-/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it. */
-static void bits_do_not_depend_on_the_grid(void **)
+/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; and threads take turns in
+ * any order. */
+static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
 {
 #if IS_FAKE
+	static const struct {
+		int processors;
+		enum fake_order order;
+	} trials[] = {{1, FAKE_FORWARD}, {3, FAKE_SHUFFLED}, {40, FAKE_BACKWARD}};
 	std::vector<std::vector<float>> outs;
-	for (int processors : {1, 3, 40}) {
+	for (const auto &trial : trials) {
 		struct fake_options options = *fake_now();
-		options.processors = processors;
+		options.processors = trial.processors, options.order = trial.order;
 		struct fake_options before = fake_configure(&options);
 		struct device *device = opened();
 		{
 			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0});
 			struct kv_run list[9];
 			w.step(0, LENGTH);
+			outs.push_back(w.out.get());
 			list[0] = {w.blocks.data(), 520, 0, 1, false};
 			for (uint32_t i = 1; i < 9; i++)
 				list[i] = {w.blocks.data(), 10 + i, i, 1, false};
 			w.attend(list, 9, w.device_q.at, w.device_rest.at, w.out.at);
-			outs.push_back(w.out.get());
-			outs.back().resize(9 * w.row);
+			std::vector<float> out = w.out.get();
+			outs.back().insert(outs.back().end(), out.begin(), out.begin() + (ptrdiff_t)(9 * w.row));
 		}
 		device_close(device);
 		fake_configure(&before);
@@ -459,7 +465,7 @@ int main(void)
 		cmocka_unit_test(attention_is_right_in_any_chunks_and_blocks),
 		cmocka_unit_test(nothing_before_the_window_is_met),
 		cmocka_unit_test(bits_do_not_depend_on_other_runs),
-		cmocka_unit_test(bits_do_not_depend_on_the_grid),
+		cmocka_unit_test(bits_do_not_depend_on_the_grid_or_the_turns),
 		cmocka_unit_test(answers_in_bf16_are_those_in_f32_rounded),
 		cmocka_unit_test(f32_has_the_bits_of_the_cpu),
 	};
