@@ -67,7 +67,7 @@ size_t disk_bytes(const struct disk_options *options)
 
 static void check_options(const struct disk_options *o)
 {
-	assert(o->segment_count >= DISK_SEGMENTS_MIN && o->segment_count < SEGMENT_NONE);
+	assert(o->segment_count >= DISK_SEGMENTS_MIN && o->segment_count <= DISK_SEGMENTS_MAX);
 	assert(o->segment_bytes % DISK_PAGE_BYTES == 0 && o->segment_bytes / DISK_PAGE_BYTES < UINT32_MAX);
 	assert(o->record_bytes_max % DISK_PAGE_BYTES == 0 && o->record_bytes_max >= 2 * DISK_PAGE_BYTES);
 	assert(o->record_bytes_max / DISK_PAGE_BYTES <= DISK_RECORD_PAGES_MAX);

@@ -37,7 +37,7 @@
 #include "kvstore/disk_file.h"
 #include "kvstore/ledger.h"
 
-enum { DISK_SEGMENTS_MIN = 4 };
+enum { DISK_SEGMENTS_MIN = 4, DISK_SEGMENTS_MAX = 1 << 20 };
 #define DISK_RETRY_NS 1000000000ull
 #define DISK_RETRY_MAX_NS 60000000000ull
 
@@ -51,7 +51,7 @@ enum disk_gone {
 };
 
 struct disk_options {
-	uint32_t segment_count;    /* at least DISK_SEGMENTS_MIN */
+	uint32_t segment_count;    /* DISK_SEGMENTS_MIN to DISK_SEGMENTS_MAX */
 	uint64_t segment_bytes;    /* a multiple of DISK_PAGE_BYTES; at least two records and their footer */
 	uint32_t block_max;        /* in the index */
 	uint32_t record_bytes_max; /* header page and payload, a multiple of DISK_PAGE_BYTES: larger blocks are not stored */

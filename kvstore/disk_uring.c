@@ -14,11 +14,27 @@ struct uring {
 	struct io_uring ring;
 	int event_fd; /* readable when something is over */
 	struct loop_watch *watch;
+	struct loop_timer *again; /* the kernel did not take all that is in the ring */
 	struct copy *copy;
-	uint32_t queued; /* with the kernel */
+	uint32_t queued; /* in the ring or with the kernel */
 };
 
+static const uint64_t AGAIN_NS = 1000000;
+
 /* ---- one operation */
+
+/* The kernel may take nothing now, for want of memory: what is in the ring stays there, and is given to it again. */
+static void submit(struct uring *u)
+{
+	if (io_uring_submit(&u->ring) < 0 || io_uring_sq_ready(&u->ring) > 0)
+		loop_timer_arm(u->again, AGAIN_NS);
+}
+
+static void on_again(struct loop_timer *timer, void *arg)
+{
+	(void)timer;
+	submit(arg);
+}
 
 static void queue(struct uring *u, struct disk_request *r)
 {
@@ -39,8 +55,8 @@ static void queue(struct uring *u, struct disk_request *r)
 					(off_t)s->options.segment_bytes);
 	}
 	io_uring_sqe_set_data(sqe, r);
-	io_uring_submit(&u->ring);
 	u->queued++;
+	submit(u);
 }
 
 static void digest_now(struct copy_job *job)
@@ -135,13 +151,16 @@ static void uring_destroy(struct disk_shell *shell)
 {
 	struct uring *u = shell->state;
 	struct io_uring_cqe *cqe;
-	while (u->queued > 0)
-		if (io_uring_wait_cqe(&u->ring, &cqe) == 0)
+	while (u->queued > 0) {
+		(void)io_uring_submit(&u->ring); /* what it has not taken yet */
+		if (io_uring_sq_ready(&u->ring) == 0 && io_uring_wait_cqe(&u->ring, &cqe) == 0)
 			reap(u);
+	}
 	if (u->copy)
 		copy_flush(u->copy);
 	copy_destroy(u->copy); /* ends what was being digested */
 	loop_watch_destroy(u->watch);
+	loop_timer_destroy(u->again);
 	if (u->event_fd >= 0)
 		close(u->event_fd);
 	io_uring_queue_exit(&u->ring);
@@ -179,6 +198,8 @@ static enum err uring_create(struct disk_shell *shell, struct why *why)
 		e = why_set(why, ERR_UNSUPPORTED, "no event of io_uring: %s", strerror(errno));
 	if (e == ERR_OK)
 		e = copy_create(shell->loop, false, &u->copy);
+	if (e == ERR_OK)
+		e = loop_timer_create(shell->loop, on_again, u, &u->again);
 	if (e == ERR_OK)
 		e = loop_watch_create(shell->loop, u->event_fd, LOOP_READ, on_ready, u, &u->watch);
 	if (e != ERR_OK)

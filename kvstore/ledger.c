@@ -245,19 +245,29 @@ void ledger_expect_key(const struct ledger *l, const struct id128 *key)
 	map_expect(&l->keys, key);
 }
 
+enum { LINE_BYTES = 64, DIGEST_LINES_MAX = 4 };
+
 uint32_t ledger_find_ahead(const struct ledger *l, const struct id128 *key)
 {
-	enum { LINE_BYTES = 64, DIGEST_LINES_MAX = 4 };
 	uint32_t index = map_get(&l->keys, key);
 	if (index == LEDGER_NONE)
 		return LEDGER_NONE;
 	const uint8_t *entry = (const uint8_t *)&l->entries[index];
-	const uint8_t *digests = (const uint8_t *)(l->digests + (size_t)index * l->options.layers_max);
 	__builtin_prefetch(entry);
 	__builtin_prefetch(entry + LINE_BYTES);
-	for (size_t i = 0; i < DIGEST_LINES_MAX; i++)
-		__builtin_prefetch(digests + i * LINE_BYTES);
 	return index;
+}
+
+void ledger_expect_block(const struct ledger *l, uint32_t index)
+{
+	if (index == LEDGER_NONE)
+		return;
+	const uint8_t *digests = (const uint8_t *)(l->digests + (size_t)index * l->options.layers_max);
+	size_t bytes = l->entries[index].block.layer_count * sizeof(uint64_t);
+	for (size_t at = 0; at < bytes && at < DIGEST_LINES_MAX * LINE_BYTES; at += LINE_BYTES)
+		__builtin_prefetch(digests + at);
+	if (l->entries[index].slot != SLOT_NONE)
+		slabs_expect_place(l->slabs, l->entries[index].slot);
 }
 
 void ledger_hold(struct ledger *l, uint32_t index)

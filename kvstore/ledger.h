@@ -139,11 +139,12 @@ void ledger_landing_free(struct ledger *ledger, uint32_t entry);
 uint32_t ledger_lookup(const struct ledger *ledger, const struct id128 *key);
 /* The same, but only what may be served (rule 2). */
 uint32_t ledger_find(const struct ledger *ledger, const struct id128 *key, const struct id128 *compat);
-/* A find in three steps, for who has many keys: memory is slow, so the first two run some keys ahead and only bring nearer what
+/* A find in four steps, for who has many keys: memory is slow, so the first three run some keys ahead and only bring nearer what
  * the next will look at.  ledger_find_ahead() gives the key's entry in any state, or LEDGER_NONE; ledger_serves() judges it (rule 2),
  * also when the entry is another key's by then. */
 void ledger_expect_key(const struct ledger *ledger, const struct id128 *key);
 uint32_t ledger_find_ahead(const struct ledger *ledger, const struct id128 *key);
+void ledger_expect_block(const struct ledger *ledger, uint32_t entry);
 bool ledger_serves(const struct ledger *ledger, uint32_t entry, const struct id128 *key, const struct id128 *compat);
 void ledger_hold(struct ledger *ledger, uint32_t entry);
 void ledger_release(struct ledger *ledger, uint32_t entry);

@@ -11,6 +11,7 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	assert(has_slot == (entry->slot != SLOT_NONE));
 	assert(!has_slot || l->slot_entries[entry->slot] == index);
 	assert(!has_slot || slabs_slot_class(l->slabs, entry->slot) == entry->class_index);
+	assert(!has_slot || slabs_slot_slab(l->slabs, entry->slot) == entry->slab);
 	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
 	bool has_key = entry->state != LEDGER_FREE && entry->state != LEDGER_EVICTED;
 	assert(!has_key || map_get(&l->keys, &entry->block.key) == index);

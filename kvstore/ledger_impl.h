@@ -21,7 +21,7 @@ struct entry {
 	bool was_held;
 	bool slab_staying, slab_pinned; /* as it is counted in its slab */
 	uint32_t slot; /* SLOT_NONE in offered */
-	uint32_t class_index; /* of the slot */
+	uint32_t class_index, slab; /* of the slot */
 	uint32_t holds;
 	uint32_t lent;
 	uint32_t next_free;

@@ -1,13 +1,14 @@
 /* ledger_slabs - which slab changes its size class, and when (rule 10).
  *
- * A size that has to evict cannot know by itself whether it should have more room: what says so is what comes back.  The hash
- * of what went stays for as long as a store's room of that size turns over once; when the block is here again, its size has
- * missed the room: the bytes of that block, divided by the square of the slabs that it would have taken to keep it.  These are
- * its claim.  So it is what one more slab would have kept, and a little of what lies further, which helps a size whose blocks
- * come back in turns that are longer than its room (test_sizes: with the square at least 0.98 of the best fixed shares, without it
- * 0.95).  A size whose claim exceeds another's by the bytes of a slab has lost as much as it costs to empty one, and takes it; then both
- * begin anew.  Claims are halved each time the store has turned over twice.  So what changing costs is never more than what not changing had cost, and sizes that miss as much as each
- * other leave each other alone.  What is read once claims nothing, however much of it there is.
+ * A size that has to evict cannot know by itself whether it should have more room: what says so is what comes back. The
+ * hash of what went stays for as long as a store's room of that size turns over once; when the block is here again, its
+ * size has missed the room: the bytes of that block, divided by the square of the slabs that it would have taken to keep
+ * it. These are its claim: what one more slab would have kept, and a little of what lies further, for a size whose blocks
+ * come back in turns that are longer than its room (test_sizes: with the square at least 0.97 of the best fixed shares,
+ * without it 0.95). A size whose claim exceeds another's by the bytes of a slab has lost as much as it costs to empty one,
+ * and takes it; then both begin anew. Claims are halved each time the store has turned over twice. So what changing costs
+ * is never more than what not changing had cost, and sizes that miss as much as each other leave each other alone. What is
+ * read once claims nothing, however much of it there is (docs/decisions/sizes-share-slabs-by-what-they-miss.md).
  *
  * A size that nobody used while the whole store turned over once gives its slabs for nothing, and so does one that has a
  * slab's slots free. */
@@ -30,11 +31,6 @@ void sizes_init(struct ledger *l)
 
 /* ---- what a slab holds */
 
-static struct slab_use *use_of(struct ledger *l, const struct entry *entry)
-{
-	return &l->slab_uses[slabs_slot_slab(l->slabs, entry->slot)];
-}
-
 static bool fixed(const struct slab_use *use)
 {
 	return use->staying > 0 || use->pinned > 0;
@@ -50,7 +46,7 @@ void sizes_settle(struct ledger *l, uint32_t index)
 	bool stays = entry->state != LEDGER_CACHED || lent || kept, pinned = entry->pin == LEDGER_PINNED_SOFT;
 	if (stays == entry->slab_staying && pinned == entry->slab_pinned)
 		return;
-	struct slab_use *use = use_of(l, entry);
+	struct slab_use *use = &l->slab_uses[entry->slab];
 	bool was_fixed = fixed(use);
 	use->staying += (uint32_t)stays - (uint32_t)entry->slab_staying;
 	use->pinned += (uint32_t)pinned - (uint32_t)entry->slab_pinned;
@@ -61,15 +57,17 @@ void sizes_settle(struct ledger *l, uint32_t index)
 
 void sizes_taken(struct ledger *l, uint32_t index)
 {
-	l->entries[index].slab_staying = l->entries[index].slab_pinned = false;
-	l->entries[index].used = 0;
+	struct entry *entry = &l->entries[index];
+	entry->slab = slabs_slot_slab(l->slabs, entry->slot);
+	entry->slab_staying = entry->slab_pinned = false;
+	entry->used = 0;
 	sizes_settle(l, index);
 }
 
 void sizes_given(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	struct slab_use *use = use_of(l, entry);
+	struct slab_use *use = &l->slab_uses[entry->slab];
 	bool was_fixed = fixed(use);
 	use->used -= entry->used;
 	use->staying -= entry->slab_staying;
@@ -80,7 +78,7 @@ void sizes_given(struct ledger *l, uint32_t index)
 void sizes_used(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	use_of(l, entry)->used += ++l->uses - entry->used;
+	l->slab_uses[entry->slab].used += ++l->uses - entry->used;
 	entry->used = l->uses;
 	l->size_uses[entry->class_index].used = l->bytes_gone;
 }

@@ -12,6 +12,7 @@
 #include "net/process.h"
 #include "proto/codec.h"
 
+#define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB, for each of which base/map.h has room */
 enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 17 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
@@ -294,19 +295,16 @@ static enum err check_disk(const struct program *program, struct why *why)
 	if (program->disk_segment_bytes % DISK_PAGE_BYTES != 0)
 		return why_set(why, ERR_INVALID, "--disk-segment-bytes is %llu, expected a multiple of %d",
 			       (unsigned long long)program->disk_segment_bytes, DISK_PAGE_BYTES);
-	if (program->disk_bytes / program->disk_segment_bytes < DISK_SEGMENTS_MIN)
-		return why_set(why, ERR_INVALID, "--disk-bytes holds %llu segments of --disk-segment-bytes, expected %d or more",
-			       (unsigned long long)(program->disk_bytes / program->disk_segment_bytes), DISK_SEGMENTS_MIN);
+	uint64_t segments = program->disk_bytes / program->disk_segment_bytes;
+	if (segments < DISK_SEGMENTS_MIN || segments > DISK_SEGMENTS_MAX)
+		return why_set(why, ERR_INVALID, "--disk-bytes holds %llu segments of --disk-segment-bytes, expected %d to %d",
+			       (unsigned long long)segments, DISK_SEGMENTS_MIN, DISK_SEGMENTS_MAX);
 	return ERR_OK;
 }
 
 static enum err open_disk(struct program *program, struct why *why)
 {
-	enum err e = check_disk(program, why);
-	if (e != ERR_OK)
-		return e;
-	if (program->disk_key_path)
-		e = disk_key_read(program->disk_key_path, &program->disk_key, why);
+	enum err e = program->disk_key_path ? disk_key_read(program->disk_key_path, &program->disk_key, why) : ERR_OK;
 	if (e != ERR_OK)
 		return e;
 	struct disk_options disk = disk_options(program);
@@ -428,6 +426,8 @@ static enum err serve(struct program *program, struct why *why)
 	enum err e = parse_persist(program, why);
 	if (e == ERR_OK)
 		e = parse_quotas(program, why);
+	if (e == ERR_OK && program->disk_path)
+		e = check_disk(program, why);
 	if (e != ERR_OK)
 		return e;
 	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
@@ -459,8 +459,8 @@ int main(int argc, char **argv, char **environment)
 	list_policies(policies + strlen(policies), sizeof(policies) - strlen(policies));
 	process_defaults(&program.settings, "kvstore-1");
 	struct option table[PROCESS_OPTIONS + STORE_OPTIONS] = {
-		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, 0, "BYTES", "memory for blocks"},
-		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, 0, "BYTES", "unit in which sizes of blocks share it"},
+		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, STORE_BYTES_MAX, "BYTES", "memory for blocks"},
+		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, STORE_BYTES_MAX, "BYTES", "unit in which sizes of blocks share it"},
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
 		 policies},
 		{"tenant-quota", OPTION_LIST, &program.quota_texts, 0, 0, "TENANT=BYTES",
@@ -480,7 +480,7 @@ int main(int argc, char **argv, char **environment)
 		{"disk-scrub-rate", OPTION_BYTES, &program.disk_scrub_rate, 0, 1ull << 40, "BYTES",
 		 "a second, read to find what the disk has spoilt; 0: none"},
 		{"disk-io", OPTION_TEXT, &program.disk_io, 0, 0, "HOW", "auto, uring or plain"},
-		{"disk-segment-bytes", OPTION_BYTES, &program.disk_segment_bytes, 1 << 20, 0, "BYTES",
+		{"disk-segment-bytes", OPTION_BYTES, &program.disk_segment_bytes, 1 << 20, 1ull << 34, "BYTES",
 		 "unit in which room is made; another value than last time empties the disk"},
 		{"disk-blocks", OPTION_COUNT, &program.disk_blocks, 0, 1 << 29, "N",
 		 "blocks there at most, 48 bytes of memory each; 0: one in 32 KiB"},

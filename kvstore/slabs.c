@@ -263,6 +263,12 @@ uint32_t slabs_free(const struct slabs *s)
 	return slabs_slots(s) - taken;
 }
 
+void slabs_expect_place(const struct slabs *s, uint32_t slot)
+{
+	__builtin_prefetch(&s->slots[slot]);
+	__builtin_prefetch(&s->slabs[slot / s->slots_max].region.generations[slot % s->slots_max]);
+}
+
 void slabs_place(const struct slabs *s, uint32_t slot, struct slot_place *ret_place)
 {
 	const struct slab *slab = &s->slabs[slot / s->slots_max];

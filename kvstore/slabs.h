@@ -72,6 +72,8 @@ struct slot_place {
 	uint64_t generation;
 };
 void slabs_place(const struct slabs *slabs, uint32_t slot, struct slot_place *ret_place);
+/* Brings what slabs_place() looks at nearer, for some time later; of a slot that is taken. */
+void slabs_expect_place(const struct slabs *slabs, uint32_t slot);
 /* Asserts what must hold; for tests and simulation. */
 void slabs_check(const struct slabs *slabs);
 #endif

@@ -201,20 +201,23 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 {
 	struct id128 compat = codec_key(&lookup->compat, 0);
 	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
-	uint32_t entries[AHEAD] = {0}; /* found ahead */
+	uint32_t entries[2 * AHEAD] = {0}; /* found ahead */
 	size_t count = 0;
-	for (uint32_t step = 0; step < asked + 2 * AHEAD && count < s->options.found_max; step++) {
-		uint32_t middle = step - AHEAD, i = step - 2 * AHEAD; /* those before the first are beyond the last */
+	for (uint32_t step = 0; step < asked + 3 * AHEAD && count < s->options.found_max; step++) {
+		/* Those before the first are beyond the last. */
+		uint32_t found = step - AHEAD, expected = step - 2 * AHEAD, i = step - 3 * AHEAD;
 		struct id128 key;
 		if (step < asked) {
 			key = codec_key(&lookup->keys, step);
 			ledger_expect_key(s->ledger, &key);
 		}
-		uint32_t entry = entries[step % AHEAD];
-		if (middle < asked) {
-			key = codec_key(&lookup->keys, middle);
-			entries[step % AHEAD] = ledger_find_ahead(s->ledger, &key);
+		uint32_t entry = entries[found % (2 * AHEAD)];
+		if (found < asked) {
+			key = codec_key(&lookup->keys, found);
+			entries[found % (2 * AHEAD)] = ledger_find_ahead(s->ledger, &key);
 		}
+		if (expected < asked)
+			ledger_expect_block(s->ledger, entries[expected % (2 * AHEAD)]);
 		if (i >= asked)
 			continue;
 		key = codec_key(&lookup->keys, i);
@@ -493,11 +496,19 @@ static void report(struct store *s, uint64_t now_ns)
 	}
 }
 
+/* Are others being served?  Most look-ups are over within a tick. */
+static bool serves(struct store *s)
+{
+	bool asked = s->counters.lookups != s->lookups_seen;
+	s->lookups_seen = s->counters.lookups;
+	return asked || holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE;
+}
+
 void store_tick(struct store *s, uint64_t now_ns)
 {
 	s->now_ns = now_ns;
 	sessions_tick(s->sessions, now_ns);
-	replicate_tick(s->replicate, holds_lookups(s->holds) > 0 || s->queue_first != OFFER_NONE, now_ns);
+	replicate_tick(s->replicate, serves(s), now_ns);
 	sweep_tick(s);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;

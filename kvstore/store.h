@@ -162,7 +162,7 @@ const struct ledger *store_ledger(const struct store *store);
 uint32_t store_held_for(const struct store *store, uint64_t node);
 /* The first block on disk at or after `from`, for *ret_next to go on from; false: there are no more. */
 bool store_next_on_disk(const struct store *store, uint32_t from, uint32_t *ret_next, struct id128 *ret_key,
-			enum ledger_priority *ret_priority);
+			struct disk_found *ret_found);
 /* Is the block on disk, and durable? */
 bool store_on_disk(const struct store *store, const struct id128 *key);
 /* Asserts what must hold; for tests and simulation. */

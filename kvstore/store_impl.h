@@ -149,6 +149,7 @@ struct store {
 	struct sweep *sweep;
 	uint64_t now_ns; /* of the event being handled */
 	uint64_t report_next_ns;
+	uint64_t lookups_seen; /* by the last tick */
 	bool told_draining; /* to peers that are no coordinators */
 	bool draining;
 	bool leaving; /* the process ends: no directive undrains it */

@@ -3,14 +3,12 @@
  *   WAIT --a while after the last change--> GO: for each other store in turn
  *            all blocks of the index that it owns --256 keys--> it is asked which it has --missing there--> loaded
  *            --> replicate_loaded() offers it, as any block that came from disk --settled--> the first to go again
- *   WAIT --a while later, once more, also by those who are not the best in rank--> GO --> REST
- *
- * What memory lets go before it was copied is on disk only from then on: so there is another turn, later each time, until there is one during
- * which nothing went.
+ *   WAIT --a while later, once more, also by those who are not the best in rank--> GO --> REST, or once more much later, when a
+ *            store did not take what it lacks, or memory let something go before it was copied: that is on disk only now
  *
  * Rules: 1 nothing is loaded that the other has: it says so from its index, without reading anything;
- *        2 at most SWEEP_LOADS blocks are in memory for this, unsettled, at once: that many slots, and no more, are taken from others,
- *          and loading keeps to the pace of copies (replicate.h, rule 3).
+ *        2 at most SWEEP_LOADS blocks are in memory for this, held, at once: that many slots, and no more, are taken from others, and
+ *          loading keeps to the pace of copies (replicate.h, rule 3).
  *
  * A start sweeps too: who has come or gone meanwhile is not known.  A store that leaves does not: its disk stays with it. */
 #include <assert.h>
@@ -25,16 +23,22 @@ enum {
 	SWEEP_LOADS = 8,
 	SWEEP_ENTRIES = 4096, /* looked at in one go: about two milliseconds of ten stores */
 	SECOND_GRACES = 3,    /* until it is done a second time */
-	REPEATS_MAX = 6,      /* doublings of that until it is done again */
+	LATER_GRACES = 20,    /* and again, when a store did not take what it lacks */
 };
 #define ANSWER_NS UINT64_C(2000000000)
+#define TAKEN_NS UINT64_C(2000000000)
+
+struct sweep_load {
+	struct id128 key;
+	uint32_t entry; /* held, or LEDGER_NONE: it is on its way */
+	uint64_t until_ns;
+};
 
 struct sweep {
 	enum { SWEEP_REST, SWEEP_WAIT, SWEEP_GO } state;
 	bool began;        /* since the start of the process */
 	bool second;
-	bool went;         /* something, before it was copied, since this turn began */
-	uint32_t repeats;  /* turns that were done again */
+	bool gave_up;      /* on a store, or memory let something go, in this pass */
 	uint64_t evicted;  /* of replicate_evicted(), as seen */
 	uint64_t change;   /* of the members, as swept */
 	uint64_t at_ns;    /* WAIT: until then */
@@ -50,7 +54,7 @@ struct sweep {
 	uint32_t missing_count;
 	struct id128 missing[PROTO_ASK_KEYS_MAX]; /* at the target: to be loaded */
 	uint32_t load_count;
-	struct id128 loads[SWEEP_LOADS];          /* on their way, or in memory and not settled */
+	struct sweep_load loads[SWEEP_LOADS];     /* on their way, or in memory and not settled */
 	struct sweep_status status;
 };
 
@@ -90,11 +94,11 @@ static void begin_target(struct sweep *w, uint32_t target)
 
 /* Is it for this store to see to the target's copy?  At first for the best in rank of the other owners, then for everybody: who is
  * the best may have it no more. */
-static bool is_ours(const struct store *s, const struct id128 *key, enum ledger_priority priority)
+static bool is_ours(const struct store *s, const struct id128 *key, const struct disk_found *found)
 {
 	const struct sweep *w = s->sweep;
 	uint64_t owners[PLACE_REPLICAS_MAX], target = w->members[w->target].node, best = 0;
-	uint32_t replicas = s->options.replicas && priority != LEDGER_LOW ? s->options.replicas : 1;
+	uint32_t replicas = s->options.replicas && found->priority == LEDGER_NORMAL ? s->options.replicas : 1; /* as replicate.h */
 	uint32_t count = place_owners(w->members, w->member_count, key, replicas, owners);
 	bool owned = false;
 	for (uint32_t i = 0; i < count; i++) {
@@ -115,7 +119,7 @@ static void gather(struct store *s)
 		if (w->next >= until)
 			return;
 		disk_at(s->d.disk, w->next++, &key, &found);
-		if (ledger_lookup(s->ledger, &key) == LEDGER_NONE && is_ours(s, &key, found.priority))
+		if (ledger_lookup(s->ledger, &key) == LEDGER_NONE && is_ours(s, &key, &found))
 			w->keys[w->key_count++] = key;
 	}
 }
@@ -148,18 +152,37 @@ void sweep_answer(struct store *s, uint32_t peer, const Wire__KvAsk *ask)
 
 /* ---- what is missing */
 
-/* What was offered to everybody who lacks it, or has gone again, makes room for more. */
+/* The store that is asked takes nothing now: another time. */
+static void give_up(struct store *s)
+{
+	struct sweep *w = s->sweep;
+	w->gave_up = true;
+	w->missing_count = 0;
+	w->next = s->d.options.block_max;
+}
+
+/* What has come is held, or it would be the first to go for the next one; what was offered to everybody who lacks it makes room. */
 static void settle(struct store *s)
 {
 	struct sweep *w = s->sweep;
 	for (uint32_t i = 0; i < w->load_count;) {
-		uint32_t entry = ledger_lookup(s->ledger, &w->loads[i]);
-		bool open = entry != LEDGER_NONE && (store_served(s, &w->loads[i]) == LEDGER_NONE || replicate_waits(s->replicate, entry));
-		w->went |= entry == LEDGER_NONE;
-		if (open)
+		struct sweep_load *load = &w->loads[i];
+		uint32_t entry = ledger_lookup(s->ledger, &load->key);
+		if (load->entry == LEDGER_NONE && store_served(s, &load->key) != LEDGER_NONE) {
+			load->entry = entry;
+			ledger_hold(s->ledger, entry);
+		}
+		bool open = load->entry == LEDGER_NONE ? entry != LEDGER_NONE : replicate_waits(s->replicate, entry);
+		if (open && s->now_ns < load->until_ns) {
 			i++;
-		else
-			w->loads[i] = w->loads[--w->load_count];
+			continue;
+		}
+		if (open)
+			give_up(s);
+		w->gave_up |= load->entry == LEDGER_NONE;
+		if (load->entry != LEDGER_NONE)
+			ledger_release(s->ledger, load->entry);
+		*load = w->loads[--w->load_count];
 	}
 }
 
@@ -175,21 +198,12 @@ static void load_missing(struct store *s)
 		if (!store_disk_fetch(s, key))
 			return; /* all memory is in use: another time */
 		w->status.loaded++;
-		w->loads[w->load_count++] = *key;
+		w->loads[w->load_count++] = (struct sweep_load){*key, LEDGER_NONE, s->now_ns + TAKEN_NS};
 		w->missing_count--;
 	}
 }
 
 /* ---- turns */
-
-static void begin_wait(struct store *s)
-{
-	struct sweep *w = s->sweep;
-	w->at_ns = s->now_ns + ((SECOND_GRACES * grace_ns(s)) << w->repeats);
-	w->repeats += w->second && w->repeats < REPEATS_MAX;
-	w->second = true;
-	w->state = SWEEP_WAIT;
-}
 
 static void end_target(struct store *s)
 {
@@ -197,12 +211,11 @@ static void end_target(struct store *s)
 	begin_target(w, w->target + 1);
 	if (w->target < w->member_count)
 		return;
-	if (w->second && !w->went) {
-		w->state = SWEEP_REST;
-		w->repeats = 0;
-		return;
-	}
-	begin_wait(s);
+	bool over = w->second && !w->gave_up;
+	w->state = over ? SWEEP_REST : SWEEP_WAIT;
+	w->at_ns = s->now_ns + (w->second ? LATER_GRACES : SECOND_GRACES) * grace_ns(s);
+	w->second = true;
+	w->gave_up = false;
 }
 
 static void go_on(struct store *s)
@@ -250,8 +263,7 @@ static void look_at_members(struct store *s)
 	w->began = true;
 	w->change = change;
 	w->member_count = replicate_members(s->replicate, w->members);
-	w->second = false;
-	w->repeats = 0;
+	w->second = w->gave_up = false;
 	w->state = SWEEP_WAIT;
 	w->at_ns = s->now_ns + grace_ns(s);
 	begin_target(w, 0);
@@ -261,10 +273,12 @@ static void look_at_evicted(struct store *s)
 {
 	struct sweep *w = s->sweep;
 	uint64_t evicted = replicate_evicted(s->replicate);
-	w->went |= evicted != w->evicted;
+	w->gave_up |= evicted != w->evicted;
 	w->evicted = evicted;
-	if (w->went && w->state == SWEEP_REST && w->began)
-		begin_wait(s);
+	if (!w->gave_up || w->state != SWEEP_REST)
+		return;
+	w->state = SWEEP_WAIT;
+	w->at_ns = s->now_ns + SECOND_GRACES * grace_ns(s);
 }
 
 void sweep_tick(struct store *s)
@@ -278,7 +292,7 @@ void sweep_tick(struct store *s)
 		return;
 	if (w->state == SWEEP_WAIT && s->now_ns >= w->at_ns) {
 		w->state = SWEEP_GO;
-		w->went = false;
+		w->gave_up = false;
 		begin_target(w, 0);
 	}
 	if (w->state == SWEEP_GO)

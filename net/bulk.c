@@ -144,6 +144,7 @@ enum err bulk_create(struct loop *home, const struct bulk_options *options, stru
 		return ERR_NOMEM;
 	bulk->home = home;
 	bulk->options = *options;
+	bulk->incarnation = options->incarnation;
 	enum err e = ERR_OK;
 	for (uint32_t i = 0; i < options->lanes && e == ERR_OK; i++)
 		e = lane_init(&bulk->lanes[i], bulk, i);
@@ -157,6 +158,11 @@ enum err bulk_create(struct loop *home, const struct bulk_options *options, stru
 	}
 	*ret_bulk = bulk;
 	return ERR_OK;
+}
+
+void bulk_renew(struct bulk *bulk, uint64_t incarnation)
+{
+	__atomic_store_n(&bulk->incarnation, incarnation, __ATOMIC_RELEASE);
 }
 
 uint16_t bulk_port(const struct bulk *bulk)

@@ -42,6 +42,8 @@ uint16_t bulk_port(const struct bulk *bulk);
  * by bulk_read_forget() and bulk_peer_free(), before or after; no callback runs any more. */
 void bulk_stop(struct bulk *bulk);
 void bulk_destroy(struct bulk *bulk);
+/* We go on under that incarnation: asks of the older one are refused from now on. */
+void bulk_renew(struct bulk *bulk, uint64_t incarnation);
 /* Both wait for the threads, which are never long away. */
 void bulk_region_add(struct bulk *bulk, const struct region *region);
 void bulk_region_remove(struct bulk *bulk, const struct region *region);
@@ -72,6 +74,7 @@ struct bulk_read {
 	/* bulk's: */
 	struct bulk_conn *conn;
 	struct bulk_flight *flight; /* the thread's */
+	struct bulk_read *done_next; /* the thread's */
 	bool is_canceled, is_over;  /* the home loop's */
 	struct loop_task start_task, cancel_task, done_task, ack_task;
 };

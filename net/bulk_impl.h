@@ -79,12 +79,18 @@ struct bulk_lane {
 struct bulk {
 	struct loop *home;
 	struct bulk_options options;
+	uint64_t incarnation;       /* atomic: ours now, options has the first */
 	uint16_t port;
 	struct acceptor *acceptor;  /* on the first lane */
 	uint32_t client_count;      /* atomic */
 	struct link_served served;  /* atomic */
 	struct bulk_lane lanes[BULK_LANES_MAX]; /* [options.lanes] */
 };
+
+static inline uint64_t bulk_incarnation(const struct bulk *bulk)
+{
+	return __atomic_load_n(&bulk->incarnation, __ATOMIC_ACQUIRE);
+}
 
 /* bulk_serve.c, on the lane's thread */
 void bulk_serve_accept(void *bulk, struct channel *channel, const char *peer);
@@ -113,13 +119,12 @@ struct bulk_conn {
 	size_t out_sent;
 	uint64_t number;            /* of the last ask */
 	struct bulk_flight *head, **tail;
+	struct bulk_read *done_head, **done_tail; /* in this turn */
 	/* the answer being received */
-	uint8_t header[sizeof(struct bulk_answer)];
-	size_t header_length;
-	uint64_t left;              /* bytes of it still to come */
+	uint64_t left;              /* bytes of it not taken yet; 0: a header comes next */
 	uint64_t landed;            /* digested too: whole leaves, but for the end */
-	uint8_t leaf[DIGEST_LEAF_BYTES]; /* the beginning of the next */
-	size_t leaf_length;
+	uint8_t rest[DIGEST_LEAF_BYTES]; /* what came of the next leaf or header */
+	size_t rest_length;
 	struct digest digest;
 };
 

@@ -25,6 +25,29 @@ static void tell_done(struct bulk *bulk, struct bulk_read *read, enum err e, uin
 	loop_post(bulk->home, &read->done_task);
 }
 
+/* The same with the end of the turn: one wake-up of the home loop for all that ended in it. */
+static void tell_done_soon(struct bulk_conn *conn, struct bulk_read *read, enum err e, uint64_t digest)
+{
+	read->flight = NULL;
+	read->err = e;
+	read->digest = digest;
+	read->done_next = NULL;
+	*conn->done_tail = read;
+	conn->done_tail = &read->done_next;
+}
+
+static void tell_all_done(struct bulk_conn *conn)
+{
+	struct bulk_read *read = conn->done_head;
+	conn->done_head = NULL;
+	conn->done_tail = &conn->done_head;
+	while (read) {
+		struct bulk_read *next = read->done_next; /* once it is posted it may be gone */
+		loop_post(conn->lane->bulk->home, &read->done_task);
+		read = next;
+	}
+}
+
 static void pop_flight(struct bulk_conn *conn)
 {
 	struct bulk_flight *flight = conn->head;
@@ -81,11 +104,10 @@ static enum err wire_err(uint32_t number)
 	}
 }
 
-static enum err take_welcome(struct bulk_conn *conn)
+static enum err take_welcome(struct bulk_conn *conn, const uint8_t *at)
 {
 	struct bulk_welcome welcome;
-	memcpy(&welcome, conn->header, sizeof(welcome));
-	conn->header_length = 0;
+	memcpy(&welcome, at, sizeof(welcome));
 	enum err e = welcome.magic == BULK_MAGIC ? wire_err(welcome.err) : ERR_PROTOCOL;
 	if (e != ERR_OK)
 		return e;
@@ -98,22 +120,21 @@ static void end_answer(struct bulk_conn *conn)
 {
 	struct bulk_read *read = conn->head->read;
 	if (read)
-		tell_done(conn->lane->bulk, read, ERR_OK, digest_end(&conn->digest));
+		tell_done_soon(conn, read, ERR_OK, digest_end(&conn->digest));
 	pop_flight(conn);
 }
 
-static enum err take_answer(struct bulk_conn *conn)
+static enum err take_answer(struct bulk_conn *conn, const uint8_t *at)
 {
 	struct bulk_answer answer;
-	memcpy(&answer, conn->header, sizeof(answer));
-	conn->header_length = 0;
+	memcpy(&answer, at, sizeof(answer));
 	struct bulk_flight *flight = conn->head;
 	enum err e = wire_err(answer.err);
 	if (!flight || flight->number != answer.number || e == ERR_PROTOCOL || (e != ERR_OK && answer.length != 0))
 		return ERR_PROTOCOL;
 	if (e != ERR_OK) {
 		if (flight->read)
-			tell_done(conn->lane->bulk, flight->read, e, 0);
+			tell_done_soon(conn, flight->read, e, 0);
 		pop_flight(conn);
 		return ERR_OK;
 	}
@@ -121,62 +142,58 @@ static enum err take_answer(struct bulk_conn *conn)
 	if (answer.length == 0 || (flight->read && answer.length != flight->read->from.length))
 		return ERR_PROTOCOL;
 	conn->left = answer.length;
-	conn->landed = conn->leaf_length = 0;
+	conn->landed = 0;
 	digest_init(&conn->digest, (size_t)answer.length);
 	return ERR_OK;
 }
 
-static enum err take_header_if_whole(struct bulk_conn *conn)
+static size_t take_header(struct bulk_conn *conn, const uint8_t *at, size_t length, enum err *ret_err)
 {
 	size_t wanted = conn->is_welcome ? sizeof(struct bulk_answer) : sizeof(struct bulk_welcome);
-	if (conn->header_length < wanted)
-		return ERR_OK;
-	return conn->is_welcome ? take_answer(conn) : take_welcome(conn);
+	if (length < wanted)
+		return 0;
+	*ret_err = conn->is_welcome ? take_answer(conn, at) : take_welcome(conn, at);
+	return wanted;
 }
 
-static enum err receive_header(struct bulk_conn *conn, size_t *ret_got)
-{
-	size_t wanted = conn->is_welcome ? sizeof(struct bulk_answer) : sizeof(struct bulk_welcome);
-	enum err e = channel_read(conn->channel, conn->header + conn->header_length, wanted - conn->header_length, ret_got);
-	if (e != ERR_OK)
-		return e;
-	conn->header_length += *ret_got;
-	return take_header_if_whole(conn);
-}
-
-/* What came lies in the lane's scratch, behind what was left of a leaf before: whole leaves go to the landing and into the digest
- * in one pass, the rest waits for its leaf.  The kernel's copy into scratch stays in the nearest caches, where one into the landing
- * would have to be fetched again for the digest: it was a fifth of the time of a read (bench/results/kv.md). */
-static void land(struct bulk_conn *conn, uint8_t *landing, size_t length)
-{
-	const uint8_t *scratch = conn->lane->scratch;
-	size_t whole = conn->left == 0 ? length : length / DIGEST_LEAF_BYTES * DIGEST_LEAF_BYTES;
-	digest_add_copy(&conn->digest, landing + conn->landed, scratch, whole);
-	conn->landed += whole;
-	conn->leaf_length = length - whole;
-	memcpy(conn->leaf, scratch + whole, conn->leaf_length);
-}
-
-/* Rule 2: into the landing, or nowhere.  Behind the end of an answer comes the header of the next. */
-static enum err receive_bytes(struct bulk_conn *conn, size_t *ret_got)
+/* Rule 2: into the landing, or nowhere; whole leaves, but for the end. */
+static size_t take_bytes(struct bulk_conn *conn, const uint8_t *at, size_t length)
 {
 	struct bulk_read *read = conn->head->read;
-	uint8_t *scratch = conn->lane->scratch;
-	size_t before = conn->leaf_length, room = BULK_SCRATCH_BYTES - before;
-	room = conn->left < room ? (size_t)conn->left : room;
-	size_t behind = room == conn->left ? sizeof(conn->header) : 0;
-	memcpy(scratch, conn->leaf, before);
-	enum err e = channel_read2(conn->channel, scratch + before, room, conn->header, behind, ret_got);
-	if (e != ERR_OK)
-		return e;
-	size_t got = *ret_got < room ? *ret_got : room;
-	conn->header_length = *ret_got - got;
-	conn->left -= got;
+	size_t taken = length < conn->left ? length / DIGEST_LEAF_BYTES * DIGEST_LEAF_BYTES : (size_t)conn->left;
 	if (read)
-		land(conn, read->landing, before + got);
+		digest_add_copy(&conn->digest, (uint8_t *)read->landing + conn->landed, at, taken);
+	conn->landed += taken;
+	conn->left -= taken;
 	if (conn->left == 0)
 		end_answer(conn);
-	return take_header_if_whole(conn);
+	return taken;
+}
+
+/* What came lies in the lane's scratch, behind what was left over before: many small answers, or a part of a large one.  Bytes go from
+ * there to their landing and into the digest in one pass.  The kernel's copy into scratch stays in the nearest caches, where one into
+ * the landing would have to be fetched again for the digest: it was a fifth of the time of a read (bench/results/kv.md). */
+static enum err take_all(struct bulk_conn *conn, size_t length)
+{
+	const uint8_t *scratch = conn->lane->scratch;
+	enum err e = ERR_OK;
+	size_t at = 0, taken;
+	do {
+		taken = conn->left ? take_bytes(conn, scratch + at, length - at) : take_header(conn, scratch + at, length - at, &e);
+		at += taken;
+	} while (e == ERR_OK && taken > 0);
+	conn->rest_length = length - at; /* below a leaf or a header */
+	memcpy(conn->rest, scratch + at, e == ERR_OK ? conn->rest_length : 0);
+	return e;
+}
+
+static enum err receive(struct bulk_conn *conn, size_t *ret_got)
+{
+	uint8_t *scratch = conn->lane->scratch;
+	size_t before = conn->rest_length;
+	memcpy(scratch, conn->rest, before);
+	enum err e = channel_read(conn->channel, scratch + before, BULK_SCRATCH_BYTES - before, ret_got);
+	return e == ERR_OK ? take_all(conn, before + *ret_got) : e;
 }
 
 /* ---- turns ---- */
@@ -201,13 +218,15 @@ static enum err turn(struct bulk_conn *conn)
 	size_t budget = BULK_TURN_BYTES;
 	while (e == ERR_OK && budget > 0) {
 		size_t got = 0;
-		e = conn->left ? receive_bytes(conn, &got) : receive_header(conn, &got);
+		e = receive(conn, &got);
 		budget = got < budget ? budget - got : 0;
 	}
 	if (budget == 0)
 		loop_post(conn->lane->loop, &conn->turn_task);
 	if (e != ERR_OK && e != ERR_AGAIN)
 		return e;
+	/* Each wake-up costs as much as some 10 KiB; of an answer under way the rest is sure to come. */
+	channel_wake_at(conn->channel, conn->left ? conn->left - conn->rest_length : 0);
 	bool blocked = conn->out_sent < conn->out.length || channel_wants_write(conn->channel);
 	unsigned wanted = LOOP_READ | (blocked ? LOOP_WRITE : 0u);
 	if (wanted == conn->watched)
@@ -221,6 +240,7 @@ static void run_turn(struct bulk_conn *conn)
 	if (conn->is_lost || !conn->channel)
 		return;
 	enum err e = turn(conn);
+	tell_all_done(conn);
 	if (e != ERR_OK)
 		lose(conn, e);
 }
@@ -240,7 +260,7 @@ static void on_turn(void *arg)
 static void on_dialed(void *arg, enum err e, const char *text, struct channel *channel)
 {
 	struct bulk_conn *conn = arg;
-	const struct bulk_options *ours = &conn->lane->bulk->options;
+	const struct bulk *bulk = conn->lane->bulk;
 	conn->dialer = NULL;
 	conn->channel = channel;
 	if (e == ERR_OK)
@@ -249,8 +269,8 @@ static void on_dialed(void *arg, enum err e, const char *text, struct channel *c
 	struct bulk_hello hello = {
 		.magic = BULK_MAGIC,
 		.version = BULK_VERSION,
-		.node = ours->node,
-		.incarnation = ours->incarnation,
+		.node = bulk->options.node,
+		.incarnation = bulk_incarnation(bulk),
 		.server_node = conn->peer->options.node,
 		.server_incarnation = conn->peer->options.incarnation,
 		.lane = conn->lane->index,
@@ -375,6 +395,7 @@ void bulk_conn_init(struct bulk_conn *conn, struct bulk_peer *peer, struct bulk_
 	conn->lane = lane;
 	conn->peer = peer;
 	conn->tail = &conn->head;
+	conn->done_tail = &conn->done_head;
 	conn->out.limit = 16 << 20; /* asks of far more pieces than a peer's flight may have */
 	loop_task_init(&conn->open_task, open_now, conn);
 	loop_task_init(&conn->close_task, close_now, conn);

@@ -1,6 +1,7 @@
 /* The server's side of bulk: who may ask, what is checked, and the sending straight from the region. */
 #include <stdlib.h>
 #include <string.h>
+#include <sys/uio.h>
 
 #include "base/log.h"
 #include "net/bulk_impl.h"
@@ -9,8 +10,12 @@
 /* Between the handshake and the HELLO. */
 static const uint64_t HELLO_NS = 2000000000;
 
-/* Up to here copying is cheaper than a packet or a record of its own. */
-enum { BULK_COPY_BYTES = 8 << 10, TLS_RECORD_BYTES = 16 << 10 };
+enum {
+	BULK_COPY_BYTES = 8 << 10, /* up to here copying is cheaper than a part or a record of its own */
+	TLS_RECORD_BYTES = 16 << 10,
+	PARTS_MAX = 32,
+	PARTS_BYTES = 512 << 10,   /* then no further piece is looked at before these are sent */
+};
 
 struct bulk_client {
 	struct bulk_lane *lane;
@@ -32,12 +37,13 @@ struct bulk_client {
 	/* asks: a ring; head is the next to be answered */
 	struct bulk_ask asks[BULK_ASKS_MAX];
 	uint64_t asks_head, asks_tail; /* ever growing */
-	/* what goes out: `out`, then the rest of a piece straight from its region */
+	/* what goes out: parts of `out`, and of pieces straight from their regions, in their order */
 	uint8_t out[BULK_OUT_BYTES];
-	size_t out_length, out_sent;
-	const struct region *region; /* of data; NULL: none */
-	const uint8_t *data;
-	uint64_t data_length;
+	size_t out_length;
+	struct iovec parts[PARTS_MAX];
+	const struct region *regions[PARTS_MAX]; /* NULL: the part is of `out` */
+	size_t part_first, part_count;           /* [first, count) are to be sent */
+	size_t parts_bytes;
 	char peer[128];
 };
 
@@ -95,8 +101,7 @@ static enum err check_ask(const struct bulk_lane *lane, const struct bulk_ask *a
 {
 	if (ask->cancel)
 		return ERR_CANCELED;
-	const struct bulk_options *ours = &lane->bulk->options;
-	if (ask->node != ours->node || ask->incarnation != ours->incarnation)
+	if (ask->node != lane->bulk->options.node || ask->incarnation != bulk_incarnation(lane->bulk))
 		return ERR_MISMATCH;
 	const struct region *region = find_region(lane, ask);
 	if (!region || ask->length == 0)
@@ -122,10 +127,26 @@ static void count(struct bulk *bulk, enum err e, uint64_t length)
 		__atomic_add_fetch(&bulk->served.bytes, length, __ATOMIC_RELAXED);
 }
 
+static void add_part(struct bulk_client *client, const struct region *region, const void *data, size_t length)
+{
+	client->parts[client->part_count] = (struct iovec){(void *)data, length}; /* sendmsg only reads it */
+	client->regions[client->part_count++] = region;
+	client->parts_bytes += length;
+}
+
+/* Behind what was appended last, it is of the same part. */
 static void append(struct bulk_client *client, const void *data, size_t length)
 {
-	memcpy(client->out + client->out_length, data, length);
+	uint8_t *end = client->out + client->out_length;
+	memcpy(end, data, length);
 	client->out_length += length;
+	size_t last = client->part_count - 1; /* before the first: no part's number */
+	if (last < PARTS_MAX && !client->regions[last]) {
+		client->parts[last].iov_len += length;
+		client->parts_bytes += length;
+	} else if (length > 0) {
+		add_part(client, NULL, end, length);
+	}
 }
 
 /* How much of a piece is sent from `out`, behind its header: small pieces share a packet or record whole.  Of a large one
@@ -152,39 +173,51 @@ static void answer(struct bulk_client *client, const struct bulk_ask *ask)
 		return;
 	size_t part = part_to_copy(client, ask->length);
 	append(client, data, part);
-	if (part == ask->length)
-		return;
-	client->region = region;
-	client->data = data + part;
-	client->data_length = ask->length - part;
+	if (part < ask->length)
+		add_part(client, region, data + part, ask->length - part);
 }
 
 static bool has_output(const struct bulk_client *client)
 {
-	return client->out_sent < client->out_length || client->data_length > 0;
+	return client->part_first < client->part_count;
+}
+
+/* Over TLS a part goes out by itself, so nothing is gained by looking at the piece behind a large one. */
+static bool has_room(const struct bulk_client *client)
+{
+	if (client->lane->bulk->options.tls && client->part_count > 0 && client->regions[client->part_count - 1])
+		return false;
+	return client->out_length + sizeof(struct bulk_answer) < BULK_OUT_BYTES && client->part_count + 2 <= PARTS_MAX &&
+	       client->parts_bytes < PARTS_BYTES;
 }
 
 static void fill(struct bulk_client *client)
 {
-	if (client->out_sent < client->out_length)
+	if (has_output(client))
 		return;
-	client->out_sent = client->out_length = 0;
-	while (client->asks_head < client->asks_tail && client->data_length == 0 &&
-	       client->out_length + sizeof(struct bulk_answer) < BULK_OUT_BYTES)
+	client->out_length = client->part_first = client->part_count = client->parts_bytes = 0;
+	while (client->asks_head < client->asks_tail && has_room(client))
 		answer(client, &client->asks[client->asks_head++ % BULK_ASKS_MAX]);
+}
+
+static void account_sent(struct bulk_client *client, size_t sent)
+{
+	while (sent > 0) {
+		struct iovec *part = &client->parts[client->part_first];
+		size_t of_part = sent < part->iov_len ? sent : part->iov_len;
+		part->iov_base = (uint8_t *)part->iov_base + of_part;
+		part->iov_len -= of_part;
+		sent -= of_part;
+		client->part_first += part->iov_len == 0;
+	}
 }
 
 /* ERR_AGAIN: the socket is full or the turn is over. */
 static enum err send_some(struct bulk_client *client, size_t *budget)
 {
-	size_t sent = 0, head = client->out_length - client->out_sent;
-	enum err e = channel_write2(client->channel, client->out + client->out_sent, head, client->data, client->data_length, &sent);
-	if (e == ERR_OK) {
-		client->out_sent += sent < head ? sent : head;
-		client->data_length -= sent > head ? sent - head : 0;
-		client->data = client->data_length ? client->data + (sent > head ? sent - head : 0) : NULL;
-		client->region = client->data_length ? client->region : NULL;
-	}
+	size_t sent = 0;
+	enum err e = channel_write_parts(client->channel, client->parts + client->part_first, client->part_count - client->part_first, &sent);
+	account_sent(client, sent);
 	*budget = sent < *budget ? *budget - sent : 0;
 	return e == ERR_OK && *budget == 0 ? ERR_AGAIN : e;
 }
@@ -219,7 +252,7 @@ static enum err take_hello(struct bulk_client *client, const struct bulk_hello *
 		channel_refuse(client->channel, REFUSAL_NAME, client->peer, "it asks for bulk under another node's id");
 		return ERR_DENIED;
 	}
-	bool is_us = hello->server_node == options->node && hello->server_incarnation == options->incarnation;
+	bool is_us = hello->server_node == options->node && hello->server_incarnation == bulk_incarnation(client->lane->bulk);
 	client->node = hello->node;
 	client->incarnation = hello->incarnation;
 	client->is_greeted = true;
@@ -414,11 +447,19 @@ void bulk_serve_accept(void *arg, struct channel *channel, const char *peer)
 		client_free(client);
 }
 
+static bool is_sending(const struct bulk_client *client, const struct region *region)
+{
+	for (size_t i = client->part_first; i < client->part_count; i++)
+		if (client->regions[i] == region)
+			return true;
+	return false;
+}
+
 void bulk_serve_drop_region(struct bulk_lane *lane, const struct region *region)
 {
 	for (struct bulk_client *client = lane->clients, *next; client; client = next) {
 		next = client->next;
-		if (client->region == region)
+		if (is_sending(client, region))
 			client_free(client);
 	}
 }

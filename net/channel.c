@@ -15,6 +15,7 @@ struct channel {
 	bool is_open;     /* the handshake is done, or there is none */
 	bool is_broken;   /* OpenSSL must not be asked for a farewell any more */
 	bool wants_write;
+	int wake_at; /* SO_RCVLOWAT */
 };
 
 enum err channel_create(int fd, const struct channel_options *options, struct channel **ret_channel)
@@ -23,6 +24,7 @@ enum err channel_create(int fd, const struct channel_options *options, struct ch
 	if (!channel)
 		return ERR_NOMEM;
 	channel->fd = fd;
+	channel->wake_at = 1;
 	channel->judgement = (struct tls_judgement){
 		.tls = options->tls,
 		.purpose = options->purpose,
@@ -127,14 +129,11 @@ enum err channel_read(struct channel *channel, void *data, size_t length, size_t
 	return result == 1 ? ERR_OK : ssl_outcome(channel, error);
 }
 
-enum err channel_read2(struct channel *channel, void *first, size_t first_length, void *second, size_t second_length,
-		       size_t *ret_count)
+void channel_wake_at(struct channel *channel, size_t bytes)
 {
-	if (!second_length || channel->ssl)
-		return channel_read(channel, first, first_length, ret_count);
-	struct iovec parts[2] = {{first, first_length}, {second, second_length}};
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
-	return socket_outcome(recvmsg(channel->fd, &message, MSG_DONTWAIT), ret_count);
+	int wanted = channel->ssl || bytes == 0 ? 1 : bytes < CHANNEL_WAKE_MAX ? (int)bytes : CHANNEL_WAKE_MAX;
+	if (wanted != channel->wake_at && setsockopt(channel->fd, SOL_SOCKET, SO_RCVLOWAT, &wanted, sizeof(wanted)) == 0)
+		channel->wake_at = wanted;
 }
 
 enum err channel_write(struct channel *channel, const void *data, size_t length, size_t *ret_count)
@@ -146,14 +145,11 @@ enum err channel_write(struct channel *channel, const void *data, size_t length,
 	return result == 1 ? ERR_OK : ssl_outcome(channel, SSL_get_error(channel->ssl, result));
 }
 
-enum err channel_write2(struct channel *channel, const void *head, size_t head_length, const void *data, size_t data_length,
-			size_t *ret_count)
+enum err channel_write_parts(struct channel *channel, const struct iovec *parts, size_t count, size_t *ret_count)
 {
-	if (!head_length || !data_length || channel->ssl)
-		return head_length ? channel_write(channel, head, head_length, ret_count)
-				   : channel_write(channel, data, data_length, ret_count);
-	struct iovec parts[2] = {{(void *)head, head_length}, {(void *)data, data_length}}; /* sendmsg only reads them */
-	struct msghdr message = {.msg_iov = parts, .msg_iovlen = 2};
+	if (channel->ssl)
+		return channel_write(channel, parts[0].iov_base, parts[0].iov_len, ret_count);
+	struct msghdr message = {.msg_iov = (struct iovec *)parts, .msg_iovlen = count}; /* sendmsg only reads them */
 	return socket_outcome(sendmsg(channel->fd, &message, MSG_NOSIGNAL | MSG_DONTWAIT), ret_count);
 }
 

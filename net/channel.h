@@ -11,9 +11,12 @@
 #define NET_CHANNEL_H
 #include <stdbool.h>
 #include <stddef.h>
+#include <sys/uio.h>
 #include "net/tls.h"
 
 struct channel;
+
+enum { CHANNEL_WAKE_MAX = 128 << 10 };
 
 struct channel_options {
 	struct tls *tls; /* NULL: plain; outlives the channel */
@@ -33,15 +36,13 @@ void channel_refuse(struct channel *channel, enum refusal refusal, const char *p
 const char *channel_refusal(const struct channel *channel);
 /* ERR_OK: *ret_count > 0; ERR_AGAIN; ERR_PEER_GONE; ERR_DENIED (the peer does not want our certificate). */
 MUST_USE enum err channel_read(struct channel *channel, void *data, size_t length, size_t *ret_count);
-/* The same into first and then second, which may be of length 0; plain they are filled in one call, over TLS the first alone. */
-MUST_USE enum err channel_read2(struct channel *channel, void *first, size_t first_length, void *second, size_t second_length,
-				size_t *ret_count);
+/* Who waits for at least so many bytes: plain, the descriptor gets ready to be read not before they are there, or CHANNEL_WAKE_MAX, or
+ * the end is.  Never more than are sure to come.  0 or 1: with the first, as it is from the start and always over TLS. */
+void channel_wake_at(struct channel *channel, size_t bytes);
 /* The same; what was not taken may be offered again from another address. */
 MUST_USE enum err channel_write(struct channel *channel, const void *data, size_t length, size_t *ret_count);
-/* The same of head and then data, which plain goes out in one call; over TLS of what comes first: who wants both in one
- * record puts them together. */
-MUST_USE enum err channel_write2(struct channel *channel, const void *head, size_t head_length, const void *data,
-				 size_t data_length, size_t *ret_count);
+/* The same of parts, none of them empty, in their order: plain in one call, over TLS the first alone. */
+MUST_USE enum err channel_write_parts(struct channel *channel, const struct iovec *parts, size_t count, size_t *ret_count);
 bool channel_wants_write(const struct channel *channel);
 bool channel_pending(const struct channel *channel);
 int channel_fd(const struct channel *channel);

@@ -203,6 +203,8 @@ static void peer_unname(struct peer *peer, enum err e)
 void link_renew(struct link *link, uint64_t incarnation)
 {
 	link->options.incarnation = incarnation;
+	if (link->bulk)
+		bulk_renew(link->bulk, incarnation);
 	struct peer *self = link_peer_find(link, link->options.node);
 	if (self)
 		self->incarnation = incarnation;

@@ -377,6 +377,13 @@ enum err stream_send_in_place(struct stream *stream, size_t length, uint8_t **re
 	return ERR_OK;
 }
 
+/* What goes wrong here goes wrong again with the send task, which tells. */
+void stream_push(struct stream *stream)
+{
+	if (stream->state == STREAM_OPEN)
+		(void)!flush(stream);
+}
+
 enum err stream_send(struct stream *stream, const void *payload, size_t length)
 {
 	return stream_send2(stream, payload, length, NULL, 0);

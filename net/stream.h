@@ -62,6 +62,9 @@ MUST_USE enum err stream_send2(struct stream *stream, const void *head, size_t h
 /* The same for a frame that is still to be written: *ret_payload has room for it in the queue, and is to be filled before anything
  * else is done with the stream. */
 MUST_USE enum err stream_send_in_place(struct stream *stream, size_t length, uint8_t **ret_payload);
+/* What is queued goes out now, as far as the kernel takes it, and not at the end of the turn: for a frame that is so large that the
+ * system call is little beside it.  Nobody is called, whatever happens. */
+void stream_push(struct stream *stream);
 /* Bytes accepted by stream_send() and not yet taken by the kernel. */
 size_t stream_queued_bytes(const struct stream *stream);
 /* The other side's address, "10.0.0.7:4100", for logs; for ipc and while dialling: the URL. */

@@ -13,6 +13,8 @@
 static const uint64_t DIAL_TIMEOUT_NS = 2000000000;
 /* A message unpacked takes more room than its frame: pointers, and 4 bytes for a varint of one. */
 enum { ARENA_BYTES = 96 << 20, URL_MAX = 255 };
+/* From this size on a message does not wait for what else the turn has to do: it is on its way while that is done. */
+enum { PUSH_BYTES = 16 << 10 };
 
 struct wire_conn {
 	struct wire *wire;
@@ -269,6 +271,8 @@ void wire_send(void *wire, uint32_t id, const Wire__Envelope *envelope)
 	uint8_t *payload;
 	if (stream_send_in_place(conn->stream, size, &payload) == ERR_OK) {
 		codec_pack_sized(envelope, payload, size);
+		if (size >= PUSH_BYTES)
+			stream_push(conn->stream);
 		w->counts.frames_out++;
 		w->counts.bytes_out += size;
 		return;

@@ -41,7 +41,7 @@ const char *kv_client_user(const struct kv_client *client, const struct id128 *c
 /* Any engine at all? */
 bool kv_client_has_engines(const struct kv_client *client);
 
-/* The answer is good until the next question.  DEADLINE, PEER_GONE, CANCELED (a signal came), or what the store says. */
+/* The answer is good until the next question, and fits it (kv_answer.h; PROTOCOL: it does not).  DEADLINE, PEER_GONE, CANCELED (a signal came), or what the store says. */
 MUST_USE enum err kv_client_ask(struct kv_client *client, uint32_t store, Wire__KvAsk *ask,
 				const Wire__KvAnswer **ret_answer, struct why *why);
 

@@ -5,6 +5,7 @@
 
 #include "kvstore/owners.h"
 #include "proto/job.h"
+#include "tools/kv_answer.h"
 #include "tools/kv_client_impl.h"
 
 /* ---- asking */
@@ -49,6 +50,10 @@ enum err kv_client_ask(struct kv_client *c, uint32_t store, Wire__KvAsk *ask, co
 	if (c->answer->error != ERR_OK)
 		return why_set(why, (enum err)c->answer->error, "%s: %s", c->stores[store].name,
 			       c->answer->error == ERR_DENIED ? "it answers operators only" : "it refuses");
+	struct why inner = {0};
+	e = kv_answer_check(ask, c->answer, &inner);
+	if (e != ERR_OK)
+		return why_set(why, e, "%s: %s", c->stores[store].name, inner.text);
 	*ret_answer = c->answer;
 	return ERR_OK;
 }
@@ -104,11 +109,12 @@ enum err kv_client_read(struct kv_client *c, uint32_t store, struct kv_client_bl
 
 /* ---- offering */
 
-/* Memory that stores read here: slots of one size. */
-static enum err make_region(struct kv_client *c, uint64_t slot_bytes, struct why *why)
+/* Memory that stores read here: slots of one size.  One for larger blocks may have too few. */
+static enum err make_region(struct kv_client *c, uint64_t slot_bytes, uint32_t count, struct why *why)
 {
+	const struct region_options *there = c->region ? region_options(c->region) : NULL;
 	slot_bytes = (slot_bytes + PAGE - 1) / PAGE * PAGE;
-	if (c->region && region_options(c->region)->slot_bytes >= slot_bytes)
+	if (there && there->slot_bytes >= slot_bytes && there->slot_count >= count)
 		return ERR_OK;
 	if (c->region)
 		link_region_remove(process_link(c->process), c->region);
@@ -174,7 +180,7 @@ enum err kv_client_offer(struct kv_client *c, struct kv_client_offer *offers, ui
 		uint64_t bytes = (uint64_t)offers[i].block.layer_count * offers[i].block.layer_bytes;
 		largest = bytes > largest ? bytes : largest;
 	}
-	enum err e = make_region(c, largest, why);
+	enum err e = make_region(c, largest, count, why);
 	if (e != ERR_OK)
 		return e;
 	assert(count <= region_options(c->region)->slot_count);

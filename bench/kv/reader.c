@@ -3,7 +3,7 @@
  *
  * Lines on standard input, and what they are answered with:
  *   fill BLOCKS          offers blocks 0..BLOCKS-1                       -> "filled"
- *   read PER_S BLOCKS    requests a second, each of so many blocks in a row, drawn at random; 0: no more
+ *   read PER_S BLOCKS    requests a second, each of so many blocks in a row, drawn at random, once only
  *   share STORE BLOCKS   of how many of the blocks it is an owner now    -> "share STORE N"
  * Without being asked, times in seconds of the monotonic clock:
  *   up STORE, down STORE
@@ -31,7 +31,7 @@
 #include "proto/job.h"
 
 enum { LAYERS = 4, LAYER_BYTES = 16 << 10, BLOCK_BYTES = LAYERS * LAYER_BYTES, POOL_BLOCKS = 3072, OFFERS = 512, PEERS = 32,
-       FETCHES = 512, CHAIN_MAX = 32, READS = 16384 };
+       FETCHES = 512, CHAIN_MAX = 32, READS = 16384, BLOCKS_MAX = 1 << 20 };
 #define TICK_NS 5000000ull /* while nothing is due */
 #define STAT_NS 100000000ull
 #define DEADLINE_NS 1000000000ull /* as an engine's (--fetch-deadline-ms) */
@@ -57,6 +57,7 @@ struct bench {
 	uint64_t due_ns, stat_ns, op;
 	struct request requests[FETCHES];
 	uint32_t free_requests[FETCHES], free_count;
+	bool asked[BLOCKS_MAX]; /* the request that begins with this block is under way */
 	struct rng rng;
 };
 
@@ -112,6 +113,17 @@ static void go_on_filling(struct bench *b)
 
 /* ---- reading */
 
+/* No two requests share a block: what one has read and forgets would be missing to the other. */
+static uint32_t draw(struct bench *b)
+{
+	uint32_t first;
+	do
+		first = (uint32_t)(rng_below(&b->rng, b->filled / b->chain) * b->chain);
+	while (b->asked[first]);
+	b->asked[first] = true;
+	return first;
+}
+
 static void begin_request(struct bench *b, uint64_t due_ns)
 {
 	static const struct kv_tenant tenant = {.priority = WIRE__PRIORITY__PRIORITY_NORMAL};
@@ -119,7 +131,7 @@ static void begin_request(struct bench *b, uint64_t due_ns)
 		fail("more requests are under way than there is room for");
 	uint32_t number = b->free_requests[--b->free_count];
 	struct request *r = &b->requests[number];
-	*r = (struct request){.due_ns = due_ns, .first = (uint32_t)rng_below(&b->rng, b->filled - b->chain + 1)};
+	*r = (struct request){.due_ns = due_ns, .first = draw(b)};
 	for (uint32_t i = 0; i < b->chain; i++)
 		r->keys[i] = bench_key(r->first + i);
 	struct kv_fetch_request request = {
@@ -165,6 +177,7 @@ static void fetched(void *context, uint32_t cookie, const struct kv_fetch_counts
 		fprintf(stderr, "%.3f: %u of %llu blocks; not found %u, too late %u, wrong %u, stale %u, holder gone %u\n", seconds(r->due_ns),
 			have, (unsigned long long)b->chain, counts->miss_not_found, counts->miss_deadline, counts->miss_digest,
 			counts->miss_generation, counts->miss_gone);
+	b->asked[r->first] = false;
 	b->free_requests[b->free_count++] = cookie;
 }
 
@@ -340,10 +353,10 @@ static void on_input(struct loop_watch *watch, unsigned ready, void *arg)
 	(void)watch, (void)ready;
 	if (!fgets(line, sizeof(line), stdin))
 		exit(0);
-	if (sscanf(line, "fill %u", &blocks) == 1) {
+	if (sscanf(line, "fill %u", &blocks) == 1 && blocks <= BLOCKS_MAX - b->filled) {
 		b->to_fill = b->filled + blocks;
 		go_on_filling(b);
-	} else if (sscanf(line, "read %llu %llu", &rate, &chain) == 2 && chain >= 1 && chain <= CHAIN_MAX && chain <= b->filled) {
+	} else if (sscanf(line, "read %llu %llu", &rate, &chain) == 2 && chain >= 1 && chain <= CHAIN_MAX && FETCHES * chain < b->filled) {
 		b->rate = rate;
 		b->chain = chain;
 		b->due_ns = b->local.now_ns;

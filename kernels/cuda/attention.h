@@ -5,7 +5,7 @@
  * Bounds: ATTENTION_RUNS_MAX runs a call; ATTENTION_PARTIAL_BYTES of partial sums: runs that find no room there are
  *         walked by one block instead, with the same bits.
  * Rules:  1 a row's bits follow from its own position, query and KV alone. Within a split (ATTENTION_SPLIT positions from
- *           position 0) tiles of ATTENTION_TILE positions are taken in order, each with the greatest score so far;
+ *           position 0) tiles of ATTENTION_TILE positions are taken in order, relative to a level that the row's scores so far set;
  *           splits are joined in order by attention_join(), which is what both a block that walks them and the kernel
  *           that merges them do. A tile or a split of which the row sees nothing changes no bit: weights are 0, factors 1;
  *         2 so what is a block's work (which rows, which splits) is free to choose, and is chosen by what is fast;
@@ -86,7 +86,7 @@ SIMT_DEVICE uint32_t attention_partial(const struct attention_job *job, const st
 
 /* --- splits ------------------------------------------------------------------------------------------------ */
 
-/* What a row has met: weights are 2^(score - level), the level being the greatest score, in units of log 2. */
+/* What a row has met: weights are 2^(score - level), the level being near the greatest score, in units of log 2. */
 struct attention_sum {
 	float level, sum;
 };

@@ -23,7 +23,7 @@ struct attention_plan {
 struct plan_limits {
 	uint32_t rows_min, rows_max;
 	uint32_t tile_rows;
-	bool shares; /* runs may be shared out */
+	uint32_t partial_first, partial_rows; /* its part of the room for partial sums */
 };
 
 struct plan_item {
@@ -99,10 +99,10 @@ SIMT_DEVICE void plan_partials(const struct attention_job *job, const struct pla
 		const struct cuda_run run = job->runs.runs[i];
 		struct attention_splits splits = plan_splits(job, &run);
 		uint32_t tiles = plan_tiles(job, limits, &run), split_count = splits.end - splits.first;
-		bool shared = limits->shares && tiles > 0 && split_count > walk_max;
+		bool shared = tiles > 0 && split_count > walk_max;
 		uint64_t rows = shared ? (uint64_t)split_count * run.row_count * job->head_count : 0;
 		plan->partial_first[i] = shared ? 0 : ATTENTION_WALKED;
-		plan->item_first[i] = (uint32_t)(rows <= job->partial_rows ? rows : job->partial_rows + 1);
+		plan->item_first[i] = (uint32_t)(rows <= limits->partial_rows ? rows : limits->partial_rows + 1);
 	}
 	plan_scan(plan->item_first, count, plan->warp_sums);
 }
@@ -112,9 +112,9 @@ SIMT_DEVICE void plan_items(const struct attention_job *job, const struct plan_l
 {
 	/* item_first[i] is partial rows, and the neighbour's thread wants its own still. */
 	for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) {
-		bool fits = plan->item_first[i + 1] <= job->partial_rows;
+		bool fits = plan->item_first[i + 1] <= limits->partial_rows;
 		if (plan->partial_first[i] != ATTENTION_WALKED)
-			plan->partial_first[i] = fits ? plan->item_first[i] : ATTENTION_WALKED;
+			plan->partial_first[i] = fits ? limits->partial_first + plan->item_first[i] : ATTENTION_WALKED;
 	}
 	simt_sync();
 	for (uint32_t i = threadIdx.x; i < count; i += blockDim.x) {
@@ -134,11 +134,7 @@ SIMT_DEVICE uint32_t plan_make(const struct attention_job *job, const struct pla
 {
 	uint32_t count = job->runs.counts[0];
 	count = count < ATTENTION_RUNS_MAX ? count : ATTENTION_RUNS_MAX;
-	if (limits->shares)
-		plan_work(job, limits, plan, count);
-	else if (threadIdx.x == 0)
-		plan->item_first[count] = 0;
-	simt_sync();
+	plan_work(job, limits, plan, count);
 	plan_partials(job, limits, plan, count);
 	plan_items(job, limits, plan, count);
 	return plan->item_first[count];

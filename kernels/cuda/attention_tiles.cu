@@ -2,8 +2,8 @@
  *
  * A block takes items (attention_plan.h) one after the other. 64 packed rows (rows of a run times the heads of a kv head's group)
  * are the M of every product, for one row as for a thousand: so the bits of a row are the same in all. For each tile of 64
- * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights relative to the greatest score of the split so
- * far, rounded to bf16 in registers, and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
+ * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights relative to a level that the split's scores
+ * set (struct softening), rounded to bf16 in registers, and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
  * where a value is too wide for the registers of one, in their columns of it; those then compute the same scores each. */
 #include <assert.h>
 #include "kernels/cuda/attention_tiles.h"
@@ -24,9 +24,9 @@ template <int panels, int columns, int rows, int values> struct form {
 	static constexpr int blocks = half ? 2 : 1;
 	static constexpr bool totals_far = columns > 128; /* the walk's sums lie in memory: two sets fill no registers */
 	static constexpr bool moves_registers = half || groups > 1;
-	/* 65536 registers: 2 x (40 + 216) x 128, or (40 + 2 x 232) x 128. */
-	static constexpr int load_registers = 40;
-	static constexpr int compute_registers = half ? 216 : 232;
+	/* 65536 registers: 2 x (40 + 216) x 128, (40 + 2 x 232) x 128 or (56 + 2 x 224) x 128. */
+	static constexpr int load_registers = columns > 128 ? 56 : 40;
+	static constexpr int compute_registers = half ? 216 : columns > 128 ? 224 : 232;
 };
 
 /* What a thread computes: rows r and r + 8 of its warp's 16, of each 8 columns two. */
@@ -70,17 +70,32 @@ SIMT_DEVICE struct thread_rows rows_of(const struct attention_job *job, const st
 
 /* --- one tile ------------------------------------------------------------------------------------------------ */
 
+/* An operand of wgmma and those some bytes behind it: the address is in the low word, and the high word is a constant. */
+struct operand {
+	uint32_t low, high;
+};
+
+SIMT_DEVICE struct operand operand_of(const uint8_t *tile, uint32_t leading_bytes)
+{
+	uint64_t whole = simt_wgmma_operand(tile, leading_bytes, OCTET_BYTES);
+	return {simt_anew((uint32_t)whole), (uint32_t)(whole >> 32)};
+}
+
+SIMT_DEVICE uint64_t operand_at(struct operand operand, uint32_t bytes)
+{
+	return (uint64_t)operand.high << 32 | (operand.low + bytes / OPERAND_UNIT);
+}
+
 /* All panels whole: dimensions that a head has not are zeros in both. */
 template <int panels>
 SIMT_DEVICE void scores(const uint8_t *queries, const uint8_t *keys, float (&s)[SCORES])
 {
-	uint64_t a = simt_wgmma_anew(simt_wgmma_operand(queries, 0, OCTET_BYTES));
-	uint64_t b = simt_wgmma_operand(keys, 0, OCTET_BYTES);
+	struct operand a = operand_of(queries, 0), b = operand_of(keys, 0);
 	simt_wgmma_fence();
 	SIMT_UNROLL
 	for (int i = 0; i < 4 * panels; i++) {
 		uint32_t offset = i / 4 * PANEL_BYTES + i % 4 * 2 * KEY_STEP;
-		simt_wgmma<ATTENTION_TILE>(s, a + offset / OPERAND_UNIT, b + offset / OPERAND_UNIT, i > 0);
+		simt_wgmma<ATTENTION_TILE>(s, operand_at(a, offset), operand_at(b, offset), i > 0);
 	}
 	simt_wgmma_commit();
 }
@@ -102,9 +117,12 @@ SIMT_DEVICE void hide(const struct thread_rows *rows, uint32_t tile, float (&s)[
 	}
 }
 
-/* Of the split so far: rows r and r + 8. */
+/* Of the split so far: rows r and r + 8. The level, in units of log 2, is that of the first score seen; it moves to the greatest
+ * of a tile that is over it by more than LEVEL_STEP. So weights are at most 2^LEVEL_STEP, as exact as others, and sums need
+ * seldom be multiplied. It follows from the row's own scores. */
+#define LEVEL_STEP 8.0f
 struct softening {
-	float level[2]; /* the greatest score in units of log 2 */
+	float level[2];
 	float sum[2];	/* of this thread's columns */
 };
 
@@ -119,16 +137,18 @@ SIMT_DEVICE void soften(float unit, float (&s)[SCORES], struct softening *so_far
 			greatest = fmaxf(greatest, fmaxf(s[i + 2 * row], s[i + 2 * row + 1]));
 		greatest = fmaxf(greatest, simt_shuffle_xor(greatest, 1));
 		greatest = fmaxf(greatest, simt_shuffle_xor(greatest, 2));
-		float level = fmaxf(so_far->level[row], greatest * unit), base = level == -INFINITY ? 0.0f : level;
-		ret_by[row] = simt_exp2_fast(so_far->level[row] - base);
+		float old = so_far->level[row], level = greatest * unit;
+		level = level > old + LEVEL_STEP || old == -INFINITY ? level : old;
+		float base = level == -INFINITY ? 0.0f : level;
+		ret_by[row] = old == -INFINITY ? 1.0f : simt_exp2_fast(old - base); /* 1: of nothing */
 		SIMT_UNROLL
 		for (int i = 0; i < SCORES; i += 4) {
-			float *pair = &s[i + 2 * row];
-			pair[0] = simt_exp2_fast(simt_fma(pair[0], unit, -base));
-			pair[1] = simt_exp2_fast(simt_fma(pair[1], unit, -base));
-			even += pair[0];
-			odd += pair[1];
-			weights[i / 8][i % 8 / 4 * 2 + row] = simt_bf16_pair(pair[0], pair[1]);
+			const float *pair = &s[i + 2 * row];
+			uint32_t halves = simt_bf16_pair(simt_exp2_fast(simt_fma(pair[0], unit, -base)),
+							 simt_exp2_fast(simt_fma(pair[1], unit, -base)));
+			even += simt_bf16_low(halves); /* as values are weighted, so that the whole is 1 */
+			odd += simt_bf16_high(halves);
+			weights[i / 8][i % 8 / 4 * 2 + row] = halves;
 		}
 		so_far->level[row] = level;
 		so_far->sum[row] = simt_fma(so_far->sum[row], ret_by[row], even + odd);
@@ -147,11 +167,11 @@ template <int count> SIMT_DEVICE void rescale(float (&sums)[count], const float 
 template <int columns>
 SIMT_DEVICE void add_values(const uint32_t (&weights)[4][4], const uint8_t *values, float (&sums)[columns / 2])
 {
-	uint64_t b = simt_wgmma_operand(values, PANEL_BYTES, OCTET_BYTES);
+	struct operand b = operand_of(values, PANEL_BYTES);
 	simt_wgmma_fence();
 	SIMT_UNROLL
 	for (int k = 0; k < 4; k++)
-		simt_wgmma_registers<columns, SIMT_MN_MAJOR>(sums, weights[k], b + k * 2 * OCTET_BYTES / OPERAND_UNIT, true);
+		simt_wgmma_registers<columns, SIMT_MN_MAJOR>(sums, weights[k], operand_at(b, k * 2 * OCTET_BYTES), true);
 	simt_wgmma_commit();
 }
 
@@ -329,13 +349,12 @@ SIMT_DEVICE void do_item(struct computer *computer, const struct plan_item *item
 	struct thread_rows rows = rows_of(computer->job, item, row_group);
 	struct attention_sum all[2] = {{-INFINITY, 0.0f}, {-INFINITY, 0.0f}}, sum[2];
 	float total[far ? 1 : columns / 2], sums[columns / 2];
-	if (item->partial != ATTENTION_WALKED) {
-		do_split<panels, columns>(computer, item, &rows, item->split_first, sum, sums);
-		write_partial<columns>(computer, item, &rows, sum, sums);
-		return;
-	}
 	for (uint32_t split = item->split_first; split < item->split_end; split++) {
 		do_split<panels, columns>(computer, item, &rows, split, sum, sums);
+		if (item->partial != ATTENTION_WALKED) { /* the only one */
+			write_partial<columns>(computer, item, &rows, sum, sums);
+			return;
+		}
 		const struct attention_factors by[2] = {attention_join(&all[0], sum[0]), attention_join(&all[1], sum[1])};
 		join_totals<columns, far>(computer, total, sums, by, split == item->split_first);
 	}
@@ -370,13 +389,14 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 	}
 }
 
+template <int panels>
 SIMT_DEVICE void load(const struct attention_job *job, const struct tiles_shape *shape, const struct plan_limits *limits,
 		      struct tiles_memory memory, uint32_t item_count)
 {
 	struct loader loader = {job, shape, memory, {0, 0}, {0, 0}, 0};
 	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
 		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, number);
-		loader_item(&loader, &item);
+		loader_item<panels>(&loader, &item);
 	}
 	loader_end(&loader);
 }
@@ -408,7 +428,7 @@ SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 	if (threadIdx.x < WARPGROUP) {
 		if (form::moves_registers)
 			simt_registers_lower<form::load_registers>();
-		load(&job, &shape, &limits, memory, item_count);
+		load<panels>(&job, &shape, &limits, memory, item_count);
 	} else {
 		if (form::moves_registers)
 			simt_registers_raise<form::compute_registers>();
@@ -452,15 +472,19 @@ static void launch(struct cuda_device *device, const struct attention_job *job, 
 template <int panels>
 static void launch_both(struct cuda_device *device, const struct attention_job *job, uint32_t rows_longest)
 {
-	launch<panels, panels * PANEL_DIM, 1, 1>(device, job, {0, ROWS_FEW, 0, true});
-	if (rows_longest > ROWS_FEW)
-		launch<panels, panels * PANEL_DIM, 2, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, false});
+	uint32_t half = job->partial_rows / 2;
+	if (rows_longest <= ROWS_FEW) {
+		launch<panels, panels * PANEL_DIM, 1, 1>(device, job, {0, ROWS_FEW, 0, 0, job->partial_rows});
+		return;
+	}
+	launch<panels, panels * PANEL_DIM, 1, 1>(device, job, {0, ROWS_FEW, 0, 0, half});
+	launch<panels, panels * PANEL_DIM, 2, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, half, half});
 }
 
 void attention_tiles(struct device *base, const struct attention_job *job, uint32_t rows_longest)
 {
 	struct cuda_device *device = cuda_of(base);
-	const struct plan_limits all = {0, UINT32_MAX, 0, true};
+	const struct plan_limits all = {0, UINT32_MAX, 0, 0, job->partial_rows};
 	uint32_t packed = rows_longest * job->group, panels = (job->head_dim + PANEL_DIM - 1) / PANEL_DIM;
 	if (panels <= 1)
 		launch_both<1>(device, job, packed);

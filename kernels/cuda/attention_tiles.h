@@ -113,13 +113,37 @@ SIMT_DEVICE void loader_end(struct loader *loader)
 		loader_tell(loader);
 }
 
-/* 16 rows of a warp; lane i < 16 knows where row i begins, or that it is none: NULL, and becomes zeros. */
-SIMT_DEVICE void loader_fill(struct loader *loader, const uint8_t *row_at, uint32_t offset)
+/* 16 rows of a warp that lie one behind the other, whole panels each: `count` of them (1, 2, 4, 8) from `first`. Lanes go
+ * along a row, or along as many rows as they cover: then row * 128 and the swizzle are an exclusive-or with what a lane keeps,
+ * and constants. */
+template <int panels, int first, int count> SIMT_DEVICE void loader_copy(uint8_t *slot, const uint8_t *from)
+{
+	constexpr uint32_t lanes = count < 4 ? count * PANEL_CHUNKS : SIMT_LANES; /* along a row */
+	constexpr uint32_t rows = SIMT_LANES / lanes, pieces = count * PANEL_CHUNKS / lanes;
+	uint32_t row = simt_lane() / lanes, chunk = simt_lane() % lanes;
+	uint32_t to = simt_anew(tile_offset(row, chunk) + first * PANEL_BYTES + simt_warp() * WARP_ROWS * 128);
+	from += row * (panels * 128) + first * 128 + chunk * 16;
+	SIMT_UNROLL
+	for (uint32_t i = 0; i < WARP_ROWS / rows * pieces; i++) {
+		uint32_t down = i / pieces * rows, along = i % pieces * lanes;
+		simt_cp_async16(slot + ((to ^ down % 8 * 16) + down * 128 + along / PANEL_CHUNKS * PANEL_BYTES),
+				from + down * (panels * 128) + along * 16, true);
+	}
+}
+
+template <int panels> SIMT_DEVICE void loader_copy_all(uint8_t *slot, const uint8_t *from)
+{
+	constexpr int count = panels < 8 ? panels : 8;
+	loader_copy<panels, 0, count>(slot, from);
+	if constexpr (panels > count)
+		loader_copy<panels, count, panels - count>(slot, from);
+}
+
+/* 16 rows of a warp, each somewhere; lane i < 16 knows where row i begins, or that it is none: NULL, and becomes zeros. */
+SIMT_DEVICE void loader_gather(const struct loader *loader, uint8_t *slot, const uint8_t *row_at, uint32_t offset)
 {
 	uint32_t chunks = loader->job->vector_bytes / 16, row = simt_lane() / chunks, chunk = simt_lane() % chunks;
 	uint32_t row_step = SIMT_LANES / chunks, chunk_step = SIMT_LANES % chunks, first = simt_warp() * WARP_ROWS;
-	uint8_t *slot = loader->memory.slots + loader->next.slot * loader->shape->panels * PANEL_BYTES;
-	simt_mbarrier_wait(&loader->memory.tail->empty[loader->next.slot], loader->next.parity ^ 1);
 	for (uint32_t i = 0; i < WARP_ROWS * chunks; i += SIMT_LANES) {
 		uint64_t begin = simt_shuffle((uint64_t)(uintptr_t)row_at, (int)row);
 		const uint8_t *from = begin ? (const uint8_t *)(uintptr_t)begin + offset + chunk * 16 : loader->job->keys;
@@ -129,10 +153,41 @@ SIMT_DEVICE void loader_fill(struct loader *loader, const uint8_t *row_at, uint3
 		row += chunk >= chunks;
 		chunk -= chunk >= chunks ? chunks : 0;
 	}
+}
+
+/* The rows of a warp in a tile. */
+struct loader_rows {
+	const uint8_t *at; /* of lane i < 16 */
+	const uint8_t *first; /* all behind it, one after the other; NULL: gather them */
+};
+
+template <int panels>
+SIMT_DEVICE struct loader_rows loader_find(const struct loader *loader, const struct plan_item *item, uint32_t tile)
+{
+	const struct attention_job *job = loader->job;
+	uint32_t first = tile + simt_warp() * WARP_ROWS, position = first + simt_lane() % WARP_ROWS;
+	bool is = position >= item->low && position < item->end, whole = first >= item->low && first + WARP_ROWS <= item->end;
+	struct loader_rows rows = {NULL, NULL};
+	if (is)
+		rows.at = attention_key(job, &item->run, position) + item->head_kv * job->head_bytes;
+	if (whole && job->head_dim == panels * PANEL_DIM && job->block_tokens % WARP_ROWS == 0)
+		rows.first = rows.at - (size_t)(simt_lane() % WARP_ROWS) * job->vector_bytes;
+	return rows;
+}
+
+template <int panels>
+SIMT_DEVICE void loader_fill(struct loader *loader, const struct loader_rows *rows, uint32_t offset)
+{
+	uint8_t *slot = loader->memory.slots + loader->next.slot * loader->shape->panels * PANEL_BYTES;
+	simt_mbarrier_wait(&loader->memory.tail->empty[loader->next.slot], loader->next.parity ^ 1);
+	if (rows->first)
+		loader_copy_all<panels>(slot, rows->first + offset);
+	else
+		loader_gather(loader, slot, rows->at, offset);
 	loader_commit(loader);
 }
 
-SIMT_DEVICE void loader_item(struct loader *loader, const struct plan_item *item)
+template <int panels> SIMT_DEVICE void loader_item(struct loader *loader, const struct plan_item *item)
 {
 	const struct attention_job *job = loader->job;
 	uint32_t first = item->split_first * ATTENTION_SPLIT, end = item->split_end * ATTENTION_SPLIT;
@@ -140,13 +195,10 @@ SIMT_DEVICE void loader_item(struct loader *loader, const struct plan_item *item
 	first = first > low ? first : low;
 	end = end < item->end ? end : item->end;
 	for (uint32_t tile = first; tile < end; tile += ATTENTION_TILE) {
-		uint32_t position = tile + simt_warp() * WARP_ROWS + simt_lane() % WARP_ROWS;
-		const uint8_t *row_at = NULL;
-		if (position >= item->low && position < item->end)
-			row_at = attention_key(job, &item->run, position) + item->head_kv * job->head_bytes;
-		loader_fill(loader, row_at, 0);
+		struct loader_rows rows = loader_find<panels>(loader, item, tile);
+		loader_fill<panels>(loader, &rows, 0);
 		if (job->value_offset > 0)
-			loader_fill(loader, row_at, job->value_offset);
+			loader_fill<panels>(loader, &rows, job->value_offset);
 	}
 }
 

@@ -145,7 +145,7 @@ SIMT_DEVICE uint64_t hash_long(const uint64_t *at, uint32_t bytes, const uint64_
 {
 	uint32_t lane = simt_lane() % 8, stripes = (bytes - 1) / STRIPE;
 	uint64_t sum = lane_start(lane), scramble = secret[SECRET_SCRAMBLE + lane];
-	lane_words words[BATCH];
+	lane_words words[BATCH] = {};
 	SIMT_ROLLED
 	for (uint32_t first = 0; first < stripes; first += BATCH) {
 		SIMT_UNROLL

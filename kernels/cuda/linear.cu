@@ -194,8 +194,19 @@ static struct batch batch_of(const struct linear_call *calls, size_t count)
 static bool lies_well(const struct linear_call *call)
 {
 	const struct cuda_linear *linear = cuda_linear_of(call->linear);
+	uint32_t unit = linear->base.shape.segments > 1 ? linear->segment_stride : ROW_ALIGN;
 	return call->x_elem == ELEM_BF16 && linear->segment_k == linear->segment_stride && (uintptr_t)call->x % 16 == 0 &&
-	       (call->x_stride % ROW_ALIGN == 0 || call->rows == 1);
+	       (call->x_stride % unit == 0 || call->rows == 1);
+}
+
+static struct linear_tensor tensor_of_inputs(const struct linear_call *call)
+{
+	struct linear_tensor tensor = tensor_of(cuda_linear_of(call->linear));
+	tensor.data = call->x;
+	tensor.rows = call->rows;
+	if (call->rows > 1)
+		tensor.row_stride = call->x_stride;
+	return tensor;
 }
 
 static struct linear_tensor pack(struct device *device, const struct batch *batch, uint32_t row_first, uint32_t rows)
@@ -249,9 +260,7 @@ static void run_bf16(struct device *device, const struct batch *batch, const uin
 	struct linear_tensor weights = tensor_of(cuda_linear_of(call->linear)), inputs = weights;
 	if (batch->count == 1 && lies_well(call)) {
 		struct linear_job job = job_of(batch, 0, call->rows);
-		inputs.data = call->x;
-		inputs.rows = call->rows;
-		inputs.row_stride = call->x_stride;
+		inputs = tensor_of_inputs(call);
 		linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
 		return;
 	}
@@ -313,13 +322,8 @@ void cuda_moe_linear(struct device *device, const struct moe_linear_call *call)
 		linear_f32_run(cuda_of(device), &job, NULL, &input, slots);
 		return;
 	}
-	struct linear_tensor weights = tensor_of(linear), inputs = weights;
-	if (lies_well(&rows)) {
-		inputs.data = call->x;
-		inputs.rows = call->slot_count;
-	} else {
-		inputs = pack(device, &batch, 0, call->slot_count);
-	}
+	const struct linear_tensor weights = tensor_of(linear);
+	const struct linear_tensor inputs = lies_well(&rows) ? tensor_of_inputs(&rows) : pack(device, &batch, 0, call->slot_count);
 	linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
 }
 

@@ -13,7 +13,9 @@ typedef CUresult encode_fn(CUtensorMap *map, CUtensorMapDataType type, cuuint32_
 bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, uint32_t box_rows, CUtensorMap *ret_map)
 {
 	const cuuint64_t dims[3] = {tensor->k, tensor->segments, tensor->rows};
-	const cuuint64_t strides[2] = {tensor->segment_stride * sizeof(uint16_t), tensor->row_stride * sizeof(uint16_t)};
+	/* Of one segment there is no next; each stride must be a multiple of the one before. */
+	size_t segment_stride = tensor->segments > 1 ? tensor->segment_stride : tensor->row_stride;
+	const cuuint64_t strides[2] = {segment_stride * sizeof(uint16_t), tensor->row_stride * sizeof(uint16_t)};
 	const cuuint32_t box[3] = {LINEAR_BOX_K, 1, box_rows}, ones[3] = {1, 1, 1};
 	CUresult result = ((encode_fn *)device->encode_map)(
 		ret_map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(tensor->data), dims, strides, box, ones,

@@ -159,6 +159,17 @@ SIMT_DEVICE float simt_exp2_fast(float x)
 	return result;
 }
 
+/* The same value, and the compiler thinks it new: it works out what follows from it where that is used, by an addition or two, and
+ * holds no registers for it through a loop. */
+template <typename T> SIMT_DEVICE T simt_anew(T value)
+{
+	if constexpr (sizeof(T) == 8)
+		asm volatile("" : "+l"(value));
+	else
+		asm volatile("" : "+r"(value));
+	return value;
+}
+
 SIMT_DEVICE uint32_t simt_bits(float x)
 {
 	return __float_as_uint(x);

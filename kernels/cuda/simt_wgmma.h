@@ -82,14 +82,6 @@ SIMT_DEVICE uint64_t simt_wgmma_operand(const void *shared, uint32_t leading_byt
 	       (uint64_t)((stride_bytes & 0x3ffff) >> 4) << 32 | (uint64_t)1 << 62;
 }
 
-/* The same operand, and the compiler thinks it new: it works out addresses in it by one addition where they are used, and holds
- * no registers for them through a loop. */
-SIMT_DEVICE uint64_t simt_wgmma_anew(uint64_t operand)
-{
-	asm volatile("" : "+l"(operand));
-	return operand;
-}
-
 #define SIMT_REGISTERS_4 \
 	"%0, %1, %2, %3"
 #define SIMT_REGISTERS_8 SIMT_REGISTERS_4 ", " \

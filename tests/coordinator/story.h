@@ -1,4 +1,4 @@
-/* story - what the stories of test_jobs.c and test_recover.c are told with. */
+/* story - what the stories of requests are told with (test_jobs.c and its neighbours). */
 #ifndef TESTS_COORDINATOR_STORY_H
 #define TESTS_COORDINATOR_STORY_H
 #include "tests/coordinator/world.h"

@@ -181,6 +181,13 @@ class BadInput(unittest.TestCase):
         self.refused([store, "--kv-bytes", "lots"], "kv-bytes", '"lots"', "64MiB")
         self.refused([store, "--kv-bytes"], "kv-bytes", "wants a value")
         self.refused([store, "--listen", "nonsense"], "nonsense", "tcp://")
+        self.refused([store, "--kv-bytes", "8TiB"], "kv-bytes", '"8TiB"', "to 4398046511104")
+        self.refused([store, "--slab-bytes", "8TiB"], "slab-bytes", '"8TiB"', "to 4398046511104")
+        disk = [store, "--disk-path", self.folder / "disk"]
+        self.refused([*disk, "--disk-segment-bytes", "1TiB"], "disk-segment-bytes", '"1TiB"', "to 17179869184")
+        self.refused([*disk, "--disk-segment-bytes", "1000001"], "1000001", "from 1048576")
+        self.refused([*disk, "--disk-bytes", "100MiB"], "--disk-bytes holds 1 segments", "expected 4 to 1048576")
+        self.refused([*disk, "--disk-bytes", "4097TiB", "--disk-segment-bytes", "1MiB"], "--disk-bytes holds 4296015872 segments")
         (self.folder / "wrong.yaml").write_bytes(b"kv-bytes: 64MiB\nname: \xff\n")
         self.refused([store, "--config", self.folder / "wrong.yaml"], "wrong.yaml", "line 2", "UTF-8")
         (self.folder / "wrong.yaml").write_text("kv-bites: 64MiB\n")

@@ -141,5 +141,6 @@ class Disk(unittest.TestCase):
                 self.assertEqual(len(after), len(blocks) - 1)
         print(f"{len(blocks)} blocks, {len(on_disk)} of them only on disk: all listed, verified, exported; one evicted, one pinned")
 
+
 if __name__ == "__main__":
     unittest.main(verbosity=2)

@@ -13,7 +13,7 @@ import tempfile
 import time
 import unittest
 
-from cluster import BATON, DEMO, DEMO_MOE, SLOW, Cluster, look_up, random
+from cluster import BATON, BUILD, DEMO, DEMO_MOE, SLOW, Cluster, look_up, random
 
 MODEL = "demo"
 
@@ -286,6 +286,15 @@ class Moving(unittest.TestCase):
             self.assertIn("no engine of this cluster", out.stderr)
             kv("import", self.file, "--force")
             self.assertGreater(len(kv.blocks()), 4)
+
+    def test_blocks_of_two_sizes_are_imported(self):
+        """So many small ones behind a large one that they do not fit the slots made for it."""
+        subprocess.run([BUILD / "tests/tools/make_kv_file", self.file, str(8 << 20), "1", "4096", "96"],
+                       check=True)
+        with Cluster(prefill=1, decode=1, kvstore=1) as cluster:
+            out = Kv(cluster).run("import", self.file, "--force")
+            self.assertRegex(out.stdout, r"imported \d+ of 97 blocks", out.stderr)
+            self.assertGreaterEqual(int(out.stdout.split()[1]), 96, out.stdout)
 
     def test_verify_finds_a_byte_that_has_changed(self):
         with Cluster(prefill=1, decode=1, kvstore=1) as cluster:

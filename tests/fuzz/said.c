@@ -186,6 +186,7 @@ union body {
 	Wire__Offer offer;
 	Wire__OfferDone offer_done;
 	Wire__KvAsk kv_ask;
+	Wire__Directive directive;
 };
 
 static const Wire__Envelope *through_codec(struct said *s, Wire__Envelope *envelope)
@@ -277,8 +278,10 @@ static void found(struct said *s, struct parts *p, Wire__Found *f)
 		for (size_t layer = 0; layer < b->n_digests && layer < LIST; layer++)
 			p->digests[layer] = digest(s, b->place->offset + layer * 64);
 		b->digests = p->digests;
+		b->more_copies = bytes_below(&s->in, 16) == 15 ? bytes_below(&s->in, PROTO_REPLICAS_MAX + 2) : 0;
 	}
 	f->blocks = p->blocks;
+	f->more = bytes_below(&s->in, 4) == 3;
 }
 
 static void offer(struct said *s, struct parts *p, Wire__Offer *o)
@@ -361,6 +364,10 @@ const Wire__Envelope *said_message(struct said *s)
 		if (bytes_below(&s->in, 4)) {
 			INIT(KV_ASK, kv_ask);
 			ask(s, &p, &m.kv_ask);
+		} else if (bytes_below(&s->in, 2)) {
+			INIT(DIRECTIVE, directive);
+			m.directive.epoch = bytes_number(&s->in);
+			m.directive.kind = (Wire__DirectiveKind)bytes_below(&s->in, 4);
 		} else {
 			INIT(KV_RESYNC, kv_resync);
 		}

@@ -56,7 +56,7 @@ static float *run_linear(struct device *device, const struct linear *linear, con
 static const struct linear_shape bf16_shapes[] = {
 	{1, 2, ELEM_BF16, 1},	   {31, 34, ELEM_BF16, 1},   {64, 64, ELEM_BF16, 1},  {200, 264, ELEM_BF16, 1},
 	{130, 1100, ELEM_BF16, 1}, {40, 4800, ELEM_BF16, 8}, {65, 16, ELEM_BF16, 8}, {136, 256, ELEM_BF16, 4},
-	{16, 64, ELEM_BF16, 2},
+	{16, 64, ELEM_BF16, 2},    {260, 72, ELEM_BF16, 1}, /* on 4 multiprocessors: low tiles, and each next to one written before */
 };
 #define BF16_SHAPES (sizeof(bf16_shapes) / sizeof(*bf16_shapes))
 
@@ -354,6 +354,37 @@ static void rows_of_experts_are_as_alone(void **state)
 	device_close(device);
 }
 
+/* Rows of bf16 at any distance; the stride of a single row says nothing. */
+static void inputs_may_lie_apart(void **state)
+{
+	enum { N = 40, K = 64, ROWS = 5 };
+	static const uint32_t strides[] = {64, 72, 67, 128};
+	struct device *device = gpu_open(8);
+	struct rng rng = {.seed = 9};
+	for (uint32_t segments = 1; segments <= 4; segments *= 4) {
+		struct weights w = weights_make(device, &rng, (struct linear_shape){N, K, ELEM_BF16, segments});
+		float *x = random_floats(&rng, ROWS * K), *expected = run_linear(device, w.linear, x, ROWS, ELEM_F32);
+		for (uint32_t i = 0; i < sizeof(strides) / sizeof(*strides); i++)
+			for (uint32_t rows = 1; rows <= ROWS; rows += ROWS - 1) {
+				uint16_t apart[ROWS * 128];
+				memset(apart, 0xff, sizeof(apart));
+				for (uint32_t j = 0; j < rows * K; j++)
+					apart[j / K * strides[i] + j % K] = bf16_round(x[j]);
+				void *in = gpu_put(device, apart, sizeof(apart)), *out = gpu_nan(device, ROWS * N * sizeof(float));
+				const struct linear_call call = {w.linear, in, strides[i], out, N, rows, ELEM_BF16, ELEM_F32};
+				op_linear(device, &call, 1);
+				float *y = gpu_take(device, out, ROWS * N * sizeof(float));
+				assert_memory_equal(y, expected, rows * N * sizeof(float));
+				dev_free(device, MEM_DEVICE, in, sizeof(apart));
+				free(y);
+			}
+		free(x);
+		free(expected);
+		weights_free(&w);
+	}
+	device_close(device);
+}
+
 static void packed_rows_come_back_whole(void **state)
 {
 	struct device *device = gpu_open(8);
@@ -384,6 +415,7 @@ int main(void)
 		cmocka_unit_test(shards_sum_to_the_bits_of_the_whole),
 		cmocka_unit_test(calls_may_be_joined),
 		cmocka_unit_test(rows_of_experts_are_as_alone),
+		cmocka_unit_test(inputs_may_lie_apart),
 		cmocka_unit_test(packed_rows_come_back_whole),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

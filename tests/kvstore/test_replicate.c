@@ -189,6 +189,27 @@ static void copies_are_made_at_the_pace_that_is_allowed(void **state)
 	fleet_destroy(f);
 }
 
+/* Each look-up is over long before the next tick, and no tick comes without one before it. */
+static void copies_yield_to_look_ups(void **state)
+{
+	(void)state;
+	enum { RATE = 40000 };
+	struct fleet *f = fleet_of(4, 4, 2, RATE);
+	fleet_offer(f, 0, BLOCKS);
+	fleet_settle(f, 2000);
+	fleet_kill(f, 1);
+	fleet_run(f, 480); /* nearly the grace */
+	for (uint64_t passed = 0; passed < 2000; passed += 18) {
+		for (uint32_t store = 0; store < 4; store++)
+			if (store != 1)
+				fleet_look_up(f, store, (uint32_t)passed / 18); /* takes 2 ms */
+		assert_true(fleet_moved(f) <= 3 * (RATE / 4 * (passed + 20) / 1000 + RATE / 10 + 2 * FLEET_BLOCK_BYTES));
+		fleet_run(f, 12);
+	}
+	assert_true(fleet_moved(f) > 3 * RATE / 4); /* half of that time */
+	fleet_destroy(f);
+}
+
 /* Reads of one store fail for a while: its blocks are given up, count as missing, and are tried again with the next look. */
 static void what_could_not_be_copied_is_tried_again(void **state)
 {
@@ -378,6 +399,7 @@ int main(void)
 		cmocka_unit_test(spare_copies_save_what_moved_once),
 		cmocka_unit_test(spare_blocks_are_the_first_to_go),
 		cmocka_unit_test(copies_are_made_at_the_pace_that_is_allowed),
+		cmocka_unit_test(copies_yield_to_look_ups),
 		cmocka_unit_test(what_could_not_be_copied_is_tried_again),
 		cmocka_unit_test(a_store_that_leaves_hands_over_what_only_it_has),
 		cmocka_unit_test(who_leaves_waits_for_a_member_that_it_has_not_met),

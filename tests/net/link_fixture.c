@@ -41,6 +41,8 @@ void expected_bytes(uint64_t offset, size_t length, void *ret_bytes)
 	uint64_t *words = ret_bytes;
 	for (size_t i = 0; i < length / 8; i++)
 		words[i] = rng_mix(offset / 8 + i);
+	uint64_t last = rng_mix(offset / 8 + length / 8);
+	memcpy(words + length / 8, &last, length % 8);
 }
 
 struct handle handle_of(uint64_t slot, uint64_t offset, uint64_t length)

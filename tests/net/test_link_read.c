@@ -65,18 +65,24 @@ static void transport_in_use_is_told(void **state)
 	pair_close(&pair);
 }
 
-static void expect_refusal(struct pair *pair, struct handle handle, enum err wanted)
+static uint8_t expect_landing[4096];
+
+static void expect(struct pair *pair, struct handle handle, enum err wanted)
 {
-	static uint8_t landing[4096];
 	struct probe probe;
-	memset(landing, 0xee, sizeof(landing));
-	assert_int_equal(probe_start(pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+	memset(expect_landing, 0xee, sizeof(expect_landing));
+	assert_int_equal(probe_start(pair, &probe, &handle, (void *[]){expect_landing}, 1, 10000 * MS), ERR_OK);
 	assert_true(turn_until(pair->loop, &probe.free_count, 1, 12000 * MS));
 	assert_int_equal(probe.results[0].err, wanted);
 	assert_int_equal(probe.done_count, 1);
+}
+
+static void expect_refusal(struct pair *pair, struct handle handle, enum err wanted)
+{
+	expect(pair, handle, wanted);
 	/* A stale slot may have been copied before it showed; what is refused never lands. */
-	for (size_t i = 0; wanted != ERR_STALE && i < sizeof(landing); i++)
-		assert_int_equal(landing[i], 0xee);
+	for (size_t i = 0; wanted != ERR_STALE && i < sizeof(expect_landing); i++)
+		assert_int_equal(expect_landing[i], 0xee);
 }
 
 static void forged_handles_are_refused(void **state)
@@ -164,6 +170,41 @@ static void thousand_pieces_in_flight_all_land(void **state)
 	free(expected);
 }
 
+#define MIXED 64
+
+/* Answers of all sizes and refusals behind each other: wherever what comes is cut, each piece gets its own. */
+static void good_and_refused_pieces_of_any_size_share_a_read(void **state)
+{
+	struct pair pair;
+	struct probe probe;
+	struct handle handles[MIXED];
+	void *landings[MIXED];
+	uint8_t *expected = malloc(SLOT_BYTES), *landing = malloc(MIXED * (SLOT_BYTES / 8));
+	pair_open(&pair, way_of(state));
+	for (size_t i = 0; i < MIXED; i++) {
+		/* 1 byte to 200 KiB, most of them no multiple of anything */
+		uint64_t length = i % 3 == 0 ? 1 + i * 7 : i % 3 == 1 ? 4096 * (i % 16) + i : 1 + i * 3271;
+		handles[i] = handle_of(i % SLOT_COUNT, 64 * i, length);
+		handles[i].generation += i % 5 == 4;
+		handles[i].region += i % 7 == 6;
+		landings[i] = landing + i * (SLOT_BYTES / 8);
+	}
+	assert_int_equal(probe_start(&pair, &probe, handles, landings, MIXED, 20000 * MS), ERR_OK);
+	assert_true(turn_until(pair.loop, &probe.free_count, 1, 22000 * MS));
+	for (size_t i = 0; i < MIXED; i++) {
+		enum err wanted = i % 7 == 6 ? ERR_DENIED : i % 5 == 4 ? ERR_STALE : ERR_OK;
+		assert_int_equal(probe.results[i].err, wanted);
+		if (wanted != ERR_OK)
+			continue;
+		expected_bytes(handles[i].offset, handles[i].length, expected);
+		assert_int_equal(probe.results[i].digest, digest_of(expected, handles[i].length));
+		assert_memory_equal(landings[i], expected, handles[i].length);
+	}
+	pair_close(&pair);
+	free(landing);
+	free(expected);
+}
+
 static void address_of_another_or_a_torn_one_is_refused(void **state)
 {
 	struct pair pair;
@@ -212,6 +253,43 @@ static void own_regions_are_read_the_same_way(void **state)
 	free(landing);
 }
 
+/* Owner and reader in one process, as the owner must be told to go on under a higher incarnation. */
+static void renewed_owner_is_read_under_its_new_incarnation_only(void **state)
+{
+	const enum link_transport transport = *(const enum link_transport *)*state;
+	struct region_options region_options = {.slot_bytes = 1 << 16, .slot_count = 2};
+	struct link_options owner_options = {.node = PEER_NODE, .incarnation = 1, .transport = transport};
+	struct link_options reader_options = {.node = READER_NODE, .incarnation = 1, .transport = transport};
+	struct loop *loop = NULL;
+	struct region *region = NULL;
+	struct link *owner = NULL;
+	struct pair pair = {0};
+	struct why why = {0};
+	assert_int_equal(loop_create(&loop), ERR_OK);
+	assert_int_equal(region_create(&region_options, &region, &why), ERR_OK);
+	assert_int_equal(link_create(loop, &owner_options, &owner, &why), ERR_OK);
+	assert_int_equal(link_create(loop, &reader_options, &pair.link, &why), ERR_OK);
+	assert_int_equal(link_region_add(owner, region, &why), ERR_OK);
+	pair.loop = loop;
+	for (uint64_t life = 1; life <= 3; life++) {
+		struct handle handle = {.node = PEER_NODE, .incarnation = life, .length = 64, .generation = 1};
+		if (life > 1)
+			link_renew(owner, life);
+		buf_clear(&pair.address);
+		assert_int_equal(link_local_address(owner, &pair.address), ERR_OK);
+		assert_int_equal(link_peer_open(pair.link, PEER_NODE, life, pair.address.data, pair.address.length, &why), ERR_OK);
+		expect(&pair, handle, ERR_OK);
+		handle.incarnation--;
+		expect(&pair, handle, ERR_MISMATCH);
+		link_peer_close(pair.link, PEER_NODE);
+	}
+	link_destroy(pair.link);
+	link_destroy(owner);
+	region_destroy(region);
+	loop_destroy(loop);
+	buf_fini(&pair.address);
+}
+
 static void rdma_without_a_device_is_refused_with_a_reason(void **state)
 {
 	struct loop *loop = NULL;
@@ -252,11 +330,16 @@ int main(int argc, char **argv)
 			cmocka_unit_test_prestate(forged_handles_are_refused, way),
 			cmocka_unit_test_prestate(renewed_slot_is_stale_for_old_handles_and_good_for_new_ones, way),
 			cmocka_unit_test_prestate(thousand_pieces_in_flight_all_land, way),
+			cmocka_unit_test_prestate(good_and_refused_pieces_of_any_size_share_a_read, way),
 			cmocka_unit_test_prestate(address_of_another_or_a_torn_one_is_refused, way),
 		};
 		failed += cmocka_run_group_tests_name(ways[i].name, tests, NULL, NULL);
 	}
+	static enum link_transport mapped = LINK_MAPPED, ucx = LINK_UCX_TCP, tcp = LINK_TCP;
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test_prestate(renewed_owner_is_read_under_its_new_incarnation_only, &mapped),
+		cmocka_unit_test_prestate(renewed_owner_is_read_under_its_new_incarnation_only, &ucx),
+		cmocka_unit_test_prestate(renewed_owner_is_read_under_its_new_incarnation_only, &tcp),
 		cmocka_unit_test(own_regions_are_read_the_same_way),
 		cmocka_unit_test(rdma_without_a_device_is_refused_with_a_reason),
 		cmocka_unit_test(transports_have_names),

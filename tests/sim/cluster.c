@@ -431,9 +431,9 @@ bool cluster_copied(const struct cluster *c, char *why, size_t why_bytes)
 				return false;
 		}
 		struct id128 key;
-		enum ledger_priority priority;
-		for (uint32_t at = 0; m->store && store_next_on_disk(m->store, at, &at, &key, &priority);)
-			if (!is_copied(c, stores, count, m, &key, priority, why, why_bytes))
+		struct disk_found found;
+		for (uint32_t at = 0; m->store && store_next_on_disk(m->store, at, &at, &key, &found);)
+			if (!is_copied(c, stores, count, m, &key, found.priority, why, why_bytes))
 				return false;
 	}
 	return true;

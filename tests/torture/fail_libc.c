@@ -6,10 +6,12 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/file.h>
 #include <sys/mman.h>
 #include <sys/socket.h>
 #include <sys/stat.h>
 #include <sys/types.h>
+#include <sys/uio.h>
 
 #include "fail_impl.h"
 
@@ -133,6 +135,21 @@ int __wrap_fcntl64(int fd, int command, ...)
 	return __real_fcntl64(fd, command, argument);
 }
 
+int __real_openat64(int folder, const char *path, int flags, ...);
+int __wrap_openat64(int folder, const char *path, int flags, ...);
+int __wrap_openat64(int folder, const char *path, int flags, ...)
+{
+	va_list args;
+	va_start(args, flags);
+	int mode = va_arg(args, int);
+	va_end(args);
+	if (fail_now(FAIL_FILE, CALLER)) {
+		errno = EACCES;
+		return -1;
+	}
+	return __real_openat64(folder, path, flags, mode);
+}
+
 WRAP(int, fstat64, (int fd, struct stat *status), (fd, status), FAIL_FILE, EIO, -1)
 WRAP(int, stat64, (const char *path, struct stat *status), (path, status), FAIL_FILE, EACCES, -1)
 WRAP(int, ftruncate64, (int fd, off_t length), (fd, length), FAIL_FILE, ENOSPC, -1)
@@ -159,6 +176,12 @@ WRAP(int, memfd_create, (const char *name, unsigned flags), (name, flags), FAIL_
 WRAP(ssize_t, getrandom, (void *data, size_t length, unsigned flags), (data, length, flags), FAIL_FILE, EIO, -1)
 WRAP(ssize_t, pread64, (int fd, void *data, size_t length, off_t at), (fd, data, length, at), FAIL_FILE, EIO, -1)
 WRAP(int, fsync, (int fd), (fd), FAIL_FILE, EIO, -1)
+WRAP(int, fdatasync, (int fd), (fd), FAIL_FILE, EIO, -1)
+WRAP(int, fallocate64, (int fd, int mode, off_t at, off_t length), (fd, mode, at, length), FAIL_FILE, ENOSPC, -1)
+WRAP(int, flock, (int fd, int operation), (fd, operation), FAIL_FILE, EWOULDBLOCK, -1)
+WRAP(int, mkdir, (const char *path, mode_t mode), (path, mode), FAIL_FILE, EACCES, -1)
+WRAP(ssize_t, preadv64, (int fd, const struct iovec *parts, int count, off_t at), (fd, parts, count, at), FAIL_FILE, EIO, -1)
+WRAP(ssize_t, pwritev64, (int fd, const struct iovec *parts, int count, off_t at), (fd, parts, count, at), FAIL_FILE, ENOSPC, -1)
 WRAP(int, timerfd_create, (int clock, int flags), (clock, flags), FAIL_FILE, EMFILE, -1)
 
 /* ---- sockets */

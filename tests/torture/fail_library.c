@@ -5,6 +5,7 @@
 #include <event2/event.h>
 #include <jansson.h>
 #include <libfyaml.h>
+#include <liburing.h>
 #define PCRE2_CODE_UNIT_WIDTH 8
 #include <pcre2.h>
 #include <stdarg.h>
@@ -20,6 +21,11 @@ void fail_install(void)
 }
 
 WRAP(int, event_add, (struct event *event, const struct timeval *timeout), (event, timeout), FAIL_LIBRARY, ENOMEM, -1)
+/* Not io_uring_submit(): it is asked again until it takes what is in the ring (kvstore/test_disk_shell.c). */
+WRAP(int, io_uring_queue_init, (unsigned entries, struct io_uring *ring, unsigned flags), (entries, ring, flags), FAIL_LIBRARY,
+     ENOMEM, -ENOMEM)
+WRAP(int, io_uring_register_eventfd, (struct io_uring *ring, int fd), (ring, fd), FAIL_LIBRARY, ENOMEM, -ENOMEM)
+WRAP(struct io_uring_probe *, io_uring_get_probe_ring, (struct io_uring *ring), (ring), FAIL_LIBRARY, ENOMEM, NULL)
 WRAP(struct fy_document *, fy_document_build_from_string, (const struct fy_parse_cfg *cfg, const char *text, size_t length),
      (cfg, text, length), FAIL_LIBRARY, ENOMEM, NULL)
 WRAP(const char *, fy_node_get_scalar0, (struct fy_node *node), (node), FAIL_LIBRARY, ENOMEM, NULL)

@@ -126,8 +126,14 @@ static enum err ucx_tcp_one_sided(struct why *why)
 	return transfer(LINK_UCX_TCP, true, why);
 }
 
+static enum err bulk_tcp(struct why *why)
+{
+	return transfer(LINK_TCP, false, why);
+}
+
 const struct scenario link_scenarios[] = {
 	{"link, mapped", mapped, NULL, 32, true},
+	{"link, bulk over TCP", bulk_tcp, NULL, 8, true},
 	{"link, UCX over TCP", ucx_tcp, NULL, 8, true},
 	{"link, UCX shared memory", ucx_shm, NULL, 8, true},
 	{"link, UCX one-sided", ucx_tcp_one_sided, NULL, 8, true},

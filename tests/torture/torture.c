@@ -330,7 +330,7 @@ static bool parse(int argc, char **argv, struct options *options)
 int main(int argc, char **argv)
 {
 	const struct scenario *const groups[] = {parser_scenarios, store_scenarios, stream_scenarios, http_scenarios,
-						 link_scenarios, etcd_scenarios, request_scenarios};
+						 link_scenarios, disk_scenarios, etcd_scenarios, request_scenarios};
 	struct options options = {0};
 	struct total total = {0};
 	if (!parse(argc, argv, &options)) {

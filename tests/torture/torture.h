@@ -33,6 +33,6 @@ MUST_USE enum err torture_wait(struct loop *loop, const int *done, struct why *w
 /* Nanoseconds to wait for what may never come now. */
 uint64_t torture_patience_ns(void);
 
-extern const struct scenario parser_scenarios[], stream_scenarios[], link_scenarios[], store_scenarios[],
+extern const struct scenario parser_scenarios[], stream_scenarios[], link_scenarios[], store_scenarios[], disk_scenarios[],
 	http_scenarios[], etcd_scenarios[], request_scenarios[];
 #endif

@@ -145,6 +145,11 @@ SIMT_DEVICE float simt_fma(float a, float b, float c)
 	return fmaf(a, b, c);
 }
 
+template <typename T> SIMT_DEVICE T simt_anew(T value)
+{
+	return value;
+}
+
 SIMT_DEVICE float simt_sqrt(float x)
 {
 	return sqrtf(x);
