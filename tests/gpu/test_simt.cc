@@ -241,6 +241,19 @@ SIMT_KERNEL(never_opened)(uint32_t *out)
 	out[threadIdx.x] = 0;
 }
 
+/* One word behind the memory, and behind the launch's shared memory. */
+SIMT_KERNEL(beyond_memory)(uint32_t *out)
+{
+	out[threadIdx.x + 1] = 0;
+}
+
+SIMT_KERNEL(beyond_shared)(uint32_t *out)
+{
+	SIMT_DYNAMIC_SHARED(uint8_t, shared);
+	shared[threadIdx.x + 1] = 0;
+	out[threadIdx.x] = 0;
+}
+
 static void run_kernel(void *kernel)
 {
 	uint32_t *to = device_copy<uint32_t>(nullptr, 64);
@@ -252,6 +265,12 @@ static void faults_end_the_process(void **)
 	void (*kernels[])(uint32_t *) = {split_warp, lost_lanes, half_barrier, unset_mbarrier, never_opened};
 	for (auto kernel : kernels)
 		assert_dies(run_kernel, reinterpret_cast<void *>(kernel));
+#ifdef __SANITIZE_ADDRESS__
+	assert_dies(run_kernel, reinterpret_cast<void *>(beyond_memory));
+	assert_dies(run_kernel, reinterpret_cast<void *>(beyond_shared));
+#else
+	(void)beyond_memory, (void)beyond_shared;
+#endif
 }
 
 /* --- copies ------------------------------------------------------------------------------------------------------- */

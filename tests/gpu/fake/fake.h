@@ -2,7 +2,7 @@
  *
  * Owns:   the options, and how often each call came.
  * Loop:   any host thread.
- * Rules:  1 the defaults are the hardest: everything as late as it may be. */
+ * Rules:  1 the defaults are the hardest: everything as late as it may be, threads in every order. */
 #ifndef TESTS_GPU_FAKE_FAKE_H
 #define TESTS_GPU_FAKE_FAKE_H
 #include <stdbool.h>
@@ -12,8 +12,8 @@
 extern "C" {
 #endif
 
-/* How the threads of a block take turns. */
-enum fake_order { FAKE_FORWARD, FAKE_BACKWARD, FAKE_SHUFFLED };
+/* How the threads of a block take turns; FAKE_TURNS: one block after the other by each of these. */
+enum fake_order { FAKE_FORWARD, FAKE_BACKWARD, FAKE_SHUFFLED, FAKE_TURNS };
 
 struct fake_options {
 	bool late_streams; /* what is queued runs when it is waited for; false: at once */

@@ -291,14 +291,16 @@ static void begin_block(uint32_t rank, uint32_t number)
 static void set_order()
 {
 	const struct fake_options *options = fake_now();
+	static uint32_t groups;
+	enum fake_order way = options->order == FAKE_TURNS ? (enum fake_order)(groups++ % FAKE_TURNS) : options->order;
 	uint32_t count = simt_group.blocks[0].thread_count;
 	order.clear();
 	for (uint32_t rank = 0; rank < simt_group.block_count; rank++)
 		for (uint32_t i = 0; i < count; i++)
 			order.push_back(rank * THREADS_MAX + i);
-	if (options->order == FAKE_BACKWARD)
+	if (way == FAKE_BACKWARD)
 		std::reverse(order.begin(), order.end());
-	if (options->order == FAKE_SHUFFLED) {
+	if (way == FAKE_SHUFFLED) {
 		static uint64_t state;
 		state = state * UINT64_C(6364136223846793005) + options->seed * 2 + 1;
 		uint64_t x = state;
