@@ -19,7 +19,7 @@ uint64_t digest_copy(void *dst, const void *src, size_t length);
 /* The same in portions, for a copy that must not take long at a time.  Every portion but the last is a
  * multiple of DIGEST_LEAF_BYTES; together they are `length` bytes. */
 struct digest {
-	_Alignas(64) uint8_t state[576]; /* the library's state, opaque here */
+	uint8_t state[576] __attribute__((aligned(64))); /* the library's state, opaque here */
 };
 void digest_init(struct digest *digest, size_t length);
 void digest_add(struct digest *digest, const void *data, size_t length);

@@ -7,6 +7,10 @@
 #define BASE_LOG_H
 #include <stdbool.h>
 
+#ifdef __cplusplus /* kernels/cuda/ speaks too */
+extern "C" {
+#endif
+
 enum log_level { LOG_DEBUG, LOG_INFO, LOG_WARN, LOG_ERROR };
 
 /* who: "prefill 1"; copied, 63 bytes. */
@@ -18,4 +22,8 @@ void log_line(enum log_level level, const char *format, ...) __attribute__((form
 #define log_info(...)  log_line(LOG_INFO, __VA_ARGS__)
 #define log_warn(...)  log_line(LOG_WARN, __VA_ARGS__)
 #define log_error(...) log_line(LOG_ERROR, __VA_ARGS__)
+
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -6,6 +6,10 @@
 #define BASE_WHY_H
 #include "base/err.h"
 
+#ifdef __cplusplus /* kernels/cuda/ speaks too */
+extern "C" {
+#endif
+
 struct why {
 	char text[512];
 };
@@ -15,4 +19,8 @@ enum err why_set(struct why *why, enum err e, const char *format, ...)
 	__attribute__((format(printf, 3, 4)));
 /* Puts "prefix: " before what is there: the path, the request. */
 void why_prefix(struct why *why, const char *format, ...) __attribute__((format(printf, 2, 3)));
+
+#ifdef __cplusplus
+}
+#endif
 #endif

@@ -11,6 +11,7 @@
 #include "engine/constraints.h"
 #include "engine/experts_local.h"
 #include "engine/forward.h"
+#include "engine/kv_mirror.h"
 #include "engine/sampler.h"
 #include "engine/weights.h"
 #include "kernels/device.h"
@@ -23,6 +24,7 @@ struct engine {
 	struct engine_options options;
 	const struct model_config *config;
 	struct device *device;
+	struct device *host; /* samples: the device, if that is a CPU, or a CPU beside it */
 	struct engine_weights *weights;
 	struct experts_local *experts; /* NULL: dense, or the caller's exchange */
 	struct forward *forward;
@@ -32,6 +34,7 @@ struct engine {
 		struct kv_memory kv;
 		uint32_t block_count;
 		uint64_t *digests; /* [block][layer], MEM_PINNED */
+		struct kv_mirror *mirror; /* NULL: the device computes in the caller's blocks */
 	} groups[LAYER_GROUPS_MAX];
 	struct sample samples[PLAN_SAMPLES_MAX];
 	char numerics[96];
@@ -267,7 +270,26 @@ enum err engine_set_kv(struct engine *engine, uint32_t g, void *memory, uint32_t
 		return e;
 	group->kv.base = memory;
 	group->kv.block_first = g > 0 ? group[-1].kv.block_first + group[-1].block_count : 0;
-	return forward_set_kv(engine->forward, g, &group->kv, group->digests);
+	if (!device_props(engine->device)->queued)
+		return forward_set_kv(engine->forward, g, &group->kv, group->digests, NULL);
+	e = kv_mirror_create(engine->device, &group->kv, block_count, engine->config->groups[g].window, &group->mirror);
+	return e == ERR_OK ? forward_set_kv(engine->forward, g, kv_mirror_memory(group->mirror), group->digests, group->mirror) : e;
+}
+
+void engine_block_landing(struct engine *engine, uint32_t block)
+{
+	const struct group *group = group_of_block(engine, block);
+	if (group->mirror)
+		kv_mirror_landing(group->mirror, block);
+}
+
+void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to)
+{
+	const struct group *group = group_of_block(engine, from);
+	assert(group == group_of_block(engine, to));
+	memcpy(kv_block_at(&group->kv, to), kv_block_at(&group->kv, from), kv_block_bytes(&group->kv.layout));
+	if (group->mirror)
+		kv_mirror_copied(group->mirror, from, to);
 }
 
 void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry)
@@ -316,11 +338,35 @@ static enum err set_layouts(struct engine *engine, struct why *why)
 	return ERR_OK;
 }
 
-static enum err open_device(struct engine *engine, struct why *why)
+static enum err open_cpu(struct engine *engine, struct why *why)
 {
 	const struct device_options options = {.kind = DEVICE_CPU, .variant = engine->options.isa,
 					       .thread_count = engine->options.thread_count};
+	return device_open(&options, why, &engine->host);
+}
+
+static enum err open_gpu(struct engine *engine, struct why *why)
+{
+	const struct device_options options = {.kind = DEVICE_CUDA};
 	return device_open(&options, why, &engine->device);
+}
+
+/* "auto" passes over a GPU that is not there or not one that we can use, and over no other trouble with it: a fleet of GPUs must
+ * not go on by itself on CPUs.  Who names an instruction set means the CPU. */
+static enum err open_device(struct engine *engine, struct why *why)
+{
+	const char *name = engine->options.device ? engine->options.device : "auto";
+	bool automatic = strcmp(name, "auto") == 0, gpu = strcmp(name, "cuda") == 0;
+	if (!automatic && !gpu && strcmp(name, "cpu") != 0)
+		return why_set(why, ERR_INVALID, "device \"%s\": unknown; expected auto, cpu or cuda", name);
+	enum err e = open_cpu(engine, why);
+	if (e == ERR_OK && (gpu || (automatic && !engine->options.isa)))
+		e = open_gpu(engine, why);
+	if (automatic && e == ERR_UNSUPPORTED && engine->host)
+		e = ERR_OK;
+	if (e == ERR_OK && !engine->device)
+		engine->device = engine->host;
+	return e;
 }
 
 static enum err create_forward(struct engine *engine, struct why *why)
@@ -345,7 +391,7 @@ static enum err create_forward(struct engine *engine, struct why *why)
 
 static enum err create_sampler(struct engine *engine, struct why *why)
 {
-	const struct sampler_options options = {.device = engine->device, .vocab_size = engine->config->vocab_size,
+	const struct sampler_options options = {.device = engine->host, .vocab_size = engine->config->vocab_size,
 						.eos_ids = engine->config->eos_ids,
 						.eos_count = engine->config->eos_count};
 	enum err e = sampler_create(&options, &engine->sampler);
@@ -448,10 +494,14 @@ void engine_destroy(struct engine *engine)
 	experts_local_destroy(engine->experts);
 	engine_weights_destroy(engine->weights);
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
+		kv_mirror_destroy(engine->groups[g].mirror);
+	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		if (engine->groups[g].digests)
 			dev_free(engine->device, MEM_PINNED, engine->groups[g].digests,
 				 digest_bytes(&engine->groups[g], engine->groups[g].block_count));
-	device_close(engine->device);
+	if (engine->device != engine->host)
+		device_close(engine->device);
+	device_close(engine->host);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);

@@ -42,7 +42,8 @@ struct engine_callbacks {
 
 struct engine_options {
 	const struct model_dir *model; /* open until engine_destroy() */
-	const char *isa;               /* NULL: the best this machine has; else "portable", "avx2", … */
+	const char *device;            /* "cpu", "cuda"; NULL or "auto": a GPU where there is one that we can use */
+	const char *isa;               /* of a CPU.  NULL: the best this machine has; else "portable", "avx2", … */
 	uint32_t thread_count;         /* 0: one per core */
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;
@@ -66,6 +67,12 @@ const char *engine_numerics_class(const struct engine *engine);
 /* The memory of a group's blocks, [block_count][block_bytes], 64-byte aligned; set once for each group, in order, before
  * the first step.  Blocks are numbered through: those of group 0, then those of group 1. */
 MUST_USE enum err engine_set_kv(struct engine *engine, uint32_t group, void *memory, uint32_t block_count);
+/* On a GPU the engine has the blocks a second time, in the GPU's memory, and must hear of what it did not compute itself (a CPU
+ * computes in the caller's blocks, and both are cheap).  From the node's loop, between the steps that touch these blocks:
+ * something will land in the block, or has; */
+void engine_block_landing(struct engine *engine, uint32_t block);
+/* block `to` becomes a copy of `from`. */
+void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to);
 
 /* Compiles the structures that sequences name (sequence.h: constraint). */
 struct constraint_hooks engine_constraints(struct engine *engine);

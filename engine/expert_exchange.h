@@ -10,6 +10,7 @@
  *         2 a row's sum starts from zero and adds weight * answer in ascending order of experts, in f32. */
 #ifndef ENGINE_EXPERT_EXCHANGE_H
 #define ENGINE_EXPERT_EXCHANGE_H
+#include <stdbool.h>
 #include <stdint.h>
 #include "base/err.h"
 #include "kernels/device.h"
@@ -28,6 +29,7 @@ struct expert_rows {
 
 struct expert_exchange {
 	void *context;
+	bool queued; /* it queues operations on the device and does nothing else: a step with it may be recorded */
 	/* Blocks until every row has its sum, or returns what ends the step: ERR_DEADLINE, ERR_UNAVAILABLE.
 	 * The memory is the engine's and valid during the call. */
 	enum err (*run)(void *context, const struct expert_rows *rows);

@@ -60,14 +60,14 @@ enum err experts_local_create(struct device *device, const struct model_config *
 	if (!x)
 		return ERR_NOMEM;
 	*x = (struct experts_local){
-		.exchange = {.context = x, .run = run},
+		.exchange = {.context = x, .queued = true, .run = run},
 		.device = device,
 		.weights = weights,
 		.expert_count = config->experts.count,
 		.inner = config->experts.intermediate_size,
 		.hidden = config->hidden_size,
 		.glu = glu_of(config),
-		.input = device_props(device)->input,
+		.input = engine_weights_input(weights),
 		.slot_max = (size_t)rows_max * config->experts.top,
 		.linears = calloc(config->experts.count, sizeof(struct linear *)),
 	};

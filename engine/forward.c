@@ -3,6 +3,8 @@
 #include <assert.h>
 #include <stdlib.h>
 
+#include "engine/expert_exchange.h"
+#include "engine/kv_mirror.h"
 #include "engine/layers.h"
 #include "engine/sequence.h"
 #include "model/config.h"
@@ -19,6 +21,7 @@ struct forward {
 	float *logits;                     /* [logits_rows][vocab] */
 	float *host_logits;                /* the same where the host reads them */
 	uint64_t *digests[LAYER_GROUPS_MAX]; /* [block][layer] of each group, the caller's */
+	struct kv_mirror *mirrors[LAYER_GROUPS_MAX]; /* NULL: host and device share the blocks */
 	uint64_t marks[MODEL_LAYERS_MAX];  /* KV of the layer is written and digested */
 };
 
@@ -80,9 +83,11 @@ void forward_destroy(struct forward *forward)
 	free(forward);
 }
 
-enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests)
+enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests,
+			struct kv_mirror *mirror)
 {
 	forward->digests[group] = digests;
+	forward->mirrors[group] = mirror;
 	return layers_set_kv(&forward->layers, group, kv);
 }
 
@@ -126,6 +131,16 @@ static void digest(struct forward *forward, uint32_t layer)
 		     forward->digests[group]);
 }
 
+/* What was digested comes to where others read it. */
+static void fetch(struct forward *forward, uint32_t layer)
+{
+	struct layers *layers = &forward->layers;
+	uint32_t group = layers_group(layers, layer);
+	if (forward->mirrors[group])
+		kv_mirror_fetch(forward->mirrors[group], layers->place[layer], layers->batch.runs[group],
+				layers->batch.run_count);
+}
+
 /* The layer's KV is written: the caller hears of it once that has run. */
 static enum err announce(struct forward *forward, const struct plan *plan, uint32_t layer)
 {
@@ -135,29 +150,67 @@ static enum err announce(struct forward *forward, const struct plan *plan, uint3
 	return e;
 }
 
-/* A device that runs behind us gets the rest of a layer to do before we wait for its beginning; where nobody reads the blocks
- * meanwhile, it gets the whole step. */
+/* Of decode rows alone: the same operations for every step of so many rows. */
+static bool may_be_recorded(const struct forward *forward, const struct plan *plan)
+{
+	for (uint32_t i = 0; i < plan->run_count; i++)
+		if (plan->runs[i].count != 1)
+			return false;
+	return !forward->options.experts || forward->options.experts->queued;
+}
+
+/* All layers at once, recorded or run again where the device can. */
+static enum err queue_step(struct forward *forward, const struct plan *plan, bool digests)
+{
+	struct device *device = forward->options.device;
+	enum err e = ERR_OK;
+	if (device_replay(device, plan->token_count * 2 + digests))
+		return ERR_OK;
+	for (uint32_t layer = 0; layer < forward->options.config->layer_count && e == ERR_OK; layer++) {
+		layers_kv(&forward->layers, layer);
+		if (digests)
+			digest(forward, layer);
+		e = layers_rest(&forward->layers, layer);
+	}
+	device_recorded(device);
+	return e;
+}
+
+/* A step of decode rows on a device that runs behind us: it gets the whole of it, and blocks are announced at its end. */
+static enum err run_whole(struct forward *forward, const struct plan *plan)
+{
+	bool digests = wants_digests(plan);
+	uint32_t layer_count = forward->options.config->layer_count;
+	enum err e = queue_step(forward, plan, digests);
+	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && digests; layer++)
+		fetch(forward, layer);
+	enum err last = device_sync(forward->options.device);
+	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && last == ERR_OK; layer++)
+		forward->options.on_kv(forward->options.context, plan, layer);
+	return e == ERR_OK ? last : e;
+}
+
+/* A device that runs behind us gets the rest of a layer to do before we wait for its beginning. */
 static enum err run_layers(struct forward *forward, const struct plan *plan)
 {
 	struct device *device = forward->options.device;
 	bool queued = device_props(device)->queued, digests = wants_digests(plan);
-	uint32_t layer_count = forward->options.config->layer_count;
 	enum err e = ERR_OK;
-	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK; layer++) {
+	for (uint32_t layer = 0; layer < forward->options.config->layer_count && e == ERR_OK; layer++) {
 		layers_kv(&forward->layers, layer);
-		if (digests)
+		if (digests) {
 			digest(forward, layer);
+			fetch(forward, layer);
+		}
 		forward->marks[layer] = device_mark(device);
 		if (!queued)
 			e = announce(forward, plan, layer);
 		if (e == ERR_OK)
 			e = layers_rest(&forward->layers, layer);
-		if (e == ERR_OK && queued && digests)
+		if (e == ERR_OK && queued)
 			e = announce(forward, plan, layer);
 	}
 	enum err last = device_sync(device);
-	for (uint32_t layer = 0; queued && !digests && layer < layer_count && e == ERR_OK && last == ERR_OK; layer++)
-		forward->options.on_kv(forward->options.context, plan, layer);
 	return e == ERR_OK ? last : e;
 }
 
@@ -170,8 +223,17 @@ enum err forward_step(struct forward *forward, const struct plan *plan)
 		add_run(forward, &plan->runs[i]);
 	assert(layers->batch.row_count == plan->token_count);
 
-	enum err e = layers_begin(layers);
-	return e == ERR_OK ? run_layers(forward, plan) : e;
+	enum err e = ERR_OK;
+	for (uint32_t g = 0; g < forward->options.config->group_count && e == ERR_OK; g++)
+		if (forward->mirrors[g])
+			e = kv_mirror_begin(forward->mirrors[g], layers->batch.runs[g], layers->batch.run_count);
+	if (e == ERR_OK)
+		e = layers_begin(layers);
+	if (e != ERR_OK)
+		return e;
+	if (device_props(forward->options.device)->queued && may_be_recorded(forward, plan))
+		return run_whole(forward, plan);
+	return run_layers(forward, plan);
 }
 
 enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count, const float **ret_logits)

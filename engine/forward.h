@@ -14,6 +14,7 @@
 enum { FORWARD_LOGITS_ROWS = 64 };
 
 struct engine_weights;
+struct kv_mirror;
 struct expert_exchange;
 struct forward;
 struct model_config;
@@ -31,9 +32,10 @@ struct forward_options {
 
 MUST_USE enum err forward_create(const struct forward_options *options, struct forward **ret_forward);
 void forward_destroy(struct forward *forward);
-/* The memory of a group's blocks, and the digests of their layers, [block][layer of the group], MEM_PINNED: once for each group,
- * before the first step. */
-MUST_USE enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests);
+/* The memory of a group's blocks where the device has it, the digests of their layers, [block][layer of the group], MEM_PINNED, and
+ * where the host has the blocks too, what keeps both (else NULL): once for each group, before the first step. */
+MUST_USE enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests,
+				 struct kv_mirror *mirror);
 /* Of a layer among those of its group. */
 uint32_t forward_place(const struct forward *forward, uint32_t layer);
 

@@ -175,7 +175,7 @@ enum err layers_init(struct layers *layers, struct device *device, const struct 
 {
 	assert(rows_max > 0);
 	*layers = (struct layers){.device = device, .config = config, .weights = weights, .rows_max = rows_max,
-				  .input = device_props(device)->input};
+				  .input = engine_weights_input(weights)};
 	layers->latent.absorbed_max = is_latent(layers) ? latent_absorbed_max(config, rows_max) : 0;
 	layers->routing = routing_of(&config->experts);
 	layers->embedding_scale = embedding_scale(config);

@@ -134,6 +134,12 @@ static enum err load_linear(struct load *load, const struct tensor_spec *spec, c
 	return e == ERR_OK ? fill_linear(load, spec, found, *linear) : e;
 }
 
+/* Of weights whose inputs may be shared out. */
+static uint32_t row_segments(const struct load *load)
+{
+	return device_props(load->to->device)->row_segments;
+}
+
 static enum err load_embedding(struct load *load, const struct tensor_found *found)
 {
 	struct engine_weights *to = load->to;
@@ -166,7 +172,7 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 	if (spec->dim_count == 1)
 		return load_bias(load, spec, found, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
 	if (spec->role == TENSOR_EXPERT_DOWN)
-		return load_linear(load, spec, found, LINEAR_SEGMENTS, &expert->down);
+		return load_linear(load, spec, found, row_segments(load), &expert->down);
 	return load_linear(load, spec, found, 1, &expert->gate_up);
 }
 
@@ -204,7 +210,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_KEY_VALUE_UP:
 		return load_latent_heads(load, spec, found, layer);
 	case TENSOR_OUTPUT:
-		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->output);
+		return load_linear(load, spec, found, row_segments(load), &layer->output);
 	case TENSOR_OUTPUT_BIAS:
 		return load_bias(load, spec, found, layer->output);
 	case TENSOR_GATE_UP:
@@ -212,7 +218,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_GATE_UP_BIAS:
 		return load_bias(load, spec, found, layer->gate_up);
 	case TENSOR_DOWN:
-		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->down);
+		return load_linear(load, spec, found, row_segments(load), &layer->down);
 	case TENSOR_DOWN_BIAS:
 		return load_bias(load, spec, found, layer->down);
 	case TENSOR_ROUTER:
@@ -224,7 +230,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_SHARED_GATE_UP:
 		return load_linear(load, spec, found, 1, &layer->shared_gate_up);
 	case TENSOR_SHARED_DOWN:
-		return load_linear(load, spec, found, LINEAR_SEGMENTS, &layer->shared_down);
+		return load_linear(load, spec, found, row_segments(load), &layer->shared_down);
 	case TENSOR_SHARED_GATE:
 		return load_linear(load, spec, found, 1, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:

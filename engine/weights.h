@@ -65,6 +65,12 @@ struct engine_weights {
 	struct layer_weights *layers;
 };
 
+/* What rows that only linears read are written as: f32 weights are not worth inputs of bf16. */
+static inline enum elem engine_weights_input(const struct engine_weights *weights)
+{
+	return weights->elem == ELEM_BF16 ? device_props(weights->device)->input : ELEM_F32;
+}
+
 /* A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID or ERR_MISMATCH, and `why` names it. */
 MUST_USE enum err engine_weights_create(struct device *device, const struct model_config *config,
 					const struct weights *source, struct why *why,

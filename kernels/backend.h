@@ -18,10 +18,15 @@ struct backend {
 	enum err (*sync)(struct device *device);
 	uint64_t (*mark)(struct device *device);
 	enum err (*wait)(struct device *device, uint64_t mark);
+	bool (*replay)(struct device *device, uint64_t key);
+	void (*recorded)(struct device *device);
 	double (*read_rate)(struct device *device);
 	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 	enum err (*copy)(struct device *device, void *to, const void *from, size_t bytes);
+	void (*fetch)(struct device *device, void *to, const void *from, size_t bytes);
+	enum err (*pin)(struct device *device, void *memory, size_t bytes);
+	void (*unpin)(struct device *device, void *memory, size_t bytes);
 	void (*zero)(struct device *device, void *memory, size_t bytes);
 
 	/* ops.h, in its order */

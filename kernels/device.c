@@ -41,6 +41,16 @@ enum err device_wait(struct device *device, uint64_t mark)
 	return device->backend->wait(device, mark);
 }
 
+bool device_replay(struct device *device, uint64_t key)
+{
+	return device->backend->replay(device, key);
+}
+
+void device_recorded(struct device *device)
+{
+	device->backend->recorded(device);
+}
+
 double device_read_rate(struct device *device)
 {
 	return device->backend->read_rate(device);
@@ -62,6 +72,21 @@ void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t by
 enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes)
 {
 	return device->backend->copy(device, to, from, bytes);
+}
+
+void dev_fetch(struct device *device, void *to, const void *from, size_t bytes)
+{
+	device->backend->fetch(device, to, from, bytes);
+}
+
+enum err dev_pin(struct device *device, void *memory, size_t bytes)
+{
+	return device->backend->pin(device, memory, bytes);
+}
+
+void dev_unpin(struct device *device, void *memory, size_t bytes)
+{
+	device->backend->unpin(device, memory, bytes);
 }
 
 void dev_zero(struct device *device, void *memory, size_t bytes)

@@ -36,6 +36,7 @@ struct device_options {
 	enum device_kind kind;
 	const char *variant;   /* "portable", "avx2", "avx512", "avx512bf16"; NULL: the best that runs here */
 	uint32_t thread_count; /* 0: one per CPU that the process may use */
+	uint32_t row_segments; /* 0: the device's own; a GPU's may be 1, 2, 4 or 8: tensor-parallel degrees up to that share a class */
 };
 
 struct device_props {
@@ -43,7 +44,8 @@ struct device_props {
 	char name[64];     /* "AMD EPYC 7571", as the CPU says it */
 	char variant[16];  /* "avx2" */
 	char numerics[32]; /* "cpu-fma-1": the part of the numerics class that kernels decide (law 1) */
-	enum elem input;    /* what rows that only linears read are written as (kernels/ops.h, rule 2) */
+	enum elem input;    /* what rows that only linears of bf16 weights read are written as (kernels/ops.h, rule 2) */
+	uint32_t row_segments; /* of K in which row-parallel weights are summed (kernels/ops.h): part of the class */
 	bool queued;        /* operations run behind their caller, in memory that the host cannot read: device_sync() */
 	uint32_t thread_count;
 	uint64_t memory_bytes; /* of the whole machine; of an accelerator its own */
@@ -61,6 +63,13 @@ MUST_USE enum err device_sync(struct device *device);
 uint64_t device_mark(struct device *device);
 MUST_USE enum err device_wait(struct device *device, uint64_t mark);
 
+/* A step whose operations are the same each time, but for what lies in memory, may be recorded under a key that names all that
+ * they depend on: shapes, addresses, kernels.  true: what was recorded under it is queued, and that was the step.  false:
+ * the caller queues its operations, then says device_recorded(): they run, and may have been recorded.  Between the two are no waits and
+ * no copies from or to the host, and marks say nothing. */
+MUST_USE bool device_replay(struct device *device, uint64_t key);
+void device_recorded(struct device *device);
+
 /* The names of the variants that run on this machine, best first, "portable" last; returns how many. */
 #define DEVICE_VARIANTS_MAX 4
 uint32_t device_variants(const char *ret_names[DEVICE_VARIANTS_MAX]);
@@ -75,6 +84,12 @@ void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t by
 /* Between memories of any kind, in order with operations.  Memory of the host has the bytes when it returns; MEM_PINNED that is
  * copied from stays as it is until operations up to here have run, other memory of the host may change at once. */
 MUST_USE enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes);
+/* From MEM_DEVICE to MEM_PINNED, behind operations queued so far and beside those that follow: the bytes are there when a mark
+ * taken later has been waited for, and the source stays as it is until then. */
+void dev_fetch(struct device *device, void *to, const void *from, size_t bytes);
+/* Memory of the host that the caller owns becomes MEM_PINNED, until dev_unpin(). */
+MUST_USE enum err dev_pin(struct device *device, void *memory, size_t bytes);
+void dev_unpin(struct device *device, void *memory, size_t bytes);
 void dev_zero(struct device *device, void *memory, size_t bytes); /* in order with operations */
 
 #ifdef __cplusplus

@@ -7,7 +7,7 @@
  *         2 activations are f32 in memory; weights and KV are f32 or bf16. Rounding to bf16 happens only
  *           where a name says so: KV as it is written, rows to and from experts, on "avx512bf16" the input
  *           of op_linear with bf16 weights (a class of its own), and what is written as bf16 because only
- *           linears read it (out_elem, as device_props.input says; a CPU has f32 throughout);
+ *           linears of bf16 weights read it (out_elem, as device_props.input says; a CPU has f32 throughout);
  *         3 pointers are the device's memory (MEM_DEVICE, or MEM_PINNED) unless `host` is said; strides are
  *           in elements between the starts of rows. */
 #ifndef KERNELS_OPS_H
@@ -29,16 +29,16 @@ static inline size_t elem_bytes(enum elem elem)
 
 struct linear;
 
-#define LINEAR_SEGMENTS 8
+#define LINEAR_SEGMENTS 8 /* at most */
 
 struct linear_shape {
 	uint32_t n; /* outputs */
 	uint32_t k; /* inputs */
 	enum elem elem;
 	/* 1 for weights split by outputs. Row-parallel weights (attention output, MLP down): K is summed in
-	 * 8 segments and a binary tree, so that 1, 2, 4 or 8 shards give the same bits; a shard of degree d
-	 * has k / d inputs and 8 / d segments, and op_tree_sum() joins the shards. k must divide into the
-	 * segments, and those of bf16 weights into pairs. */
+	 * device_props.row_segments segments and a binary tree, so that as many shards, or half of them and so on, give the
+	 * same bits; of 8, a shard of degree d has k / d inputs and 8 / d segments, and op_tree_sum() joins the shards. k must
+	 * divide into the segments, and those of bf16 weights into pairs. */
 	uint32_t segments;
 };
 

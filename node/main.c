@@ -12,7 +12,7 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 14, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 15, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
@@ -20,6 +20,7 @@ struct settings {
 	const char *served_name;
 	const char *fingerprint; /* NULL: any */
 	const char *role;
+	const char *device;
 	const char *isa;
 	uint64_t threads;
 	uint64_t kv_bytes;
@@ -50,14 +51,13 @@ static void *landing(void *context, uint32_t block, uint32_t offset)
 {
 	struct program *program = context;
 	uint32_t g = block >= program->block_counts[0];
+	engine_block_landing(engine_port_engine(program->port), block);
 	return (uint8_t *)region_slot(program->regions[g], block - g * program->block_counts[0]) + offset;
 }
 
 static void copy_block(void *context, uint32_t from, uint32_t to)
 {
-	struct program *program = context;
-	uint32_t g = from >= program->block_counts[0];
-	memcpy(landing(program, to, 0), landing(program, from, 0), program->kv.groups[g].block_bytes);
+	engine_block_copy(engine_port_engine(((struct program *)context)->port), from, to);
 }
 
 static void submit(void *context, const struct plan *plan)
@@ -137,6 +137,7 @@ static enum err open_engine(struct program *program, struct why *why)
 {
 	struct engine_options options = {
 		.model = program->model,
+		.device = program->settings.device,
 		.isa = program->settings.isa,
 		.thread_count = (uint32_t)program->settings.threads,
 		.block_tokens = (uint32_t)program->settings.block_tokens,
@@ -353,6 +354,7 @@ static void fill_table(struct settings *s, struct option *table)
 		{"served-model-name", OPTION_TEXT, &s->served_name, 0, 0, "NAME", "default: the directory's name"},
 		{"model-fingerprint", OPTION_TEXT, &s->fingerprint, 0, 0, "HEX", "refuse a model of another; each start logs it"},
 		{"role", OPTION_TEXT, &s->role, 0, 0, "ROLE", "prefill, decode, both"},
+		{"device", OPTION_TEXT, &s->device, 0, 0, "NAME", "auto (a GPU where there is one), cpu, cuda"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
 		{"kv-bytes", OPTION_BYTES, &s->kv_bytes, 1 << 20, 0, "BYTES", "memory for KV blocks"},

@@ -2,7 +2,6 @@
 
 #include <stdio.h>
 #include <stdlib.h>
-#include <string.h>
 #include <unistd.h>
 
 #include "base/layer_groups.h"
@@ -39,10 +38,7 @@ static uint64_t block_digest(void *context, uint32_t block, uint32_t layer)
 
 static void copy_block(void *context, uint32_t from, uint32_t to)
 {
-	struct solo_node *solo = context;
-	uint32_t g = from >= solo->block_counts[0], first = g * solo->block_counts[0];
-	size_t bytes = solo->kv.groups[g].block_bytes;
-	memcpy(solo->memory_of[g] + (to - first) * bytes, solo->memory_of[g] + (from - first) * bytes, bytes);
+	engine_block_copy(engine_port_engine(((struct solo_node *)context)->port), from, to);
 }
 
 /* ---- making it */
@@ -51,6 +47,7 @@ static enum err open_engine(struct solo_node *solo, struct loop *loop, struct wh
 {
 	struct engine_options options = {
 		.model = solo->options.model,
+		.device = solo->options.device,
 		.isa = solo->options.isa,
 		.thread_count = solo->options.threads,
 		.block_tokens = solo->options.block_tokens,

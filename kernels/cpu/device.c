@@ -96,6 +96,7 @@ static void props_fill(struct device_props *props, const struct kernel_ops *ops,
 	cpu_name(props->name);
 	strncpy(props->variant, ops->name, sizeof(props->variant) - 1);
 	strncpy(props->numerics, ops->numerics, sizeof(props->numerics) - 1);
+	props->row_segments = LINEAR_SEGMENTS;
 	props->thread_count = thread_count;
 	props->memory_bytes = (uint64_t)sysconf(_SC_PHYS_PAGES) * (uint64_t)sysconf(_SC_PAGESIZE);
 }
@@ -122,6 +123,16 @@ static uint64_t mark(struct device *device)
 static enum err wait_for(struct device *device, uint64_t at)
 {
 	return ERR_OK;
+}
+
+/* A call costs next to nothing here: there is nothing to record. */
+static bool replay(struct device *device, uint64_t key)
+{
+	return false;
+}
+
+static void recorded(struct device *device)
+{
 }
 
 void cpu_parallel(struct device *device, uint32_t count, uint64_t work, threads_fn *fn, void *arg)
@@ -169,6 +180,20 @@ static enum err copy(struct device *device, void *to, const void *from, size_t b
 {
 	memcpy(to, from, bytes);
 	return ERR_OK;
+}
+
+static void fetch(struct device *device, void *to, const void *from, size_t bytes)
+{
+	memcpy(to, from, bytes);
+}
+
+static enum err pin(struct device *device, void *memory, size_t bytes)
+{
+	return ERR_OK;
+}
+
+static void unpin(struct device *device, void *memory, size_t bytes)
+{
 }
 
 static void zero(struct device *device, void *memory, size_t bytes)
@@ -234,10 +259,15 @@ static const struct backend backend = {
 	.sync = sync_device,
 	.mark = mark,
 	.wait = wait_for,
+	.replay = replay,
+	.recorded = recorded,
 	.read_rate = read_rate,
 	.alloc = alloc,
 	.free = free_memory,
 	.copy = copy,
+	.fetch = fetch,
+	.pin = pin,
+	.unpin = unpin,
 	.zero = zero,
 	.linear_create = cpu_linear_create,
 	.linear_destroy = cpu_linear_destroy,

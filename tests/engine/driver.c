@@ -8,6 +8,10 @@
 #include "kernels/device.h"
 #include "model/model_dir.h"
 
+#ifndef DRIVER_DEVICE /* tests/gpu/ has another */
+#define DRIVER_DEVICE "cpu"
+#endif
+
 static void on_layer_done(void *context, const struct plan *plan, uint32_t layer)
 {
 	struct driver *driver = context;
@@ -69,6 +73,7 @@ void driver_open(struct driver *driver, const struct driver_options *options)
 	check(model_dir_open(options->path, &(struct model_dir_options){false}, &why, &driver->model), &why);
 	const struct engine_options engine = {
 		.model = driver->model,
+		.device = DRIVER_DEVICE,
 		.isa = options->isa,
 		.thread_count = options->thread_count,
 		.block_tokens = options->block_tokens,

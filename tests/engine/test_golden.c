@@ -168,12 +168,14 @@ static void qwen3_moe_in_f32_without_renormalisation_agrees_with_transformers(vo
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(llama_in_f32_agrees_with_transformers),
+		cmocka_unit_test(qwen3_moe_in_f32_without_renormalisation_agrees_with_transformers),
+#ifndef GOLDEN_F32_ONLY /* a device that rounds what linears read is further away from f32 (tests/gpu/) */
 		cmocka_unit_test(llama_with_tied_embeddings_and_grouped_heads_agrees_with_transformers),
 		cmocka_unit_test(keeping_kv_in_bf16_changes_little),
-		cmocka_unit_test(llama_in_f32_agrees_with_transformers),
 		cmocka_unit_test(mixtral_agrees_with_transformers),
 		cmocka_unit_test(qwen3_moe_agrees_with_transformers),
-		cmocka_unit_test(qwen3_moe_in_f32_without_renormalisation_agrees_with_transformers),
+#endif
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

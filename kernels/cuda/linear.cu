@@ -1,0 +1,399 @@
+#include "kernels/cuda/linear.h"
+
+#include <assert.h>
+#include <stdlib.h>
+#include <string.h>
+
+#include "kernels/cuda/linear_plan.h"
+#include "kernels/cuda/simt.h"
+
+#define ROW_ALIGN 8u /* elements of bf16 in 16 bytes, which strides of tensor maps are multiples of */
+
+/* --- life of weights ----------------------------------------------------------------------------------------- */
+
+static size_t row_bytes(const struct cuda_linear *linear)
+{
+	return (size_t)linear->base.shape.segments * linear->segment_stride * elem_bytes(linear->base.shape.elem);
+}
+
+static bool take_entry(struct cuda_device *device, uint32_t *ret_entry)
+{
+	for (uint32_t i = device->entries_first; i < CUDA_LINEARS_MAX; i++)
+		if (!device->entries_used[i]) {
+			device->entries_used[i] = 1;
+			device->entries_first = i + 1;
+			*ret_entry = i;
+			return true;
+		}
+	return false;
+}
+
+static void free_entry(struct cuda_device *device, uint32_t entry)
+{
+	device->entries_used[entry] = 0;
+	device->entries_first = entry < device->entries_first ? entry : device->entries_first;
+}
+
+static struct linear_tensor tensor_of(const struct cuda_linear *linear)
+{
+	const struct linear_shape *shape = &linear->base.shape;
+	return {linear->data, linear->segment_k, shape->segments, shape->n, linear->segment_stride,
+		(size_t)shape->segments * linear->segment_stride};
+}
+
+/* Tells kernels where the weights are. */
+static enum err write_entry(const struct cuda_linear *linear)
+{
+	struct cuda_device *device = cuda_of(linear->base.device);
+	struct linear_entry entry = {};
+	struct linear_tensor tensor = tensor_of(linear);
+	entry.data = linear->data;
+	entry.bias = linear->bias;
+	for (uint32_t i = 0; i < 2 && linear->base.shape.elem == ELEM_BF16; i++)
+		if (!linear_map(device, &tensor, 64u << i, &entry.maps[i]))
+			return device->failed;
+	return dev_copy(linear->base.device, device->entries + linear->entry, &entry, sizeof(entry));
+}
+
+enum err cuda_linear_create(struct device *base, const struct linear_shape *shape, struct linear **ret_linear)
+{
+	struct cuda_device *device = cuda_of(base);
+	struct cuda_linear *linear = (struct cuda_linear *)calloc(1, sizeof(*linear));
+	if (!linear)
+		return ERR_NOMEM;
+	linear->segment_k = linear->segment_stride = shape->k / shape->segments;
+	if (shape->elem == ELEM_BF16)
+		linear->segment_stride = (linear->segment_k + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
+	linear->base = {*shape, base, 0};
+	linear->base.bytes = shape->n * row_bytes(linear);
+	enum err e = row_bytes(linear) > CUDA_STAGE_BYTES ? ERR_INVALID : ERR_OK;
+	if (e == ERR_OK && !take_entry(device, &linear->entry))
+		e = ERR_NOMEM;
+	if (e != ERR_OK)
+		goto free_linear;
+	e = dev_alloc(base, MEM_DEVICE, linear->base.bytes, &linear->data);
+	if (e == ERR_OK)
+		e = write_entry(linear);
+	if (e != ERR_OK)
+		goto free_weights;
+	*ret_linear = &linear->base;
+	return ERR_OK;
+
+free_weights:
+	dev_free(base, MEM_DEVICE, linear->data, linear->base.bytes);
+	free_entry(device, linear->entry);
+free_linear:
+	free(linear);
+	return e;
+}
+
+void cuda_linear_destroy(struct linear *base)
+{
+	struct cuda_linear *linear = (struct cuda_linear *)base;
+	free_entry(cuda_of(base->device), linear->entry);
+	dev_free(base->device, MEM_DEVICE, linear->data, base->bytes);
+	dev_free(base->device, MEM_DEVICE, linear->bias, base->shape.n * sizeof(float));
+	free(linear);
+}
+
+/* One output as it lies on the device; what pads a segment is zero. */
+static void pack_row(const struct cuda_linear *linear, const uint8_t *from, uint8_t *to)
+{
+	size_t size = elem_bytes(linear->base.shape.elem), part = linear->segment_k * size, stride = linear->segment_stride * size;
+	for (uint32_t segment = 0; segment < linear->base.shape.segments; segment++) {
+		memcpy(to + segment * stride, from + segment * part, part);
+		memset(to + segment * stride + part, 0, stride - part);
+	}
+}
+
+void cuda_linear_fill(struct linear *base, uint32_t first, uint32_t count, const void *source, size_t source_stride)
+{
+	const struct cuda_linear *linear = cuda_linear_of(base);
+	struct cuda_device *device = cuda_of(base->device);
+	size_t bytes = row_bytes(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
+	uint32_t piece_rows = (uint32_t)(CUDA_STAGE_BYTES / bytes);
+	for (uint32_t row = 0, part; row < count; row += part) {
+		part = count - row < piece_rows ? count - row : piece_rows;
+		uint8_t *piece = cuda_stage_begin(device);
+		if (!piece)
+			return;
+		for (uint32_t i = 0; i < part; i++)
+			pack_row(linear, (const uint8_t *)source + (row + i) * source_bytes, piece + i * bytes);
+		cuda_stage_end(device, (uint8_t *)linear->data + (size_t)(first + row) * bytes, part * bytes);
+	}
+}
+
+enum err cuda_linear_fill_bias(struct linear *base, uint32_t first, uint32_t count, const float *source)
+{
+	struct cuda_linear *linear = (struct cuda_linear *)base;
+	if (!linear->bias) {
+		enum err e = dev_alloc(base->device, MEM_DEVICE, base->shape.n * sizeof(float), (void **)&linear->bias);
+		if (e == ERR_OK)
+			e = write_entry(linear);
+		if (e != ERR_OK)
+			return e;
+	}
+	return dev_copy(base->device, linear->bias + first, source, count * sizeof(float));
+}
+
+/* --- inputs as the copy engine reads them ------------------------------------------------------------------------ */
+
+struct pack_job {
+	const void *x; /* of call c, row r: x + c x_step + r x_stride */
+	size_t x_stride;
+	int64_t x_step;
+	bool bf16;
+	uint32_t rows, k, segment_k, segment_stride, row_stride;
+	uint16_t *out; /* [call][row][segment][segment_stride] */
+};
+
+SIMT_KERNEL(pack_inputs)(const pack_job job)
+{
+	size_t row = blockIdx.x, at = row * job.x_stride + (int64_t)blockIdx.y * job.x_step;
+	uint16_t *out = job.out + ((size_t)blockIdx.y * job.rows + row) * job.row_stride;
+	for (uint32_t k = threadIdx.x; k < job.k; k += blockDim.x) {
+		uint16_t half = job.bf16 ? ((const uint16_t *)job.x)[at + k] : simt_bf16_round(((const float *)job.x)[at + k]);
+		out[k / job.segment_k * job.segment_stride + k % job.segment_k] = half;
+	}
+}
+
+/* Calls of one shape whose inputs and outputs lie at equal distances: one kernel for all. */
+struct batch {
+	const struct linear_call *calls;
+	uint32_t count;
+	int64_t x_step, y_step; /* elements */
+};
+
+static int64_t distance(const void *from, const void *to, enum elem elem)
+{
+	return ((const uint8_t *)to - (const uint8_t *)from) / (int64_t)elem_bytes(elem);
+}
+
+static bool alike(const struct linear_call *a, const struct linear_call *b)
+{
+	const struct linear_shape *s = &a->linear->shape, *t = &b->linear->shape;
+	return s->n == t->n && s->k == t->k && s->elem == t->elem && s->segments == t->segments && a->rows == b->rows &&
+	       a->x_elem == b->x_elem && a->y_elem == b->y_elem && a->x_stride == b->x_stride && a->y_stride == b->y_stride;
+}
+
+static struct batch batch_of(const struct linear_call *calls, size_t count)
+{
+	struct batch batch = {calls, 1, 0, 0};
+	if (count > 1) {
+		batch.x_step = distance(calls[0].x, calls[1].x, calls[0].x_elem);
+		batch.y_step = distance(calls[0].y, calls[1].y, calls[0].y_elem);
+	}
+	while (batch.count < count && batch.count < MOE_EXPERTS_MAX && alike(calls, calls + batch.count) &&
+	       distance(calls[batch.count - 1].x, calls[batch.count].x, calls->x_elem) == batch.x_step &&
+	       distance(calls[batch.count - 1].y, calls[batch.count].y, calls->y_elem) == batch.y_step)
+		batch.count++;
+	return batch;
+}
+
+/* Inputs of bf16 that lie as the copy engine wants them go to it as they are. */
+static bool lies_well(const struct linear_call *call)
+{
+	const struct cuda_linear *linear = cuda_linear_of(call->linear);
+	uint32_t unit = linear->base.shape.segments > 1 ? linear->segment_stride : ROW_ALIGN;
+	return call->x_elem == ELEM_BF16 && linear->segment_k == linear->segment_stride && (uintptr_t)call->x % 16 == 0 &&
+	       (call->x_stride % unit == 0 || call->rows == 1);
+}
+
+static struct linear_tensor tensor_of_inputs(const struct linear_call *call)
+{
+	struct linear_tensor tensor = tensor_of(cuda_linear_of(call->linear));
+	tensor.data = call->x;
+	tensor.rows = call->rows;
+	if (call->rows > 1)
+		tensor.row_stride = call->x_stride;
+	return tensor;
+}
+
+static struct linear_tensor pack(struct device *device, const struct batch *batch, uint32_t row_first, uint32_t rows)
+{
+	const struct linear_call *call = batch->calls;
+	struct linear_tensor tensor = tensor_of(cuda_linear_of(call->linear));
+	struct pack_job job = {};
+	job.x = (const uint8_t *)call->x + row_first * call->x_stride * elem_bytes(call->x_elem);
+	job.x_stride = call->x_stride;
+	job.x_step = batch->x_step;
+	job.bf16 = call->x_elem == ELEM_BF16;
+	job.rows = rows;
+	job.k = call->linear->shape.k;
+	job.segment_k = tensor.k;
+	job.segment_stride = (uint32_t)tensor.segment_stride;
+	job.row_stride = (uint32_t)tensor.row_stride;
+	tensor.rows = rows * batch->count;
+	tensor.data = job.out = (uint16_t *)cuda_scratch(device, tensor.rows * tensor.row_stride * sizeof(uint16_t));
+	cuda_check(cuda_of(device), SIMT_LAUNCH(pack_inputs, dim3(rows, batch->count), dim3(256), 0, cuda_stream(device), job),
+		   "pack_inputs");
+	return tensor;
+}
+
+/* --- products ---------------------------------------------------------------------------------------------------- */
+
+static struct linear_job job_of(const struct batch *batch, uint32_t row_first, uint32_t rows)
+{
+	const struct linear_call *call = batch->calls;
+	const struct cuda_linear *linear = cuda_linear_of(call->linear);
+	struct linear_job job = {};
+	job.n = linear->base.shape.n;
+	job.segments = linear->base.shape.segments;
+	job.segment_k = linear->segment_k;
+	job.segment_stride = linear->segment_stride;
+	job.group_count = batch->count;
+	job.rows = rows;
+	job.y = (uint8_t *)call->y + row_first * call->y_stride * elem_bytes(call->y_elem);
+	job.y_stride = call->y_stride;
+	job.y_group_step = batch->y_step - (int64_t)(rows * call->y_stride);
+	job.y_bf16 = call->y_elem == ELEM_BF16;
+	job.bias = linear->bias;
+	job.entries = cuda_of(call->linear->device)->entries;
+	if (batch->count == 1)
+		job.y_group_step = 0;
+	return job;
+}
+
+static void run_bf16(struct device *device, const struct batch *batch, const uint16_t *slots)
+{
+	const struct linear_call *call = batch->calls;
+	struct linear_tensor weights = tensor_of(cuda_linear_of(call->linear)), inputs = weights;
+	if (batch->count == 1 && lies_well(call)) {
+		struct linear_job job = job_of(batch, 0, call->rows);
+		inputs = tensor_of_inputs(call);
+		linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
+		return;
+	}
+	size_t each = weights.row_stride * sizeof(uint16_t) * batch->count;
+	uint32_t most = (uint32_t)(CUDA_SCRATCH_BYTES / each);
+	for (uint32_t row = 0, rows; row < call->rows; row += rows) {
+		rows = call->rows - row < most ? call->rows - row : most;
+		struct linear_job job = job_of(batch, row, rows);
+		inputs = pack(device, batch, row, rows);
+		linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
+	}
+}
+
+/* Of one call at a time: only whole models of f32 pass here, and their experts go by linear_f32_run() themselves. */
+static void run_f32(struct device *device, const struct batch *batch)
+{
+	for (uint32_t i = 0; i < batch->count; i++) {
+		const struct linear_call *call = &batch->calls[i];
+		const struct batch one = {call, 1, 0, 0};
+		const struct linear_job job = job_of(&one, 0, call->rows);
+		const struct linear_f32_input input = {call->x, call->x_stride, call->x_elem == ELEM_BF16};
+		linear_f32_run(cuda_of(device), &job, cuda_linear_of(call->linear)->data, &input, NULL);
+	}
+}
+
+void cuda_linear(struct device *device, const struct linear_call *calls, size_t call_count)
+{
+	uint16_t slots[MOE_EXPERTS_MAX];
+	for (size_t i = 0; i < call_count && cuda_alive(device);) {
+		struct batch batch = batch_of(calls + i, call_count - i);
+		for (uint32_t c = 0; c < batch.count; c++)
+			slots[c] = (uint16_t)cuda_linear_of(calls[i + c].linear)->entry;
+		if (calls[i].rows > 0 && calls[i].linear->shape.elem == ELEM_F32)
+			run_f32(device, &batch);
+		else if (calls[i].rows > 0)
+			run_bf16(device, &batch, slots);
+		i += batch.count;
+	}
+}
+
+/* All experts in one kernel; how many rows each has only the device knows. */
+void cuda_moe_linear(struct device *device, const struct moe_linear_call *call)
+{
+	const struct cuda_linear *linear = cuda_linear_of(call->linears[0]);
+	const struct linear_shape *shape = &linear->base.shape;
+	uint16_t slots[MOE_EXPERTS_MAX];
+	if (!cuda_alive(device) || call->slot_count == 0)
+		return;
+	for (uint32_t e = 0; e < call->expert_count; e++)
+		slots[e] = (uint16_t)cuda_linear_of(call->linears[e])->entry;
+	const struct linear_call rows = {call->linears[0], call->x, shape->k, call->y, shape->n, call->slot_count, call->x_elem,
+					 ELEM_F32};
+	const struct batch batch = {&rows, 1, 0, 0};
+	struct linear_job job = job_of(&batch, 0, call->slot_count);
+	job.group_count = call->expert_count;
+	job.first = call->first;
+	if (shape->elem == ELEM_F32) {
+		const struct linear_f32_input input = {call->x, shape->k, call->x_elem == ELEM_BF16};
+		linear_f32_run(cuda_of(device), &job, NULL, &input, slots);
+		return;
+	}
+	const struct linear_tensor weights = tensor_of(linear);
+	const struct linear_tensor inputs = lies_well(&rows) ? tensor_of_inputs(&rows) : pack(device, &batch, 0, call->slot_count);
+	linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
+}
+
+/* --- the tree, and rows of weights --------------------------------------------------------------------------------- */
+
+struct tree_parts {
+	const float *at[LINEAR_SEGMENTS];
+};
+
+template <int count> SIMT_DEVICE float tree_of(const float *const *parts, size_t i)
+{
+	if constexpr (count == 1)
+		return parts[0][i];
+	else
+		return tree_of<count / 2>(parts, i) + tree_of<count / 2>(parts + count / 2, i);
+}
+
+template <int count> SIMT_KERNEL(tree_sum)(const tree_parts parts, size_t total, float *out)
+{
+	size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
+	if (i < total)
+		out[i] = tree_of<count>(parts.at, i);
+}
+
+void cuda_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n, float *out)
+{
+	struct tree_parts all = {};
+	size_t total = (size_t)rows * n;
+	dim3 grid((uint32_t)((total + 255) / 256)), block(256);
+	memcpy(all.at, parts, part_count * sizeof(*parts));
+	if (!cuda_alive(device) || total == 0)
+		return;
+	cudaStream_t stream = cuda_stream(device);
+	cudaError_t e = part_count == 1   ? SIMT_LAUNCH(tree_sum<1>, grid, block, 0, stream, all, total, out)
+			: part_count == 2 ? SIMT_LAUNCH(tree_sum<2>, grid, block, 0, stream, all, total, out)
+			: part_count == 4 ? SIMT_LAUNCH(tree_sum<4>, grid, block, 0, stream, all, total, out)
+					  : SIMT_LAUNCH(tree_sum<8>, grid, block, 0, stream, all, total, out);
+	cuda_check(cuda_of(device), e, "tree_sum");
+}
+
+struct embed_job {
+	const void *data;
+	bool bf16;
+	uint32_t n, k, segment_k, segment_stride, row_stride;
+	const uint32_t *tokens;
+	float *out;
+};
+
+SIMT_KERNEL(embed_rows)(const embed_job job)
+{
+	size_t from = (size_t)job.tokens[blockIdx.x] * job.row_stride, to = (size_t)blockIdx.x * job.k;
+	for (uint32_t k = threadIdx.x; k < job.k; k += blockDim.x) {
+		size_t at = from + k / job.segment_k * job.segment_stride + k % job.segment_k;
+		job.out[to + k] = job.bf16 ? simt_bf16_widen(((const uint16_t *)job.data)[at]) : ((const float *)job.data)[at];
+	}
+}
+
+void cuda_embed_linear(struct device *device, const struct linear *base, const uint32_t *tokens, uint32_t rows, float *out)
+{
+	const struct cuda_linear *table = cuda_linear_of(base);
+	const struct embed_job job = {table->data,
+				      base->shape.elem == ELEM_BF16,
+				      base->shape.n,
+				      base->shape.k,
+				      table->segment_k,
+				      table->segment_stride,
+				      base->shape.segments * table->segment_stride,
+				      tokens,
+				      out};
+	if (cuda_alive(device) && rows > 0)
+		cuda_check(cuda_of(device), SIMT_LAUNCH(embed_rows, dim3(rows), dim3(256), 0, cuda_stream(device), job),
+			   "embed_rows");
+}

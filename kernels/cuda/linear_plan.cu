@@ -1,0 +1,56 @@
+#include "kernels/cuda/linear_plan.h"
+
+/* What bounds a product, in cycles for each 16 inputs.  A wgmma of N rows takes N / 2 cycles; the rest are bytes a cycle of an
+ * H200 as its data sheet and others' measurements have them, to be replaced by our own (bench/gpu). */
+#define BYTES_OF_16	16u * 2u
+#define SM_BYTES_CYCLE	40u   /* second-level cache to one multiprocessor */
+#define L2_BYTES_CYCLE	3100u /* to all together */
+#define HBM_BYTES_CYCLE 2450u
+#define TILE_CYCLES	2u    /* a tile's beginning and end, spread over its inputs */
+#define SCALE		1024u /* cycles are counted in such parts */
+
+static uint64_t greater(uint64_t a, uint64_t b)
+{
+	return a > b ? a : b;
+}
+
+static uint64_t cost_of(const struct linear_plan_shape *shape, const struct linear_plan *plan)
+{
+	uint64_t rows_each = (shape->rows + shape->groups - 1) / shape->groups;
+	uint64_t row_tiles = (rows_each + plan->width - 1) / plan->width;
+	uint64_t tiles = (uint64_t)(shape->n + plan->height - 1) / plan->height * row_tiles * shape->groups;
+	uint64_t rounds = (tiles + shape->sm_count - 1) / shape->sm_count;
+	uint64_t bytes = (plan->height + plan->width) * BYTES_OF_16;
+	uint64_t cost = rounds * plan->groups * plan->width / 2 * SCALE;
+	cost = greater(cost, rounds * bytes * SCALE / SM_BYTES_CYCLE);
+	cost = greater(cost, tiles * bytes * SCALE / L2_BYTES_CYCLE);
+	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_16 * SCALE / HBM_BYTES_CYCLE);
+	/* Where memory bounds all alike, the more multiprocessors ask for it the better. */
+	cost += rounds * bytes * SCALE / SM_BYTES_CYCLE / 4;
+	return cost + rounds * TILE_CYCLES * SCALE;
+}
+
+/* The cheapest; among equals the one that comes first. */
+static void consider(const struct linear_plan_shape *shape, struct linear_plan plan, struct linear_plan *best, uint64_t *best_cost)
+{
+	uint64_t cost = cost_of(shape, &plan);
+	if (cost >= *best_cost)
+		return;
+	*best_cost = cost;
+	*best = plan;
+}
+
+struct linear_plan linear_plan(const struct linear_plan_shape *shape)
+{
+	struct linear_plan best = {64, 8, 1};
+	uint64_t best_cost = UINT64_MAX;
+	uint32_t width_max = shape->segments > 1 ? LINEAR_SEGMENTED_WIDTH_MAX : 128;
+	/* Weights of many groups are described in device memory, for one height of each kind. */
+	uint32_t height_min = shape->groups > 1 ? 64 : 8;
+	for (uint32_t width = 8; width <= width_max; width *= 2)
+		for (uint32_t height = 64; height >= height_min; height -= 8)
+			consider(shape, {height, width, 1}, &best, &best_cost);
+	for (uint32_t width = 128; shape->segments == 1 && width <= LINEAR_WIDTH_MAX; width *= 2)
+		consider(shape, {128, width, 2}, &best, &best_cost);
+	return best;
+}

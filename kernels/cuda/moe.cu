@@ -1,0 +1,166 @@
+/* Experts: rows to them and back. */
+#include "kernels/cuda/cuda.h"
+#include "kernels/cuda/elementary.h"
+#include "kernels/cuda/quad.h"
+
+/* --- rows to experts ------------------------------------------------------------------------------------------ */
+
+/* Inputs as they are (bf16 already), or f32 rounded to bf16 and widened again, as the CPU's. */
+template <typename elem_t> struct moe_gather_op {
+	const elem_t *x;
+	const uint32_t *slot;
+	uint32_t top_k;
+	elem_t *out;
+	size_t dim;
+	typedef quad loaded;
+
+	template <bool wide> SIMT_MEMBER quad load(size_t row, size_t at, size_t left) const
+	{
+		return quad_load<wide>(x + slot[row] / top_k * dim + at, left);
+	}
+	template <bool wide> SIMT_MEMBER void store(size_t row, size_t at, size_t left, const quad &v) const
+	{
+		quad rounded;
+		SIMT_UNROLL
+		for (int i = 0; i < QUAD; i++)
+			rounded.at[i] = simt_bf16_widen(simt_bf16_round(v.at[i]));
+		quad_store<wide>(out + row * dim + at, rounded, left);
+	}
+};
+
+template <typename elem_t> static cudaError_t moe_gather_run(cudaStream_t stream, const struct moe_gather_call *call)
+{
+	const elem_t *x = (const elem_t *)call->x;
+	elem_t *out = (elem_t *)call->out;
+	size_t row_bytes = call->dim * sizeof(*x);
+	bool wide = quad_wide(x, row_bytes) && quad_wide(out, row_bytes);
+	const moe_gather_op<elem_t> o = {x, call->slot, call->top_k, out, call->dim};
+	return each_run(o, wide, call->slot_count, call->dim, stream);
+}
+
+/* slots * dim * 4 bytes of bf16, of which those read come top_k times from the second-level cache. */
+void cuda_moe_gather(struct device *device, const struct moe_gather_call *call)
+{
+	if (!cuda_alive(device))
+		return;
+	cudaError_t e = call->elem == ELEM_F32 ? moe_gather_run<float>(cuda_stream(device), call)
+					       : moe_gather_run<uint16_t>(cuda_stream(device), call);
+	cuda_check(cuda_of(device), e, "moe_gather");
+}
+
+/* --- and back --------------------------------------------------------------------------------------------------- */
+
+struct moe_scatter_op {
+	const float *x;
+	const uint32_t *slot;
+	uint16_t *answer;
+	size_t dim;
+	typedef quad loaded;
+
+	template <bool wide> SIMT_MEMBER quad load(size_t row, size_t at, size_t left) const
+	{
+		return quad_load<wide>(x + row * dim + at, left);
+	}
+	template <bool wide> SIMT_MEMBER void store(size_t row, size_t at, size_t left, const quad &v) const
+	{
+		quad_store<wide>(answer + slot[row] * dim + at, v, left);
+	}
+};
+
+/* 6 bytes a number. */
+void cuda_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
+		     uint16_t *answer)
+{
+	const moe_scatter_op o = {x, slot, answer, dim};
+	bool wide = quad_wide(x, (size_t)dim * 4) && quad_wide(answer, (size_t)dim * 2);
+	if (cuda_alive(device))
+		cuda_check(cuda_of(device), each_run(o, wide, slot_count, dim, cuda_stream(device)), "moe_scatter");
+}
+
+#define COMBINE_THREADS 256
+#define COMBINE_UNROLL	4 /* answers in flight */
+
+struct combine_job {
+	const uint16_t *answer;
+	const float *weight;
+	uint32_t top_k, pieces;
+	size_t dim;
+	float *out;
+};
+
+/* A thread has four columns of a row and reads COMBINE_UNROLL answers before it adds the first; they are added in order. */
+template <bool wide> SIMT_KERNEL_OF(moe_combine, COMBINE_THREADS, 4)(const combine_job job)
+{
+	size_t row = blockIdx.x / job.pieces, at = (size_t)(blockIdx.x % job.pieces) * COMBINE_THREADS * QUAD + threadIdx.x * QUAD;
+	if (at >= job.dim)
+		return;
+	const uint16_t *answer = job.answer + row * job.top_k * job.dim + at;
+	const float *weight = job.weight + row * job.top_k;
+	quad sum = {};
+	for (uint32_t first = 0; first < job.top_k; first += COMBINE_UNROLL) {
+		quad v[COMBINE_UNROLL];
+		SIMT_UNROLL
+		for (uint32_t j = 0; j < COMBINE_UNROLL; j++)
+			if (first + j < job.top_k)
+				v[j] = quad_load<wide>(answer + (first + j) * job.dim, job.dim - at);
+		SIMT_UNROLL
+		for (uint32_t j = 0; j < COMBINE_UNROLL; j++) {
+			if (first + j >= job.top_k)
+				break;
+			float by = weight[first + j];
+			SIMT_UNROLL
+			for (int i = 0; i < QUAD; i++)
+				sum.at[i] = simt_fma(by, v[j].at[i], sum.at[i]);
+		}
+	}
+	quad_store<wide>(job.out + row * job.dim + at, sum, job.dim - at);
+}
+
+/* rows * dim * (2 top_k + 4) bytes. */
+void cuda_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows, uint32_t top_k,
+		     uint32_t dim, float *out)
+{
+	uint32_t pieces = (dim + COMBINE_THREADS * QUAD - 1) / (COMBINE_THREADS * QUAD);
+	bool wide = quad_wide(answer, (size_t)dim * 2) && quad_wide(out, (size_t)dim * 4) && dim % QUAD == 0;
+	const combine_job job = {answer, weight, top_k, pieces, dim, out};
+	dim3 grid(rows * pieces), block(COMBINE_THREADS);
+	if (!cuda_alive(device) || rows == 0)
+		return;
+	cudaError_t e = wide ? SIMT_LAUNCH(moe_combine<true>, grid, block, 0, cuda_stream(device), job)
+			     : SIMT_LAUNCH(moe_combine<false>, grid, block, 0, cuda_stream(device), job);
+	cuda_check(cuda_of(device), e, "moe_combine");
+}
+
+struct gated_op {
+	float *x;
+	const float *add, *gate;
+	size_t dim;
+	struct loaded {
+		quad x, add;
+		float gate;
+	};
+
+	template <bool wide> SIMT_MEMBER loaded load(size_t row, size_t at, size_t left) const
+	{
+		return {quad_load<wide>(x + row * dim + at, left), quad_load<wide>(add + row * dim + at, left), gate[row]};
+	}
+	template <bool wide> SIMT_MEMBER void store(size_t row, size_t at, size_t left, const loaded &v) const
+	{
+		float by = elementary_sigmoid(v.gate);
+		quad sum;
+		SIMT_UNROLL
+		for (int i = 0; i < QUAD; i++)
+			sum.at[i] = v.x.at[i] + by * v.add.at[i];
+		quad_store<wide>(x + row * dim + at, sum, left);
+	}
+};
+
+/* 12 bytes a number. */
+void cuda_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim)
+{
+	size_t row_bytes = (size_t)dim * 4;
+	const gated_op o = {x, add, gate, dim};
+	bool wide = quad_wide(x, row_bytes) && quad_wide(add, row_bytes);
+	if (cuda_alive(device))
+		cuda_check(cuda_of(device), each_run(o, wide, rows, dim, cuda_stream(device)), "add_gated");
+}

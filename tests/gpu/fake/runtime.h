@@ -1,0 +1,40 @@
+/* runtime - what the files of the fake runtime share: the lock, errors, memories.
+ *
+ * Owns:   the lock; the device's memory.
+ * Loop:   any host thread; everything here but fake_lock under the lock. */
+#ifndef TESTS_GPU_FAKE_RUNTIME_H
+#define TESTS_GPU_FAKE_RUNTIME_H
+#include <mutex>
+#include <cuda_runtime.h>
+
+extern std::recursive_mutex fake_lock;
+
+/* Opens a function of the runtime: takes the lock, counts the call; gives the error of a lost device or of fake_fail(). */
+#define FAKE_CALL(name)                                    \
+	std::lock_guard<std::recursive_mutex> lock(fake_lock); \
+	if (cudaError_t failed = fake_enter(name))             \
+	return failed
+
+cudaError_t fake_enter(const char *call);
+/* Remembered for cudaGetLastError(). */
+cudaError_t fake_error(cudaError_t error);
+/* Every later call gives it. */
+void fake_lose_device(cudaError_t error);
+bool fake_device_lost(void);
+
+enum fake_memory { FAKE_PAGEABLE, FAKE_PINNED, FAKE_DEVICE };
+enum fake_memory fake_memory_of(const void *memory);
+/* Whether all of it belongs to one allocation; pageable memory always does. */
+bool fake_memory_holds(const void *memory, size_t bytes);
+/* Sets memory of any kind. */
+void fake_set_memory(void *memory, int value, size_t bytes);
+/* Device memory may be touched in between; calls nest. */
+void fake_open_memory(void);
+void fake_close_memory(void);
+/* Runs all that is queued anywhere. */
+void fake_drain_all(void);
+/* A capture that what this thread does would spoil: one of its own, or one in the global mode. */
+bool fake_any_capture(void);
+/* A capture that meets what it cannot hold. */
+cudaError_t fake_spoil_captures(void);
+#endif

@@ -1,0 +1,108 @@
+/* simt_block - the blocks that run now: what the emulator's files share.
+ *
+ * Owns:   the fibers, the shared memory of CLUSTER_MAX blocks, copies on their way.
+ * Loop:   under the fake runtime's lock. */
+#ifndef TESTS_GPU_FAKE_SIMT_BLOCK_H
+#define TESTS_GPU_FAKE_SIMT_BLOCK_H
+#include <string>
+#include <vector>
+#include "kernels/cuda/simt_wgmma.h"
+#include "tests/gpu/fake/fiber.h"
+
+#define CLUSTER_MAX	 8
+#define THREADS_MAX	 1024
+#define WARPS_MAX	 (THREADS_MAX / SIMT_LANES)
+#define BARRIERS_MAX	 16
+#define SHARED_STRIDE	 ((size_t)256 << 10) /* from block to block of a cluster */
+#define SHARED_RESERVED	 1024		     /* the system's, as on a GPU */
+#define SHARED_BYTES_MAX ((size_t)227 << 10)
+
+enum thread_state { THREAD_READY, THREAD_MEETS, THREAD_AT_BARRIER, THREAD_AT_MBARRIER, THREAD_POLLS, THREAD_DONE };
+
+struct simt_block;
+
+/* 16 bytes of one thread's cp.async. */
+struct thread_copy {
+	void *to;
+	const void *from; /* NULL: zeros */
+	uint32_t group;
+};
+
+struct simt_thread : simt_place {
+	struct fiber fiber;
+	struct simt_block *block_of;
+	uint32_t index; /* in the block */
+	enum thread_state state;
+	const char *waits_for; /* said when nothing moves any more */
+	int barrier;
+	uint64_t *mbarrier;
+	uint32_t parity;
+	std::vector<thread_copy> copies;
+	uint32_t copy_group; /* the one being filled */
+};
+
+struct barrier {
+	int arrived, expected;
+	std::vector<simt_thread *> waiting;
+};
+
+/* Where the threads of a warp or a warpgroup come together. */
+struct gathering {
+	struct simt_meeting meeting;
+	const char *what;
+	uint32_t arrived;
+	simt_thread *members[SIMT_MEMBERS_MAX];
+};
+
+struct queued_product {
+	struct simt_product of[SIMT_MEMBERS_MAX]; /* of each thread */
+	uint32_t a[SIMT_MEMBERS_MAX][4];
+	uint32_t group;
+};
+
+struct warpgroup {
+	struct gathering gathering;
+	std::vector<queued_product> products;
+	uint32_t group; /* the one being filled */
+};
+
+struct simt_block {
+	uint32_t thread_count, live;
+	uint8_t *shared;
+	simt_thread *threads;
+	struct barrier barriers[BARRIERS_MAX];
+	struct gathering warps[WARPS_MAX];
+	struct warpgroup warpgroups[WARPS_MAX / 4];
+};
+
+/* A copy of the copy engine. */
+struct engine_copy {
+	uint8_t *to;
+	std::vector<uint8_t> bytes; /* already where swizzle wants them: to[at[i]] = bytes[i] for pieces of 16 */
+	std::vector<int32_t> at;
+	uint64_t *barrier;
+};
+
+struct simt_group {
+	const struct simt_launch *launch;
+	uint32_t block_count;
+	simt_block blocks[CLUSTER_MAX];
+	std::vector<engine_copy> copies;
+	int cluster_arrived;
+	std::vector<simt_thread *> cluster_waiting;
+	uint64_t events; /* anything that may let another thread go on */
+};
+extern struct simt_group simt_group;
+
+static inline simt_thread *simt_self()
+{
+	return static_cast<simt_thread *>(simt_here);
+}
+
+/* Gives way until the scheduler finds the thread ready. */
+void simt_wait(enum thread_state state, const char *waits_for);
+/* simt_copies.cc */
+bool simt_land_oldest(void);
+void simt_land_all_of(simt_thread *thread);
+bool simt_mbarrier_over(const uint64_t *barrier, uint32_t parity);
+#endif

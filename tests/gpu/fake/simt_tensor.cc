@@ -1,0 +1,199 @@
+/* Tensor cores: each product of two bf16 is exact in f32, and sums are of one term after the other, K ascending. */
+#include <string.h>
+#include "tests/gpu/fake/fake.h"
+#include "tests/gpu/fake/simt_block.h"
+
+#define M 64
+#define K 16
+#define N_MAX 256
+
+static float half_at(const void *at)
+{
+	uint16_t half;
+	memcpy(&half, at, sizeof(half));
+	return bf16_widen(half);
+}
+
+static float half_of(uint32_t word, int i)
+{
+	return bf16_widen((uint16_t)(word >> 16 * i));
+}
+
+/* --- a warp ------------------------------------------------------------------------------------------------ */
+
+struct matrix_rows {
+	const uint8_t *row;
+	bool transposed;
+};
+
+static void load_matrices(const struct simt_meeting *meeting)
+{
+	auto in = [&](uint32_t lane) { return static_cast<const matrix_rows *>(meeting->in[lane]); };
+	for (uint32_t lane = 0; lane < meeting->count; lane++) {
+		uint32_t *ret = static_cast<uint32_t *>(meeting->out[lane]);
+		for (uint32_t i = 0; i < 4; i++) {
+			uint16_t halves[2];
+			for (uint32_t j = 0; j < 2; j++) {
+				uint32_t row = lane / 4, column = lane % 4 * 2 + j;
+				if (in(lane)->transposed)
+					row = lane % 4 * 2 + j, column = lane / 4;
+				memcpy(&halves[j], in(8 * i + row)->row + 2 * column, 2);
+			}
+			ret[i] = halves[0] | (uint32_t)halves[1] << 16;
+		}
+	}
+}
+
+void simt_ldmatrix(uint32_t *ret, const void *row, bool transposed)
+{
+	if ((uintptr_t)row % 16 != 0)
+		simt_fault("ldmatrix of a row at %p", row);
+	matrix_rows in = {static_cast<const uint8_t *>(row), transposed};
+	simt_meet_warp("ldmatrix", &in, ret, load_matrices);
+}
+
+struct mma_words {
+	uint32_t a[4], b[2];
+};
+
+/* Columns of a fragment of 16 x 16: word i of lane l. */
+static void place_a(const uint32_t *a, uint32_t lane, float (*ret)[K])
+{
+	for (uint32_t i = 0; i < 4; i++)
+		for (int j = 0; j < 2; j++)
+			ret[lane / 4 + i % 2 * 8][lane % 4 * 2 + i / 2 * 8 + j] = half_of(a[i], j);
+}
+
+static void multiply_warp(const struct simt_meeting *meeting)
+{
+	float a[16][K], b[8][K];
+	for (uint32_t lane = 0; lane < meeting->count; lane++) {
+		const mma_words *in = static_cast<const mma_words *>(meeting->in[lane]);
+		place_a(in->a, lane, a);
+		for (uint32_t i = 0; i < 2; i++)
+			for (int j = 0; j < 2; j++)
+				b[lane / 4][lane % 4 * 2 + i * 8 + j] = half_of(in->b[i], j);
+	}
+	for (uint32_t lane = 0; lane < meeting->count; lane++) {
+		float *d = static_cast<float *>(meeting->out[lane]);
+		for (uint32_t i = 0; i < 4; i++) {
+			const float *row = a[lane / 4 + i / 2 * 8], *column = b[lane % 4 * 2 + i % 2];
+			for (int k = 0; k < K; k++)
+				d[i] += row[k] * column[k];
+		}
+	}
+}
+
+void simt_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint32_t *b)
+{
+	mma_words in;
+	memcpy(in.a, a, sizeof(in.a));
+	memcpy(in.b, b, sizeof(in.b));
+	simt_meet_warp("mma", &in, d, multiply_warp);
+}
+
+/* --- a warpgroup --------------------------------------------------------------------------------------------- */
+
+/* The element at (row, k) of an operand: row of M or N. */
+static float element(uint64_t operand, int major, uint32_t row, uint32_t k)
+{
+	uint32_t address = (uint32_t)(operand & 0x3fff) << 4, leading = (uint32_t)(operand >> 16 & 0x3fff) << 4;
+	uint32_t stride = (uint32_t)(operand >> 32 & 0x3fff) << 4;
+	if (major == SIMT_K_MAJOR)
+		address += row / 8 * stride + row % 8 * 128 + k * 2;
+	else
+		address += row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2;
+	address ^= (address >> 7 & 7) << 4;
+	return half_at(simt_self()->block_of->shared + address);
+}
+
+static void run_product(const queued_product *product)
+{
+	static float a[M][K], b[K][N_MAX], c[N_MAX];
+	const struct simt_product *of = product->of;
+	uint32_t n = of->n;
+	for (uint32_t t = 0; of->a && t < SIMT_MEMBERS_MAX; t++)
+		place_a(product->a[t], t % 32, a + t / 32 * 16);
+	for (uint32_t k = 0; k < K; k++) {
+		for (uint32_t i = 0; i < n; i++)
+			b[k][i] = element(of->b_operand, of->b_major, i, k);
+		for (uint32_t m = 0; m < M && !of->a; m++)
+			a[m][k] = element(of->a_operand, of->a_major, m, k);
+	}
+	for (uint32_t m = 0; m < M; m++) {
+		/* Row m lies in 4 threads, two columns of every 8 in each. */
+		const struct simt_product *four = of + m / 16 * 32 + m % 8 * 4;
+		uint32_t half = m % 16 / 8 * 2;
+		for (uint32_t i = 0; i < n; i++)
+			c[i] = of->accumulate ? four[i % 8 / 2].d[i / 8 * 4 + half + i % 2] : 0.0f;
+		for (uint32_t k = 0; k < K; k++) {
+			float factor = a[m][k];
+			for (uint32_t i = 0; i < n; i++)
+				c[i] += factor * b[k][i];
+		}
+		for (uint32_t i = 0; i < n; i++)
+			four[i % 8 / 2].d[i / 8 * 4 + half + i % 2] = c[i];
+	}
+}
+
+static struct warpgroup *own_warpgroup()
+{
+	simt_thread *self = simt_self();
+	return &self->block_of->warpgroups[self->index / SIMT_MEMBERS_MAX];
+}
+
+static void check_operand(uint64_t operand)
+{
+	if (operand >> 62 != 1 || (operand >> 49 & 7) != 0)
+		simt_fault("an operand of wgmma that is not in 128-byte swizzle: %016llx", (unsigned long long)operand);
+}
+
+static void queue_product(const struct simt_meeting *meeting)
+{
+	queued_product product;
+	for (uint32_t t = 0; t < meeting->count; t++) {
+		product.of[t] = *static_cast<const struct simt_product *>(meeting->in[t]);
+		const struct simt_product *one = &product.of[t], *first = &product.of[0];
+		if (one->n != first->n || one->b_operand != first->b_operand || !one->a != !first->a ||
+		    one->a_operand != first->a_operand || one->accumulate != first->accumulate)
+			simt_fault("threads of a warpgroup give different operands to wgmma");
+		if (one->a)
+			memcpy(product.a[t], one->a, sizeof(product.a[t]));
+	}
+	check_operand(product.of[0].b_operand);
+	if (!product.of[0].a)
+		check_operand(product.of[0].a_operand);
+	struct warpgroup *group = own_warpgroup();
+	product.group = group->group;
+	if (fake_now()->late_copies)
+		group->products.push_back(product);
+	else
+		run_product(&product);
+}
+
+void simt_wgmma_queue(const struct simt_product *product)
+{
+	simt_meet_warpgroup("wgmma", product, nullptr, queue_product);
+}
+
+void simt_wgmma_fence()
+{
+	simt_sync_warp();
+}
+
+void simt_wgmma_commit()
+{
+	simt_meet_warpgroup("wgmma_commit", nullptr, nullptr, [](const struct simt_meeting *) { own_warpgroup()->group++; });
+}
+
+void simt_wgmma_left(uint32_t left)
+{
+	simt_meet_warpgroup("wgmma_wait", &left, nullptr, [](const struct simt_meeting *meeting) {
+		struct warpgroup *group = own_warpgroup();
+		uint32_t end = group->group - *static_cast<const uint32_t *>(meeting->in[0]);
+		size_t ran = 0;
+		while (ran < group->products.size() && (int32_t)(group->products[ran].group - end) < 0)
+			run_product(&group->products[ran++]);
+		group->products.erase(group->products.begin(), group->products.begin() + (ptrdiff_t)ran);
+	});
+}

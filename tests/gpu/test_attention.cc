@@ -1,0 +1,473 @@
+/* Attention on CUDA: near to what is computed in double, and the same bits however a sequence is cut into chunks and batches,
+ * wherever its blocks lie, whichever blocks of the grid share its splits. */
+#include <math.h>
+#include <setjmp.h>
+#include <stdarg.h>
+#include <stdio.h>
+#include <stdlib.h>
+#include <string.h>
+#include <vector>
+extern "C" {
+#include <cmocka.h>
+}
+#include "base/bf16.h"
+#include "base/rng.h"
+#include "kernels/device.h"
+#include "kernels/ops.h"
+#if __has_include("fake.h")
+#include "fake.h"
+#define IS_FAKE 1
+#else
+#define IS_FAKE 0
+#endif
+
+/* Weights are rounded to bf16 for the product with values, each by at most 2^-8 of itself, and their sum is of what was rounded:
+ * that moves a mean of values within +-1 by at most 2^-8. The rest is f32 noise and the hardware's exp2. */
+#define TOLERANCE_BF16 (0x1p-8 + 1e-4)
+#define TOLERANCE_F32  3e-6
+
+/* A sequence of 530 positions (three splits) in a pool of blocks, keys and values of all of them. */
+#define LENGTH	    530
+#define HEADS_KV    2
+#define LAYERS	    2
+#define POOL_BLOCKS 120
+
+struct shape {
+	uint32_t group, dim, value_dim, block_tokens; /* with value_dim the pool holds latents */
+	enum elem elem;
+	uint32_t window;
+	float cap;
+	float sink; /* the greatest of the heads' sinks, which lie 3 apart; 0: none */
+	float spread = 1; /* queries are so much greater: scores that tower over those before them */
+};
+
+template <typename T> struct on_device {
+	struct device *device;
+	T *at = nullptr;
+	size_t count;
+
+	on_device(struct device *owner, size_t size) : device(owner), count(size)
+	{
+		void *memory;
+		assert_int_equal(dev_alloc(device, MEM_DEVICE, count * sizeof(T) + 16, &memory), ERR_OK);
+		at = static_cast<T *>(memory);
+	}
+	~on_device()
+	{
+		dev_free(device, MEM_DEVICE, at, count * sizeof(T) + 16);
+	}
+	on_device(const on_device &) = delete;
+	on_device &operator=(const on_device &) = delete;
+
+	void set(const T *from, size_t size, size_t first = 0)
+	{
+		assert_int_equal(dev_copy(device, at + first, from, size * sizeof(T)), ERR_OK);
+	}
+	void fill(uint8_t byte)
+	{
+		std::vector<uint8_t> bytes(count * sizeof(T), byte);
+		set(reinterpret_cast<const T *>(bytes.data()), count);
+	}
+	std::vector<T> get() const
+	{
+		std::vector<T> host(count);
+		assert_int_equal(dev_copy(device, host.data(), at, count * sizeof(T)), ERR_OK);
+		return host;
+	}
+};
+
+struct world {
+	struct device *device;
+	struct shape shape;
+	bool latent;
+	uint32_t head_kv_count, head_count, value_dim;
+	size_t row, rest, kv_row; /* elements of a position: of q and out, of q_rest, of k */
+	struct rng rng;
+	std::vector<float> q, q_rest, k, v, sinks;
+	on_device<float> device_q, device_rest, device_k, device_v, device_sinks, out;
+	on_device<uint8_t> pool;
+	struct kv_memory kv = {};
+	struct kv_runs *runs = nullptr;
+	std::vector<uint32_t> blocks;
+
+	world(struct device *owner, const struct shape &of);
+	~world()
+	{
+		kv_runs_destroy(runs);
+	}
+	std::vector<float> random(size_t count)
+	{
+		std::vector<float> x(count);
+		for (float &value : x)
+			value = 2.0f * rng_unit(rng_next(&rng)) - 1.0f;
+		return x;
+	}
+	void shuffle();
+	void write(const struct kv_run *list, uint32_t count, const float *at_k, const float *at_v);
+	void attend(const struct kv_run *list, uint32_t count, const float *at_q, const float *at_rest, void *to,
+		    enum elem elem = ELEM_F32);
+	void attend_run(uint32_t first, uint32_t count);
+	void step(uint32_t first, uint32_t count);
+};
+
+static struct kv_layout layout_of(const struct shape &shape)
+{
+	bool latent = shape.value_dim > 0;
+	return {LAYERS, latent ? 1u : HEADS_KV, shape.dim, shape.block_tokens, shape.elem, latent ? KV_LATENT : KV_HEADS, shape.value_dim};
+}
+
+static size_t block_stride_of(const struct shape &shape)
+{
+	struct kv_layout layout = layout_of(shape);
+	return kv_block_bytes(&layout) + 64;
+}
+
+world::world(struct device *owner, const struct shape &of)
+	: device(owner), shape(of), latent(of.value_dim > 0), head_kv_count(latent ? 1 : HEADS_KV),
+	  head_count(of.group * head_kv_count), value_dim(latent ? of.value_dim : of.dim), row(head_count * value_dim),
+	  rest(head_count * (of.dim - value_dim)), kv_row(head_kv_count * of.dim), rng{of.dim + of.group, 0},
+	  device_q(owner, LENGTH * row), device_rest(owner, LENGTH * rest), device_k(owner, LENGTH * kv_row),
+	  device_v(owner, LENGTH * kv_row), device_sinks(owner, head_count), out(owner, LENGTH * row),
+	  pool(owner, block_stride_of(of) * POOL_BLOCKS), blocks(LENGTH)
+{
+	kv.layout = layout_of(of);
+	kv.block_stride = block_stride_of(of);
+	kv.base = pool.at;
+	const struct kv_runs_bounds bounds = {.runs_max = 64, .rows_max = 2 * LENGTH, .blocks_max = LENGTH, .block_tokens = of.block_tokens};
+	assert_int_equal(kv_runs_create(device, &bounds, &runs), ERR_OK);
+	q = random(LENGTH * row);
+	for (float &value : q)
+		value *= of.spread;
+	k = random(LENGTH * kv_row), v = random(LENGTH * kv_row), q_rest = random(LENGTH * rest);
+	for (uint32_t head = 0; of.sink > 0 && head < head_count; head++)
+		sinks.push_back(of.sink - 3.0f * (float)head);
+	device_q.set(q.data(), q.size()), device_k.set(k.data(), k.size()), device_v.set(v.data(), v.size());
+	device_rest.set(q_rest.data(), q_rest.size()), device_sinks.set(sinks.data(), sinks.size());
+	out.fill(0xff);
+	shuffle();
+}
+
+/* A random place for every block; what was in the pool becomes NaN. */
+void world::shuffle()
+{
+	pool.fill(0xff);
+	for (uint32_t i = 0; i < POOL_BLOCKS; i++) {
+		uint32_t j = (uint32_t)rng_below(&rng, i + 1);
+		blocks[i] = blocks[j];
+		blocks[j] = i;
+	}
+}
+
+void world::write(const struct kv_run *list, uint32_t count, const float *at_k, const float *at_v)
+{
+	const struct kv_write_call call = {.kv = &kv, .layer = 1, .runs = runs, .k = at_k, .v = latent ? nullptr : at_v, .stride = kv_row};
+	kv_runs_set(runs, list, count);
+	op_kv_write(device, &call);
+}
+
+void world::attend(const struct kv_run *list, uint32_t count, const float *at_q, const float *at_rest, void *to, enum elem elem)
+{
+	struct attention_call call = {};
+	call.kv = &kv, call.layer = 1, call.runs = runs, call.head_count = head_count;
+	call.q = at_q, call.q_stride = row, call.out = to, call.out_stride = row, call.out_elem = elem;
+	call.scale = 1.0f / sqrtf((float)shape.dim), call.score_cap = shape.cap, call.window = shape.window;
+	call.q_rest = latent ? at_rest : nullptr, call.q_rest_stride = rest;
+	call.sinks = sinks.empty() ? nullptr : device_sinks.at;
+	kv_runs_set(runs, list, count);
+	op_attention(device, &call);
+}
+
+/* Attends [first, first + count) as one run; the answers go to their place in `out`. */
+void world::attend_run(uint32_t first, uint32_t count)
+{
+	const struct kv_run run = {blocks.data(), first, 0, count, false};
+	attend(&run, 1, device_q.at + first * row, device_rest.at + first * rest, out.at + first * row);
+}
+
+/* Writes and attends. */
+void world::step(uint32_t first, uint32_t count)
+{
+	const struct kv_run run = {blocks.data(), first, 0, count, false};
+	write(&run, 1, device_k.at + first * kv_row, device_v.at + first * kv_row);
+	attend_run(first, count);
+}
+
+/* --- near to double ----------------------------------------------------------------------------------------- */
+
+static double as_read(const struct world &w, float x)
+{
+	return w.shape.elem == ELEM_BF16 ? bf16_widen(bf16_round(x)) : x;
+}
+
+static double score_of(const struct world &w, uint32_t position, uint32_t head, const float *key)
+{
+	size_t row = (size_t)position * w.head_count + head;
+	uint32_t rest = w.shape.dim - w.value_dim;
+	double score = 0;
+	for (uint32_t d = 0; d < w.value_dim; d++)
+		score += as_read(w, w.q[row * w.value_dim + d]) * as_read(w, key[d]);
+	for (uint32_t d = 0; d < rest; d++)
+		score += as_read(w, w.q_rest[row * rest + d]) * as_read(w, key[w.value_dim + d]);
+	score /= sqrt(w.shape.dim);
+	return w.shape.cap > 0 ? w.shape.cap * tanh(score / w.shape.cap) : score;
+}
+
+static std::vector<double> reference(const struct world &w, uint32_t position, uint32_t head)
+{
+	uint32_t head_kv = head / w.shape.group, window = w.shape.window;
+	uint32_t first = window == 0 || position < window ? 0 : position + 1 - window;
+	const float *keys = w.k.data() + (size_t)head_kv * w.shape.dim;
+	const float *values = w.latent ? keys : w.v.data() + (size_t)head_kv * w.shape.dim;
+	std::vector<double> out(w.value_dim), score(LENGTH);
+	double greatest = w.sinks.empty() ? -INFINITY : w.sinks[head], total;
+	for (uint32_t p = first; p <= position; p++) {
+		score[p] = score_of(w, position, head, keys + p * w.kv_row);
+		greatest = fmax(greatest, score[p]);
+	}
+	total = w.sinks.empty() ? 0 : exp(w.sinks[head] - greatest);
+	for (uint32_t p = first; p <= position; p++) {
+		double weight = exp(score[p] - greatest);
+		total += weight;
+		for (uint32_t d = 0; d < w.value_dim; d++)
+			out[d] += weight * as_read(w, values[p * w.kv_row + d]);
+	}
+	for (double &value : out)
+		value /= total;
+	return out;
+}
+
+static const struct shape shapes[] = {
+	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0},	 {3, 80, 0, 7, ELEM_BF16, 0, 0, 0},	{5, 128, 0, 64, ELEM_BF16, 0, 0, 0},
+	{4, 32, 0, 16, ELEM_BF16, 100, 0, 0},	 {2, 256, 0, 16, ELEM_BF16, 256, 4.0f, 0}, {1, 192, 0, 64, ELEM_BF16, 0, 0, 0},
+	{16, 96, 80, 16, ELEM_BF16, 0, 0, 0},	 {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 0}, {66, 16, 0, 16, ELEM_BF16, 0, 0, 0},
+	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 40.0f}, {4, 64, 0, 16, ELEM_BF16, 128, 0, 8.0f}, {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 4.0f}, {8, 64, 0, 16, ELEM_BF16, 1, 0, 100.0f},
+	{1, 512, 0, 64, ELEM_BF16, 0, 0, 0},	 {2, 576, 512, 64, ELEM_BF16, 0, 0, 0}, {2, 640, 320, 64, ELEM_BF16, 70, 0, 0},
+	{1, 16, 0, 16, ELEM_F32, 0, 0, 0},	 {8, 32, 0, 64, ELEM_F32, 0, 0, 0},	{1, 16, 0, 7, ELEM_F32, 300, 1.5f, 0},
+	{20, 32, 16, 16, ELEM_F32, 0, 0, 110.0f},
+};
+
+static const uint32_t positions[] = {0, 1, 15, 16, 63, 64, 130, 255, 256, 257, 511, 512, 529};
+
+static void assert_near_reference(const struct world &w, const std::vector<float> &out, uint32_t position, uint32_t head)
+{
+	double tolerance = w.shape.elem == ELEM_BF16 ? TOLERANCE_BF16 : TOLERANCE_F32;
+	std::vector<double> expected = reference(w, position, head);
+	for (uint32_t d = 0; d < w.value_dim; d++) {
+		double value = out[position * w.row + (size_t)head * w.value_dim + d];
+		if (!(fabs(value - expected[d]) <= tolerance))
+			fail_msg("group %u, dim %u/%u: position %u, head %u, %u is %.9g, expected %.9g", w.shape.group, w.shape.dim,
+				 w.value_dim, position, head, d, value, expected[d]);
+	}
+}
+
+static struct device *opened()
+{
+	struct device_options options = {};
+	struct device *device;
+	struct why why;
+	options.kind = DEVICE_CUDA;
+	if (device_open(&options, &why, &device) != ERR_OK)
+		fail_msg("%s", why.text);
+	return device;
+}
+
+/* --- the same bits ------------------------------------------------------------------------------------------ */
+
+static void assert_same(const struct world &w, const std::vector<float> &out, const std::vector<float> &whole, uint32_t position,
+			const char *how)
+{
+	if (memcmp(&out[position * w.row], &whole[position * w.row], w.row * sizeof(float)) != 0)
+		fail_msg("group %u, dim %u/%u: position %u has other bits %s", w.shape.group, w.shape.dim, w.value_dim, position, how);
+}
+
+/* In one piece, near to double; then the same bits in chunks of any size and of single rows. The pool is NaN where nothing was
+ * written, so a slot that is read too early shows as well. */
+static void attention_is_right_in_any_chunks_and_blocks(void **)
+{
+	struct device *device = opened();
+	for (const struct shape &shape : shapes) {
+		struct world w(device, shape);
+		w.step(0, LENGTH);
+		std::vector<float> whole = w.out.get();
+		for (uint32_t position : positions)
+			for (uint32_t head = 0; head < w.head_count; head += 1 + w.head_count / 5)
+				assert_near_reference(w, whole, position, head);
+		w.shuffle();
+		w.out.fill(0xff);
+		for (uint32_t p = 0, n; p < LENGTH; p += n) {
+			n = 1 + (uint32_t)rng_below(&w.rng, 300);
+			n = n < LENGTH - p ? n : LENGTH - p;
+			w.step(p, n);
+		}
+		std::vector<float> out = w.out.get();
+		for (uint32_t p = 0; p < LENGTH; p++)
+			assert_same(w, out, whole, p, "in chunks");
+		w.out.fill(0xff);
+		for (uint32_t position : positions)
+			w.attend_run(position, 1);
+		out = w.out.get();
+		for (uint32_t position : positions)
+			assert_same(w, out, whole, position, "alone");
+	}
+	device_close(device);
+}
+
+/* What lies before a row's window may be anything: those blocks will be others'. */
+static void nothing_before_the_window_is_met(void **)
+{
+	struct device *device = opened();
+	for (const struct shape &shape : {(struct shape){4, 32, 0, 16, ELEM_BF16, 75, 0, 0}, {2, 32, 0, 16, ELEM_F32, 75, 0, 0}}) {
+		struct world w(device, shape);
+		w.step(0, LENGTH);
+		std::vector<float> whole = w.out.get();
+		std::vector<uint8_t> nan(kv_block_bytes(&w.kv.layout), 0xff);
+		uint32_t block = 0;
+		w.out.fill(0xff);
+		for (uint32_t p = 0, n = 1; p < LENGTH; p += n, n = 90 - n) {
+			n = n < LENGTH - p ? n : LENGTH - p;
+			for (; (block + 1) * 16 + w.shape.window <= p + 1; block++) {
+				w.pool.set(nan.data(), nan.size(), w.blocks[block] * w.kv.block_stride);
+				w.blocks[block] = UINT32_MAX / 2; /* no block at all */
+			}
+			w.step(p, n);
+		}
+		std::vector<float> out = w.out.get();
+		for (uint32_t p = 0; p < LENGTH; p++)
+			assert_same(w, out, whole, p, "when blocks before its window are gone");
+	}
+	device_close(device);
+}
+
+/* Runs of several lengths in one call, as when decode rows and prompt chunks mix; the answers take the queries' place. */
+static void bits_do_not_depend_on_other_runs(void **)
+{
+	struct device *device = opened();
+	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {16, 96, 80, 16, ELEM_BF16, 0, 0, 0},
+					  {8, 64, 0, 16, ELEM_BF16, 128, 0, 6.0f}, {2, 16, 0, 16, ELEM_F32, 0, 0, 0}}) {
+		struct world w(device, shape);
+		w.step(0, LENGTH);
+		std::vector<float> whole = w.out.get();
+		on_device<float> q(device, LENGTH * w.row), rest(device, LENGTH * w.rest);
+		for (int trial = 0; trial < 4; trial++) {
+			struct kv_run list[12];
+			uint32_t count = 1 + (uint32_t)rng_below(&w.rng, 12), rows = 0;
+			for (uint32_t i = 0; i < count; i++) {
+				uint32_t n = rng_below(&w.rng, 3) ? 1 : 1 + (uint32_t)rng_below(&w.rng, i == 0 ? 120 : 30);
+				list[i] = {w.blocks.data(), (uint32_t)rng_below(&w.rng, LENGTH - n), rows, n, false};
+				q.set(&w.q[list[i].first_position * w.row], n * w.row, rows * w.row);
+				if (w.rest > 0)
+					rest.set(&w.q_rest[list[i].first_position * w.rest], n * w.rest, rows * w.rest);
+				rows += n;
+			}
+			for (uint32_t i = 0; i < count; i++) /* rows of the runs need not be in the runs' order */
+				std::swap(list[i], list[rng_below(&w.rng, i + 1)]);
+			w.attend(list, count, q.at, rest.at, q.at);
+			std::vector<float> out = q.get();
+			for (uint32_t i = 0; i < count; i++)
+				assert_memory_equal(&out[list[i].row_first * w.row], &whole[list[i].first_position * w.row],
+						    list[i].row_count * w.row * sizeof(float));
+		}
+	}
+	device_close(device);
+}
+
+/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; and threads take turns in
+ * any order. */
+static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
+{
+#if IS_FAKE
+	static const struct {
+		int processors;
+		enum fake_order order;
+	} trials[] = {{1, FAKE_FORWARD}, {3, FAKE_SHUFFLED}, {40, FAKE_BACKWARD}};
+	std::vector<std::vector<float>> outs;
+	for (const auto &trial : trials) {
+		struct fake_options options = *fake_now();
+		options.processors = trial.processors, options.order = trial.order;
+		struct fake_options before = fake_configure(&options);
+		struct device *device = opened();
+		{
+			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0});
+			struct kv_run list[9];
+			w.step(0, LENGTH);
+			outs.push_back(w.out.get());
+			list[0] = {w.blocks.data(), 520, 0, 1, false};
+			for (uint32_t i = 1; i < 9; i++)
+				list[i] = {w.blocks.data(), 10 + i, i, 1, false};
+			w.attend(list, 9, w.device_q.at, w.device_rest.at, w.out.at);
+			std::vector<float> out = w.out.get();
+			outs.back().insert(outs.back().end(), out.begin(), out.begin() + (ptrdiff_t)(9 * w.row));
+		}
+		device_close(device);
+		fake_configure(&before);
+	}
+	for (const std::vector<float> &out : outs)
+		assert_memory_equal(out.data(), outs[0].data(), out.size() * sizeof(float));
+#endif
+}
+
+static void answers_in_bf16_are_those_in_f32_rounded(void **)
+{
+	struct device *device = opened();
+	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {2, 256, 0, 16, ELEM_BF16, 0, 0, 0},
+					  {2, 32, 0, 16, ELEM_F32, 0, 0, 0}}) {
+		struct world w(device, shape);
+		on_device<uint16_t> halves(device, LENGTH * w.row);
+		w.step(0, LENGTH);
+		std::vector<float> whole = w.out.get();
+		for (uint32_t n : {1u, 300u}) { /* merged, and walked */
+			const struct kv_run run = {w.blocks.data(), LENGTH - n, 0, n, false};
+			w.attend(&run, 1, w.device_q.at + (LENGTH - n) * w.row, w.device_rest.at, halves.at, ELEM_BF16);
+			std::vector<uint16_t> out = halves.get();
+			for (size_t i = 0; i < n * w.row; i++)
+				assert_int_equal(out[i], bf16_round(whole[(LENGTH - n) * w.row + i]));
+		}
+	}
+	device_close(device);
+}
+
+/* --- f32: the CPU's bits -------------------------------------------------------------------------------------- */
+
+static void f32_has_the_bits_of_the_cpu(void **)
+{
+	const char *names[DEVICE_VARIANTS_MAX];
+	uint32_t count = device_variants(names);
+	struct device_options options = {};
+	struct device *cpu = nullptr, *cuda = opened();
+	struct why why;
+	for (uint32_t i = 0; i < count && !cpu; i++) {
+		options.variant = names[i];
+		assert_int_equal(device_open(&options, &why, &cpu), ERR_OK);
+		if (strcmp(device_props(cpu)->numerics, "cpu-fma-1") == 0)
+			break;
+		device_close(cpu);
+		cpu = nullptr;
+	}
+	if (!cpu)
+		print_message("           skipped: this CPU has no fused multiply-add\n");
+	for (const struct shape &shape : shapes) {
+		if (!cpu || shape.elem != ELEM_F32)
+			continue;
+		struct world a(cpu, shape), b(cuda, shape);
+		a.step(0, LENGTH);
+		b.step(0, LENGTH);
+		std::vector<float> expected = a.out.get(), out = b.out.get();
+		for (uint32_t p = 0; p < LENGTH; p++)
+			assert_same(b, out, expected, p, "than on the CPU");
+	}
+	device_close(cpu);
+	device_close(cuda);
+}
+
+int main(void)
+{
+	const struct CMUnitTest tests[] = {
+		cmocka_unit_test(attention_is_right_in_any_chunks_and_blocks),
+		cmocka_unit_test(nothing_before_the_window_is_met),
+		cmocka_unit_test(bits_do_not_depend_on_other_runs),
+		cmocka_unit_test(bits_do_not_depend_on_the_grid_or_the_turns),
+		cmocka_unit_test(answers_in_bf16_are_those_in_f32_rounded),
+		cmocka_unit_test(f32_has_the_bits_of_the_cpu),
+	};
+	return cmocka_run_group_tests(tests, NULL, NULL);
+}
