@@ -478,7 +478,8 @@ void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
 	*ret_load = load;
 }
 
-/* To coordinators always, and all of it; to the others that this store drains, and once that it drains no more. */
+/* To coordinators always, and all of it; to stores always, so that an older word which comes late is soon mended: they would make no
+ * copies here; to the others that this store drains, and once that it drains no more. */
 static void report(struct store *s, uint64_t now_ns)
 {
 	Wire__Load load, less;
@@ -490,7 +491,8 @@ static void report(struct store *s, uint64_t now_ns)
 	s->told_draining = s->draining;
 	for (uint32_t i = 0; i < sessions_max(s->sessions); i++) {
 		const struct session_peer *peer = sessions_peer(s->sessions, i);
-		if (!peer || (!to_all && peer->role != WIRE__ROLE__ROLE_COORDINATOR))
+		bool always = peer && (peer->role == WIRE__ROLE__ROLE_COORDINATOR || peer->role == WIRE__ROLE__ROLE_KVSTORE);
+		if (!peer || !(to_all || always))
 			continue;
 		envelope.load = peer->role == WIRE__ROLE__ROLE_COORDINATOR ? &load : &less;
 		sessions_send(s->sessions, i, &envelope);
