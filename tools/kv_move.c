@@ -9,7 +9,7 @@
 #include "base/map.h"
 #include "tools/kv_commands.h"
 
-enum { LAYERS_AT_ONCE = 32768, LANDING_PAGE = 4096 };
+enum { LAYERS_AT_ONCE = 32768, LANDING_PAGE = 4096, EXPORT_TURNS = 16 };
 
 /* ---- every block of the stores that are meant, with its bytes */
 
@@ -320,6 +320,20 @@ static enum err begin_export(struct exporting *x, const struct kv_settings *s, c
 	return kv_writer_open(path, &x->writer, why);
 }
 
+/* What is read from disk displaces other blocks, which change their place in the lists meanwhile, and may be missed: so the lists
+ * are read again until there is nothing new in them. */
+static enum err walk_to_the_end(struct exporting *x, struct walk *w, const struct kv_settings *s, struct why *why)
+{
+	enum err e = ERR_OK;
+	uint64_t before = UINT64_MAX;
+	for (int turn = 0; e == ERR_OK && x->blocks != before && turn < EXPORT_TURNS; turn++) {
+		before = x->blocks;
+		w->gone = w->unread = 0; /* those are asked for again */
+		e = walk_all(w, s, why);
+	}
+	return e;
+}
+
 enum err kv_export(struct kv_client *client, const struct kv_settings *s, bool *ret_bad, struct why *why)
 {
 	const char *path = s->words->items[1];
@@ -328,7 +342,7 @@ enum err kv_export(struct kv_client *client, const struct kv_settings *s, bool *
 	char bytes[16];
 	enum err e = begin_export(&x, s, path, why);
 	if (e == ERR_OK)
-		e = walk_all(&w, s, why);
+		e = walk_to_the_end(&x, &w, s, why);
 	if (e == ERR_OK)
 		e = kv_writer_close(x.writer, why);
 	else
