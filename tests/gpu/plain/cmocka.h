@@ -60,11 +60,17 @@ __attribute__((noreturn, unused)) static void plain_leave(int how)
 				plain_fail("%s and %s differ first at byte %zu of %zu", #a, #b, plain_i, (size_t)(bytes)); \
 	} while (0)
 
-static inline int plain_run(const struct CMUnitTest *tests, size_t count)
+/* setup makes what all tests share, teardown ends it; NULL: nothing. */
+static inline int plain_run(const struct CMUnitTest *tests, size_t count, int (*setup)(void **state),
+			    int (*teardown)(void **state))
 {
-	int failed = 0, skipped = 0;
-	for (size_t i = 0; i < count; i++) {
-		void *state = NULL;
+	volatile int failed = 0, skipped = 0; /* they live through jumps */
+	void *state = NULL;
+	if (setup && (setjmp(plain_end) != 0 || setup(&state) != 0)) {
+		printf("[  FAILED  ] setup\n");
+		return 1;
+	}
+	for (volatile size_t i = 0; i < count; i = i + 1) {
 		printf("[ RUN      ] %s\n", tests[i].name);
 		fflush(stdout);
 		int how = setjmp(plain_end);
@@ -72,11 +78,13 @@ static inline int plain_run(const struct CMUnitTest *tests, size_t count)
 			tests[i].run(&state);
 		printf("[ %s ] %s\n", how == 0 ? "      OK" : how == 1 ? " FAILED " : " SKIPPED", tests[i].name);
 		fflush(stdout);
-		failed += how == 1;
-		skipped += how == 2;
+		failed = failed + (how == 1);
+		skipped = skipped + (how == 2);
 	}
+	if (teardown && setjmp(plain_end) == 0)
+		teardown(&state);
 	printf("[ TOTAL    ] %zu passed, %d failed, %d skipped\n", count - (size_t)(failed + skipped), failed, skipped);
 	return failed;
 }
-#define cmocka_run_group_tests(tests, setup, teardown) plain_run(tests, sizeof(tests) / sizeof((tests)[0]))
+#define cmocka_run_group_tests(tests, setup, teardown) plain_run(tests, sizeof(tests) / sizeof((tests)[0]), setup, teardown)
 #endif
