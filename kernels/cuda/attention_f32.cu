@@ -1,39 +1,12 @@
 /* attention_f32 - attention over f32 KV by plain fused multiply-adds, in the order of cpu-fma-1 and so with its bits: for models
  * whose weights are f32. A block answers one row and head. */
 #include "kernels/cuda/attention.h"
+#include "kernels/cuda/elementary.h"
 
 #define F32_THREADS 128
 #define F32_PARTS   ((HEAD_DIM_MAX + F32_THREADS - 1) / F32_THREADS)
 #define F32_LANES   16 /* of cpu-fma-1: sums of weights */
 #define F32_BLOCKS  8  /* of a multiprocessor */
-
-/* exp and tanh with the bits of v_exp() and v_tanh() (kernels/cpu/variant/simd.h, where they are explained). */
-SIMT_DEVICE float exp_plain(float x)
-{
-	const float least = -87.0f, magic = 12582912.0f; /* 1.5 * 2^23: the integer is in the low bits */
-	const float over_factorial[] = {1.0f / 5040, 1.0f / 720, 1.0f / 120, 1.0f / 24, 1.0f / 6, 0.5f, 1.0f, 1.0f};
-	float a = x > least ? x : least;
-	a = a < 88.0f ? a : 88.0f;
-	float n = simt_fma(a, 1.44269504f, magic), whole = n - magic;
-	float r = simt_fma(whole, -0.693359375f, a);
-	r = simt_fma(whole, 2.12194440e-4f, r);
-	float sum = over_factorial[0];
-	SIMT_UNROLL
-	for (int i = 1; i < 8; i++)
-		sum = simt_fma(sum, r, over_factorial[i]);
-	return x >= least ? simt_float(simt_bits(sum) + (simt_bits(n) << 23)) : 0.0f;
-}
-
-SIMT_DEVICE float tanh_plain(float x)
-{
-	const float taylor[] = {6404582.0f / 10854718875.0f, -929569.0f / 638512875.0f, 21844.0f / 6081075.0f, -1382.0f / 155925.0f,
-				62.0f / 2835.0f, -17.0f / 315.0f, 2.0f / 15.0f, -1.0f / 3.0f, 1.0f};
-	float e = exp_plain(x + x), square = x * x, sum = taylor[0];
-	SIMT_UNROLL
-	for (int i = 1; i < 9; i++)
-		sum = simt_fma(sum, square, taylor[i]);
-	return square >= 0.25f ? (e - 1.0f) / (e + 1.0f) : sum * x;
-}
 
 struct f32_row {
 	struct cuda_run run;
@@ -78,7 +51,7 @@ SIMT_DEVICE float f32_scores(const struct attention_job *job, const struct f32_r
 			for (uint32_t d = 0; d < job->head_dim; d++)
 				score = simt_fma(shared->q[d], key[d], score);
 			if (job->cap > 0.0f)
-				score = job->cap * tanh_plain(score / job->cap);
+				score = job->cap * elementary_tanh(score / job->cap);
 		}
 		shared->scores[i] = score;
 		greatest = score > greatest ? score : greatest;
@@ -96,7 +69,7 @@ SIMT_DEVICE float f32_scores(const struct attention_job *job, const struct f32_r
 SIMT_DEVICE float f32_weights(struct f32_shared *shared, float greatest)
 {
 	for (uint32_t i = threadIdx.x; i < ATTENTION_SPLIT; i += F32_THREADS)
-		shared->scores[i] = exp_plain(shared->scores[i] - greatest);
+		shared->scores[i] = elementary_exp(shared->scores[i] - greatest);
 	simt_sync();
 	if (threadIdx.x < F32_LANES) {
 		float sum = 0.0f;
@@ -140,7 +113,7 @@ SIMT_DEVICE void f32_join(float *greatest, float *sum, float (&total)[F32_PARTS]
 			  const float (&sums)[F32_PARTS], bool is_first)
 {
 	float level = *greatest > add_greatest ? *greatest : add_greatest;
-	float old = exp_plain(*greatest - level), add = exp_plain(add_greatest - level);
+	float old = elementary_exp(*greatest - level), add = elementary_exp(add_greatest - level);
 	*sum = is_first ? add_sum : simt_fma(*sum, old, add_sum * add);
 	*greatest = is_first ? add_greatest : level;
 	SIMT_UNROLL
@@ -153,8 +126,8 @@ SIMT_DEVICE float f32_share(const struct attention_job *job, uint32_t head, floa
 	if (!job->sinks)
 		return 1.0f / sum;
 	float sink = job->sinks[head], level = greatest > sink ? greatest : sink;
-	float scale = exp_plain(greatest - level);
-	return scale / simt_fma(sum, scale, exp_plain(sink - level));
+	float scale = elementary_exp(greatest - level);
+	return scale / simt_fma(sum, scale, elementary_exp(sink - level));
 }
 
 SIMT_DEVICE void f32_answer(const struct attention_job *job, const struct f32_row *row, struct f32_shared *shared)

@@ -271,20 +271,6 @@ static struct device *opened()
 	return device;
 }
 
-static void attention_is_right(void **)
-{
-	struct device *device = opened();
-	for (const struct shape &shape : shapes) {
-		struct world w(device, shape);
-		w.step(0, LENGTH);
-		std::vector<float> out = w.out.get();
-		for (uint32_t position : positions)
-			for (uint32_t head = 0; head < w.head_count; head += 1 + w.head_count / 5)
-				assert_near_reference(w, out, position, head);
-	}
-	device_close(device);
-}
-
 /* --- the same bits ------------------------------------------------------------------------------------------ */
 
 static void assert_same(const struct world &w, const std::vector<float> &out, const std::vector<float> &whole, uint32_t position,
@@ -294,15 +280,18 @@ static void assert_same(const struct world &w, const std::vector<float> &out, co
 		fail_msg("group %u, dim %u/%u: position %u has other bits %s", w.shape.group, w.shape.dim, w.value_dim, position, how);
 }
 
-/* In one piece; in chunks of any size; single rows. The pool is NaN where nothing was written, so a slot that is read too early
- * shows as well. */
-static void bits_do_not_depend_on_chunks_or_blocks(void **)
+/* In one piece, near to double; then the same bits in chunks of any size and of single rows. The pool is NaN where nothing was
+ * written, so a slot that is read too early shows as well. */
+static void attention_is_right_in_any_chunks_and_blocks(void **)
 {
 	struct device *device = opened();
 	for (const struct shape &shape : shapes) {
 		struct world w(device, shape);
 		w.step(0, LENGTH);
 		std::vector<float> whole = w.out.get();
+		for (uint32_t position : positions)
+			for (uint32_t head = 0; head < w.head_count; head += 1 + w.head_count / 5)
+				assert_near_reference(w, whole, position, head);
 		w.shuffle();
 		w.out.fill(0xff);
 		for (uint32_t p = 0, n; p < LENGTH; p += n) {
@@ -382,26 +371,32 @@ static void bits_do_not_depend_on_other_runs(void **)
 	device_close(device);
 }
 
-/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it. */
-static void bits_do_not_depend_on_the_grid(void **)
+/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; and threads take turns in
+ * any order. */
+static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
 {
 #if IS_FAKE
+	static const struct {
+		int processors;
+		enum fake_order order;
+	} trials[] = {{1, FAKE_FORWARD}, {3, FAKE_SHUFFLED}, {40, FAKE_BACKWARD}};
 	std::vector<std::vector<float>> outs;
-	for (int processors : {1, 3, 40}) {
+	for (const auto &trial : trials) {
 		struct fake_options options = *fake_now();
-		options.processors = processors;
+		options.processors = trial.processors, options.order = trial.order;
 		struct fake_options before = fake_configure(&options);
 		struct device *device = opened();
 		{
 			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0});
 			struct kv_run list[9];
 			w.step(0, LENGTH);
+			outs.push_back(w.out.get());
 			list[0] = {w.blocks.data(), 520, 0, 1, false};
 			for (uint32_t i = 1; i < 9; i++)
 				list[i] = {w.blocks.data(), 10 + i, i, 1, false};
 			w.attend(list, 9, w.device_q.at, w.device_rest.at, w.out.at);
-			outs.push_back(w.out.get());
-			outs.back().resize(9 * w.row);
+			std::vector<float> out = w.out.get();
+			outs.back().insert(outs.back().end(), out.begin(), out.begin() + (ptrdiff_t)(9 * w.row));
 		}
 		device_close(device);
 		fake_configure(&before);
@@ -467,11 +462,10 @@ static void f32_has_the_bits_of_the_cpu(void **)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-		cmocka_unit_test(attention_is_right),
-		cmocka_unit_test(bits_do_not_depend_on_chunks_or_blocks),
+		cmocka_unit_test(attention_is_right_in_any_chunks_and_blocks),
 		cmocka_unit_test(nothing_before_the_window_is_met),
 		cmocka_unit_test(bits_do_not_depend_on_other_runs),
-		cmocka_unit_test(bits_do_not_depend_on_the_grid),
+		cmocka_unit_test(bits_do_not_depend_on_the_grid_or_the_turns),
 		cmocka_unit_test(answers_in_bf16_are_those_in_f32_rounded),
 		cmocka_unit_test(f32_has_the_bits_of_the_cpu),
 	};
