@@ -328,7 +328,7 @@ static enum err walk_to_the_end(struct exporting *x, struct walk *w, const struc
 	uint64_t before = UINT64_MAX;
 	for (int turn = 0; e == ERR_OK && x->blocks != before && turn < EXPORT_TURNS; turn++) {
 		before = x->blocks;
-		w->gone = w->unread = 0; /* those are asked for again */
+		w->gone = w->bad = w->unread = 0; /* those are asked for again */
 		e = walk_all(w, s, why);
 	}
 	return e;
