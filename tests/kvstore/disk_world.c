@@ -288,17 +288,17 @@ void world_step(struct disk_world *w)
 	look_at_notes(w, 8);
 }
 
-void world_status(const struct disk_world *w, struct disk_status *ret_status)
+struct disk_status world_status(const struct disk_world *w)
 {
-	disk_status(w->tier, ret_status);
+	struct disk_status status;
+	disk_status(w->tier, &status);
+	return status;
 }
 
 void world_until_ready(struct disk_world *w)
 {
-	struct disk_status status;
 	for (int i = 0; i < 100000; i++) {
-		world_status(w, &status);
-		if (status.ready)
+		if (world_status(w).ready)
 			return;
 		world_step(w);
 	}
@@ -307,9 +307,8 @@ void world_until_ready(struct disk_world *w)
 
 void world_until_quiet(struct disk_world *w)
 {
-	struct disk_status status;
 	for (int i = 0; i < 100000; i++) {
-		world_status(w, &status);
+		struct disk_status status = world_status(w);
 		if (status.ready && status.puts == 0 && status.loads == 0 && w->disk.pending_count == 0)
 			return;
 		world_step(w);
@@ -423,4 +422,21 @@ void world_check_all(struct disk_world *w)
 		if (e != ERR_OK && must && w->blocks[block] == BLOCK_DURABLE)
 			die(w, "was said to be durable, and is not there", block);
 	}
+}
+
+int world_setup(void **state)
+{
+	struct disk_world *w = malloc(sizeof(*w));
+	assert(w);
+	world_init(w, 1);
+	world_until_ready(w);
+	*state = w;
+	return 0;
+}
+
+int world_teardown(void **state)
+{
+	world_fini(*state);
+	free(*state);
+	return 0;
 }

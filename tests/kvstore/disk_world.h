@@ -75,5 +75,8 @@ enum err world_load_now(struct disk_world *world, uint32_t block);
 void world_check_all(struct disk_world *world);
 /* All that is found must be right from now on: a crash alone leaves nothing in the index that is not whole. */
 void world_believe(struct disk_world *world);
-void world_status(const struct disk_world *world, struct disk_status *ret_status);
+struct disk_status world_status(const struct disk_world *world);
+/* Of a test: a world of its own, ready. */
+int world_setup(void **state);
+int world_teardown(void **state);
 #endif

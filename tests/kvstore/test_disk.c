@@ -8,29 +8,6 @@
 
 #include "tests/kvstore/disk_world.h"
 
-static int setup(void **state)
-{
-	struct disk_world *w = malloc(sizeof(*w));
-	world_init(w, 1);
-	world_until_ready(w);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
-	return 0;
-}
-
-static struct disk_status status_of(const struct disk_world *w)
-{
-	struct disk_status status;
-	world_status(w, &status);
-	return status;
-}
-
 static void block_is_found_when_it_is_durable_and_not_before(void **state)
 {
 	struct disk_world *w = *state;
@@ -55,8 +32,8 @@ static void durable_blocks_survive_the_loss_of_power(void **state)
 	world_until_ready(w);
 	for (uint32_t i = 0; i < 10; i++)
 		assert_int_equal(world_load_now(w, i), ERR_OK);
-	assert_int_equal(status_of(w).counters.recovered, 10);
-	assert_true(status_of(w).counters.recovered_scanned > 0 && status_of(w).counters.recovered_scanned < 10);
+	assert_int_equal(world_status(w).counters.recovered, 10);
+	assert_true(world_status(w).counters.recovered_scanned > 0 && world_status(w).counters.recovered_scanned < 10);
 }
 
 static void start_with_footers_reads_no_records(void **state)
@@ -69,9 +46,9 @@ static void start_with_footers_reads_no_records(void **state)
 		world_restart(w, true);
 		world_until_ready(w);
 	}
-	assert_int_equal(status_of(w).counters.recovered, 16);
-	assert_int_equal(status_of(w).counters.recovered_scanned, 0);
-	uint64_t used = WORLD_SEGMENTS - status_of(w).segments_free;
+	assert_int_equal(world_status(w).counters.recovered, 16);
+	assert_int_equal(world_status(w).counters.recovered_scanned, 0);
+	uint64_t used = WORLD_SEGMENTS - world_status(w).segments_free;
 	assert_int_equal(w->disk.reads, 2 * WORLD_SEGMENTS + used); /* head, trailer; footer */
 	world_check_all(w);
 }
@@ -82,13 +59,13 @@ static void error_of_a_write_stops_writing_for_a_while(void **state)
 	assert_true(world_put_now(w, 1));
 	w->disk.fail_at = w->disk.submitted + 1;
 	assert_false(world_put_now(w, 2));
-	assert_int_equal(status_of(w).stopped, ERR_IO);
+	assert_int_equal(world_status(w).stopped, ERR_IO);
 	assert_false(world_put(w, 3));
 	assert_int_equal(world_load_now(w, 1), ERR_OK); /* reads go on */
 	w->now_ns += DISK_RETRY_NS;
 	disk_tick(w->tier, w->now_ns);
 	assert_true(world_put_now(w, 3));
-	assert_int_equal(status_of(w).stopped, ERR_OK);
+	assert_int_equal(world_status(w).stopped, ERR_OK);
 	world_restart(w, true);
 	world_until_ready(w);
 	assert_int_equal(world_load_now(w, 1), ERR_OK);
@@ -121,7 +98,7 @@ static void full_disk_keeps_what_was_hit(void **state)
 		if (i >= 20)
 			assert_int_equal(world_load_now(w, 19), ERR_OK); /* in every round */
 	}
-	struct disk_status status = status_of(w);
+	struct disk_status status = world_status(w);
 	assert_true(world_has(w, 19));
 	assert_true(status.counters.kept > 0);
 	assert_true(status.counters.gone[DISK_GONE_ROOM] > 200);
@@ -138,7 +115,7 @@ static void writes_are_amplified_no_more_than_was_allowed(void **state)
 			if (i >= k)
 				world_load_now(w, i - k);
 	}
-	struct disk_status status = status_of(w);
+	struct disk_status status = world_status(w);
 	assert_true(status.counters.kept > 100);
 	/* What was saved of the allowance may be spent at once: two segments. */
 	assert_true(status.counters.bytes_moved <= status.counters.bytes_put / 2 + 2 * w->options.segment_bytes);
@@ -152,13 +129,13 @@ static void writes_keep_to_their_rate(void **state)
 	w->options.write_rate = 1 << 20;
 	world_restart(w, false);
 	world_until_ready(w);
-	uint64_t from_ns = w->now_ns, from = status_of(w).counters.bytes_put;
+	uint64_t from_ns = w->now_ns, from = world_status(w).counters.bytes_put;
 	uint32_t block = 0;
 	while (w->now_ns < from_ns + 4000 * MS) {
 		block += world_put(w, block);
 		world_step(w);
 	}
-	uint64_t bytes = status_of(w).counters.bytes_put - from;
+	uint64_t bytes = world_status(w).counters.bytes_put - from;
 	assert_in_range(bytes, 7u << 19, 9u << 19); /* 4 MiB in four seconds */
 }
 
@@ -217,7 +194,7 @@ static void scrubbing_finds_what_nobody_asked_for(void **state)
 	}
 	assert_int_equal(w->gone[DISK_GONE_BAD], 1);
 	assert_false(world_has(w, 0));
-	assert_in_range(status_of(w).counters.bytes_scrubbed, 3u << 19, 3u << 20);
+	assert_in_range(world_status(w).counters.bytes_scrubbed, 3u << 19, 3u << 20);
 }
 
 static void forgotten_block_is_not_found(void **state)
@@ -251,7 +228,7 @@ static void any_walk_with_crashes_keeps_what_is_durable(void **state)
 		world_init(w, seed);
 		for (int life = 0; life < 8; life++) {
 			walk(w, 200 + (uint32_t)rng_below(&w->rng, 900), 300);
-			struct disk_status status = status_of(w);
+			struct disk_status status = world_status(w);
 			recovered += status.counters.recovered;
 			scanned += status.counters.recovered_scanned;
 			moved += status.counters.kept;
@@ -306,7 +283,7 @@ static void every_operation_may_fail_once(void **state)
 	struct disk_world *w = malloc(sizeof(*w));
 	world_init(w, 5);
 	uint64_t count = story(w, 0);
-	struct disk_status status = status_of(w);
+	struct disk_status status = world_status(w);
 	assert_true(status.counters.kept > 3 && status.counters.segments_emptied > 3);
 	world_fini(w);
 	for (uint64_t k = 1; k <= count; k++) {
@@ -377,7 +354,7 @@ static void power_may_be_lost_at_every_operation(void **state)
 		world_init(w, 6);
 		uint32_t block = 0;
 		while (w->disk.submitted < k) {
-			if (status_of(w).ready && block < WORLD_BLOCKS)
+			if (world_status(w).ready && block < WORLD_BLOCKS)
 				block += world_put(w, block);
 			if (block > 4 && world_has(w, block - 4))
 				world_load(w, block - 4);
@@ -400,7 +377,7 @@ static void power_may_be_lost_at_every_operation(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 		T(block_is_found_when_it_is_durable_and_not_before),
 		T(durable_blocks_survive_the_loss_of_power),
 		T(start_with_footers_reads_no_records),

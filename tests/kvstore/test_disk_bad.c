@@ -11,39 +11,16 @@
 #include "kvstore/disk_format.h"
 #include "tests/kvstore/disk_world.h"
 
-static int setup(void **state)
-{
-	struct disk_world *w = malloc(sizeof(*w));
-	world_init(w, 1);
-	world_until_ready(w);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
-	return 0;
-}
-
-static struct disk_status status_of(const struct disk_world *w)
-{
-	struct disk_status status;
-	world_status(w, &status);
-	return status;
-}
-
 static void segment_with_a_spoilt_footer_is_read_record_by_record(void **state)
 {
 	struct disk_world *w = *state;
 	for (uint32_t i = 0; i < 16; i++)
 		assert_true(world_put_now(w, i));
-	assert_true(status_of(w).counters.segments_sealed > 0);
+	assert_true(world_status(w).counters.segments_sealed > 0);
 	crash_disk_page(&w->disk, 0, WORLD_SEGMENT_PAGES - 2)[40] ^= 1; /* of the second entry of the first segment */
 	world_restart(w, true);
 	world_until_ready(w);
-	assert_int_equal(status_of(w).counters.recovered, 16);
+	assert_int_equal(world_status(w).counters.recovered, 16);
 	world_check_all(w);
 }
 
@@ -55,7 +32,7 @@ static void segment_without_a_head_is_known_by_its_trailer(void **state)
 	crash_disk_page(&w->disk, 0, 0)[100] ^= 1;
 	world_restart(w, true);
 	world_until_ready(w);
-	assert_int_equal(status_of(w).counters.recovered, 16);
+	assert_int_equal(world_status(w).counters.recovered, 16);
 	world_check_all(w);
 }
 
@@ -124,7 +101,7 @@ static void forged_record_is_not_found_at_a_start(void **state)
 	world_until_ready(w);
 	assert_false(world_has(w, 7));
 	assert_true(world_has(w, 8));
-	assert_int_equal(status_of(w).counters.recovered_torn, 1);
+	assert_int_equal(world_status(w).counters.recovered_torn, 1);
 }
 
 static void other_secret_finds_no_record(void **state)
@@ -136,7 +113,7 @@ static void other_secret_finds_no_record(void **state)
 	w->disk.options.secret = "another, of other bytes";
 	for (uint32_t i = 0; i < 16; i++)
 		assert_int_equal(world_load_now(w, i), ERR_CORRUPT);
-	assert_int_equal(status_of(w).blocks, 0);
+	assert_int_equal(world_status(w).blocks, 0);
 }
 
 static void unknown_encoding_is_refused_by_name(void **state)
@@ -152,7 +129,7 @@ static void unknown_encoding_is_refused_by_name(void **state)
 	assert_int_equal(disk_parse_record(page, w->options.id, &r, NULL), ERR_UNSUPPORTED);
 	assert_int_equal(world_load_now(w, 7), ERR_UNSUPPORTED);
 	assert_int_equal(w->gone[DISK_GONE_UNKNOWN], 1);
-	assert_int_equal(status_of(w).blocks, 0);
+	assert_int_equal(world_status(w).blocks, 0);
 }
 
 static void other_layout_version_is_room_and_said(void **state)
@@ -166,8 +143,8 @@ static void other_layout_version_is_room_and_said(void **state)
 			crash_disk_page(&w->disk, i, k)[8] = DISK_FORMAT_VERSION - 1;
 	world_restart(w, false);
 	world_until_ready(w);
-	assert_int_equal(status_of(w).blocks, 0);
-	assert_true(status_of(w).counters.other_versions > 1);
+	assert_int_equal(world_status(w).blocks, 0);
+	assert_true(world_status(w).counters.other_versions > 1);
 	assert_true(world_put_now(w, 7));
 }
 
@@ -182,7 +159,7 @@ static void what_was_read_wrongly_once_is_read_again(void **state)
 	w->disk.faults.flip_read = 0;
 	world_until_quiet(w);
 	assert_int_equal(w->last_load, ERR_OK);
-	assert_int_equal(status_of(w).counters.reads_bad, 1);
+	assert_int_equal(world_status(w).counters.reads_bad, 1);
 }
 
 static void header_of_another_place_is_not_taken(void **state)
@@ -220,7 +197,7 @@ static void footer_that_names_another_key_serves_nothing(void **state)
 	disk_format_trailer(page, &trailer);
 	world_restart(w, false);
 	world_until_ready(w);
-	assert_int_equal(status_of(w).counters.recovered, 16);
+	assert_int_equal(world_status(w).counters.recovered, 16);
 	world_check_all(w); /* none is loaded with another's bytes */
 	assert_int_equal(w->corrupt, 2);
 }
@@ -234,8 +211,8 @@ static void disk_of_another_size_is_room(void **state)
 	w->options.segment_bytes = (WORLD_SEGMENT_PAGES - 2) * DISK_PAGE_BYTES;
 	world_restart(w, false);
 	world_until_ready(w);
-	assert_int_equal(status_of(w).blocks, 0);
-	assert_int_equal(status_of(w).segments_free, WORLD_SEGMENTS);
+	assert_int_equal(world_status(w).blocks, 0);
+	assert_int_equal(world_status(w).segments_free, WORLD_SEGMENTS);
 	assert_true(world_put_now(w, 3));
 	assert_int_equal(world_load_now(w, 3), ERR_OK);
 }
@@ -296,7 +273,7 @@ static void whatever_a_disk_does_no_wrong_byte_is_served(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 		T(segment_with_a_spoilt_footer_is_read_record_by_record),
 		T(segment_without_a_head_is_known_by_its_trailer),
 		T(wrong_bytes_are_a_miss_and_in_quarantine),

@@ -10,29 +10,6 @@
 #include "kvstore/disk_format.h"
 #include "tests/kvstore/disk_world.h"
 
-static int setup(void **state)
-{
-	struct disk_world *w = malloc(sizeof(*w));
-	world_init(w, 1);
-	world_until_ready(w);
-	*state = w;
-	return 0;
-}
-
-static int teardown(void **state)
-{
-	world_fini(*state);
-	free(*state);
-	return 0;
-}
-
-static struct disk_status status_of(const struct disk_world *w)
-{
-	struct disk_status status;
-	world_status(w, &status);
-	return status;
-}
-
 static enum ledger_pin pin_of(const struct disk_world *w, uint32_t block)
 {
 	struct id128 key = world_key(block);
@@ -52,15 +29,15 @@ static void forgotten_block_does_not_come_back(void **state)
 	struct disk_world *w = *state;
 	for (uint32_t i = 0; i < 16; i++)
 		assert_true(world_put_now(w, i));
-	assert_true(status_of(w).counters.segments_sealed > 0);
+	assert_true(world_status(w).counters.segments_sealed > 0);
 	world_forget_now(w, 0); /* of a sealed segment */
 	world_forget_now(w, 15); /* of the open one */
 	for (int start = 0; start < 4; start++) {
 		restart(w, start % 2);
 		assert_false(world_has(w, 0));
 		assert_false(world_has(w, 15));
-		assert_int_equal(status_of(w).blocks, 14);
-		assert_int_equal(status_of(w).counters.recovered, 14);
+		assert_int_equal(world_status(w).blocks, 14);
+		assert_int_equal(world_status(w).counters.recovered, 14);
 		world_check_all(w);
 	}
 }
@@ -74,7 +51,7 @@ static void forgotten_block_does_not_come_back_without_a_footer(void **state)
 	world_forget_now(w, 0);
 	for (uint32_t i = 16; i < 32; i++)
 		assert_true(world_put_now(w, i));
-	assert_true(status_of(w).counters.segments_sealed > 2);
+	assert_true(world_status(w).counters.segments_sealed > 2);
 	crash_disk_page(&w->disk, 0, WORLD_SEGMENT_PAGES - 2)[40] ^= 1;
 	for (int start = 0; start < 2; start++) {
 		restart(w, false);
@@ -131,7 +108,7 @@ static void notes_go_when_nothing_needs_them(void **state)
 	for (uint32_t i = 0; i < 12; i++)
 		assert_true(world_put_now(w, i));
 	world_forget_now(w, 1);
-	assert_int_equal(status_of(w).notes, 1);
+	assert_int_equal(world_status(w).notes, 1);
 	for (uint32_t i = 100; i < 500; i++) {
 		assert_true(world_put_now(w, i));
 		if (i % 20 == 0) {
@@ -139,8 +116,8 @@ static void notes_go_when_nothing_needs_them(void **state)
 			assert_false(world_has(w, 1));
 		}
 	}
-	assert_int_equal(status_of(w).notes, 0);
-	assert_true(status_of(w).counters.segments_emptied > 0);
+	assert_int_equal(world_status(w).notes, 0);
+	assert_true(world_status(w).counters.segments_emptied > 0);
 }
 
 /* More than there is room for: the oldest segments go, and the notes with them. */
@@ -156,7 +133,7 @@ static void notes_are_bounded(void **state)
 		assert_true(e == ERR_OK || e == ERR_AGAIN || e == ERR_NOT_FOUND);
 		refused += e == ERR_AGAIN;
 		forgotten += e == ERR_OK;
-		assert_true(status_of(w).notes <= WORLD_NOTE_MAX);
+		assert_true(world_status(w).notes <= WORLD_NOTE_MAX);
 	}
 	assert_true(forgotten > 150 && refused < 20);
 	world_check_all(w);
@@ -291,7 +268,7 @@ static void any_walk_with_crashes_forgets_and_pins_as_it_said(void **state)
 		for (int life = 0; life < 10; life++) {
 			w->disk.faults.fail = seed % 4 == 3 && life % 2 ? 400 : 0;
 			walk(w, 200 + (uint32_t)rng_below(&w->rng, 900), 60);
-			forgotten += status_of(w).counters.gone[DISK_GONE_FORGOTTEN];
+			forgotten += world_status(w).counters.gone[DISK_GONE_FORGOTTEN];
 			w->disk.faults.fail = 0;
 			restart(w, rng_below(&w->rng, 2));
 			for (uint32_t i = 0; i < 60; i++)
@@ -333,7 +310,7 @@ static void power_may_be_lost_at_every_operation_of_forgetting(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, world_setup, world_teardown)
 		T(forgotten_block_does_not_come_back),
 		T(forgotten_block_does_not_come_back_without_a_footer),
 		T(forgotten_block_may_be_put_again),
