@@ -122,20 +122,6 @@ SIMT_DEVICE void block_greatest(float *greatest, uint32_t *index)
 		take_greater(greatest, index, of_warp[i], index_of_warp[i]);
 }
 
-SIMT_DEVICE float block_sum(float sum)
-{
-	SIMT_SHARED float of_warp[STATS_WARPS];
-	sum = simt_warp_sum(sum);
-	if (simt_lane() == 0)
-		of_warp[simt_warp()] = sum;
-	simt_sync();
-	float total = of_warp[0];
-	SIMT_UNROLL
-	for (int i = 1; i < STATS_WARPS; i++)
-		total += of_warp[i];
-	return total;
-}
-
 /* 4 bytes a number, some 25 operations. */
 template <bool wide> SIMT_KERNEL_OF(stats_pieces, STATS_THREADS, 4)(const stats_job job)
 {
@@ -161,7 +147,7 @@ template <bool wide> SIMT_KERNEL_OF(stats_pieces, STATS_THREADS, 4)(const stats_
 		for (uint32_t i = 0; i < QUAD; i++)
 			if (first + j * STATS_STEP + i < job.n && greatest > -INFINITY)
 				sum += elementary_exp(v[j].at[i] - greatest);
-	sum = block_sum(sum);
+	sum = simt_block_sum<STATS_WARPS>(sum);
 	if (threadIdx.x == 0)
 		job.parts[row * job.pieces + piece] = {greatest, index, sum, 0};
 }

@@ -268,21 +268,6 @@ SIMT_DEVICE quad normalised(const quad &v, float inverse, const quad &weight)
 	return out;
 }
 
-/* The sum over the block, the same bits in every thread. */
-SIMT_DEVICE float norm_total(float sum)
-{
-	SIMT_SHARED float of_warp[NORM_WARPS];
-	sum = simt_warp_sum(sum);
-	if (simt_lane() == 0)
-		of_warp[simt_warp()] = sum;
-	simt_sync();
-	float total = of_warp[0];
-	SIMT_UNROLL
-	for (int i = 1; i < NORM_WARPS; i++)
-		total += of_warp[i];
-	return total;
-}
-
 template <typename to_t> struct norm_job {
 	float *x;
 	const float *add, *weight;
@@ -317,7 +302,7 @@ template <int held, bool wide, typename to_t> SIMT_KERNEL_OF(rmsnorm_held, NORM_
 	SIMT_UNROLL
 	for (int j = 0; j < held; j++)
 		sum = squares(v[j], sum);
-	float inverse = 1.0f / simt_sqrt(norm_total(sum) / (float)job.dim + job.eps);
+	float inverse = 1.0f / simt_sqrt(simt_block_sum<NORM_WARPS>(sum) / (float)job.dim + job.eps);
 	SIMT_UNROLL
 	for (int j = 0; j < held; j++) {
 		size_t at = first + j * NORM_STEP, left = job.dim - at;
@@ -341,7 +326,7 @@ template <bool wide, typename to_t> SIMT_KERNEL_OF(rmsnorm_long, NORM_THREADS, 2
 			quad_store<wide>(job.x + row * job.dim + at, v, job.dim - at);
 		sum = squares(v, sum);
 	}
-	float inverse = 1.0f / simt_sqrt(norm_total(sum) / (float)job.dim + job.eps);
+	float inverse = 1.0f / simt_sqrt(simt_block_sum<NORM_WARPS>(sum) / (float)job.dim + job.eps);
 	for (size_t at = threadIdx.x * QUAD; at < job.dim; at += NORM_STEP) {
 		quad v = quad_load<wide>(job.x + row * job.dim + at, job.dim - at);
 		quad weight = quad_load<wide>(job.weight + at, job.dim - at);

@@ -296,6 +296,21 @@ SIMT_DEVICE float simt_warp_sum(float x)
 	return x;
 }
 
+/* The sum over a block of so many warps, in order of warps: the same bits in every thread.  Once in a kernel, or with a barrier between. */
+template <int warps> SIMT_DEVICE float simt_block_sum(float x)
+{
+	SIMT_SHARED float of_warp[warps];
+	x = simt_warp_sum(x);
+	if (simt_lane() == 0)
+		of_warp[simt_warp()] = x;
+	simt_sync();
+	float total = of_warp[0];
+	SIMT_UNROLL
+	for (int i = 1; i < warps; i++)
+		total += of_warp[i];
+	return total;
+}
+
 SIMT_DEVICE float simt_warp_max(float x)
 {
 	SIMT_UNROLL
