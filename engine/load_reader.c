@@ -1,32 +1,29 @@
 #include "engine/load_reader.h"
 
-#include <assert.h>
+#include <errno.h>
 #include <pthread.h>
 #include <stdlib.h>
+#include <time.h>
 
 #include "base/hash.h"
 #include "engine/load_file.h"
 #include "engine/tensor_rows.h"
 #include "kernels/device.h"
 
-#define RING_BYTES ((uint64_t)LOAD_BUFFERS * LOAD_PIECE_BYTES)
+enum { BUFFERS = 2 }; /* of a worker: one is read into while the device has the other; a CPU is done with it at once */
 
-/* free -> (a worker's) -> ready -> (the taker's) -> held, until the device is done with it -> free */
 struct buffer {
-	struct load_piece piece;
 	uint8_t *memory;
-	uint64_t mark; /* held: of the device */
-	struct buffer *next;
-};
-
-struct queue {
-	struct buffer *first, **end;
+	uint64_t mark;
+	bool marked;
 };
 
 struct worker {
 	struct load_reader *reader;
 	pthread_t thread;
 	bool started;
+	struct buffer buffers[BUFFERS];
+	uint32_t buffer_next;
 	struct load_file file, scale_file;
 	struct sha256 sha, scale_sha;
 	uint8_t *raw, *scales; /* LOAD_ALIGN; NULL: the plan asks for none */
@@ -37,87 +34,45 @@ struct load_reader {
 	struct load_reader_options options;
 	void *ring;
 	size_t ring_bytes;
-	struct buffer buffers[LOAD_BUFFERS];
-	struct buffer *taken; /* the taker's, with what follows */
-	struct queue held;
-	uint32_t held_count;
-	struct worker workers[LOAD_WORKERS];
+	uint32_t buffer_count; /* of a worker */
+	struct worker workers[LOAD_WORKERS_MAX];
+	uint32_t worker_count;
 
-	pthread_mutex_t lock; /* of what follows */
-	pthread_cond_t news;  /* for the taker */
-	pthread_cond_t room;  /* for workers */
-	struct queue free, ready;
+	pthread_mutex_t device_lock; /* of a queued one: one caller at a time */
+	pthread_mutex_t lock;	     /* of what follows */
+	pthread_cond_t news;
 	uint32_t lane_next;
 	uint32_t running; /* workers */
-	uint64_t bytes, cached_bytes;
-	bool stop;
-	enum err e; /* the first */
+	struct load_progress progress;
+	enum err e; /* the first; with it the others stop */
 	struct why why;
 };
 
-static void queue_init(struct queue *queue)
-{
-	queue->first = NULL;
-	queue->end = &queue->first;
-}
-
-static void queue_push(struct queue *queue, struct buffer *buffer)
-{
-	buffer->next = NULL;
-	*queue->end = buffer;
-	queue->end = &buffer->next;
-}
-
-static struct buffer *queue_pop(struct queue *queue)
-{
-	struct buffer *buffer = queue->first;
-	if (buffer)
-		queue->first = buffer->next;
-	if (!queue->first)
-		queue->end = &queue->first;
-	return buffer;
-}
-
 /* --- workers --------------------------------------------------------------------------------------------- */
 
-/* NULL: it is over. */
-static struct buffer *take_buffer(struct load_reader *reader)
-{
-	struct buffer *buffer = NULL;
-	pthread_mutex_lock(&reader->lock);
-	while (!reader->stop && !(buffer = queue_pop(&reader->free)))
-		pthread_cond_wait(&reader->room, &reader->lock);
-	pthread_mutex_unlock(&reader->lock);
-	return buffer;
-}
-
+/* NULL: there is none left, or it is over. */
 static const struct load_lane *take_lane(struct load_reader *reader)
 {
 	const struct load_plan *plan = reader->options.plan;
 	const struct load_lane *lane = NULL;
 	pthread_mutex_lock(&reader->lock);
-	if (!reader->stop && reader->lane_next < plan->lane_count)
+	if (reader->e == ERR_OK && reader->lane_next < plan->lane_count)
 		lane = &plan->lanes[reader->lane_next++];
 	pthread_mutex_unlock(&reader->lock);
 	return lane;
 }
 
-static void hand_over(struct load_reader *reader, struct buffer *buffer)
-{
-	pthread_mutex_lock(&reader->lock);
-	queue_push(&reader->ready, buffer);
-	pthread_cond_signal(&reader->news);
-	pthread_mutex_unlock(&reader->lock);
-}
-
-static void count_bytes(struct worker *worker, uint64_t bytes)
+/* ERR_CANCELED: another worker failed. */
+static enum err count_bytes(struct worker *worker, uint64_t bytes)
 {
 	struct load_reader *reader = worker->reader;
 	pthread_mutex_lock(&reader->lock);
-	reader->bytes += bytes;
-	reader->cached_bytes += worker->file.cached_bytes + worker->scale_file.cached_bytes;
+	reader->progress.bytes += bytes;
+	reader->progress.cached_bytes += worker->file.cached_bytes + worker->scale_file.cached_bytes;
+	bool over = reader->e != ERR_OK;
 	pthread_mutex_unlock(&reader->lock);
 	worker->file.cached_bytes = worker->scale_file.cached_bytes = 0;
+	return over ? ERR_CANCELED : ERR_OK;
 }
 
 /* A range of a tensor into memory, and into its digest. */
@@ -131,8 +86,7 @@ static enum err read_range(struct worker *worker, struct load_file *file, const 
 	}
 	if (worker->reader->options.digests)
 		sha256_add(file == &worker->file ? &worker->sha : &worker->scale_sha, *ret_data, range.bytes);
-	count_bytes(worker, range.bytes);
-	return ERR_OK;
+	return count_bytes(worker, range.bytes);
 }
 
 /* Of a part's rows as they were read: a tensor of these rows alone. */
@@ -153,16 +107,15 @@ static void convert(const struct load_part *part, enum elem elem, uint32_t count
 		tensor_rows_read(&found, elem, 0, count, ret_rows);
 }
 
-static enum err fill_buffer(struct worker *worker, const struct load_part *part, struct buffer *buffer)
+static enum err read_piece(struct worker *worker, const struct load_part *part, uint8_t *memory, struct load_piece *piece)
 {
 	const struct tensor_found *found = &part->found;
-	struct load_piece *piece = &buffer->piece;
 	enum elem elem = worker->reader->options.elem;
 	struct load_range rows = load_part_rows(part, piece->first, piece->count);
 	struct load_range scales = load_part_scales(part, piece->first, piece->count);
 	uint8_t *raw, *scale = NULL;
 	if (load_part_plain(part, elem)) {
-		enum err e = read_range(worker, &worker->file, found->tensor, rows, buffer->memory, &raw);
+		enum err e = read_range(worker, &worker->file, found->tensor, rows, memory, &raw);
 		piece->rows = e == ERR_OK ? raw : NULL;
 		return e;
 	}
@@ -170,27 +123,53 @@ static enum err fill_buffer(struct worker *worker, const struct load_part *part,
 	if (e == ERR_OK && found->scale)
 		e = read_range(worker, &worker->scale_file, found->scale, scales, worker->scales, &scale);
 	if (e == ERR_OK)
-		convert(part, elem, piece->count, raw, scale, buffer->memory);
-	piece->rows = buffer->memory;
+		convert(part, elem, piece->count, raw, scale, memory);
+	piece->rows = memory;
+	return e;
+}
+
+/* The device may still be reading what was in it. */
+static enum err await_buffer(struct worker *worker, struct buffer *buffer)
+{
+	struct load_reader *reader = worker->reader;
+	enum err e = ERR_OK;
+	if (buffer->marked) {
+		pthread_mutex_lock(&reader->device_lock);
+		e = device_wait(reader->options.device, buffer->mark);
+		pthread_mutex_unlock(&reader->device_lock);
+	}
+	return e == ERR_OK ? e : why_set(&worker->why, e, "weights do not reach the device: %s", err_text(e));
+}
+
+static enum err give(struct worker *worker, struct buffer *buffer, const struct load_piece *piece)
+{
+	struct load_reader *reader = worker->reader;
+	const struct load_reader_options *o = &reader->options;
+	if (!device_props(o->device)->queued)
+		return o->take(o->context, piece, &worker->why);
+	pthread_mutex_lock(&reader->device_lock);
+	enum err e = o->take(o->context, piece, &worker->why);
+	buffer->mark = device_mark(o->device);
+	buffer->marked = true;
+	pthread_mutex_unlock(&reader->device_lock);
 	return e;
 }
 
 static enum err read_part(struct worker *worker, const struct load_part *part)
 {
-	struct load_reader *reader = worker->reader;
 	uint32_t rows = (uint32_t)part->spec.dims[0];
-	for (uint32_t first = 0, count; first < rows; first += count) {
+	enum err e = ERR_OK;
+	for (uint32_t first = 0, count; first < rows && e == ERR_OK; first += count) {
+		struct buffer *buffer = &worker->buffers[worker->buffer_next++ % worker->reader->buffer_count];
 		count = rows - first < part->piece_rows ? rows - first : part->piece_rows;
-		struct buffer *buffer = take_buffer(reader);
-		if (!buffer)
-			return ERR_CANCELED;
-		buffer->piece = (struct load_piece){&part->spec, first, count, NULL};
-		enum err e = fill_buffer(worker, part, buffer);
-		if (e != ERR_OK)
-			return e;
-		hand_over(reader, buffer);
+		struct load_piece piece = {&part->spec, first, count, NULL};
+		e = await_buffer(worker, buffer);
+		if (e == ERR_OK)
+			e = read_piece(worker, part, buffer->memory, &piece);
+		if (e == ERR_OK)
+			e = give(worker, buffer, &piece);
 	}
-	return ERR_OK;
+	return e;
 }
 
 /* What the model does not use. */
@@ -252,11 +231,9 @@ static void *work(void *arg)
 	load_file_close(&worker->file);
 	load_file_close(&worker->scale_file);
 	pthread_mutex_lock(&reader->lock);
-	if (e != ERR_OK && !reader->stop) {
-		reader->stop = true;
+	if (reader->e == ERR_OK && e != ERR_OK) {
 		reader->e = e;
 		reader->why = worker->why;
-		pthread_cond_broadcast(&reader->room);
 	}
 	reader->running--;
 	pthread_cond_signal(&reader->news);
@@ -264,96 +241,31 @@ static void *work(void *arg)
 	return NULL;
 }
 
-/* --- the taker ------------------------------------------------------------------------------------------- */
+/* --- the caller ------------------------------------------------------------------------------------------ */
 
-static enum err free_oldest(struct load_reader *reader)
-{
-	struct buffer *buffer = reader->held.first;
-	enum err e = device_wait(reader->options.device, buffer->mark);
-	if (e != ERR_OK)
-		return e;
-	queue_pop(&reader->held);
-	reader->held_count--;
-	pthread_mutex_lock(&reader->lock);
-	queue_push(&reader->free, buffer);
-	pthread_cond_signal(&reader->room);
-	pthread_mutex_unlock(&reader->lock);
-	return ERR_OK;
-}
-
-/* Of a queued device a quarter of the ring stays behind with it. */
-static enum err free_held(struct load_reader *reader, uint32_t left)
-{
-	enum err e = ERR_OK;
-	while (reader->held_count > left && e == ERR_OK)
-		e = free_oldest(reader);
-	return e;
-}
-
-static enum err give_back(struct load_reader *reader)
-{
-	struct device *device = reader->options.device;
-	if (reader->taken) {
-		reader->taken->mark = device_mark(device);
-		queue_push(&reader->held, reader->taken);
-		reader->held_count++;
-		reader->taken = NULL;
-	}
-	pthread_mutex_lock(&reader->lock);
-	bool waiting = !reader->ready.first;
-	pthread_mutex_unlock(&reader->lock);
-	/* Whoever has nothing to do may as well wait for the device: workers may be waiting for these buffers. */
-	return free_held(reader, waiting || !device_props(device)->queued ? 0 : LOAD_BUFFERS / 4);
-}
-
-enum err load_reader_next(struct load_reader *reader, struct why *why, const struct load_piece **ret_piece)
-{
-	enum err e = give_back(reader);
-	if (e != ERR_OK)
-		return why_set(why, e, "weights do not reach the device: %s", err_text(e));
-	pthread_mutex_lock(&reader->lock);
-	while (!reader->stop && reader->running > 0 && !reader->ready.first)
-		pthread_cond_wait(&reader->news, &reader->lock);
-	e = reader->e;
-	reader->taken = e == ERR_OK ? queue_pop(&reader->ready) : NULL;
-	pthread_mutex_unlock(&reader->lock);
-	if (e != ERR_OK)
-		return why_set(why, e, "%s", reader->why.text);
-	*ret_piece = reader->taken ? &reader->taken->piece : NULL;
-	return ERR_OK;
-}
-
-uint64_t load_reader_bytes(struct load_reader *reader, uint64_t *ret_cached)
-{
-	pthread_mutex_lock(&reader->lock);
-	uint64_t bytes = reader->bytes;
-	*ret_cached = reader->cached_bytes;
-	pthread_mutex_unlock(&reader->lock);
-	return bytes;
-}
-
-/* --- life ------------------------------------------------------------------------------------------------ */
-
+/* Workers share the ring; where pieces are large there are fewer of them. */
 static enum err make_ring(struct load_reader *reader)
 {
-	const struct load_plan *plan = reader->options.plan;
-	size_t room = load_file_room(plan->piece_out_bytes);
-	uint64_t count = RING_BYTES / (room > LOAD_PIECE_BYTES ? room : LOAD_PIECE_BYTES);
-	count = count < 2 ? 2 : count;
-	count = count < plan->piece_count ? count : plan->piece_count;
-	reader->ring_bytes = count * room + LOAD_ALIGN;
-	enum err e = dev_alloc(reader->options.device, MEM_PINNED, reader->ring_bytes, &reader->ring);
+	const struct load_reader_options *o = &reader->options;
+	const struct device_props *props = device_props(o->device);
+	uint64_t room = load_file_room(o->plan->piece_out_bytes), workers = props->thread_count;
+	workers = workers < LOAD_WORKERS ? LOAD_WORKERS : workers > LOAD_WORKERS_MAX ? LOAD_WORKERS_MAX : workers;
+	workers = workers < o->plan->lane_count ? workers : o->plan->lane_count;
+	reader->buffer_count = props->queued ? BUFFERS : 1;
+	while (workers > 1 && workers * reader->buffer_count * room > LOAD_RING_BYTES)
+		workers--;
+	reader->worker_count = (uint32_t)workers;
+	reader->ring_bytes = workers * reader->buffer_count * room + LOAD_ALIGN;
+	enum err e = dev_alloc(o->device, MEM_PINNED, reader->ring_bytes, &reader->ring);
 	if (e != ERR_OK)
 		return e;
 	uint8_t *memory = (uint8_t *)(((uintptr_t)reader->ring + LOAD_ALIGN - 1) / LOAD_ALIGN * LOAD_ALIGN);
-	for (uint64_t i = 0; i < count; i++) {
-		reader->buffers[i].memory = memory + i * room;
-		queue_push(&reader->free, &reader->buffers[i]);
-	}
+	for (uint32_t i = 0; i < workers * reader->buffer_count; i++, memory += room)
+		reader->workers[i / reader->buffer_count].buffers[i % reader->buffer_count].memory = memory;
 	return ERR_OK;
 }
 
-static enum err make_worker(struct load_reader *reader, struct worker *worker)
+static enum err start_worker(struct load_reader *reader, struct worker *worker)
 {
 	const struct load_plan *plan = reader->options.plan;
 	worker->reader = reader;
@@ -370,50 +282,74 @@ static enum err make_worker(struct load_reader *reader, struct worker *worker)
 	return worker->started ? ERR_OK : ERR_NOMEM;
 }
 
-enum err load_reader_create(const struct load_reader_options *options, struct why *why, struct load_reader **ret_reader)
+static void fail(struct load_reader *reader, enum err e)
 {
-	const struct load_plan *plan = options->plan;
+	pthread_mutex_lock(&reader->lock);
+	if (reader->e == ERR_OK) {
+		reader->e = e;
+		why_set(&reader->why, e, "no memory to read weights in pieces of %llu bytes",
+			(unsigned long long)reader->options.plan->piece_out_bytes);
+	}
+	pthread_mutex_unlock(&reader->lock);
+}
+
+static void await_workers(struct load_reader *reader)
+{
+	const struct load_reader_options *o = &reader->options;
+	pthread_mutex_lock(&reader->lock);
+	while (reader->running > 0) {
+		struct timespec until;
+		clock_gettime(CLOCK_REALTIME, &until);
+		until.tv_sec += LOAD_PROGRESS_SECONDS;
+		if (pthread_cond_timedwait(&reader->news, &reader->lock, &until) != ETIMEDOUT || !o->progress)
+			continue;
+		struct load_progress progress = reader->progress;
+		pthread_mutex_unlock(&reader->lock);
+		o->progress(o->context, &progress);
+		pthread_mutex_lock(&reader->lock);
+	}
+	pthread_mutex_unlock(&reader->lock);
+	for (uint32_t i = 0; i < reader->worker_count; i++)
+		if (reader->workers[i].started)
+			pthread_join(reader->workers[i].thread, NULL);
+}
+
+static void fini(struct load_reader *reader)
+{
+	for (uint32_t i = 0; i < reader->worker_count; i++) {
+		free(reader->workers[i].raw);
+		free(reader->workers[i].scales);
+	}
+	dev_free(reader->options.device, MEM_PINNED, reader->ring, reader->ring_bytes);
+	pthread_cond_destroy(&reader->news);
+	pthread_mutex_destroy(&reader->lock);
+	pthread_mutex_destroy(&reader->device_lock);
+	free(reader);
+}
+
+enum err load_read(const struct load_reader_options *options, struct why *why, struct load_progress *ret_progress)
+{
 	struct load_reader *reader = calloc(1, sizeof(*reader));
 	if (!reader)
 		return why_set(why, ERR_NOMEM, "no memory to read weights");
 	reader->options = *options;
+	pthread_mutex_init(&reader->device_lock, NULL);
 	pthread_mutex_init(&reader->lock, NULL);
 	pthread_cond_init(&reader->news, NULL);
-	pthread_cond_init(&reader->room, NULL);
-	queue_init(&reader->free);
-	queue_init(&reader->ready);
-	queue_init(&reader->held);
 	enum err e = make_ring(reader);
-	for (uint32_t i = 0; i < LOAD_WORKERS && i < plan->lane_count && e == ERR_OK; i++)
-		e = make_worker(reader, &reader->workers[i]);
-	if (e != ERR_OK) {
-		why_set(why, e, "no memory to read weights in pieces of %llu bytes", (unsigned long long)plan->piece_out_bytes);
-		load_reader_destroy(reader);
-		return e;
-	}
-	*ret_reader = reader;
-	return ERR_OK;
-}
-
-void load_reader_destroy(struct load_reader *reader)
-{
-	if (!reader)
-		return;
-	pthread_mutex_lock(&reader->lock);
-	reader->stop = true;
-	pthread_cond_broadcast(&reader->room);
-	pthread_mutex_unlock(&reader->lock);
-	for (uint32_t i = 0; i < LOAD_WORKERS; i++) {
-		struct worker *worker = &reader->workers[i];
-		if (worker->started)
-			pthread_join(worker->thread, NULL);
-		free(worker->raw);
-		free(worker->scales);
-	}
-	(void)!device_sync(reader->options.device); /* it may still read the ring; what failed was said to whoever asked next */
-	dev_free(reader->options.device, MEM_PINNED, reader->ring, reader->ring_bytes);
-	pthread_cond_destroy(&reader->room);
-	pthread_cond_destroy(&reader->news);
-	pthread_mutex_destroy(&reader->lock);
-	free(reader);
+	for (uint32_t i = 0; i < reader->worker_count && e == ERR_OK; i++)
+		e = start_worker(reader, &reader->workers[i]);
+	if (e != ERR_OK)
+		fail(reader, e);
+	await_workers(reader);
+	enum err last = device_sync(options->device); /* it may still be reading the ring */
+	e = reader->e;
+	if (e != ERR_OK)
+		why_set(why, e, "%s", reader->why.text);
+	else if (last != ERR_OK)
+		e = why_set(why, last, "weights do not reach the device: %s", err_text(last));
+	else
+		*ret_progress = reader->progress;
+	fini(reader);
+	return e;
 }

@@ -1,24 +1,26 @@
-/* load_reader - reads the files of a model by several threads and hands over what the engine packs.
+/* load_reader - reads the files of a model by several threads, each of which packs what it read.
  *
- * Owns:   its threads, and a ring of pinned buffers that pieces lie in.
- * Loop:   created, asked and destroyed by the one thread that also uses the device.
- * Bounds: LOAD_WORKERS threads with a read each on its way; LOAD_BUFFERS buffers of LOAD_PIECE_BYTES, fewer and larger ones
- *         where a piece must be more, two at least; each thread as much again for what it converts.
- * Rules:  1 pieces of a lane come in order, lanes beside each other in any;
- *         2 a thread reads a lane from end to end: it digests what it read and makes of it what the engine takes;
- *         3 a piece is its taker's until the next is asked for; its buffer is read into again once what the device was told to
- *           do until then has been done. */
+ * Owns:   its threads and a ring of pinned buffers, for the time of one call.
+ * Loop:   the thread that also uses the device, which waits.
+ * Bounds: LOAD_WORKERS threads or as many as the device has, each with one read on its way and one buffer of LOAD_PIECE_BYTES, two
+ *         where the device runs behind; what it converts is read into as much again.  LOAD_RING_BYTES of buffers, or those of one
+ *         thread where a piece must be larger.
+ * Rules:  1 a thread reads a lane from end to end: it digests what it read, makes of it what the engine takes and gives
+ *           it to `take`;
+ *         2 what `take` was given stays as it is until what it told the device to do has been done;
+ *         3 the first error ends it, and names file and offset. */
 #ifndef ENGINE_LOAD_READER_H
 #define ENGINE_LOAD_READER_H
 #include "engine/load_plan.h"
 
 struct device;
 struct load_hooks;
-struct load_reader;
 
-/* More buffers than threads: some are being packed.  16 MiB: rows enough for every core to pack some. */
-enum { LOAD_WORKERS = 8, LOAD_BUFFERS = 12 };
-#define LOAD_PIECE_BYTES ((uint64_t)16 << 20)
+/* 4 MiB: deep enough for any disk with so many on their way, and few enough that what one core reads is in its cache when it
+ * packs it (bench/engine/load.c). */
+#define LOAD_PIECE_BYTES ((uint64_t)4 << 20)
+#define LOAD_RING_BYTES	 ((uint64_t)256 << 20)
+enum { LOAD_WORKERS = 12, LOAD_WORKERS_MAX = 64, LOAD_PROGRESS_SECONDS = 2 };
 
 struct load_piece {
 	const struct tensor_spec *spec;
@@ -26,23 +28,25 @@ struct load_piece {
 	void *rows;            /* [count][inputs] of elem; of a vector [count] of float, aligned; the taker may change them */
 };
 
+struct load_progress {
+	uint64_t bytes, cached_bytes; /* read; of those, what the page cache had */
+};
+
 struct load_reader_options {
 	struct device *device;
 	const struct weights *weights;
 	const struct load_plan *plan;
 	enum elem elem;                 /* the plan's */
-	uint8_t (*digests)[32];         /* [weights_count] SHA-256 of each tensor's bytes, there at the end; NULL: not wanted */
+	uint8_t (*digests)[32];         /* [weights_count] SHA-256 of each tensor's bytes; NULL: not wanted */
 	const struct load_hooks *hooks; /* or NULL */
+	void *context;
+	/* Pieces of a lane in order, lanes beside each other.  Called by any thread; by one at a time where the device is queued, on a CPU by
+	 * several, for rows of their own. */
+	enum err (*take)(void *context, const struct load_piece *piece, struct why *why);
+	/* Every LOAD_PROGRESS_SECONDS, on the caller's thread; or NULL. */
+	void (*progress)(void *context, const struct load_progress *progress);
 };
 
-MUST_USE enum err load_reader_create(const struct load_reader_options *options, struct why *why,
-				     struct load_reader **ret_reader);
-/* Waits for the threads; what the device was told to do has been done. */
-void load_reader_destroy(struct load_reader *reader); /* NULL is fine */
-
-/* The next piece, or NULL once all were taken and digested.  What failed first is the error: of a file or of the device. */
-MUST_USE enum err load_reader_next(struct load_reader *reader, struct why *why, const struct load_piece **ret_piece);
-
-/* Bytes read, and those of them that the page cache had; all of them once there is no next piece. */
-uint64_t load_reader_bytes(struct load_reader *reader, uint64_t *ret_cached);
+/* Reads all of the plan.  ERR_IO, ERR_CORRUPT: of a file; what `take` said; the device's; ERR_NOMEM. */
+MUST_USE enum err load_read(const struct load_reader_options *options, struct why *why, struct load_progress *ret_progress);
 #endif

@@ -14,8 +14,6 @@
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
-enum { PROGRESS_SECONDS = 2 };
-
 static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece, float offset,
 			    float **vector)
 {
@@ -51,7 +49,7 @@ static uint32_t run_length(const struct load *load, const struct tensor_spec *sp
 static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			  struct linear *linear)
 {
-	enum err e = ERR_OK;
+	enum err e = piece ? ERR_OK : linear_fill_bias(linear, 0, 0, NULL); /* makes room */
 	for (uint32_t row = 0, count; piece && row < piece->count && e == ERR_OK; row += count) {
 		uint32_t output = load_output(load->config, spec, row);
 		count = run_length(load, spec, row, piece->count);
@@ -206,51 +204,39 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
-/* Every few seconds, and at the end. */
-static void tell_progress(struct load *load, struct load_reader *reader, bool end)
+static void tell_progress(void *context, const struct load_progress *progress)
 {
-	uint64_t cached, bytes = load_reader_bytes(reader, &cached);
-	double now = seconds_now(), took = now - load->began;
-	if (!end && now < load->told + PROGRESS_SECONDS)
-		return;
-	load->told = now;
-	log_info("weights: %.2f of %.2f GB in %.1f s, %.2f GB/s, %u %% of it from the page cache", (double)bytes / 1e9,
-		 (double)load->plan->bytes / 1e9, took, (double)bytes / 1e9 / (took > 0 ? took : 1e-9),
-		 (unsigned)(bytes ? cached * 100 / bytes : 0));
+	const struct load *load = context;
+	double took = seconds_now() - load->began, gb = (double)progress->bytes / 1e9;
+	log_info("weights: %.2f of %.2f GB in %.1f s, %.2f GB/s, %.0f %% from the page cache", gb, (double)load->plan->bytes / 1e9,
+		 took, took > 0 ? gb / took : 0,
+		 progress->bytes ? (double)progress->cached_bytes / (double)progress->bytes * 100 : 0);
 }
 
-static enum err fill_all(struct load *load, struct load_reader *reader)
+static enum err take_piece(void *context, const struct load_piece *piece, struct why *why)
 {
-	const struct load_piece *piece = NULL;
-	enum err e;
-	load->began = load->told = seconds_now();
-	while ((e = load_reader_next(reader, load->why, &piece)) == ERR_OK && piece) {
-		e = load_tensor(load, piece->spec, piece);
-		if (e != ERR_OK)
-			return e;
-		tell_progress(load, reader, false);
-	}
-	if (e == ERR_OK)
-		tell_progress(load, reader, true);
-	return e;
+	struct load own = *(const struct load *)context; /* with this thread's reason */
+	own.why = why;
+	return load_tensor(&own, piece->spec, piece);
 }
 
 static enum err load_all(struct load *load, const struct weights *source, uint8_t (*digests)[32])
 {
 	const struct load_plan_options options = {load->to->elem, LOAD_PIECE_BYTES - 2 * LOAD_ALIGN, digests != NULL};
 	struct load_plan *plan = NULL;
-	struct load_reader *reader = NULL;
+	struct load_progress progress = {0};
 	enum err e = load_plan_create(load->config, source, &options, load->why, &plan);
 	const struct load_reader_options reading = {.device = load->to->device, .weights = source, .plan = plan,
-						    .elem = load->to->elem, .digests = digests};
+						    .elem = load->to->elem, .digests = digests, .context = load,
+						    .take = take_piece, .progress = tell_progress};
+	load->plan = plan;
+	load->began = seconds_now();
 	if (e == ERR_OK)
 		e = model_tensors_each(load->config, make_one, load);
-	load->plan = plan;
 	if (e == ERR_OK)
-		e = load_reader_create(&reading, load->why, &reader);
+		e = load_read(&reading, load->why, &progress);
 	if (e == ERR_OK)
-		e = fill_all(load, reader);
-	load_reader_destroy(reader);
+		tell_progress(load, &progress);
 	load_plan_destroy(plan);
 	return e;
 }

@@ -14,7 +14,7 @@ struct load {
 	const struct model_config *config;
 	struct why *why;
 	const struct load_plan *plan;
-	double began, told; /* seconds of a clock */
+	double began; /* seconds of a clock */
 };
 
 /* `name` is for the reason. */
