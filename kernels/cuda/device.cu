@@ -303,9 +303,11 @@ static const struct backend *cuda_backend(void)
 		.add_gated = cuda_add_gated,
 		.to_bf16 = cuda_to_bf16,
 		.from_bf16 = cuda_from_bf16,
-		.logits_stats = cuda_logits_stats,
 		.soft_cap = cuda_soft_cap,
 		.exp = cuda_exp,
+		.sample_create = cuda_sample_create,
+		.sample_destroy = cuda_sample_destroy,
+		.sample = cuda_sample,
 	};
 	return &backend;
 }
