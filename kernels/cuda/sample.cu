@@ -145,8 +145,7 @@ SIMT_DEVICE void penalise(const sample_job &job, const packed_row &row, const sa
 
 SIMT_DEVICE void change_scores(const sample_job &job, const packed_row &row, const sample_place &p)
 {
-	simt_sync();
-	add_biases(job, row, p);
+	add_biases(job, row, p); /* all have met since scores were loaded */
 	simt_sync();
 	penalise(job, row, p);
 	simt_sync();

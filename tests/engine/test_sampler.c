@@ -318,9 +318,10 @@ static void greedy_takes_the_lowest_of_equals(void **state)
 	sample(f, &r.asked, &chosen);
 	assert_int_equal(chosen.token, 40);
 	r.sampling.temperature = 1;
-	r.sampling.top_k = 1;
 	for (uint64_t seed = 0; seed < 20; seed++) {
 		r.sampling.seed = seed;
+		r.sampling.top_k = seed % 2 ? 1 : -1;
+		r.sampling.top_p = seed % 2 ? 1 : 1e-30f;
 		sample(f, &r.asked, &chosen);
 		assert_int_equal(chosen.token, 40);
 	}

@@ -52,7 +52,7 @@ static void fill_logits(struct rng *rng, float *x, uint32_t n)
 
 static void ask_cuts(struct rng *rng, struct sampling *s, uint32_t n)
 {
-	static const float top_p[] = {1.0f, 1e-9f, 0.3f, 0.9f, 0.99999994f};
+	static const float top_p[] = {1.0f, 1e-30f, 0.3f, 0.9f, 0.99999994f};
 	static const float min_p[] = {0.0f, 0.05f, 1.0f};
 	static const float temperature[] = {0.0f, 0.01f, 0.7f, 1.0f, 1.0f, 2.0f};
 	const int32_t top_k[] = {-1, 1, 7, (int32_t)n / 2, (int32_t)n - 1, (int32_t)n};
