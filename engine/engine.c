@@ -340,16 +340,21 @@ static enum err set_layouts(struct engine *engine, struct why *why)
 	return ERR_OK;
 }
 
+static bool wants_fast(const struct engine *engine)
+{
+	return engine->options.numerics && strcmp(engine->options.numerics, "fast") == 0;
+}
+
 static enum err open_cpu(struct engine *engine, struct why *why)
 {
 	const struct device_options options = {.kind = DEVICE_CPU, .variant = engine->options.isa,
-					       .thread_count = engine->options.thread_count};
+					       .thread_count = engine->options.thread_count, .fast = wants_fast(engine)};
 	return device_open(&options, why, &engine->device);
 }
 
 static enum err open_gpu(struct engine *engine, struct why *why)
 {
-	const struct device_options options = {.kind = DEVICE_CUDA};
+	const struct device_options options = {.kind = DEVICE_CUDA, .fast = wants_fast(engine)};
 	return device_open(&options, why, &engine->device);
 }
 
@@ -361,6 +366,8 @@ static enum err open_device(struct engine *engine, struct why *why)
 	bool automatic = strcmp(name, "auto") == 0, gpu = strcmp(name, "cuda") == 0;
 	if (!automatic && !gpu && strcmp(name, "cpu") != 0)
 		return why_set(why, ERR_INVALID, "device \"%s\": unknown; expected auto, cpu or cuda", name);
+	if (engine->options.numerics && !wants_fast(engine) && strcmp(engine->options.numerics, "exact") != 0)
+		return why_set(why, ERR_INVALID, "numerics \"%s\": unknown; expected exact or fast", engine->options.numerics);
 	if (gpu)
 		return open_gpu(engine, why);
 	enum err e = automatic && !engine->options.isa ? open_gpu(engine, why) : ERR_UNSUPPORTED;

@@ -312,6 +312,8 @@ enum err cpu_device_open(const struct device_options *options, struct why *why, 
 	if (options->thread_count > DEVICE_THREADS_MAX)
 		return why_set(why, ERR_INVALID, "device: %u threads, at most %u", options->thread_count,
 			       DEVICE_THREADS_MAX);
+	if (options->fast)
+		return why_set(why, ERR_UNSUPPORTED, "device: the class \"fast\" is a GPU's; on a CPU the exact one costs nothing");
 	const struct kernel_ops *ops = NULL;
 	enum err e = variant_choose(options->variant, why, &ops);
 	if (e != ERR_OK)

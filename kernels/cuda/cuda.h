@@ -52,6 +52,7 @@ struct cuda_device {
 	enum err failed;	    /* the first error of a call, ERR_OK: none; it stays */
 	uint32_t sm_count;
 	size_t shared_max; /* bytes that a block may ask for */
+	bool fast;	   /* sums may be cut as suits the number of rows: the class says so */
 
 	pthread_mutex_t lock; /* of the ranges */
 	struct cuda_range *ranges; /* [range_count] by address */
@@ -127,6 +128,7 @@ enum {
 	CUDA_COUNT_ROWS_LONGEST, /* of a run */
 	CUDA_COUNT_POSITIONS,	 /* the greatest first_position + row_count of a run */
 	CUDA_COUNT_ROW_END,	 /* the greatest row_first + row_count of a run: run_of_row beyond it has none */
+	CUDA_COUNT_TILES,	 /* of 64 positions, that runs see or write: of all together */
 	CUDA_COUNTS = 8,
 };
 
