@@ -33,9 +33,9 @@ typedef enum {
 typedef enum { CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE = 0 } CUtensorMapFloatOOBfill;
 typedef struct CUtensorMap_st {
 #ifdef __cplusplus
-	alignas(64)
+	alignas(128)
 #else
-	_Alignas(64)
+	_Alignas(128)
 #endif
 		uint64_t opaque[16];
 } CUtensorMap;

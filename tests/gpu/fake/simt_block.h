@@ -20,6 +20,7 @@
 enum thread_state { THREAD_READY, THREAD_MEETS, THREAD_AT_BARRIER, THREAD_AT_MBARRIER, THREAD_POLLS, THREAD_DONE };
 
 struct simt_block;
+struct simt_proxy;
 
 /* 16 bytes of one thread's cp.async. */
 struct thread_copy {
@@ -39,6 +40,9 @@ struct simt_thread : simt_place {
 	uint32_t parity;
 	std::vector<thread_copy> copies;
 	uint32_t copy_group; /* the one being filled */
+	std::vector<uint32_t> unfenced; /* where its own copies landed since its last simt_fence_async() */
+	std::vector<uint64_t *> barriers_set; /* since its last simt_mbarrier_fence_init() */
+	std::vector<const CUtensorMap *> maps_acquired;
 };
 
 struct barrier {
@@ -60,15 +64,26 @@ struct queued_product {
 	uint32_t group;
 };
 
+/* Sums of a warpgroup while products add to them: NaNs are where they were. */
+struct held_sums {
+	float *at[SIMT_MEMBERS_MAX];
+	uint32_t count; /* of each thread */
+	std::vector<float> values;
+};
+
 struct warpgroup {
 	struct gathering gathering;
 	std::vector<queued_product> products;
 	uint32_t group; /* the one being filled */
+	bool fenced;	/* simt_wgmma_fence() since the last wait */
+	std::vector<held_sums> held;
+	int registers; /* of a thread, since setmaxnreg; 0: as launched */
 };
 
 struct simt_block {
 	uint32_t thread_count, live;
 	uint8_t *shared;
+	struct simt_proxy *proxy;
 	simt_thread *threads;
 	struct barrier barriers[BARRIERS_MAX];
 	struct gathering warps[WARPS_MAX];
@@ -77,6 +92,7 @@ struct simt_block {
 
 /* A copy of the copy engine. */
 struct engine_copy {
+	simt_block *block; /* whose memory it is */
 	uint8_t *to;
 	std::vector<uint8_t> bytes; /* already where swizzle wants them: to[at[i]] = bytes[i] for pieces of 16 */
 	std::vector<int32_t> at;
@@ -105,4 +121,12 @@ void simt_wait(enum thread_state state, const char *waits_for);
 bool simt_land_oldest(void);
 void simt_land_all_of(simt_thread *thread);
 bool simt_mbarrier_over(const uint64_t *barrier, uint32_t parity);
+
+/* What wgmma sees of the block's dynamic shared memory (simt_proxy.cc): ordinary stores and cp.async pass it by until a fence. */
+void simt_proxy_begin(simt_block *block, uint32_t rank, size_t shared_bytes);
+/* 16 bytes landed there by cp.async of the thread; or by the copy engine, or as NaNs where something will. */
+void simt_proxy_copied(simt_thread *thread, const void *at);
+void simt_proxy_landed(simt_block *block, const void *at);
+/* wgmma of the running thread's warpgroup reads 16 bytes at the address. */
+void simt_proxy_read(uint32_t address);
 #endif

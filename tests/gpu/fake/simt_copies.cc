@@ -1,6 +1,8 @@
 /* Copies that run beside the threads, and the barriers that say when they have landed. */
 #include <string.h>
+#include <algorithm>
 #include "tests/gpu/fake/fake.h"
+#include "tests/gpu/fake/runtime.h"
 #include "tests/gpu/fake/simt_block.h"
 #include "tests/gpu/fake/tensor_map.h"
 
@@ -21,23 +23,25 @@ void simt_cp_async16(void *shared, const void *global, bool valid)
 	if ((uintptr_t)shared % 16 != 0 || (valid && (uintptr_t)global % 16 != 0))
 		simt_fault("cp_async16 to %p from %p", shared, global);
 	memset(shared, 0xff, 16);
+	simt_proxy_landed(self->block_of, shared);
 	self->copies.push_back({shared, valid ? global : nullptr, self->copy_group});
 	if (!fake_now()->late_copies)
 		simt_land_all_of(self);
 }
 
-static void land(const thread_copy *copy)
+static void land(simt_thread *thread, const thread_copy *copy)
 {
 	if (copy->from)
 		memcpy(copy->to, copy->from, 16);
 	else
 		memset(copy->to, 0, 16);
+	simt_proxy_copied(thread, copy->to);
 }
 
 void simt_land_all_of(simt_thread *thread)
 {
 	for (const thread_copy &copy : thread->copies)
-		land(&copy);
+		land(thread, &copy);
 	thread->copies.clear();
 }
 
@@ -52,7 +56,7 @@ void simt_cp_async_left(uint32_t left)
 	size_t kept = 0;
 	for (size_t i = 0; i < self->copies.size(); i++) {
 		if (self->copies[i].group + left < self->copy_group)
-			land(&self->copies[i]);
+			land(self, &self->copies[i]);
 		else
 			self->copies[kept++] = self->copies[i];
 	}
@@ -69,6 +73,7 @@ struct mbarrier {
 static_assert(sizeof(struct mbarrier) == 8, "as on a GPU");
 
 #define MBARRIER_COUNT_MAX 0xfffff
+#define MBARRIER_BYTES_MAX 0xfffff
 
 static struct mbarrier load(const uint64_t *at)
 {
@@ -81,6 +86,8 @@ static struct mbarrier load(const uint64_t *at)
 
 static void store(uint64_t *at, struct mbarrier barrier)
 {
+	if (barrier.bytes > MBARRIER_BYTES_MAX || barrier.bytes < -MBARRIER_BYTES_MAX)
+		simt_fault("the mbarrier at %p is to count %lld bytes, at most %d", (void *)at, (long long)barrier.bytes, MBARRIER_BYTES_MAX);
 	if (barrier.pending == 0 && barrier.bytes == 0) {
 		barrier.phase ^= 1;
 		barrier.pending = barrier.expected;
@@ -95,6 +102,22 @@ void simt_mbarrier_init(uint64_t *at, uint32_t count)
 		simt_fault("an mbarrier of %u at %p", count, (void *)at);
 	struct mbarrier barrier = {0, count, count, 0};
 	memcpy(at, &barrier, sizeof(barrier));
+	simt_self()->barriers_set.push_back(at);
+}
+
+void simt_mbarrier_fence_init()
+{
+	simt_self()->barriers_set.clear();
+}
+
+/* Only behind that fence does the copy engine find it. */
+static void check_fenced(const uint64_t *at)
+{
+	for (uint32_t b = 0; b < simt_group.block_count; b++)
+		for (uint32_t i = 0; i < simt_group.blocks[b].thread_count; i++)
+			for (const uint64_t *set : simt_group.blocks[b].threads[i].barriers_set)
+				if (set == at)
+					simt_fault("a copy to the mbarrier at %p: no simt_mbarrier_fence_init() after its set-up", (const void *)at);
 }
 
 static void arrive(uint64_t *at, uint32_t bytes)
@@ -142,8 +165,10 @@ void simt_mbarrier_wait(uint64_t *at, uint32_t parity)
 
 static void land(const engine_copy *copy)
 {
-	for (size_t i = 0; i < copy->at.size(); i++)
+	for (size_t i = 0; i < copy->at.size(); i++) {
 		memcpy(copy->to + copy->at[i], &copy->bytes[i * 16], 16);
+		simt_proxy_landed(copy->block, copy->to + copy->at[i]);
+	}
 	struct mbarrier barrier = load(copy->barrier);
 	barrier.bytes -= (int64_t)copy->bytes.size();
 	store(copy->barrier, barrier);
@@ -160,13 +185,15 @@ bool simt_land_oldest()
 }
 
 /* To shared memory at `to`, where 16 bytes at offset o from the block's memory lie at swizzle(o). */
-static void queue(uint8_t *to, uint64_t *barrier, const std::vector<uint8_t> &bytes, uint32_t address, bool swizzled)
+static void queue(simt_block *block, uint8_t *to, uint64_t *barrier, const std::vector<uint8_t> &bytes, uint32_t address, bool swizzled)
 {
-	engine_copy copy = {to, bytes, {}, barrier};
+	engine_copy copy = {block, to, bytes, {}, barrier};
+	check_fenced(barrier);
 	for (size_t at = 0; at < bytes.size(); at += 16) {
 		uint32_t there = address + (uint32_t)at;
 		copy.at.push_back((int32_t)((swizzled ? there ^ (there >> 7 & 7) << 4 : there) - address));
 		memset(to + copy.at.back(), 0xff, 16);
+		simt_proxy_landed(block, to + copy.at.back());
 	}
 	if (fake_now()->late_copies)
 		simt_group.copies.push_back(copy);
@@ -182,8 +209,24 @@ static uint64_t *in_block(uint64_t *barrier, uint32_t rank)
 	return reinterpret_cast<uint64_t *>(simt_group.blocks[rank].shared + simt_shared_address(barrier));
 }
 
+void simt_tma_acquire(const CUtensorMap *map)
+{
+	if (fake_memory_of(map) != FAKE_DEVICE)
+		simt_fault("the tensor map at %p is not in the device's memory", (const void *)map);
+	simt_self()->maps_acquired.push_back(map);
+}
+
+/* A parameter's map needs no acquiring. */
+static bool is_acquired(const CUtensorMap *map)
+{
+	const auto &maps = simt_self()->maps_acquired;
+	return fake_memory_of(map) != FAKE_DEVICE || std::find(maps.begin(), maps.end(), map) != maps.end();
+}
+
 void simt_tma_load(void *shared, const CUtensorMap *map, uint64_t *barrier, const int *at, uint32_t rank, uint16_t blocks)
 {
+	if (!is_acquired(map))
+		simt_fault("the tensor map at %p lies in the device's memory and was not acquired", (const void *)map);
 	const struct tensor_map *tensor = tensor_map_of(map);
 	if (!tensor || tensor->rank != rank)
 		simt_fault("no tensor map of rank %u at %p", rank, (const void *)map);
@@ -193,7 +236,8 @@ void simt_tma_load(void *shared, const CUtensorMap *map, uint64_t *barrier, cons
 	std::vector<uint8_t> bytes = tensor_map_box(tensor, at);
 	for (uint32_t b = 0; b < simt_group.block_count; b++)
 		if (blocks == 0 ? b == here : blocks >> b & 1)
-			queue(simt_group.blocks[b].shared + address, in_block(barrier, b), bytes, address, tensor->swizzled);
+			queue(&simt_group.blocks[b], simt_group.blocks[b].shared + address, in_block(barrier, b), bytes, address,
+			      tensor->swizzled);
 }
 
 void simt_bulk_load(void *shared, const void *global, uint32_t bytes, uint64_t *barrier)
@@ -201,5 +245,5 @@ void simt_bulk_load(void *shared, const void *global, uint32_t bytes, uint64_t *
 	if ((uintptr_t)shared % 16 != 0 || (uintptr_t)global % 16 != 0 || bytes % 16 != 0)
 		simt_fault("%u bytes to %p from %p: all are multiples of 16", bytes, shared, global);
 	const uint8_t *from = static_cast<const uint8_t *>(global);
-	queue(static_cast<uint8_t *>(shared), barrier, std::vector<uint8_t>(from, from + bytes), 0, false);
+	queue(simt_self()->block_of, static_cast<uint8_t *>(shared), barrier, std::vector<uint8_t>(from, from + bytes), 0, false);
 }

@@ -73,14 +73,18 @@ SIMT_DEVICE void simt_fence_device()
 {
 }
 
+void simt_registers_move(int registers, bool raises);
+
 template <int registers> SIMT_DEVICE void simt_registers_lower()
 {
 	static_assert(registers >= 24 && registers <= 240 && registers % 8 == 0, "as setmaxnreg takes them");
+	simt_registers_move(registers, false);
 }
 
 template <int registers> SIMT_DEVICE void simt_registers_raise()
 {
 	static_assert(registers >= 24 && registers <= 240 && registers % 8 == 0, "as setmaxnreg takes them");
+	simt_registers_move(registers, true);
 }
 
 /* --- warps --------------------------------------------------------------------------------------------------- */

@@ -21,21 +21,14 @@ void simt_mbarrier_arrive_expect(uint64_t *barrier, uint32_t bytes);
 bool simt_mbarrier_try_wait(uint64_t *barrier, uint32_t parity);
 void simt_mbarrier_wait(uint64_t *barrier, uint32_t parity);
 
-SIMT_DEVICE void simt_mbarrier_fence_init()
-{
-}
-
-SIMT_DEVICE void simt_fence_async()
-{
-}
+void simt_mbarrier_fence_init(void);
+void simt_fence_async(void);
 
 SIMT_DEVICE void simt_tma_prefetch(const CUtensorMap *)
 {
 }
 
-SIMT_DEVICE void simt_tma_acquire(const CUtensorMap *)
-{
-}
+void simt_tma_acquire(const CUtensorMap *map);
 
 /* at: [rank], innermost first; the blocks of the cluster whose bits are set get it, 0: this one. */
 void simt_tma_load(void *shared, const CUtensorMap *map, uint64_t *barrier, const int *at, uint32_t rank, uint16_t blocks);

@@ -135,6 +135,39 @@ uint32_t simt_match(uint32_t value)
 	return bits;
 }
 
+/* --- registers ----------------------------------------------------------------------------------------------- */
+
+#define REGISTERS 65536 /* of a multiprocessor */
+
+struct register_wish {
+	int registers;
+	bool raises;
+};
+
+static void move_registers(const struct simt_meeting *meeting)
+{
+	const register_wish *first = static_cast<const register_wish *>(meeting->in[0]);
+	simt_block *block = simt_self()->block_of;
+	struct warpgroup *own = &block->warpgroups[simt_self()->index / SIMT_MEMBERS_MAX];
+	uint32_t groups = block->thread_count / SIMT_MEMBERS_MAX, sum = 0;
+	for (uint32_t i = 0; i < meeting->count; i++)
+		if (static_cast<const register_wish *>(meeting->in[i])->registers != first->registers)
+			simt_fault("threads of a warpgroup wish for different registers");
+	if (own->registers > 0 && (own->registers < first->registers) != first->raises)
+		simt_fault("%d registers are to become %d", own->registers, first->registers);
+	own->registers = first->registers;
+	for (uint32_t g = 0; g < groups; g++)
+		sum += block->warpgroups[g].registers > 0 ? block->warpgroups[g].registers * SIMT_MEMBERS_MAX : 0;
+	if (block->thread_count % SIMT_MEMBERS_MAX != 0 || sum > REGISTERS)
+		simt_fault("%u registers for warpgroups of %u threads", sum, block->thread_count);
+}
+
+void simt_registers_move(int registers, bool raises)
+{
+	register_wish wish = {registers, raises};
+	simt_meet_warpgroup("setmaxnreg", &wish, nullptr, move_registers);
+}
+
 /* --- barriers ------------------------------------------------------------------------------------------------ */
 
 static void open_if_full(struct barrier *barrier)
@@ -261,6 +294,7 @@ static void begin_block(uint32_t rank, uint32_t number)
 	ASAN_POISON_MEMORY_REGION(block->shared, SHARED_STRIDE);
 	ASAN_UNPOISON_MEMORY_REGION(block->shared + SHARED_RESERVED, launch->shared_bytes);
 	memset(block->shared + SHARED_RESERVED, 0xff, launch->shared_bytes); /* NaN */
+	simt_proxy_begin(block, rank, launch->shared_bytes);
 	for (struct barrier &barrier : block->barriers) {
 		barrier.arrived = 0;
 		barrier.waiting.clear();
@@ -270,6 +304,9 @@ static void begin_block(uint32_t rank, uint32_t number)
 	for (struct warpgroup &group : block->warpgroups) {
 		group.gathering.arrived = 0;
 		group.products.clear();
+		group.held.clear();
+		group.fenced = false;
+		group.registers = 0;
 	}
 	for (uint32_t i = 0; i < block->thread_count; i++) {
 		simt_thread *t = &block->threads[i];
@@ -283,6 +320,9 @@ static void begin_block(uint32_t rank, uint32_t number)
 		t->index = i;
 		t->state = THREAD_READY;
 		t->copies.clear();
+		t->unfenced.clear();
+		t->barriers_set.clear();
+		t->maps_acquired.clear();
 		fiber_begin(&t->fiber, thread_main);
 	}
 }
@@ -373,6 +413,10 @@ static void run_group()
 	}
 	if (!simt_group.copies.empty())
 		simt_fault("ends with a copy to shared memory that nobody waited for");
+	for (uint32_t b = 0; b < simt_group.block_count; b++)
+		for (const struct warpgroup &group : simt_group.blocks[b].warpgroups)
+			if (!group.products.empty())
+				simt_fault("ends with a wgmma that nobody waited for");
 }
 
 void simt_run(const struct simt_launch &launch)

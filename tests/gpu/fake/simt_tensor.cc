@@ -142,10 +142,63 @@ static struct warpgroup *own_warpgroup()
 	return &self->block_of->warpgroups[self->index / SIMT_MEMBERS_MAX];
 }
 
+/* The pattern of the swizzle begins at multiples of 1024, or the operand would have to say where. */
 static void check_operand(uint64_t operand)
 {
 	if (operand >> 62 != 1 || (operand >> 49 & 7) != 0)
 		simt_fault("an operand of wgmma that is not in 128-byte swizzle: %016llx", (unsigned long long)operand);
+	if ((operand << 4 & 0x380) != 0)
+		simt_fault("an operand of wgmma begins at %u, within 8 lines of a swizzle", (uint32_t)(operand & 0x3fff) << 4);
+}
+
+/* All that the operand is: 32 bytes of each of `rows` lines, or of 16 lines 2 * rows. */
+static void read_operand(uint64_t operand, int major, uint32_t rows)
+{
+	uint32_t address = (uint32_t)(operand & 0x3fff) << 4, leading = (uint32_t)(operand >> 16 & 0x3fff) << 4;
+	uint32_t stride = (uint32_t)(operand >> 32 & 0x3fff) << 4;
+	check_operand(operand);
+	for (uint32_t i = 0; i < rows * 2; i++) {
+		uint32_t at = address + i / 2 / 8 * stride + i / 2 % 8 * 128 + i % 2 * 16;
+		if (major == SIMT_MN_MAJOR) {
+			uint32_t row = i / 16 * 8, k = i % 16;
+			at = address + row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2;
+		}
+		simt_proxy_read(at ^ (at >> 7 & 7) << 4);
+	}
+}
+
+/* --- sums on their way: NaNs lie where they will be, and nobody reads or writes them ----------------------------- */
+
+static void hold(struct warpgroup *group, const queued_product &product)
+{
+	uint32_t count = product.of->n / 2;
+	for (const held_sums &held : group->held)
+		if (held.at[0] == product.of->d)
+			return;
+	held_sums sums = {{}, count, {}};
+	for (uint32_t t = 0; t < SIMT_MEMBERS_MAX; t++) {
+		float *d = sums.at[t] = product.of[t].d;
+		sums.values.insert(sums.values.end(), d, d + count);
+		memset(d, 0xff, count * sizeof(*d));
+	}
+	group->held.push_back(std::move(sums));
+}
+
+static void give_back(const held_sums &held, uint32_t thread)
+{
+	float *d = held.at[thread];
+	for (uint32_t i = 0; i < held.count; i++)
+		if (simt_bits(d[i]) != UINT32_MAX)
+			simt_fault("sums of wgmma were written before it was waited for");
+	memcpy(d, &held.values[(size_t)thread * held.count], held.count * sizeof(*d));
+}
+
+static void give_back_all(struct warpgroup *group)
+{
+	for (const held_sums &held : group->held)
+		for (uint32_t t = 0; t < SIMT_MEMBERS_MAX; t++)
+			give_back(held, t);
+	group->held.clear();
 }
 
 static void queue_product(const struct simt_meeting *meeting)
@@ -160,15 +213,19 @@ static void queue_product(const struct simt_meeting *meeting)
 		if (one->a)
 			memcpy(product.a[t], one->a, sizeof(product.a[t]));
 	}
-	check_operand(product.of[0].b_operand);
-	if (!product.of[0].a)
-		check_operand(product.of[0].a_operand);
 	struct warpgroup *group = own_warpgroup();
+	if (!group->fenced)
+		simt_fault("wgmma without simt_wgmma_fence() since its sums were another's");
+	read_operand(product.of[0].b_operand, product.of[0].b_major, product.of[0].n);
+	if (!product.of[0].a)
+		read_operand(product.of[0].a_operand, product.of[0].a_major, M);
 	product.group = group->group;
-	if (fake_now()->late_copies)
-		group->products.push_back(product);
-	else
+	if (!fake_now()->late_copies) {
 		run_product(&product);
+		return;
+	}
+	hold(group, product);
+	group->products.push_back(product);
 }
 
 void simt_wgmma_queue(const struct simt_product *product)
@@ -178,7 +235,7 @@ void simt_wgmma_queue(const struct simt_product *product)
 
 void simt_wgmma_fence()
 {
-	simt_sync_warp();
+	simt_meet_warpgroup("wgmma_fence", nullptr, nullptr, [](const struct simt_meeting *) { own_warpgroup()->fenced = true; });
 }
 
 void simt_wgmma_commit()
@@ -192,8 +249,12 @@ void simt_wgmma_left(uint32_t left)
 		struct warpgroup *group = own_warpgroup();
 		uint32_t end = group->group - *static_cast<const uint32_t *>(meeting->in[0]);
 		size_t ran = 0;
+		give_back_all(group);
+		group->fenced = false;
 		while (ran < group->products.size() && (int32_t)(group->products[ran].group - end) < 0)
 			run_product(&group->products[ran++]);
 		group->products.erase(group->products.begin(), group->products.begin() + (ptrdiff_t)ran);
+		for (const queued_product &left : group->products)
+			hold(group, left);
 	});
 }

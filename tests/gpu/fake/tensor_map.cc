@@ -33,6 +33,11 @@ static bool is_sound(const struct tensor_map *m, const cuuint32_t *element_strid
 			return false;
 		if (element_strides[i] != 1 || (i > 0 && (m->stride[i] % 16 != 0 || m->stride[i] >= UINT64_C(1) << 40)))
 			return false;
+		/* Its manual says so, whether it looks or not: lines lie in whole numbers in what is around them. */
+		if (i > 0 && m->stride[i] < m->stride[i - 1] * m->dim[i - 1])
+			return false;
+		if (i > 1 && m->stride[i] % m->stride[i - 1] != 0)
+			return false;
 	}
 	uint32_t line = m->box[0] * m->elem_bytes;
 	return line % 16 == 0 && (!m->swizzled || line <= 128);
@@ -46,7 +51,7 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuui
 	struct tensor_map m = {};
 	if (fake_fails("cuTensorMapEncodeTiled"))
 		return CUDA_ERROR_INVALID_VALUE;
-	if ((uintptr_t)map % 64 != 0 || rank < 1 || rank > 4 || interleave != CU_TENSOR_MAP_INTERLEAVE_NONE ||
+	if ((uintptr_t)map % alignof(CUtensorMap) != 0 || rank < 1 || rank > 4 || interleave != CU_TENSOR_MAP_INTERLEAVE_NONE ||
 	    fill != CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE)
 		return CUDA_ERROR_INVALID_VALUE;
 	m.magic = TENSOR_MAP_MAGIC;
@@ -69,7 +74,7 @@ CUresult cuTensorMapEncodeTiled(CUtensorMap *map, CUtensorMapDataType type, cuui
 const struct tensor_map *tensor_map_of(const CUtensorMap *map)
 {
 	const struct tensor_map *m = reinterpret_cast<const struct tensor_map *>(map);
-	return (uintptr_t)map % 64 == 0 && m->magic == TENSOR_MAP_MAGIC ? m : nullptr;
+	return (uintptr_t)map % alignof(CUtensorMap) == 0 && m->magic == TENSOR_MAP_MAGIC ? m : nullptr;
 }
 
 /* One line of the box at at[], which counts from the outermost on. */
