@@ -27,10 +27,13 @@ static enum err widen_vector(struct load *load, const struct tensor_spec *spec, 
 	return ERR_OK;
 }
 
+/* What the rank has of it: a piece. */
 static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
 			    float offset, float **ret_vector)
 {
-	size_t bytes = spec->dims[0] * sizeof(float);
+	struct rank_share pieces[SHARD_PIECES_MAX];
+	shard_outputs(load->config, load->shard, spec, pieces);
+	size_t bytes = pieces[0].count * sizeof(float);
 	float *wide;
 	void *memory;
 	enum err e = widen_vector(load, spec, found, offset, &wide);
@@ -39,7 +42,7 @@ static enum err load_vector(struct load *load, const struct tensor_spec *spec, c
 	e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
 	if (e == ERR_OK) {
 		*ret_vector = memory; /* now the weights' to free, whatever comes */
-		e = dev_copy(load->to->device, memory, wide, bytes);
+		e = dev_copy(load->to->device, memory, wide + pieces[0].first, bytes);
 	} else {
 		why_set(load->why, e, "%s: no memory for it", spec->name);
 	}
@@ -53,31 +56,51 @@ static enum err load_norm(struct load *load, const struct tensor_spec *spec, con
 	return load_vector(load, spec, found, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
 }
 
-/* Rows from `row` on whose outputs follow each other. */
-static uint32_t run_length(const struct load *load, const struct tensor_spec *spec, uint32_t row, uint32_t end)
+/* Rows of a tensor that the rank has and that follow each other there, `output` the first. */
+struct rows_run {
+	uint32_t row, count, output;
+};
+
+static uint32_t local_output(const struct load *load, const struct tensor_spec *spec, uint32_t row)
 {
-	uint32_t output = load_output(load->config, spec, row), count = 1;
-	while (row + count < end && load_output(load->config, spec, row + count) == output + count)
-		count++;
-	return count;
+	return shard_output(load->config, load->shard, spec, load_output(load->config, spec, row));
+}
+
+/* The first from `row` on; count 0: there are none before `end`. */
+static struct rows_run next_run(const struct load *load, const struct tensor_spec *spec, uint32_t row, uint32_t end)
+{
+	struct rows_run run = {.row = row, .output = SHARD_NONE};
+	while (run.row < end && (run.output = local_output(load, spec, run.row)) == SHARD_NONE)
+		run.row++;
+	while (run.row + run.count < end && local_output(load, spec, run.row + run.count) == run.output + run.count)
+		run.count++;
+	return run;
 }
 
 static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
 			  struct linear *linear)
 {
+	uint32_t end = (uint32_t)spec->dims[0];
 	float *wide;
 	enum err e = widen_vector(load, spec, found, 0.0f, &wide);
 	if (e != ERR_OK)
 		return e;
-	for (uint32_t row = 0, count; row < spec->dims[0] && e == ERR_OK; row += count) {
-		uint32_t output = load_output(load->config, spec, row);
-		count = run_length(load, spec, row, (uint32_t)spec->dims[0]);
-		e = linear_fill_bias(linear, output, count, wide + row);
-	}
+	for (struct rows_run run = next_run(load, spec, 0, end); run.count > 0 && e == ERR_OK;
+	     run = next_run(load, spec, run.row + run.count, end))
+		e = linear_fill_bias(linear, run.output, run.count, wide + run.row);
 	if (e != ERR_OK)
 		why_set(load->why, e, "%s: no memory for it", spec->name);
 	free(wide);
 	return e;
+}
+
+/* Of weights by inputs: a rank's part of a sum has none, and the sum has it once. */
+static enum err load_sum_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			      struct linear *linear, float **ret_bias)
+{
+	if (load->shard.count == 1)
+		return load_bias(load, spec, found, linear);
+	return load_vector(load, spec, found, 0.0f, ret_bias);
 }
 
 enum err load_create(struct load *load, const char *name, const struct linear_shape *shape, struct linear **ret_linear)
@@ -91,17 +114,23 @@ enum err load_create(struct load *load, const char *name, const struct linear_sh
 	return ERR_OK;
 }
 
-/* Fills outputs as far as rows that follow each other are outputs that do. */
+/* Inputs of the weights that the rank has. */
+static struct rank_share local_inputs(const struct load *load, const struct tensor_spec *spec)
+{
+	uint32_t k = (uint32_t)spec->dims[1], each = k / load->shard.count;
+	return shard_by_inputs(spec->role) ? (struct rank_share){load->shard.rank * each, each} : (struct rank_share){0, k};
+}
+
+/* rows: from row `first` of the tensor on. */
 static void fill_rows(struct load *load, const struct tensor_spec *spec, uint32_t first, uint32_t end, const void *rows,
 		      struct linear *linear)
 {
 	uint32_t k = (uint32_t)spec->dims[1];
-	for (uint32_t row = first, count; row < end; row += count) {
-		uint32_t output = load_output(load->config, spec, row);
-		count = run_length(load, spec, row, end);
-		linear_fill(linear, output, count,
-			    (const uint8_t *)rows + (size_t)(row - first) * k * elem_bytes(load->to->elem), k);
-	}
+	size_t input = local_inputs(load, spec).first;
+	for (struct rows_run run = next_run(load, spec, first, end); run.count > 0;
+	     run = next_run(load, spec, run.row + run.count, end))
+		linear_fill(linear, run.output, run.count,
+			    (const uint8_t *)rows + ((size_t)(run.row - first) * k + input) * elem_bytes(load->to->elem), k);
 }
 
 static enum err fill_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
@@ -117,6 +146,8 @@ static enum err fill_linear(struct load *load, const struct tensor_spec *spec, c
 		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", spec->name);
 	for (uint32_t row = 0, count; row < n; row += count) {
 		count = n - row < FILL_ROWS ? n - row : FILL_ROWS;
+		if (next_run(load, spec, row, row + count).count == 0)
+			continue;
 		tensor_rows_read(found, load->to->elem, row, count, rows);
 		fill_rows(load, spec, row, row + count, rows, linear);
 	}
@@ -124,20 +155,16 @@ static enum err fill_linear(struct load *load, const struct tensor_spec *spec, c
 	return ERR_OK;
 }
 
-/* Makes the role's linear when its first tensor comes. */
+/* Makes the role's linear when its first tensor comes.  Inputs that may be shared out are summed in the device's segments. */
 static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			    uint32_t segments, struct linear **linear)
+			    struct linear **linear)
 {
-	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load->to->elem,
-					   .segments = segments};
+	uint32_t segments = device_props(load->to->device)->row_segments / load->shard.count;
+	const struct linear_shape shape = {.n = shard_output_count(load->config, load->shard, spec),
+					   .k = local_inputs(load, spec).count, .elem = load->to->elem,
+					   .segments = shard_by_inputs(spec->role) ? segments : 1};
 	enum err e = *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
 	return e == ERR_OK ? fill_linear(load, spec, found, *linear) : e;
-}
-
-/* Of weights whose inputs may be shared out. */
-static uint32_t row_segments(const struct load *load)
-{
-	return device_props(load->to->device)->row_segments;
 }
 
 static enum err load_embedding(struct load *load, const struct tensor_found *found)
@@ -161,6 +188,35 @@ static enum err load_embedding(struct load *load, const struct tensor_found *fou
 	return e;
 }
 
+/* Tied weights are the embedding too; a rank has some rows of the head, and needs all of the embedding's. */
+static enum err load_head(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+{
+	enum err e = load_linear(load, spec, found, &load->to->head);
+	if (e == ERR_OK && load->config->tie_word_embeddings && load->shard.count > 1)
+		e = load_embedding(load, found);
+	return e;
+}
+
+/* The sums' biases of all experts lie in one piece. */
+static enum err load_expert_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+				 struct layer_weights *layer)
+{
+	struct engine_weights *to = load->to;
+	size_t bytes = spec->dims[0] * sizeof(float);
+	float *wide;
+	enum err e = widen_vector(load, spec, found, 0.0f, &wide);
+	if (e != ERR_OK)
+		return e;
+	if (!layer->experts_bias)
+		e = dev_alloc(to->device, MEM_DEVICE, to->expert_count * bytes, (void **)&layer->experts_bias);
+	if (e == ERR_OK)
+		e = dev_copy(to->device, layer->experts_bias + spec->expert * spec->dims[0], wide, bytes);
+	if (e != ERR_OK)
+		why_set(load->why, e, "%s: no memory for it", spec->name);
+	free(wide);
+	return e;
+}
+
 static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
 {
 	struct layer_weights *layer = &load->to->layers[spec->layer];
@@ -169,11 +225,11 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 	if (!layer->experts)
 		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
 	struct expert_weights *expert = &layer->experts[spec->expert];
+	if (spec->role == TENSOR_EXPERT_DOWN_BIAS && load->shard.count > 1)
+		return load_expert_bias(load, spec, found, layer);
 	if (spec->dim_count == 1)
 		return load_bias(load, spec, found, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
-	if (spec->role == TENSOR_EXPERT_DOWN)
-		return load_linear(load, spec, found, row_segments(load), &expert->down);
-	return load_linear(load, spec, found, 1, &expert->gate_up);
+	return load_linear(load, spec, found, spec->role == TENSOR_EXPERT_DOWN ? &expert->down : &expert->gate_up);
 }
 
 static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
@@ -184,7 +240,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_EMBEDDING:
 		return load_embedding(load, found);
 	case TENSOR_HEAD:
-		return load_linear(load, spec, found, 1, &to->head);
+		return load_head(load, spec, found);
 	case TENSOR_FINAL_NORM:
 		return load_norm(load, spec, found, &to->final_norm);
 	case TENSOR_ATTENTION_NORM:
@@ -196,7 +252,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_MLP_POST_NORM:
 		return load_norm(load, spec, found, &layer->mlp_post_norm);
 	case TENSOR_QKV:
-		return load_linear(load, spec, found, 1, &layer->qkv);
+		return load_linear(load, spec, found, &layer->qkv);
 	case TENSOR_QKV_BIAS:
 		return load_bias(load, spec, found, layer->qkv);
 	case TENSOR_SINKS:
@@ -206,33 +262,33 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_K_NORM:
 		return load_norm(load, spec, found, &layer->k_norm);
 	case TENSOR_QUERY_UP:
-		return load_linear(load, spec, found, 1, &layer->query_up);
+		return load_linear(load, spec, found, &layer->query_up);
 	case TENSOR_KEY_VALUE_UP:
 		return load_latent_heads(load, spec, found, layer);
 	case TENSOR_OUTPUT:
-		return load_linear(load, spec, found, row_segments(load), &layer->output);
+		return load_linear(load, spec, found, &layer->output);
 	case TENSOR_OUTPUT_BIAS:
-		return load_bias(load, spec, found, layer->output);
+		return load_sum_bias(load, spec, found, layer->output, &layer->output_bias);
 	case TENSOR_GATE_UP:
-		return load_linear(load, spec, found, 1, &layer->gate_up);
+		return load_linear(load, spec, found, &layer->gate_up);
 	case TENSOR_GATE_UP_BIAS:
 		return load_bias(load, spec, found, layer->gate_up);
 	case TENSOR_DOWN:
-		return load_linear(load, spec, found, row_segments(load), &layer->down);
+		return load_linear(load, spec, found, &layer->down);
 	case TENSOR_DOWN_BIAS:
-		return load_bias(load, spec, found, layer->down);
+		return load_sum_bias(load, spec, found, layer->down, &layer->down_bias);
 	case TENSOR_ROUTER:
-		return load_linear(load, spec, found, 1, &layer->router);
+		return load_linear(load, spec, found, &layer->router);
 	case TENSOR_ROUTER_BIAS:
 		return load_bias(load, spec, found, layer->router);
 	case TENSOR_ROUTER_CHOICE_BIAS:
 		return load_vector(load, spec, found, 0.0f, &layer->router_bias);
 	case TENSOR_SHARED_GATE_UP:
-		return load_linear(load, spec, found, 1, &layer->shared_gate_up);
+		return load_linear(load, spec, found, &layer->shared_gate_up);
 	case TENSOR_SHARED_DOWN:
-		return load_linear(load, spec, found, row_segments(load), &layer->shared_down);
+		return load_linear(load, spec, found, &layer->shared_down);
 	case TENSOR_SHARED_GATE:
-		return load_linear(load, spec, found, 1, &layer->shared_gate);
+		return load_linear(load, spec, found, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:
 	case TENSOR_EXPERT_GATE_UP_BIAS:
 	case TENSOR_EXPERT_DOWN:
@@ -242,22 +298,31 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	return ERR_INVALID;
 }
 
-static void tell_progress(struct load *load, uint32_t layer)
+/* A load for each rank. */
+struct loads {
+	uint32_t count;
+	struct load ranks[DEVICES_MAX];
+	uint32_t told; /* per cent */
+};
+
+static void tell_progress(struct loads *loads, uint32_t layer)
 {
-	uint32_t percent = layer * 100 / load->config->layer_count;
-	if (percent < load->told + 25 || load->config->layer_count < 16)
+	uint32_t layer_count = loads->ranks[0].config->layer_count, percent = layer * 100 / layer_count;
+	if (percent < loads->told + 25 || layer_count < 16)
 		return;
-	load->told = percent;
-	log_info("weights: %u of %u layers packed", layer, load->config->layer_count);
+	loads->told = percent;
+	log_info("weights: %u of %u layers packed", layer, layer_count);
 }
 
 static enum err load_one(void *arg, const struct tensor_spec *spec)
 {
-	struct load *load = arg;
+	struct loads *loads = arg;
 	struct tensor_found found;
-	enum err e = model_tensor_find(load->config, load->from, spec, load->why, &found);
-	tell_progress(load, spec->layer);
-	return e == ERR_OK ? load_tensor(load, spec, &found) : e;
+	enum err e = model_tensor_find(loads->ranks[0].config, loads->ranks[0].from, spec, loads->ranks[0].why, &found);
+	tell_progress(loads, spec->layer);
+	for (uint32_t i = 0; i < loads->count && e == ERR_OK; i++)
+		e = load_tensor(&loads->ranks[i], spec, &found);
+	return e;
 }
 
 static bool fits_attention(uint32_t dim, uint32_t dim_max)
@@ -300,22 +365,16 @@ static uint32_t key_norm_size(const struct model_config *config)
 	return config->attention == MODEL_ATTENTION_LATENT ? config->latent.kv_lora_rank : config->head_dim;
 }
 
-enum err engine_weights_create(struct device *device, const struct model_config *config,
-			       const struct weights *source, struct why *why, struct engine_weights **ret_weights)
+static struct engine_weights *create_rank(struct device *device, const struct model_config *config, struct shard shard)
 {
-	enum err e = refuse_unknown(config, why);
-	if (e == ERR_OK)
-		e = model_tensors_check(config, source, why);
-	if (e != ERR_OK)
-		return e;
 	struct engine_weights *weights = calloc(1, sizeof(*weights));
 	if (!weights)
-		return why_set(why, ERR_NOMEM, "no memory for the weights' table");
+		return NULL;
 	*weights = (struct engine_weights){
 		.device = device,
 		.elem = config->dtype == MODEL_BF16 ? ELEM_BF16 : ELEM_F32,
 		.hidden_size = config->hidden_size,
-		.head_count = config->head_count,
+		.head_count = shard_heads(config, shard).count,
 		.q_norm_size = query_norm_size(config),
 		.k_norm_size = key_norm_size(config),
 		.vocab_size = config->vocab_size,
@@ -323,15 +382,42 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 		.expert_count = config->experts.count,
 		.layers = calloc(config->layer_count, sizeof(struct layer_weights)),
 	};
-	struct load load = {.to = weights, .config = config, .from = source, .why = why};
-	e = weights->layers ? model_tensors_each(config, load_one, &load)
-			    : why_set(why, ERR_NOMEM, "no memory for the layers' table");
-	if (e != ERR_OK) {
-		engine_weights_destroy(weights);
-		return e;
+	if (weights->layers)
+		return weights;
+	free(weights);
+	return NULL;
+}
+
+static enum err load_all(const struct ranks *ranks, const struct model_config *config, const struct weights *source,
+			 struct why *why, struct engine_weights **weights)
+{
+	struct loads loads = {.count = ranks->count};
+	for (uint32_t i = 0; i < ranks->count; i++) {
+		struct shard shard = {i, ranks->count};
+		weights[i] = create_rank(ranks->devices[i], config, shard);
+		if (!weights[i])
+			return why_set(why, ERR_NOMEM, "no memory for the weights' table");
+		loads.ranks[i] = (struct load){.to = weights[i], .shard = shard, .config = config, .from = source, .why = why};
 	}
-	*ret_weights = weights;
-	return ERR_OK;
+	return model_tensors_each(config, load_one, &loads);
+}
+
+enum err engine_weights_create(const struct ranks *ranks, const struct model_config *config,
+			       const struct weights *source, struct why *why, struct engine_weights **ret_weights)
+{
+	struct engine_weights *weights[DEVICES_MAX] = {NULL};
+	enum err e = refuse_unknown(config, why);
+	if (e == ERR_OK)
+		e = shard_check(config, ranks->count, device_props(ranks->devices[0])->row_segments, why);
+	if (e == ERR_OK)
+		e = model_tensors_check(config, source, why);
+	if (e == ERR_OK)
+		e = load_all(ranks, config, source, why, weights);
+	if (e == ERR_OK)
+		memcpy(ret_weights, weights, ranks->count * sizeof(*weights));
+	for (uint32_t i = 0; i < ranks->count && e != ERR_OK; i++)
+		engine_weights_destroy(weights[i]);
+	return e;
 }
 
 /* The linears of a layer but those of its experts and heads, which come in numbers. */
@@ -356,6 +442,9 @@ static void destroy_layer(struct engine_weights *weights, struct layer_weights *
 	free_vector(weights, layer->q_norm, weights->q_norm_size);
 	free_vector(weights, layer->k_norm, weights->k_norm_size);
 	free_vector(weights, layer->router_bias, weights->expert_count);
+	free_vector(weights, layer->output_bias, weights->hidden_size);
+	free_vector(weights, layer->down_bias, weights->hidden_size);
+	free_vector(weights, layer->experts_bias, weights->expert_count * weights->hidden_size);
 	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++)
 		linear_destroy(linears[i]);
 	for (uint32_t i = 0; layer->heads && i < weights->head_count; i++) {

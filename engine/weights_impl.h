@@ -1,18 +1,19 @@
 /* weights_impl - one load of weights: what the files that fill struct engine_weights share. */
 #ifndef ENGINE_WEIGHTS_IMPL_H
 #define ENGINE_WEIGHTS_IMPL_H
+#include "engine/shard.h"
 #include "engine/weights.h"
 
 struct tensor_found;
 struct tensor_spec;
 
-/* Where tensors come from and where they go. */
+/* Where tensors come from and where they go: to one rank. */
 struct load {
 	struct engine_weights *to;
+	struct shard shard;
 	const struct model_config *config;
 	const struct weights *from;
 	struct why *why;
-	uint32_t told; /* per cent */
 };
 
 enum { FILL_ROWS = 64 }; /* converted at a time */

@@ -83,15 +83,16 @@ enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, co
 			   struct layer_weights *layer)
 {
 	const struct model_latent *latent = &load->config->latent;
-	uint32_t head_count = load->config->head_count, head_rows = latent->qk_nope_head_dim + latent->v_head_dim;
+	struct rank_share heads = shard_heads(load->config, load->shard);
+	uint32_t head_rows = latent->qk_nope_head_dim + latent->v_head_dim;
 	size_t row_bytes = latent->kv_lora_rank * elem_bytes(load->to->elem);
 	uint8_t *rows = malloc(head_rows * row_bytes), *columns = malloc(latent->qk_nope_head_dim * row_bytes);
-	layer->heads = calloc(head_count, sizeof(*layer->heads));
+	layer->heads = calloc(heads.count, sizeof(*layer->heads));
 	enum err e = rows && columns && layer->heads ? ERR_OK : ERR_NOMEM;
 	if (e != ERR_OK)
-		why_set(load->why, e, "%s: no memory for %u heads", spec->name, head_count);
-	for (uint32_t i = 0; i < head_count && e == ERR_OK; i++) {
-		tensor_rows_read(found, load->to->elem, (uint64_t)i * head_rows, head_rows, rows);
+		why_set(load->why, e, "%s: no memory for %u heads", spec->name, heads.count);
+	for (uint32_t i = 0; i < heads.count && e == ERR_OK; i++) {
+		tensor_rows_read(found, load->to->elem, (uint64_t)(heads.first + i) * head_rows, head_rows, rows);
 		e = load_head(load, spec, rows, columns, &layer->heads[i]);
 	}
 	free(rows);

@@ -56,7 +56,7 @@ static void range_remove(struct cuda_device *device, const void *begin)
 	pthread_mutex_unlock(&device->lock);
 }
 
-static enum mem_kind kind_of(struct cuda_device *device, const void *at)
+static enum mem_kind kind_at(struct cuda_device *device, const void *at)
 {
 	enum mem_kind kind = MEM_HOST;
 	pthread_mutex_lock(&device->lock);
@@ -64,6 +64,16 @@ static enum mem_kind kind_of(struct cuda_device *device, const void *at)
 	if (before > 0 && (size_t)((const uint8_t *)at - device->ranges[before - 1].begin) < device->ranges[before - 1].bytes)
 		kind = device->ranges[before - 1].kind;
 	pthread_mutex_unlock(&device->lock);
+	return kind;
+}
+
+/* Of any of the joined devices: what one of them gave out all may read. */
+static enum mem_kind kind_of(struct cuda_device *device, const void *at)
+{
+	enum mem_kind kind = kind_at(device, at);
+	for (uint32_t i = 0; i < device->joined_count && kind == MEM_HOST; i++)
+		if (device->joined[i] != device)
+			kind = kind_at(device->joined[i], at);
 	return kind;
 }
 
@@ -80,6 +90,8 @@ static enum err error_of(cudaError_t error)
 
 static enum err take(struct cuda_device *device, enum mem_kind kind, size_t bytes, void **ret_memory)
 {
+	if (kind != MEM_HOST && !cuda_enter(device))
+		return ERR_DEVICE;
 	if (kind == MEM_HOST) {
 		size_t whole = (bytes + HOST_ALIGN - 1) / HOST_ALIGN * HOST_ALIGN;
 		*ret_memory = aligned_alloc(HOST_ALIGN, whole);
@@ -136,7 +148,7 @@ uint8_t *cuda_stage_begin(struct cuda_device *device)
 {
 	struct cuda_stage *stage = &device->stages[device->stage_next];
 	assert(!device->recording);
-	if (device->failed != ERR_OK || (stage->used && !CUDA_TRY(device, cudaEventSynchronize(stage->done))))
+	if (!cuda_alive(&device->base) || (stage->used && !cuda_await(device, stage->done)))
 		return NULL;
 	stage->used = false;
 	return stage->memory;
@@ -165,7 +177,7 @@ static void copy_staged(struct cuda_device *device, uint8_t *to, const uint8_t *
 static void copy_from_device(struct cuda_device *device, void *to, const void *from, size_t bytes)
 {
 	if (CUDA_TRY(device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, device->stream)))
-		CUDA_TRY(device, cudaStreamSynchronize(device->stream));
+		(void)cuda_await_stream(device, device->stream);
 }
 
 enum err cuda_copy(struct device *base, void *to, const void *from, size_t bytes)
@@ -173,11 +185,11 @@ enum err cuda_copy(struct device *base, void *to, const void *from, size_t bytes
 	struct cuda_device *device = cuda_of(base);
 	enum mem_kind to_kind = kind_of(device, to), from_kind = kind_of(device, from);
 	assert(!device->recording || (to_kind == MEM_DEVICE && from_kind == MEM_DEVICE));
-	if (device->failed != ERR_OK || bytes == 0)
+	if (!cuda_alive(base) || bytes == 0)
 		return device->failed;
 	if (to_kind != MEM_DEVICE && from_kind != MEM_DEVICE) {
 		/* Operations write pinned memory too. */
-		if (CUDA_TRY(device, cudaStreamSynchronize(device->stream)))
+		if (cuda_await_stream(device, device->stream))
 			memcpy(to, from, bytes);
 	} else if (to_kind != MEM_DEVICE) {
 		copy_from_device(device, to, from, bytes);
@@ -191,11 +203,20 @@ enum err cuda_copy(struct device *base, void *to, const void *from, size_t bytes
 	return device->failed;
 }
 
+void cuda_copy_lines(struct device *base, const struct copy_lines *lines)
+{
+	struct cuda_device *device = cuda_of(base);
+	assert(!device->recording && kind_of(device, lines->to) == MEM_DEVICE && kind_of(device, lines->from) != MEM_HOST);
+	if (cuda_alive(base))
+		CUDA_TRY(device, cudaMemcpy2DAsync(lines->to, lines->to_stride, lines->from, lines->from_stride, lines->bytes, lines->count,
+						   cudaMemcpyDefault, device->stream));
+}
+
 void cuda_fetch(struct device *base, void *to, const void *from, size_t bytes)
 {
 	struct cuda_device *device = cuda_of(base);
 	assert(!device->recording && kind_of(device, to) == MEM_PINNED && kind_of(device, from) == MEM_DEVICE);
-	if (device->failed != ERR_OK || bytes == 0)
+	if (!cuda_alive(base) || bytes == 0)
 		return;
 	if (CUDA_TRY(device, cudaEventRecord(device->fetch_from, device->stream)) &&
 	    CUDA_TRY(device, cudaStreamWaitEvent(device->fetch_stream, device->fetch_from, 0)) &&
@@ -223,6 +244,6 @@ void cuda_unpin(struct device *base, void *memory, size_t bytes)
 void cuda_zero(struct device *base, void *memory, size_t bytes)
 {
 	struct cuda_device *device = cuda_of(base);
-	if (device->failed == ERR_OK && bytes > 0)
+	if (bytes > 0 && cuda_alive(base))
 		CUDA_TRY(device, cudaMemsetAsync(memory, 0, bytes, device->stream));
 }
