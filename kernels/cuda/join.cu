@@ -20,7 +20,7 @@ static enum err allow(struct cuda_device *device, struct cuda_device *other, str
 	cudaError_t error = cudaDeviceEnablePeerAccess(other->index, 0);
 	if (error == cudaErrorPeerAccessAlreadyEnabled)
 		(void)cudaGetLastError();
-	else if (!CUDA_TRY(device, error))
+	else if (!cuda_check(device, error, "cudaDeviceEnablePeerAccess"))
 		return why_set(why, device->failed, "device %d: it gets no access to GPU %d", device->index, other->index);
 	return ERR_OK;
 }
@@ -89,7 +89,7 @@ static bool all_live(struct cuda_device *device)
 		if (!cuda_alive(&one->base))
 			return false;
 		cudaError_t error = cudaStreamQuery(one->stream);
-		if (error != cudaErrorNotReady && !CUDA_TRY(one, error))
+		if (error != cudaErrorNotReady && !cuda_check(one, error, "what is queued"))
 			return false;
 	}
 	(void)cudaGetLastError(); /* "not ready" is no error */
@@ -108,7 +108,7 @@ bool cuda_await(struct cuda_device *device, cudaEvent_t event)
 			return false;
 		sched_yield();
 	}
-	return CUDA_TRY(device, error);
+	return cuda_check(device, error, "cudaEventQuery");
 }
 
 bool cuda_await_stream(struct cuda_device *device, cudaStream_t stream)
@@ -123,5 +123,5 @@ bool cuda_await_stream(struct cuda_device *device, cudaStream_t stream)
 			return false;
 		sched_yield();
 	}
-	return CUDA_TRY(device, error);
+	return cuda_check(device, error, "cudaStreamQuery");
 }
