@@ -264,7 +264,8 @@ static enum err join(struct program *program, struct why *why)
 	const char *served = program->settings.served_name ? program->settings.served_name : program->model->name;
 	snprintf(self.models[0], sizeof(self.models[0]), "%s", served);
 	const struct engine *engine = engine_port_engine(program->port);
-	snprintf(self.device, sizeof(self.device), "%u x %.58s", engine_tensor_parallel_size(engine), engine_numerics_class(engine));
+	self.tensor_parallel_size = engine_tensor_parallel_size(engine);
+	snprintf(self.device, sizeof(self.device), "%.63s", engine_numerics_class(engine));
 	return process_join(program->process, &core, &self, why);
 }
 

@@ -14,6 +14,7 @@
 #include "model/config.h"
 #include "model/model_dir.h"
 #include "tests/engine/driver.h"
+#include "tests/engine/wide_model.h"
 
 /* Law 1: the same tokens, log-probabilities to the bit, and bytes of KV, whatever happens around a sequence. */
 
@@ -41,16 +42,21 @@ struct manner {
 	bool backwards;  /* the last stream first */
 };
 
-static void open_with(struct driver *driver, const char *name, struct driver_options options)
+static void open_path(struct driver *driver, const char *path, struct driver_options options)
 {
-	char path[128];
-	snprintf(path, sizeof(path), "tests/golden/engine/%s", name);
 	options.path = path;
 	options.block_tokens = BLOCK_TOKENS;
 	options.batch_tokens_max = BATCH;
 	options.block_count = STREAMS * BLOCKS_MAX;
 	driver_open(driver, &options);
 	assert_true(engine_layer_count(driver->engine) <= LAYERS_MAX);
+}
+
+static void open_with(struct driver *driver, const char *name, struct driver_options options)
+{
+	char path[128];
+	snprintf(path, sizeof(path), "tests/golden/engine/%s", name);
+	open_path(driver, path, options);
 }
 
 static void open_model(struct driver *driver, const char *name, const char *isa, uint32_t threads,
@@ -368,6 +374,31 @@ static void where_experts_run_does_not_show(void **state)
 	}
 }
 
+/* More heads than stored models have: 8 ranks, of which four have the same KV head; a bias of sums, experts in a stack. */
+static void eight_ranks_do_not_show(void **state)
+{
+	static const char *const wide[] = {"tests/golden/engine/llama-tied", "tests/golden/families/gpt-oss"};
+	static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors", ""};
+	struct rng rng = {.seed = 13};
+	for (size_t m = 0; m < sizeof(wide) / sizeof(*wide); m++) {
+		static struct outcome expected, outcome;
+		char folder[] = "/tmp/baton-wide-XXXXXX", path[64];
+		assert_non_null(mkdtemp(folder));
+		wide_model(wide[m], 8, folder);
+		for (uint32_t degree = 1; degree <= 8; degree *= 8) {
+			struct driver driver;
+			open_path(&driver, folder, (struct driver_options){.thread_count = 1, .tensor_parallel_size = degree});
+			run_all(&driver, &manners[5], &rng, degree == 1 ? &expected : &outcome);
+			driver_close(&driver);
+		}
+		assert_same(&expected, &outcome);
+		for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+			snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+			remove(path);
+		}
+	}
+}
+
 /* All families (tests/golden/families): what is not among `models`, too. */
 static const char *const families[] = {"llama-tied", "llama-f32", "mixtral", "qwen3-moe", "qwen3-moe-f32", "../families/deepseek-v2",
 				       "../families/deepseek-v2-lite", "../families/deepseek-v3", "../families/deepseek-v3-halves",
@@ -409,6 +440,7 @@ int main(void)
 		cmocka_unit_test(the_scheduler_does_not_show),
 		cmocka_unit_test(where_experts_run_does_not_show),
 		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
+		cmocka_unit_test(eight_ranks_do_not_show),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -82,6 +82,36 @@ static void check_digests(const struct pools *p, struct kv_runs *on_gpu, struct 
 	dev_free(gpu, MEM_PINNED, digests, sizeof(expected));
 }
 
+/* The heads of blocks in memories of their own, as several devices have them; three take turns with the blocks. */
+static void check_digests_of_parts(const struct pools *p, uint32_t part_count, struct kv_runs *on_gpu, struct kv_runs *on_cpu)
+{
+	struct kv_memory parts[DEVICES_MAX];
+	uint64_t *digests, expected[BLOCKS * LAYERS];
+	for (uint32_t i = 0; i < part_count; i++) {
+		parts[i] = p->on_gpu;
+		parts[i].layout.head_kv_count /= part_count;
+		parts[i].layer_stride = kv_layer_bytes(&parts[i].layout);
+		parts[i].block_stride = kv_block_bytes(&parts[i].layout);
+		parts[i].base = gpu_nan(gpu, BLOCKS * parts[i].block_stride);
+		for (uint32_t b = FIRST; b < FIRST + BLOCKS; b++)
+			dev_copy_lines(gpu, &(struct copy_lines){.to = kv_block_at(&parts[i], b), .to_stride = parts[i].layer_stride,
+								 .from = kv_block_at(&p->on_gpu, b) + i * parts[i].layer_stride,
+								 .from_stride = p->on_gpu.layer_stride,
+								 .bytes = parts[i].layer_stride, .count = LAYERS});
+	}
+	assert_int_equal(dev_alloc(gpu, MEM_PINNED, sizeof(expected), (void **)&digests), ERR_OK);
+	memset(digests, 0x55, sizeof(expected));
+	memset(expected, 0x55, sizeof(expected));
+	for (uint32_t turn = 0; turn < 3; turn++)
+		op_kv_digest(gpu, &(struct kv_digest_call){parts, part_count, 1, on_gpu, turn, 3, digests});
+	op_kv_digest(cpu, &(struct kv_digest_call){&p->on_cpu, 1, 1, on_cpu, 0, 1, expected});
+	assert_int_equal(device_sync(gpu), ERR_OK);
+	assert_memory_equal(digests, expected, sizeof(expected));
+	dev_free(gpu, MEM_PINNED, digests, sizeof(expected));
+	for (uint32_t i = 0; i < part_count; i++)
+		dev_free(gpu, MEM_DEVICE, parts[i].base, BLOCKS * parts[i].block_stride);
+}
+
 static void check_layout(struct rng *rng, const struct kv_layout *layout)
 {
 	struct pools p = pools_make(rng, layout);
@@ -98,6 +128,9 @@ static void check_layout(struct rng *rng, const struct kv_layout *layout)
 	assert_int_equal(device_sync(gpu), ERR_OK);
 	assert_same(&p);
 	check_digests(&p, on_gpu, on_cpu);
+	for (uint32_t parts = 2; parts <= DEVICES_MAX; parts *= 2)
+		if (layout->head_kv_count % parts == 0)
+			check_digests_of_parts(&p, parts, on_gpu, on_cpu);
 	kv_runs_destroy(on_gpu);
 	kv_runs_destroy(on_cpu);
 	dev_free(gpu, MEM_DEVICE, there, bytes);
