@@ -4,56 +4,40 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
-#include "engine/tensor_rows.h"
+#include "engine/load_file.h"
+#include "engine/load_reader.h"
 #include "engine/weights_impl.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
-/* The numbers of the spec's vector in f32, plus `offset`; the caller's to free. */
-static enum err widen_vector(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			     float offset, float **ret_wide)
-{
-	size_t count = spec->dims[0];
-	float *wide = malloc(count * sizeof(float));
-	if (!wide)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu numbers", spec->name, count);
-	tensor_widen(found->tensor, found->expert * count, count, wide);
-	for (size_t i = 0; i < count; i++)
-		wide[i] += offset;
-	*ret_wide = wide;
-	return ERR_OK;
-}
-
-/* What the rank has of it: a piece. */
-static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			    float offset, float **ret_vector)
+/* What the rank has of it is one piece.  The first rank adds the offset, in place. */
+static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece, float offset,
+			    float **vector)
 {
 	struct rank_share pieces[SHARD_PIECES_MAX];
 	shard_outputs(load->config, load->shard, spec, pieces);
 	size_t bytes = pieces[0].count * sizeof(float);
-	float *wide;
-	void *memory;
-	enum err e = widen_vector(load, spec, found, offset, &wide);
-	if (e != ERR_OK)
-		return e;
-	e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
-	if (e == ERR_OK) {
-		*ret_vector = memory; /* now the weights' to free, whatever comes */
-		e = dev_copy(load->to->device, memory, wide + pieces[0].first, bytes);
-	} else {
-		why_set(load->why, e, "%s: no memory for it", spec->name);
+	if (piece) {
+		float *wide = piece->rows;
+		for (uint32_t i = 0; i < piece->count && load->shard.rank == 0; i++)
+			wide[i] += offset;
+		return dev_copy(load->to->device, *vector, wide + pieces[0].first, bytes);
 	}
-	free(wide);
-	return e;
+	void *memory;
+	enum err e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
+	if (e != ERR_OK)
+		return why_set(load->why, e, "%s: no memory for it", spec->name);
+	*vector = memory;
+	return ERR_OK;
 }
 
-static enum err load_norm(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			  float **ret_vector)
+static enum err load_norm(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece, float **vector)
 {
-	return load_vector(load, spec, found, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
+	return load_vector(load, spec, piece, load->config->norm_plus_one ? 1.0f : 0.0f, vector);
 }
 
 /* Rows of a tensor that the rank has and that follow each other there, `output` the first. */
@@ -77,30 +61,24 @@ static struct rows_run next_run(const struct load *load, const struct tensor_spe
 	return run;
 }
 
-static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			  struct linear *linear)
 {
-	uint32_t end = (uint32_t)spec->dims[0];
-	float *wide;
-	enum err e = widen_vector(load, spec, found, 0.0f, &wide);
-	if (e != ERR_OK)
-		return e;
+	enum err e = piece ? ERR_OK : linear_fill_bias(linear, 0, 0, NULL); /* makes room */
+	uint32_t end = piece ? piece->count : 0;
 	for (struct rows_run run = next_run(load, spec, 0, end); run.count > 0 && e == ERR_OK;
 	     run = next_run(load, spec, run.row + run.count, end))
-		e = linear_fill_bias(linear, run.output, run.count, wide + run.row);
-	if (e != ERR_OK)
-		why_set(load->why, e, "%s: no memory for it", spec->name);
-	free(wide);
-	return e;
+		e = linear_fill_bias(linear, run.output, run.count, (const float *)piece->rows + run.row);
+	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
 }
 
 /* Of weights by inputs: a rank's part of a sum has none, and the sum has it once. */
-static enum err load_sum_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			      struct linear *linear, float **ret_bias)
+static enum err load_sum_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
+			      struct linear *linear, float **bias)
 {
 	if (load->shard.count == 1)
-		return load_bias(load, spec, found, linear);
-	return load_vector(load, spec, found, 0.0f, ret_bias);
+		return load_bias(load, spec, piece, linear);
+	return load_vector(load, spec, piece, 0.0f, bias);
 }
 
 enum err load_create(struct load *load, const char *name, const struct linear_shape *shape, struct linear **ret_linear)
@@ -121,103 +99,66 @@ static struct rank_share local_inputs(const struct load *load, const struct tens
 	return shard_by_inputs(spec->role) ? (struct rank_share){load->shard.rank * each, each} : (struct rank_share){0, k};
 }
 
-/* rows: from row `first` of the tensor on. */
-static void fill_rows(struct load *load, const struct tensor_spec *spec, uint32_t first, uint32_t end, const void *rows,
-		      struct linear *linear)
+static void fill_rows(struct load *load, const struct load_piece *piece, struct linear *linear)
 {
-	uint32_t k = (uint32_t)spec->dims[1];
-	size_t input = local_inputs(load, spec).first;
-	for (struct rows_run run = next_run(load, spec, first, end); run.count > 0;
-	     run = next_run(load, spec, run.row + run.count, end))
+	uint32_t k = (uint32_t)piece->spec->dims[1], end = piece->first + piece->count;
+	size_t input = local_inputs(load, piece->spec).first;
+	for (struct rows_run run = next_run(load, piece->spec, piece->first, end); run.count > 0;
+	     run = next_run(load, piece->spec, run.row + run.count, end))
 		linear_fill(linear, run.output, run.count,
-			    (const uint8_t *)rows + ((size_t)(run.row - first) * k + input) * elem_bytes(load->to->elem), k);
+			    (const uint8_t *)piece->rows + ((size_t)(run.row - piece->first) * k + input) * elem_bytes(load->to->elem),
+			    k);
 }
 
-static enum err fill_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			    struct linear *linear)
-{
-	uint32_t n = (uint32_t)spec->dims[0], k = (uint32_t)spec->dims[1];
-	if (tensor_rows_plain(found, load->to->elem)) {
-		fill_rows(load, spec, 0, n, found->tensor->data, linear);
-		return ERR_OK;
-	}
-	void *rows = malloc((size_t)FILL_ROWS * k * sizeof(float));
-	if (!rows)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", spec->name);
-	for (uint32_t row = 0, count; row < n; row += count) {
-		count = n - row < FILL_ROWS ? n - row : FILL_ROWS;
-		if (next_run(load, spec, row, row + count).count == 0)
-			continue;
-		tensor_rows_read(found, load->to->elem, row, count, rows);
-		fill_rows(load, spec, row, row + count, rows, linear);
-	}
-	free(rows);
-	return ERR_OK;
-}
-
-/* Makes the role's linear when its first tensor comes.  Inputs that may be shared out are summed in the device's segments. */
-static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+/* The role's first tensor makes its linear.  Inputs that may be shared out are summed in the device's segments. */
+static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			    struct linear **linear)
 {
 	uint32_t segments = device_props(load->to->device)->row_segments / load->shard.count;
 	const struct linear_shape shape = {.n = shard_output_count(load->config, load->shard, spec),
 					   .k = local_inputs(load, spec).count, .elem = load->to->elem,
 					   .segments = shard_by_inputs(spec->role) ? segments : 1};
-	enum err e = *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
-	return e == ERR_OK ? fill_linear(load, spec, found, *linear) : e;
+	if (!piece)
+		return *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
+	fill_rows(load, piece, *linear);
+	return ERR_OK;
 }
 
-static enum err load_embedding(struct load *load, const struct tensor_found *found)
+static enum err load_embedding(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct engine_weights *to = load->to;
-	const struct tensor *tensor = found->tensor;
-	size_t row_bytes = tensor->dims[1] * elem_bytes(to->elem);
-	enum err e = dev_alloc(to->device, MEM_DEVICE, tensor->dims[0] * row_bytes, &to->embedding);
-	if (e != ERR_OK)
-		return why_set(load->why, e, "%s: no memory for it", tensor->name);
-	if (tensor_rows_plain(found, to->elem))
-		return dev_copy(to->device, to->embedding, tensor->data, tensor->bytes);
-	void *row = malloc(row_bytes);
-	if (!row)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", tensor->name);
-	for (uint64_t i = 0; i < tensor->dims[0] && e == ERR_OK; i++) {
-		tensor_rows_read(found, to->elem, i, 1, row);
-		e = dev_copy(to->device, (uint8_t *)to->embedding + i * row_bytes, row, row_bytes);
-	}
-	free(row);
-	return e;
+	size_t row_bytes = spec->dims[1] * elem_bytes(to->elem);
+	if (piece)
+		return dev_copy(to->device, (uint8_t *)to->embedding + piece->first * row_bytes, piece->rows,
+				piece->count * row_bytes);
+	enum err e = dev_alloc(to->device, MEM_DEVICE, spec->dims[0] * row_bytes, &to->embedding);
+	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
 }
 
 /* Tied weights are the embedding too; a rank has some rows of the head, and needs all of the embedding's. */
-static enum err load_head(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+static enum err load_head(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
-	enum err e = load_linear(load, spec, found, &load->to->head);
+	enum err e = load_linear(load, spec, piece, &load->to->head);
 	if (e == ERR_OK && load->config->tie_word_embeddings && load->shard.count > 1)
-		e = load_embedding(load, found);
+		e = load_embedding(load, spec, piece);
 	return e;
 }
 
 /* The sums' biases of all experts lie in one piece. */
-static enum err load_expert_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+static enum err load_expert_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 				 struct layer_weights *layer)
 {
 	struct engine_weights *to = load->to;
 	size_t bytes = spec->dims[0] * sizeof(float);
-	float *wide;
-	enum err e = widen_vector(load, spec, found, 0.0f, &wide);
-	if (e != ERR_OK)
-		return e;
-	if (!layer->experts_bias)
-		e = dev_alloc(to->device, MEM_DEVICE, to->expert_count * bytes, (void **)&layer->experts_bias);
-	if (e == ERR_OK)
-		e = dev_copy(to->device, layer->experts_bias + spec->expert * spec->dims[0], wide, bytes);
-	if (e != ERR_OK)
-		why_set(load->why, e, "%s: no memory for it", spec->name);
-	free(wide);
-	return e;
+	if (piece)
+		return dev_copy(to->device, layer->experts_bias + spec->expert * spec->dims[0], piece->rows, bytes);
+	if (layer->experts_bias)
+		return ERR_OK;
+	enum err e = dev_alloc(to->device, MEM_DEVICE, to->expert_count * bytes, (void **)&layer->experts_bias);
+	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
 }
 
-static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct layer_weights *layer = &load->to->layers[spec->layer];
 	if (!layer->experts)
@@ -226,102 +167,143 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
 	struct expert_weights *expert = &layer->experts[spec->expert];
 	if (spec->role == TENSOR_EXPERT_DOWN_BIAS && load->shard.count > 1)
-		return load_expert_bias(load, spec, found, layer);
+		return load_expert_bias(load, spec, piece, layer);
 	if (spec->dim_count == 1)
-		return load_bias(load, spec, found, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
-	return load_linear(load, spec, found, spec->role == TENSOR_EXPERT_DOWN ? &expert->down : &expert->gate_up);
+		return load_bias(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
+	return load_linear(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN ? &expert->down : &expert->gate_up);
 }
 
-static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct engine_weights *to = load->to;
 	struct layer_weights *layer = &to->layers[spec->layer];
 	switch (spec->role) {
 	case TENSOR_EMBEDDING:
-		return load_embedding(load, found);
+		return load_embedding(load, spec, piece);
 	case TENSOR_HEAD:
-		return load_head(load, spec, found);
+		return load_head(load, spec, piece);
 	case TENSOR_FINAL_NORM:
-		return load_norm(load, spec, found, &to->final_norm);
+		return load_norm(load, spec, piece, &to->final_norm);
 	case TENSOR_ATTENTION_NORM:
-		return load_norm(load, spec, found, &layer->attention_norm);
+		return load_norm(load, spec, piece, &layer->attention_norm);
 	case TENSOR_ATTENTION_POST_NORM:
-		return load_norm(load, spec, found, &layer->attention_post_norm);
+		return load_norm(load, spec, piece, &layer->attention_post_norm);
 	case TENSOR_MLP_NORM:
-		return load_norm(load, spec, found, &layer->mlp_norm);
+		return load_norm(load, spec, piece, &layer->mlp_norm);
 	case TENSOR_MLP_POST_NORM:
-		return load_norm(load, spec, found, &layer->mlp_post_norm);
+		return load_norm(load, spec, piece, &layer->mlp_post_norm);
 	case TENSOR_QKV:
-		return load_linear(load, spec, found, &layer->qkv);
+		return load_linear(load, spec, piece, &layer->qkv);
 	case TENSOR_QKV_BIAS:
-		return load_bias(load, spec, found, layer->qkv);
+		return load_bias(load, spec, piece, layer->qkv);
 	case TENSOR_SINKS:
-		return load_vector(load, spec, found, 0.0f, &layer->sinks);
+		return load_vector(load, spec, piece, 0.0f, &layer->sinks);
 	case TENSOR_Q_NORM:
-		return load_norm(load, spec, found, &layer->q_norm);
+		return load_norm(load, spec, piece, &layer->q_norm);
 	case TENSOR_K_NORM:
-		return load_norm(load, spec, found, &layer->k_norm);
+		return load_norm(load, spec, piece, &layer->k_norm);
 	case TENSOR_QUERY_UP:
-		return load_linear(load, spec, found, &layer->query_up);
+		return load_linear(load, spec, piece, &layer->query_up);
 	case TENSOR_KEY_VALUE_UP:
-		return load_latent_heads(load, spec, found, layer);
+		return load_latent_heads(load, spec, piece, layer);
 	case TENSOR_OUTPUT:
-		return load_linear(load, spec, found, &layer->output);
+		return load_linear(load, spec, piece, &layer->output);
 	case TENSOR_OUTPUT_BIAS:
-		return load_sum_bias(load, spec, found, layer->output, &layer->output_bias);
+		return load_sum_bias(load, spec, piece, layer->output, &layer->output_bias);
 	case TENSOR_GATE_UP:
-		return load_linear(load, spec, found, &layer->gate_up);
+		return load_linear(load, spec, piece, &layer->gate_up);
 	case TENSOR_GATE_UP_BIAS:
-		return load_bias(load, spec, found, layer->gate_up);
+		return load_bias(load, spec, piece, layer->gate_up);
 	case TENSOR_DOWN:
-		return load_linear(load, spec, found, &layer->down);
+		return load_linear(load, spec, piece, &layer->down);
 	case TENSOR_DOWN_BIAS:
-		return load_sum_bias(load, spec, found, layer->down, &layer->down_bias);
+		return load_sum_bias(load, spec, piece, layer->down, &layer->down_bias);
 	case TENSOR_ROUTER:
-		return load_linear(load, spec, found, &layer->router);
+		return load_linear(load, spec, piece, &layer->router);
 	case TENSOR_ROUTER_BIAS:
-		return load_bias(load, spec, found, layer->router);
+		return load_bias(load, spec, piece, layer->router);
 	case TENSOR_ROUTER_CHOICE_BIAS:
-		return load_vector(load, spec, found, 0.0f, &layer->router_bias);
+		return load_vector(load, spec, piece, 0.0f, &layer->router_bias);
 	case TENSOR_SHARED_GATE_UP:
-		return load_linear(load, spec, found, &layer->shared_gate_up);
+		return load_linear(load, spec, piece, &layer->shared_gate_up);
 	case TENSOR_SHARED_DOWN:
-		return load_linear(load, spec, found, &layer->shared_down);
+		return load_linear(load, spec, piece, &layer->shared_down);
 	case TENSOR_SHARED_GATE:
-		return load_linear(load, spec, found, &layer->shared_gate);
+		return load_linear(load, spec, piece, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:
 	case TENSOR_EXPERT_GATE_UP_BIAS:
 	case TENSOR_EXPERT_DOWN:
 	case TENSOR_EXPERT_DOWN_BIAS:
-		return load_expert(load, spec, found);
+		return load_expert(load, spec, piece);
 	}
 	return ERR_INVALID;
 }
 
-/* A load for each rank. */
+/* A load for each rank; what is read goes to all of them. */
 struct loads {
-	uint32_t count;
 	struct load ranks[DEVICES_MAX];
-	uint32_t told; /* per cent */
+	uint32_t count;
+	const struct load_plan *plan;
+	double began; /* seconds of a clock */
 };
 
-static void tell_progress(struct loads *loads, uint32_t layer)
-{
-	uint32_t layer_count = loads->ranks[0].config->layer_count, percent = layer * 100 / layer_count;
-	if (percent < loads->told + 25 || layer_count < 16)
-		return;
-	loads->told = percent;
-	log_info("weights: %u of %u layers packed", layer, layer_count);
-}
-
-static enum err load_one(void *arg, const struct tensor_spec *spec)
+/* Room for all of it comes first: what does not fit is said before hours of reading. */
+static enum err make_one(void *arg, const struct tensor_spec *spec)
 {
 	struct loads *loads = arg;
-	struct tensor_found found;
-	enum err e = model_tensor_find(loads->ranks[0].config, loads->ranks[0].from, spec, loads->ranks[0].why, &found);
-	tell_progress(loads, spec->layer);
+	enum err e = ERR_OK;
 	for (uint32_t i = 0; i < loads->count && e == ERR_OK; i++)
-		e = load_tensor(&loads->ranks[i], spec, &found);
+		e = load_tensor(&loads->ranks[i], spec, NULL);
+	return e;
+}
+
+static double seconds_now(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static void tell_progress(void *context, const struct load_progress *progress)
+{
+	const struct loads *loads = context;
+	double took = seconds_now() - loads->began, gb = (double)progress->bytes / 1e9;
+	log_info("weights: %.2f of %.2f GB in %.1f s, %.2f GB/s, %.0f %% from the page cache", gb, (double)loads->plan->bytes / 1e9,
+		 took, took > 0 ? gb / took : 0,
+		 progress->bytes ? (double)progress->cached_bytes / (double)progress->bytes * 100 : 0);
+}
+
+static enum err take_piece(void *context, const struct load_piece *piece, struct why *why)
+{
+	const struct loads *loads = context;
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < loads->count && e == ERR_OK; i++) {
+		struct load own = loads->ranks[i]; /* with this thread's reason */
+		own.why = why;
+		e = load_tensor(&own, piece->spec, piece);
+	}
+	return e;
+}
+
+static enum err load_all(struct loads *loads, const struct weights *source, uint8_t (*digests)[32], struct why *why)
+{
+	const struct load *first = &loads->ranks[0]; /* whose device's marks are all ranks' */
+	const struct load_plan_options options = {first->to->elem, LOAD_PIECE_BYTES - 2 * LOAD_ALIGN, digests != NULL};
+	struct load_plan *plan = NULL;
+	struct load_progress progress = {0};
+	enum err e = load_plan_create(first->config, source, &options, why, &plan);
+	const struct load_reader_options reading = {.device = first->to->device, .weights = source, .plan = plan,
+						    .elem = first->to->elem, .digests = digests, .context = loads,
+						    .take = take_piece, .progress = tell_progress};
+	loads->plan = plan;
+	loads->began = seconds_now();
+	if (e == ERR_OK)
+		e = model_tensors_each(first->config, make_one, loads);
+	if (e == ERR_OK)
+		e = load_read(&reading, why, &progress);
+	if (e == ERR_OK)
+		tell_progress(loads, &progress);
+	load_plan_destroy(plan);
 	return e;
 }
 
@@ -388,35 +370,38 @@ static struct engine_weights *create_rank(struct device *device, const struct mo
 	return NULL;
 }
 
-static enum err load_all(const struct ranks *ranks, const struct model_config *config, const struct weights *source,
-			 struct why *why, struct engine_weights **weights)
+static enum err create_ranks(const struct ranks *ranks, const struct model_config *config, struct why *why, struct loads *loads)
 {
-	struct loads loads = {.count = ranks->count};
+	loads->count = ranks->count;
 	for (uint32_t i = 0; i < ranks->count; i++) {
 		struct shard shard = {i, ranks->count};
-		weights[i] = create_rank(ranks->devices[i], config, shard);
-		if (!weights[i])
+		struct engine_weights *to = create_rank(ranks->devices[i], config, shard);
+		if (!to)
 			return why_set(why, ERR_NOMEM, "no memory for the weights' table");
-		loads.ranks[i] = (struct load){.to = weights[i], .shard = shard, .config = config, .from = source, .why = why};
+		loads->ranks[i] = (struct load){.to = to, .shard = shard, .config = config, .why = why};
 	}
-	return model_tensors_each(config, load_one, &loads);
+	return ERR_OK;
 }
 
 enum err engine_weights_create(const struct ranks *ranks, const struct model_config *config,
-			       const struct weights *source, struct why *why, struct engine_weights **ret_weights)
+			       const struct weights *source, uint8_t (*digests)[32], struct why *why,
+			       struct engine_weights **ret_weights)
 {
-	struct engine_weights *weights[DEVICES_MAX] = {NULL};
+	struct loads loads = {0};
 	enum err e = refuse_unknown(config, why);
 	if (e == ERR_OK)
 		e = shard_check(config, ranks->count, device_props(ranks->devices[0])->row_segments, why);
 	if (e == ERR_OK)
 		e = model_tensors_check(config, source, why);
 	if (e == ERR_OK)
-		e = load_all(ranks, config, source, why, weights);
+		e = create_ranks(ranks, config, why, &loads);
 	if (e == ERR_OK)
-		memcpy(ret_weights, weights, ranks->count * sizeof(*weights));
-	for (uint32_t i = 0; i < ranks->count && e != ERR_OK; i++)
-		engine_weights_destroy(weights[i]);
+		e = load_all(&loads, source, digests, why);
+	for (uint32_t i = 0; i < ranks->count; i++)
+		if (e == ERR_OK)
+			ret_weights[i] = loads.ranks[i].to;
+		else
+			engine_weights_destroy(loads.ranks[i].to);
 	return e;
 }
 

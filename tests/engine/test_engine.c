@@ -188,7 +188,7 @@ static void refuse(void (*change)(struct model_config *), enum err expected, con
 	struct model_config config = dir->config;
 	change(&config);
 	const struct ranks ranks = {1, {device}};
-	assert_int_equal(engine_weights_create(&ranks, &config, dir->weights, &why, &weights), expected);
+	assert_int_equal(engine_weights_create(&ranks, &config, dir->weights, NULL, &why, &weights), expected);
 	if (!strstr(why.text, named))
 		fail_msg("\"%s\" does not name %s", why.text, named);
 	device_close(device);

@@ -358,7 +358,7 @@ static void where_experts_run_does_not_show(void **state)
 			const struct device_options options = {.kind = DEVICE_CPU, .thread_count = (uint32_t)i + 1};
 			assert_int_equal(device_open(&options, NULL, &hosts.device[i]), ERR_OK);
 			const struct ranks ranks = {1, {hosts.device[i]}};
-			assert_int_equal(engine_weights_create(&ranks, &dir->config, dir->weights, NULL, &hosts.weights[i]), ERR_OK);
+			assert_int_equal(engine_weights_create(&ranks, &dir->config, dir->weights, NULL, NULL, &hosts.weights[i]), ERR_OK);
 			assert_int_equal(experts_local_create(&ranks, &dir->config, &hosts.weights[i], 1, &hosts.experts[i]), ERR_OK);
 		}
 		open_model(&driver, models[m], NULL, 1, &hosts.exchange);

@@ -206,6 +206,32 @@ static void the_tensor_parallel_degree_does_not_show(void **state)
 	}
 }
 
+/* What a device must not do before another has done its part is missed where that one happens to be ahead. */
+static void whichever_device_is_ahead(void **state)
+{
+	static const char *const some[] = {"tests/golden/engine/llama-f32", "tests/golden/families/deepseek-v3"};
+	uint32_t prompt[PROMPT];
+	make_prompt(prompt, 6);
+	for (size_t m = 0; m < sizeof(some) / sizeof(*some); m++) {
+		struct answer answers[3];
+		for (int ahead = -1; ahead < 2; ahead++) {
+			struct driver driver;
+			struct stream stream;
+			struct fake_options options = *fake_now();
+			options.ahead = ahead;
+			struct fake_options before = fake_configure(&options);
+			open_ranks(&driver, some[m], 2, 2);
+			stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+			answers[ahead + 1] = generate(&driver, &stream, NULL, 64, true);
+			stream_close(&stream, &driver);
+			driver_close(&driver);
+			fake_configure(&before);
+		}
+		assert_memory_equal(&answers[1], &answers[0], sizeof(answers[0]));
+		assert_memory_equal(&answers[2], &answers[0], sizeof(answers[0]));
+	}
+}
+
 #define FAILING "tests/golden/engine/llama-f32"
 
 /* Steps until one fails, or four are over: a prompt's, and decode rows that run as they come, are recorded, run again. */
@@ -322,6 +348,7 @@ int main(void)
 		cmocka_unit_test(blocks_may_be_handed_over_and_copied),
 		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
 		cmocka_unit_test(blocks_may_be_handed_over_between_degrees),
+		cmocka_unit_test(whichever_device_is_ahead),
 		cmocka_unit_test(what_fails_on_one_device_fails_the_step),
 		cmocka_unit_test(what_does_not_divide_is_refused),
 		cmocka_unit_test(devices_that_cannot_read_each_other_are_refused),

@@ -25,6 +25,7 @@ struct fake_options {
 	bool absent;	     /* there is no device */
 	int devices;	     /* that there are: at most FAKE_DEVICES_MAX */
 	bool no_peers;	     /* none can read another's memory */
+	int ahead;	     /* the streams of this one run as soon as they may; negative: of none */
 };
 #define FAKE_DEVICES_MAX 8
 #define FAKE_DEVICE_BYTES_MAX ((size_t)16 << 30)

@@ -25,7 +25,7 @@
 #define POISON_BYTES_MAX ((size_t)4 << 20) /* of an allocation: more would cost more than it finds */
 
 std::recursive_mutex fake_lock;
-static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false, 1, false};
+static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false, 1, false, -1};
 
 /* --- failures ---------------------------------------------------------------------------------------------- */
 

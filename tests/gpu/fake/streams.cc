@@ -171,7 +171,7 @@ static void queue(cudaStream_t stream, operation added)
 	if (stream == &default_stream) /* which stands behind all others */
 		fake_drain_all();
 	stream->queue.push_back(std::move(added));
-	if (!fake_now()->late_streams || stream == &default_stream)
+	if (!fake_now()->late_streams || stream->device == fake_now()->ahead || stream == &default_stream)
 		(void)drain(stream);
 }
 
