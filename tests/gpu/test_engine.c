@@ -264,7 +264,6 @@ static void what_fails_on_one_device_fails_the_step(void **state)
 					    "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch"};
 	enum { CALLS = sizeof(calls) / sizeof(*calls) };
 	uint64_t times[CALLS];
-	uint32_t failures = 0;
 	struct driver driver;
 	open_ranks(&driver, FAILING, 2, 2);
 	fake_heal();
@@ -277,14 +276,14 @@ static void what_fails_on_one_device_fails_the_step(void **state)
 			open_ranks(&driver, FAILING, 2, 2);
 			fake_heal();
 			fake_fail(calls[c], (uint32_t)nth, 719);
-			enum err e = run_steps(&driver);
-			failures += e == ERR_DEVICE;
-			assert_true(e == ERR_OK || run_steps(&driver) == ERR_DEVICE);
+			bool looks = strstr(calls[c], "Query") && nth > 1; /* how often anybody looks is chance */
+			if (run_steps(&driver) != ERR_DEVICE && !looks)
+				fail_msg("%s, call %llu: the steps went well", calls[c], (unsigned long long)nth);
+			assert_true(looks || run_steps(&driver) == ERR_DEVICE);
 			fake_heal();
 			driver_close(&driver);
 			assert_int_equal(fake_device_used() + fake_pinned_used() + fake_object_count(), 0);
 		}
-	assert_true(failures > CALLS);
 }
 
 static void never_done(void *context, const struct plan *plan, const struct sample *samples, enum err e)
