@@ -19,14 +19,13 @@
 #include "model/model_dir.h"
 
 /* Counts changes of what layers.c, forward.c and sampler.c compute: part of the numerics class. */
-#define ENGINE_NUMERICS_VERSION 1
+#define ENGINE_NUMERICS_VERSION 2
 
 struct engine {
 	struct engine_options options;
 	const struct model_config *config;
 	struct ranks ranks;
 	struct device *device; /* the first rank's: what it waits for is all ranks' */
-	struct device *host; /* samples: the device, if that is a CPU, or a CPU beside it */
 	struct engine_weights *weights[DEVICES_MAX];
 	struct experts_local *experts; /* NULL: dense, or the caller's exchange */
 	struct forward *forward;
@@ -38,7 +37,7 @@ struct engine {
 		uint64_t *digests; /* [block][layer], MEM_PINNED */
 		struct kv_ranks of_ranks;
 	} groups[LAYER_GROUPS_MAX];
-	struct sample samples[PLAN_SAMPLES_MAX];
+	struct sample *samples; /* [PLAN_SAMPLES_MAX], MEM_PINNED */
 	char numerics[96];
 
 	pthread_t thread; /* computes; everything above is its own while a plan is in flight */
@@ -59,11 +58,10 @@ static void on_kv(void *context, const struct plan *plan, uint32_t layer)
 		engine->options.callbacks.on_layer_done(engine->options.callbacks.context, plan, layer);
 }
 
-static void sample_run(struct engine *engine, const struct plan *plan, const struct run *run, const float *logits)
+static void sample_run(struct engine *engine, const struct plan *plan, const struct run *run)
 {
 	const struct sequence *sequence = run->sequence;
 	const struct sampler_row row = {
-		.logits = logits,
 		.sampling = sequence->sampling,
 		.tokens = sequence->tokens,
 		.token_count = sequence->token_count,
@@ -75,11 +73,11 @@ static void sample_run(struct engine *engine, const struct plan *plan, const str
 	sampler_sample(engine->sampler, &row, engine->samples + run->sample_first);
 }
 
-static void score_row(struct engine *engine, const struct run *run, uint32_t i, const float *logits)
+static void score_row(struct engine *engine, const struct run *run, uint32_t i)
 {
 	const struct sequence *sequence = run->sequence;
-	sampler_score(engine->sampler, logits, sequence->tokens[run->score_first + i + 1],
-		      sequence->sampling->prompt_logprobs - 1u, engine->samples + run->score_index + i);
+	sampler_score(engine->sampler, sequence->tokens[run->score_first + i + 1], sequence->sampling->prompt_logprobs - 1u,
+		      engine->samples + run->score_index + i);
 }
 
 /* A row whose logits are wanted: its run, and which of its scores; the run's score_count stands for its samples. */
@@ -104,21 +102,22 @@ static uint32_t list_wanted(const struct plan *plan, struct wanted *wanted)
 static enum err sample_all(struct engine *engine, const struct plan *plan)
 {
 	struct wanted wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX];
-	uint32_t count = list_wanted(plan, wanted);
-	for (uint32_t first = 0; first < count; first += FORWARD_LOGITS_ROWS) {
-		uint32_t rows = count - first < FORWARD_LOGITS_ROWS ? count - first : FORWARD_LOGITS_ROWS;
+	uint32_t count = list_wanted(plan, wanted), rows_max = forward_logits_rows(engine->forward);
+	for (uint32_t first = 0; first < count; first += rows_max) {
+		uint32_t rows = count - first < rows_max ? count - first : rows_max;
 		const float *logits;
 		enum err e = forward_logits(engine->forward, first, rows, &logits);
 		if (e != ERR_OK)
 			return e;
+		sampler_begin(engine->sampler, logits);
 		for (uint32_t i = 0; i < rows; i++) {
 			const struct wanted *w = &wanted[first + i];
-			const float *row = logits + (size_t)i * engine->config->vocab_size;
 			if (w->score < w->run->score_count)
-				score_row(engine, w->run, w->score, row);
+				score_row(engine, w->run, w->score);
 			else
-				sample_run(engine, plan, w->run, row);
+				sample_run(engine, plan, w->run);
 		}
+		sampler_end(engine->sampler);
 	}
 	return ERR_OK;
 }
@@ -132,6 +131,9 @@ static void run_step(struct engine *engine, const struct plan *plan)
 		e = masks;
 	if (e == ERR_OK)
 		e = sample_all(engine, plan);
+	enum err last = forward_end(engine->forward, plan);
+	if (e == ERR_OK)
+		e = last;
 	if (e != ERR_OK)
 		log_error("engine: step %llu failed: %s", (unsigned long long)plan->number, err_text(e));
 	/* Free for the next plan before the news: the loop may submit it at once. */
@@ -347,31 +349,32 @@ static enum err set_layouts(struct engine *engine, struct why *why)
 	return ERR_OK;
 }
 
+static bool wants_fast(const struct engine *engine)
+{
+	return engine->options.numerics && strcmp(engine->options.numerics, "fast") == 0;
+}
+
+/* Each rank is a part of the same device. */
 static enum err open_cpu(struct engine *engine, struct why *why)
 {
 	const struct device_options options = {.kind = DEVICE_CPU, .variant = engine->options.isa,
-					       .thread_count = engine->options.thread_count};
-	return device_open(&options, why, &engine->host);
+					       .thread_count = engine->options.thread_count, .fast = wants_fast(engine)};
+	enum err e = device_open(&options, why, &engine->device);
+	for (uint32_t i = 0; i < engine->ranks.count; i++)
+		engine->ranks.devices[i] = engine->device;
+	return e;
 }
 
 static enum err open_gpus(struct engine *engine, struct why *why)
 {
 	uint32_t size = engine->ranks.count;
-	struct device_options options = {.kind = DEVICE_CUDA,
+	struct device_options options = {.kind = DEVICE_CUDA, .fast = wants_fast(engine),
 					 .row_segments = engine->options.row_segments ? engine->options.row_segments : size};
 	enum err e = ERR_OK;
 	for (; options.index < size && e == ERR_OK; options.index++)
 		e = device_open(&options, why, &engine->ranks.devices[options.index]);
 	engine->device = engine->ranks.devices[0];
 	return e == ERR_OK ? device_join(engine->ranks.devices, size, why) : e;
-}
-
-/* Of a CPU each rank is a part of the same device. */
-static void use_cpu(struct engine *engine)
-{
-	engine->device = engine->host;
-	for (uint32_t i = 0; i < engine->ranks.count; i++)
-		engine->ranks.devices[i] = engine->host;
 }
 
 static enum err check_size(struct engine *engine, struct why *why)
@@ -393,16 +396,15 @@ static enum err open_device(struct engine *engine, struct why *why)
 	bool automatic = strcmp(name, "auto") == 0, gpu = strcmp(name, "cuda") == 0;
 	if (!automatic && !gpu && strcmp(name, "cpu") != 0)
 		return why_set(why, ERR_INVALID, "device \"%s\": unknown; expected auto, cpu or cuda", name);
+	if (engine->options.numerics && !wants_fast(engine) && strcmp(engine->options.numerics, "exact") != 0)
+		return why_set(why, ERR_INVALID, "numerics \"%s\": unknown; expected exact or fast", engine->options.numerics);
 	enum err e = check_size(engine, why);
-	if (e == ERR_OK)
-		e = open_cpu(engine, why);
-	if (e == ERR_OK && (gpu || (automatic && !engine->options.isa)))
-		e = open_gpus(engine, why);
-	if (automatic && e == ERR_UNSUPPORTED && engine->host && !engine->device)
-		e = ERR_OK;
-	if (e == ERR_OK && !engine->device)
-		use_cpu(engine);
-	return e;
+	if (e != ERR_OK)
+		return e;
+	if (gpu)
+		return open_gpus(engine, why);
+	e = automatic && !engine->options.isa ? open_gpus(engine, why) : ERR_UNSUPPORTED;
+	return e == ERR_UNSUPPORTED && !engine->device ? open_cpu(engine, why) : e;
 }
 
 static enum err create_forward(struct engine *engine, struct why *why)
@@ -427,12 +429,15 @@ static enum err create_forward(struct engine *engine, struct why *why)
 
 static enum err create_sampler(struct engine *engine, struct why *why)
 {
-	const struct sampler_options options = {.device = engine->host, .vocab_size = engine->config->vocab_size,
+	const struct sampler_options options = {.device = engine->device, .vocab_size = engine->config->vocab_size,
 						.eos_ids = engine->config->eos_ids,
 						.eos_count = engine->config->eos_count};
 	enum err e = sampler_create(&options, &engine->sampler);
+	if (e == ERR_OK)
+		e = dev_alloc(engine->device, MEM_PINNED, PLAN_SAMPLES_MAX * sizeof(*engine->samples), (void **)&engine->samples);
 	if (e != ERR_OK)
-		why_set(why, e, "no memory for the sampler of %u tokens", options.vocab_size);
+		why_set(why, e, e == ERR_UNSUPPORTED ? "a vocabulary of %u tokens: more than the device can choose among"
+						    : "no memory for the sampler of %u tokens", options.vocab_size);
 	return e;
 }
 
@@ -537,10 +542,12 @@ void engine_destroy(struct engine *engine)
 		if (engine->groups[g].digests)
 			dev_free(engine->device, MEM_PINNED, engine->groups[g].digests,
 				 digest_bytes(&engine->groups[g], engine->groups[g].block_count));
+	if (engine->samples)
+		dev_free(engine->device, MEM_PINNED, engine->samples, PLAN_SAMPLES_MAX * sizeof(*engine->samples));
+	/* On a CPU all ranks are one device. */
 	for (uint32_t i = 0; i < DEVICES_MAX; i++)
-		if (engine->ranks.devices[i] != engine->host)
+		if (i == 0 || engine->ranks.devices[i] != engine->ranks.devices[0])
 			device_close(engine->ranks.devices[i]);
-	device_close(engine->host);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);

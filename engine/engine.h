@@ -43,6 +43,7 @@ struct engine_callbacks {
 struct engine_options {
 	const struct model_dir *model; /* open until engine_destroy() */
 	const char *device;            /* "cpu", "cuda"; NULL or "auto": a GPU where there is one that we can use */
+	const char *numerics;          /* NULL or "exact"; "fast", a class of its own that only a GPU has: law 1 is lifted within it */
 	const char *isa;               /* of a CPU.  NULL: the best this machine has; else "portable", "avx2", … */
 	uint32_t thread_count;         /* 0: one per core */
 	uint32_t tensor_parallel_size; /* devices that share each layer out: 1 (or 0), 2, 4, 8; on a CPU parts of the one it is */

@@ -11,6 +11,10 @@
 #include "engine/shard.h"
 #include "model/config.h"
 
+/* Enough rows to read the head's weights once for most steps: 32 MiB of logits at 128 k tokens, and 128 MiB where a row more costs
+ * nothing. */
+enum { LOGITS_ROWS = 64, LOGITS_ROWS_QUEUED = 256 };
+
 /* The rows whose logits are wanted, on their way to the head. */
 struct head {
 	struct rank_share vocab; /* what the rank has of it */
@@ -29,11 +33,11 @@ struct forward {
 	struct head heads[DEVICES_MAX];
 	uint32_t wanted_count;
 	uint32_t wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX]; /* [wanted_count] the rows that sample or are scored */
-	uint32_t logits_rows;              /* room of the heads */
-	float *host_logits;                /* [logits_rows][vocab], where the host reads them */
+	uint32_t logits_rows;              /* room of the heads, as forward_logits_rows() says */
 	uint64_t *digests[LAYER_GROUPS_MAX]; /* [block][layer] of each group, the caller's */
 	struct kv_ranks *kv[LAYER_GROUPS_MAX];
 	uint64_t marks[MODEL_LAYERS_MAX];  /* KV of the layer is written and digested */
+	bool unannounced;                  /* all layers, until the last one's mark */
 };
 
 /* Of the first rank: what it waits for is all ranks'. */
@@ -93,8 +97,6 @@ static enum err allocate(struct forward *f)
 	enum err e = batch_create(&f->batch, first(f), f->config.group_count, f->options.rows_max);
 	for (uint32_t i = 0; i < f->ranks.count && e == ERR_OK; i++)
 		e = create_rank(f, i);
-	if (e == ERR_OK && device_props(first(f))->queued)
-		e = dev_alloc(first(f), MEM_PINNED, logits_bytes(f, f->config.vocab_size), (void **)&f->host_logits);
 	return e;
 }
 
@@ -106,7 +108,8 @@ enum err forward_create(const struct forward_options *options, struct forward **
 	forward->options = *options;
 	forward->ranks = *options->ranks;
 	shard_config(options->config, options->ranks->count, &forward->config);
-	forward->logits_rows = options->rows_max < FORWARD_LOGITS_ROWS ? options->rows_max : FORWARD_LOGITS_ROWS;
+	uint32_t rows = device_props(first(forward))->queued ? LOGITS_ROWS_QUEUED : LOGITS_ROWS;
+	forward->logits_rows = options->rows_max < rows ? options->rows_max : rows;
 	enum err e = allocate(forward);
 	if (e != ERR_OK) {
 		forward_destroy(forward);
@@ -122,7 +125,6 @@ void forward_destroy(struct forward *forward)
 		return;
 	for (uint32_t i = 0; i < forward->ranks.count; i++)
 		destroy_rank(forward, i);
-	dev_free(first(forward), MEM_PINNED, forward->host_logits, logits_bytes(forward, forward->config.vocab_size));
 	batch_destroy(&forward->batch, first(forward));
 	free(forward);
 }
@@ -232,7 +234,7 @@ static enum err queue_step(struct forward *forward, const struct plan *plan, boo
 	return e;
 }
 
-/* A step of decode rows on a device that runs behind us: it gets the whole of it, and blocks are announced at its end. */
+/* A step of decode rows on a device that runs behind us: it gets the whole of it, and blocks are announced by forward_end(). */
 static enum err run_whole(struct forward *forward, const struct plan *plan)
 {
 	bool digests = wants_digests(plan);
@@ -240,10 +242,9 @@ static enum err run_whole(struct forward *forward, const struct plan *plan)
 	enum err e = queue_step(forward, plan, digests);
 	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && digests; layer++)
 		fetch(forward, layer);
-	enum err last = device_sync(first(forward));
-	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && last == ERR_OK; layer++)
-		forward->options.on_kv(forward->options.context, plan, layer);
-	return e == ERR_OK ? last : e;
+	forward->marks[layer_count - 1] = device_mark(first(forward));
+	forward->unannounced = e == ERR_OK;
+	return e;
 }
 
 /* A device that runs behind us gets the rest of a layer to do before we wait for its beginning. */
@@ -266,8 +267,7 @@ static enum err run_layers(struct forward *forward, const struct plan *plan)
 		if (e == ERR_OK && queued)
 			e = announce(forward, plan, layer);
 	}
-	enum err last = device_sync(device);
-	return e == ERR_OK ? last : e;
+	return e;
 }
 
 static enum err begin(struct forward *forward)
@@ -294,6 +294,24 @@ enum err forward_step(struct forward *forward, const struct plan *plan)
 	if (device_props(first(forward))->queued && may_be_recorded(forward, plan))
 		return run_whole(forward, plan);
 	return run_layers(forward, plan);
+}
+
+enum err forward_end(struct forward *forward, const struct plan *plan)
+{
+	uint32_t layer_count = forward->config.layer_count;
+	enum err e = ERR_OK;
+	if (forward->unannounced)
+		e = device_wait(first(forward), forward->marks[layer_count - 1]);
+	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && forward->unannounced; layer++)
+		forward->options.on_kv(forward->options.context, plan, layer);
+	forward->unannounced = false;
+	enum err last = device_sync(first(forward));
+	return e == ERR_OK ? last : e;
+}
+
+uint32_t forward_logits_rows(const struct forward *forward)
+{
+	return forward->logits_rows;
 }
 
 /* The rank's part of the vocabulary for the rows in `wanted`. */
@@ -348,8 +366,6 @@ enum err forward_logits(struct forward *forward, uint32_t first_row, uint32_t co
 		gather_logits(forward, count);
 	if (c->logit_cap > 0)
 		op_soft_cap(first(forward), logits, c->vocab_size, count, c->vocab_size, (float)c->logit_cap);
-	*ret_logits = forward->host_logits ? forward->host_logits : logits;
-	if (!forward->host_logits)
-		return ERR_OK;
-	return dev_copy(first(forward), forward->host_logits, logits, (size_t)count * c->vocab_size * sizeof(float));
+	*ret_logits = logits;
+	return ERR_OK;
 }

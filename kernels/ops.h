@@ -357,14 +357,8 @@ void op_add_gated(struct device *device, float *x, const float *add, const float
 void op_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out);
 void op_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out);
 
-/* --- logits ------------------------------------------------------------------------------------------ */
+/* --- logits (what is chosen from them: sample.h) ------------------------------------------------------- */
 
-/* Of each row of n logits: the greatest, its index (the lowest of equals), and log(sum(exp(x))). Any ret_
- * may be NULL. -inf is a legal logit; NaN is not. */
-void op_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
-		     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
-/* The k greatest of n, descending, among equals the lower index first; k <= n. Host. */
-void logits_top_k(const float *logits, uint32_t n, uint32_t k, uint32_t *ret_index, float *ret_value);
 /* x[i] = cap * tanh(x[i] / cap) */
 void op_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap);
 /* out[i] = exp(x[i] - shift): the same bits on every CPU of the class. */

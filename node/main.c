@@ -12,7 +12,7 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 17, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 18, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
@@ -21,6 +21,7 @@ struct settings {
 	const char *fingerprint; /* NULL: any */
 	const char *role;
 	const char *device;
+	const char *numerics;
 	const char *isa;
 	uint64_t threads;
 	uint64_t tensor_parallel_size, row_segments;
@@ -153,6 +154,7 @@ static enum err open_engine(struct program *program, struct why *why)
 	struct engine_options options = {
 		.model = program->model,
 		.device = program->settings.device,
+		.numerics = program->settings.numerics,
 		.isa = program->settings.isa,
 		.thread_count = (uint32_t)program->settings.threads,
 		.tensor_parallel_size = (uint32_t)program->settings.tensor_parallel_size,
@@ -359,6 +361,7 @@ static void fill_table(struct settings *s, struct option *table)
 		{"model-fingerprint", OPTION_TEXT, &s->fingerprint, 0, 0, "HEX", "refuse a model of another; each start logs it"},
 		{"role", OPTION_TEXT, &s->role, 0, 0, "ROLE", "prefill, decode, both"},
 		{"device", OPTION_TEXT, &s->device, 0, 0, "NAME", "auto (a GPU where there is one), cpu, cuda"},
+		{"numerics", OPTION_TEXT, &s->numerics, 0, 0, "NAME", "exact, or fast: a GPU's class of its own (docs/gpu.md)"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
 		{"tensor-parallel-size", OPTION_COUNT, &s->tensor_parallel_size, 1, 8, "N", "GPUs that share each layer out: 1, 2, 4, 8"},

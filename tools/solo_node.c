@@ -48,6 +48,7 @@ static enum err open_engine(struct solo_node *solo, struct loop *loop, struct wh
 	struct engine_options options = {
 		.model = solo->options.model,
 		.device = solo->options.device,
+		.numerics = solo->options.numerics,
 		.isa = solo->options.isa,
 		.thread_count = solo->options.threads,
 		.tensor_parallel_size = solo->options.tensor_parallel_size,
