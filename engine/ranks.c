@@ -4,17 +4,15 @@
 
 void ranks_share_rows(const struct ranks *ranks, const struct rank_sum *sums, uint32_t row_count, uint32_t n)
 {
+	const float *parts[DEVICES_MAX];
+	for (uint32_t i = 0; i < ranks->count; i++)
+		parts[i] = sums[i].part;
 	device_meet(ranks->devices[0]);
-	for (uint32_t to = 0; to < ranks->count; to++)
-		for (uint32_t i = 0; i < ranks->count; i++) {
-			/* Each begins with its own and goes on with its neighbour's: no rank is asked by all at once. */
-			uint32_t from = (to + i) % ranks->count;
-			struct rank_share share = rank_share(ranks, row_count, from);
-			const float *rows = sums[from].part + (size_t)share.first * n;
-			const struct tree_call copy = {.parts = &rows, .part_count = 1, .rows = share.count, .n = n,
-						       .out = sums[to].out + (size_t)share.first * n};
-			op_tree_sum(ranks->devices[to], &copy);
-		}
+	for (uint32_t i = 0; i < ranks->count; i++) {
+		const struct collect_call call = {.parts = parts, .part_count = ranks->count, .rows = row_count, .n = n,
+						  .out = sums[i].out};
+		op_collect(ranks->devices[i], &call);
+	}
 }
 
 void ranks_sum(const struct ranks *ranks, const struct rank_sum *sums, uint32_t row_count, uint32_t n)

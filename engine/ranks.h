@@ -26,7 +26,7 @@ struct rank_share {
 	uint32_t first, count;
 };
 
-/* Of `total`, in order, as even as they divide. */
+/* Of `total`, in order, as even as they divide: as op_collect() has it. */
 static inline struct rank_share rank_share(const struct ranks *ranks, uint32_t total, uint32_t rank)
 {
 	uint32_t first = (uint32_t)((uint64_t)total * rank / ranks->count);

@@ -41,6 +41,7 @@ struct backend {
 	enum err (*linear_fill_bias)(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 	void (*linear)(struct device *device, const struct linear_call *calls, size_t call_count);
 	void (*tree_sum)(struct device *device, const struct tree_call *call);
+	void (*collect)(struct device *device, const struct collect_call *call);
 	void (*embed)(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 		      uint32_t rows, float *out);
 	void (*embed_linear)(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,

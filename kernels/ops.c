@@ -67,6 +67,12 @@ void op_tree_sum(struct device *device, const struct tree_call *call)
 	device->backend->tree_sum(device, call);
 }
 
+void op_collect(struct device *device, const struct collect_call *call)
+{
+	assert(call->part_count > 0 && call->part_count <= DEVICES_MAX);
+	device->backend->collect(device, call);
+}
+
 /* --- rows -------------------------------------------------------------------------------------------- */
 
 void op_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,

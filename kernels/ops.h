@@ -79,6 +79,15 @@ struct tree_call {
 /* out = the binary tree over the shards of row-parallel weights, then the bias: what one device that has all of them says. */
 void op_tree_sum(struct device *device, const struct tree_call *call);
 
+/* Rows that were shared out among devices: part i has rows [rows * i / part_count, rows * (i + 1) / part_count), at their place. */
+struct collect_call {
+	const float *const *parts; /* [part_count <= DEVICES_MAX] on the host; each [row][n], as of struct tree_call */
+	uint32_t part_count;
+	uint32_t rows, n;
+	float *out; /* [row][n]; no part */
+};
+void op_collect(struct device *device, const struct collect_call *call);
+
 /* --- rows ------------------------------------------------------------------------------------------ */
 
 /* out[row] = table[token[row]], widened; table is [vocabulary][dim] of `elem`. */

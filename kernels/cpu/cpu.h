@@ -32,6 +32,7 @@ void cpu_linear_fill(struct linear *linear, uint32_t first, uint32_t count, cons
 enum err cpu_linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 void cpu_linear(struct device *device, const struct linear_call *calls, size_t call_count);
 void cpu_tree_sum(struct device *device, const struct tree_call *call);
+void cpu_collect(struct device *device, const struct collect_call *call);
 float cpu_tree_of(const float *const *parts, uint32_t count, size_t i); /* of the numbers at i */
 void cpu_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 	       uint32_t rows, float *out);

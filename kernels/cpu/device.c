@@ -294,6 +294,7 @@ static const struct backend backend = {
 	.linear_fill_bias = cpu_linear_fill_bias,
 	.linear = cpu_linear,
 	.tree_sum = cpu_tree_sum,
+	.collect = cpu_collect,
 	.embed = cpu_embed,
 	.embed_linear = cpu_embed_linear,
 	.rmsnorm = cpu_rmsnorm,

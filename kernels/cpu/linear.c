@@ -162,6 +162,14 @@ void cpu_tree_sum(struct device *device, const struct tree_call *call)
 	cpu_parallel(device, call->rows, (uint64_t)call->rows * call->n * call->part_count, tree_row, &job);
 }
 
+void cpu_collect(struct device *device, const struct collect_call *call)
+{
+	for (size_t i = 0; i < call->part_count; i++) {
+		size_t first = call->rows * i / call->part_count, end = call->rows * (i + 1) / call->part_count;
+		memcpy(call->out + first * call->n, call->parts[i] + first * call->n, (end - first) * call->n * sizeof(float));
+	}
+}
+
 /* --- rows of packed weights ---------------------------------------------------------------------------- */
 
 struct embed_job {

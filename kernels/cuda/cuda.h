@@ -192,6 +192,7 @@ void cuda_linear_fill(struct linear *linear, uint32_t first, uint32_t count, con
 enum err cuda_linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 void cuda_linear(struct device *device, const struct linear_call *calls, size_t call_count);
 void cuda_tree_sum(struct device *device, const struct tree_call *call);
+void cuda_collect(struct device *device, const struct collect_call *call);
 void cuda_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 	       uint32_t rows, float *out);
 void cuda_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,

@@ -325,6 +325,7 @@ static const struct backend *cuda_backend(void)
 		.linear_fill_bias = cuda_linear_fill_bias,
 		.linear = cuda_linear,
 		.tree_sum = cuda_tree_sum,
+		.collect = cuda_collect,
 		.embed = cuda_embed,
 		.embed_linear = cuda_embed_linear,
 		.rmsnorm = cuda_rmsnorm,

@@ -80,6 +80,32 @@ static void trees_have_the_bits_of_a_cpu(void **state)
 	}
 }
 
+static void rows_are_collected_from_who_has_them(void **state)
+{
+	struct rng rng = {.seed = 3};
+	for (uint32_t w = 0; w < WIDTHS; w++)
+		for (uint32_t count = 1; count <= DEVICES_MAX; count *= 2) {
+			uint32_t n = widths[w], bytes = ROWS * n * sizeof(float);
+			struct parts parts = parts_make(&rng, (size_t)ROWS * n);
+			float *expected = malloc(bytes), *out = gpu_nan(gpu, bytes);
+			struct collect_call call = {.parts = (const float *const *)parts.here, .part_count = count, .rows = ROWS, .n = n,
+						    .out = expected};
+			op_collect(cpu, &call);
+			for (uint32_t row = 0, owner = 0; row < ROWS; row++) {
+				while (ROWS * (owner + 1) / count <= row)
+					owner++;
+				assert_memory_equal(expected + row * n, parts.here[owner] + row * n, n * sizeof(float));
+			}
+			call.parts = (const float *const *)parts.there;
+			call.out = out;
+			op_collect(gpu, &call);
+			float *got = gpu_take(gpu, out, bytes);
+			assert_memory_equal(got, expected, bytes);
+			free(got), free(expected);
+			parts_free(&parts, (size_t)ROWS * n);
+		}
+}
+
 /* Slots of some rows only: the others' answers stay as they are. */
 static void answers_of_parts_have_the_bits_of_a_cpu(void **state)
 {
@@ -126,6 +152,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(trees_have_the_bits_of_a_cpu),
+		cmocka_unit_test(rows_are_collected_from_who_has_them),
 		cmocka_unit_test(answers_of_parts_have_the_bits_of_a_cpu),
 	};
 	return cmocka_run_group_tests(tests, open_both, close_both);
