@@ -176,8 +176,7 @@ static void blocks_may_be_handed_over_and_copied(void **state)
 
 static void blocks_may_be_handed_over_between_degrees(void **state)
 {
-	hand_over_and_copy("tests/golden/engine/llama-tied", 2, 4, 4);
-	hand_over_and_copy("tests/golden/engine/llama-f32", 4, 1, 8);
+	hand_over_and_copy("tests/golden/engine/llama-f32", 2, 4, 8);
 	hand_over_and_copy("tests/golden/families/deepseek-v3", 2, 1, 2);
 }
 
@@ -196,6 +195,8 @@ static void the_tensor_parallel_degree_does_not_show(void **state)
 	uint32_t prompt[PROMPT];
 	make_prompt(prompt, 4);
 	for (int m = 0; m < MODELS; m++) {
+		if (m == 1 || m == 3) /* engine/law1 has them: here is what takes longest */
+			continue;
 		struct driver alone, ranks;
 		struct stream stream, shared;
 		open_ranks(&alone, models[m], 1, 8);
@@ -219,27 +220,24 @@ static void the_tensor_parallel_degree_does_not_show(void **state)
 /* What a device must not do before another has done its part is missed where that one happens to be ahead. */
 static void whichever_device_is_ahead(void **state)
 {
-	static const char *const some[] = {"tests/golden/engine/llama-f32", "tests/golden/families/deepseek-v3"};
 	uint32_t prompt[PROMPT];
+	struct answer answers[3];
 	make_prompt(prompt, 6);
-	for (size_t m = 0; m < sizeof(some) / sizeof(*some); m++) {
-		struct answer answers[3];
-		for (int ahead = -1; ahead < 2; ahead++) {
-			struct driver driver;
-			struct stream stream;
-			struct fake_options options = *fake_now();
-			options.ahead = ahead;
-			struct fake_options before = fake_configure(&options);
-			open_ranks(&driver, some[m], 2, 2);
-			stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
-			answers[ahead + 1] = generate(&driver, &stream, NULL, 64, true);
-			stream_close(&stream, &driver);
-			driver_close(&driver);
-			fake_configure(&before);
-		}
-		assert_memory_equal(&answers[1], &answers[0], sizeof(answers[0]));
-		assert_memory_equal(&answers[2], &answers[0], sizeof(answers[0]));
+	for (int ahead = -1; ahead < 2; ahead++) {
+		struct driver driver;
+		struct stream stream;
+		struct fake_options options = *fake_now();
+		options.ahead = ahead;
+		struct fake_options before = fake_configure(&options);
+		open_ranks(&driver, "tests/golden/engine/qwen3-moe-f32", 2, 2);
+		stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+		answers[ahead + 1] = generate(&driver, &stream, NULL, 64, true);
+		stream_close(&stream, &driver);
+		driver_close(&driver);
+		fake_configure(&before);
 	}
+	assert_memory_equal(&answers[1], &answers[0], sizeof(answers[0]));
+	assert_memory_equal(&answers[2], &answers[0], sizeof(answers[0]));
 }
 
 #define FAILING "tests/golden/engine/llama-f32"
@@ -282,7 +280,7 @@ static void what_fails_on_one_device_fails_the_step(void **state)
 		times[c] = fake_call_count(calls[c]);
 	driver_close(&driver);
 	for (size_t c = 0; c < CALLS; c++)
-		for (uint64_t nth = 1; nth <= times[c]; nth += times[c] / (c < 2 ? 8 : 2) + 1) { /* what is lost is now one, now the other */
+		for (uint64_t nth = 1; nth <= times[c]; nth += times[c] / (c < 2 ? 4 : 2) + 1) { /* what is lost is now one, now the other */
 			open_ranks(&driver, FAILING, 2, 2);
 			fake_heal();
 			fake_fail(calls[c], (uint32_t)nth, 719);
