@@ -37,4 +37,7 @@ void bench_products(struct bench *bench);
 void bench_attention(struct bench *bench);
 void bench_rows(struct bench *bench);
 void bench_models(struct bench *bench);
+void bench_handover(struct bench *bench);
+/* The other process of bench_handover(): its exit status. */
+int bench_neighbour(void);
 #endif
