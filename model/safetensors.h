@@ -1,8 +1,8 @@
 /* safetensors - the tensors of a model on disk, mapped read-only; one file or many shards.
  *
  * Owns:   the mappings; every tensor's name and data live until weights_close().
- * Thread: any, once opened: nothing changes.  A file that shrinks while mapped is SIGBUS, as for any mmap:
- *         model directories are not edited in place.
+ * Thread: any, once opened: nothing changes.  A file that shrinks while mapped is SIGBUS for whoever reads its data here, as for any
+ *         mmap; weights are loaded through weights_shard_open() (engine/load_reader.h), where it is an error.
  * Bounds: header <= 100 MiB, index <= 64 MiB, 1024 shards, 1,000,000 tensors, 8 dimensions, names 512 bytes.
  * Rules:  1 every tensor lies inside its file and overlaps no other;
  *         2 its length is exactly the product of its shape and its element size. */
@@ -59,6 +59,10 @@ size_t weights_count(const struct weights *weights);
 const struct tensor *weights_at(const struct weights *weights, size_t index);
 uint32_t weights_shard_count(const struct weights *weights);
 const char *weights_shard_name(const struct weights *weights, uint32_t shard_index);
+/* The shard's file once more, read-only, with `flags` of open() besides; the caller closes it.  ERR_CORRUPT: it is no longer the file
+ * that was opened; ERR_UNSUPPORTED: the file system refuses the flags; ERR_INVALID: weights_parse() had no file. */
+MUST_USE enum err weights_shard_open(const struct weights *weights, uint32_t shard_index, int flags, struct why *why,
+				     int *ret_fd);
 
 const char *tensor_dtype_name(enum tensor_dtype dtype);
 uint32_t tensor_dtype_bytes(enum tensor_dtype dtype);

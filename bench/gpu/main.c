@@ -145,6 +145,7 @@ int main(int argc, char **argv)
 	bench_products(&bench);
 	bench_attention(&bench);
 	bench_handover(&bench);
+	bench_sample(&bench);
 	bench_models(&bench);
 	printf("\n  ]\n}\n");
 	device_close(bench.device);

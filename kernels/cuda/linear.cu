@@ -61,10 +61,13 @@ enum err cuda_linear_create(struct device *base, const struct linear_shape *shap
 	struct cuda_linear *linear = (struct cuda_linear *)calloc(1, sizeof(*linear));
 	if (!linear)
 		return ERR_NOMEM;
+	linear->base = {*shape, base, 0};
+	if (device->fast)
+		linear->base.shape.segments = 1; /* splits are chosen by each call */
+	shape = &linear->base.shape;
 	linear->segment_k = linear->segment_stride = shape->k / shape->segments;
 	if (shape->elem == ELEM_BF16)
 		linear->segment_stride = (linear->segment_k + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
-	linear->base = {*shape, base, 0};
 	linear->base.bytes = shape->n * row_bytes(linear);
 	enum err e = row_bytes(linear) > CUDA_STAGE_BYTES ? ERR_INVALID : ERR_OK;
 	if (e == ERR_OK && !take_entry(device, &linear->entry))
@@ -111,6 +114,10 @@ void cuda_linear_fill(struct linear *base, uint32_t first, uint32_t count, const
 	const struct cuda_linear *linear = cuda_linear_of(base);
 	struct cuda_device *device = cuda_of(base->device);
 	size_t bytes = row_bytes(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
+	/* Rows that lie as the device wants them go there from where they are, if that is pinned. */
+	bool whole = linear->segment_k == linear->segment_stride && source_bytes == bytes;
+	if (whole && dev_copy(base->device, (uint8_t *)linear->data + first * bytes, source, count * bytes) == ERR_OK)
+		return;
 	uint32_t piece_rows = (uint32_t)(CUDA_STAGE_BYTES / bytes);
 	for (uint32_t row = 0, part; row < count; row += part) {
 		part = count - row < piece_rows ? count - row : piece_rows;
@@ -242,6 +249,7 @@ static struct linear_job job_of(const struct batch *batch, uint32_t row_first, u
 	job.segment_k = linear->segment_k;
 	job.segment_stride = linear->segment_stride;
 	job.group_count = batch->count;
+	job.splits = 1;
 	job.rows = rows;
 	job.y = (uint8_t *)call->y + row_first * call->y_stride * elem_bytes(call->y_elem);
 	job.y_stride = call->y_stride;

@@ -46,7 +46,7 @@ static void check_digests(const struct driver *driver, const struct stream *stre
 			}
 }
 
-/* Greedy, the prompt in chunks, beside `other` if there is one; decode steps are digested or not. */
+/* Greedy or, if it is asked, drawn by all rules; the prompt in chunks, beside `other` if there is one; decode steps are digested or not. */
 static struct answer generate(struct driver *driver, struct stream *stream, struct stream *other, uint32_t chunk, bool digest)
 {
 	struct answer answer = {0};
@@ -73,6 +73,16 @@ static struct answer generate(struct driver *driver, struct stream *stream, stru
 	return answer;
 }
 
+static void open_asking(struct stream *stream, struct driver *driver, const uint32_t *prompt, bool greedy)
+{
+	stream_open(stream, driver, prompt, PROMPT, PROMPT + ANSWER);
+	if (!greedy)
+		stream->sampling = (struct sampling){.seed = 11, .temperature = 1.5f, .top_p = 0.95f, .top_k = 150, .min_p = 0.001f,
+						     .repetition_penalty = 1.2f, .presence_penalty = 0.5f,
+						     .frequency_penalty = 0.25f, .max_tokens = ANSWER, .min_tokens = 3, .logprobs = 4,
+						     .bias_count = 1, .biases = {{40, 2.0f}}};
+}
+
 static void an_answer_does_not_depend_on_chunks_or_company(void **state)
 {
 	uint32_t prompt[PROMPT], others[PROMPT];
@@ -82,14 +92,14 @@ static void an_answer_does_not_depend_on_chunks_or_company(void **state)
 		struct driver driver;
 		struct stream stream, other;
 		open_model(&driver, models[m]);
-		stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+		open_asking(&stream, &driver, prompt, m % 2);
 		struct answer whole = generate(&driver, &stream, NULL, 64, true);
 		stream_close(&stream, &driver);
-		stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+		open_asking(&stream, &driver, prompt, m % 2);
 		struct answer chunked = generate(&driver, &stream, NULL, 7, false);
 		stream_close(&stream, &driver);
 		stream_open(&other, &driver, others, PROMPT, PROMPT);
-		stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+		open_asking(&stream, &driver, prompt, m % 2);
 		struct answer beside = generate(&driver, &stream, &other, 11, true);
 		assert_memory_equal(&chunked, &whole, sizeof(whole));
 		assert_memory_equal(&beside, &whole, sizeof(whole));
