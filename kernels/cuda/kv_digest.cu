@@ -7,6 +7,7 @@
 #include <assert.h>
 #include "base/digest.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/kv_digest.h"
 #include "kernels/cuda/simt.h"
 
 #define PRIME32_1 UINT64_C(0x9e3779b1)
@@ -203,32 +204,44 @@ SIMT_DEVICE void digest_leaves(const uint64_t *data, uint32_t bytes, const uint6
 		leaves[whole] = hash;
 }
 
+/* Of all of it, by the whole block; thread 0 has it. seeded: by `bytes`. */
+SIMT_DEVICE uint64_t digest_whole(const uint64_t *data, uint32_t bytes, const uint64_t *secret, const uint64_t *seeded, uint64_t *leaves)
+{
+	uint32_t leaf_bytes = (bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	uint64_t hash = 0;
+	digest_leaves(data, bytes, secret, leaves);
+	simt_sync();
+	if (simt_warp() == 0)
+		hash = leaf_bytes > SHORT_MAX ? hash_long(leaves, leaf_bytes, seeded) : hash_short(leaves, leaf_bytes, bytes, secret);
+	simt_sync();
+	return hash;
+}
+
+SIMT_DEVICE void read_secret(uint32_t bytes, uint64_t *secret, uint64_t *seeded)
+{
+	if (threadIdx.x < SECRET_WORDS) {
+		secret[threadIdx.x] = xxh3_secret[threadIdx.x];
+		seeded[threadIdx.x] = threadIdx.x % 2 == 0 ? xxh3_secret[threadIdx.x] + bytes : xxh3_secret[threadIdx.x] - bytes;
+	}
+	simt_sync();
+}
+
 /* Blocks of a run along x, runs along y; the grid is of no consequence. */
 SIMT_KERNEL_OF(kv_digest, DIGEST_THREADS, 2)(const digest_job job)
 {
 	SIMT_DYNAMIC_SHARED(uint64_t, leaves);
 	SIMT_SHARED uint64_t secret[SECRET_WORDS], seeded[SECRET_WORDS];
-	if (threadIdx.x < SECRET_WORDS) {
-		secret[threadIdx.x] = xxh3_secret[threadIdx.x];
-		seeded[threadIdx.x] = threadIdx.x % 2 == 0 ? xxh3_secret[threadIdx.x] + job.bytes : xxh3_secret[threadIdx.x] - job.bytes;
-	}
-	simt_sync();
-	uint32_t leaf_bytes = (job.bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	read_secret(job.bytes, secret, seeded);
 	for (uint32_t r = blockIdx.y; r < job.runs.counts[CUDA_COUNT_RUNS]; r += gridDim.y) {
 		const cuda_run run = job.runs.runs[r];
 		uint32_t first = run.first_position / job.block_tokens;
 		uint32_t last = (run.first_position + run.row_count - 1) / job.block_tokens;
 		for (uint32_t b = first + blockIdx.x; run.digest && b <= last; b += gridDim.x) {
 			size_t block = job.runs.tables[run.table + b] - job.block_first;
-			digest_leaves(reinterpret_cast<const uint64_t *>(job.base + block * job.block_stride), job.bytes, secret, leaves);
-			simt_sync();
-			if (simt_warp() == 0) {
-				uint64_t hash = leaf_bytes > SHORT_MAX ? hash_long(leaves, leaf_bytes, seeded)
-								       : hash_short(leaves, leaf_bytes, job.bytes, secret);
-				if (threadIdx.x == 0)
-					job.ret_digests[block * job.layer_count + job.layer] = hash;
-			}
-			simt_sync();
+			uint64_t hash = digest_whole(reinterpret_cast<const uint64_t *>(job.base + block * job.block_stride), job.bytes, secret,
+						     seeded, leaves);
+			if (threadIdx.x == 0)
+				job.ret_digests[block * job.layer_count + job.layer] = hash;
 		}
 	}
 }
@@ -248,4 +261,25 @@ void cuda_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t 
 		return;
 	cuda_check(cuda_of(device),
 		   SIMT_LAUNCH(kv_digest, grid, dim3(DIGEST_THREADS), shared_bytes, cuda_stream(device), job), "kv_digest");
+}
+
+/* --- pieces of any size ------------------------------------------------------------------------------------------------- */
+
+SIMT_KERNEL_OF(digest_pieces, DIGEST_THREADS, 2)(const digest_piece *pieces, uint64_t *ret_digests)
+{
+	SIMT_DYNAMIC_SHARED(uint64_t, leaves);
+	SIMT_SHARED uint64_t secret[SECRET_WORDS], seeded[SECRET_WORDS];
+	const digest_piece piece = pieces[blockIdx.x];
+	read_secret(piece.bytes, secret, seeded);
+	uint64_t hash = digest_whole(piece.data, piece.bytes, secret, seeded, leaves);
+	if (threadIdx.x == 0)
+		ret_digests[blockIdx.x] = hash;
+}
+
+cudaError_t cuda_digest_pieces(const struct digest_piece *pieces, uint32_t count, uint32_t bytes_max, uint64_t *ret_digests,
+			       cudaStream_t stream)
+{
+	size_t shared_bytes = ((size_t)bytes_max + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	assert(shared_bytes <= CUDA_SHARED_USUAL);
+	return SIMT_LAUNCH(digest_pieces, dim3(count), dim3(DIGEST_THREADS), shared_bytes, stream, pieces, ret_digests);
 }

@@ -25,7 +25,7 @@
 #define POISON_BYTES_MAX ((size_t)4 << 20) /* of an allocation: more would cost more than it finds */
 
 std::recursive_mutex fake_lock;
-static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false};
+static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false, false, false};
 
 /* --- failures ---------------------------------------------------------------------------------------------- */
 
@@ -267,8 +267,23 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
 					     enum cudaDriverEntryPointQueryResult *result)
 {
 	FAKE_CALL("cudaGetDriverEntryPointByVersion");
-	bool known = strcmp(symbol, "cuTensorMapEncodeTiled") == 0;
-	*function = known ? reinterpret_cast<void *>(cuTensorMapEncodeTiled) : nullptr;
+	static const std::map<std::string, void *> symbols = {
+		{"cuTensorMapEncodeTiled", reinterpret_cast<void *>(cuTensorMapEncodeTiled)},
+		{"cuMemCreate", reinterpret_cast<void *>(cuMemCreate)},
+		{"cuMemRelease", reinterpret_cast<void *>(cuMemRelease)},
+		{"cuMemAddressReserve", reinterpret_cast<void *>(cuMemAddressReserve)},
+		{"cuMemAddressFree", reinterpret_cast<void *>(cuMemAddressFree)},
+		{"cuMemMap", reinterpret_cast<void *>(cuMemMap)},
+		{"cuMemUnmap", reinterpret_cast<void *>(cuMemUnmap)},
+		{"cuMemSetAccess", reinterpret_cast<void *>(cuMemSetAccess)},
+		{"cuMemExportToShareableHandle", reinterpret_cast<void *>(cuMemExportToShareableHandle)},
+		{"cuMemImportFromShareableHandle", reinterpret_cast<void *>(cuMemImportFromShareableHandle)},
+		{"cuMemGetAllocationGranularity", reinterpret_cast<void *>(cuMemGetAllocationGranularity)},
+		{"cuMemRetainAllocationHandle", reinterpret_cast<void *>(cuMemRetainAllocationHandle)},
+	};
+	auto found = symbols.find(symbol);
+	bool known = found != symbols.end() && !(options.no_peers && strncmp(symbol, "cuMem", 5) == 0);
+	*function = known ? found->second : nullptr;
 	*result = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
 	return cudaSuccess;
 }
@@ -299,14 +314,18 @@ static void protect(int protection)
 
 void fake_open_memory()
 {
-	if (open_depth++ == 0)
-		protect(PROT_READ | PROT_WRITE);
+	if (open_depth++ > 0)
+		return;
+	protect(PROT_READ | PROT_WRITE);
+	fake_virtual_open(true);
 }
 
 void fake_close_memory()
 {
-	if (--open_depth == 0)
-		protect(PROT_NONE);
+	if (--open_depth > 0)
+		return;
+	protect(PROT_NONE);
+	fake_virtual_open(false);
 }
 
 /* Whole pages of zeros are given back to the system, which gives zeros again. */
@@ -315,7 +334,7 @@ void fake_set_memory(void *memory, int value, size_t bytes)
 	uint8_t *begin = static_cast<uint8_t *>(memory), *end = begin + bytes;
 	uint8_t *first = arena + ((size_t)(begin - arena) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
 	uint8_t *last = arena + (size_t)(end - arena) / PAGE_BYTES * PAGE_BYTES;
-	if (value != 0 || fake_memory_of(memory) != FAKE_DEVICE || first >= last) {
+	if (value != 0 || fake_memory_of(memory) != FAKE_DEVICE || fake_virtual_has(memory) || first >= last) {
 		memset(memory, value, bytes);
 		return;
 	}
@@ -385,6 +404,19 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 	*free_bytes = options.device_bytes - device_used;
 	*total_bytes = options.device_bytes;
 	return cudaSuccess;
+}
+
+bool fake_device_take(size_t bytes)
+{
+	if (bytes > options.device_bytes - device_used)
+		return false;
+	device_used += bytes;
+	return true;
+}
+
+void fake_device_give_back(size_t bytes)
+{
+	device_used -= bytes;
 }
 
 size_t fake_device_used()
@@ -475,7 +507,7 @@ static const std::pair<uint8_t *const, size_t> *allocation(const std::map<uint8_
 
 enum fake_memory fake_memory_of(const void *memory)
 {
-	if (arena && memory >= arena && memory < arena + FAKE_DEVICE_BYTES_MAX)
+	if ((arena && memory >= arena && memory < arena + FAKE_DEVICE_BYTES_MAX) || fake_virtual_has(memory))
 		return FAKE_DEVICE;
 	return allocation(pinned_memory, memory) ? FAKE_PINNED : FAKE_PAGEABLE;
 }
@@ -485,6 +517,8 @@ bool fake_memory_holds(const void *memory, size_t bytes)
 	enum fake_memory kind = fake_memory_of(memory);
 	if (kind == FAKE_PAGEABLE || bytes == 0)
 		return true;
+	if (fake_virtual_has(memory))
+		return fake_virtual_holds(memory, bytes);
 	const auto *found = allocation(kind == FAKE_DEVICE ? device_memory : pinned_memory, memory);
 	return found && static_cast<const uint8_t *>(memory) + bytes <= found->first + found->second;
 }
