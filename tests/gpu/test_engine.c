@@ -161,10 +161,33 @@ static void blocks_may_be_handed_over_and_copied(void **state)
 	}
 }
 
+/* Its KV is nobody else's: the class is part of every key. */
+static void the_class_fast_is_another(void **state)
+{
+	struct driver exact, fast;
+	struct stream stream;
+	uint32_t prompt[PROMPT];
+	const struct driver_options options = {.path = models[0], .numerics = "fast", .block_tokens = BLOCK_TOKENS,
+					       .batch_tokens_max = 64, .block_count = 24};
+	make_prompt(prompt, 1);
+	open_model(&exact, models[0]);
+	driver_open(&fast, &options);
+	assert_non_null(strstr(engine_numerics_class(fast.engine), "/fast/"));
+	assert_string_not_equal(engine_numerics_class(fast.engine), engine_numerics_class(exact.engine));
+	stream_open(&stream, &fast, prompt, PROMPT, PROMPT + ANSWER);
+	struct answer answer = generate(&fast, &stream, NULL, 64, true);
+	for (int i = 0; i < ANSWER; i++)
+		assert_true(answer.logprobs[i] < 0);
+	stream_close(&stream, &fast);
+	driver_close(&fast);
+	driver_close(&exact);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_does_not_depend_on_chunks_or_company),
+		cmocka_unit_test(the_class_fast_is_another),
 		cmocka_unit_test(blocks_may_be_handed_over_and_copied),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
