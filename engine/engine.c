@@ -439,8 +439,8 @@ static enum err open_all(struct engine *engine, struct why *why)
 {
 	enum err e = open_device(engine, why);
 	if (e == ERR_OK)
-		e = engine_weights_create(engine->device, engine->config, engine->options.model->weights, why,
-					  &engine->weights);
+		e = engine_weights_create(engine->device, engine->config, engine->options.model->weights,
+					  engine->options.digests, why, &engine->weights);
 	if (e == ERR_OK)
 		e = set_layouts(engine, why);
 	if (e == ERR_OK)

@@ -49,6 +49,7 @@ struct engine_options {
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;
 	struct expert_exchange *experts;
+	uint8_t (*digests)[32];        /* [weights_count]: gets the SHA-256 of each tensor's bytes; NULL: not wanted */
 	struct engine_callbacks callbacks;
 };
 

@@ -3,19 +3,19 @@
 #define ENGINE_WEIGHTS_IMPL_H
 #include "engine/weights.h"
 
-struct tensor_found;
+struct load_piece;
+struct load_plan;
 struct tensor_spec;
 
-/* Where tensors come from and where they go. */
+/* Where tensors go.  Each is met twice or more: without a piece room is made for it, then it comes piece by piece (engine/load_reader.h), in any
+ * order. */
 struct load {
 	struct engine_weights *to;
 	const struct model_config *config;
-	const struct weights *from;
 	struct why *why;
-	uint32_t told; /* per cent */
+	const struct load_plan *plan;
+	double began; /* seconds of a clock */
 };
-
-enum { FILL_ROWS = 64 }; /* converted at a time */
 
 /* `name` is for the reason. */
 MUST_USE enum err load_create(struct load *load, const char *name, const struct linear_shape *shape,
@@ -26,6 +26,6 @@ MUST_USE enum err load_create(struct load *load, const char *name, const struct 
 uint32_t load_output(const struct model_config *config, const struct tensor_spec *spec, uint32_t row);
 
 /* kv_b_proj, head by head, the keys' part transposed. */
-MUST_USE enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+MUST_USE enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 				    struct layer_weights *layer);
 #endif

@@ -48,12 +48,13 @@ MUST_USE enum err linear_create(struct device *device, const struct linear_shape
 void linear_destroy(struct linear *linear); /* NULL is fine */
 const struct linear_shape *linear_shape(const struct linear *linear);
 size_t linear_bytes(const struct linear *linear); /* packed */
-/* Packs outputs [first, first + count) from rows of k elements of the shape's type in host memory.
- * Several matrices over the same input (q, k, v; gate, up) may be filled into one linear, in order. */
+/* Packs outputs [first, first + count) from rows of k elements of the shape's type in host memory; MEM_PINNED stays as it is until
+ * operations up to here have run, other memory may change at once.  Several matrices over the same input (q, k, v; gate, up) may be
+ * filled into one linear, in any order; on a CPU by several threads, each its own outputs. */
 void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source,
 		 size_t source_stride);
-/* The bias of outputs [first, first + count) from host memory, added to the whole sum; those never filled have 0.
- * ERR_NOMEM at the first call.  A shard of row-parallel weights has none: it would be added once for each. */
+/* The bias of outputs [first, first + count) from host memory (as linear_fill()), added to the whole sum; those never filled have 0.
+ * ERR_NOMEM at the first call, which may be of no outputs; threads as linear_fill() after it.  A shard of row-parallel weights has none: it would be added once for each. */
 MUST_USE enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 
 struct linear_call {

@@ -134,6 +134,20 @@ static bool drained(void *context)
 	return node_idle(((struct program *)context)->node);
 }
 
+/* A bit that changed on the disk is a model like any other, unless somebody says which one was meant. */
+static enum err check_fingerprint(const struct program *program, struct why *why)
+{
+	char text[FINGERPRINT_TEXT];
+	for (int i = 0; i < 32; i++)
+		snprintf(text + 2 * i, 3, "%02x", engine_port_fingerprint(program->port)[i]);
+	log_info("model %s, fingerprint %s", program->model->name, text);
+	const char *wanted = program->settings.fingerprint;
+	if (!wanted || strcasecmp(wanted, text) == 0)
+		return ERR_OK;
+	return why_set(why, ERR_CORRUPT, "--model %s has fingerprint %s, expected --model-fingerprint %s: config.json, "
+		       "tokenizer.json or weights differ", program->settings.model, text, wanted);
+}
+
 static enum err open_engine(struct program *program, struct why *why)
 {
 	struct engine_options options = {
@@ -149,7 +163,8 @@ static enum err open_engine(struct program *program, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	log_info("%s: %s", program->model->name, engine_numerics_class(engine_port_engine(program->port)));
-	return engine_port_kv(program->port, program->model->fingerprint, why, &program->kv);
+	e = check_fingerprint(program, why);
+	return e == ERR_OK ? engine_port_kv(program->port, why, &program->kv) : e;
 }
 
 /* The blocks of a layer group are a region of its number. */
@@ -308,20 +323,6 @@ static enum err check_settings(struct program *program, struct why *why)
 	return why_set(why, ERR_INVALID, "--role \"%s\", expected prefill, decode or both", s->role);
 }
 
-/* A bit that changed on the disk is a model like any other, unless somebody says which one was meant. */
-static enum err check_fingerprint(const struct program *program, struct why *why)
-{
-	char text[FINGERPRINT_TEXT];
-	for (int i = 0; i < 32; i++)
-		snprintf(text + 2 * i, 3, "%02x", program->model->fingerprint[i]);
-	log_info("model %s, fingerprint %s", program->model->name, text);
-	const char *wanted = program->settings.fingerprint;
-	if (!wanted || strcasecmp(wanted, text) == 0)
-		return ERR_OK;
-	return why_set(why, ERR_CORRUPT, "--model %s has fingerprint %s, expected --model-fingerprint %s: config.json, "
-		       "tokenizer.json or weights differ", program->settings.model, text, wanted);
-}
-
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
@@ -332,8 +333,6 @@ static enum err serve(struct program *program, struct why *why)
 		return e;
 	struct model_dir_options options = {0};
 	e = model_dir_open(program->settings.model, &options, why, &program->model);
-	if (e == ERR_OK)
-		e = check_fingerprint(program, why);
 	if (e == ERR_OK) {
 		uint32_t most = program->model->config.position_max;
 		program->context_max = program->settings.context_max ? at_most((uint32_t)program->settings.context_max, most)

@@ -114,6 +114,10 @@ void cuda_linear_fill(struct linear *base, uint32_t first, uint32_t count, const
 	const struct cuda_linear *linear = cuda_linear_of(base);
 	struct cuda_device *device = cuda_of(base->device);
 	size_t bytes = row_bytes(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
+	/* Rows that lie as the device wants them go there from where they are, if that is pinned. */
+	bool whole = linear->segment_k == linear->segment_stride && source_bytes == bytes;
+	if (whole && dev_copy(base->device, (uint8_t *)linear->data + first * bytes, source, count * bytes) == ERR_OK)
+		return;
 	uint32_t piece_rows = (uint32_t)(CUDA_STAGE_BYTES / bytes);
 	for (uint32_t row = 0, part; row < count; row += part) {
 		part = count - row < piece_rows ? count - row : piece_rows;
