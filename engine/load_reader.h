@@ -16,8 +16,8 @@
 struct device;
 struct load_hooks;
 
-/* 4 MiB: deep enough for any disk with so many on their way, and few enough that what one core reads is in its cache when it
- * packs it (bench/engine/load.c). */
+/* 4 MiB: deep enough for any disk with so many on their way, and few enough that what one core reads is near it when it
+ * packs it. */
 #define LOAD_PIECE_BYTES ((uint64_t)4 << 20)
 #define LOAD_RING_BYTES	 ((uint64_t)256 << 20)
 enum { LOAD_WORKERS = 12, LOAD_WORKERS_MAX = 64, LOAD_PROGRESS_SECONDS = 2 };

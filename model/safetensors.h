@@ -1,8 +1,8 @@
 /* safetensors - the tensors of a model on disk, mapped read-only; one file or many shards.
  *
  * Owns:   the mappings; every tensor's name and data live until weights_close().
- * Thread: any, once opened: nothing changes.  A file that shrinks while mapped is SIGBUS, as for any mmap:
- *         model directories are not edited in place.
+ * Thread: any, once opened: nothing changes.  A file that shrinks while mapped is SIGBUS for whoever reads its data here, as for any
+ *         mmap; weights are loaded through weights_shard_open() (engine/load_reader.h), where it is an error.
  * Bounds: header <= 100 MiB, index <= 64 MiB, 1024 shards, 1,000,000 tensors, 8 dimensions, names 512 bytes.
  * Rules:  1 every tensor lies inside its file and overlaps no other;
  *         2 its length is exactly the product of its shape and its element size. */

@@ -130,6 +130,8 @@ void bench_measure(struct bench *bench, const char *name, struct work work, void
 
 int main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "neighbour") == 0)
+		return bench_neighbour();
 	struct bench bench = {0};
 	struct why why;
 	bool fast = argc > 1 && strcmp(argv[1], "fast") == 0;
@@ -148,6 +150,8 @@ int main(int argc, char **argv)
 	}
 	bench_products(&bench);
 	bench_attention(&bench);
+	if (!fast)
+		bench_handover(&bench);
 	bench_models(&bench);
 	printf("\n  ]\n}\n");
 	device_close(bench.device);

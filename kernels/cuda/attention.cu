@@ -113,7 +113,7 @@ static struct attention_job job_of(struct device *device, const struct attention
 	const struct kv_layout *layout = &call->kv->layout;
 	struct attention_job job = {};
 	bool latent = layout->kind == KV_LATENT;
-	job.keys = (const uint8_t *)call->kv->base + call->layer * kv_layer_bytes(layout);
+	job.keys = (const uint8_t *)call->kv->base + call->layer * call->kv->layer_stride;
 	job.block_stride = call->kv->block_stride;
 	job.head_bytes = kv_head_bytes(layout);
 	job.vector_bytes = (uint32_t)(layout->head_dim * elem_bytes(layout->elem));
@@ -159,7 +159,7 @@ void cuda_attention(struct device *base, const struct attention_call *call)
 	struct cuda_device *device = cuda_of(base);
 	uint32_t rows = call->runs->row_count;
 	assert(call->runs->count <= ATTENTION_RUNS_MAX && call->scale > 0);
-	assert(call->kv->block_stride % 16 == 0 && (uintptr_t)call->kv->base % 16 == 0);
+	assert(call->kv->block_stride % 16 == 0 && call->kv->layer_stride % 16 == 0 && (uintptr_t)call->kv->base % 16 == 0);
 	if (!cuda_alive(base) || rows == 0)
 		return;
 	struct attention_job job = job_of(base, call);

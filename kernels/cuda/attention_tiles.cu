@@ -4,7 +4,8 @@
  * are the M of every product, for one row as for a thousand: so the bits of a row are the same in all. For each tile of 64
  * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights relative to a level that the split's scores
  * set (struct softening), rounded to bf16 in registers, and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
- * where a value is too wide for the registers of one, in their columns of it; those then compute the same scores each. */
+ * where a value is too wide for the registers of one, in their columns of it; those then take turns at scores (latents of up to
+ * 576 dimensions), or compute the same scores each. */
 #include <assert.h>
 #include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/simt_wgmma.h"
