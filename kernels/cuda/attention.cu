@@ -11,7 +11,8 @@
 #define VALUES_AT     4096
 #define STATS_AT      (VALUES_AT + ATTENTION_PARTIAL_BYTES)
 #define TOTALS_AT     (STATS_AT + ATTENTION_PARTIAL_BYTES / 8)
-#define SCRATCH_BYTES (TOTALS_AT + ATTENTION_TOTAL_BYTES)
+#define MAIL_AT	      (TOTALS_AT + ATTENTION_TOTAL_BYTES)
+#define SCRATCH_BYTES (MAIL_AT + ATTENTION_MAIL_BYTES)
 static_assert(SCRATCH_BYTES <= CUDA_SCRATCH_BYTES && ATTENTION_RUNS_MAX * sizeof(uint32_t) <= VALUES_AT, "the scratch holds all");
 
 /* --- merging ----------------------------------------------------------------------------------------------- */
@@ -143,6 +144,7 @@ static struct attention_job job_of(struct device *device, const struct attention
 	job.values = (float *)(scratch + VALUES_AT);
 	job.stats = (float2 *)(scratch + STATS_AT);
 	job.totals = (float *)(scratch + TOTALS_AT);
+	job.mail = (uint32_t *)(scratch + MAIL_AT);
 	if (cuda_of(device)->fast && layout->elem != ELEM_F32) {
 		uint32_t blocks = 2 * cuda_of(device)->sm_count;
 		job.split_share = blocks > job.head_kv_count ? blocks / job.head_kv_count : 1;

@@ -75,6 +75,7 @@ void driver_open(struct driver *driver, const struct driver_options *options)
 		.model = driver->model,
 		.device = DRIVER_DEVICE,
 		.isa = options->isa,
+		.numerics = options->numerics,
 		.thread_count = options->thread_count,
 		.block_tokens = options->block_tokens,
 		.batch_tokens_max = options->batch_tokens_max,

@@ -14,6 +14,7 @@
 struct driver_options {
 	const char *path;
 	const char *isa;
+	const char *numerics;
 	uint32_t thread_count;
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;

@@ -217,6 +217,28 @@ static void the_tensor_parallel_degree_does_not_show(void **state)
 	}
 }
 
+/* Its KV is nobody else's: the class is part of every key. */
+static void the_class_fast_is_another(void **state)
+{
+	struct driver exact, fast;
+	struct stream stream;
+	uint32_t prompt[PROMPT];
+	const struct driver_options options = {.path = models[0], .numerics = "fast", .block_tokens = BLOCK_TOKENS,
+					       .batch_tokens_max = 64, .block_count = 24};
+	make_prompt(prompt, 1);
+	open_model(&exact, models[0]);
+	driver_open(&fast, &options);
+	assert_non_null(strstr(engine_numerics_class(fast.engine), "/fast/"));
+	assert_string_not_equal(engine_numerics_class(fast.engine), engine_numerics_class(exact.engine));
+	stream_open(&stream, &fast, prompt, PROMPT, PROMPT + ANSWER);
+	struct answer answer = generate(&fast, &stream, NULL, 64, true);
+	for (int i = 0; i < ANSWER; i++)
+		assert_true(answer.logprobs[i] < 0);
+	stream_close(&stream, &fast);
+	driver_close(&fast);
+	driver_close(&exact);
+}
+
 /* What a device must not do before another has done its part is missed where that one happens to be ahead. */
 static void whichever_device_is_ahead(void **state)
 {
@@ -352,6 +374,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_does_not_depend_on_chunks_or_company),
+		cmocka_unit_test(the_class_fast_is_another),
 		cmocka_unit_test(blocks_may_be_handed_over_and_copied),
 		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
 		cmocka_unit_test(blocks_may_be_handed_over_between_degrees),
