@@ -347,6 +347,25 @@ static void any_call_may_fail(void **state)
 	nothing_leaks();
 }
 
+/* Whichever device the thread was at before. */
+static void every_gpu_shares_its_own(void **state)
+{
+	struct fake_options options = *fake_now();
+	options.devices = 2;
+	struct fake_options before = fake_configure(&options);
+	const struct device_options second = {.kind = DEVICE_CUDA, .index = 1};
+	struct device *one = gpu_open(1), *two = NULL;
+	assert_int_equal(device_open(&second, NULL, &two), ERR_OK);
+	for (int i = 0; i < 2; i++) {
+		assert_int_equal(share(one), ERR_OK);
+		assert_int_equal(share(two), ERR_OK);
+	}
+	device_close(two);
+	device_close(one);
+	fake_configure(&before);
+	nothing_leaks();
+}
+
 static void drivers_without_it_say_so(void **state)
 {
 	struct fake_options options = *fake_now();
@@ -399,6 +418,7 @@ int main(int argc, char **argv)
 #ifdef ON_FAKE
 		cmocka_unit_test(neighbour_cannot_be_written),
 		cmocka_unit_test(any_call_may_fail),
+		cmocka_unit_test(every_gpu_shares_its_own),
 		cmocka_unit_test(drivers_without_it_say_so),
 		cmocka_unit_test(failed_read_is_an_error_and_stays_one),
 #endif

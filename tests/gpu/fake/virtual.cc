@@ -106,7 +106,7 @@ CUresult cuMemGetAllocationGranularity(size_t *granularity, const CUmemAllocatio
 CUresult cuMemCreate(CUmemGenericAllocationHandle *handle, size_t size, const CUmemAllocationProp *prop, unsigned long long flags)
 {
 	DRIVER_CALL("cuMemCreate");
-	if (size == 0 || size % PAGE_BYTES != 0 || flags != 0 || prop->location.id != 0 ||
+	if (size == 0 || size % PAGE_BYTES != 0 || flags != 0 || prop->location.id != fake_current() ||
 	    prop->requestedHandleTypes != CU_MEM_HANDLE_TYPE_POSIX_FILE_DESCRIPTOR || (fake_now()->no_rdma && prop->allocFlags.gpuDirectRDMACapable))
 		return CUDA_ERROR_INVALID_VALUE;
 	if (!fake_device_take(size))
@@ -192,7 +192,7 @@ CUresult cuMemSetAccess(CUdeviceptr at, size_t size, const CUmemAccessDesc *acce
 {
 	DRIVER_CALL("cuMemSetAccess");
 	auto found = mappings.find(reinterpret_cast<uint8_t *>(at));
-	if (found == mappings.end() || !found->second.handle || found->second.size != size || count != 1 || access->location.id != 0)
+	if (found == mappings.end() || !found->second.handle || found->second.size != size || count != 1 || access->location.id != fake_current())
 		return CUDA_ERROR_INVALID_VALUE;
 	found->second.protection = access->flags == CU_MEM_ACCESS_FLAGS_PROT_READ ? PROT_READ : PROT_READ | PROT_WRITE;
 	protect(*found);
