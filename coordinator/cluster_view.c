@@ -181,6 +181,8 @@ static void put_node(struct json_out *out, const struct coord_node *node)
 	json_put_text(out, "name", node->name);
 	json_put_text(out, "role", role_text(node->role));
 	json_put_unsigned(out, "pid", node->pid);
+	json_put_text(out, "device", node->device);
+	json_put_unsigned(out, "tensor_parallel_size", node->tensor_parallel_size);
 	json_put_text(out, "state", coord_node_state_text(node->state));
 	json_put_bool(out, "member", node->member);
 	json_put_unsigned(out, "incarnation", node->incarnation);
@@ -525,6 +527,8 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_nodes(&s, "baton_kv_blocks_total", "Blocks there are.", offsetof(struct coord_node, kv_blocks_total));
 	show_groups(&s);
 	show_disks(&s);
+	show_nodes(&s, "baton_node_tensor_parallel_size", "Devices that compute as one.",
+		   offsetof(struct coord_node, tensor_parallel_size));
 	show_nodes(&s, "baton_node_jobs", "Jobs on the node.", offsetof(struct coord_node, jobs));
 	show_nodes(&s, "baton_node_sequences", "Sequences that decode.", offsetof(struct coord_node, sequences));
 	show_nodes(&s, "baton_node_sessions", "Peers of the node.", offsetof(struct coord_node, sessions));

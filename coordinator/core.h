@@ -56,6 +56,8 @@ struct coord_member {
 	uint32_t group_count; /* layer groups of the model; 0: one */
 	uint32_t windows[LAYER_GROUPS_MAX]; /* tokens that a token sees in each; 0: all */
 	uint32_t context_max; /* tokens of prompt and answer */
+	uint32_t tensor_parallel_size; /* devices that compute as one, for those who look; 0: unknown */
+	char device[64];
 	float prefill_tokens_per_s; /* of the profile: the prior until a Load says what was measured; 0: unknown */
 	float step_seconds;
 };
@@ -336,6 +338,8 @@ struct coord_node {
 	bool member; /* its key is there */
 	uint32_t model_count;
 	char models[COORD_MODELS_MAX][COORD_TEXT_MAX + 1];
+	uint32_t tensor_parallel_size;
+	char device[64];
 	uint32_t jobs, jobs_max, sequences, sessions;
 	uint64_t tokens_waiting;
 	uint32_t kv_blocks_used, kv_blocks_cached, kv_blocks_reserved, kv_blocks_total; /* of all layer groups */

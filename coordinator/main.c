@@ -100,14 +100,17 @@ static void on_member(void *context, const struct member *m, uint64_t now_ns)
 		.block_tokens = m->block_tokens,
 		.group_count = m->group_count,
 		.context_max = m->context_max,
+		.tensor_parallel_size = m->tensor_parallel_size,
 		.prefill_tokens_per_s = (float)m->prefill_tokens_per_s,
 		.step_seconds = (float)m->step_seconds,
 	};
 	_Static_assert(sizeof(member.models) == sizeof(m->models) && sizeof(member.name) == sizeof(m->name), "same bounds");
+	_Static_assert(sizeof(member.device) == sizeof(m->device), "same text");
 	_Static_assert(sizeof(member.windows) == sizeof(m->windows), "same groups");
 	memcpy(member.windows, m->windows, sizeof(member.windows));
 	memcpy(member.models, m->models, sizeof(member.models));
 	memcpy(member.name, m->name, sizeof(member.name));
+	memcpy(member.device, m->device, sizeof(member.device));
 	if (coord_member_set(program->coord, &member, now_ns) != ERR_OK)
 		log_warn("%s: more members than --max-nodes %llu; ignored", m->name, (unsigned long long)program->nodes_max);
 }

@@ -97,6 +97,7 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 		.state = state_of(coord, node, now_ns),
 		.member = node->member,
 		.model_count = node->announced.model_count,
+		.tensor_parallel_size = node->announced.tensor_parallel_size,
 		.jobs = work.jobs,
 		.jobs_max = node->jobs_max,
 		.sequences = work.sequences,
@@ -121,6 +122,7 @@ static void fill_node(const struct coord *coord, uint32_t slot, uint64_t now_ns,
 	};
 	memcpy(out->name, node->announced.name, sizeof(out->name));
 	memcpy(out->models, node->announced.models, sizeof(out->models));
+	memcpy(out->device, node->announced.device, sizeof(out->device));
 	memcpy(out->groups, node->groups, sizeof(out->groups));
 	memcpy(out->transports, node->transports, node->transport_count * sizeof(out->transports[0]));
 	memcpy(out->refused, node->refused, sizeof(out->refused));

@@ -11,7 +11,8 @@
 #include "engine/constraints.h"
 #include "engine/experts_local.h"
 #include "engine/forward.h"
-#include "engine/kv_mirror.h"
+#include "engine/kv_ranks.h"
+#include "engine/ranks.h"
 #include "engine/sampler.h"
 #include "engine/weights.h"
 #include "kernels/device.h"
@@ -23,17 +24,18 @@
 struct engine {
 	struct engine_options options;
 	const struct model_config *config;
-	struct device *device;
-	struct engine_weights *weights;
+	struct ranks ranks;
+	struct device *device; /* the first rank's: what it waits for is all ranks' */
+	struct engine_weights *weights[DEVICES_MAX];
 	struct experts_local *experts; /* NULL: dense, or the caller's exchange */
 	struct forward *forward;
 	struct sampler *sampler;
 	struct constraints *constraints;
 	struct group {
-		struct kv_memory kv;
+		struct kv_memory kv; /* the caller's */
 		uint32_t block_count;
 		uint64_t *digests; /* [block][layer], MEM_PINNED */
-		struct kv_mirror *mirror; /* NULL: the device computes in the caller's blocks */
+		struct kv_ranks of_ranks;
 	} groups[LAYER_GROUPS_MAX];
 	struct sample *samples; /* [PLAN_SAMPLES_MAX], MEM_PINNED */
 	char numerics[96];
@@ -239,17 +241,22 @@ uint32_t engine_layer_group(const struct engine *engine, uint32_t layer, uint32_
 	return engine->config->layers[layer].group;
 }
 
-static const struct group *group_of_block(const struct engine *engine, uint32_t block)
+static uint32_t group_number(const struct engine *engine, uint32_t block)
 {
 	uint32_t g = engine->config->group_count - 1;
 	while (block < engine->groups[g].kv.block_first)
 		g--;
-	return &engine->groups[g];
+	return g;
+}
+
+static struct group *group_of_block(struct engine *engine, uint32_t block)
+{
+	return &engine->groups[group_number(engine, block)];
 }
 
 uint64_t engine_block_digest(const struct engine *engine, uint32_t block, uint32_t place)
 {
-	const struct group *group = group_of_block(engine, block);
+	const struct group *group = &engine->groups[group_number(engine, block)];
 	uint32_t index = block - group->kv.block_first;
 	assert(index < group->block_count && place < group->kv.layout.layer_count);
 	return group->digests[(size_t)index * group->kv.layout.layer_count + place];
@@ -272,26 +279,22 @@ enum err engine_set_kv(struct engine *engine, uint32_t g, void *memory, uint32_t
 		return e;
 	group->kv.base = memory;
 	group->kv.block_first = g > 0 ? group[-1].kv.block_first + group[-1].block_count : 0;
-	if (!device_props(engine->device)->queued)
-		return forward_set_kv(engine->forward, g, &group->kv, group->digests, NULL);
-	e = kv_mirror_create(engine->device, &group->kv, block_count, engine->config->groups[g].window, &group->mirror);
-	return e == ERR_OK ? forward_set_kv(engine->forward, g, kv_mirror_memory(group->mirror), group->digests, group->mirror) : e;
+	e = kv_ranks_create(&group->of_ranks, &engine->ranks, engine->config, &group->kv, block_count,
+			    engine->config->groups[g].window);
+	return e == ERR_OK ? forward_set_kv(engine->forward, g, &group->of_ranks, group->digests) : e;
 }
 
 void engine_block_landing(struct engine *engine, uint32_t block)
 {
-	const struct group *group = group_of_block(engine, block);
-	if (group->mirror)
-		kv_mirror_landing(group->mirror, block);
+	kv_ranks_landing(&group_of_block(engine, block)->of_ranks, block);
 }
 
 void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to)
 {
-	const struct group *group = group_of_block(engine, from);
+	struct group *group = group_of_block(engine, from);
 	assert(group == group_of_block(engine, to));
 	memcpy(kv_block_at(&group->kv, to), kv_block_at(&group->kv, from), kv_block_bytes(&group->kv.layout));
-	if (group->mirror)
-		kv_mirror_copied(group->mirror, from, to);
+	kv_ranks_copied(&group->of_ranks, from, to);
 }
 
 void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry)
@@ -302,6 +305,11 @@ void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geom
 					     .layer_bytes = (uint32_t)kv_layer_bytes(layout),
 					     .block_bytes = (uint32_t)kv_block_bytes(layout),
 					     .window = engine->config->groups[group].window};
+}
+
+uint32_t engine_tensor_parallel_size(const struct engine *engine)
+{
+	return engine->ranks.count;
 }
 
 const char *engine_numerics_class(const struct engine *engine)
@@ -317,7 +325,7 @@ static struct kv_layout layout_of(const struct engine *engine, uint32_t group)
 	const struct model_config *c = engine->config;
 	struct kv_layout layout = {.layer_count = c->groups[group].layer_count, .head_kv_count = c->kv_head_count,
 				   .head_dim = c->head_dim, .block_tokens = engine->options.block_tokens,
-				   .elem = engine->weights->elem};
+				   .elem = engine->weights[0]->elem};
 	if (c->attention == MODEL_ATTENTION_LATENT) {
 		layout.kind = KV_LATENT;
 		layout.head_kv_count = 1;
@@ -332,6 +340,7 @@ static enum err set_layouts(struct engine *engine, struct why *why)
 	for (uint32_t g = 0; g < engine->config->group_count; g++) {
 		struct kv_memory *kv = &engine->groups[g].kv;
 		kv->layout = layout_of(engine, g);
+		kv->layer_stride = kv_layer_bytes(&kv->layout);
 		kv->block_stride = kv_block_bytes(&kv->layout);
 		if (kv->block_stride > INT32_MAX)
 			return why_set(why, ERR_UNSUPPORTED, "a block of %u tokens would have %zu bytes, at most 2 GiB",
@@ -345,17 +354,38 @@ static bool wants_fast(const struct engine *engine)
 	return engine->options.numerics && strcmp(engine->options.numerics, "fast") == 0;
 }
 
+/* Each rank is a part of the same device. */
 static enum err open_cpu(struct engine *engine, struct why *why)
 {
 	const struct device_options options = {.kind = DEVICE_CPU, .variant = engine->options.isa,
 					       .thread_count = engine->options.thread_count, .fast = wants_fast(engine)};
-	return device_open(&options, why, &engine->device);
+	enum err e = device_open(&options, why, &engine->device);
+	for (uint32_t i = 0; i < engine->ranks.count; i++)
+		engine->ranks.devices[i] = engine->device;
+	return e;
 }
 
-static enum err open_gpu(struct engine *engine, struct why *why)
+static enum err open_gpus(struct engine *engine, struct why *why)
 {
-	const struct device_options options = {.kind = DEVICE_CUDA, .fast = wants_fast(engine)};
-	return device_open(&options, why, &engine->device);
+	uint32_t size = engine->ranks.count;
+	struct device_options options = {.kind = DEVICE_CUDA, .fast = wants_fast(engine),
+					 .row_segments = engine->options.row_segments ? engine->options.row_segments : size};
+	enum err e = ERR_OK;
+	for (; options.index < size && e == ERR_OK; options.index++)
+		e = device_open(&options, why, &engine->ranks.devices[options.index]);
+	engine->device = engine->ranks.devices[0];
+	return e == ERR_OK ? device_join(engine->ranks.devices, size, why) : e;
+}
+
+static enum err check_size(struct engine *engine, struct why *why)
+{
+	uint32_t size = engine->options.tensor_parallel_size;
+	engine->ranks.count = size > 0 ? size : 1;
+	if (size > DEVICES_MAX || (size & (size - 1)) != 0)
+		return why_set(why, ERR_INVALID, "tensor-parallel-size %u; expected 1, 2, 4 or 8", size);
+	if (size > 1 && engine->options.experts)
+		return why_set(why, ERR_UNSUPPORTED, "tensor-parallel-size %u with experts on other hosts", size);
+	return ERR_OK;
 }
 
 /* "auto" passes over a GPU that is not there or not one that we can use, and over no other trouble with it: a fleet of GPUs must
@@ -368,21 +398,24 @@ static enum err open_device(struct engine *engine, struct why *why)
 		return why_set(why, ERR_INVALID, "device \"%s\": unknown; expected auto, cpu or cuda", name);
 	if (engine->options.numerics && !wants_fast(engine) && strcmp(engine->options.numerics, "exact") != 0)
 		return why_set(why, ERR_INVALID, "numerics \"%s\": unknown; expected exact or fast", engine->options.numerics);
+	enum err e = check_size(engine, why);
+	if (e != ERR_OK)
+		return e;
 	if (gpu)
-		return open_gpu(engine, why);
-	enum err e = automatic && !engine->options.isa ? open_gpu(engine, why) : ERR_UNSUPPORTED;
-	return e == ERR_UNSUPPORTED ? open_cpu(engine, why) : e;
+		return open_gpus(engine, why);
+	e = automatic && !engine->options.isa ? open_gpus(engine, why) : ERR_UNSUPPORTED;
+	return e == ERR_UNSUPPORTED && !engine->device ? open_cpu(engine, why) : e;
 }
 
 static enum err create_forward(struct engine *engine, struct why *why)
 {
 	const struct engine_options *o = &engine->options;
-	struct forward_options options = {.device = engine->device, .config = engine->config,
+	struct forward_options options = {.ranks = &engine->ranks, .config = engine->config,
 					  .weights = engine->weights, .rows_max = o->batch_tokens_max,
 					  .experts = o->experts, .context = engine, .on_kv = on_kv};
 	enum err e = ERR_OK;
 	if (engine->config->experts.count > 0 && !o->experts) {
-		e = experts_local_create(engine->device, engine->config, engine->weights, o->batch_tokens_max,
+		e = experts_local_create(&engine->ranks, engine->config, engine->weights, o->batch_tokens_max,
 					 &engine->experts);
 		if (e == ERR_OK)
 			options.experts = experts_local_exchange(engine->experts);
@@ -430,7 +463,7 @@ static enum err start_thread(struct engine *engine, struct why *why)
 
 static void name_numerics(struct engine *engine)
 {
-	const char *elem = engine->weights->elem == ELEM_BF16 ? "bf16" : "f32";
+	const char *elem = engine->weights[0]->elem == ELEM_BF16 ? "bf16" : "f32";
 	snprintf(engine->numerics, sizeof(engine->numerics), "%s/engine-%d/weights-%s/kv-%s",
 		 device_props(engine->device)->numerics, ENGINE_NUMERICS_VERSION, elem, elem);
 }
@@ -439,8 +472,8 @@ static enum err open_all(struct engine *engine, struct why *why)
 {
 	enum err e = open_device(engine, why);
 	if (e == ERR_OK)
-		e = engine_weights_create(engine->device, engine->config, engine->options.model->weights,
-					  engine->options.digests, why, &engine->weights);
+		e = engine_weights_create(&engine->ranks, engine->config, engine->options.model->weights,
+					  engine->options.digests, why, engine->weights);
 	if (e == ERR_OK)
 		e = set_layouts(engine, why);
 	if (e == ERR_OK)
@@ -475,8 +508,9 @@ enum err engine_create(const struct engine_options *options, struct why *why, st
 	}
 	name_numerics(engine);
 	const struct device_props *props = device_props(engine->device);
-	log_info("engine: %s on %s, %u threads, %.1f MiB of weights, numerics %s", options->model->name, props->name,
-		 props->thread_count, (double)engine_weights_bytes(engine->weights) / (1 << 20), engine->numerics);
+	log_info("engine: %s on %u x %s, %u threads, %.1f MiB of weights each, numerics %s", options->model->name,
+		 engine->ranks.count, props->name, props->thread_count,
+		 (double)engine_weights_bytes(engine->weights[0]) / (1 << 20), engine->numerics);
 	*ret_engine = engine;
 	return ERR_OK;
 }
@@ -500,16 +534,20 @@ void engine_destroy(struct engine *engine)
 	sampler_destroy(engine->sampler);
 	forward_destroy(engine->forward);
 	experts_local_destroy(engine->experts);
-	engine_weights_destroy(engine->weights);
+	for (uint32_t i = 0; i < DEVICES_MAX; i++)
+		engine_weights_destroy(engine->weights[i]);
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
-		kv_mirror_destroy(engine->groups[g].mirror);
+		kv_ranks_destroy(&engine->groups[g].of_ranks);
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		if (engine->groups[g].digests)
 			dev_free(engine->device, MEM_PINNED, engine->groups[g].digests,
 				 digest_bytes(&engine->groups[g], engine->groups[g].block_count));
 	if (engine->samples)
 		dev_free(engine->device, MEM_PINNED, engine->samples, PLAN_SAMPLES_MAX * sizeof(*engine->samples));
-	device_close(engine->device);
+	/* On a CPU all ranks are one device. */
+	for (uint32_t i = 0; i < DEVICES_MAX; i++)
+		if (i == 0 || engine->ranks.devices[i] != engine->ranks.devices[0])
+			device_close(engine->ranks.devices[i]);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);

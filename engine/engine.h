@@ -1,6 +1,6 @@
 /* engine - runs a model over paged KV: one step at a time, on its own compute threads.
  *
- * Owns:   the weights on the device, the compute threads, the digests of the blocks.
+ * Owns:   the weights on the devices, the compute threads, the digests of the blocks.
  * Loop:   engine_submit() from the node's loop.  The callbacks run on a compute thread and only post.
  * Bounds: one step in flight; activations sized at create for batch_tokens_max tokens.
  * Rules:  1 a sampled token depends on the model, the tokens before it and the sampling alone (law 1);
@@ -46,6 +46,8 @@ struct engine_options {
 	const char *numerics;          /* NULL or "exact"; "fast", a class of its own that only a GPU has: law 1 is lifted within it */
 	const char *isa;               /* of a CPU.  NULL: the best this machine has; else "portable", "avx2", … */
 	uint32_t thread_count;         /* 0: one per core */
+	uint32_t tensor_parallel_size; /* devices that share each layer out: 1 (or 0), 2, 4, 8; on a CPU parts of the one it is */
+	uint32_t row_segments;         /* of a GPU (kernels/device.h); 0: as many as there are devices */
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;
 	struct expert_exchange *experts;
@@ -63,6 +65,7 @@ uint32_t engine_layer_count(const struct engine *engine);
 /* The group of a layer, and its number among the group's: that is how its blocks hold it. */
 uint32_t engine_layer_group(const struct engine *engine, uint32_t layer, uint32_t *ret_place);
 void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry);
+uint32_t engine_tensor_parallel_size(const struct engine *engine);
 /* Backend, ISA variant, kernel set, weight and KV format: nodes of different classes share no KV (law 1). */
 const char *engine_numerics_class(const struct engine *engine);
 

@@ -31,7 +31,8 @@ struct expert_exchange {
 	void *context;
 	bool queued; /* it queues operations on the device and does nothing else: a step with it may be recorded */
 	/* Blocks until every row has its sum, or returns what ends the step: ERR_DEADLINE, ERR_UNAVAILABLE.
-	 * The memory is the engine's and valid during the call. */
-	enum err (*run)(void *context, const struct expert_rows *rows);
+	 * The memory is the engine's and valid during the call.  rows: [rank_count], the same at every rank of the engine, which
+	 * wants the sums at each. */
+	enum err (*run)(void *context, const struct expert_rows *rows, uint32_t rank_count);
 };
 #endif

@@ -4,53 +4,99 @@
 #include <stdlib.h>
 
 #include "engine/expert_exchange.h"
-#include "engine/kv_mirror.h"
+#include "engine/kv_ranks.h"
 #include "engine/layers.h"
+#include "engine/ranks.h"
 #include "engine/sequence.h"
+#include "engine/shard.h"
 #include "model/config.h"
 
 /* Enough rows to read the head's weights once for most steps: 32 MiB of logits at 128 k tokens, and 128 MiB where a row more costs
  * nothing. */
 enum { LOGITS_ROWS = 64, LOGITS_ROWS_QUEUED = 256 };
 
+/* The rows whose logits are wanted, on their way to the head. */
+struct head {
+	struct rank_share vocab; /* what the rank has of it */
+	uint32_t *rows;          /* [logits_rows] of `wanted`, where the device reads them */
+	float *x;                /* [logits_rows][hidden] */
+	float *delta;            /* [logits_rows][hidden] */
+	float *logits;           /* [logits_rows][vocab.count]; of the first rank all of the vocabulary */
+};
+
 struct forward {
 	struct forward_options options;
-	struct layers layers;
+	struct ranks ranks;
+	struct model_config config; /* as a rank has it */
+	struct batch batch;
+	struct layers layers[DEVICES_MAX];
+	struct head heads[DEVICES_MAX];
 	uint32_t wanted_count;
 	uint32_t wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX]; /* [wanted_count] the rows that sample or are scored */
-	uint32_t logits_rows;              /* room of those below, as forward_logits_rows() says */
-	uint32_t *last_rows;               /* [logits_rows] of `wanted`, where the device reads them */
-	float *last_x;                     /* [logits_rows][hidden] */
-	float *last_delta;                 /* [logits_rows][hidden] */
-	float *logits;                     /* [logits_rows][vocab] */
+	uint32_t logits_rows;              /* room of the heads, as forward_logits_rows() says */
 	uint64_t *digests[LAYER_GROUPS_MAX]; /* [block][layer] of each group, the caller's */
-	struct kv_mirror *mirrors[LAYER_GROUPS_MAX]; /* NULL: host and device share the blocks */
+	struct kv_ranks *kv[LAYER_GROUPS_MAX];
 	uint64_t marks[MODEL_LAYERS_MAX];  /* KV of the layer is written and digested */
 	bool unannounced;                  /* all layers, until the last one's mark */
 };
 
-static size_t hidden_bytes(const struct forward *forward)
+/* Of the first rank: what it waits for is all ranks'. */
+static struct device *first(const struct forward *forward)
 {
-	return (size_t)forward->logits_rows * forward->options.config->hidden_size * sizeof(float);
+	return forward->ranks.devices[0];
 }
 
-static size_t logits_bytes(const struct forward *forward)
+static size_t hidden_bytes(const struct forward *forward)
 {
-	return (size_t)forward->logits_rows * forward->options.config->vocab_size * sizeof(float);
+	return (size_t)forward->logits_rows * forward->config.hidden_size * sizeof(float);
+}
+
+static size_t logits_bytes(const struct forward *forward, uint32_t vocab)
+{
+	return (size_t)forward->logits_rows * vocab * sizeof(float);
+}
+
+static uint32_t logits_width(const struct forward *forward, uint32_t rank)
+{
+	return rank == 0 ? forward->config.vocab_size : forward->heads[rank].vocab.count;
+}
+
+static enum err create_rank(struct forward *f, uint32_t rank)
+{
+	struct device *device = f->ranks.devices[rank];
+	struct head *head = &f->heads[rank];
+	const struct layers_options options = {.device = device, .config = &f->config, .weights = f->options.weights[rank],
+					       .batch = &f->batch, .rows_max = f->options.rows_max, .parts = f->ranks.count > 1};
+	enum err e = layers_init(&f->layers[rank], &options);
+	head->vocab = rank_share(&f->ranks, f->config.vocab_size, rank);
+	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, hidden_bytes(f), (void **)&head->x);
+	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, hidden_bytes(f), (void **)&head->delta);
+	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, f->logits_rows * sizeof(uint32_t), (void **)&head->rows);
+	if (e == ERR_OK)
+		e = dev_alloc(device, MEM_DEVICE, logits_bytes(f, logits_width(f, rank)), (void **)&head->logits);
+	return e;
+}
+
+static void destroy_rank(struct forward *f, uint32_t rank)
+{
+	struct device *device = f->ranks.devices[rank];
+	struct head *head = &f->heads[rank];
+	dev_free(device, MEM_DEVICE, head->x, hidden_bytes(f));
+	dev_free(device, MEM_DEVICE, head->delta, hidden_bytes(f));
+	dev_free(device, MEM_DEVICE, head->rows, f->logits_rows * sizeof(uint32_t));
+	dev_free(device, MEM_DEVICE, head->logits, logits_bytes(f, logits_width(f, rank)));
+	if (f->layers[rank].device)
+		layers_fini(&f->layers[rank]);
 }
 
 static enum err allocate(struct forward *f)
 {
-	struct device *device = f->options.device;
-	enum err e = layers_init(&f->layers, device, f->options.config, f->options.weights, f->options.rows_max);
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, hidden_bytes(f), (void **)&f->last_x);
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, hidden_bytes(f), (void **)&f->last_delta);
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, f->logits_rows * sizeof(uint32_t), (void **)&f->last_rows);
-	if (e == ERR_OK)
-		e = dev_alloc(device, MEM_DEVICE, logits_bytes(f), (void **)&f->logits);
+	enum err e = batch_create(&f->batch, first(f), f->config.group_count, f->options.rows_max);
+	for (uint32_t i = 0; i < f->ranks.count && e == ERR_OK; i++)
+		e = create_rank(f, i);
 	return e;
 }
 
@@ -60,14 +106,15 @@ enum err forward_create(const struct forward_options *options, struct forward **
 	if (!forward)
 		return ERR_NOMEM;
 	forward->options = *options;
-	uint32_t rows = device_props(options->device)->queued ? LOGITS_ROWS_QUEUED : LOGITS_ROWS;
+	forward->ranks = *options->ranks;
+	shard_config(options->config, options->ranks->count, &forward->config);
+	uint32_t rows = device_props(first(forward))->queued ? LOGITS_ROWS_QUEUED : LOGITS_ROWS;
 	forward->logits_rows = options->rows_max < rows ? options->rows_max : rows;
 	enum err e = allocate(forward);
 	if (e != ERR_OK) {
 		forward_destroy(forward);
 		return e;
 	}
-	forward->layers.experts = options->experts;
 	*ret_forward = forward;
 	return ERR_OK;
 }
@@ -76,31 +123,30 @@ void forward_destroy(struct forward *forward)
 {
 	if (!forward)
 		return;
-	struct device *device = forward->options.device;
-	dev_free(device, MEM_DEVICE, forward->last_x, hidden_bytes(forward));
-	dev_free(device, MEM_DEVICE, forward->last_delta, hidden_bytes(forward));
-	dev_free(device, MEM_DEVICE, forward->last_rows, forward->logits_rows * sizeof(uint32_t));
-	dev_free(device, MEM_DEVICE, forward->logits, logits_bytes(forward));
-	layers_fini(&forward->layers);
+	for (uint32_t i = 0; i < forward->ranks.count; i++)
+		destroy_rank(forward, i);
+	batch_destroy(&forward->batch, first(forward));
 	free(forward);
 }
 
-enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests,
-			struct kv_mirror *mirror)
+enum err forward_set_kv(struct forward *forward, uint32_t group, struct kv_ranks *kv, uint64_t *digests)
 {
+	enum err e = ERR_OK;
 	forward->digests[group] = digests;
-	forward->mirrors[group] = mirror;
-	return layers_set_kv(&forward->layers, group, kv);
+	forward->kv[group] = kv;
+	for (uint32_t i = 0; i < forward->ranks.count && e == ERR_OK; i++)
+		e = layers_set_kv(&forward->layers[i], group, &kv->kv[i]);
+	return e;
 }
 
 uint32_t forward_place(const struct forward *forward, uint32_t layer)
 {
-	return forward->layers.place[layer];
+	return forward->layers[0].place[layer];
 }
 
 static void add_run(struct forward *forward, const struct run *run)
 {
-	struct batch *batch = &forward->layers.batch;
+	struct batch *batch = &forward->batch;
 	for (uint32_t g = 0; g < forward->options.config->group_count; g++)
 		batch->runs[g][batch->run_count] = (struct kv_run){.blocks = run->sequence->tables[g].blocks,
 								   .first_position = run->first,
@@ -127,26 +173,36 @@ static bool wants_digests(const struct plan *plan)
 
 static void digest(struct forward *forward, uint32_t layer)
 {
-	struct layers *layers = &forward->layers;
+	const struct layers *layers = forward->layers;
 	uint32_t group = layers_group(layers, layer);
-	op_kv_digest(forward->options.device, &layers->kv[group], layers->place[layer], layers->on_device.runs[group],
-		     forward->digests[group]);
+	struct kv_runs *runs[DEVICES_MAX];
+	for (uint32_t i = 0; i < forward->ranks.count; i++)
+		runs[i] = layers[i].on_device.runs[group];
+	kv_ranks_digest(forward->kv[group], layers->place[layer], runs, forward->digests[group]);
 }
 
 /* What was digested comes to where others read it. */
 static void fetch(struct forward *forward, uint32_t layer)
 {
-	struct layers *layers = &forward->layers;
-	uint32_t group = layers_group(layers, layer);
-	if (forward->mirrors[group])
-		kv_mirror_fetch(forward->mirrors[group], layers->place[layer], layers->batch.runs[group],
-				layers->batch.run_count);
+	uint32_t group = layers_group(forward->layers, layer);
+	kv_ranks_fetch(forward->kv[group], forward->layers->place[layer], forward->batch.runs[group], forward->batch.run_count);
+}
+
+static void write_kv(struct forward *forward, uint32_t layer)
+{
+	for (uint32_t i = 0; i < forward->ranks.count; i++)
+		layers_kv(&forward->layers[i], layer);
+}
+
+static enum err rest(struct forward *forward, uint32_t layer)
+{
+	return layers_rest(forward->layers, &forward->ranks, forward->options.experts, layer);
 }
 
 /* The layer's KV is written: the caller hears of it once that has run. */
 static enum err announce(struct forward *forward, const struct plan *plan, uint32_t layer)
 {
-	enum err e = device_wait(forward->options.device, forward->marks[layer]);
+	enum err e = device_wait(first(forward), forward->marks[layer]);
 	if (e == ERR_OK)
 		forward->options.on_kv(forward->options.context, plan, layer);
 	return e;
@@ -164,15 +220,15 @@ static bool may_be_recorded(const struct forward *forward, const struct plan *pl
 /* All layers at once, recorded or run again where the device can. */
 static enum err queue_step(struct forward *forward, const struct plan *plan, bool digests)
 {
-	struct device *device = forward->options.device;
+	struct device *device = first(forward);
 	enum err e = ERR_OK;
 	if (device_replay(device, plan->token_count * 2 + digests))
 		return ERR_OK;
 	for (uint32_t layer = 0; layer < forward->options.config->layer_count && e == ERR_OK; layer++) {
-		layers_kv(&forward->layers, layer);
+		write_kv(forward, layer);
 		if (digests)
 			digest(forward, layer);
-		e = layers_rest(&forward->layers, layer);
+		e = rest(forward, layer);
 	}
 	device_recorded(device);
 	return e;
@@ -186,7 +242,7 @@ static enum err run_whole(struct forward *forward, const struct plan *plan)
 	enum err e = queue_step(forward, plan, digests);
 	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && digests; layer++)
 		fetch(forward, layer);
-	forward->marks[layer_count - 1] = device_mark(forward->options.device);
+	forward->marks[layer_count - 1] = device_mark(first(forward));
 	forward->unannounced = e == ERR_OK;
 	return e;
 }
@@ -194,11 +250,11 @@ static enum err run_whole(struct forward *forward, const struct plan *plan)
 /* A device that runs behind us gets the rest of a layer to do before we wait for its beginning. */
 static enum err run_layers(struct forward *forward, const struct plan *plan)
 {
-	struct device *device = forward->options.device;
+	struct device *device = first(forward);
 	bool queued = device_props(device)->queued, digests = wants_digests(plan);
 	enum err e = ERR_OK;
 	for (uint32_t layer = 0; layer < forward->options.config->layer_count && e == ERR_OK; layer++) {
-		layers_kv(&forward->layers, layer);
+		write_kv(forward, layer);
 		if (digests) {
 			digest(forward, layer);
 			fetch(forward, layer);
@@ -207,45 +263,49 @@ static enum err run_layers(struct forward *forward, const struct plan *plan)
 		if (!queued)
 			e = announce(forward, plan, layer);
 		if (e == ERR_OK)
-			e = layers_rest(&forward->layers, layer);
+			e = rest(forward, layer);
 		if (e == ERR_OK && queued)
 			e = announce(forward, plan, layer);
 	}
 	return e;
 }
 
+static enum err begin(struct forward *forward)
+{
+	enum err e = ERR_OK;
+	for (uint32_t g = 0; g < forward->config.group_count && e == ERR_OK; g++)
+		e = kv_ranks_begin(forward->kv[g], forward->batch.runs[g], forward->batch.run_count);
+	for (uint32_t i = 0; i < forward->ranks.count && e == ERR_OK; i++)
+		e = layers_begin(&forward->layers[i]);
+	return e;
+}
+
 enum err forward_step(struct forward *forward, const struct plan *plan)
 {
-	struct layers *layers = &forward->layers;
 	assert(plan->token_count <= forward->options.rows_max && plan->run_count <= PLAN_RUNS_MAX);
-	layers->batch.row_count = layers->batch.run_count = forward->wanted_count = 0;
+	forward->batch.row_count = forward->batch.run_count = forward->wanted_count = 0;
 	for (uint32_t i = 0; i < plan->run_count; i++)
 		add_run(forward, &plan->runs[i]);
-	assert(layers->batch.row_count == plan->token_count);
+	assert(forward->batch.row_count == plan->token_count);
 
-	enum err e = ERR_OK;
-	for (uint32_t g = 0; g < forward->options.config->group_count && e == ERR_OK; g++)
-		if (forward->mirrors[g])
-			e = kv_mirror_begin(forward->mirrors[g], layers->batch.runs[g], layers->batch.run_count);
-	if (e == ERR_OK)
-		e = layers_begin(layers);
+	enum err e = begin(forward);
 	if (e != ERR_OK)
 		return e;
-	if (device_props(forward->options.device)->queued && may_be_recorded(forward, plan))
+	if (device_props(first(forward))->queued && may_be_recorded(forward, plan))
 		return run_whole(forward, plan);
 	return run_layers(forward, plan);
 }
 
 enum err forward_end(struct forward *forward, const struct plan *plan)
 {
-	uint32_t layer_count = forward->options.config->layer_count;
+	uint32_t layer_count = forward->config.layer_count;
 	enum err e = ERR_OK;
 	if (forward->unannounced)
-		e = device_wait(forward->options.device, forward->marks[layer_count - 1]);
+		e = device_wait(first(forward), forward->marks[layer_count - 1]);
 	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && forward->unannounced; layer++)
 		forward->options.on_kv(forward->options.context, plan, layer);
 	forward->unannounced = false;
-	enum err last = device_sync(forward->options.device);
+	enum err last = device_sync(first(forward));
 	return e == ERR_OK ? last : e;
 }
 
@@ -254,27 +314,58 @@ uint32_t forward_logits_rows(const struct forward *forward)
 	return forward->logits_rows;
 }
 
-enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count, const float **ret_logits)
+/* The rank's part of the vocabulary for the rows in `wanted`. */
+static enum err run_head(struct forward *forward, uint32_t rank, const uint32_t *wanted, uint32_t count)
 {
-	const struct model_config *c = forward->options.config;
-	struct device *device = forward->options.device;
-	const uint32_t *rows = forward->last_rows;
-	assert(count <= forward->logits_rows && first + count <= forward->wanted_count);
-	enum err e = dev_copy(device, forward->last_rows, forward->wanted + first, count * sizeof(uint32_t));
+	const struct model_config *c = &forward->config;
+	const struct layers *layers = &forward->layers[rank];
+	const struct engine_weights *weights = forward->options.weights[rank];
+	struct device *device = forward->ranks.devices[rank];
+	struct head *head = &forward->heads[rank];
+	enum err e = dev_copy(device, head->rows, wanted, count * sizeof(uint32_t));
 	if (e != ERR_OK)
 		return e;
-	op_gather(device, forward->layers.x, c->hidden_size, rows, count, c->hidden_size, forward->last_x);
-	op_gather(device, forward->layers.delta, c->hidden_size, rows, count, c->hidden_size, forward->last_delta);
-	const struct norm_call norm = {.x = forward->last_x, .add = forward->last_delta,
-				       .weight = forward->options.weights->final_norm, .out = forward->last_x,
+	op_gather(device, layers->x, c->hidden_size, head->rows, count, c->hidden_size, head->x);
+	op_gather(device, layers->delta, c->hidden_size, head->rows, count, c->hidden_size, head->delta);
+	const struct norm_call norm = {.x = head->x, .add = head->delta, .weight = weights->final_norm, .out = head->x,
 				       .rows = count, .dim = c->hidden_size, .eps = (float)c->norm_eps};
 	op_rmsnorm(device, &norm);
-	const struct linear_call head = {.linear = forward->options.weights->head, .x = forward->last_x,
-					 .x_stride = c->hidden_size, .y = forward->logits,
-					 .y_stride = c->vocab_size, .rows = count};
-	op_linear(device, &head, 1);
+	const struct linear_call call = {.linear = weights->head, .x = head->x, .x_stride = c->hidden_size, .y = head->logits,
+					 .y_stride = logits_width(forward, rank), .rows = count};
+	op_linear(device, &call, 1);
+	return ERR_OK;
+}
+
+/* The first rank gets what the others have. */
+static void gather_logits(struct forward *forward, uint32_t count)
+{
+	size_t row_bytes = forward->config.vocab_size * sizeof(float);
+	device_meet(first(forward));
+	for (uint32_t i = 1; i < forward->ranks.count; i++) {
+		const struct head *head = &forward->heads[i];
+		size_t bytes = head->vocab.count * sizeof(float);
+		const struct copy_lines rows = {.to = forward->heads[0].logits + head->vocab.first, .to_stride = row_bytes,
+						.from = head->logits, .from_stride = bytes, .bytes = bytes, .count = count};
+		dev_copy_lines(first(forward), &rows);
+	}
+	/* And has it before they write there again. */
+	device_meet(first(forward));
+}
+
+enum err forward_logits(struct forward *forward, uint32_t first_row, uint32_t count, const float **ret_logits)
+{
+	const struct model_config *c = &forward->config;
+	float *logits = forward->heads[0].logits;
+	enum err e = ERR_OK;
+	assert(count <= forward->logits_rows && first_row + count <= forward->wanted_count);
+	for (uint32_t i = 0; i < forward->ranks.count && e == ERR_OK; i++)
+		e = run_head(forward, i, forward->wanted + first_row, count);
+	if (e != ERR_OK)
+		return e;
+	if (forward->ranks.count > 1)
+		gather_logits(forward, count);
 	if (c->logit_cap > 0)
-		op_soft_cap(device, forward->logits, c->vocab_size, count, c->vocab_size, (float)c->logit_cap);
-	*ret_logits = forward->logits;
+		op_soft_cap(first(forward), logits, c->vocab_size, count, c->vocab_size, (float)c->logit_cap);
+	*ret_logits = logits;
 	return ERR_OK;
 }

@@ -1,4 +1,4 @@
-/* forward - one step of the model: from a plan's tokens through the layers to the logits of its samples.
+/* forward - one step of the model, on all ranks: from a plan's tokens through the layers to the logits of its samples.
  *
  *   step -> logits, as often as there are rows -> end
  *
@@ -15,15 +15,16 @@
 #include "kernels/ops.h"
 
 struct engine_weights;
-struct kv_mirror;
+struct kv_ranks;
+struct ranks;
 struct expert_exchange;
 struct forward;
 struct model_config;
 
 struct forward_options {
-	struct device *device;
-	const struct model_config *config;
-	const struct engine_weights *weights;
+	const struct ranks *ranks;         /* stay, as do the others */
+	const struct model_config *config; /* of the whole model */
+	struct engine_weights *const *weights; /* [ranks->count] */
 	struct expert_exchange *experts; /* NULL for dense models */
 	uint32_t rows_max;
 	void *context;
@@ -33,19 +34,18 @@ struct forward_options {
 
 MUST_USE enum err forward_create(const struct forward_options *options, struct forward **ret_forward);
 void forward_destroy(struct forward *forward);
-/* The memory of a group's blocks where the device has it, the digests of their layers, [block][layer of the group], MEM_PINNED, and
- * where the host has the blocks too, what keeps both (else NULL): once for each group, before the first step. */
-MUST_USE enum err forward_set_kv(struct forward *forward, uint32_t group, const struct kv_memory *kv, uint64_t *digests,
-				 struct kv_mirror *mirror);
+/* A group's blocks and the digests of their layers, [block][layer of the group], MEM_PINNED: once for each group, before the first
+ * step; both stay. */
+MUST_USE enum err forward_set_kv(struct forward *forward, uint32_t group, struct kv_ranks *kv, uint64_t *digests);
 /* Of a layer among those of its group. */
 uint32_t forward_place(const struct forward *forward, uint32_t layer);
 
 /* Runs the layers over the plan's rows, or queues them.  Afterwards forward_logits() may be asked. */
 MUST_USE enum err forward_step(struct forward *forward, const struct plan *plan);
 /* Logits of the rows that are wanted, [count][vocab_size] in the device's memory until the next call's operations: in the plan's
- * order, of each run first the scored rows, then the last one if it samples.  Of those numbered first, first + 1, …; count <=
+ * order, of each run first the scored rows, then the last one if it samples.  Of those numbered first_row, first_row + 1, …; count <=
  * forward_logits_rows(). */
-MUST_USE enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count, const float **ret_logits);
+MUST_USE enum err forward_logits(struct forward *forward, uint32_t first_row, uint32_t count, const float **ret_logits);
 uint32_t forward_logits_rows(const struct forward *forward);
 /* Waits for all that was queued, also after an error, and announces layers that are not yet. */
 MUST_USE enum err forward_end(struct forward *forward, const struct plan *plan);

@@ -10,7 +10,6 @@ struct kv_mirror {
 	struct device *device;
 	struct kv_memory host, kv; /* the host's blocks and the device's */
 	uint32_t block_count, window;
-	bool pinned;
 	pthread_mutex_t lock; /* of what is below */
 	uint8_t *landed; /* [block_count] the host's is newer */
 	uint32_t landed_count;
@@ -20,7 +19,7 @@ struct kv_mirror {
 
 static size_t blocks_bytes(const struct kv_mirror *mirror)
 {
-	return mirror->block_count * mirror->host.block_stride;
+	return mirror->block_count * mirror->kv.block_stride;
 }
 
 enum err kv_mirror_create(struct device *device, const struct kv_memory *kv, uint32_t block_count, uint32_t window,
@@ -32,6 +31,8 @@ enum err kv_mirror_create(struct device *device, const struct kv_memory *kv, uin
 	mirror->device = device;
 	mirror->host = mirror->kv = *kv;
 	mirror->kv.base = NULL;
+	mirror->kv.layer_stride = kv_layer_bytes(&kv->layout);
+	mirror->kv.block_stride = kv_block_bytes(&kv->layout);
 	mirror->block_count = block_count;
 	mirror->window = window;
 	pthread_mutex_init(&mirror->lock, NULL);
@@ -39,9 +40,6 @@ enum err kv_mirror_create(struct device *device, const struct kv_memory *kv, uin
 	enum err e = mirror->landed ? ERR_OK : ERR_NOMEM;
 	if (e == ERR_OK)
 		e = dev_alloc(device, MEM_DEVICE, blocks_bytes(mirror), &mirror->kv.base);
-	if (e == ERR_OK)
-		e = dev_pin(device, mirror->host.base, blocks_bytes(mirror));
-	mirror->pinned = e == ERR_OK;
 	if (e != ERR_OK) {
 		kv_mirror_destroy(mirror);
 		return e;
@@ -54,8 +52,6 @@ void kv_mirror_destroy(struct kv_mirror *mirror)
 {
 	if (!mirror)
 		return;
-	if (mirror->pinned)
-		dev_unpin(mirror->device, mirror->host.base, blocks_bytes(mirror));
 	dev_free(mirror->device, MEM_DEVICE, mirror->kv.base, blocks_bytes(mirror));
 	pthread_mutex_destroy(&mirror->lock);
 	free(mirror->landed);
@@ -90,15 +86,17 @@ void kv_mirror_copied(struct kv_mirror *mirror, uint32_t from, uint32_t to)
 	pthread_mutex_unlock(&mirror->lock);
 }
 
-static enum err upload(struct kv_mirror *mirror, uint32_t block)
+static void upload(struct kv_mirror *mirror, uint32_t block)
 {
 	uint32_t index = block - mirror->host.block_first;
 	if (!mirror->landed[index])
-		return ERR_OK;
+		return;
 	mirror->landed[index] = 0;
 	mirror->landed_count--;
-	return dev_copy(mirror->device, kv_block_at(&mirror->kv, block), kv_block_at(&mirror->host, block),
-			kv_block_bytes(&mirror->host.layout));
+	const struct copy_lines layers = {.to = kv_block_at(&mirror->kv, block), .to_stride = mirror->kv.layer_stride,
+					  .from = kv_block_at(&mirror->host, block), .from_stride = mirror->host.layer_stride,
+					  .bytes = kv_layer_bytes(&mirror->kv.layout), .count = mirror->kv.layout.layer_count};
+	dev_copy_lines(mirror->device, &layers);
 }
 
 static enum err do_copies(struct kv_mirror *mirror)
@@ -106,10 +104,9 @@ static enum err do_copies(struct kv_mirror *mirror)
 	enum err e = ERR_OK;
 	for (uint32_t i = 0; i < mirror->copy_count && e == ERR_OK; i++) {
 		uint32_t from = mirror->copies[i][0], to = mirror->copies[i][1];
-		e = upload(mirror, from);
-		if (e == ERR_OK)
-			e = dev_copy(mirror->device, kv_block_at(&mirror->kv, to), kv_block_at(&mirror->kv, from),
-				     kv_block_bytes(&mirror->kv.layout));
+		upload(mirror, from);
+		e = dev_copy(mirror->device, kv_block_at(&mirror->kv, to), kv_block_at(&mirror->kv, from),
+			     kv_block_bytes(&mirror->kv.layout));
 		/* Had something been about to land there, it did not come. */
 		mirror->landed_count -= mirror->landed[to - mirror->host.block_first];
 		mirror->landed[to - mirror->host.block_first] = 0;
@@ -119,15 +116,13 @@ static enum err do_copies(struct kv_mirror *mirror)
 }
 
 /* Blocks outside every window were given back: they may be anybody's, and something may be landing in them now. */
-static enum err upload_table(struct kv_mirror *mirror, const struct kv_run *run)
+static void upload_table(struct kv_mirror *mirror, const struct kv_run *run)
 {
 	uint32_t end = run->first_position + run->row_count, size = mirror->host.layout.block_tokens, first = 0;
-	enum err e = ERR_OK;
 	if (mirror->window > 0 && run->first_position + 1 > mirror->window)
 		first = (run->first_position + 1 - mirror->window) / size;
-	for (uint32_t i = first; i < (end + size - 1) / size && e == ERR_OK && mirror->landed_count > 0; i++)
-		e = upload(mirror, run->blocks[i]);
-	return e;
+	for (uint32_t i = first; i < (end + size - 1) / size && mirror->landed_count > 0; i++)
+		upload(mirror, run->blocks[i]);
 }
 
 enum err kv_mirror_begin(struct kv_mirror *mirror, const struct kv_run *runs, uint32_t run_count)
@@ -135,7 +130,7 @@ enum err kv_mirror_begin(struct kv_mirror *mirror, const struct kv_run *runs, ui
 	pthread_mutex_lock(&mirror->lock);
 	enum err e = do_copies(mirror);
 	for (uint32_t i = 0; i < run_count && e == ERR_OK; i++)
-		e = upload_table(mirror, &runs[i]);
+		upload_table(mirror, &runs[i]);
 	pthread_mutex_unlock(&mirror->lock);
 	return e;
 }
@@ -144,13 +139,13 @@ enum err kv_mirror_begin(struct kv_mirror *mirror, const struct kv_run *runs, ui
 
 void kv_mirror_fetch(struct kv_mirror *mirror, uint32_t layer, const struct kv_run *runs, uint32_t run_count)
 {
-	size_t bytes = kv_layer_bytes(&mirror->kv.layout), at = layer * bytes;
+	size_t bytes = kv_layer_bytes(&mirror->kv.layout);
 	uint32_t size = mirror->kv.layout.block_tokens;
 	for (uint32_t i = 0; i < run_count; i++) {
 		const struct kv_run *run = &runs[i];
 		uint32_t last = (run->first_position + run->row_count - 1) / size;
 		for (uint32_t block = run->first_position / size; run->digest && block <= last; block++)
-			dev_fetch(mirror->device, kv_block_at(&mirror->host, run->blocks[block]) + at,
-				  kv_block_at(&mirror->kv, run->blocks[block]) + at, bytes);
+			dev_fetch(mirror->device, kv_layer_at(&mirror->host, run->blocks[block], layer),
+				  kv_layer_at(&mirror->kv, run->blocks[block], layer), bytes);
 	}
 }

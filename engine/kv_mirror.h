@@ -1,6 +1,6 @@
 /* kv_mirror - the blocks of a layer group twice: on a device, whose memory the host cannot read, and in the host's.
  *
- * Owns:   the device's blocks; the host's are the caller's, pinned for its life.
+ * Owns:   the device's blocks; the host's are the caller's, pinned for its life.  The host's may be of more heads than these.
  * Loop:   the compute thread; _landing() and _copied() any thread, between the steps that touch those blocks.
  * Bounds: the group's blocks; KV_MIRROR_COPIES_MAX copies between two steps.
  * Rules:  1 kernels read and write the device's blocks alone; everybody else reads and writes the host's (law 2);
@@ -17,7 +17,7 @@
 
 struct kv_mirror;
 
-/* kv: the host's blocks; window: positions that a row sees, 0: all.  ERR_NOMEM: the device or the host has no room. */
+/* kv: the host's blocks, MEM_PINNED; window: positions that a row sees, 0: all.  ERR_NOMEM: the device or the host has no room. */
 MUST_USE enum err kv_mirror_create(struct device *device, const struct kv_memory *kv, uint32_t block_count, uint32_t window,
 				   struct kv_mirror **ret_mirror);
 void kv_mirror_destroy(struct kv_mirror *mirror); /* NULL is fine; before the device is closed */

@@ -44,7 +44,7 @@ static void turn(struct layers *l, uint32_t layer, float *x, size_t stride, uint
 {
 	const struct layer_rope *rope = &l->rope[l->config->layers[layer].group];
 	uint32_t dim = l->config->latent.qk_rope_head_dim;
-	op_rope(l->device, x, stride, l->batch.row_count, head_count, dim, dim / 2, rope->cos, rope->sin);
+	op_rope(l->device, x, stride, l->batch->row_count, head_count, dim, dim / 2, rope->cos, rope->sin);
 }
 
 static void project_queries(struct layers *l, uint32_t layer)
@@ -55,8 +55,8 @@ static void project_queries(struct layers *l, uint32_t layer)
 	struct queries queries = queries_of(l);
 	if (w->query_up) {
 		const struct linear_call up = {.linear = w->query_up, .x = l->qkv, .x_stride = stride, .y = queries.at,
-					       .y_stride = queries.stride, .rows = l->batch.row_count};
-		op_head_norm(l->device, l->qkv, stride, l->batch.row_count, 1, c->latent.q_lora_rank, w->q_norm, NORM_EPS);
+					       .y_stride = queries.stride, .rows = l->batch->row_count};
+		op_head_norm(l->device, l->qkv, stride, l->batch->row_count, 1, c->latent.q_lora_rank, w->q_norm, NORM_EPS);
 		op_linear(l->device, &up, 1);
 	}
 	turn(l, layer, queries.at + (size_t)c->head_count * c->latent.qk_nope_head_dim, queries.stride, c->head_count);
@@ -69,10 +69,10 @@ void latent_project(struct layers *l, uint32_t layer)
 	size_t stride = latent_input_size(l->config);
 	float *vector = l->qkv + stride - latent->kv_lora_rank - latent->qk_rope_head_dim;
 	const struct linear_call in = {.linear = w->qkv, .x = l->normed, .x_elem = l->input, .x_stride = l->config->hidden_size, .y = l->qkv,
-				       .y_stride = stride, .rows = l->batch.row_count};
+				       .y_stride = stride, .rows = l->batch->row_count};
 	op_linear(l->device, &in, 1);
 	project_queries(l, layer);
-	op_head_norm(l->device, vector, stride, l->batch.row_count, 1, latent->kv_lora_rank, w->k_norm, NORM_EPS);
+	op_head_norm(l->device, vector, stride, l->batch->row_count, 1, latent->kv_lora_rank, w->k_norm, NORM_EPS);
 	turn(l, layer, vector + latent->kv_lora_rank, stride, 1);
 	uint32_t group = layers_group(l, layer);
 	const struct kv_write_call write = {.kv = &l->kv[group], .layer = l->place[layer], .runs = l->on_device.runs[group],
@@ -96,7 +96,7 @@ static void absorb(struct layers *l, const struct latent_head *heads, struct som
 			.x_stride = queries.stride,
 			.y = l->latent.absorbed + (size_t)i * latent->kv_lora_rank,
 			.y_stride = (size_t)some.count * latent->kv_lora_rank,
-			.rows = l->batch.row_count,
+			.rows = l->batch->row_count,
 		};
 	op_linear(l->device, l->latent.calls, some.count);
 }
@@ -112,7 +112,7 @@ static void expand(struct layers *l, const struct latent_head *heads, struct som
 			.y = (uint8_t *)l->attended + (size_t)(some.first + i) * latent->v_head_dim * elem_bytes(l->input),
 			.y_elem = l->input,
 			.y_stride = (size_t)l->config->head_count * latent->v_head_dim,
-			.rows = l->batch.row_count,
+			.rows = l->batch->row_count,
 		};
 	op_linear(l->device, l->latent.calls, some.count);
 }
@@ -144,7 +144,7 @@ void latent_attend(struct layers *l, uint32_t layer)
 {
 	const struct latent_head *heads = l->weights->layers[layer].heads;
 	uint32_t head_count = l->config->head_count;
-	uint32_t at_once = at_most(head_count, l->latent.absorbed_max / l->batch.row_count);
+	uint32_t at_once = at_most(head_count, l->latent.absorbed_max / l->batch->row_count);
 	for (uint32_t first = 0; first < head_count; first += at_once) {
 		struct some_heads some = {first, at_most(head_count - first, at_once)};
 		absorb(l, heads, some);

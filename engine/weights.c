@@ -14,15 +14,18 @@
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
+/* What the rank has of it is one piece.  The first rank adds the offset, in place. */
 static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece, float offset,
 			    float **vector)
 {
-	size_t bytes = spec->dims[0] * sizeof(float);
+	struct rank_share pieces[SHARD_PIECES_MAX];
+	shard_outputs(load->config, load->shard, spec, pieces);
+	size_t bytes = pieces[0].count * sizeof(float);
 	if (piece) {
 		float *wide = piece->rows;
-		for (uint32_t i = 0; i < piece->count; i++)
+		for (uint32_t i = 0; i < piece->count && load->shard.rank == 0; i++)
 			wide[i] += offset;
-		return dev_copy(load->to->device, *vector, wide, bytes);
+		return dev_copy(load->to->device, *vector, wide + pieces[0].first, bytes);
 	}
 	void *memory;
 	enum err e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
@@ -37,25 +40,45 @@ static enum err load_norm(struct load *load, const struct tensor_spec *spec, con
 	return load_vector(load, spec, piece, load->config->norm_plus_one ? 1.0f : 0.0f, vector);
 }
 
-/* Rows from `row` on whose outputs follow each other. */
-static uint32_t run_length(const struct load *load, const struct tensor_spec *spec, uint32_t row, uint32_t end)
+/* Rows of a tensor that the rank has and that follow each other there, `output` the first. */
+struct rows_run {
+	uint32_t row, count, output;
+};
+
+static uint32_t local_output(const struct load *load, const struct tensor_spec *spec, uint32_t row)
 {
-	uint32_t output = load_output(load->config, spec, row), count = 1;
-	while (row + count < end && load_output(load->config, spec, row + count) == output + count)
-		count++;
-	return count;
+	return shard_output(load->config, load->shard, spec, load_output(load->config, spec, row));
+}
+
+/* The first from `row` on; count 0: there are none before `end`. */
+static struct rows_run next_run(const struct load *load, const struct tensor_spec *spec, uint32_t row, uint32_t end)
+{
+	struct rows_run run = {.row = row, .output = SHARD_NONE};
+	while (run.row < end && (run.output = local_output(load, spec, run.row)) == SHARD_NONE)
+		run.row++;
+	while (run.row + run.count < end && local_output(load, spec, run.row + run.count) == run.output + run.count)
+		run.count++;
+	return run;
 }
 
 static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			  struct linear *linear)
 {
 	enum err e = piece ? ERR_OK : linear_fill_bias(linear, 0, 0, NULL); /* makes room */
-	for (uint32_t row = 0, count; piece && row < piece->count && e == ERR_OK; row += count) {
-		uint32_t output = load_output(load->config, spec, row);
-		count = run_length(load, spec, row, piece->count);
-		e = linear_fill_bias(linear, output, count, (const float *)piece->rows + row);
-	}
+	uint32_t end = piece ? piece->count : 0;
+	for (struct rows_run run = next_run(load, spec, 0, end); run.count > 0 && e == ERR_OK;
+	     run = next_run(load, spec, run.row + run.count, end))
+		e = linear_fill_bias(linear, run.output, run.count, (const float *)piece->rows + run.row);
 	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
+}
+
+/* Of weights by inputs: a rank's part of a sum has none, and the sum has it once. */
+static enum err load_sum_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
+			      struct linear *linear, float **bias)
+{
+	if (load->shard.count == 1)
+		return load_bias(load, spec, piece, linear);
+	return load_vector(load, spec, piece, 0.0f, bias);
 }
 
 enum err load_create(struct load *load, const char *name, const struct linear_shape *shape, struct linear **ret_linear)
@@ -69,34 +92,36 @@ enum err load_create(struct load *load, const char *name, const struct linear_sh
 	return ERR_OK;
 }
 
-/* Fills outputs as far as rows that follow each other are outputs that do. */
+/* Inputs of the weights that the rank has. */
+static struct rank_share local_inputs(const struct load *load, const struct tensor_spec *spec)
+{
+	uint32_t k = (uint32_t)spec->dims[1], each = k / load->shard.count;
+	return shard_by_inputs(spec->role) ? (struct rank_share){load->shard.rank * each, each} : (struct rank_share){0, k};
+}
+
 static void fill_rows(struct load *load, const struct load_piece *piece, struct linear *linear)
 {
 	uint32_t k = (uint32_t)piece->spec->dims[1], end = piece->first + piece->count;
-	for (uint32_t row = piece->first, count; row < end; row += count) {
-		uint32_t output = load_output(load->config, piece->spec, row);
-		count = run_length(load, piece->spec, row, end);
-		linear_fill(linear, output, count,
-			    (const uint8_t *)piece->rows + (size_t)(row - piece->first) * k * elem_bytes(load->to->elem), k);
-	}
+	size_t input = local_inputs(load, piece->spec).first;
+	for (struct rows_run run = next_run(load, piece->spec, piece->first, end); run.count > 0;
+	     run = next_run(load, piece->spec, run.row + run.count, end))
+		linear_fill(linear, run.output, run.count,
+			    (const uint8_t *)piece->rows + ((size_t)(run.row - piece->first) * k + input) * elem_bytes(load->to->elem),
+			    k);
 }
 
-/* The role's first tensor makes its linear. */
+/* The role's first tensor makes its linear.  Inputs that may be shared out are summed in the device's segments. */
 static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
-			    uint32_t segments, struct linear **linear)
+			    struct linear **linear)
 {
-	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load->to->elem,
-					   .segments = segments};
+	uint32_t segments = device_props(load->to->device)->row_segments / load->shard.count;
+	const struct linear_shape shape = {.n = shard_output_count(load->config, load->shard, spec),
+					   .k = local_inputs(load, spec).count, .elem = load->to->elem,
+					   .segments = shard_by_inputs(spec->role) ? segments : 1};
 	if (!piece)
 		return *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
 	fill_rows(load, piece, *linear);
 	return ERR_OK;
-}
-
-/* Of weights whose inputs may be shared out. */
-static uint32_t row_segments(const struct load *load)
-{
-	return device_props(load->to->device)->row_segments;
 }
 
 static enum err load_embedding(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
@@ -110,6 +135,29 @@ static enum err load_embedding(struct load *load, const struct tensor_spec *spec
 	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
 }
 
+/* Tied weights are the embedding too; a rank has some rows of the head, and needs all of the embedding's. */
+static enum err load_head(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
+{
+	enum err e = load_linear(load, spec, piece, &load->to->head);
+	if (e == ERR_OK && load->config->tie_word_embeddings && load->shard.count > 1)
+		e = load_embedding(load, spec, piece);
+	return e;
+}
+
+/* The sums' biases of all experts lie in one piece. */
+static enum err load_expert_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
+				 struct layer_weights *layer)
+{
+	struct engine_weights *to = load->to;
+	size_t bytes = spec->dims[0] * sizeof(float);
+	if (piece)
+		return dev_copy(to->device, layer->experts_bias + spec->expert * spec->dims[0], piece->rows, bytes);
+	if (layer->experts_bias)
+		return ERR_OK;
+	enum err e = dev_alloc(to->device, MEM_DEVICE, to->expert_count * bytes, (void **)&layer->experts_bias);
+	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
+}
+
 static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct layer_weights *layer = &load->to->layers[spec->layer];
@@ -118,11 +166,11 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 	if (!layer->experts)
 		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
 	struct expert_weights *expert = &layer->experts[spec->expert];
+	if (spec->role == TENSOR_EXPERT_DOWN_BIAS && load->shard.count > 1)
+		return load_expert_bias(load, spec, piece, layer);
 	if (spec->dim_count == 1)
 		return load_bias(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
-	if (spec->role == TENSOR_EXPERT_DOWN)
-		return load_linear(load, spec, piece, row_segments(load), &expert->down);
-	return load_linear(load, spec, piece, 1, &expert->gate_up);
+	return load_linear(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN ? &expert->down : &expert->gate_up);
 }
 
 static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
@@ -133,7 +181,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_EMBEDDING:
 		return load_embedding(load, spec, piece);
 	case TENSOR_HEAD:
-		return load_linear(load, spec, piece, 1, &to->head);
+		return load_head(load, spec, piece);
 	case TENSOR_FINAL_NORM:
 		return load_norm(load, spec, piece, &to->final_norm);
 	case TENSOR_ATTENTION_NORM:
@@ -145,7 +193,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_MLP_POST_NORM:
 		return load_norm(load, spec, piece, &layer->mlp_post_norm);
 	case TENSOR_QKV:
-		return load_linear(load, spec, piece, 1, &layer->qkv);
+		return load_linear(load, spec, piece, &layer->qkv);
 	case TENSOR_QKV_BIAS:
 		return load_bias(load, spec, piece, layer->qkv);
 	case TENSOR_SINKS:
@@ -155,33 +203,33 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_K_NORM:
 		return load_norm(load, spec, piece, &layer->k_norm);
 	case TENSOR_QUERY_UP:
-		return load_linear(load, spec, piece, 1, &layer->query_up);
+		return load_linear(load, spec, piece, &layer->query_up);
 	case TENSOR_KEY_VALUE_UP:
 		return load_latent_heads(load, spec, piece, layer);
 	case TENSOR_OUTPUT:
-		return load_linear(load, spec, piece, row_segments(load), &layer->output);
+		return load_linear(load, spec, piece, &layer->output);
 	case TENSOR_OUTPUT_BIAS:
-		return load_bias(load, spec, piece, layer->output);
+		return load_sum_bias(load, spec, piece, layer->output, &layer->output_bias);
 	case TENSOR_GATE_UP:
-		return load_linear(load, spec, piece, 1, &layer->gate_up);
+		return load_linear(load, spec, piece, &layer->gate_up);
 	case TENSOR_GATE_UP_BIAS:
 		return load_bias(load, spec, piece, layer->gate_up);
 	case TENSOR_DOWN:
-		return load_linear(load, spec, piece, row_segments(load), &layer->down);
+		return load_linear(load, spec, piece, &layer->down);
 	case TENSOR_DOWN_BIAS:
-		return load_bias(load, spec, piece, layer->down);
+		return load_sum_bias(load, spec, piece, layer->down, &layer->down_bias);
 	case TENSOR_ROUTER:
-		return load_linear(load, spec, piece, 1, &layer->router);
+		return load_linear(load, spec, piece, &layer->router);
 	case TENSOR_ROUTER_BIAS:
 		return load_bias(load, spec, piece, layer->router);
 	case TENSOR_ROUTER_CHOICE_BIAS:
 		return load_vector(load, spec, piece, 0.0f, &layer->router_bias);
 	case TENSOR_SHARED_GATE_UP:
-		return load_linear(load, spec, piece, 1, &layer->shared_gate_up);
+		return load_linear(load, spec, piece, &layer->shared_gate_up);
 	case TENSOR_SHARED_DOWN:
-		return load_linear(load, spec, piece, row_segments(load), &layer->shared_down);
+		return load_linear(load, spec, piece, &layer->shared_down);
 	case TENSOR_SHARED_GATE:
-		return load_linear(load, spec, piece, 1, &layer->shared_gate);
+		return load_linear(load, spec, piece, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:
 	case TENSOR_EXPERT_GATE_UP_BIAS:
 	case TENSOR_EXPERT_DOWN:
@@ -191,10 +239,22 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	return ERR_INVALID;
 }
 
+/* A load for each rank; what is read goes to all of them. */
+struct loads {
+	struct load ranks[DEVICES_MAX];
+	uint32_t count;
+	const struct load_plan *plan;
+	double began; /* seconds of a clock */
+};
+
 /* Room for all of it comes first: what does not fit is said before hours of reading. */
 static enum err make_one(void *arg, const struct tensor_spec *spec)
 {
-	return load_tensor(arg, spec, NULL);
+	struct loads *loads = arg;
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < loads->count && e == ERR_OK; i++)
+		e = load_tensor(&loads->ranks[i], spec, NULL);
+	return e;
 }
 
 static double seconds_now(void)
@@ -206,37 +266,43 @@ static double seconds_now(void)
 
 static void tell_progress(void *context, const struct load_progress *progress)
 {
-	const struct load *load = context;
-	double took = seconds_now() - load->began, gb = (double)progress->bytes / 1e9;
-	log_info("weights: %.2f of %.2f GB in %.1f s, %.2f GB/s, %.0f %% from the page cache", gb, (double)load->plan->bytes / 1e9,
+	const struct loads *loads = context;
+	double took = seconds_now() - loads->began, gb = (double)progress->bytes / 1e9;
+	log_info("weights: %.2f of %.2f GB in %.1f s, %.2f GB/s, %.0f %% from the page cache", gb, (double)loads->plan->bytes / 1e9,
 		 took, took > 0 ? gb / took : 0,
 		 progress->bytes ? (double)progress->cached_bytes / (double)progress->bytes * 100 : 0);
 }
 
 static enum err take_piece(void *context, const struct load_piece *piece, struct why *why)
 {
-	struct load own = *(const struct load *)context; /* with this thread's reason */
-	own.why = why;
-	return load_tensor(&own, piece->spec, piece);
+	const struct loads *loads = context;
+	enum err e = ERR_OK;
+	for (uint32_t i = 0; i < loads->count && e == ERR_OK; i++) {
+		struct load own = loads->ranks[i]; /* with this thread's reason */
+		own.why = why;
+		e = load_tensor(&own, piece->spec, piece);
+	}
+	return e;
 }
 
-static enum err load_all(struct load *load, const struct weights *source, uint8_t (*digests)[32])
+static enum err load_all(struct loads *loads, const struct weights *source, uint8_t (*digests)[32], struct why *why)
 {
-	const struct load_plan_options options = {load->to->elem, LOAD_PIECE_BYTES - 2 * LOAD_ALIGN, digests != NULL};
+	const struct load *first = &loads->ranks[0]; /* whose device's marks are all ranks' */
+	const struct load_plan_options options = {first->to->elem, LOAD_PIECE_BYTES - 2 * LOAD_ALIGN, digests != NULL};
 	struct load_plan *plan = NULL;
 	struct load_progress progress = {0};
-	enum err e = load_plan_create(load->config, source, &options, load->why, &plan);
-	const struct load_reader_options reading = {.device = load->to->device, .weights = source, .plan = plan,
-						    .elem = load->to->elem, .digests = digests, .context = load,
+	enum err e = load_plan_create(first->config, source, &options, why, &plan);
+	const struct load_reader_options reading = {.device = first->to->device, .weights = source, .plan = plan,
+						    .elem = first->to->elem, .digests = digests, .context = loads,
 						    .take = take_piece, .progress = tell_progress};
-	load->plan = plan;
-	load->began = seconds_now();
+	loads->plan = plan;
+	loads->began = seconds_now();
 	if (e == ERR_OK)
-		e = model_tensors_each(load->config, make_one, load);
+		e = model_tensors_each(first->config, make_one, loads);
 	if (e == ERR_OK)
-		e = load_read(&reading, load->why, &progress);
+		e = load_read(&reading, why, &progress);
 	if (e == ERR_OK)
-		tell_progress(load, &progress);
+		tell_progress(loads, &progress);
 	load_plan_destroy(plan);
 	return e;
 }
@@ -281,23 +347,16 @@ static uint32_t key_norm_size(const struct model_config *config)
 	return config->attention == MODEL_ATTENTION_LATENT ? config->latent.kv_lora_rank : config->head_dim;
 }
 
-enum err engine_weights_create(struct device *device, const struct model_config *config,
-			       const struct weights *source, uint8_t (*digests)[32], struct why *why,
-			       struct engine_weights **ret_weights)
+static struct engine_weights *create_rank(struct device *device, const struct model_config *config, struct shard shard)
 {
-	enum err e = refuse_unknown(config, why);
-	if (e == ERR_OK)
-		e = model_tensors_check(config, source, why);
-	if (e != ERR_OK)
-		return e;
 	struct engine_weights *weights = calloc(1, sizeof(*weights));
 	if (!weights)
-		return why_set(why, ERR_NOMEM, "no memory for the weights' table");
+		return NULL;
 	*weights = (struct engine_weights){
 		.device = device,
 		.elem = config->dtype == MODEL_BF16 ? ELEM_BF16 : ELEM_F32,
 		.hidden_size = config->hidden_size,
-		.head_count = config->head_count,
+		.head_count = shard_heads(config, shard).count,
 		.q_norm_size = query_norm_size(config),
 		.k_norm_size = key_norm_size(config),
 		.vocab_size = config->vocab_size,
@@ -305,15 +364,45 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 		.expert_count = config->experts.count,
 		.layers = calloc(config->layer_count, sizeof(struct layer_weights)),
 	};
-	struct load load = {.to = weights, .config = config, .why = why};
-	e = weights->layers ? load_all(&load, source, digests)
-			    : why_set(why, ERR_NOMEM, "no memory for the layers' table");
-	if (e != ERR_OK) {
-		engine_weights_destroy(weights);
-		return e;
+	if (weights->layers)
+		return weights;
+	free(weights);
+	return NULL;
+}
+
+static enum err create_ranks(const struct ranks *ranks, const struct model_config *config, struct why *why, struct loads *loads)
+{
+	loads->count = ranks->count;
+	for (uint32_t i = 0; i < ranks->count; i++) {
+		struct shard shard = {i, ranks->count};
+		struct engine_weights *to = create_rank(ranks->devices[i], config, shard);
+		if (!to)
+			return why_set(why, ERR_NOMEM, "no memory for the weights' table");
+		loads->ranks[i] = (struct load){.to = to, .shard = shard, .config = config, .why = why};
 	}
-	*ret_weights = weights;
 	return ERR_OK;
+}
+
+enum err engine_weights_create(const struct ranks *ranks, const struct model_config *config,
+			       const struct weights *source, uint8_t (*digests)[32], struct why *why,
+			       struct engine_weights **ret_weights)
+{
+	struct loads loads = {0};
+	enum err e = refuse_unknown(config, why);
+	if (e == ERR_OK)
+		e = shard_check(config, ranks->count, device_props(ranks->devices[0])->row_segments, why);
+	if (e == ERR_OK)
+		e = model_tensors_check(config, source, why);
+	if (e == ERR_OK)
+		e = create_ranks(ranks, config, why, &loads);
+	if (e == ERR_OK)
+		e = load_all(&loads, source, digests, why);
+	for (uint32_t i = 0; i < ranks->count; i++)
+		if (e == ERR_OK)
+			ret_weights[i] = loads.ranks[i].to;
+		else
+			engine_weights_destroy(loads.ranks[i].to);
+	return e;
 }
 
 /* The linears of a layer but those of its experts and heads, which come in numbers. */
@@ -338,6 +427,9 @@ static void destroy_layer(struct engine_weights *weights, struct layer_weights *
 	free_vector(weights, layer->q_norm, weights->q_norm_size);
 	free_vector(weights, layer->k_norm, weights->k_norm_size);
 	free_vector(weights, layer->router_bias, weights->expert_count);
+	free_vector(weights, layer->output_bias, weights->hidden_size);
+	free_vector(weights, layer->down_bias, weights->hidden_size);
+	free_vector(weights, layer->experts_bias, weights->expert_count * weights->hidden_size);
 	for (size_t i = 0; i < sizeof(linears) / sizeof(linears[0]); i++)
 		linear_destroy(linears[i]);
 	for (uint32_t i = 0; layer->heads && i < weights->head_count; i++) {

@@ -1,9 +1,10 @@
 /* weights - a model's tensors on the device, packed for its kernels.
  *
- * Owns:   all of it, until engine_weights_destroy(); the model directory may be closed afterwards.
+ * Owns:   all of it, until engine_weights_destroy(); the model directory may be closed afterwards.  Of several ranks each has its
+ *         part (engine/shard.h); sizes below are of a whole model.
  * Loop:   created on any thread before the first step; then read by the compute thread.
  * Bounds: what model_config allows; refuses what layers.c does not compute.
- * Rules:  1 a linear holds its bias; a norm's weights have the 1 that they are around, in f32;
+ * Rules:  1 a linear holds its bias, but where it is one rank's part of a sum: the sum's bias lies beside; a norm's weights have the 1 that they are around, in f32;
  *         2 f16 becomes f32 on the way: every value of it is one of those; weights of 8 or 4 bits times their scale
  *           become bf16 (docs/decisions/fp8-weights-become-bf16.md, mxfp4-weights-become-bf16.md). */
 #ifndef ENGINE_WEIGHTS_H
@@ -11,6 +12,7 @@
 #include <stdint.h>
 #include "base/err.h"
 #include "base/why.h"
+#include "engine/ranks.h"
 #include "kernels/ops.h"
 
 struct model_config;
@@ -37,29 +39,32 @@ struct layer_weights {
 	struct linear *query_up;    /* latent: [queries][q_lora], or NULL; queries are [head][nope], then [head][rope] */
 	struct latent_head *heads;  /* latent: [head] */
 	struct linear *output;      /* [hidden][head * head_dim]; latent: [hidden][head * v] */
+	float *output_bias;         /* [hidden], of several ranks; or NULL */
 	float *mlp_norm;            /* [hidden] */
 	float *mlp_post_norm;       /* [hidden], or NULL */
 	struct linear *gate_up;     /* dense: [2 * intermediate][hidden]; else NULL */
 	struct linear *down;        /* dense: [hidden][intermediate]; else NULL */
+	float *down_bias;           /* [hidden], of several ranks; or NULL */
 	struct linear *router;          /* [expert][hidden], or NULL */
 	float *router_bias;             /* [expert], or NULL */
 	struct linear *shared_gate_up;  /* [2 * shared][hidden], or NULL */
 	struct linear *shared_down;     /* [hidden][shared] */
 	struct linear *shared_gate;     /* [1][hidden], or NULL */
 	struct expert_weights *experts; /* [expert_count], or NULL */
+	float *experts_bias;            /* [expert][hidden] of their `down`, of several ranks; or NULL */
 };
 
 struct engine_weights {
 	struct device *device;
 	enum elem elem;
 	uint32_t hidden_size;
-	uint32_t head_count;
+	uint32_t head_count; /* the rank's */
 	uint32_t q_norm_size;
 	uint32_t k_norm_size;
 	uint32_t vocab_size;
 	uint32_t layer_count;
 	uint32_t expert_count;
-	void *embedding;      /* [vocab][hidden] of elem; NULL when tied: the head's packed rows serve */
+	void *embedding;      /* [vocab][hidden] of elem; NULL when tied: the head's packed rows serve, if they are all here */
 	struct linear *head;  /* [vocab][hidden] */
 	float *final_norm;    /* [hidden] */
 	struct layer_weights *layers;
@@ -71,10 +76,11 @@ static inline enum elem engine_weights_input(const struct engine_weights *weight
 	return weights->elem == ELEM_BF16 ? device_props(weights->device)->input : ELEM_F32;
 }
 
-/* A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID or ERR_MISMATCH, and `why` names it; a file that cannot be read,
- * ends early or is another by now is ERR_IO or ERR_CORRUPT, and `why` names it and the offset.  `digests`, if not NULL: [weights_count]
- * SHA-256 of each stored tensor's bytes, also of those that the model does not use. */
-MUST_USE enum err engine_weights_create(struct device *device, const struct model_config *config,
+/* ret_weights: [ranks->count]; the tensors are read once for all.  A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID
+ * or ERR_MISMATCH, and `why` names it; a file that cannot be read, ends early or is another by now is ERR_IO or ERR_CORRUPT, and `why`
+ * names it and the offset.  `digests`, if not NULL: [weights_count] SHA-256 of each stored tensor's bytes, also of those that the model
+ * does not use. */
+MUST_USE enum err engine_weights_create(const struct ranks *ranks, const struct model_config *config,
 					const struct weights *source, uint8_t (*digests)[32], struct why *why,
 					struct engine_weights **ret_weights);
 void engine_weights_destroy(struct engine_weights *weights);

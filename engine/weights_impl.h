@@ -1,20 +1,20 @@
 /* weights_impl - one load of weights: what the files that fill struct engine_weights share. */
 #ifndef ENGINE_WEIGHTS_IMPL_H
 #define ENGINE_WEIGHTS_IMPL_H
+#include "engine/shard.h"
 #include "engine/weights.h"
 
 struct load_piece;
 struct load_plan;
 struct tensor_spec;
 
-/* Where tensors go.  Each is met twice or more: without a piece room is made for it, then it comes piece by piece (engine/load_reader.h), in any
- * order. */
+/* Where tensors go: to one rank.  Each is met twice or more: without a piece room is made for it, then it comes piece by piece
+ * (engine/load_reader.h), in any order. */
 struct load {
 	struct engine_weights *to;
+	struct shard shard;
 	const struct model_config *config;
 	struct why *why;
-	const struct load_plan *plan;
-	double began; /* seconds of a clock */
 };
 
 /* `name` is for the reason. */

@@ -71,7 +71,7 @@ static enum err create_head(struct load *load, const struct tensor_spec *spec, s
 
 static enum err create_heads(struct load *load, const struct tensor_spec *spec, struct layer_weights *layer)
 {
-	uint32_t head_count = load->config->head_count;
+	uint32_t head_count = shard_heads(load->config, load->shard).count;
 	enum err e = ERR_OK;
 	layer->heads = calloc(head_count, sizeof(*layer->heads));
 	if (!layer->heads)
@@ -96,6 +96,7 @@ enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, co
 			   struct layer_weights *layer)
 {
 	const struct model_latent *latent = &load->config->latent;
+	struct rank_share heads = shard_heads(load->config, load->shard);
 	uint32_t head_rows = latent->qk_nope_head_dim + latent->v_head_dim;
 	size_t row_bytes = latent->kv_lora_rank * elem_bytes(load->to->elem);
 	if (!piece)
@@ -103,9 +104,11 @@ enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, co
 	uint8_t *columns = malloc(latent->qk_nope_head_dim * row_bytes);
 	if (!columns)
 		return why_set(load->why, ERR_NOMEM, "%s: no memory to turn a head", spec->name);
-	for (uint32_t row = 0; row < piece->count; row += head_rows)
-		fill_head(load, (const uint8_t *)piece->rows + row * row_bytes, columns,
-			  &layer->heads[(piece->first + row) / head_rows]);
+	for (uint32_t row = 0; row < piece->count; row += head_rows) {
+		uint32_t head = (piece->first + row) / head_rows - heads.first;
+		if (head < heads.count)
+			fill_head(load, (const uint8_t *)piece->rows + row * row_bytes, columns, &layer->heads[head]);
+	}
 	free(columns);
 	return ERR_OK;
 }

@@ -8,6 +8,7 @@
 #ifndef KERNELS_BACKEND_H
 #define KERNELS_BACKEND_H
 #include "kernels/ops.h"
+#include "kernels/peer_memory.h"
 #include "kernels/sample.h"
 #ifdef __cplusplus
 extern "C" {
@@ -16,6 +17,8 @@ extern "C" {
 struct backend {
 	/* device.h */
 	void (*close)(struct device *device);
+	enum err (*join)(struct device *const *devices, uint32_t count, struct why *why);
+	void (*meet)(struct device *device);
 	enum err (*sync)(struct device *device);
 	uint64_t (*mark)(struct device *device);
 	enum err (*wait)(struct device *device, uint64_t mark);
@@ -25,10 +28,19 @@ struct backend {
 	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 	enum err (*copy)(struct device *device, void *to, const void *from, size_t bytes);
+	void (*copy_lines)(struct device *device, const struct copy_lines *lines);
 	void (*fetch)(struct device *device, void *to, const void *from, size_t bytes);
 	enum err (*pin)(struct device *device, void *memory, size_t bytes);
 	void (*unpin)(struct device *device, void *memory, size_t bytes);
 	void (*zero)(struct device *device, void *memory, size_t bytes);
+
+	/* peer_memory.h; NULL: no other process can read its memory */
+	enum err (*export_memory)(struct device *device, const void *memory, int *ret_fd, struct why *why);
+	enum err (*import_memory)(struct device *device, int fd, size_t bytes, bool writable, void **ret_memory, struct why *why);
+	void (*unimport_memory)(struct device *device, void *memory, size_t bytes);
+	enum err (*reader_create)(struct device *device, struct dev_reader **ret_reader);
+	void (*reader_destroy)(struct dev_reader *reader);
+	enum err (*reader_read)(struct dev_reader *reader, const struct dev_piece *pieces, size_t count, uint64_t *ret_digests);
 
 	/* ops.h, in its order */
 	enum err (*linear_create)(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
@@ -37,8 +49,8 @@ struct backend {
 			    size_t source_stride);
 	enum err (*linear_fill_bias)(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 	void (*linear)(struct device *device, const struct linear_call *calls, size_t call_count);
-	void (*tree_sum)(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows,
-			 uint32_t n, float *out);
+	void (*tree_sum)(struct device *device, const struct tree_call *call);
+	void (*collect)(struct device *device, const struct collect_call *call);
 	void (*embed)(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 		      uint32_t rows, float *out);
 	void (*embed_linear)(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
@@ -59,16 +71,14 @@ struct backend {
 	void (*kv_runs_destroy)(struct kv_runs *runs);
 	void (*kv_runs_set)(struct kv_runs *runs);
 	void (*kv_write)(struct device *device, const struct kv_write_call *call);
-	void (*kv_digest)(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
-			  uint64_t *ret_digests);
+	void (*kv_digest)(struct device *device, const struct kv_digest_call *call);
 	void (*attention)(struct device *device, const struct attention_call *call);
 	void (*moe_route)(struct device *device, const struct moe_route_call *call);
 	void (*moe_group)(struct device *device, const uint32_t *expert, uint32_t slot_count, uint32_t expert_count,
 			  uint32_t *ret_first, uint32_t *ret_slot);
 	void (*moe_gather)(struct device *device, const struct moe_gather_call *call);
 	void (*moe_linear)(struct device *device, const struct moe_linear_call *call);
-	void (*moe_scatter)(struct device *device, const float *x, uint32_t dim, const uint32_t *slot,
-			    uint32_t slot_count, uint16_t *answer);
+	void (*moe_scatter)(struct device *device, const struct moe_scatter_call *call);
 	void (*moe_combine)(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
 			    uint32_t top_k, uint32_t dim, float *out);
 	void (*add_gated)(struct device *device, float *x, const float *add, const float *gate, uint32_t rows,
@@ -87,6 +97,10 @@ struct backend {
 struct device {
 	const struct backend *backend;
 	struct device_props props;
+};
+
+struct dev_reader {
+	struct device *device;
 };
 
 struct linear {

@@ -26,6 +26,17 @@ const struct device_props *device_props(const struct device *device)
 	return &device->props;
 }
 
+enum err device_join(struct device *const *devices, uint32_t count, struct why *why)
+{
+	assert(count > 0 && count <= DEVICES_MAX);
+	return count > 1 ? devices[0]->backend->join(devices, count, why) : ERR_OK;
+}
+
+void device_meet(struct device *device)
+{
+	device->backend->meet(device);
+}
+
 enum err device_sync(struct device *device)
 {
 	return device->backend->sync(device);
@@ -72,6 +83,12 @@ void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t by
 enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes)
 {
 	return device->backend->copy(device, to, from, bytes);
+}
+
+void dev_copy_lines(struct device *device, const struct copy_lines *lines)
+{
+	if (lines->count > 0 && lines->bytes > 0)
+		device->backend->copy_lines(device, lines);
 }
 
 void dev_fetch(struct device *device, void *to, const void *from, size_t bytes)

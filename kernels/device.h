@@ -31,12 +31,14 @@ enum mem_kind {
 	MEM_HOST,   /* DRAM, 64-byte aligned, huge pages advised */
 	MEM_PINNED, /* DRAM that an accelerator can read by itself; on a CPU as MEM_HOST */
 	MEM_DEVICE, /* where operations read fastest: HBM; on a CPU as MEM_HOST */
+	MEM_SHARED, /* MEM_DEVICE that other processes of this machine may read (kernels/peer_memory.h); on a CPU as MEM_HOST */
 };
 
 struct device_options {
 	enum device_kind kind;
 	const char *variant;   /* "portable", "avx2", "avx512", "avx512bf16"; NULL: the best that runs here */
 	uint32_t thread_count; /* 0: one per CPU that the process may use */
+	uint32_t index;        /* of a GPU: which of those that CUDA_VISIBLE_DEVICES leaves */
 	uint32_t row_segments; /* 0: the device's own; a GPU's may be 1, 2, 4 or 8: tensor-parallel degrees up to that share a class */
 	bool fast; /* a GPU's class of its own, in which bits may depend on a row's company (rule 2 but for that, law 1) */
 };
@@ -58,6 +60,14 @@ MUST_USE enum err device_open(const struct device_options *options, struct why *
 			      struct device **ret_device);
 void device_close(struct device *device); /* NULL is fine */
 const struct device_props *device_props(const struct device *device);
+/* GPUs of one class become one for their caller: operations of each read the memory of all, where ops.h says so, and
+ * device_sync(), _mark(), _wait(), _replay() and _recorded() of the first are for all.  What fails on one fails on all.  Once, before
+ * the first operation; they are closed together.  ERR_UNSUPPORTED, and `why` names two that cannot.  A CPU's parts share its memory, and
+ * are one device. */
+#define DEVICES_MAX 8
+MUST_USE enum err device_join(struct device *const *devices, uint32_t count, struct why *why);
+/* What is queued on any of the devices joined with it from here on runs after what was queued on all of them so far. */
+void device_meet(struct device *device);
 /* Waits for all operations queued so far; the first error among them, once. */
 MUST_USE enum err device_sync(struct device *device);
 /* A point in the order of operations; device_wait() returns once all that was queued before it has run, with the first
@@ -86,6 +96,16 @@ void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t by
 /* Between memories of any kind, in order with operations.  Memory of the host has the bytes when it returns; MEM_PINNED that is
  * copied from stays as it is until operations up to here have run, other memory of the host may change at once. */
 MUST_USE enum err dev_copy(struct device *device, void *to, const void *from, size_t bytes);
+struct copy_lines {
+	void *to;
+	const void *from;
+	size_t to_stride, from_stride; /* bytes */
+	size_t bytes;                  /* of a line */
+	uint32_t count;
+};
+/* To MEM_DEVICE, from it or MEM_PINNED, or from a device joined with it; in order with operations; the source stays as it is until
+ * they have run. */
+void dev_copy_lines(struct device *device, const struct copy_lines *lines);
 /* From MEM_DEVICE to MEM_PINNED, behind operations queued so far and beside those that follow: the bytes are there when a mark
  * taken later has been waited for, and the source stays as it is until then. */
 void dev_fetch(struct device *device, void *to, const void *from, size_t bytes);

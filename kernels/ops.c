@@ -1,6 +1,7 @@
 #include "kernels/ops.h"
 
 #include <assert.h>
+#include <stdbool.h>
 
 #include "kernels/backend.h"
 
@@ -55,11 +56,21 @@ void op_linear(struct device *device, const struct linear_call *calls, size_t ca
 	device->backend->linear(device, calls, call_count);
 }
 
-void op_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n,
-		 float *out)
+static bool is_tree(uint32_t part_count)
 {
-	assert(part_count > 0 && part_count <= LINEAR_SEGMENTS && (part_count & (part_count - 1)) == 0);
-	device->backend->tree_sum(device, parts, part_count, rows, n, out);
+	return part_count > 0 && part_count <= LINEAR_SEGMENTS && (part_count & (part_count - 1)) == 0;
+}
+
+void op_tree_sum(struct device *device, const struct tree_call *call)
+{
+	assert(is_tree(call->part_count));
+	device->backend->tree_sum(device, call);
+}
+
+void op_collect(struct device *device, const struct collect_call *call)
+{
+	assert(call->part_count > 0 && call->part_count <= DEVICES_MAX);
+	device->backend->collect(device, call);
 }
 
 /* --- rows -------------------------------------------------------------------------------------------- */
@@ -159,7 +170,8 @@ void kv_runs_set(struct kv_runs *runs, const struct kv_run *list, uint32_t count
 
 static void check_kv(const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs)
 {
-	assert(layer < kv->layout.layer_count && kv->block_stride >= kv_block_bytes(&kv->layout));
+	assert(layer < kv->layout.layer_count && kv->layer_stride >= kv_layer_bytes(&kv->layout));
+	assert(kv->block_stride >= kv->layout.layer_count * kv->layer_stride);
 	assert(kv->layout.block_tokens == runs->bounds.block_tokens);
 }
 
@@ -170,11 +182,11 @@ void op_kv_write(struct device *device, const struct kv_write_call *call)
 	device->backend->kv_write(device, call);
 }
 
-void op_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
-		  uint64_t *ret_digests)
+void op_kv_digest(struct device *device, const struct kv_digest_call *call)
 {
-	check_kv(kv, layer, runs);
-	device->backend->kv_digest(device, kv, layer, runs, ret_digests);
+	assert(call->part_count > 0 && call->turn < call->turns);
+	check_kv(&call->parts[0], call->layer, call->runs);
+	device->backend->kv_digest(device, call);
 }
 
 void op_attention(struct device *device, const struct attention_call *call)
@@ -223,10 +235,11 @@ void op_moe_linear(struct device *device, const struct moe_linear_call *call)
 	device->backend->moe_linear(device, call);
 }
 
-void op_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		    uint16_t *answer)
+void op_moe_scatter(struct device *device, const struct moe_scatter_call *call)
 {
-	device->backend->moe_scatter(device, x, dim, slot, slot_count, answer);
+	assert(is_tree(call->part_count) && call->first <= call->end && call->end <= call->slot_count);
+	assert(!call->bias || call->expert);
+	device->backend->moe_scatter(device, call);
 }
 
 void op_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,

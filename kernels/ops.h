@@ -69,9 +69,24 @@ struct linear_call {
 /* All calls at once: they must be independent, e.g. one for each expert. x and y never overlap. */
 void op_linear(struct device *device, const struct linear_call *calls, size_t call_count);
 
-/* out = the binary tree over `parts` shards (1, 2, 4, 8), each [row][n] with n contiguous. */
-void op_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows,
-		 uint32_t n, float *out);
+struct tree_call {
+	const float *const *parts; /* [part_count] on the host; each [row][n], n contiguous, of the device or of one joined with it */
+	uint32_t part_count;       /* shards: 1, 2, 4, 8 */
+	uint32_t rows, n;
+	const float *bias; /* [n], added to the whole sum, or NULL */
+	float *out;        /* [row][n]; may be a part */
+};
+/* out = the binary tree over the shards of row-parallel weights, then the bias: what one device that has all of them says. */
+void op_tree_sum(struct device *device, const struct tree_call *call);
+
+/* Rows that were shared out among devices: part i has rows [rows * i / part_count, rows * (i + 1) / part_count), at their place. */
+struct collect_call {
+	const float *const *parts; /* [part_count <= DEVICES_MAX] on the host; each [row][n], as of struct tree_call */
+	uint32_t part_count;
+	uint32_t rows, n;
+	float *out; /* [row][n]; no part */
+};
+void op_collect(struct device *device, const struct collect_call *call);
 
 /* --- rows ------------------------------------------------------------------------------------------ */
 
@@ -175,16 +190,24 @@ static inline size_t kv_block_bytes(const struct kv_layout *layout)
 	return layout->layer_count * kv_layer_bytes(layout);
 }
 
+/* Blocks in memory; or of each some heads that lie side by side, a rank's view of whole blocks: layout, base and what is written are of
+ * these heads alone then, and the strides those of whole blocks. */
 struct kv_memory {
 	struct kv_layout layout;
 	void *base;
-	size_t block_stride; /* bytes from block to block, >= kv_block_bytes() */
+	size_t block_stride; /* bytes from block to block */
+	size_t layer_stride; /* bytes from layer to layer, >= kv_layer_bytes() */
 	uint32_t block_first; /* number of the block at base */
 };
 
 static inline uint8_t *kv_block_at(const struct kv_memory *kv, uint32_t block)
 {
 	return (uint8_t *)kv->base + (size_t)(block - kv->block_first) * kv->block_stride;
+}
+
+static inline uint8_t *kv_layer_at(const struct kv_memory *kv, uint32_t block, uint32_t layer)
+{
+	return kv_block_at(kv, block) + layer * kv->layer_stride;
 }
 
 /* Consecutive rows of one sequence: rows [row_first, row_first + row_count) of the batch are the positions
@@ -224,10 +247,18 @@ struct kv_write_call {
 /* Rounds k and v to the layout's type and puts them where they belong.  The slots behind the last one that a run writes become
  * zero in a block that it begins: so a partial block has a digest, whatever was in its memory. */
 void op_kv_write(struct device *device, const struct kv_write_call *call);
+struct kv_digest_call {
+	const struct kv_memory *parts; /* [part_count] alike but for their base: the heads of a block in order, on the device or on one
+					* joined with it; a CPU has all of them in 1 */
+	uint32_t part_count;
+	uint32_t layer;
+	const struct kv_runs *runs;
+	uint32_t turn, turns; /* of blocks whose number % turns is turn; 0, 1: of all */
+	uint64_t *ret_digests;
+};
 /* The digest (base/digest.h) of the layer of each block that runs with `digest` write:
- * ret_digests[(block - kv->block_first) * layer_count + layer]; MEM_PINNED, for the host to read. */
-void op_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
-		  uint64_t *ret_digests);
+ * ret_digests[(block - block_first) * layer_count + layer]; MEM_PINNED, for the host to read. */
+void op_kv_digest(struct device *device, const struct kv_digest_call *call);
 
 struct attention_call {
 	const struct kv_memory *kv;
@@ -313,9 +344,19 @@ struct moe_linear_call {
 };
 /* The rows of each expert through a linear of its own. */
 void op_moe_linear(struct device *device, const struct moe_linear_call *call);
-/* answer[slot[i]] = x[i] rounded to bf16: what an expert answers, near or far. answer is [row][top_k][dim]. */
-void op_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		    uint16_t *answer);
+struct moe_scatter_call {
+	const float *const *parts; /* [part_count] as of struct tree_call, each [slot_count][dim]: of shards of the experts */
+	uint32_t part_count;       /* 1, 2, 4, 8 */
+	uint32_t dim;
+	const uint32_t *slot; /* [slot_count] */
+	uint32_t slot_count;
+	uint32_t first, end;    /* of slots: the others are left out */
+	const float *bias;      /* [expert][dim], added to the whole sum, or NULL */
+	const uint32_t *expert; /* of each slot, where there is a bias */
+	uint16_t *answer;       /* [row][top_k][dim] */
+};
+/* answer[slot[i]] = the parts' sum of row i, rounded to bf16: what an expert answers, near or far. */
+void op_moe_scatter(struct device *device, const struct moe_scatter_call *call);
 /* out[row] = sum over j, in order, of weight[row][j] * answer[row][j]. */
 void op_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
 		    uint32_t top_k, uint32_t dim, float *out);

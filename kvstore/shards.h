@@ -12,9 +12,10 @@
  * Degree 1 has one shard, the whole block: so a store is a reader of degree 1 when it takes an offer, and a source of degree 1
  * when it is asked.
  *
- * Called by nobody yet.  The ranks of an engine (node/) come with tensor parallelism; then decode/receive.c,
- * kvstore/fetch_read.c and kvstore/store_offers.c turn each piece of a plan into reads of the source rank's region, and check
- * what landed with kvstore/head_digests.h.  Until then every block is read as the plan from 1 to 1 has it: in one piece.
+ * Called by nobody yet.  An engine of any degree has its blocks whole in the host's memory (docs/decisions/tensor-parallelism.md),
+ * and every block is read as the plan from 1 to 1 has it: in one piece.  Where ranks' own memories will be read directly,
+ * decode/receive.c, kvstore/fetch_read.c and kvstore/store_offers.c turn each piece of a plan into reads of the source rank's
+ * region, and check what landed with kvstore/head_digests.h.
  *
  * Bounds: degrees to KV_DEGREE_MAX; kv_shard_pieces_max() pieces a plan. */
 #ifndef KVSTORE_SHARDS_H

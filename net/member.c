@@ -92,12 +92,13 @@ enum err member_format(const struct member *member, char *ret_text)
 		return ERR_NOMEM;
 	}
 	/* O: a reference of its own, so that ours is given back whatever becomes of it. */
-	json_t *record = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:O, s:O, s:i, s:i, s:f, s:f, s:s}", "version", 1,
+	json_t *record = json_pack("{s:i, s:s, s:s, s:s, s:s, s:i, s:s, s:s, s:O, s:O, s:i, s:i, s:f, s:f, s:i, s:s}", "version", 1,
 				   "node", node, "incarnation", incarnation, "name", member->name, "role",
 				   member_role_text(member->role), "pid", (int)member->pid, "url", member->url, "compat", compat, "models", models, "windows", windows,
 				   "block_tokens", (int)member->block_tokens, "context_max", (int)member->context_max,
 				   "prefill_tokens_per_s", member->prefill_tokens_per_s, "step_seconds",
-				   member->step_seconds, "device", member->device);
+				   member->step_seconds, "tensor_parallel_size", (int)member->tensor_parallel_size, "device",
+				   member->device);
 	json_decref(models);
 	json_decref(windows);
 	if (!record)
@@ -215,6 +216,8 @@ static enum err take_fields(json_t *record, struct member *m, struct why *why)
 		e = take_count(record, "block_tokens", &m->block_tokens, why);
 	if (e == ERR_OK)
 		e = take_count(record, "context_max", &m->context_max, why);
+	if (e == ERR_OK && json_object_get(record, "tensor_parallel_size"))
+		e = take_count(record, "tensor_parallel_size", &m->tensor_parallel_size, why);
 	if (e == ERR_OK)
 		e = take_models(record, m, why);
 	if (e == ERR_OK)

@@ -48,6 +48,7 @@ struct member {
 	char models[MEMBER_MODELS_MAX][MEMBER_MODEL_MAX + 1];
 	char name[MEMBER_NAME_MAX + 1]; /* "prefill-1" */
 	char url[MEMBER_URL_MAX + 1];   /* of its control streams: "tcp://10.0.0.7:4100" */
+	uint32_t tensor_parallel_size;  /* devices that compute as one; 0: not said, or none */
 	char device[64];                /* "cpu avx2, 2 threads" */
 };
 

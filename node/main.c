@@ -12,7 +12,7 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 16, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 18, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
@@ -24,6 +24,7 @@ struct settings {
 	const char *numerics;
 	const char *isa;
 	uint64_t threads;
+	uint64_t tensor_parallel_size, row_segments;
 	uint64_t kv_bytes;
 	uint64_t block_tokens;
 	uint64_t context_max;
@@ -156,6 +157,8 @@ static enum err open_engine(struct program *program, struct why *why)
 		.numerics = program->settings.numerics,
 		.isa = program->settings.isa,
 		.thread_count = (uint32_t)program->settings.threads,
+		.tensor_parallel_size = (uint32_t)program->settings.tensor_parallel_size,
+		.row_segments = (uint32_t)program->settings.row_segments,
 		.block_tokens = (uint32_t)program->settings.block_tokens,
 		.batch_tokens_max = (uint32_t)program->settings.batch_tokens_max,
 	};
@@ -277,7 +280,9 @@ static enum err join(struct program *program, struct why *why)
 		self.windows[g] = program->kv.groups[g].window;
 	const char *served = program->settings.served_name ? program->settings.served_name : program->model->name;
 	snprintf(self.models[0], sizeof(self.models[0]), "%s", served);
-	snprintf(self.device, sizeof(self.device), "%.63s", engine_numerics_class(engine_port_engine(program->port)));
+	const struct engine *engine = engine_port_engine(program->port);
+	self.tensor_parallel_size = engine_tensor_parallel_size(engine);
+	snprintf(self.device, sizeof(self.device), "%.63s", engine_numerics_class(engine));
 	return process_join(program->process, &core, &self, why);
 }
 
@@ -359,6 +364,9 @@ static void fill_table(struct settings *s, struct option *table)
 		{"numerics", OPTION_TEXT, &s->numerics, 0, 0, "NAME", "exact, or fast: a GPU's class of its own (docs/gpu.md)"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
+		{"tensor-parallel-size", OPTION_COUNT, &s->tensor_parallel_size, 1, 8, "N", "GPUs that share each layer out: 1, 2, 4, 8"},
+		{"row-segments", OPTION_COUNT, &s->row_segments, 0, 8, "N",
+		 "the greatest tensor-parallel-size among nodes that share KV; 0: this node's"},
 		{"kv-bytes", OPTION_BYTES, &s->kv_bytes, 1 << 20, 0, "BYTES", "memory for KV blocks"},
 		{"block-size", OPTION_COUNT, &s->block_tokens, 4, 256, "N", "tokens of a block"},
 		{"max-model-len", OPTION_COUNT, &s->context_max, 0, 1 << 20, "N", "tokens of a sequence; 0: the model's"},
@@ -376,7 +384,7 @@ int main(int argc, char **argv, char **environment)
 	const char *slash = strrchr(argv[0], '/');
 	const char *called = slash ? slash + 1 : argv[0];
 	bool decode = strstr(called, "decode") != NULL;
-	struct program program = {.settings = {.role = decode ? "decode" : "prefill", .kv_bytes = 256 << 20,
+	struct program program = {.settings = {.role = decode ? "decode" : "prefill", .tensor_parallel_size = 1, .kv_bytes = 256 << 20,
 					       .block_tokens = 16, .seq_max = 64, .batch_tokens_max = 512,
 					       .chunk_tokens = 256, .fetch_deadline_ms = 1000}};
 	process_defaults(&program.settings.process, decode ? "decode-1" : "prefill-1");

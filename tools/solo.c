@@ -29,7 +29,7 @@
 #include "tools/solo_feed.h"
 #include "tools/solo_node.h"
 
-enum { SOLO_OPTIONS = 18, COORDINATOR_ID = 1, TIME_FACTOR = 10 };
+enum { SOLO_OPTIONS = 20, COORDINATOR_ID = 1, TIME_FACTOR = 10 };
 
 static const uint64_t TICK_NS = 20000000;
 
@@ -37,7 +37,8 @@ struct solo {
 	/* Settings. */
 	const char *model_dir, *prompt, *requests, *temperature, *device, *numerics, *isa;
 	bool chat, as_json;
-	uint64_t max_tokens, seed, concurrency, threads, kv_bytes, block_tokens, chunk_tokens, batch_tokens_max;
+	uint64_t max_tokens, seed, concurrency, threads, tensor_parallel_size, row_segments, kv_bytes, block_tokens, chunk_tokens,
+		batch_tokens_max;
 	const char *log_level;
 	/* Running, from the bottom to the top. */
 	struct loop *loop;
@@ -121,6 +122,8 @@ static enum err open_node(struct solo *solo, struct why *why)
 		.numerics = solo->numerics,
 		.isa = solo->isa,
 		.threads = (uint32_t)solo->threads,
+		.tensor_parallel_size = (uint32_t)solo->tensor_parallel_size,
+		.row_segments = (uint32_t)solo->row_segments,
 		.kv_bytes = solo->kv_bytes,
 		.block_tokens = (uint32_t)solo->block_tokens,
 		.chunk_tokens = (uint32_t)solo->chunk_tokens,
@@ -262,6 +265,8 @@ static void fill_table(struct solo *s, struct option *table)
 		{"numerics", OPTION_TEXT, &s->numerics, 0, 0, "NAME", "exact, or fast: a GPU's class of its own (docs/gpu.md)"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
+		{"tensor-parallel-size", OPTION_COUNT, &s->tensor_parallel_size, 1, 8, "N", "GPUs that share each layer out: 1, 2, 4, 8"},
+		{"row-segments", OPTION_COUNT, &s->row_segments, 0, 8, "N", "of a GPU's sums; 0: tensor-parallel-size"},
 		{"kv-bytes", OPTION_BYTES, &s->kv_bytes, 1 << 20, 0, "BYTES", "memory for KV blocks"},
 		{"block-size", OPTION_COUNT, &s->block_tokens, 4, 256, "N", "tokens of a block"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &s->chunk_tokens, 4, 65536, "N", "most tokens of one prompt in a step"},
@@ -273,7 +278,7 @@ static void fill_table(struct solo *s, struct option *table)
 
 int command_solo(int argc, char **argv, char **environment)
 {
-	struct solo solo = {.seed = UINT64_MAX, .concurrency = 1, .threads = 1, .kv_bytes = 128 << 20, .block_tokens = 16,
+	struct solo solo = {.seed = UINT64_MAX, .concurrency = 1, .threads = 1, .tensor_parallel_size = 1, .kv_bytes = 128 << 20, .block_tokens = 16,
 			    .chunk_tokens = 256, .batch_tokens_max = 512, .log_level = "warn"};
 	struct option table[SOLO_OPTIONS];
 	fill_table(&solo, table);

@@ -51,6 +51,8 @@ static enum err open_engine(struct solo_node *solo, struct loop *loop, struct wh
 		.numerics = solo->options.numerics,
 		.isa = solo->options.isa,
 		.thread_count = solo->options.threads,
+		.tensor_parallel_size = solo->options.tensor_parallel_size,
+		.row_segments = solo->options.row_segments,
 		.block_tokens = solo->options.block_tokens,
 		.batch_tokens_max = solo->options.batch_tokens_max,
 	};

@@ -21,6 +21,8 @@ struct solo_node_options {
 	const char *numerics;          /* NULL: exact */
 	const char *isa;               /* NULL: the best there is */
 	uint32_t threads;              /* 0: one a core */
+	uint32_t tensor_parallel_size;
+	uint32_t row_segments;         /* of a GPU; 0: tensor_parallel_size */
 	uint64_t kv_bytes;
 	uint32_t block_tokens;
 	uint32_t chunk_tokens;

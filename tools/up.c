@@ -17,12 +17,12 @@
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 27 };
+enum { UP_OPTIONS = 29 };
 
 struct up {
 	/* Settings. */
 	struct option_list models;
-	uint64_t prefill, decode, kvstore, coordinator, port, threads;
+	uint64_t prefill, decode, kvstore, coordinator, port, threads, prefill_degree, decode_degree;
 	struct option_list etcd, tenant_quotas;
 	const char *etcd_program;
 	const char *run_dir;
@@ -295,6 +295,7 @@ static enum err start_engine(struct up *up, const char *role, const char *model,
 	add_link(up, &a);
 	add_number(&a, "--kv-bytes", up->kv_bytes);
 	add_number(&a, "--threads", up->threads);
+	add_number(&a, "--tensor-parallel-size", strcmp(role, "prefill") == 0 ? up->prefill_degree : up->decode_degree);
 	add_number(&a, "--prefill-chunk-tokens", up->chunk_tokens);
 	add_number(&a, "--max-num-seqs", up->seq_max);
 	return e == ERR_OK ? children_start(&up->children, name, a.argv, why) : e;
@@ -482,6 +483,8 @@ static void fill_table(struct up *up, struct option *table)
 		{"coordinator", OPTION_COUNT, &up->coordinator, 1, 8, "N", "coordinators, at ports from --port on"},
 		{"port", OPTION_COUNT, &up->port, 1, 65000, "PORT", "of the API"},
 		{"threads", OPTION_COUNT, &up->threads, 0, 1024, "N", "compute threads of each engine"},
+		{"prefill-tensor-parallel-size", OPTION_COUNT, &up->prefill_degree, 1, 8, "N", "as of baton-prefill"},
+		{"decode-tensor-parallel-size", OPTION_COUNT, &up->decode_degree, 1, 8, "N", "as of baton-decode"},
 		{"kv-bytes", OPTION_BYTES, &up->kv_bytes, 1 << 20, 0, "BYTES", "KV memory of each engine"},
 		{"store-bytes", OPTION_BYTES, &up->store_bytes, 8 << 20, 0, "BYTES", "memory of each store"},
 		{"tenant-quota", OPTION_LIST, &up->tenant_quotas, 0, 0, "TENANT=BYTES", "as of baton-kvstore"},
@@ -509,6 +512,7 @@ static void fill_table(struct up *up, struct option *table)
 int command_up(int argc, char **argv, char **environment)
 {
 	struct up up = {.prefill = 1, .decode = 1, .kvstore = 2, .coordinator = 1, .port = 8000, .threads = 1,
+			.prefill_degree = 1, .decode_degree = 1,
 			.kv_bytes = 128 << 20, .store_bytes = 64 << 20, .chunk_tokens = 256, .seq_max = 64, .time_factor = 1,
 			.start_timeout_s = 600, .link_transport = "auto", .store_persist = "behind", .log_level = "info",
 			.etcd_program = "/usr/bin/etcd"};

@@ -81,7 +81,7 @@ static double load_read_run(const char *path, bool hashed)
 	struct engine_weights *weights;
 	struct why why;
 	double began = now();
-	check(engine_weights_create(device, &dir->config, dir->weights, hashed ? digests : NULL, &why, &weights), &why);
+	check(engine_weights_create(&(struct ranks){1, {device}}, &dir->config, dir->weights, hashed ? digests : NULL, &why, &weights), &why);
 	if (hashed)
 		model_dir_fingerprint(dir, (const uint8_t (*)[32])digests, fingerprint);
 	double took = now() - began;

@@ -25,7 +25,9 @@ static void attend(void *context, uint32_t index)
 static void digest(void *context, uint32_t index)
 {
 	struct pool *pool = context;
-	op_kv_digest(pool->bench->device, &pool->kv, 0, pool->runs, pool->digests);
+	const struct kv_digest_call call = {.parts = &pool->kv, .part_count = 1, .runs = pool->runs, .turns = 1,
+					    .ret_digests = pool->digests};
+	op_kv_digest(pool->bench->device, &call);
 }
 
 static size_t pool_bytes(const struct pool *pool, uint32_t blocks)
@@ -40,6 +42,7 @@ static void measure(struct bench *bench, const char *name, uint32_t runs, uint32
 	struct pool pool = {.bench = bench};
 	pool.kv.layout = (struct kv_layout){.layer_count = 1, .head_kv_count = GROUPS, .head_dim = DIM, .block_tokens = BLOCK,
 					    .elem = ELEM_BF16};
+	pool.kv.layer_stride = kv_layer_bytes(&pool.kv.layout);
 	pool.kv.block_stride = kv_block_bytes(&pool.kv.layout);
 	pool.kv.base = bench_alloc(bench, pool_bytes(&pool, blocks));
 	pool.tables = malloc(blocks * sizeof(uint32_t));

@@ -1,8 +1,11 @@
 /* bench_gpu - kernels and whole steps on a GPU; bench/gpu/run builds and starts it.
  *
- *     bench_gpu >RESULTS.json        progress on standard error */
+ *     bench_gpu [fast] >RESULTS.json        progress on standard error
+ *
+ * In the class "fast" what it may change is measured: products, attention, whole steps. */
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <time.h>
 
 #include "base/bf16.h"
@@ -125,11 +128,14 @@ void bench_measure(struct bench *bench, const char *name, struct work work, void
 	print_figure(bench, name, times[ROUNDS / 2], work);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "neighbour") == 0)
+		return bench_neighbour();
 	struct bench bench = {0};
 	struct why why;
-	const struct device_options options = {.kind = DEVICE_CUDA};
+	bool fast = argc > 1 && strcmp(argv[1], "fast") == 0;
+	const struct device_options options = {.kind = DEVICE_CUDA, .fast = fast};
 	if (device_open(&options, &why, &bench.device) != ERR_OK) {
 		fprintf(stderr, "bench_gpu: %s\n", why.text);
 		return 1;
@@ -138,10 +144,14 @@ int main(void)
 	bench.copy_rate = device_read_rate(bench.device);
 	printf("{\n  \"device\": \"%s\", \"numerics\": \"%s\", \"multiprocessors\": %u,\n  \"copy_gbytes\": %.0f,\n  \"figures\": [",
 	       props->name, props->numerics, props->thread_count, bench.copy_rate * 1e-9);
-	bench_rows(&bench);
+	if (!fast) {
+		bench_rows(&bench);
+		bench_sample(&bench);
+	}
 	bench_products(&bench);
 	bench_attention(&bench);
-	bench_sample(&bench);
+	if (!fast)
+		bench_handover(&bench);
 	bench_models(&bench);
 	printf("\n  ]\n}\n");
 	device_close(bench.device);

@@ -4,6 +4,8 @@
 
 #include "bench/gpu/bench.h"
 #include "engine/forward.h"
+#include "engine/kv_ranks.h"
+#include "engine/ranks.h"
 #include "engine/sampler.h"
 #include "engine/sequence.h"
 #include "engine/weights.h"
@@ -27,9 +29,11 @@ struct model {
 	struct model_config config;
 	struct engine_weights weights;
 	struct forward *forward;
+	struct ranks ranks;
 	struct sampler *sampler;
 	struct sample *samples; /* [BATCH_MAX], MEM_PINNED */
 	struct kv_memory kv;
+	struct kv_ranks of_ranks;
 	uint32_t block_count;
 	uint64_t *digests;
 	struct plan plan;
@@ -114,6 +118,7 @@ static void open_kv(struct model *m)
 	struct device *device = m->bench->device;
 	m->kv.layout = (struct kv_layout){.layer_count = c->layer_count, .head_kv_count = c->kv_head_count,
 					  .head_dim = c->head_dim, .block_tokens = BLOCK, .elem = ELEM_BF16};
+	m->kv.layer_stride = kv_layer_bytes(&m->kv.layout);
 	m->kv.block_stride = kv_block_bytes(&m->kv.layout);
 	m->block_count = BATCH_MAX * BLOCKS_EACH;
 	m->kv.base = bench_alloc(m->bench, m->block_count * m->kv.block_stride);
@@ -123,7 +128,8 @@ static void open_kv(struct model *m)
 		m->blocks[i] = i;
 	for (uint32_t i = 0; i < CHUNK; i++)
 		m->tokens[i] = i * 7919 % c->vocab_size;
-	bench_check(forward_set_kv(m->forward, 0, &m->kv, m->digests, NULL), "runs");
+	m->of_ranks = (struct kv_ranks){.ranks = &m->ranks, .replicas = 1, .kv = {m->kv}, .parts = {m->kv}, .part_count = 1};
+	bench_check(forward_set_kv(m->forward, 0, &m->of_ranks, m->digests), "runs");
 }
 
 /* `count` sequences, each of which computes its tokens from `first` to `end`. */
@@ -195,7 +201,9 @@ void bench_models(struct bench *bench)
 		m->bench = bench;
 		fill_config(&m->config, &shapes[i]);
 		fill_weights(m);
-		const struct forward_options options = {.device = bench->device, .config = &m->config, .weights = &m->weights,
+		struct engine_weights *weights[] = {&m->weights};
+		m->ranks = (struct ranks){1, {bench->device}};
+		const struct forward_options options = {.ranks = &m->ranks, .config = &m->config, .weights = weights,
 							.rows_max = CHUNK, .context = m, .on_kv = on_kv};
 		bench_check(forward_create(&options, &m->forward), "activations");
 		const struct sampler_options choices = {.device = bench->device, .vocab_size = m->config.vocab_size};

@@ -275,7 +275,8 @@ static void attention_make(struct device *device, const struct attention_shape *
 	const struct kv_layout *layout = &shape->layout;
 	uint32_t blocks_each = (context + rows) / layout->block_tokens + 1, value = kv_value_dim(layout);
 	size_t q_row = (size_t)shape->heads * layout->head_dim, rest_row = (size_t)shape->heads * (layout->head_dim - value);
-	*b = (struct attention_bench){.kv = {.layout = *layout, .block_stride = kv_block_bytes(layout)}};
+	*b = (struct attention_bench){.kv = {.layout = *layout, .block_stride = kv_block_bytes(layout),
+						   .layer_stride = kv_layer_bytes(layout)}};
 	b->kv_bytes = b->kv.block_stride * blocks_each * sequences;
 	b->q = calloc(rows * sequences * q_row, 4);
 	b->out = calloc(rows * sequences * q_row, 4);

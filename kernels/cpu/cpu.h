@@ -31,8 +31,9 @@ void cpu_linear_destroy(struct linear *linear);
 void cpu_linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride);
 enum err cpu_linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 void cpu_linear(struct device *device, const struct linear_call *calls, size_t call_count);
-void cpu_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n,
-		  float *out);
+void cpu_tree_sum(struct device *device, const struct tree_call *call);
+void cpu_collect(struct device *device, const struct collect_call *call);
+float cpu_tree_of(const float *const *parts, uint32_t count, size_t i); /* of the numbers at i */
 void cpu_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 	       uint32_t rows, float *out);
 void cpu_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
@@ -53,16 +54,14 @@ enum err cpu_kv_runs_create(struct device *device, const struct kv_runs_bounds *
 void cpu_kv_runs_destroy(struct kv_runs *runs);
 void cpu_kv_runs_set(struct kv_runs *runs);
 void cpu_kv_write(struct device *device, const struct kv_write_call *call);
-void cpu_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
-		   uint64_t *ret_digests);
+void cpu_kv_digest(struct device *device, const struct kv_digest_call *call);
 void cpu_attention(struct device *device, const struct attention_call *call);
 void cpu_moe_route(struct device *device, const struct moe_route_call *call);
 void cpu_moe_group(struct device *device, const uint32_t *expert, uint32_t slot_count, uint32_t expert_count,
 		   uint32_t *ret_first, uint32_t *ret_slot);
 void cpu_moe_gather(struct device *device, const struct moe_gather_call *call);
 void cpu_moe_linear(struct device *device, const struct moe_linear_call *call);
-void cpu_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		     uint16_t *answer);
+void cpu_moe_scatter(struct device *device, const struct moe_scatter_call *call);
 void cpu_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
 		     uint32_t top_k, uint32_t dim, float *out);
 void cpu_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim);

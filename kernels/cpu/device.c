@@ -109,6 +109,15 @@ static void close_device(struct device *base)
 	free(device);
 }
 
+static enum err join(struct device *const *devices, uint32_t count, struct why *why)
+{
+	return why_set(why, ERR_UNSUPPORTED, "device: CPUs of one machine are one device");
+}
+
+static void meet(struct device *device)
+{
+}
+
 /* A CPU's operations have run when they return, and do not fail. */
 static enum err sync_device(struct device *device)
 {
@@ -180,6 +189,13 @@ static enum err copy(struct device *device, void *to, const void *from, size_t b
 {
 	memcpy(to, from, bytes);
 	return ERR_OK;
+}
+
+static void copy_lines(struct device *device, const struct copy_lines *lines)
+{
+	for (size_t i = 0; i < lines->count; i++)
+		memcpy((uint8_t *)lines->to + i * lines->to_stride, (const uint8_t *)lines->from + i * lines->from_stride,
+		       lines->bytes);
 }
 
 static void fetch(struct device *device, void *to, const void *from, size_t bytes)
@@ -256,6 +272,8 @@ static double read_rate(struct device *device)
 
 static const struct backend backend = {
 	.close = close_device,
+	.join = join,
+	.meet = meet,
 	.sync = sync_device,
 	.mark = mark,
 	.wait = wait_for,
@@ -265,6 +283,7 @@ static const struct backend backend = {
 	.alloc = alloc,
 	.free = free_memory,
 	.copy = copy,
+	.copy_lines = copy_lines,
 	.fetch = fetch,
 	.pin = pin,
 	.unpin = unpin,
@@ -275,6 +294,7 @@ static const struct backend backend = {
 	.linear_fill_bias = cpu_linear_fill_bias,
 	.linear = cpu_linear,
 	.tree_sum = cpu_tree_sum,
+	.collect = cpu_collect,
 	.embed = cpu_embed,
 	.embed_linear = cpu_embed_linear,
 	.rmsnorm = cpu_rmsnorm,

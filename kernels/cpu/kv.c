@@ -23,11 +23,6 @@ void cpu_kv_runs_set(struct kv_runs *runs)
 {
 }
 
-static uint8_t *layer_at(const struct kv_memory *kv, uint32_t layer, uint32_t block)
-{
-	return kv_block_at(kv, block) + layer * kv_layer_bytes(&kv->layout);
-}
-
 /* --- writing ----------------------------------------------------------------------------------------- */
 
 static void write_vector(const struct kv_layout *layout, const float *from, void *to)
@@ -46,7 +41,7 @@ static void write_row(const struct kv_write_call *call, const struct kv_run *run
 	const struct kv_layout *layout = &call->kv->layout;
 	size_t vector_bytes = layout->head_dim * elem_bytes(layout->elem);
 	uint32_t position = run->first_position + row;
-	uint8_t *to = layer_at(call->kv, call->layer, run->blocks[position / layout->block_tokens]) +
+	uint8_t *to = kv_layer_at(call->kv, run->blocks[position / layout->block_tokens], call->layer) +
 		      position % layout->block_tokens * vector_bytes;
 	size_t from = (run->row_first + row) * call->stride;
 	for (uint32_t head = 0; head < layout->head_kv_count; head++) {
@@ -66,7 +61,7 @@ static void write_run(void *arg, uint32_t index, uint32_t worker)
 	uint32_t end = run->first_position + run->row_count, last = end / layout->block_tokens;
 	/* A block that the run begins and does not fill: the whole layer of it, before what is written. */
 	if (end % layout->block_tokens != 0 && last * layout->block_tokens >= run->first_position)
-		memset(layer_at(call->kv, call->layer, run->blocks[last]), 0, kv_layer_bytes(layout));
+		memset(kv_layer_at(call->kv, run->blocks[last], call->layer), 0, kv_layer_bytes(layout));
 	for (uint32_t row = 0; row < run->row_count; row++)
 		write_row(call, run, row);
 }
@@ -81,42 +76,36 @@ void cpu_kv_write(struct device *device, const struct kv_write_call *call)
 
 /* --- digests ----------------------------------------------------------------------------------------- */
 
-struct digest_job {
-	const struct kv_memory *kv;
-	uint32_t layer;
-	const struct kv_runs *runs;
-	uint64_t *ret_digests;
-};
-
-static uint32_t block_first(const struct digest_job *job, const struct kv_run *run)
+static uint32_t block_first(const struct kv_digest_call *call, const struct kv_run *run)
 {
-	return run->first_position / job->kv->layout.block_tokens;
+	return run->first_position / call->parts->layout.block_tokens;
 }
 
-static uint32_t block_count(const struct digest_job *job, const struct kv_run *run)
+static uint32_t block_count(const struct kv_digest_call *call, const struct kv_run *run)
 {
-	uint32_t last = (run->first_position + run->row_count - 1) / job->kv->layout.block_tokens;
-	return run->digest ? last - block_first(job, run) + 1 : 0;
+	uint32_t last = (run->first_position + run->row_count - 1) / call->parts->layout.block_tokens;
+	return run->digest ? last - block_first(call, run) + 1 : 0;
 }
 
 static void digest_block(void *arg, uint32_t index, uint32_t worker)
 {
-	const struct digest_job *job = arg;
-	const struct kv_layout *layout = &job->kv->layout;
-	const struct kv_run *run = job->runs->list;
-	while (index >= block_count(job, run))
-		index -= block_count(job, run++);
-	uint32_t block = run->blocks[block_first(job, run) + index];
-	job->ret_digests[(size_t)(block - job->kv->block_first) * layout->layer_count + job->layer] =
-		digest_of(layer_at(job->kv, job->layer, block), kv_layer_bytes(layout));
+	const struct kv_digest_call *call = arg;
+	const struct kv_memory *kv = call->parts;
+	const struct kv_run *run = call->runs->list;
+	while (index >= block_count(call, run))
+		index -= block_count(call, run++);
+	uint32_t block = run->blocks[block_first(call, run) + index];
+	if (block % call->turns == call->turn)
+		call->ret_digests[(size_t)(block - kv->block_first) * kv->layout.layer_count + call->layer] =
+			digest_of(kv_layer_at(kv, block, call->layer), kv_layer_bytes(&kv->layout));
 }
 
-void cpu_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
-		   uint64_t *ret_digests)
+void cpu_kv_digest(struct device *device, const struct kv_digest_call *call)
 {
-	struct digest_job job = {kv, layer, runs, ret_digests};
+	struct kv_digest_call job = *call;
 	uint32_t count = 0;
-	for (uint32_t i = 0; i < runs->count; i++)
-		count += block_count(&job, &runs->list[i]);
-	cpu_parallel(device, count, count * kv_layer_bytes(&kv->layout) / 4 * DIGEST_WORK, digest_block, &job);
+	assert(call->part_count == 1);
+	for (uint32_t i = 0; i < call->runs->count; i++)
+		count += block_count(&job, &call->runs->list[i]);
+	cpu_parallel(device, count, count * kv_layer_bytes(&call->parts->layout) / 4 * DIGEST_WORK, digest_block, &job);
 }

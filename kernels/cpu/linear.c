@@ -139,32 +139,35 @@ void cpu_linear(struct device *device, const struct linear_call *calls, size_t c
 
 /* --- the tree ---------------------------------------------------------------------------------------- */
 
-struct tree_job {
-	const float *const *parts;
-	uint32_t part_count, n;
-	float *out;
-};
-
-static float tree_of(const float *const *parts, uint32_t count, size_t i)
+float cpu_tree_of(const float *const *parts, uint32_t count, size_t i)
 {
 	if (count == 1)
 		return parts[0][i];
-	return tree_of(parts, count / 2, i) + tree_of(parts + count / 2, count / 2, i);
+	return cpu_tree_of(parts, count / 2, i) + cpu_tree_of(parts + count / 2, count / 2, i);
 }
 
 static void tree_row(void *arg, uint32_t row, uint32_t worker)
 {
-	const struct tree_job *job = arg;
-	size_t first = (size_t)row * job->n;
-	for (size_t i = first; i < first + job->n; i++)
-		job->out[i] = tree_of(job->parts, job->part_count, i);
+	const struct tree_call *call = arg;
+	size_t first = (size_t)row * call->n;
+	for (size_t i = 0; i < call->n; i++) {
+		float sum = cpu_tree_of(call->parts, call->part_count, first + i);
+		call->out[first + i] = call->bias ? sum + call->bias[i] : sum;
+	}
 }
 
-void cpu_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n,
-		 float *out)
+void cpu_tree_sum(struct device *device, const struct tree_call *call)
 {
-	struct tree_job job = {parts, part_count, n, out};
-	cpu_parallel(device, rows, (uint64_t)rows * n * part_count, tree_row, &job);
+	struct tree_call job = *call;
+	cpu_parallel(device, call->rows, (uint64_t)call->rows * call->n * call->part_count, tree_row, &job);
+}
+
+void cpu_collect(struct device *device, const struct collect_call *call)
+{
+	for (size_t i = 0; i < call->part_count; i++) {
+		size_t first = call->rows * i / call->part_count, end = call->rows * (i + 1) / call->part_count;
+		memcpy(call->out + first * call->n, call->parts[i] + first * call->n, (end - first) * call->n * sizeof(float));
+	}
 }
 
 /* --- rows of packed weights ---------------------------------------------------------------------------- */

@@ -164,27 +164,24 @@ void cpu_moe_linear(struct device *device, const struct moe_linear_call *call)
 	cpu_linear(device, calls, count);
 }
 
-struct scatter_job {
-	const float *x;
-	uint32_t dim;
-	const uint32_t *slot;
-	uint16_t *answer;
-};
-
 static void scatter_row(void *arg, uint32_t index, uint32_t worker)
 {
-	const struct scatter_job *job = arg;
-	const float *from = job->x + (size_t)index * job->dim;
-	uint16_t *to = job->answer + (size_t)job->slot[index] * job->dim;
-	for (uint32_t i = 0; i < job->dim; i++)
-		to[i] = bf16_round(from[i]);
+	const struct moe_scatter_call *call = arg;
+	uint32_t slot = call->slot[index], dim = call->dim;
+	if (slot < call->first || slot >= call->end)
+		return;
+	const float *bias = call->bias ? call->bias + (size_t)call->expert[slot] * dim : NULL;
+	uint16_t *to = call->answer + (size_t)slot * dim;
+	for (uint32_t i = 0; i < dim; i++) {
+		float sum = cpu_tree_of(call->parts, call->part_count, (size_t)index * dim + i);
+		to[i] = bf16_round(bias ? sum + bias[i] : sum);
+	}
 }
 
-void cpu_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		    uint16_t *answer)
+void cpu_moe_scatter(struct device *device, const struct moe_scatter_call *call)
 {
-	struct scatter_job job = {x, dim, slot, answer};
-	cpu_parallel(device, slot_count, (uint64_t)slot_count * dim, scatter_row, &job);
+	struct moe_scatter_call job = *call;
+	cpu_parallel(device, call->slot_count, (uint64_t)call->slot_count * call->dim, scatter_row, &job);
 }
 
 struct combine_job {

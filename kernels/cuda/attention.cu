@@ -11,7 +11,8 @@
 #define VALUES_AT     4096
 #define STATS_AT      (VALUES_AT + ATTENTION_PARTIAL_BYTES)
 #define TOTALS_AT     (STATS_AT + ATTENTION_PARTIAL_BYTES / 8)
-#define SCRATCH_BYTES (TOTALS_AT + ATTENTION_TOTAL_BYTES)
+#define MAIL_AT	      (TOTALS_AT + ATTENTION_TOTAL_BYTES)
+#define SCRATCH_BYTES (MAIL_AT + ATTENTION_MAIL_BYTES)
 static_assert(SCRATCH_BYTES <= CUDA_SCRATCH_BYTES && ATTENTION_RUNS_MAX * sizeof(uint32_t) <= VALUES_AT, "the scratch holds all");
 
 /* --- merging ----------------------------------------------------------------------------------------------- */
@@ -112,7 +113,7 @@ static struct attention_job job_of(struct device *device, const struct attention
 	const struct kv_layout *layout = &call->kv->layout;
 	struct attention_job job = {};
 	bool latent = layout->kind == KV_LATENT;
-	job.keys = (const uint8_t *)call->kv->base + call->layer * kv_layer_bytes(layout);
+	job.keys = (const uint8_t *)call->kv->base + call->layer * call->kv->layer_stride;
 	job.block_stride = call->kv->block_stride;
 	job.head_bytes = kv_head_bytes(layout);
 	job.vector_bytes = (uint32_t)(layout->head_dim * elem_bytes(layout->elem));
@@ -143,6 +144,7 @@ static struct attention_job job_of(struct device *device, const struct attention
 	job.values = (float *)(scratch + VALUES_AT);
 	job.stats = (float2 *)(scratch + STATS_AT);
 	job.totals = (float *)(scratch + TOTALS_AT);
+	job.mail = (uint32_t *)(scratch + MAIL_AT);
 	if (cuda_of(device)->fast && layout->elem != ELEM_F32) {
 		uint32_t blocks = 2 * cuda_of(device)->sm_count;
 		job.split_share = blocks > job.head_kv_count ? blocks / job.head_kv_count : 1;
@@ -157,7 +159,7 @@ void cuda_attention(struct device *base, const struct attention_call *call)
 	struct cuda_device *device = cuda_of(base);
 	uint32_t rows = call->runs->row_count;
 	assert(call->runs->count <= ATTENTION_RUNS_MAX && call->scale > 0);
-	assert(call->kv->block_stride % 16 == 0 && (uintptr_t)call->kv->base % 16 == 0);
+	assert(call->kv->block_stride % 16 == 0 && call->kv->layer_stride % 16 == 0 && (uintptr_t)call->kv->base % 16 == 0);
 	if (!cuda_alive(base) || rows == 0)
 		return;
 	struct attention_job job = job_of(base, call);

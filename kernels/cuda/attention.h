@@ -22,6 +22,8 @@
 #define ATTENTION_RUNS_MAX	1024
 #define ATTENTION_PARTIAL_BYTES (UINT64_C(96) << 20)
 #define ATTENTION_TOTAL_BYTES	(UINT64_C(64) << 20) /* of walking blocks whose sums are too many for registers */
+#define ATTENTION_MAIL_WORDS	22 /* of a thread: 16 of weights, 6 of its rows' state */
+#define ATTENTION_MAIL_BYTES	(UINT64_C(8) << 20)
 #define ATTENTION_FAST_TILES_MAX 16
 #define ATTENTION_WALKED	UINT32_MAX
 
@@ -52,6 +54,7 @@ struct attention_job {
 	uint32_t *partial_first;  /* [run] its first partial row, or ATTENTION_WALKED */
 	uint32_t partial_rows;	  /* room */
 	float *totals;		  /* [block of the grid][...] */
+	uint32_t *mail;		  /* [block of the grid][4][ATTENTION_MAIL_WORDS][128] */
 	uint32_t split_share;	  /* blocks for a kv head; 0: splits are ATTENTION_SPLIT, whoever is there */
 };
 

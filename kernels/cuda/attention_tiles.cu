@@ -4,7 +4,8 @@
  * are the M of every product, for one row as for a thousand: so the bits of a row are the same in all. For each tile of 64
  * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights relative to a level that the split's scores
  * set (struct softening), rounded to bf16 in registers, and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
- * where a value is too wide for the registers of one, in their columns of it; those then compute the same scores each. */
+ * where a value is too wide for the registers of one, in their columns of it; those then take turns at scores (latents of up to
+ * 576 dimensions), or compute the same scores each. */
 #include <assert.h>
 #include "kernels/cuda/attention_tiles.h"
 #include "kernels/cuda/simt_wgmma.h"
@@ -14,6 +15,7 @@
 #define OCTET_BYTES   1024		   /* 8 lines of a panel */
 #define OPERAND_UNIT  16		   /* bytes that 1 more in an operand's address is */
 #define GROUP_BARRIER 1			   /* named, of row group 0; the next group's follow */
+#define LATENT_PANELS 9			   /* to 576 dimensions: tiles that are keys and values at once, and a block holds two */
 #define ROWS_FEW      256		   /* packed rows of a run that the small block takes, in tiles of 64 */
 
 /* head_dim of at most 64 panels dimensions; a warpgroup computes `columns` of the value; rows: tiles of 64 packed rows. */
@@ -247,6 +249,129 @@ SIMT_DEVICE void do_tile(struct computer *computer, const struct thread_rows *ro
 	slot_release(computer);
 }
 
+/* --- one tile, by two warpgroups -------------------------------------------------------------------------------- */
+
+/* Two warpgroups with the same rows and a half of the columns each take turns at scores: one computes a tile's weights and goes on
+ * with them as usual, and the other gets them by mail: a thread from the one of its own number, with the state of its rows, for the
+ * next tile's weights follow from it. Mail lies in the second-level cache, for queries and two tiles of latents fill shared
+ * memory. A warpgroup has two letter boxes and writes into them in turn: into one again after the other's letter of two tiles
+ * later has come, which was sent after this one was read. So it needs no barrier to say that it is empty. */
+#define MAIL_BARRIER (GROUP_BARRIER + 2) /* of the first warpgroup's letters; the other's follows */
+
+/* Of the two slots each has a warpgroup that computes the weights of what is in it. */
+SIMT_DEVICE uint32_t own_slot(const struct computer *computer)
+{
+	return computer->value_offset > 0;
+}
+
+/* Of the tile at a place in the ring: four boxes by turns, each warpgroup two. */
+SIMT_DEVICE uint32_t *letter_of(const struct computer *computer, struct ring place)
+{
+	uint32_t box = blockIdx.x * 4 + place.parity * 2 + place.slot;
+	return computer->job->mail + (size_t)box * ATTENTION_MAIL_WORDS * WARPGROUP + computer->thread;
+}
+
+SIMT_DEVICE void send(const struct computer *computer, struct ring place, const struct softening &so_far,
+		      const uint32_t (&weights)[4][4], const float (&by)[2])
+{
+	uint32_t *to = letter_of(computer, place);
+	SIMT_UNROLL
+	for (int i = 0; i < 16; i++)
+		to[i * WARPGROUP] = weights[i / 4][i % 4];
+	SIMT_UNROLL
+	for (int row = 0; row < 2; row++) {
+		to[(16 + row) * WARPGROUP] = simt_bits(so_far.level[row]);
+		to[(18 + row) * WARPGROUP] = simt_bits(so_far.sum[row]);
+		to[(20 + row) * WARPGROUP] = simt_bits(by[row]);
+	}
+	simt_barrier_arrive(MAIL_BARRIER + (int)place.slot, 2 * WARPGROUP);
+}
+
+/* The letter of the oldest tile has come: the state after it. */
+SIMT_DEVICE void receive(const struct computer *computer, struct softening *so_far)
+{
+	const uint32_t *from = letter_of(computer, computer->next);
+	simt_barrier_sync(MAIL_BARRIER + (int)computer->next.slot, 2 * WARPGROUP);
+	SIMT_UNROLL
+	for (int row = 0; row < 2; row++) {
+		so_far->level[row] = simt_float(from[(16 + row) * WARPGROUP]);
+		so_far->sum[row] = simt_float(from[(18 + row) * WARPGROUP]);
+	}
+}
+
+/* The oldest tile that the warpgroup holds, by its weights. */
+template <int columns>
+SIMT_DEVICE void weigh(struct computer *computer, const uint32_t (&weights)[4][4], const float (&by)[2], float (&sums)[columns / 2])
+{
+	rescale(sums, by);
+	add_values<columns>(weights, slot_wait(computer) + computer->value_offset, sums);
+	simt_wgmma_wait<0>();
+	simt_wgmma_hold(sums);
+	slot_release(computer);
+}
+
+template <int columns> SIMT_DEVICE void weigh_by_letter(struct computer *computer, float (&sums)[columns / 2])
+{
+	const uint32_t *from = letter_of(computer, computer->next);
+	const float by[2] = {simt_float(from[20 * WARPGROUP]), simt_float(from[21 * WARPGROUP])};
+	uint32_t weights[4][4];
+	SIMT_UNROLL
+	for (int i = 0; i < 16; i++)
+		weights[i / 4][i % 4] = from[i * WARPGROUP];
+	weigh<columns>(computer, weights, by, sums);
+}
+
+/* Scores of the warpgroup's own tile first: they wait for nobody. Then the state after the tile before, the weights of its own, and
+ * the values of both. */
+template <int panels, int columns>
+SIMT_DEVICE void do_own_tile(struct computer *computer, const struct thread_rows *rows, uint32_t tile, bool owed,
+			     struct softening *so_far, float (&sums)[columns / 2])
+{
+	const struct attention_job *job = computer->job;
+	float s[SCORES], by[2] = {1.0f, 1.0f};
+	uint32_t weights[4][4] = {};
+	const struct ring place = {own_slot(computer), computer->next.parity ^ (computer->next.slot & (uint32_t)owed)};
+	simt_mbarrier_wait(&computer->memory.tail->full[place.slot], place.parity);
+	scores<panels>(computer->queries, computer->memory.slots + place.slot * (panels * PANEL_BYTES), s);
+	simt_wgmma_wait<0>();
+	simt_wgmma_hold(s);
+	if (owed)
+		receive(computer, so_far);
+	if (!rows->idle) {
+		float unit = job->cap > 0.0f ? LOG2_E : job->scale * LOG2_E;
+		if (job->cap > 0.0f) {
+			SIMT_UNROLL
+			for (int i = 0; i < SCORES; i++)
+				s[i] = capped(s[i] * job->scale, job->cap);
+		}
+		if (tile < rows->all_low || tile + ATTENTION_TILE > rows->all_end)
+			hide(rows, tile, s);
+		soften(unit, s, so_far, weights, by);
+	}
+	send(computer, place, *so_far, weights, by);
+	if (owed)
+		weigh_by_letter<columns>(computer, sums);
+	weigh<columns>(computer, weights, by, sums);
+}
+
+/* Of one row group, all of whose tiles some row sees. */
+template <int panels, int columns>
+SIMT_DEVICE void do_tiles_in_turn(struct computer *computer, const struct thread_rows *rows, uint32_t first, uint32_t end,
+				  struct softening *so_far, float (&sums)[columns / 2])
+{
+	bool owed = false; /* a letter of the other's */
+	for (uint32_t tile = first; tile < end; tile += ATTENTION_TILE) {
+		bool own = (computer->next.slot + owed) % 2 == own_slot(computer);
+		if (own)
+			do_own_tile<panels, columns>(computer, rows, tile, owed, so_far, sums);
+		owed = !own;
+	}
+	if (owed) {
+		receive(computer, so_far);
+		weigh_by_letter<columns>(computer, sums);
+	}
+}
+
 template <int panels, int columns>
 SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *item, const struct thread_rows *rows, uint32_t split,
 			  struct attention_sum (&ret_sum)[2], float (&sums)[columns / 2])
@@ -259,7 +384,9 @@ SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *ite
 	SIMT_UNROLL
 	for (int i = 0; i < columns / 2; i++)
 		sums[i] = 0.0f;
-	for (uint32_t tile = first; tile < end; tile += ATTENTION_TILE) {
+	if constexpr (panels == LATENT_PANELS)
+		do_tiles_in_turn<panels, columns>(computer, rows, first, end, &so_far, sums);
+	for (uint32_t tile = first; panels != LATENT_PANELS && tile < end; tile += ATTENTION_TILE) {
 		if (tile + ATTENTION_TILE > rows->group_low && tile < rows->group_end)
 			do_tile<panels, columns>(computer, rows, tile, &so_far, sums);
 		else
@@ -462,6 +589,8 @@ static void launch(struct cuda_device *device, const struct attention_job *job, 
 	size_t bytes, totals = form::totals_far ? sizeof(float) * columns / 2 * WARPGROUP * form::groups : 1;
 	struct tiles_shape shape = shape_of(device, panels, rows, form::half, &bytes);
 	size_t grid = (size_t)device->sm_count * form::blocks, grid_max = ATTENTION_TOTAL_BYTES / totals;
+	assert(panels != LATENT_PANELS || (shape.slots == 2 && job->value_offset == 0));
+	assert(panels != LATENT_PANELS || grid * 4 * ATTENTION_MAIL_WORDS * WARPGROUP * sizeof(uint32_t) <= ATTENTION_MAIL_BYTES);
 	limits.tile_rows = rows * ATTENTION_TILE;
 	cuda_allow_shared(device, (const void *)attention_kernel<panels, columns, rows, values>, bytes);
 	SIMT_LAUNCH((attention_kernel<panels, columns, rows, values>), dim3(grid < grid_max ? grid : grid_max),

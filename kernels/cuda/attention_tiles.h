@@ -106,6 +106,7 @@ SIMT_DEVICE void loader_commit(struct loader *loader)
 	}
 }
 
+/* Waits for all that is under way. */
 SIMT_DEVICE void loader_end(struct loader *loader)
 {
 	simt_cp_async_wait<0>();
@@ -179,7 +180,11 @@ template <int panels>
 SIMT_DEVICE void loader_fill(struct loader *loader, const struct loader_rows *rows, uint32_t offset)
 {
 	uint8_t *slot = loader->memory.slots + loader->next.slot * loader->shape->panels * PANEL_BYTES;
-	simt_mbarrier_wait(&loader->memory.tail->empty[loader->next.slot], loader->next.parity ^ 1);
+	uint64_t *empty = &loader->memory.tail->empty[loader->next.slot];
+	/* Of two slots both may be read at once: what is under way is told before one is waited for. */
+	if (loader->shape->slots == 2 && simt_any(!simt_mbarrier_try_wait(empty, loader->next.parity ^ 1)))
+		loader_end(loader);
+	simt_mbarrier_wait(empty, loader->next.parity ^ 1);
 	if (rows->first)
 		loader_copy_all<panels>(slot, rows->first + offset);
 	else

@@ -1,7 +1,7 @@
 /* cuda - the CUDA device from inside: what its operations share.
  *
  * Owns:   one stream for operations and one for memory, pinned staging, scratch, the table of linears, recorded graphs.
- * Loop:   as device.h; only memory.cu is entered by any thread.
+ * Loop:   as device.h; only memory.cu is entered by any thread.  Of joined devices (join.cu) one caller queues on all.
  * Bounds: everything is allocated at open; an operation neither allocates nor waits.
  * Rules:  1 a call that fails is remembered and said once, operations after it do nothing, and device_sync() gives it;
  *         2 an operation takes its shapes from the host, and from device memory what the host does not know when a
@@ -44,6 +44,10 @@ struct linear_entry;
 
 struct cuda_device {
 	struct device base;
+	int index;
+	struct cuda_device *joined[DEVICES_MAX]; /* [joined_count] in order, itself among them: what fails on one fails on all */
+	uint32_t joined_count;
+	cudaEvent_t met; /* where of operations the others wait for */
 	cudaStream_t stream;
 	cudaStream_t memory_stream; /* zeroes new memory beside operations */
 	cudaStream_t fetch_stream;  /* copies to the host beside operations */
@@ -82,15 +86,17 @@ static inline struct cuda_device *cuda_of(struct device *device)
 	return (struct cuda_device *)device;
 }
 
+/* The thread's calls are for this device from here on: where it is asked before, a call costs nothing. */
+bool cuda_enter(struct cuda_device *device);
 /* Remembers and logs the first error; false: it failed. */
 bool cuda_check(struct cuda_device *device, cudaError_t error, const char *what);
 #define CUDA_TRY(device, call) cuda_check(device, call, #call)
 /* After each launch. */
 void cuda_launched(struct cuda_device *device, const char *kernel);
 /* Operations begin with it: false after a failure, and there is nothing to do. */
-static inline bool cuda_alive(const struct device *device)
+static inline bool cuda_alive(struct device *device)
 {
-	return ((const struct cuda_device *)device)->failed == ERR_OK;
+	return cuda_of(device)->failed == ERR_OK && cuda_enter(cuda_of(device));
 }
 
 static inline cudaStream_t cuda_stream(struct device *device)
@@ -98,8 +104,23 @@ static inline cudaStream_t cuda_stream(struct device *device)
 	return cuda_of(device)->stream;
 }
 
+/* Waits for all that is before the event, or queued on the stream; what another of the joined devices may never do again it does not wait
+ * for.  false after a failure. */
+bool cuda_await(struct cuda_device *device, cudaEvent_t event);
+bool cuda_await_stream(struct cuda_device *device, cudaStream_t stream);
+/* One goes on behind all others, or all others behind it. */
+void cuda_gather(struct cuda_device *first);
+void cuda_release(struct cuda_device *first);
+
 /* Scratch of the operation that asks, until it returns; the next one's kernels run after its own. */
 void *cuda_scratch(struct device *device, size_t bytes);
+
+/* MEM_SHARED, not zeroed; any thread (peer_memory.cu). */
+enum err cuda_shared_take(size_t bytes, void **ret_memory);
+void cuda_shared_give_back(void *memory, size_t bytes);
+/* Memory of a device that dev_alloc() did not give out, so that copies know it (memory.cu).  false: no memory for that. */
+bool cuda_range_add(struct cuda_device *device, void *memory, size_t bytes);
+void cuda_range_remove(struct cuda_device *device, const void *memory);
 
 /* Lets blocks of a kernel have so much dynamic shared memory (above 48 KiB it must be asked for). */
 void cuda_allow_shared(struct cuda_device *device, const void *kernel, size_t bytes);
@@ -160,9 +181,18 @@ static inline const struct cuda_runs *cuda_runs_of(const struct kv_runs *runs)
 
 /* --- behind kernels/backend.h, each as there --------------------------------------------------------------- */
 
+enum err cuda_export(struct device *device, const void *memory, int *ret_fd, struct why *why);
+enum err cuda_import(struct device *device, int fd, size_t bytes, bool writable, void **ret_memory, struct why *why);
+void cuda_unimport(struct device *device, void *memory, size_t bytes);
+enum err cuda_reader_create(struct device *device, struct dev_reader **ret_reader);
+void cuda_reader_destroy(struct dev_reader *reader);
+enum err cuda_reader_read(struct dev_reader *reader, const struct dev_piece *pieces, size_t count, uint64_t *ret_digests);
 enum err cuda_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 void cuda_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 enum err cuda_copy(struct device *device, void *to, const void *from, size_t bytes);
+enum err cuda_join(struct device *const *devices, uint32_t count, struct why *why);
+void cuda_meet(struct device *device);
+void cuda_copy_lines(struct device *device, const struct copy_lines *lines);
 void cuda_fetch(struct device *device, void *to, const void *from, size_t bytes);
 enum err cuda_pin(struct device *device, void *memory, size_t bytes);
 void cuda_unpin(struct device *device, void *memory, size_t bytes);
@@ -174,8 +204,8 @@ void cuda_linear_destroy(struct linear *linear);
 void cuda_linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride);
 enum err cuda_linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 void cuda_linear(struct device *device, const struct linear_call *calls, size_t call_count);
-void cuda_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n,
-		  float *out);
+void cuda_tree_sum(struct device *device, const struct tree_call *call);
+void cuda_collect(struct device *device, const struct collect_call *call);
 void cuda_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 	       uint32_t rows, float *out);
 void cuda_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
@@ -196,16 +226,14 @@ enum err cuda_kv_runs_create(struct device *device, const struct kv_runs_bounds 
 void cuda_kv_runs_destroy(struct kv_runs *runs);
 void cuda_kv_runs_set(struct kv_runs *runs);
 void cuda_kv_write(struct device *device, const struct kv_write_call *call);
-void cuda_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
-		   uint64_t *ret_digests);
+void cuda_kv_digest(struct device *device, const struct kv_digest_call *call);
 void cuda_attention(struct device *device, const struct attention_call *call);
 void cuda_moe_route(struct device *device, const struct moe_route_call *call);
 void cuda_moe_group(struct device *device, const uint32_t *expert, uint32_t slot_count, uint32_t expert_count,
 		   uint32_t *ret_first, uint32_t *ret_slot);
 void cuda_moe_gather(struct device *device, const struct moe_gather_call *call);
 void cuda_moe_linear(struct device *device, const struct moe_linear_call *call);
-void cuda_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		     uint16_t *answer);
+void cuda_moe_scatter(struct device *device, const struct moe_scatter_call *call);
 void cuda_moe_combine(struct device *device, const uint16_t *answer, const float *weight, uint32_t rows,
 		     uint32_t top_k, uint32_t dim, float *out);
 void cuda_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim);

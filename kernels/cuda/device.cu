@@ -17,10 +17,25 @@ bool cuda_check(struct cuda_device *device, cudaError_t error, const char *what)
 		return true;
 	(void)cudaGetLastError(); /* what is remembered here need not be found again by the next launch */
 	if (device->failed == ERR_OK) {
-		device->failed = error == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE;
-		log_error("device %s: %.80s: %s", device->base.props.name, what, cudaGetErrorString(error));
+		enum err e = error == cudaErrorMemoryAllocation ? ERR_NOMEM : ERR_DEVICE;
+		for (uint32_t i = 0; i < device->joined_count; i++)
+			if (device->joined[i]->failed == ERR_OK)
+				device->joined[i]->failed = e;
+		log_error("device %d, %s: %.80s: %s", device->index, device->base.props.name, what, cudaGetErrorString(error));
 	}
 	return false;
+}
+
+bool cuda_enter(struct cuda_device *device)
+{
+	static thread_local int entered = -1;
+	if (entered == device->index)
+		return true;
+	entered = -1;
+	if (!CUDA_TRY(device, cudaSetDevice(device->index)))
+		return false;
+	entered = device->index;
+	return true;
 }
 
 void cuda_launched(struct cuda_device *device, const char *kernel)
@@ -45,24 +60,30 @@ void *cuda_scratch(struct device *device, size_t bytes)
 static enum err sync_device(struct device *base)
 {
 	struct cuda_device *device = cuda_of(base);
-	if (device->failed == ERR_OK)
-		CUDA_TRY(device, cudaStreamSynchronize(device->stream));
-	if (device->failed == ERR_OK)
-		CUDA_TRY(device, cudaStreamSynchronize(device->fetch_stream));
+	for (uint32_t i = 0; i < device->joined_count; i++) {
+		struct cuda_device *one = device->joined[i];
+		if (cuda_await_stream(one, one->stream))
+			(void)cuda_await_stream(one, one->fetch_stream);
+	}
 	return device->failed;
+}
+
+static void mark_one(struct cuda_device *device, uint32_t at)
+{
+	device->marked[at] = device->fetched[at] = false;
+	if (cuda_alive(&device->base) && !device->recording)
+		device->marked[at] = CUDA_TRY(device, cudaEventRecord(device->marks[at], device->stream));
+	if (cuda_alive(&device->base) && device->fetching)
+		device->fetched[at] = CUDA_TRY(device, cudaEventRecord(device->fetch_marks[at], device->fetch_stream));
+	device->fetching = false;
 }
 
 static uint64_t mark(struct device *base)
 {
 	struct cuda_device *device = cuda_of(base);
 	uint64_t number = device->mark_count++;
-	uint32_t at = number % CUDA_MARKS;
-	device->marked[at] = device->fetched[at] = false;
-	if (cuda_alive(base) && !device->recording)
-		device->marked[at] = CUDA_TRY(device, cudaEventRecord(device->marks[at], device->stream));
-	if (cuda_alive(base) && device->fetching)
-		device->fetched[at] = CUDA_TRY(device, cudaEventRecord(device->fetch_marks[at], device->fetch_stream));
-	device->fetching = false;
+	for (uint32_t i = 0; i < device->joined_count; i++)
+		mark_one(device->joined[i], number % CUDA_MARKS);
 	return number;
 }
 
@@ -71,12 +92,13 @@ static enum err wait_for(struct device *base, uint64_t number)
 	struct cuda_device *device = cuda_of(base);
 	uint32_t at = number % CUDA_MARKS;
 	assert(number < device->mark_count && !device->recording);
-	if (device->failed == ERR_OK && !device->marked[at])
-		return sync_device(base);
-	if (device->failed == ERR_OK)
-		CUDA_TRY(device, cudaEventSynchronize(device->marks[at]));
-	if (device->failed == ERR_OK && device->fetched[at])
-		CUDA_TRY(device, cudaEventSynchronize(device->fetch_marks[at]));
+	for (uint32_t i = 0; i < device->joined_count && device->failed == ERR_OK; i++) {
+		struct cuda_device *one = device->joined[i];
+		if (!one->marked[at])
+			return sync_device(base);
+		if (cuda_await(one, one->marks[at]) && one->fetched[at])
+			(void)cuda_await(one, one->fetch_marks[at]);
+	}
 	return device->failed;
 }
 
@@ -132,19 +154,31 @@ static void destroy_stream(cudaStream_t stream)
 		(void)cudaStreamDestroy(stream);
 }
 
+/* The others go on without it. */
+static void leave(struct cuda_device *device)
+{
+	for (uint32_t i = 0; i < device->joined_count; i++)
+		if (device->joined[i] != device) {
+			device->joined[i]->joined[0] = device->joined[i];
+			device->joined[i]->joined_count = 1;
+		}
+	device->joined[0] = device;
+	device->joined_count = 1;
+}
+
 static void close_device(struct device *base)
 {
 	struct cuda_device *device = cuda_of(base);
-	if (device->stream)
-		(void)cudaStreamSynchronize(device->stream);
-	if (device->fetch_stream)
-		(void)cudaStreamSynchronize(device->fetch_stream);
+	if (device->failed == ERR_OK && device->stream && cuda_await_stream(device, device->stream) && device->fetch_stream)
+		(void)cuda_await_stream(device, device->fetch_stream);
+	leave(device);
 	for (uint32_t i = 0; i < device->graph_count; i++)
 		if (device->graphs[i].exec)
 			(void)cudaGraphExecDestroy(device->graphs[i].exec);
 	for (uint32_t i = 0; i < CUDA_MARKS; i++)
 		destroy_event(device->marks[i]), destroy_event(device->fetch_marks[i]);
 	destroy_event(device->fetch_from);
+	destroy_event(device->met);
 	for (uint32_t i = 0; i < CUDA_STAGES; i++) {
 		dev_free(base, MEM_PINNED, device->stages[i].memory, CUDA_STAGE_BYTES);
 		destroy_event(device->stages[i].done);
@@ -164,7 +198,7 @@ static enum err props_fill(struct cuda_device *device, uint32_t segments, struct
 {
 	struct cudaDeviceProp prop;
 	struct device_props *props = &device->base.props;
-	if (!CUDA_TRY(device, cudaGetDeviceProperties(&prop, 0)))
+	if (!CUDA_TRY(device, cudaGetDeviceProperties(&prop, device->index)))
 		return why_set(why, device->failed, "device: CUDA says nothing about its GPU");
 	if (prop.major != 9)
 		return why_set(why, ERR_UNSUPPORTED, "device %s: compute capability %d.%d; expected 9.0 (H100, H200)", prop.name,
@@ -187,7 +221,8 @@ static enum err props_fill(struct cuda_device *device, uint32_t segments, struct
 
 static bool create_events(struct cuda_device *device)
 {
-	bool ok = CUDA_TRY(device, cudaEventCreateWithFlags(&device->fetch_from, cudaEventDisableTiming));
+	bool ok = CUDA_TRY(device, cudaEventCreateWithFlags(&device->fetch_from, cudaEventDisableTiming)) &&
+		  CUDA_TRY(device, cudaEventCreateWithFlags(&device->met, cudaEventDisableTiming));
 	for (uint32_t i = 0; i < CUDA_MARKS && ok; i++)
 		ok = CUDA_TRY(device, cudaEventCreateWithFlags(&device->marks[i], cudaEventDisableTiming)) &&
 		     CUDA_TRY(device, cudaEventCreateWithFlags(&device->fetch_marks[i], cudaEventDisableTiming));
@@ -199,7 +234,7 @@ static bool create_events(struct cuda_device *device)
 static enum err allocate(struct cuda_device *device)
 {
 	struct device *base = &device->base;
-	if (!CUDA_TRY(device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking)) ||
+	if (!cuda_enter(device) || !CUDA_TRY(device, cudaStreamCreateWithFlags(&device->stream, cudaStreamNonBlocking)) ||
 	    !CUDA_TRY(device, cudaStreamCreateWithFlags(&device->memory_stream, cudaStreamNonBlocking)) ||
 	    !CUDA_TRY(device, cudaStreamCreateWithFlags(&device->fetch_stream, cudaStreamNonBlocking)) || !create_events(device))
 		return device->failed;
@@ -226,6 +261,8 @@ static enum err check_options(const struct device_options *options, struct why *
 		return why_set(why, ERR_UNSUPPORTED, "device: no GPU that CUDA can use: %s",
 			       error == cudaSuccess ? "there is none" : cudaGetErrorString(error));
 	}
+	if (options->index >= (uint32_t)count)
+		return why_set(why, ERR_UNSUPPORTED, "device: GPU %u of %d that CUDA can use (CUDA_VISIBLE_DEVICES)", options->index, count);
 	return ERR_OK;
 }
 
@@ -238,6 +275,9 @@ enum err cuda_device_open(const struct device_options *options, struct why *why,
 	if (!device)
 		return why_set(why, ERR_NOMEM, "device: out of memory");
 	device->base.backend = cuda_backend();
+	device->index = (int)options->index;
+	device->joined[0] = device;
+	device->joined_count = 1;
 	device->fast = options->fast;
 	pthread_mutex_init(&device->lock, NULL);
 	e = props_fill(device, options->row_segments ? options->row_segments : 1, why);
@@ -263,6 +303,8 @@ static const struct backend *cuda_backend(void)
 {
 	static const struct backend backend = {
 		.close = close_device,
+		.join = cuda_join,
+		.meet = cuda_meet,
 		.sync = sync_device,
 		.mark = mark,
 		.wait = wait_for,
@@ -272,16 +314,24 @@ static const struct backend *cuda_backend(void)
 		.alloc = cuda_alloc,
 		.free = cuda_free,
 		.copy = cuda_copy,
+		.copy_lines = cuda_copy_lines,
 		.fetch = cuda_fetch,
 		.pin = cuda_pin,
 		.unpin = cuda_unpin,
 		.zero = cuda_zero,
+		.export_memory = cuda_export,
+		.import_memory = cuda_import,
+		.unimport_memory = cuda_unimport,
+		.reader_create = cuda_reader_create,
+		.reader_destroy = cuda_reader_destroy,
+		.reader_read = cuda_reader_read,
 		.linear_create = cuda_linear_create,
 		.linear_destroy = cuda_linear_destroy,
 		.linear_fill = cuda_linear_fill,
 		.linear_fill_bias = cuda_linear_fill_bias,
 		.linear = cuda_linear,
 		.tree_sum = cuda_tree_sum,
+		.collect = cuda_collect,
 		.embed = cuda_embed,
 		.embed_linear = cuda_embed_linear,
 		.rmsnorm = cuda_rmsnorm,

@@ -87,10 +87,11 @@ void cuda_kv_write(struct device *device, const struct kv_write_call *call)
 {
 	const struct kv_layout *layout = &call->kv->layout;
 	const struct cuda_runs *runs = cuda_runs_of(call->runs);
-	write_job job = {runs->view, (uint8_t *)call->kv->base + call->layer * kv_layer_bytes(layout), call->kv->block_stride,
+	write_job job = {runs->view, (uint8_t *)call->kv->base + call->layer * call->kv->layer_stride, call->kv->block_stride,
 			 call->k, call->v, call->stride, layout->head_kv_count, layout->head_dim, layout->block_tokens,
 			 call->kv->block_first, layout->kind == KV_LATENT ? 1u : 2u};
-	assert(layout->head_dim % 16 == 0 && call->kv->block_stride % 16 == 0 && (uintptr_t)call->kv->base % 16 == 0);
+	assert(layout->head_dim % 16 == 0 && call->kv->block_stride % 16 == 0 && call->kv->layer_stride % 16 == 0 &&
+	       (uintptr_t)call->kv->base % 16 == 0);
 	uint32_t blocks = runs->base.row_count < WRITE_BLOCKS ? runs->base.row_count : WRITE_BLOCKS;
 	if (!cuda_alive(device) || blocks == 0)
 		return;

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include "base/digest.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/kv_digest.h"
 #include "kernels/cuda/simt.h"
 
 #define PRIME32_1 UINT64_C(0x9e3779b1)
@@ -65,6 +66,31 @@ SIMT_DEVICE uint64_t swapped(uint64_t x)
 	return x << 32 | x >> 32;
 }
 
+/* --- where bytes are ------------------------------------------------------------------------------------------- */
+
+/* In one piece. */
+struct whole_bytes {
+	const uint64_t *data;
+
+	SIMT_MEMBER const uint64_t *at(uint32_t byte) const
+	{
+		return data + byte / 8;
+	}
+};
+
+/* A layer whose heads are in several pieces, from byte `first` on: 64 bytes at a multiple of 64 are together in any case. */
+struct layer_pieces {
+	const uint8_t *const *base;
+	size_t block; /* offset of the block in each */
+	uint32_t piece_bytes, first;
+
+	SIMT_MEMBER const uint64_t *at(uint32_t byte) const
+	{
+		uint32_t piece = (first + byte) / piece_bytes;
+		return reinterpret_cast<const uint64_t *>(base[piece] + block + (first + byte - piece * piece_bytes));
+	}
+};
+
 /* --- up to 240 bytes, whole words ----------------------------------------------------------------------------- */
 
 SIMT_DEVICE uint64_t mix16(const uint64_t *at, const uint64_t *secret, uint32_t byte, uint64_t seed)
@@ -89,28 +115,28 @@ SIMT_DEVICE uint64_t hash_16(const uint64_t *at, uint64_t seed, const uint64_t *
 }
 
 /* 24 .. 240 bytes, from both ends to the middle up to 128. */
-SIMT_DEVICE uint64_t hash_middle(const uint64_t *at, uint32_t bytes, uint64_t seed, const uint64_t *secret)
+template <typename bytes_t> SIMT_DEVICE uint64_t hash_middle(const bytes_t &from, uint32_t bytes, uint64_t seed, const uint64_t *secret)
 {
 	uint64_t sum = bytes * PRIME64_1;
-	const uint64_t *end = at + bytes / 8;
 	if (bytes <= 128) {
 		for (uint32_t i = 0; i <= (bytes - 1) / 32; i++)
-			sum += mix16(at + 2 * i, secret, 32 * i, seed) + mix16(end - 2 * i - 2, secret, 32 * i + 16, seed);
+			sum += mix16(from.at(16 * i), secret, 32 * i, seed) +
+			       mix16(from.at(bytes - 16 * i - 16), secret, 32 * i + 16, seed);
 		return avalanche(sum);
 	}
 	for (uint32_t i = 0; i < 8; i++)
-		sum += mix16(at + 2 * i, secret, 16 * i, seed);
+		sum += mix16(from.at(16 * i), secret, 16 * i, seed);
 	sum = avalanche(sum);
 	for (uint32_t i = 8; i < bytes / 16; i++)
-		sum += mix16(at + 2 * i, secret, 16 * (i - 8) + 3, seed);
-	return avalanche(sum + mix16(end - 2, secret, 136 - 17, seed));
+		sum += mix16(from.at(16 * i), secret, 16 * (i - 8) + 3, seed);
+	return avalanche(sum + mix16(from.at(bytes - 16), secret, 136 - 17, seed));
 }
 
-SIMT_DEVICE uint64_t hash_short(const uint64_t *at, uint32_t bytes, uint64_t seed, const uint64_t *secret)
+template <typename bytes_t> SIMT_DEVICE uint64_t hash_short(const bytes_t &from, uint32_t bytes, uint64_t seed, const uint64_t *secret)
 {
 	if (bytes == 8)
-		return hash_8(at[0], seed, secret);
-	return bytes == 16 ? hash_16(at, seed, secret) : hash_middle(at, bytes, seed, secret);
+		return hash_8(*from.at(0), seed, secret);
+	return bytes == 16 ? hash_16(from.at(0), seed, secret) : hash_middle(from, bytes, seed, secret);
 }
 
 /* --- longer, by eight lanes --------------------------------------------------------------------------------------- */
@@ -141,7 +167,7 @@ SIMT_DEVICE uint64_t accumulated(uint64_t sum, lane_words words, uint64_t key)
 
 /* `bytes` over SHORT_MAX in whole words at a multiple of 16; secret: seeded, in shared memory. All lanes of a warp come; each eight
  * have data of their own. */
-SIMT_DEVICE uint64_t hash_long(const uint64_t *at, uint32_t bytes, const uint64_t *secret)
+template <typename bytes_t> SIMT_DEVICE uint64_t hash_long(const bytes_t &from, uint32_t bytes, const uint64_t *secret)
 {
 	uint32_t lane = simt_lane() % 8, stripes = (bytes - 1) / STRIPE;
 	uint64_t sum = lane_start(lane), scramble = secret[SECRET_SCRAMBLE + lane];
@@ -151,7 +177,7 @@ SIMT_DEVICE uint64_t hash_long(const uint64_t *at, uint32_t bytes, const uint64_
 		SIMT_UNROLL
 		for (uint32_t i = 0; i < BATCH; i++)
 			if (first + i < stripes)
-				words[i] = stripe_words(at + (first + i) * (STRIPE / 8), lane);
+				words[i] = stripe_words(from.at((first + i) * STRIPE), lane);
 		SIMT_UNROLL
 		for (uint32_t i = 0; i < BATCH; i++)
 			if (first + i < stripes)
@@ -160,7 +186,7 @@ SIMT_DEVICE uint64_t hash_long(const uint64_t *at, uint32_t bytes, const uint64_
 			sum = (sum ^ sum >> 47 ^ scramble) * PRIME32_1;
 	}
 	/* The last 64 bytes, which need not lie at a multiple of 16. */
-	const uint64_t *last = at + bytes / 8 - STRIPE / 8;
+	const uint64_t *last = from.at(bytes - STRIPE);
 	sum = accumulated(sum, lane_words{last[lane], last[lane ^ 1]}, secret_at(secret, SECRET_LAST + 8 * lane));
 	uint64_t mixed = sum ^ secret_at(secret, SECRET_MERGE + 8 * lane);
 	uint64_t product = folded(mixed, simt_shuffle_xor(mixed, 1)); /* both lanes of a pair have it */
@@ -177,75 +203,147 @@ SIMT_DEVICE uint64_t hash_long(const uint64_t *at, uint32_t bytes, const uint64_
 
 struct digest_job {
 	struct cuda_runs_view runs;
-	const uint8_t *base; /* of the layer, in block 0 */
+	const uint8_t *base[DEVICES_MAX]; /* of the layer, in block 0: of its heads, piece by piece */
 	size_t block_stride;
-	uint32_t bytes; /* of the layer */
+	uint32_t bytes, piece_bytes; /* of the layer, and of a piece of it */
 	uint32_t block_tokens, block_first, layer, layer_count;
+	uint32_t turn, turns;
 	uint64_t *ret_digests;
 };
 
+/* Leaves of a layer.  `cut`: pieces end within leaves. */
+template <bool cut> struct layer_leaves {
+	const digest_job *job;
+	size_t block; /* offset of the block in each piece */
+
+	SIMT_MEMBER auto leaf(uint32_t number) const
+	{
+		layer_pieces pieces = {job->base, block, job->piece_bytes, number * DIGEST_LEAF_BYTES};
+		if constexpr (cut)
+			return pieces;
+		else
+			return whole_bytes{pieces.at(0)};
+	}
+};
+
+/* Of what lies in one piece. */
+struct plain_leaves {
+	const uint64_t *data;
+
+	SIMT_MEMBER whole_bytes leaf(uint32_t number) const
+	{
+		return whole_bytes{data + (size_t)number * (DIGEST_LEAF_BYTES / 8)};
+	}
+};
+
 /* Digests of the leaves to leaves[]; whole ones by eight lanes each, what is left behind them by the first warp. */
-SIMT_DEVICE void digest_leaves(const uint64_t *data, uint32_t bytes, const uint64_t *secret, uint64_t *leaves)
+template <typename leaves_t>
+SIMT_DEVICE void digest_leaves(const leaves_t &from, uint32_t bytes, const uint64_t *secret, uint64_t *leaves)
 {
 	uint32_t whole = bytes / DIGEST_LEAF_BYTES, left = bytes % DIGEST_LEAF_BYTES;
 	for (uint32_t first = 0; first < whole; first += DIGEST_OCTETS) {
 		uint32_t leaf = first + threadIdx.x / 8;
 		uint32_t read = leaf < whole ? leaf : whole - 1; /* the warp stays together */
-		uint64_t hash = hash_long(data + (size_t)read * (DIGEST_LEAF_BYTES / 8), DIGEST_LEAF_BYTES, secret);
+		uint64_t hash = hash_long(from.leaf(read), DIGEST_LEAF_BYTES, secret);
 		if (leaf < whole && threadIdx.x % 8 == 0)
 			leaves[leaf] = hash;
 	}
 	if (left == 0 || simt_warp() != 0)
 		return;
-	const uint64_t *rest = data + (size_t)whole * (DIGEST_LEAF_BYTES / 8);
+	const auto rest = from.leaf(whole);
 	uint64_t hash = left > SHORT_MAX ? hash_long(rest, left, secret) : hash_short(rest, left, 0, secret);
 	if (threadIdx.x == 0)
 		leaves[whole] = hash;
 }
 
+/* Of all of it, by the whole block; thread 0 has it. seeded: by `bytes`. */
+template <typename leaves_t>
+SIMT_DEVICE uint64_t digest_whole(const leaves_t &from, uint32_t bytes, const uint64_t *secret, const uint64_t *seeded, uint64_t *leaves)
+{
+	uint32_t leaf_bytes = (bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	const whole_bytes all = {leaves};
+	uint64_t hash = 0;
+	digest_leaves(from, bytes, secret, leaves);
+	simt_sync();
+	if (simt_warp() == 0)
+		hash = leaf_bytes > SHORT_MAX ? hash_long(all, leaf_bytes, seeded) : hash_short(all, leaf_bytes, bytes, secret);
+	simt_sync();
+	return hash;
+}
+
+SIMT_DEVICE void read_secret(uint32_t bytes, uint64_t *secret, uint64_t *seeded)
+{
+	if (threadIdx.x < SECRET_WORDS) {
+		secret[threadIdx.x] = xxh3_secret[threadIdx.x];
+		seeded[threadIdx.x] = threadIdx.x % 2 == 0 ? xxh3_secret[threadIdx.x] + bytes : xxh3_secret[threadIdx.x] - bytes;
+	}
+	simt_sync();
+}
+
 /* Blocks of a run along x, runs along y; the grid is of no consequence. */
-SIMT_KERNEL_OF(kv_digest, DIGEST_THREADS, 2)(const digest_job job)
+template <bool cut> SIMT_KERNEL_OF(kv_digest, DIGEST_THREADS, 2)(const digest_job job)
 {
 	SIMT_DYNAMIC_SHARED(uint64_t, leaves);
 	SIMT_SHARED uint64_t secret[SECRET_WORDS], seeded[SECRET_WORDS];
-	if (threadIdx.x < SECRET_WORDS) {
-		secret[threadIdx.x] = xxh3_secret[threadIdx.x];
-		seeded[threadIdx.x] = threadIdx.x % 2 == 0 ? xxh3_secret[threadIdx.x] + job.bytes : xxh3_secret[threadIdx.x] - job.bytes;
-	}
-	simt_sync();
-	uint32_t leaf_bytes = (job.bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	read_secret(job.bytes, secret, seeded);
 	for (uint32_t r = blockIdx.y; r < job.runs.counts[CUDA_COUNT_RUNS]; r += gridDim.y) {
 		const cuda_run run = job.runs.runs[r];
 		uint32_t first = run.first_position / job.block_tokens;
 		uint32_t last = (run.first_position + run.row_count - 1) / job.block_tokens;
 		for (uint32_t b = first + blockIdx.x; run.digest && b <= last; b += gridDim.x) {
-			size_t block = job.runs.tables[run.table + b] - job.block_first;
-			digest_leaves(reinterpret_cast<const uint64_t *>(job.base + block * job.block_stride), job.bytes, secret, leaves);
-			simt_sync();
-			if (simt_warp() == 0) {
-				uint64_t hash = leaf_bytes > SHORT_MAX ? hash_long(leaves, leaf_bytes, seeded)
-								       : hash_short(leaves, leaf_bytes, job.bytes, secret);
-				if (threadIdx.x == 0)
-					job.ret_digests[block * job.layer_count + job.layer] = hash;
-			}
-			simt_sync();
+			uint32_t number = job.runs.tables[run.table + b];
+			size_t block = number - job.block_first;
+			if (number % job.turns != job.turn)
+				continue;
+			const layer_leaves<cut> layer = {&job, block * job.block_stride};
+			uint64_t hash = digest_whole(layer, job.bytes, secret, seeded, leaves);
+			if (threadIdx.x == 0)
+				job.ret_digests[block * job.layer_count + job.layer] = hash;
 		}
 	}
 }
 
 /* The bytes of the layer of each block, once; 8 of each go to host memory. */
-void cuda_kv_digest(struct device *device, const struct kv_memory *kv, uint32_t layer, const struct kv_runs *runs,
-		   uint64_t *ret_digests)
+void cuda_kv_digest(struct device *device, const struct kv_digest_call *call)
 {
+	const struct kv_memory *kv = call->parts;
 	const struct kv_layout *layout = &kv->layout;
-	size_t bytes = kv_layer_bytes(layout), shared_bytes = (bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
-	const digest_job job = {cuda_runs_of(runs)->view, (const uint8_t *)kv->base + layer * bytes, kv->block_stride,
-				(uint32_t)bytes, layout->block_tokens, kv->block_first, layer, layout->layer_count, ret_digests};
-	assert(bytes % 16 == 0 && kv->block_stride % 16 == 0 && (uintptr_t)kv->base % 16 == 0 && shared_bytes <= CUDA_SHARED_USUAL);
-	uint32_t blocks = cuda_runs_of(runs)->rows_longest / layout->block_tokens + 2;
-	dim3 grid(blocks < DIGEST_BLOCKS ? blocks : DIGEST_BLOCKS, runs->count);
-	if (!cuda_alive(device) || runs->count == 0)
+	size_t piece = kv_layer_bytes(layout), bytes = call->part_count * piece;
+	size_t shared_bytes = (bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	digest_job job = {cuda_runs_of(call->runs)->view, {}, kv->block_stride, (uint32_t)bytes, (uint32_t)piece,
+			  layout->block_tokens, kv->block_first, call->layer, layout->layer_count, call->turn, call->turns,
+			  call->ret_digests};
+	for (uint32_t i = 0; i < call->part_count; i++)
+		job.base[i] = (const uint8_t *)call->parts[i].base + call->layer * kv->layer_stride;
+	assert(piece % 16 == 0 && kv->block_stride % 16 == 0 && (uintptr_t)kv->base % 16 == 0 && shared_bytes <= CUDA_SHARED_USUAL);
+	assert(call->part_count == 1 || (piece % STRIPE == 0 && call->part_count <= DEVICES_MAX));
+	uint32_t blocks = cuda_runs_of(call->runs)->rows_longest / layout->block_tokens + 2;
+	dim3 grid(blocks < DIGEST_BLOCKS ? blocks : DIGEST_BLOCKS, call->runs->count), block(DIGEST_THREADS);
+	bool cut = call->part_count > 1 && piece % DIGEST_LEAF_BYTES != 0;
+	if (!cuda_alive(device) || call->runs->count == 0)
 		return;
-	cuda_check(cuda_of(device),
-		   SIMT_LAUNCH(kv_digest, grid, dim3(DIGEST_THREADS), shared_bytes, cuda_stream(device), job), "kv_digest");
+	cudaError_t e = cut ? SIMT_LAUNCH(kv_digest<true>, grid, block, shared_bytes, cuda_stream(device), job)
+			    : SIMT_LAUNCH(kv_digest<false>, grid, block, shared_bytes, cuda_stream(device), job);
+	cuda_check(cuda_of(device), e, "kv_digest");
+}
+
+/* --- pieces of any size ------------------------------------------------------------------------------------------------- */
+
+SIMT_KERNEL_OF(digest_pieces, DIGEST_THREADS, 2)(const digest_piece *pieces, uint64_t *ret_digests)
+{
+	SIMT_DYNAMIC_SHARED(uint64_t, leaves);
+	SIMT_SHARED uint64_t secret[SECRET_WORDS], seeded[SECRET_WORDS];
+	const digest_piece piece = pieces[blockIdx.x];
+	read_secret(piece.bytes, secret, seeded);
+	uint64_t hash = digest_whole(plain_leaves{piece.data}, piece.bytes, secret, seeded, leaves);
+	if (threadIdx.x == 0)
+		ret_digests[blockIdx.x] = hash;
+}
+
+cudaError_t cuda_digest_pieces(const struct digest_piece *pieces, uint32_t count, uint32_t bytes_max, uint64_t *ret_digests,
+			       cudaStream_t stream)
+{
+	size_t shared_bytes = ((size_t)bytes_max + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	assert(shared_bytes <= CUDA_SHARED_USUAL);
+	return SIMT_LAUNCH(digest_pieces, dim3(count), dim3(DIGEST_THREADS), shared_bytes, stream, pieces, ret_digests);
 }

@@ -335,42 +335,7 @@ void cuda_moe_linear(struct device *device, const struct moe_linear_call *call)
 	linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
 }
 
-/* --- the tree, and rows of weights --------------------------------------------------------------------------------- */
-
-struct tree_parts {
-	const float *at[LINEAR_SEGMENTS];
-};
-
-template <int count> SIMT_DEVICE float tree_of(const float *const *parts, size_t i)
-{
-	if constexpr (count == 1)
-		return parts[0][i];
-	else
-		return tree_of<count / 2>(parts, i) + tree_of<count / 2>(parts + count / 2, i);
-}
-
-template <int count> SIMT_KERNEL(tree_sum)(const tree_parts parts, size_t total, float *out)
-{
-	size_t i = (size_t)blockIdx.x * blockDim.x + threadIdx.x;
-	if (i < total)
-		out[i] = tree_of<count>(parts.at, i);
-}
-
-void cuda_tree_sum(struct device *device, const float *const *parts, uint32_t part_count, uint32_t rows, uint32_t n, float *out)
-{
-	struct tree_parts all = {};
-	size_t total = (size_t)rows * n;
-	dim3 grid((uint32_t)((total + 255) / 256)), block(256);
-	memcpy(all.at, parts, part_count * sizeof(*parts));
-	if (!cuda_alive(device) || total == 0)
-		return;
-	cudaStream_t stream = cuda_stream(device);
-	cudaError_t e = part_count == 1   ? SIMT_LAUNCH(tree_sum<1>, grid, block, 0, stream, all, total, out)
-			: part_count == 2 ? SIMT_LAUNCH(tree_sum<2>, grid, block, 0, stream, all, total, out)
-			: part_count == 4 ? SIMT_LAUNCH(tree_sum<4>, grid, block, 0, stream, all, total, out)
-					  : SIMT_LAUNCH(tree_sum<8>, grid, block, 0, stream, all, total, out);
-	cuda_check(cuda_of(device), e, "tree_sum");
-}
+/* --- rows of weights ---------------------------------------------------------------------------------------------- */
 
 struct embed_job {
 	const void *data;

@@ -56,7 +56,17 @@ static void range_remove(struct cuda_device *device, const void *begin)
 	pthread_mutex_unlock(&device->lock);
 }
 
-static enum mem_kind kind_of(struct cuda_device *device, const void *at)
+bool cuda_range_add(struct cuda_device *device, void *memory, size_t bytes)
+{
+	return range_add(device, (struct cuda_range){(uint8_t *)memory, bytes, MEM_DEVICE});
+}
+
+void cuda_range_remove(struct cuda_device *device, const void *memory)
+{
+	range_remove(device, memory);
+}
+
+static enum mem_kind kind_at(struct cuda_device *device, const void *at)
 {
 	enum mem_kind kind = MEM_HOST;
 	pthread_mutex_lock(&device->lock);
@@ -64,6 +74,16 @@ static enum mem_kind kind_of(struct cuda_device *device, const void *at)
 	if (before > 0 && (size_t)((const uint8_t *)at - device->ranges[before - 1].begin) < device->ranges[before - 1].bytes)
 		kind = device->ranges[before - 1].kind;
 	pthread_mutex_unlock(&device->lock);
+	return kind;
+}
+
+/* Of any of the joined devices: what one of them gave out all may read. */
+static enum mem_kind kind_of(struct cuda_device *device, const void *at)
+{
+	enum mem_kind kind = kind_at(device, at);
+	for (uint32_t i = 0; i < device->joined_count && kind == MEM_HOST; i++)
+		if (device->joined[i] != device)
+			kind = kind_at(device->joined[i], at);
 	return kind;
 }
 
@@ -80,6 +100,8 @@ static enum err error_of(cudaError_t error)
 
 static enum err take(struct cuda_device *device, enum mem_kind kind, size_t bytes, void **ret_memory)
 {
+	if (kind != MEM_HOST && !cuda_enter(device))
+		return ERR_DEVICE;
 	if (kind == MEM_HOST) {
 		size_t whole = (bytes + HOST_ALIGN - 1) / HOST_ALIGN * HOST_ALIGN;
 		*ret_memory = aligned_alloc(HOST_ALIGN, whole);
@@ -93,18 +115,20 @@ static enum err take(struct cuda_device *device, enum mem_kind kind, size_t byte
 			memset(*ret_memory, 0, bytes);
 		return e;
 	}
-	enum err e = error_of(cudaMalloc(ret_memory, bytes));
+	enum err e = kind == MEM_SHARED ? cuda_shared_take(bytes, ret_memory) : error_of(cudaMalloc(ret_memory, bytes));
 	if (e == ERR_OK)
 		e = error_of(cudaMemsetAsync(*ret_memory, 0, bytes, device->memory_stream));
 	return e == ERR_OK ? error_of(cudaStreamSynchronize(device->memory_stream)) : e;
 }
 
-static void give_back(enum mem_kind kind, void *memory)
+static void give_back(enum mem_kind kind, void *memory, size_t bytes)
 {
 	if (kind == MEM_HOST)
 		free(memory);
 	else if (kind == MEM_PINNED)
 		(void)cudaFreeHost(memory);
+	else if (kind == MEM_SHARED)
+		cuda_shared_give_back(memory, bytes);
 	else
 		(void)cudaFree(memory);
 }
@@ -113,10 +137,10 @@ enum err cuda_alloc(struct device *base, enum mem_kind kind, size_t bytes, void 
 {
 	void *memory = NULL;
 	enum err e = take(cuda_of(base), kind, bytes, &memory);
-	if (e == ERR_OK && !range_add(cuda_of(base), (struct cuda_range){(uint8_t *)memory, bytes, kind}))
+	if (e == ERR_OK && !range_add(cuda_of(base), (struct cuda_range){(uint8_t *)memory, bytes, kind == MEM_SHARED ? MEM_DEVICE : kind}))
 		e = ERR_NOMEM;
 	if (e != ERR_OK && memory)
-		give_back(kind, memory);
+		give_back(kind, memory, bytes);
 	if (e == ERR_OK)
 		*ret_memory = memory;
 	return e;
@@ -126,7 +150,9 @@ enum err cuda_alloc(struct device *base, enum mem_kind kind, size_t bytes, void 
 void cuda_free(struct device *base, enum mem_kind kind, void *memory, size_t bytes)
 {
 	range_remove(cuda_of(base), memory);
-	give_back(kind, memory);
+	if (kind == MEM_SHARED)
+		(void)cuda_enter(cuda_of(base));
+	give_back(kind, memory, bytes);
 }
 
 /* --- copies --------------------------------------------------------------------------------------------------- */
@@ -136,7 +162,7 @@ uint8_t *cuda_stage_begin(struct cuda_device *device)
 {
 	struct cuda_stage *stage = &device->stages[device->stage_next];
 	assert(!device->recording);
-	if (device->failed != ERR_OK || (stage->used && !CUDA_TRY(device, cudaEventSynchronize(stage->done))))
+	if (!cuda_alive(&device->base) || (stage->used && !cuda_await(device, stage->done)))
 		return NULL;
 	stage->used = false;
 	return stage->memory;
@@ -165,7 +191,7 @@ static void copy_staged(struct cuda_device *device, uint8_t *to, const uint8_t *
 static void copy_from_device(struct cuda_device *device, void *to, const void *from, size_t bytes)
 {
 	if (CUDA_TRY(device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, device->stream)))
-		CUDA_TRY(device, cudaStreamSynchronize(device->stream));
+		(void)cuda_await_stream(device, device->stream);
 }
 
 enum err cuda_copy(struct device *base, void *to, const void *from, size_t bytes)
@@ -173,11 +199,11 @@ enum err cuda_copy(struct device *base, void *to, const void *from, size_t bytes
 	struct cuda_device *device = cuda_of(base);
 	enum mem_kind to_kind = kind_of(device, to), from_kind = kind_of(device, from);
 	assert(!device->recording || (to_kind == MEM_DEVICE && from_kind == MEM_DEVICE));
-	if (device->failed != ERR_OK || bytes == 0)
+	if (!cuda_alive(base) || bytes == 0)
 		return device->failed;
 	if (to_kind != MEM_DEVICE && from_kind != MEM_DEVICE) {
 		/* Operations write pinned memory too. */
-		if (CUDA_TRY(device, cudaStreamSynchronize(device->stream)))
+		if (cuda_await_stream(device, device->stream))
 			memcpy(to, from, bytes);
 	} else if (to_kind != MEM_DEVICE) {
 		copy_from_device(device, to, from, bytes);
@@ -191,11 +217,20 @@ enum err cuda_copy(struct device *base, void *to, const void *from, size_t bytes
 	return device->failed;
 }
 
+void cuda_copy_lines(struct device *base, const struct copy_lines *lines)
+{
+	struct cuda_device *device = cuda_of(base);
+	assert(!device->recording && kind_of(device, lines->to) == MEM_DEVICE && kind_of(device, lines->from) != MEM_HOST);
+	if (cuda_alive(base))
+		CUDA_TRY(device, cudaMemcpy2DAsync(lines->to, lines->to_stride, lines->from, lines->from_stride, lines->bytes, lines->count,
+						   cudaMemcpyDefault, device->stream));
+}
+
 void cuda_fetch(struct device *base, void *to, const void *from, size_t bytes)
 {
 	struct cuda_device *device = cuda_of(base);
 	assert(!device->recording && kind_of(device, to) == MEM_PINNED && kind_of(device, from) == MEM_DEVICE);
-	if (device->failed != ERR_OK || bytes == 0)
+	if (!cuda_alive(base) || bytes == 0)
 		return;
 	if (CUDA_TRY(device, cudaEventRecord(device->fetch_from, device->stream)) &&
 	    CUDA_TRY(device, cudaStreamWaitEvent(device->fetch_stream, device->fetch_from, 0)) &&
@@ -223,6 +258,6 @@ void cuda_unpin(struct device *base, void *memory, size_t bytes)
 void cuda_zero(struct device *base, void *memory, size_t bytes)
 {
 	struct cuda_device *device = cuda_of(base);
-	if (device->failed == ERR_OK && bytes > 0)
+	if (bytes > 0 && cuda_alive(base))
 		CUDA_TRY(device, cudaMemsetAsync(memory, 0, bytes, device->stream));
 }

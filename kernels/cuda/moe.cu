@@ -1,7 +1,9 @@
 /* Experts: rows to them and back. */
+#include <string.h>
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/elementary.h"
 #include "kernels/cuda/quad.h"
+#include "kernels/cuda/tree.h"
 
 /* --- rows to experts ------------------------------------------------------------------------------------------ */
 
@@ -50,31 +52,49 @@ void cuda_moe_gather(struct device *device, const struct moe_gather_call *call)
 
 /* --- and back --------------------------------------------------------------------------------------------------- */
 
-struct moe_scatter_op {
-	const float *x;
-	const uint32_t *slot;
+struct scatter_job {
+	tree_parts parts;
+	const float *bias; /* [expert][dim] or NULL */
+	const uint32_t *slot, *expert;
+	uint32_t first, end, pieces; /* slots; pieces of a row */
 	uint16_t *answer;
 	size_t dim;
-	typedef quad loaded;
-
-	template <bool wide> SIMT_MEMBER quad load(size_t row, size_t at, size_t left) const
-	{
-		return quad_load<wide>(x + row * dim + at, left);
-	}
-	template <bool wide> SIMT_MEMBER void store(size_t row, size_t at, size_t left, const quad &v) const
-	{
-		quad_store<wide>(answer + slot[row] * dim + at, v, left);
-	}
 };
 
-/* 6 bytes a number. */
-void cuda_moe_scatter(struct device *device, const float *x, uint32_t dim, const uint32_t *slot, uint32_t slot_count,
-		     uint16_t *answer)
+template <int count, bool wide> SIMT_KERNEL_OF(moe_scatter, TREE_THREADS, 4)(const scatter_job job)
 {
-	const moe_scatter_op o = {x, slot, answer, dim};
-	bool wide = quad_wide(x, (size_t)dim * 4) && quad_wide(answer, (size_t)dim * 2);
-	if (cuda_alive(device))
-		cuda_check(cuda_of(device), each_run(o, wide, slot_count, dim, cuda_stream(device)), "moe_scatter");
+	size_t row = blockIdx.x / job.pieces, at = (size_t)(blockIdx.x % job.pieces) * TREE_PIECE + threadIdx.x * QUAD;
+	uint32_t slot = job.slot[row];
+	if (at >= job.dim || slot < job.first || slot >= job.end)
+		return;
+	const float *bias = job.bias ? job.bias + job.expert[slot] * job.dim + at : NULL;
+	quad sum = tree_load<count, wide>(job.parts, row * job.dim + at, bias, job.dim - at);
+	quad_store<wide>(job.answer + slot * job.dim + at, sum, job.dim - at);
+}
+
+template <int count> static cudaError_t scatter_run(cudaStream_t stream, const scatter_job &job, dim3 grid, bool wide)
+{
+	if (wide)
+		return SIMT_LAUNCH((moe_scatter<count, true>), grid, dim3(TREE_THREADS), 0, stream, job);
+	return SIMT_LAUNCH((moe_scatter<count, false>), grid, dim3(TREE_THREADS), 0, stream, job);
+}
+
+/* 4 bytes a number and part, and 2. */
+void cuda_moe_scatter(struct device *device, const struct moe_scatter_call *call)
+{
+	scatter_job job = {{}, call->bias, call->slot, call->expert, call->first, call->end,
+			   (call->dim + TREE_PIECE - 1) / TREE_PIECE, call->answer, call->dim};
+	memcpy(job.parts.at, call->parts, call->part_count * sizeof(*call->parts));
+	dim3 grid(call->slot_count * job.pieces);
+	if (!cuda_alive(device) || call->slot_count == 0)
+		return;
+	bool wide = tree_wide(job.parts, call->part_count, call->bias, call->dim) && quad_wide(call->answer, (size_t)call->dim * 2);
+	cudaStream_t stream = cuda_stream(device);
+	cudaError_t e = call->part_count == 1   ? scatter_run<1>(stream, job, grid, wide)
+			: call->part_count == 2 ? scatter_run<2>(stream, job, grid, wide)
+			: call->part_count == 4 ? scatter_run<4>(stream, job, grid, wide)
+						: scatter_run<8>(stream, job, grid, wide);
+	cuda_check(cuda_of(device), e, "moe_scatter");
 }
 
 #define COMBINE_THREADS 256

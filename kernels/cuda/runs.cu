@@ -23,7 +23,7 @@ static struct places places_of(const struct kv_runs_bounds *bounds)
 static enum err allocate(struct cuda_device *device, struct cuda_runs *runs)
 {
 	for (uint32_t i = 0; i < 2; i++)
-		if (!CUDA_TRY(device, cudaEventCreateWithFlags(&runs->done[i], cudaEventDisableTiming)))
+		if (!cuda_enter(device) || !CUDA_TRY(device, cudaEventCreateWithFlags(&runs->done[i], cudaEventDisableTiming)))
 			return device->failed;
 	enum err e = dev_alloc(&device->base, MEM_DEVICE, runs->bytes, (void **)&runs->memory);
 	return e == ERR_OK ? dev_alloc(&device->base, MEM_PINNED, 2 * runs->bytes, (void **)&runs->staged) : e;
@@ -100,7 +100,7 @@ void cuda_kv_runs_set(struct kv_runs *base)
 	struct cuda_device *device = cuda_of(base->device);
 	uint32_t piece = runs->next++ % 2;
 	assert(!device->recording);
-	if (device->failed != ERR_OK || (runs->used[piece] && !CUDA_TRY(device, cudaEventSynchronize(runs->done[piece]))))
+	if (!cuda_alive(base->device) || (runs->used[piece] && !cuda_await(device, runs->done[piece])))
 		return;
 	uint8_t *staged = runs->staged + piece * runs->bytes;
 	size_t bytes = write_piece(runs, staged);

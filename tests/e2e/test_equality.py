@@ -163,6 +163,21 @@ class Equality(unittest.TestCase):
     def test_latent_blocks(self):
         self.run_cluster(models=LATENTS, prefill=1, decode=2, kvstore=1, prefill_chunk_tokens=64)
 
+    def test_tensor_parallel_degrees_differ(self):
+        for prefill, decode in ((2, 1), (1, 4)):
+            models = {"demo": DEMO, LATENT.name: LATENT}
+            with Cluster(models=models.values(), prefill=1, decode=1, kvstore=1, prefill_chunk_tokens=64,
+                         prefill_tensor_parallel_size=prefill, decode_tensor_parallel_size=decode) as cluster:
+                degrees = {node["role"]: node["tensor_parallel_size"] for node in cluster.nodes()}
+                self.assertEqual((degrees["prefill"], degrees["decode"]), (prefill, decode))
+                for name in models:
+                    few = slice(0, 24)
+                    for number, (answer, expected) in enumerate(zip(cluster.post_all(REQUESTS[name][few], 8), ORACLE[name][few])):
+                        with self.subTest(degrees=(prefill, decode), model=name, request=number):
+                            self.assertEqual(essence(answer), expected)
+                            self.check_account(answer, set())
+                self.check_quiet(cluster)
+
     def test_windows_1p1d_warm_and_cold(self):
         self.run_cluster(models=WINDOWS, prefill=1, decode=1, kvstore=1)
 

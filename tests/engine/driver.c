@@ -75,10 +75,13 @@ void driver_open(struct driver *driver, const struct driver_options *options)
 		.model = driver->model,
 		.device = DRIVER_DEVICE,
 		.isa = options->isa,
+		.numerics = options->numerics,
 		.thread_count = options->thread_count,
 		.block_tokens = options->block_tokens,
 		.batch_tokens_max = options->batch_tokens_max,
 		.experts = options->experts,
+		.tensor_parallel_size = options->tensor_parallel_size,
+		.row_segments = options->row_segments,
 		.callbacks = {driver, on_layer_done, on_step_done},
 	};
 	check(engine_create(&engine, &why, &driver->engine), &why);
@@ -124,16 +127,23 @@ void driver_shuffle(struct driver *driver, struct rng *rng)
 		shuffle_group(driver, g, rng);
 }
 
-void driver_step(struct driver *driver, struct plan *plan)
+enum err driver_try(struct driver *driver, struct plan *plan)
 {
 	driver->done = false;
 	driver->layers_seen = 0;
-	check(engine_submit(driver->engine, plan), &(struct why){"submit"});
+	enum err e = engine_submit(driver->engine, plan);
+	if (e != ERR_OK)
+		return e;
 	pthread_mutex_lock(&driver->lock);
 	while (!driver->done)
 		pthread_cond_wait(&driver->turn, &driver->lock);
 	pthread_mutex_unlock(&driver->lock);
-	check(driver->result, &(struct why){"step"});
+	return driver->result;
+}
+
+void driver_step(struct driver *driver, struct plan *plan)
+{
+	check(driver_try(driver, plan), &(struct why){"step"});
 	if (driver->layers_seen != engine_layer_count(driver->engine))
 		abort();
 	for (uint32_t i = 0; i < plan->run_count; i++)

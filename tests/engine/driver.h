@@ -14,11 +14,14 @@
 struct driver_options {
 	const char *path;
 	const char *isa;
+	const char *numerics;
 	uint32_t thread_count;
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;
 	uint32_t block_count; /* of each layer group */
 	struct expert_exchange *experts;
+	uint32_t tensor_parallel_size; /* 0: 1 */
+	uint32_t row_segments;         /* of a GPU; 0: its own */
 };
 
 struct driver {
@@ -47,6 +50,8 @@ void driver_close(struct driver *driver);
 void driver_shuffle(struct driver *driver, struct rng *rng);
 /* The bytes of a block. */
 uint8_t *driver_block(const struct driver *driver, uint32_t block);
+/* Runs the plan; what came of it. */
+enum err driver_try(struct driver *driver, struct plan *plan);
 /* Runs the plan and advances `computed` of its sequences. */
 void driver_step(struct driver *driver, struct plan *plan);
 

@@ -11,12 +11,14 @@
 #include "engine/experts_local.h"
 #include "engine/sched.h"
 #include "kernels/device.h"
+#include "model/config.h"
 #include "model/model_dir.h"
 #include "tests/engine/driver.h"
+#include "tests/engine/wide_model.h"
 
 /* Law 1: the same tokens, log-probabilities to the bit, and bytes of KV, whatever happens around a sequence. */
 
-enum { STREAMS = 5, NEW = 12, TOKENS_MAX = 320, BLOCK_TOKENS = 16, LAYERS = 2, BATCH = 512, WHOLE = BATCH,
+enum { STREAMS = 5, NEW = 12, TOKENS_MAX = 320, BLOCK_TOKENS = 16, LAYERS_MAX = 4, BATCH = 512, WHOLE = BATCH,
        BLOCKS_MAX = TOKENS_MAX / BLOCK_TOKENS };
 
 /* Gemma 2 has a window in one of its layers, and caps; DeepSeek latent blocks, a dense layer and a shared expert;
@@ -29,7 +31,7 @@ static const uint32_t prompt_counts[STREAMS] = {1, 16, 37, 100, 290};
 struct outcome {
 	struct sample samples[STREAMS][NEW];
 	struct sample scores[STREAMS][TOKENS_MAX]; /* of the prompts' own tokens */
-	uint64_t digests[STREAMS][BLOCKS_MAX][LAYERS];
+	uint64_t digests[STREAMS][BLOCKS_MAX][LAYERS_MAX];
 };
 
 /* How the same work is cut into steps. */
@@ -40,16 +42,27 @@ struct manner {
 	bool backwards;  /* the last stream first */
 };
 
-static void open_model(struct driver *driver, const char *name, const char *isa, uint32_t threads,
-		       struct expert_exchange *experts)
+static void open_path(struct driver *driver, const char *path, struct driver_options options)
+{
+	options.path = path;
+	options.block_tokens = BLOCK_TOKENS;
+	options.batch_tokens_max = BATCH;
+	options.block_count = STREAMS * BLOCKS_MAX;
+	driver_open(driver, &options);
+	assert_true(engine_layer_count(driver->engine) <= LAYERS_MAX);
+}
+
+static void open_with(struct driver *driver, const char *name, struct driver_options options)
 {
 	char path[128];
 	snprintf(path, sizeof(path), "tests/golden/engine/%s", name);
-	const struct driver_options options = {.path = path, .isa = isa, .thread_count = threads,
-					       .block_tokens = BLOCK_TOKENS, .batch_tokens_max = BATCH,
-					       .block_count = STREAMS * BLOCKS_MAX, .experts = experts};
-	driver_open(driver, &options);
-	assert_int_equal(engine_layer_count(driver->engine), LAYERS);
+	open_path(driver, path, options);
+}
+
+static void open_model(struct driver *driver, const char *name, const char *isa, uint32_t threads,
+		       struct expert_exchange *experts)
+{
+	open_with(driver, name, (struct driver_options){.isa = isa, .thread_count = threads, .experts = experts});
 }
 
 static void open_stream(struct stream *stream, struct driver *driver, uint32_t index)
@@ -93,10 +106,10 @@ static void take_samples(const struct driver *driver, const struct plan *plan, s
 }
 
 /* What the engine says of each block's layer, and what its bytes say. */
-static void take_digests(const struct driver *driver, const struct stream *stream, uint64_t (*digests)[LAYERS])
+static void take_digests(const struct driver *driver, const struct stream *stream, uint64_t (*digests)[LAYERS_MAX])
 {
 	for (uint32_t i = 0; i * BLOCK_TOKENS < stream->sequence.computed; i++)
-		for (uint32_t layer = 0; layer < LAYERS; layer++) {
+		for (uint32_t layer = 0; layer < engine_layer_count(driver->engine); layer++) {
 			uint32_t place, g = engine_layer_group(driver->engine, layer, &place);
 			uint32_t block = stream->sequence.tables[g].blocks[i], bytes = driver->geometry[g].layer_bytes;
 			digests[i][layer] = engine_block_digest(driver->engine, block, place);
@@ -308,7 +321,7 @@ struct hosts {
 	struct expert_exchange exchange;
 };
 
-static enum err ask_hosts(void *context, const struct expert_rows *rows)
+static enum err ask_hosts(void *context, const struct expert_rows *rows, uint32_t rank_count)
 {
 	struct hosts *hosts = context;
 	for (uint32_t i = 0; i < rows->row_count; i++) {
@@ -319,7 +332,7 @@ static enum err ask_hosts(void *context, const struct expert_rows *rows)
 		one.weight += (size_t)i * rows->top_k;
 		one.sum += (size_t)i * rows->dim;
 		struct expert_exchange *host = experts_local_exchange(hosts->experts[i % 2]);
-		enum err e = host->run(host->context, &one);
+		enum err e = host->run(host->context, &one, 1);
 		if (e != ERR_OK)
 			return e;
 	}
@@ -344,10 +357,9 @@ static void where_experts_run_does_not_show(void **state)
 		for (int i = 0; i < 2; i++) {
 			const struct device_options options = {.kind = DEVICE_CPU, .thread_count = (uint32_t)i + 1};
 			assert_int_equal(device_open(&options, NULL, &hosts.device[i]), ERR_OK);
-			assert_int_equal(engine_weights_create(hosts.device[i], &dir->config, dir->weights, NULL, NULL,
-							       &hosts.weights[i]), ERR_OK);
-			assert_int_equal(experts_local_create(hosts.device[i], &dir->config, hosts.weights[i], 1,
-							      &hosts.experts[i]), ERR_OK);
+			const struct ranks ranks = {1, {hosts.device[i]}};
+			assert_int_equal(engine_weights_create(&ranks, &dir->config, dir->weights, NULL, NULL, &hosts.weights[i]), ERR_OK);
+			assert_int_equal(experts_local_create(&ranks, &dir->config, &hosts.weights[i], 1, &hosts.experts[i]), ERR_OK);
 		}
 		open_model(&driver, models[m], NULL, 1, &hosts.exchange);
 		run_all(&driver, &manners[7], &rng, &outcome);
@@ -362,6 +374,63 @@ static void where_experts_run_does_not_show(void **state)
 	}
 }
 
+/* More heads than stored models have: 8 ranks, of which four have the same KV head; a bias of sums, experts in a stack. */
+static void eight_ranks_do_not_show(void **state)
+{
+	static const char *const wide[] = {"tests/golden/engine/llama-tied", "tests/golden/families/gpt-oss"};
+	static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors", ""};
+	struct rng rng = {.seed = 13};
+	for (size_t m = 0; m < sizeof(wide) / sizeof(*wide); m++) {
+		static struct outcome expected, outcome;
+		char folder[] = "/tmp/baton-wide-XXXXXX", path[64];
+		assert_non_null(mkdtemp(folder));
+		wide_model(wide[m], 8, folder);
+		for (uint32_t degree = 1; degree <= 8; degree *= 8) {
+			struct driver driver;
+			open_path(&driver, folder, (struct driver_options){.thread_count = 1, .tensor_parallel_size = degree});
+			run_all(&driver, &manners[5], &rng, degree == 1 ? &expected : &outcome);
+			driver_close(&driver);
+		}
+		assert_same(&expected, &outcome);
+		for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
+			snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
+			remove(path);
+		}
+	}
+}
+
+/* All families (tests/golden/families): what is not among `models`, too. */
+static const char *const families[] = {"llama-tied", "llama-f32", "mixtral", "qwen3-moe", "qwen3-moe-f32", "../families/deepseek-v2",
+				       "../families/deepseek-v2-lite", "../families/deepseek-v3", "../families/deepseek-v3-halves",
+				       "../families/gemma2", "../families/gemma3", "../families/gpt-oss", "../families/gpt-oss-mxfp4",
+				       "../families/llama-bias", "../families/llama-f16", "../families/phi3", "../families/qwen2",
+				       "../families/qwen2-moe", "../families/qwen3"};
+
+static uint32_t head_count_of(const struct driver *driver)
+{
+	return driver->model->config.head_count;
+}
+
+/* Tokens, log-probabilities, bytes of KV and their digests: of as many ranks as there are heads, and half of that. */
+static void the_tensor_parallel_degree_does_not_show(void **state)
+{
+	struct rng rng = {.seed = 11};
+	for (size_t m = 0; m < sizeof(families) / sizeof(*families); m++) {
+		static struct outcome expected, outcome;
+		struct driver driver;
+		open_with(&driver, families[m], (struct driver_options){.thread_count = 1});
+		run_all(&driver, &manners[6], &rng, &expected);
+		uint32_t head_count = head_count_of(&driver);
+		driver_close(&driver);
+		for (uint32_t degree = 2; degree <= head_count; degree *= 2) {
+			open_with(&driver, families[m], (struct driver_options){.thread_count = 1, .tensor_parallel_size = degree});
+			run_all(&driver, &manners[degree == 2 ? 6 : 5], &rng, &outcome);
+			assert_same(&expected, &outcome);
+			driver_close(&driver);
+		}
+	}
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -370,6 +439,8 @@ int main(void)
 		cmocka_unit_test(kv_of_another_engine_is_as_good_as_own),
 		cmocka_unit_test(the_scheduler_does_not_show),
 		cmocka_unit_test(where_experts_run_does_not_show),
+		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
+		cmocka_unit_test(eight_ranks_do_not_show),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

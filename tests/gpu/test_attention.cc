@@ -132,6 +132,7 @@ world::world(struct device *owner, const struct shape &of)
 {
 	kv.layout = layout_of(of);
 	kv.block_stride = block_stride_of(of);
+	kv.layer_stride = kv_layer_bytes(&kv.layout);
 	kv.base = pool.at;
 	const struct kv_runs_bounds bounds = {.runs_max = 64, .rows_max = 2 * LENGTH, .blocks_max = LENGTH, .block_tokens = of.block_tokens};
 	assert_int_equal(kv_runs_create(device, &bounds, &runs), ERR_OK);

@@ -40,7 +40,7 @@ struct pools {
 
 static struct pools pools_make(struct rng *rng, const struct kv_layout *layout)
 {
-	struct pools p = {.on_cpu = {*layout, NULL, kv_block_bytes(layout) + 32, FIRST}};
+	struct pools p = {.on_cpu = {*layout, NULL, kv_block_bytes(layout) + 32, kv_layer_bytes(layout), FIRST}};
 	p.bytes = BLOCKS * p.on_cpu.block_stride;
 	p.on_cpu.base = malloc(p.bytes);
 	for (size_t i = 0; i < p.bytes; i++)
@@ -74,12 +74,42 @@ static void check_digests(const struct pools *p, struct kv_runs *on_gpu, struct 
 	memset(digests, 0x55, sizeof(expected));
 	memset(expected, 0x55, sizeof(expected));
 	for (uint32_t layer = 0; layer < LAYERS; layer++) {
-		op_kv_digest(gpu, &p->on_gpu, layer, on_gpu, digests);
-		op_kv_digest(cpu, &p->on_cpu, layer, on_cpu, expected);
+		op_kv_digest(gpu, &(struct kv_digest_call){&p->on_gpu, 1, layer, on_gpu, 0, 1, digests});
+		op_kv_digest(cpu, &(struct kv_digest_call){&p->on_cpu, 1, layer, on_cpu, 0, 1, expected});
 	}
 	assert_int_equal(device_sync(gpu), ERR_OK);
 	assert_memory_equal(digests, expected, sizeof(expected));
 	dev_free(gpu, MEM_PINNED, digests, sizeof(expected));
+}
+
+/* The heads of blocks in memories of their own, as several devices have them; three take turns with the blocks. */
+static void check_digests_of_parts(const struct pools *p, uint32_t part_count, struct kv_runs *on_gpu, struct kv_runs *on_cpu)
+{
+	struct kv_memory parts[DEVICES_MAX];
+	uint64_t *digests, expected[BLOCKS * LAYERS];
+	for (uint32_t i = 0; i < part_count; i++) {
+		parts[i] = p->on_gpu;
+		parts[i].layout.head_kv_count /= part_count;
+		parts[i].layer_stride = kv_layer_bytes(&parts[i].layout);
+		parts[i].block_stride = kv_block_bytes(&parts[i].layout);
+		parts[i].base = gpu_nan(gpu, BLOCKS * parts[i].block_stride);
+		for (uint32_t b = FIRST; b < FIRST + BLOCKS; b++)
+			dev_copy_lines(gpu, &(struct copy_lines){.to = kv_block_at(&parts[i], b), .to_stride = parts[i].layer_stride,
+								 .from = kv_block_at(&p->on_gpu, b) + i * parts[i].layer_stride,
+								 .from_stride = p->on_gpu.layer_stride,
+								 .bytes = parts[i].layer_stride, .count = LAYERS});
+	}
+	assert_int_equal(dev_alloc(gpu, MEM_PINNED, sizeof(expected), (void **)&digests), ERR_OK);
+	memset(digests, 0x55, sizeof(expected));
+	memset(expected, 0x55, sizeof(expected));
+	for (uint32_t turn = 0; turn < 3; turn++)
+		op_kv_digest(gpu, &(struct kv_digest_call){parts, part_count, 1, on_gpu, turn, 3, digests});
+	op_kv_digest(cpu, &(struct kv_digest_call){&p->on_cpu, 1, 1, on_cpu, 0, 1, expected});
+	assert_int_equal(device_sync(gpu), ERR_OK);
+	assert_memory_equal(digests, expected, sizeof(expected));
+	dev_free(gpu, MEM_PINNED, digests, sizeof(expected));
+	for (uint32_t i = 0; i < part_count; i++)
+		dev_free(gpu, MEM_DEVICE, parts[i].base, BLOCKS * parts[i].block_stride);
 }
 
 static void check_layout(struct rng *rng, const struct kv_layout *layout)
@@ -98,6 +128,9 @@ static void check_layout(struct rng *rng, const struct kv_layout *layout)
 	assert_int_equal(device_sync(gpu), ERR_OK);
 	assert_same(&p);
 	check_digests(&p, on_gpu, on_cpu);
+	for (uint32_t parts = 2; parts <= DEVICES_MAX; parts *= 2)
+		if (layout->head_kv_count % parts == 0)
+			check_digests_of_parts(&p, parts, on_gpu, on_cpu);
 	kv_runs_destroy(on_gpu);
 	kv_runs_destroy(on_cpu);
 	dev_free(gpu, MEM_DEVICE, there, bytes);
@@ -127,7 +160,7 @@ static void digests_of_every_length_are_those_of_the_library(void **state)
 	struct rng rng = {.seed = 2};
 	for (uint32_t tokens = 1; tokens <= 5200; tokens += tokens < 140 ? 1 : tokens < 600 ? 61 : 517) {
 		struct kv_layout layout = {1, 1, 16, tokens, ELEM_BF16, KV_LATENT, 16};
-		struct kv_memory kv = {layout, NULL, kv_block_bytes(&layout), 0};
+		struct kv_memory kv = {layout, NULL, kv_block_bytes(&layout), kv_layer_bytes(&layout), 0};
 		size_t bytes = kv.block_stride;
 		uint8_t *data = malloc(bytes);
 		for (size_t i = 0; i < bytes; i++)
@@ -141,7 +174,7 @@ static void digests_of_every_length_are_those_of_the_library(void **state)
 		assert_int_equal(kv_runs_create(gpu, &bounds, &runs), ERR_OK);
 		kv_runs_set(runs, &run, 1);
 		assert_int_equal(dev_alloc(gpu, MEM_PINNED, 8, (void **)&digest), ERR_OK);
-		op_kv_digest(gpu, &kv, 0, runs, digest);
+		op_kv_digest(gpu, &(struct kv_digest_call){&kv, 1, 0, runs, 0, 1, digest});
 		assert_int_equal(device_sync(gpu), ERR_OK);
 		if (*digest != digest_of(data, bytes))
 			fail_msg("the digest of %zu bytes is wrong", bytes);
@@ -174,11 +207,11 @@ static void a_recorded_write_serves_other_runs(void **state)
 		assert_int_equal(replayed, time >= 2);
 		if (!replayed) {
 			op_kv_write(gpu, &call);
-			op_kv_digest(gpu, &p.on_gpu, 0, on_gpu, digests);
+			op_kv_digest(gpu, &(struct kv_digest_call){&p.on_gpu, 1, 0, on_gpu, 0, 1, digests});
 			device_recorded(gpu);
 		}
 		op_kv_write(cpu, &expected);
-		op_kv_digest(cpu, &p.on_cpu, 0, on_cpu, digests_expected);
+		op_kv_digest(cpu, &(struct kv_digest_call){&p.on_cpu, 1, 0, on_cpu, 0, 1, digests_expected});
 		assert_int_equal(device_sync(gpu), ERR_OK);
 		assert_same(&p);
 		assert_memory_equal(digests, digests_expected, sizeof(digests_expected));

@@ -251,7 +251,8 @@ static void shards_sum_to_the_bits_of_the_whole(void **state)
 				linear_destroy(linear);
 			}
 			void *out = gpu_nan(device, ROWS * N * sizeof(float));
-			op_tree_sum(device, parts, degree, ROWS, N, out);
+			const struct tree_call tree = {.parts = parts, .part_count = degree, .rows = ROWS, .n = N, .out = out};
+			op_tree_sum(device, &tree);
 			float *sum = gpu_take(device, out, ROWS * N * sizeof(float));
 			assert_memory_equal(sum, whole, ROWS * N * sizeof(float));
 			for (uint32_t rank = 0; rank < degree; rank++)

@@ -78,7 +78,7 @@ static enum err load_failing(const char *call, uint32_t nth, int error, struct w
 	fake_heal();
 	if (call)
 		fake_fail(call, nth, error);
-	enum err e = engine_weights_create(device, &dir->config, dir->weights, NULL, why, &weights);
+	enum err e = engine_weights_create(&(struct ranks){1, {device}}, &dir->config, dir->weights, NULL, why, &weights);
 	if (e == ERR_OK)
 		engine_weights_destroy(weights);
 	fake_heal();

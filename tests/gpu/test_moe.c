@@ -104,6 +104,13 @@ static void slots_are_sorted_by_expert_in_order(void **state)
 
 /* --- rows there and back ------------------------------------------------------------------------------------------- */
 
+static void scatter(struct device *device, const float *y, uint32_t dim, const uint32_t *slot, uint32_t slots, uint16_t *answer)
+{
+	const struct moe_scatter_call call = {.parts = &y, .part_count = 1, .dim = dim, .slot = slot, .slot_count = slots,
+					      .end = slots, .answer = answer};
+	op_moe_scatter(device, &call);
+}
+
 static void check_rows(struct rng *rng, uint32_t dim, uint32_t top_k)
 {
 	enum { COUNT = 5 };
@@ -117,7 +124,7 @@ static void check_rows(struct rng *rng, uint32_t dim, uint32_t top_k)
 	for (uint32_t i = 0; i < slots; i++)
 		slot[i] = (i * 7 + 3) % slots; /* 7 divides no count of slots here */
 	op_moe_gather(cpu, &(struct moe_gather_call){x, dim, slot, slots, top_k, gathered, ELEM_F32});
-	op_moe_scatter(cpu, gathered, dim, slot, slots, answer);
+	scatter(cpu, gathered, dim, slot, slots, answer);
 	op_moe_combine(cpu, answer, weight, COUNT, top_k, dim, combined);
 	op_add_gated(cpu, combined, x, gate, COUNT, dim);
 
@@ -127,7 +134,7 @@ static void check_rows(struct rng *rng, uint32_t dim, uint32_t top_k)
 	void *bf16_at = gpu_nan(gpu, slot_count * 2), *answer_at = gpu_nan(gpu, slot_count * 2), *out_at = gpu_nan(gpu, row_count * 4);
 	op_moe_gather(gpu, &(struct moe_gather_call){x_at, dim, slot_at, slots, top_k, f32_at, ELEM_F32});
 	op_moe_gather(gpu, &(struct moe_gather_call){halves_at, dim, slot_at, slots, top_k, bf16_at, ELEM_BF16});
-	op_moe_scatter(gpu, f32_at, dim, slot_at, slots, answer_at);
+	scatter(gpu, f32_at, dim, slot_at, slots, answer_at);
 	op_moe_combine(gpu, answer_at, weight_at, COUNT, top_k, dim, out_at);
 	op_add_gated(gpu, out_at, x_at, gate_at, COUNT, dim);
 	assert_int_equal(device_sync(gpu), ERR_OK);

@@ -43,6 +43,7 @@ static struct world world_make(struct device *device, const struct shape *shape)
 			  .rng = {.seed = shape->dim + shape->group}};
 	w.kv.layout = (struct kv_layout){LAYERS, heads_kv, shape->dim, shape->block_tokens, shape->elem,
 					 latent ? KV_LATENT : KV_HEADS, shape->value_dim};
+	w.kv.layer_stride = kv_layer_bytes(&w.kv.layout);
 	w.kv.block_stride = kv_block_bytes(&w.kv.layout) + 64;
 	assert_int_equal(dev_alloc(device, MEM_DEVICE, w.kv.block_stride * POOL_BLOCKS, &w.kv.base), ERR_OK);
 	const struct kv_runs_bounds bounds = {LENGTH, 2 * LENGTH, LENGTH, shape->block_tokens};
@@ -404,7 +405,7 @@ static void digests_are_of_what_was_written_on(struct device *device)
 	memset(digests, 0xff, sizeof(digests));
 	kv_runs_set(w.runs, runs, 3);
 	op_kv_write(device, &call);
-	op_kv_digest(device, &w.kv, 1, w.runs, digests[0]);
+	op_kv_digest(device, &(struct kv_digest_call){&w.kv, 1, 1, w.runs, 0, 1, digests[0]});
 	for (uint32_t i = 0; i < POOL_BLOCKS; i++) {
 		bool asked = i < 3 || i == 10 || i == 11;
 		const uint8_t *at = kv_block_at(&w.kv, w.blocks[i]) + kv_layer_bytes(&w.kv.layout);

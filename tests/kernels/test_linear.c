@@ -183,7 +183,8 @@ static void shards_sum_to_the_bits_of_the_whole_on(struct device *device)
 				run_shard(device, &w, x, ROWS, degree, rank, shard[rank]);
 				parts[rank] = shard[rank];
 			}
-			op_tree_sum(device, parts, degree, ROWS, 72, sum);
+			const struct tree_call tree = {.parts = parts, .part_count = degree, .rows = ROWS, .n = 72, .out = sum};
+			op_tree_sum(device, &tree);
 			assert_memory_equal(sum, whole, sizeof(whole));
 		}
 		free(x);

@@ -183,6 +183,13 @@ static void group_sorts_slots_by_expert(void **state)
 	device_close(device);
 }
 
+static void scatter(struct device *device, const float *y, const uint32_t *slot, uint32_t slots, uint16_t *answer)
+{
+	const struct moe_scatter_call call = {.parts = &y, .part_count = 1, .dim = DIM, .slot = slot, .slot_count = slots,
+					      .end = slots, .answer = answer};
+	op_moe_scatter(device, &call);
+}
+
 /* A whole layer: route, group, gather, two products for each expert, scatter, combine. */
 static void layer(struct device *device, struct linear *const *up, struct linear *const *down, const float *logits,
 		  const float *x, uint32_t rows, float *out)
@@ -198,7 +205,7 @@ static void layer(struct device *device, struct linear *const *up, struct linear
 	op_moe_linear(device, &(struct moe_linear_call){(const struct linear *const *)up, EXPERTS, first, slots, in, wide});
 	op_glu(device, &(struct glu_call){(struct glu){GLU_SILU}, wide, 2 * INNER, slots, INNER, inner, INNER});
 	op_moe_linear(device, &(struct moe_linear_call){(const struct linear *const *)down, EXPERTS, first, slots, inner, y});
-	op_moe_scatter(device, y, DIM, slot, slots, answer);
+	scatter(device, y, slot, slots, answer);
 	op_moe_combine(device, answer, weight, rows, TOP_K, DIM, out);
 }
 
@@ -250,7 +257,7 @@ static void rows_travel_as_bf16_and_sum_in_order_on(struct device *device)
 	for (int i = 0; i < 2 * DIM; i++)
 		x[i] = random_float(&rng);
 	op_moe_gather(device, &(struct moe_gather_call){x, DIM, slot, 4, 2, in});
-	op_moe_scatter(device, in, DIM, slot, 4, answer);
+	scatter(device, in, slot, 4, answer);
 	op_moe_combine(device, answer, weight, 2, 2, DIM, out);
 	for (int row = 0; row < 2; row++)
 		for (int i = 0; i < DIM; i++) {

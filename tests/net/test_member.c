@@ -14,7 +14,7 @@ static struct member full(void)
 {
 	struct member m = {.node = UINT64_MAX, .incarnation = 1763800000000000001u, .role = WIRE__ROLE__ROLE_PREFILL, .pid = 77,
 			   .has_compat = true, .block_tokens = 16, .context_max = 4096, .prefill_tokens_per_s = 1234.5,
-			   .step_seconds = 0.25, .model_count = 2};
+			   .step_seconds = 0.25, .model_count = 2, .tensor_parallel_size = 4};
 	for (int i = 0; i < 16; i++)
 		m.compat.bytes[i] = (uint8_t)(i * 17);
 	strcpy(m.models[0], "demo");
@@ -39,6 +39,7 @@ static void a_record_is_read_back_as_it_was_written(void **state)
 	assert_string_equal(again.name, m.name);
 	assert_string_equal(again.url, m.url);
 	assert_string_equal(again.device, m.device);
+	assert_int_equal(again.tensor_parallel_size, 4);
 	assert_true(again.prefill_tokens_per_s == m.prefill_tokens_per_s && again.step_seconds == m.step_seconds);
 }
 

@@ -85,7 +85,7 @@ static struct work *work_begin(const struct attention_item *item, void *scratch)
 	work->rows = item->row_count * work->heads;
 	work->position_first = item->run->first_position + item->row_first;
 	work->window = call->window == 0 ? UINT32_MAX : call->window;
-	work->keys = (const uint8_t *)call->kv->base + call->layer * kv_layer_bytes(layout) +
+	work->keys = (const uint8_t *)call->kv->base + call->layer * call->kv->layer_stride +
 		     item->head_kv * kv_head_bytes(layout);
 	work->vector_bytes = layout->head_dim * elem_bytes(layout->elem);
 	work->value_offset = layout->kind == KV_LATENT ? 0 : layout->block_tokens * work->vector_bytes;

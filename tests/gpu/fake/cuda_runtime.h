@@ -3,7 +3,7 @@
  * Owns:   nothing; runtime.cc and streams.cc own memories and queues.
  * Loop:   any host thread, under one lock.
  * Rules:  1 what runs on a stream runs when somebody waits for it (fake.h), never earlier;
- *         2 device memory can be touched only by what runs there: the host faults on it. */
+ *         2 device memory can be touched only by what runs there, or on a device that was allowed to: the host faults on it. */
 #ifndef TESTS_GPU_FAKE_CUDA_RUNTIME_H
 #define TESTS_GPU_FAKE_CUDA_RUNTIME_H
 #include <stddef.h>
@@ -22,6 +22,7 @@ typedef enum cudaError {
 	cudaErrorInvalidResourceHandle = 400,
 	cudaErrorNotReady = 600,
 	cudaErrorIllegalAddress = 700,
+	cudaErrorPeerAccessAlreadyEnabled = 704,
 	cudaErrorLaunchFailure = 719,
 	cudaErrorStreamCaptureUnsupported = 900,
 	cudaErrorStreamCaptureInvalidated = 901,
@@ -140,6 +141,8 @@ cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
 cudaError_t cudaDeviceSynchronize(void);
 cudaError_t cudaDeviceReset(void);
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer);
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags);
 cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function, unsigned version, unsigned long long flags,
 					     enum cudaDriverEntryPointQueryResult *result);
 

@@ -25,7 +25,7 @@
 #define POISON_BYTES_MAX ((size_t)4 << 20) /* of an allocation: more would cost more than it finds */
 
 std::recursive_mutex fake_lock;
-static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false};
+static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false, false, false, 1, false, -1};
 
 /* --- failures ---------------------------------------------------------------------------------------------- */
 
@@ -35,7 +35,8 @@ struct failure {
 };
 static std::map<std::string, failure> failures;
 static std::map<std::string, uint64_t> calls;
-static cudaError_t lost, last;
+static cudaError_t lost[FAKE_DEVICES_MAX], last;
+static thread_local int current;
 
 const struct fake_options *fake_now()
 {
@@ -47,7 +48,7 @@ struct fake_options fake_configure(const struct fake_options *changed)
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
 	struct fake_options before = options;
 	fake_drain_all();
-	assert(changed->device_bytes <= FAKE_DEVICE_BYTES_MAX);
+	assert(changed->device_bytes <= FAKE_DEVICE_BYTES_MAX && changed->devices > 0 && changed->devices <= FAKE_DEVICES_MAX);
 	options = *changed;
 	return before;
 }
@@ -64,7 +65,10 @@ void fake_heal()
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
 	failures.clear();
 	calls.clear();
-	lost = last = cudaSuccess;
+	for (cudaError_t &one : lost)
+		one = cudaSuccess;
+	last = cudaSuccess;
+	fake_complete_events();
 }
 
 uint64_t fake_call_count(const char *call)
@@ -93,11 +97,9 @@ bool fake_fails(const char *call)
 cudaError_t fake_enter(const char *call)
 {
 	cudaError_t error = failure_of(call);
-	if (lost)
-		return lost;
 	if (strcmp(call, "kernel") == 0 || strcmp(call, "copy") == 0)
 		return error;
-	return fake_error(error);
+	return lost[current] ? lost[current] : fake_error(error);
 }
 
 cudaError_t fake_error(cudaError_t error)
@@ -107,21 +109,26 @@ cudaError_t fake_error(cudaError_t error)
 	return error;
 }
 
-void fake_lose_device(cudaError_t error)
+int fake_current()
 {
-	if (!lost)
-		lost = error;
+	return current;
 }
 
-bool fake_device_lost()
+void fake_lose_device(int device, cudaError_t error)
 {
-	return lost != cudaSuccess;
+	if (!lost[device])
+		lost[device] = error;
+}
+
+bool fake_device_lost(int device)
+{
+	return lost[device] != cudaSuccess;
 }
 
 cudaError_t cudaGetLastError()
 {
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
-	cudaError_t error = lost ? lost : last;
+	cudaError_t error = lost[current] ? lost[current] : last;
 	last = cudaSuccess;
 	return error;
 }
@@ -129,7 +136,7 @@ cudaError_t cudaGetLastError()
 cudaError_t cudaPeekAtLastError()
 {
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
-	return lost ? lost : last;
+	return lost[current] ? lost[current] : last;
 }
 
 static const struct {
@@ -168,30 +175,40 @@ const char *cudaGetErrorName(cudaError_t error)
 
 /* --- the device ---------------------------------------------------------------------------------------------- */
 
+static bool there_is(int device)
+{
+	return device >= 0 && device < options.devices && !options.absent;
+}
+
 cudaError_t cudaGetDeviceCount(int *count)
 {
 	FAKE_CALL("cudaGetDeviceCount");
-	*count = options.absent ? 0 : 1;
+	*count = options.absent ? 0 : options.devices;
 	return options.absent ? fake_error(cudaErrorNoDevice) : cudaSuccess;
 }
 
 cudaError_t cudaSetDevice(int device)
 {
-	FAKE_CALL("cudaSetDevice");
-	return device == 0 && !options.absent ? cudaSuccess : fake_error(cudaErrorInvalidDevice);
+	std::lock_guard<std::recursive_mutex> lock(fake_lock);
+	if (cudaError_t error = failure_of("cudaSetDevice"))
+		return fake_error(error);
+	if (!there_is(device))
+		return fake_error(cudaErrorInvalidDevice);
+	current = device;
+	return lost[device];
 }
 
 cudaError_t cudaGetDevice(int *device)
 {
 	FAKE_CALL("cudaGetDevice");
-	*device = 0;
+	*device = current;
 	return cudaSuccess;
 }
 
 cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *props, int device)
 {
 	FAKE_CALL("cudaGetDeviceProperties");
-	if (device != 0 || options.absent)
+	if (!there_is(device))
 		return fake_error(cudaErrorInvalidDevice);
 	*props = {};
 	strcpy(props->name, "NVIDIA fake");
@@ -211,7 +228,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *props, int device)
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device)
 {
 	FAKE_CALL("cudaDeviceGetAttribute");
-	if (device != 0 || options.absent)
+	if (!there_is(device))
 		return fake_error(cudaErrorInvalidDevice);
 	switch (attribute) {
 	case cudaDevAttrMaxSharedMemoryPerBlock:
@@ -254,7 +271,29 @@ cudaError_t cudaDeviceSynchronize()
 	if (fake_any_capture())
 		return fake_spoil_captures();
 	fake_drain_all();
-	return lost;
+	return lost[current];
+}
+
+static bool allowed[FAKE_DEVICES_MAX][FAKE_DEVICES_MAX]; /* the first reads the second's */
+
+cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
+{
+	FAKE_CALL("cudaDeviceCanAccessPeer");
+	if (!there_is(device) || !there_is(peer))
+		return fake_error(cudaErrorInvalidDevice);
+	*can = device != peer && !options.no_access;
+	return cudaSuccess;
+}
+
+cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned)
+{
+	FAKE_CALL("cudaDeviceEnablePeerAccess");
+	if (!there_is(peer) || peer == current || options.no_access)
+		return fake_error(cudaErrorInvalidDevice);
+	if (allowed[current][peer])
+		return fake_error(cudaErrorPeerAccessAlreadyEnabled);
+	allowed[current][peer] = true;
+	return cudaSuccess;
 }
 
 cudaError_t cudaDeviceReset()
@@ -267,55 +306,100 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
 					     enum cudaDriverEntryPointQueryResult *result)
 {
 	FAKE_CALL("cudaGetDriverEntryPointByVersion");
-	bool known = strcmp(symbol, "cuTensorMapEncodeTiled") == 0;
-	*function = known ? reinterpret_cast<void *>(cuTensorMapEncodeTiled) : nullptr;
+	static const std::map<std::string, void *> symbols = {
+		{"cuTensorMapEncodeTiled", reinterpret_cast<void *>(cuTensorMapEncodeTiled)},
+		{"cuMemCreate", reinterpret_cast<void *>(cuMemCreate)},
+		{"cuMemRelease", reinterpret_cast<void *>(cuMemRelease)},
+		{"cuMemAddressReserve", reinterpret_cast<void *>(cuMemAddressReserve)},
+		{"cuMemAddressFree", reinterpret_cast<void *>(cuMemAddressFree)},
+		{"cuMemMap", reinterpret_cast<void *>(cuMemMap)},
+		{"cuMemUnmap", reinterpret_cast<void *>(cuMemUnmap)},
+		{"cuMemSetAccess", reinterpret_cast<void *>(cuMemSetAccess)},
+		{"cuMemExportToShareableHandle", reinterpret_cast<void *>(cuMemExportToShareableHandle)},
+		{"cuMemImportFromShareableHandle", reinterpret_cast<void *>(cuMemImportFromShareableHandle)},
+		{"cuMemGetAllocationGranularity", reinterpret_cast<void *>(cuMemGetAllocationGranularity)},
+		{"cuMemRetainAllocationHandle", reinterpret_cast<void *>(cuMemRetainAllocationHandle)},
+	};
+	auto found = symbols.find(symbol);
+	bool known = found != symbols.end() && !(options.no_peers && strncmp(symbol, "cuMem", 5) == 0);
+	*function = known ? found->second : nullptr;
 	*result = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
 	return cudaSuccess;
 }
 
 /* --- memory ---------------------------------------------------------------------------------------------------- */
 
-static uint8_t *arena;
-static size_t arena_end; /* beyond it nothing was ever allocated */
+/* Of each device a piece of addresses; beyond `end` nothing was ever allocated. */
+static struct arena {
+	uint8_t *begin;
+	size_t end, used;
+	bool open;
+} arenas[FAKE_DEVICES_MAX];
 static std::map<uint8_t *, size_t> device_memory, pinned_memory;
-static size_t device_used, pinned_used;
+static size_t pinned_used, virtual_used;
 static int open_depth;
 
-static void map_arena()
+static void map_arena(struct arena *arena)
 {
-	if (arena)
+	if (arena->begin)
 		return;
 	void *memory = mmap(nullptr, FAKE_DEVICE_BYTES_MAX, PROT_NONE, MAP_PRIVATE | MAP_ANONYMOUS | MAP_NORESERVE, -1, 0);
 	assert(memory != MAP_FAILED);
 	madvise(memory, FAKE_DEVICE_BYTES_MAX, MADV_HUGEPAGE);
-	arena = static_cast<uint8_t *>(memory);
+	arena->begin = static_cast<uint8_t *>(memory);
 }
 
-static void protect(int protection)
+static struct arena *arena_of(const void *memory)
 {
-	if (arena_end > 0 && mprotect(arena, (arena_end + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES, protection) != 0)
+	for (struct arena &one : arenas)
+		if (one.begin && memory >= one.begin && memory < one.begin + FAKE_DEVICE_BYTES_MAX)
+			return &one;
+	return nullptr;
+}
+
+static void protect(struct arena *arena, bool open)
+{
+	size_t bytes = (arena->end + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
+	if (bytes > 0 && mprotect(arena->begin, bytes, open ? PROT_READ | PROT_WRITE : PROT_NONE) != 0)
 		abort();
+	arena->open = open;
+}
+
+void fake_view_memory(int device)
+{
+	for (int i = 0; i < FAKE_DEVICES_MAX; i++) {
+		bool open = device < 0 || device == i || allowed[device][i];
+		if (arenas[i].begin && arenas[i].open != open)
+			protect(&arenas[i], open);
+	}
 }
 
 void fake_open_memory()
 {
-	if (open_depth++ == 0)
-		protect(PROT_READ | PROT_WRITE);
+	if (open_depth++ > 0)
+		return;
+	fake_view_memory(-1);
+	fake_virtual_open(true);
 }
 
 void fake_close_memory()
 {
-	if (--open_depth == 0)
-		protect(PROT_NONE);
+	if (--open_depth > 0)
+		return;
+	for (struct arena &one : arenas)
+		if (one.open)
+			protect(&one, false);
+	fake_virtual_open(false);
 }
 
 /* Whole pages of zeros are given back to the system, which gives zeros again. */
 void fake_set_memory(void *memory, int value, size_t bytes)
 {
 	uint8_t *begin = static_cast<uint8_t *>(memory), *end = begin + bytes;
-	uint8_t *first = arena + ((size_t)(begin - arena) + PAGE_BYTES - 1) / PAGE_BYTES * PAGE_BYTES;
-	uint8_t *last = arena + (size_t)(end - arena) / PAGE_BYTES * PAGE_BYTES;
-	if (value != 0 || fake_memory_of(memory) != FAKE_DEVICE || first >= last) {
+	const uintptr_t page = PAGE_BYTES;
+	uint8_t *first = reinterpret_cast<uint8_t *>(((uintptr_t)begin + page - 1) / page * page);
+	uint8_t *last = reinterpret_cast<uint8_t *>((uintptr_t)end / page * page);
+	if (value != 0 || fake_memory_of(memory) != FAKE_DEVICE || fake_virtual_has(memory) || first >= last) {
 		memset(memory, value, bytes);
 		return;
 	}
@@ -326,38 +410,39 @@ void fake_set_memory(void *memory, int value, size_t bytes)
 }
 
 /* The first gap; every allocation has ALIGN_BYTES behind it that belong to nobody. */
-static uint8_t *find_room(size_t bytes)
+static uint8_t *find_room(const struct arena *arena, size_t bytes)
 {
-	uint8_t *at = arena;
-	for (const auto &taken : device_memory) {
-		if ((size_t)(taken.first - at) >= bytes + ALIGN_BYTES)
+	uint8_t *at = arena->begin, *end = at + FAKE_DEVICE_BYTES_MAX;
+	for (auto taken = device_memory.lower_bound(at); taken != device_memory.end() && taken->first < end; ++taken) {
+		if ((size_t)(taken->first - at) >= bytes + ALIGN_BYTES)
 			break;
-		at = taken.first + (taken.second + 2 * ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
+		at = taken->first + (taken->second + 2 * ALIGN_BYTES - 1) / ALIGN_BYTES * ALIGN_BYTES;
 	}
-	return (size_t)(at - arena) + bytes + ALIGN_BYTES <= FAKE_DEVICE_BYTES_MAX ? at : nullptr;
+	return (size_t)(at - arena->begin) + bytes + ALIGN_BYTES <= FAKE_DEVICE_BYTES_MAX ? at : nullptr;
 }
 
 cudaError_t cudaMalloc(void **memory, size_t bytes)
 {
 	FAKE_CALL("cudaMalloc");
+	struct arena *arena = &arenas[current];
 	if (fake_any_capture())
 		return fake_spoil_captures();
-	map_arena();
-	uint8_t *at = bytes <= options.device_bytes - device_used ? find_room(bytes) : nullptr;
+	map_arena(arena);
+	uint8_t *at = bytes <= options.device_bytes - arena->used ? find_room(arena, bytes) : nullptr;
 	if (!at)
 		return fake_error(cudaErrorMemoryAllocation);
 	fake_open_memory();
-	size_t end = (size_t)(at - arena) + bytes + ALIGN_BYTES;
-	if (end > arena_end) {
-		arena_end = end;
-		protect(PROT_READ | PROT_WRITE);
+	size_t end = (size_t)(at - arena->begin) + bytes + ALIGN_BYTES;
+	if (end > arena->end) {
+		arena->end = end;
+		protect(arena, true);
 	}
 	ASAN_UNPOISON_MEMORY_REGION(at, bytes);
-	ASAN_POISON_MEMORY_REGION(at + bytes, (end - bytes - (size_t)(at - arena)));
+	ASAN_POISON_MEMORY_REGION(at + bytes, (end - bytes - (size_t)(at - arena->begin)));
 	memset(at, MALLOC_POISON, bytes < POISON_BYTES_MAX ? bytes : POISON_BYTES_MAX);
 	fake_close_memory();
 	device_memory[at] = bytes;
-	device_used += bytes;
+	arena->used += bytes;
 	*memory = at;
 	return cudaSuccess;
 }
@@ -374,7 +459,7 @@ cudaError_t cudaFree(void *memory)
 		return fake_error(cudaErrorInvalidValue);
 	fake_drain_all(); /* as the real one waits */
 	ASAN_POISON_MEMORY_REGION(found->first, found->second);
-	device_used -= found->second;
+	arena_of(memory)->used -= found->second;
 	device_memory.erase(found);
 	return cudaSuccess;
 }
@@ -382,15 +467,31 @@ cudaError_t cudaFree(void *memory)
 cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 {
 	FAKE_CALL("cudaMemGetInfo");
-	*free_bytes = options.device_bytes - device_used;
+	*free_bytes = options.device_bytes - arenas[current].used;
 	*total_bytes = options.device_bytes;
 	return cudaSuccess;
+}
+
+bool fake_device_take(size_t bytes)
+{
+	if (bytes > options.device_bytes - arenas[current].used - virtual_used)
+		return false;
+	virtual_used += bytes;
+	return true;
+}
+
+void fake_device_give_back(size_t bytes)
+{
+	virtual_used -= bytes;
 }
 
 size_t fake_device_used()
 {
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
-	return device_used;
+	size_t used = virtual_used;
+	for (const struct arena &one : arenas)
+		used += one.used;
+	return used;
 }
 
 size_t fake_pinned_used()
@@ -475,7 +576,7 @@ static const std::pair<uint8_t *const, size_t> *allocation(const std::map<uint8_
 
 enum fake_memory fake_memory_of(const void *memory)
 {
-	if (arena && memory >= arena && memory < arena + FAKE_DEVICE_BYTES_MAX)
+	if (arena_of(memory) || fake_virtual_has(memory))
 		return FAKE_DEVICE;
 	return allocation(pinned_memory, memory) ? FAKE_PINNED : FAKE_PAGEABLE;
 }
@@ -485,6 +586,8 @@ bool fake_memory_holds(const void *memory, size_t bytes)
 	enum fake_memory kind = fake_memory_of(memory);
 	if (kind == FAKE_PAGEABLE || bytes == 0)
 		return true;
+	if (fake_virtual_has(memory))
+		return fake_virtual_holds(memory, bytes);
 	const auto *found = allocation(kind == FAKE_DEVICE ? device_memory : pinned_memory, memory);
 	return found && static_cast<const uint8_t *>(memory) + bytes <= found->first + found->second;
 }

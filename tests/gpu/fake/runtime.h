@@ -18,19 +18,33 @@ extern std::recursive_mutex fake_lock;
 cudaError_t fake_enter(const char *call);
 /* Remembered for cudaGetLastError(). */
 cudaError_t fake_error(cudaError_t error);
-/* Every later call gives it. */
-void fake_lose_device(cudaError_t error);
-bool fake_device_lost(void);
+/* The thread's, as cudaSetDevice() has it. */
+int fake_current(void);
+/* Every later call for the device gives it. */
+void fake_lose_device(int device, cudaError_t error);
+bool fake_device_lost(int device);
 
 enum fake_memory { FAKE_PAGEABLE, FAKE_PINNED, FAKE_DEVICE };
 enum fake_memory fake_memory_of(const void *memory);
 /* Whether all of it belongs to one allocation; pageable memory always does. */
 bool fake_memory_holds(const void *memory, size_t bytes);
+/* Virtual memory (virtual.cc): how much of an allocation is mapped from there on, and what belongs to the device of this process. */
+bool fake_virtual_has(const void *memory);
+bool fake_virtual_holds(const void *memory, size_t bytes);
+void fake_virtual_open(bool open);
+size_t fake_virtual_count(void);
+/* More or less device memory is in use; false: there is not so much. */
+bool fake_device_take(size_t bytes);
+void fake_device_give_back(size_t bytes);
 /* Sets memory of any kind. */
 void fake_set_memory(void *memory, int value, size_t bytes);
 /* Device memory may be touched in between; calls nest. */
 void fake_open_memory(void);
 void fake_close_memory(void);
+/* In between: by a kernel of this device, which has its own and what it was allowed of others; negative: by copies, all. */
+void fake_view_memory(int device);
+/* Gives way to what waits on a healed device. */
+void fake_complete_events(void);
 /* Runs all that is queued anywhere. */
 void fake_drain_all(void);
 /* A capture that what this thread does would spoil: one of its own, or one in the global mode. */

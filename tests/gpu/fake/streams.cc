@@ -1,5 +1,7 @@
 /* Streams, events and graphs: queues of things that run when somebody waits. */
 #include <assert.h>
+#include <stdio.h>
+#include <stdlib.h>
 #include <string.h>
 #include <time.h>
 #include <deque>
@@ -20,6 +22,8 @@ struct operation {
 	std::function<void()> run;
 	cudaEvent_t event;
 	uint64_t ticket; /* of the event */
+	bool kernel;     /* it sees what memory its device may read */
+	int device;
 };
 
 struct capture {
@@ -31,12 +35,14 @@ struct capture {
 };
 
 struct CUstream_st {
+	int device;
 	std::deque<operation> queue;
 	struct capture *capture;
 	bool joined; /* a stream drawn into a capture: all of it is waited for */
 };
 
 struct CUevent_st {
+	int device;
 	uint64_t asked, done; /* records */
 	cudaStream_t stream;
 	struct capture *capture;
@@ -65,7 +71,7 @@ static cudaStream_t resolved(cudaStream_t stream)
 size_t fake_object_count()
 {
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
-	return object_count;
+	return object_count + fake_virtual_count();
 }
 
 /* --- running ------------------------------------------------------------------------------------------------- */
@@ -77,43 +83,85 @@ static double now_ms()
 	return (double)now.tv_sec * 1e3 + (double)now.tv_nsec * 1e-6;
 }
 
-static void run_next(cudaStream_t stream);
+static bool run_next(cudaStream_t stream);
 
-static void run_until(cudaEvent_t event, uint64_t ticket)
+/* false: it never comes. */
+static bool run_until(cudaEvent_t event, uint64_t ticket)
 {
 	while (event->done < ticket && !event->stream->queue.empty())
-		run_next(event->stream);
+		if (!run_next(event->stream))
+			return false;
+	return event->done >= ticket;
 }
 
-static void run_next(cudaStream_t stream)
+/* What runs on a lost device does nothing, and its events do not come. */
+static void run_here(operation &next)
 {
-	operation next = std::move(stream->queue.front());
-	stream->queue.pop_front();
-	if (next.kind == operation::RECORD) {
+	bool lost = fake_device_lost(next.device);
+	if (next.kind == operation::RECORD && !lost) {
 		next.event->done = next.ticket;
 		next.event->time_ms = now_ms();
-	} else if (next.kind == operation::WAIT) {
-		run_until(next.event, next.ticket);
-	} else if (!fake_device_lost()) {
+	} else if (next.kind == operation::RUN && !lost) {
+		fake_view_memory(next.kernel ? next.device : -1);
 		next.run();
 	}
 }
 
-static void drain(cudaStream_t stream)
+/* The first of the queue; false: it waits for ever, for an event, or for a lost device's part of a graph. */
+static bool run_next(cudaStream_t stream)
 {
+	operation &first = stream->queue.front();
+	if (first.kind == operation::WAIT && !fake_device_lost(stream->device) && !run_until(first.event, first.ticket))
+		return false;
+	if (first.device != stream->device && fake_device_lost(first.device) && !fake_device_lost(stream->device))
+		return false;
+	operation next = std::move(stream->queue.front());
+	stream->queue.pop_front();
+	run_here(next);
+	return true;
+}
+
+static bool drain(cudaStream_t stream)
+{
+	bool ended = true;
 	fake_open_memory();
-	while (!stream->queue.empty())
-		run_next(stream);
+	while (!stream->queue.empty() && ended)
+		ended = run_next(stream);
+	fake_close_memory();
+	return ended;
+}
+
+static void wait_for(bool ended, const char *call)
+{
+	if (ended || fake_device_lost(fake_current()))
+		return;
+	fprintf(stderr, "%s waits for ever: for a device that is lost\n", call);
+	abort();
+}
+
+void fake_complete_events()
+{
+	for (cudaEvent_t event : events)
+		event->done = event->asked;
+}
+
+/* One step on, of several devices: whoever only looks gets there, too. */
+static void look(cudaStream_t stream)
+{
+	if (fake_now()->devices == 1 || stream->queue.empty())
+		return;
+	fake_open_memory();
+	(void)run_next(stream);
 	fake_close_memory();
 }
 
 void fake_drain_all()
 {
 	for (cudaStream_t stream : streams)
-		drain(stream);
+		(void)drain(stream);
 }
 
-static void add(cudaStream_t stream, operation added)
+static void queue(cudaStream_t stream, operation added)
 {
 	if (stream->capture) {
 		stream->joined = false;
@@ -123,8 +171,14 @@ static void add(cudaStream_t stream, operation added)
 	if (stream == &default_stream) /* which stands behind all others */
 		fake_drain_all();
 	stream->queue.push_back(std::move(added));
-	if (!fake_now()->late_streams || stream == &default_stream)
-		drain(stream);
+	if (!fake_now()->late_streams || stream->device == fake_now()->ahead || stream == &default_stream)
+		(void)drain(stream);
+}
+
+static void add(cudaStream_t stream, operation added)
+{
+	added.device = stream->device;
+	queue(stream, std::move(added));
 }
 
 /* --- streams --------------------------------------------------------------------------------------------------- */
@@ -133,6 +187,7 @@ cudaError_t cudaStreamCreateWithFlags(cudaStream_t *stream, unsigned)
 {
 	FAKE_CALL("cudaStreamCreateWithFlags");
 	*stream = new CUstream_st();
+	(*stream)->device = fake_current();
 	streams.insert(*stream);
 	object_count++;
 	return cudaSuccess;
@@ -165,7 +220,7 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 	FAKE_CALL("cudaStreamSynchronize");
 	if (resolved(stream)->capture)
 		return fake_spoil_captures();
-	drain(resolved(stream));
+	wait_for(drain(resolved(stream)), "cudaStreamSynchronize");
 	return fake_enter("(after synchronize)");
 }
 
@@ -174,13 +229,16 @@ cudaError_t cudaStreamQuery(cudaStream_t stream)
 	FAKE_CALL("cudaStreamQuery");
 	if (resolved(stream)->capture)
 		return fake_spoil_captures();
+	look(resolved(stream));
+	if (fake_device_lost(fake_current()))
+		return fake_enter("(after look)");
 	return resolved(stream)->queue.empty() ? cudaSuccess : cudaErrorNotReady;
 }
 
 cudaError_t cudaLaunchHostFunc(cudaStream_t stream, void (*fn)(void *arg), void *arg)
 {
 	FAKE_CALL("cudaLaunchHostFunc");
-	add(resolved(stream), {operation::RUN, [=] { fn(arg); }, nullptr, 0});
+	add(resolved(stream), {operation::RUN, [=] { fn(arg); }, nullptr, 0, false, 0});
 	return cudaSuccess;
 }
 
@@ -190,6 +248,7 @@ cudaError_t cudaEventCreateWithFlags(cudaEvent_t *event, unsigned)
 {
 	FAKE_CALL("cudaEventCreateWithFlags");
 	*event = new CUevent_st();
+	(*event)->device = fake_current();
 	events.insert(*event);
 	object_count++;
 	return cudaSuccess;
@@ -215,10 +274,12 @@ cudaError_t cudaEventRecord(cudaEvent_t event, cudaStream_t stream)
 {
 	FAKE_CALL("cudaEventRecord");
 	stream = resolved(stream);
+	if (event->device != stream->device)
+		return fake_error(cudaErrorInvalidResourceHandle);
 	event->stream = stream;
 	event->capture = stream->capture;
 	if (!stream->capture) /* one in a graph is a dependency alone: operations stand in an order that keeps it */
-		add(stream, {operation::RECORD, nullptr, event, ++event->asked});
+		add(stream, {operation::RECORD, nullptr, event, ++event->asked, false, 0});
 	return cudaSuccess;
 }
 
@@ -235,7 +296,7 @@ cudaError_t cudaStreamWaitEvent(cudaStream_t stream, cudaEvent_t event, unsigned
 	if (stream->capture)
 		return fake_spoil_captures();
 	if (event->asked > 0)
-		add(stream, {operation::WAIT, nullptr, event, event->asked});
+		add(stream, {operation::WAIT, nullptr, event, event->asked, false, 0});
 	return cudaSuccess;
 }
 
@@ -244,6 +305,10 @@ cudaError_t cudaEventQuery(cudaEvent_t event)
 	FAKE_CALL("cudaEventQuery");
 	if (event->capture)
 		return fake_spoil_captures();
+	if (event->done < event->asked)
+		look(event->stream);
+	if (fake_device_lost(fake_current()))
+		return fake_enter("(after look)");
 	return event->done >= event->asked ? cudaSuccess : cudaErrorNotReady;
 }
 
@@ -253,9 +318,9 @@ cudaError_t cudaEventSynchronize(cudaEvent_t event)
 	if (event->capture)
 		return fake_spoil_captures();
 	fake_open_memory();
-	if (event->asked > event->done)
-		run_until(event, event->asked);
+	bool ended = event->asked <= event->done || run_until(event, event->asked);
 	fake_close_memory();
+	wait_for(ended, "cudaEventSynchronize");
 	return fake_enter("(after synchronize)");
 }
 
@@ -350,7 +415,7 @@ cudaError_t cudaGraphLaunch(cudaGraphExec_t exec, cudaStream_t stream)
 {
 	FAKE_CALL("cudaGraphLaunch");
 	for (const operation &one : exec->operations)
-		add(resolved(stream), one);
+		queue(resolved(stream), one);
 	return cudaSuccess;
 }
 
@@ -372,11 +437,11 @@ cudaError_t cudaGraphExecDestroy(cudaGraphExec_t exec)
 
 /* --- copies -------------------------------------------------------------------------------------------------------- */
 
-static void run_copy(const std::function<void()> &copy)
+static void run_copy(int device, const std::function<void()> &copy)
 {
 	cudaError_t error = fake_enter("copy");
 	if (error)
-		fake_lose_device(error);
+		fake_lose_device(device, error);
 	else
 		copy();
 }
@@ -393,20 +458,21 @@ static cudaError_t copy_lines(void *to, size_t to_pitch, const void *from, size_
 	bool staged = fake_memory_of(from) == FAKE_PAGEABLE, waits = fake_memory_of(to) == FAKE_PAGEABLE;
 	if (stream->capture && (staged || waits))
 		return fake_spoil_captures();
+	int device = stream->device;
 	std::vector<uint8_t> kept;
 	if (staged)
 		kept.assign(static_cast<const uint8_t *>(from), static_cast<const uint8_t *>(from) + from_bytes);
 	add(stream, {operation::RUN,
 		     [=, kept = std::move(kept)] {
-			     run_copy([&] {
+			     run_copy(device, [&] {
 				     const uint8_t *source = staged ? kept.data() : static_cast<const uint8_t *>(from);
 				     for (size_t i = 0; i < height; i++)
 					     memmove(static_cast<uint8_t *>(to) + i * to_pitch, source + i * from_pitch, width);
 			     });
 		     },
-		     nullptr, 0});
+		     nullptr, 0, false, 0});
 	if (waits)
-		drain(stream);
+		(void)drain(stream);
 	return fake_enter("(after copy)");
 }
 
@@ -434,7 +500,8 @@ cudaError_t cudaMemsetAsync(void *memory, int value, size_t bytes, cudaStream_t 
 	FAKE_CALL("cudaMemsetAsync");
 	if (fake_memory_of(memory) == FAKE_PAGEABLE || !fake_memory_holds(memory, bytes))
 		return fake_error(cudaErrorInvalidValue);
-	add(resolved(stream), {operation::RUN, [=] { run_copy([&] { fake_set_memory(memory, value, bytes); }); }, nullptr, 0});
+	int device = resolved(stream)->device;
+	add(resolved(stream), {operation::RUN, [=] { run_copy(device, [&] { fake_set_memory(memory, value, bytes); }); }, nullptr, 0, false, 0});
 	return cudaSuccess;
 }
 
@@ -480,14 +547,17 @@ cudaError_t simt_queue(const struct simt_launch &launch, cudaStream_t stream)
 	FAKE_CALL("launch");
 	if (!is_sound(launch))
 		return fake_error(cudaErrorInvalidConfiguration);
-	add(resolved(stream), {operation::RUN,
-			       [launch] {
-				       cudaError_t error = fake_enter("kernel");
-				       if (error)
-					       fake_lose_device(error);
-				       else
-					       simt_run(launch);
-			       },
-			       nullptr, 0});
+	stream = resolved(stream);
+	if (stream->device != fake_current())
+		return fake_error(cudaErrorInvalidResourceHandle);
+	add(stream, {operation::RUN,
+		     [launch, device = stream->device] {
+			     cudaError_t error = fake_enter("kernel");
+			     if (error)
+				     fake_lose_device(device, error);
+			     else
+				     simt_run(launch);
+		     },
+		     nullptr, 0, true, 0});
 	return cudaSuccess;
 }
