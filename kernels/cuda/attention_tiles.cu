@@ -29,6 +29,9 @@ template <int panels, int columns, int rows, int values> struct form {
 	/* 65536 registers: 2 x (40 + 216) x 128, (40 + 2 x 232) x 128 or (56 + 2 x 224) x 128. */
 	static constexpr int load_registers = columns > 128 ? 56 : 40;
 	static constexpr int compute_registers = half ? 216 : columns > 128 ? 224 : 232;
+	static constexpr int launch_registers = 65536 / (blocks * threads) / 8 * 8;
+	static_assert(!moves_registers || load_registers + groups * compute_registers <= (groups + 1) * launch_registers,
+		      "a warpgroup that raises its registers waits until the block has as many");
 };
 
 /* What a thread computes: rows r and r + 8 of its warp's 16, of each 8 columns two. */

@@ -145,7 +145,8 @@ enum err cuda_shared_take(size_t bytes, void **ret_memory)
 	return created == CUDA_SUCCESS ? map_handle(&d, handle, whole, true, ret_memory) : error_of(created);
 }
 
-/* Everything queued has run: as cudaFree() waits, so do we. */
+/* Everything queued has run: as cudaFree() waits, so do we.  Not while a step is recorded, by whatever thread: a wait for the whole device spoils
+ * any recording, and does not wait. */
 void cuda_shared_give_back(void *memory, size_t bytes)
 {
 	struct driver d;

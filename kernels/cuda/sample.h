@@ -16,7 +16,7 @@
 #define SAMPLE_THREADS	  512
 #define SAMPLE_WARPS	  (SAMPLE_THREADS / SIMT_LANES)
 #define SAMPLE_BLOCKS_MAX 8	/* of a cluster: what every GPU has room for */
-#define SAMPLE_SLICE	  16384 /* numbers of a slice while blocks suffice: three blocks a multiprocessor */
+#define SAMPLE_SLICE	  16384 /* numbers of a slice while blocks suffice: registers leave two blocks a multiprocessor, memory three */
 #define SAMPLE_STEP	  (SIMT_LANES * QUAD)
 #define SAMPLE_UNIT	  (SAMPLE_WARPS * SAMPLE_STEP) /* a slice is so many, times a whole number */
 #define SAMPLE_BINS	  256

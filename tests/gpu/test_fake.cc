@@ -6,6 +6,7 @@
 #include <stdlib.h>
 #include <sys/wait.h>
 #include <unistd.h>
+#include <thread>
 extern "C" {
 #include <cmocka.h>
 }
@@ -161,6 +162,14 @@ static void captures_refuse_what_cannot_be_recorded(void **)
 		gives(cudaErrorStreamCaptureInvalidated, cudaStreamEndCapture(stream, &graph));
 		assert_null(graph);
 	}
+	/* Another thread may ask for memory meanwhile, but not wait for the device. */
+	ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));
+	std::thread([&] {
+		ok(cudaMalloc(&memory, 16));
+		ok(cudaFree(memory));
+		gives(cudaErrorStreamCaptureUnsupported, cudaDeviceSynchronize());
+	}).join();
+	gives(cudaErrorStreamCaptureInvalidated, cudaStreamEndCapture(stream, &graph));
 	cudaEvent_t fork;
 	ok(cudaEventCreateWithFlags(&fork, cudaEventDisableTiming));
 	ok(cudaStreamBeginCapture(stream, cudaStreamCaptureModeThreadLocal));

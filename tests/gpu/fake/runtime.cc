@@ -268,7 +268,7 @@ cudaError_t cudaRuntimeGetVersion(int *version)
 cudaError_t cudaDeviceSynchronize()
 {
 	FAKE_CALL("cudaDeviceSynchronize");
-	if (fake_any_capture())
+	if (fake_is_capturing())
 		return fake_spoil_captures();
 	fake_drain_all();
 	return lost[current];

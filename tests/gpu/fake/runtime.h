@@ -49,6 +49,8 @@ void fake_complete_events(void);
 void fake_drain_all(void);
 /* A capture that what this thread does would spoil: one of its own, or one in the global mode. */
 bool fake_any_capture(void);
+/* Any: what waits for a whole device waits for a stream that records. */
+bool fake_is_capturing(void);
 /* A capture that meets what it cannot hold. */
 cudaError_t fake_spoil_captures(void);
 #endif

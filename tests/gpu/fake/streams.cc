@@ -343,6 +343,14 @@ bool fake_any_capture()
 	return false;
 }
 
+bool fake_is_capturing()
+{
+	for (cudaStream_t stream : streams)
+		if (stream->capture)
+			return true;
+	return false;
+}
+
 cudaError_t fake_spoil_captures()
 {
 	for (cudaStream_t stream : streams)
