@@ -182,7 +182,7 @@ SIMT_DEVICE void loader_fill(struct loader *loader, const struct loader_rows *ro
 	uint8_t *slot = loader->memory.slots + loader->next.slot * loader->shape->panels * PANEL_BYTES;
 	uint64_t *empty = &loader->memory.tail->empty[loader->next.slot];
 	/* Of two slots both may be read at once: what is under way is told before one is waited for. */
-	if (loader->shape->slots == 2 && simt_any(!simt_mbarrier_try_wait(empty, loader->next.parity ^ 1)))
+	if (loader->shape->slots == 2 && simt_any(!simt_mbarrier_test(empty, loader->next.parity ^ 1)))
 		loader_end(loader);
 	simt_mbarrier_wait(empty, loader->next.parity ^ 1);
 	if (rows->first)

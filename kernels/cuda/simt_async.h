@@ -78,6 +78,17 @@ SIMT_DEVICE bool simt_mbarrier_try_wait(uint64_t *barrier, uint32_t parity)
 	return done != 0;
 }
 
+/* The same, but at once: for who has something else to do meanwhile, for that moment is the hardware's to choose. */
+SIMT_DEVICE bool simt_mbarrier_test(uint64_t *barrier, uint32_t parity)
+{
+	uint32_t done;
+	asm volatile("{\n\t.reg .pred p;\n\tmbarrier.test_wait.parity.shared::cta.b64 p, [%1], %2;\n\tselp.u32 %0, 1, 0, p;\n\t}"
+		     : "=r"(done)
+		     : "r"(simt_shared_address(barrier)), "r"(parity)
+		     : "memory");
+	return done != 0;
+}
+
 SIMT_DEVICE void simt_mbarrier_wait(uint64_t *barrier, uint32_t parity)
 {
 	while (!simt_mbarrier_try_wait(barrier, parity)) {

@@ -145,6 +145,11 @@ bool simt_mbarrier_over(const uint64_t *at, uint32_t parity)
 	return load(at).phase != (parity & 1);
 }
 
+bool simt_mbarrier_test(uint64_t *at, uint32_t parity)
+{
+	return simt_mbarrier_over(at, parity);
+}
+
 bool simt_mbarrier_try_wait(uint64_t *at, uint32_t parity)
 {
 	if (!simt_mbarrier_over(at, parity))

@@ -19,6 +19,7 @@ void simt_mbarrier_init(uint64_t *barrier, uint32_t count);
 void simt_mbarrier_arrive(uint64_t *barrier);
 void simt_mbarrier_arrive_expect(uint64_t *barrier, uint32_t bytes);
 bool simt_mbarrier_try_wait(uint64_t *barrier, uint32_t parity);
+bool simt_mbarrier_test(uint64_t *barrier, uint32_t parity);
 void simt_mbarrier_wait(uint64_t *barrier, uint32_t parity);
 
 void simt_mbarrier_fence_init(void);
