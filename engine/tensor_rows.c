@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bf16.h"
+#include "base/e4m3.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
@@ -41,19 +42,6 @@ static float f16_to_f32(uint16_t half)
 	return float_of(bits | sign);
 }
 
-/* Sign, 4 bits of exponent, 3 of fraction; no infinity, and NaN is all ones.  Below the least exponent the fraction
- * counts in 2^-9. */
-static float f8_to_f32(uint8_t byte)
-{
-	uint32_t sign = (uint32_t)(byte & 0x80) << 24, exponent = byte >> 3 & 15, fraction = byte & 7;
-	uint32_t bits = bits_of((float)fraction * 0x1p-9f);
-	if ((byte & 0x7f) == 0x7f)
-		bits = 0x7fc00000;
-	else if (exponent > 0)
-		bits = (exponent + 120) << 23 | fraction << 20;
-	return float_of(bits | sign);
-}
-
 void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, float *ret_wide)
 {
 	const uint8_t *data = tensor->data;
@@ -80,7 +68,7 @@ static void scale_row(const struct tensor_found *found, uint64_t row, uint16_t *
 	for (uint64_t i = 0; i < columns; i++) {
 		float scale;
 		memcpy(&scale, scales + i / TENSOR_SCALE_BLOCK * sizeof(scale), sizeof(scale));
-		ret_row[i] = bf16_round(f8_to_f32(data[i]) * scale);
+		ret_row[i] = bf16_round(e4m3_widen(data[i]) * scale);
 	}
 }
 

@@ -22,7 +22,8 @@ extern "C" {
 
 struct device;
 
-enum elem { ELEM_F32, ELEM_BF16 };
+/* ELEM_E4M3 is of the weights of linears alone, which have scales beside them (kernels/ops.h). */
+enum elem { ELEM_F32, ELEM_BF16, ELEM_E4M3 };
 
 enum device_kind { DEVICE_CPU, DEVICE_CUDA };
 

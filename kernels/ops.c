@@ -8,8 +8,10 @@
 
 enum err linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear)
 {
-	uint32_t segments = shape->segments, step = shape->elem == ELEM_F32 ? 1 : 2;
+	uint32_t segments = shape->segments, together = shape->scale_outputs;
+	uint32_t step = shape->elem == ELEM_BF16 ? 2 : shape->elem == ELEM_E4M3 && segments > 1 ? LINEAR_GROUP : 1;
 	assert(shape->n > 0 && shape->k > 0);
+	assert(shape->elem != ELEM_E4M3 || (together > 0 && together <= LINEAR_GROUP && (together & (together - 1)) == 0));
 	if (segments == 0 || segments > LINEAR_SEGMENTS || (segments & (segments - 1)) != 0)
 		return ERR_INVALID;
 	if (shape->k % (segments * step) != 0)
@@ -38,6 +40,15 @@ void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const vo
 	assert(count <= linear->shape.n && first <= linear->shape.n - count);
 	if (count > 0)
 		linear->device->backend->linear_fill(linear, first, count, source, source_stride);
+}
+
+void linear_fill_scales(struct linear *linear, uint32_t first, uint32_t count, const float *source)
+{
+	const struct linear_shape *shape = &linear->shape;
+	assert(shape->elem == ELEM_E4M3 && count <= shape->n && first <= shape->n - count);
+	assert(first % shape->scale_outputs == 0 && (count % shape->scale_outputs == 0 || first + count == shape->n));
+	if (count > 0)
+		linear->device->backend->linear_fill_scales(linear, first, count, source);
 }
 
 enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source)
@@ -73,6 +84,7 @@ void op_embed(struct device *device, const void *table, enum elem elem, uint32_t
 void op_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
 		     float *out)
 {
+	assert(table->shape.elem != ELEM_E4M3);
 	device->backend->embed_linear(device, table, tokens, rows, out);
 }
 

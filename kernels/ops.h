@@ -7,7 +7,8 @@
  *         2 activations are f32 in memory; weights and KV are f32 or bf16. Rounding to bf16 happens only
  *           where a name says so: KV as it is written, rows to and from experts, on "avx512bf16" the input
  *           of op_linear with bf16 weights (a class of its own), and what is written as bf16 because only
- *           linears of bf16 weights read it (out_elem, as device_props.input says; a CPU has f32 throughout);
+ *           linears of bf16 weights read it (out_elem, as device_props.input says; a CPU has f32 throughout); to e4m3
+ *           the input of op_linear with weights of ELEM_E4M3;
  *         3 pointers are the device's memory (MEM_DEVICE, or MEM_PINNED) unless `host` is said; strides are
  *           in elements between the starts of rows. */
 #ifndef KERNELS_OPS_H
@@ -22,7 +23,7 @@ extern "C" {
 
 static inline size_t elem_bytes(enum elem elem)
 {
-	return elem == ELEM_F32 ? 4 : 2;
+	return elem == ELEM_F32 ? 4 : elem == ELEM_BF16 ? 2 : 1;
 }
 
 /* --- linear: y = x W^T, W as on disk [n][k], packed once ------------------------------------------- */
@@ -30,6 +31,7 @@ static inline size_t elem_bytes(enum elem elem)
 struct linear;
 
 #define LINEAR_SEGMENTS 8 /* at most */
+#define LINEAR_GROUP	128 /* inputs that share a scale: of weights of ELEM_E4M3, and of a row that they multiply */
 
 struct linear_shape {
 	uint32_t n; /* outputs */
@@ -38,11 +40,19 @@ struct linear_shape {
 	/* 1 for weights split by outputs. Row-parallel weights (attention output, MLP down): K is summed in
 	 * device_props.row_segments segments and a binary tree, so that as many shards, or half of them and so on, give the
 	 * same bits; of 8, a shard of degree d has k / d inputs and 8 / d segments, and op_tree_sum() joins the shards. k must
-	 * divide into the segments, and those of bf16 weights into pairs. */
+	 * divide into the segments, those of bf16 weights into pairs, and those of ELEM_E4M3, if more than one, into groups. */
 	uint32_t segments;
+	/* ELEM_E4M3: from output 0 on, so many share a scale for each group of inputs: 1, 2, 4 ... 128. */
+	uint32_t scale_outputs;
 };
 
-/* ERR_NOMEM; ERR_INVALID when k does not divide into the segments. The weights are zero. */
+/* Weights of ELEM_E4M3.  A row of inputs is rounded to e4m3 group by group: its scale is amax / 448 in f32, amax the greatest
+ * magnitude of the group or LINEAR_AMAX_LEAST; a number is x / scale, a division in f32, rounded to the nearest.  An output is,
+ * over the groups in order, sum = fma(part, scale of the row * scale of the weights, sum); a part is the sum over the group of
+ * products, which are exact in f32: on a CPU in order, on a GPU as its tensor cores add (docs/gpu.md). */
+#define LINEAR_AMAX_LEAST 1e-10f
+
+/* ERR_NOMEM; ERR_INVALID when k does not divide into the segments. The weights are zero, and so are their scales. */
 MUST_USE enum err linear_create(struct device *device, const struct linear_shape *shape,
 				struct linear **ret_linear);
 void linear_destroy(struct linear *linear); /* NULL is fine */
@@ -52,6 +62,9 @@ size_t linear_bytes(const struct linear *linear); /* packed */
  * Several matrices over the same input (q, k, v; gate, up) may be filled into one linear, in order. */
 void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source,
 		 size_t source_stride);
+/* ELEM_E4M3: the scales [group of inputs] of outputs [first, first + count), from host memory; both are multiples of
+ * scale_outputs, or the end is the last output. */
+void linear_fill_scales(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 /* The bias of outputs [first, first + count) from host memory, added to the whole sum; those never filled have 0.
  * ERR_NOMEM at the first call.  A shard of row-parallel weights has none: it would be added once for each. */
 MUST_USE enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
@@ -77,7 +90,7 @@ void op_tree_sum(struct device *device, const float *const *parts, uint32_t part
 /* out[row] = table[token[row]], widened; table is [vocabulary][dim] of `elem`. */
 void op_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 	      uint32_t rows, float *out);
-/* The same out of packed weights: tied embeddings are stored once. */
+/* The same out of packed weights, f32 or bf16: tied embeddings are stored once. */
 void op_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
 		     float *out);
 

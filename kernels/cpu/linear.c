@@ -8,9 +8,11 @@
 /* Panels of 16 outputs. One cache line lies between panels: the streams of four panels read at once would
  * otherwise fall on the same sets of the cache wherever k is a power of two. */
 
-static uint32_t step_k(enum elem elem)
+/* Words of 4 bytes that one panel has. */
+static size_t panel_words(const struct linear_shape *shape)
 {
-	return elem == ELEM_F32 ? 1 : 2;
+	size_t per_word = shape->elem == ELEM_F32 ? 1 : shape->elem == ELEM_BF16 ? 2 : 4;
+	return shape->k * (size_t)PANEL_COLUMNS / per_word;
 }
 
 enum err cpu_linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear)
@@ -19,13 +21,15 @@ enum err cpu_linear_create(struct device *device, const struct linear_shape *sha
 	if (!linear)
 		return ERR_NOMEM;
 	linear->panel_count = (shape->n + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
-	linear->panel_stride = ((size_t)shape->k / step_k(shape->elem) + 1) * PANEL_COLUMNS;
-	linear->base = (struct linear){*shape, device, linear->panel_count * linear->panel_stride * 4};
-	enum err e = dev_alloc(device, MEM_DEVICE, linear->base.bytes, &linear->data);
+	linear->panel_stride = panel_words(shape) + PANEL_COLUMNS;
+	size_t packed = linear->panel_count * linear->panel_stride * 4, scales = linear_scale_bytes(shape);
+	linear->base = (struct linear){*shape, device, packed + scales};
+	enum err e = dev_alloc(device, MEM_DEVICE, packed + scales, &linear->data);
 	if (e != ERR_OK) {
 		free(linear);
 		return e;
 	}
+	linear->scales = scales > 0 ? (float *)linear->data + packed / 4 : NULL;
 	*ret_linear = &linear->base;
 	return ERR_OK;
 }
@@ -56,6 +60,12 @@ static void fill_output(struct cpu_linear *linear, uint32_t n, const void *row)
 			memcpy(&to[k * PANEL_COLUMNS], (const uint8_t *)row + k * sizeof(*to), sizeof(*to));
 		return;
 	}
+	if (linear->base.shape.elem == ELEM_E4M3) {
+		uint8_t *to = (uint8_t *)linear->data + panel * 4 + column;
+		for (size_t k = 0; k < linear->base.shape.k; k++)
+			to[k * PANEL_COLUMNS] = ((const uint8_t *)row)[k];
+		return;
+	}
 	uint32_t *to = (uint32_t *)linear->data + panel + column;
 	for (size_t step = 0; step < linear->base.shape.k / 2; step++) {
 		uint16_t pair[2];
@@ -81,6 +91,14 @@ void cpu_linear_fill(struct linear *base, uint32_t first, uint32_t count, const 
 	struct fill_job job = {(struct cpu_linear *)base, first, count, source, source_stride};
 	uint32_t panels = (first + count - 1) / PANEL_COLUMNS - first / PANEL_COLUMNS + 1;
 	cpu_parallel(base->device, panels, (uint64_t)count * base->shape.k, fill_panel, &job);
+}
+
+void cpu_linear_fill_scales(struct linear *base, uint32_t first, uint32_t count, const float *source)
+{
+	struct cpu_linear *linear = (struct cpu_linear *)base;
+	uint32_t groups = linear_groups(&base->shape);
+	for (uint32_t n = first; n < first + count; n += base->shape.scale_outputs)
+		memcpy(linear->scales + (size_t)(n / base->shape.scale_outputs) * groups, source, groups * sizeof(*source));
 }
 
 enum err cpu_linear_fill_bias(struct linear *base, uint32_t first, uint32_t count, const float *source)

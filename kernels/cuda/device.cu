@@ -275,6 +275,7 @@ static const struct backend *cuda_backend(void)
 		.linear_create = cuda_linear_create,
 		.linear_destroy = cuda_linear_destroy,
 		.linear_fill = cuda_linear_fill,
+		.linear_fill_scales = cuda_linear_fill_scales,
 		.linear_fill_bias = cuda_linear_fill_bias,
 		.linear = cuda_linear,
 		.tree_sum = cuda_tree_sum,

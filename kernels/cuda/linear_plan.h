@@ -10,6 +10,7 @@ extern "C" {
 #endif
 
 #define LINEAR_WIDTH_MAX	256
+#define LINEAR_E4M3_WIDTH_MAX 128 /* registers hold the sums of a group beside those of all */
 #define LINEAR_SEGMENTED_WIDTH_MAX 64 /* beside the sums of a segment, registers hold three levels of the tree */
 
 struct linear_plan {
@@ -24,6 +25,7 @@ struct linear_plan_shape {
 	uint32_t groups;   /* products beside each other: experts, heads; 1 */
 	uint32_t segments; /* over 1: narrow tiles only */
 	uint32_t sm_count;
+	uint32_t width_max; /* 0: LINEAR_WIDTH_MAX */
 };
 
 struct linear_plan linear_plan(const struct linear_plan_shape *shape);
