@@ -56,18 +56,20 @@ void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, flo
 
 bool tensor_rows_plain(const struct tensor_found *found, enum elem elem)
 {
-	return found->tensor->dim_count == 2 && found->tensor->dtype == (elem == ELEM_BF16 ? TENSOR_BF16 : TENSOR_F32);
+	static const enum tensor_dtype dtypes[] = {[ELEM_F32] = TENSOR_F32, [ELEM_BF16] = TENSOR_BF16,
+						   [ELEM_E4M3] = TENSOR_F8_E4M3};
+	return found->tensor->dim_count == 2 && found->tensor->dtype == dtypes[elem];
 }
 
 static void scale_row(const struct tensor_found *found, uint64_t row, uint16_t *ret_row)
 {
 	uint64_t columns = found->tensor->dims[1];
 	const uint8_t *data = (const uint8_t *)found->tensor->data + row * columns;
-	const uint8_t *scales = (const uint8_t *)found->scale->data +
-				row / TENSOR_SCALE_BLOCK * found->scale->dims[1] * sizeof(float);
+	uint64_t scales = row / TENSOR_SCALE_BLOCK * found->scale->dims[1];
+	float scale = 0.0f;
 	for (uint64_t i = 0; i < columns; i++) {
-		float scale;
-		memcpy(&scale, scales + i / TENSOR_SCALE_BLOCK * sizeof(scale), sizeof(scale));
+		if (i % TENSOR_SCALE_BLOCK == 0)
+			tensor_widen(found->scale, scales + i / TENSOR_SCALE_BLOCK, 1, &scale);
 		ret_row[i] = bf16_round(e4m3_widen(data[i]) * scale);
 	}
 }

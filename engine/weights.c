@@ -100,7 +100,7 @@ static void fill_rows(struct load *load, const struct tensor_spec *spec, uint32_
 		uint32_t output = load_output(load->config, spec, row);
 		count = run_length(load, spec, row, end);
 		linear_fill(linear, output, count,
-			    (const uint8_t *)rows + (size_t)(row - first) * k * elem_bytes(load->to->elem), k);
+			    (const uint8_t *)rows + (size_t)(row - first) * k * elem_bytes(linear_shape(linear)->elem), k);
 	}
 }
 
@@ -108,7 +108,7 @@ static enum err fill_linear(struct load *load, const struct tensor_spec *spec, c
 			    struct linear *linear)
 {
 	uint32_t n = (uint32_t)spec->dims[0], k = (uint32_t)spec->dims[1];
-	if (tensor_rows_plain(found, load->to->elem)) {
+	if (tensor_rows_plain(found, linear_shape(linear)->elem)) {
 		fill_rows(load, spec, 0, n, found->tensor->data, linear);
 		return ERR_OK;
 	}
@@ -128,16 +128,22 @@ static enum err fill_linear(struct load *load, const struct tensor_spec *spec, c
 static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
 			    uint32_t segments, struct linear **linear)
 {
-	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load->to->elem,
-					   .segments = segments};
+	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load_elem(load, found),
+					   .segments = segments, .scale_outputs = load_scale_outputs(load->config)};
 	enum err e = *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
-	return e == ERR_OK ? fill_linear(load, spec, found, *linear) : e;
+	if (e == ERR_OK && linear_shape(*linear)->elem != shape.elem)
+		return why_set(load->why, ERR_UNSUPPORTED, "%s: one part of its product has weights of 8 bits and another has not",
+			       spec->name);
+	if (e == ERR_OK)
+		e = fill_linear(load, spec, found, *linear);
+	return e == ERR_OK && shape.elem == ELEM_E4M3 ? load_scales(load, spec, found, *linear) : e;
 }
 
 /* Of weights whose inputs may be shared out. */
-static uint32_t row_segments(const struct load *load)
+static enum err load_row_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+				struct linear **linear)
 {
-	return device_props(load->to->device)->row_segments;
+	return load_linear(load, spec, found, load_row_segments(load, spec, found), linear);
 }
 
 static enum err load_embedding(struct load *load, const struct tensor_found *found)
@@ -172,7 +178,7 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 	if (spec->dim_count == 1)
 		return load_bias(load, spec, found, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
 	if (spec->role == TENSOR_EXPERT_DOWN)
-		return load_linear(load, spec, found, row_segments(load), &expert->down);
+		return load_row_linear(load, spec, found, &expert->down);
 	return load_linear(load, spec, found, 1, &expert->gate_up);
 }
 
@@ -210,7 +216,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_KEY_VALUE_UP:
 		return load_latent_heads(load, spec, found, layer);
 	case TENSOR_OUTPUT:
-		return load_linear(load, spec, found, row_segments(load), &layer->output);
+		return load_row_linear(load, spec, found, &layer->output);
 	case TENSOR_OUTPUT_BIAS:
 		return load_bias(load, spec, found, layer->output);
 	case TENSOR_GATE_UP:
@@ -218,7 +224,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_GATE_UP_BIAS:
 		return load_bias(load, spec, found, layer->gate_up);
 	case TENSOR_DOWN:
-		return load_linear(load, spec, found, row_segments(load), &layer->down);
+		return load_row_linear(load, spec, found, &layer->down);
 	case TENSOR_DOWN_BIAS:
 		return load_bias(load, spec, found, layer->down);
 	case TENSOR_ROUTER:
@@ -230,7 +236,7 @@ static enum err load_tensor(struct load *load, const struct tensor_spec *spec, c
 	case TENSOR_SHARED_GATE_UP:
 		return load_linear(load, spec, found, 1, &layer->shared_gate_up);
 	case TENSOR_SHARED_DOWN:
-		return load_linear(load, spec, found, row_segments(load), &layer->shared_down);
+		return load_row_linear(load, spec, found, &layer->shared_down);
 	case TENSOR_SHARED_GATE:
 		return load_linear(load, spec, found, 1, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:
@@ -314,6 +320,7 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 	*weights = (struct engine_weights){
 		.device = device,
 		.elem = config->dtype == MODEL_BF16 ? ELEM_BF16 : ELEM_F32,
+		.e4m3 = config->fp8_kept,
 		.hidden_size = config->hidden_size,
 		.head_count = config->head_count,
 		.q_norm_size = query_norm_size(config),
@@ -412,4 +419,9 @@ uint64_t engine_weights_bytes(const struct engine_weights *weights)
 	for (uint32_t i = 0; i < weights->layer_count; i++)
 		bytes += layer_bytes(weights, &weights->layers[i]);
 	return bytes;
+}
+
+const char *engine_weights_format(const struct engine_weights *weights)
+{
+	return weights->e4m3 ? "fp8e4m3b128" : weights->elem == ELEM_BF16 ? "bf16" : "f32";
 }

@@ -5,7 +5,9 @@
  * Bounds: what model_config allows; refuses what layers.c does not compute.
  * Rules:  1 a linear holds its bias; a norm's weights have the 1 that they are around, in f32;
  *         2 f16 becomes f32 on the way: every value of it is one of those; weights of 8 or 4 bits times their scale
- *           become bf16 (docs/decisions/fp8-weights-become-bf16.md, mxfp4-weights-become-bf16.md). */
+ *           become bf16 (docs/decisions/fp8-weights-become-bf16.md, mxfp4-weights-become-bf16.md);
+ *         3 where model_config.fp8_kept says so, linears of 8-bit weights stay what they are, with their scales, but for
+ *           those of latent heads, which are taken apart (docs/decisions/fp8-computed-as-published.md). */
 #ifndef ENGINE_WEIGHTS_H
 #define ENGINE_WEIGHTS_H
 #include <stdint.h>
@@ -51,7 +53,8 @@ struct layer_weights {
 
 struct engine_weights {
 	struct device *device;
-	enum elem elem;
+	enum elem elem; /* of all that is not e4m3 */
+	bool e4m3;	/* some linears are */
 	uint32_t hidden_size;
 	uint32_t head_count;
 	uint32_t q_norm_size;
@@ -65,12 +68,14 @@ struct engine_weights {
 	struct layer_weights *layers;
 };
 
-/* What rows that only linears read are written as: f32 weights are not worth inputs of bf16. */
+/* What rows that only linears read are written as: f32 weights are not worth inputs of bf16, and inputs of e4m3 are rounded once. */
 static inline enum elem engine_weights_input(const struct engine_weights *weights)
 {
-	return weights->elem == ELEM_BF16 ? device_props(weights->device)->input : ELEM_F32;
+	return weights->elem == ELEM_BF16 && !weights->e4m3 ? device_props(weights->device)->input : ELEM_F32;
 }
 
+/* "bf16": weights as the numerics class names them. */
+const char *engine_weights_format(const struct engine_weights *weights);
 /* A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID or ERR_MISMATCH, and `why` names it. */
 MUST_USE enum err engine_weights_create(struct device *device, const struct model_config *config,
 					const struct weights *source, struct why *why,

@@ -21,6 +21,15 @@ enum { FILL_ROWS = 64 }; /* converted at a time */
 MUST_USE enum err load_create(struct load *load, const char *name, const struct linear_shape *shape,
 			      struct linear **ret_linear);
 
+/* What the linear of a tensor is made of, and its segments, where its inputs may be shared out: e4m3 is never cut within a group. */
+enum elem load_elem(const struct load *load, const struct tensor_found *found);
+uint32_t load_row_segments(const struct load *load, const struct tensor_spec *spec, const struct tensor_found *found);
+/* The scales of a tensor of e4m3, and a look at both: ERR_INVALID for what is no number. */
+MUST_USE enum err load_scales(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+			      struct linear *linear);
+/* Outputs that share a scale wherever they lie in a linear. */
+uint32_t load_scale_outputs(const struct model_config *config);
+
 /* Which output of its role a row of the tensor is.  Gate and up may take turns.  Latent attention wants the parts of queries that turn apart from
  * those that do not, and the halves of what turns apart (kernels/ops.h: rope). */
 uint32_t load_output(const struct model_config *config, const struct tensor_spec *spec, uint32_t row);

@@ -12,7 +12,7 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 15, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 16, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
@@ -21,6 +21,7 @@ struct settings {
 	const char *fingerprint; /* NULL: any */
 	const char *role;
 	const char *device;
+	const char *quantization;
 	const char *isa;
 	uint64_t threads;
 	uint64_t kv_bytes;
@@ -328,7 +329,7 @@ static enum err serve(struct program *program, struct why *why)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
 	if (e != ERR_OK)
 		return e;
-	struct model_dir_options options = {0};
+	struct model_dir_options options = {.quantization = program->settings.quantization};
 	e = model_dir_open(program->settings.model, &options, why, &program->model);
 	if (e == ERR_OK)
 		e = check_fingerprint(program, why);
@@ -356,6 +357,8 @@ static void fill_table(struct settings *s, struct option *table)
 		{"role", OPTION_TEXT, &s->role, 0, 0, "ROLE", "prefill, decode, both"},
 		{"device", OPTION_TEXT, &s->device, 0, 0, "NAME", "auto (a GPU where there is one), cpu, cuda"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
+		{"quantization", OPTION_TEXT, &s->quantization, 0, 0, "NAME",
+		 "none: weights of 8 bits become bf16; fp8: they are computed with as they are"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
 		{"kv-bytes", OPTION_BYTES, &s->kv_bytes, 1 << 20, 0, "BYTES", "memory for KV blocks"},
 		{"block-size", OPTION_COUNT, &s->block_tokens, 4, 256, "N", "tokens of a block"},
