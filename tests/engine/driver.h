@@ -19,6 +19,7 @@ struct driver_options {
 	uint32_t batch_tokens_max;
 	uint32_t block_count; /* of each layer group */
 	struct expert_exchange *experts;
+	const char *quantization; /* model_dir.h */
 };
 
 struct driver {

@@ -13,7 +13,8 @@ enum { PROMPT = 37, ANSWER = 6, BLOCK_TOKENS = 16 };
 
 static const char *const models[] = {"tests/golden/engine/llama-tied", "tests/golden/engine/qwen3-moe",
 				     "tests/golden/engine/llama-f32", "tests/golden/families/gemma3",
-				     "tests/golden/families/gpt-oss", "tests/golden/families/deepseek-v3"};
+				     "tests/golden/families/gpt-oss", "tests/golden/families/deepseek-v3",
+				     "tests/golden/fp8/qwen3",		"tests/golden/fp8/deepseek-v3"};
 enum { MODELS = sizeof(models) / sizeof(*models) };
 
 struct answer {
@@ -24,7 +25,8 @@ struct answer {
 static void open_model(struct driver *driver, const char *path)
 {
 	const struct driver_options options = {.path = path, .thread_count = 1, .block_tokens = BLOCK_TOKENS,
-					       .batch_tokens_max = 64, .block_count = 24};
+					       .batch_tokens_max = 64, .block_count = 24,
+					       .quantization = strstr(path, "fp8") ? "fp8" : NULL};
 	driver_open(driver, &options);
 }
 
