@@ -16,14 +16,14 @@ struct experts_local {
 	uint32_t inner; /* of an expert */
 	uint32_t hidden;
 	struct glu glu;
-	enum elem input;            /* of rows that only linears read */
+	enum elem input;            /* of rows that only linears read, if not ELEM_E4M3 */
 	size_t slot_max;
 	const struct linear **linears; /* [expert_count] */
 	uint32_t *slot_first;       /* [expert_count + 1] */
 	uint32_t *slots;            /* [slot_max] */
-	void *x;                    /* [slot_max][hidden] of `input`, grouped */
+	void *x;                    /* [slot_max][hidden] of `input` or ELEM_E4M3, grouped */
 	float *gate_up;             /* [slot_max][2 * inner] grouped */
-	void *activated;            /* [slot_max][inner] of `input`, grouped */
+	void *activated;            /* [slot_max][inner] of `input` or ELEM_E4M3, grouped */
 	float *y;                   /* [slot_max][hidden] grouped: answers */
 	uint16_t *answers;          /* [slot_max][hidden] bf16, by row */
 };
@@ -103,12 +103,12 @@ struct expert_exchange *experts_local_exchange(struct experts_local *experts)
 
 /* The rows of every expert through one of its linears. */
 static void linear_of_each(struct experts_local *x, const struct expert_weights *experts, bool down, uint32_t slot_count,
-			   const void *in, float *out)
+			   enum elem elem, const void *in, float *out)
 {
 	for (uint32_t i = 0; i < x->expert_count; i++)
 		x->linears[i] = down ? experts[i].down : experts[i].gate_up;
 	const struct moe_linear_call call = {.linears = x->linears, .expert_count = x->expert_count, .first = x->slot_first,
-					     .slot_count = slot_count, .x = in, .x_elem = x->input, .y = out};
+					     .slot_count = slot_count, .x = in, .x_elem = elem, .y = out};
 	op_moe_linear(x->device, &call);
 }
 
@@ -117,17 +117,20 @@ static enum err run(void *context, const struct expert_rows *rows)
 	struct experts_local *x = context;
 	const struct expert_weights *experts = x->weights->layers[rows->layer].experts;
 	uint32_t slot_count = rows->row_count * rows->top_k;
+	const enum elem in = engine_weights_input_of(x->weights, experts[0].gate_up);
+	const enum elem inner = engine_weights_input_of(x->weights, experts[0].down);
 	assert(slot_count <= x->slot_max && rows->dim == x->hidden);
 
 	op_moe_group(x->device, rows->expert, slot_count, x->expert_count, x->slot_first, x->slots);
 	const struct moe_gather_call gather = {.x = rows->x, .elem = rows->elem, .dim = x->hidden, .slot = x->slots,
-					       .slot_count = slot_count, .top_k = rows->top_k, .out = x->x};
+					       .slot_count = slot_count, .top_k = rows->top_k, .out = x->x, .out_elem = in};
 	op_moe_gather(x->device, &gather);
-	linear_of_each(x, experts, false, slot_count, x->x, x->gate_up);
+	linear_of_each(x, experts, false, slot_count, in, x->x, x->gate_up);
 	const struct glu_call glu = {.glu = x->glu, .x = x->gate_up, .x_stride = 2 * (size_t)x->inner, .rows = slot_count,
-				     .dim = x->inner, .out = x->activated, .out_elem = x->input, .out_stride = x->inner};
+				     .dim = x->inner, .out = x->activated, .out_elem = inner,
+				     .out_stride = engine_row_stride(inner, x->inner)};
 	op_glu(x->device, &glu);
-	linear_of_each(x, experts, true, slot_count, x->activated, x->y);
+	linear_of_each(x, experts, true, slot_count, inner, x->activated, x->y);
 	op_moe_scatter(x->device, x->y, x->hidden, x->slots, slot_count, x->answers);
 	op_moe_combine(x->device, x->answers, rows->weight, rows->row_count, rows->top_k, x->hidden, rows->sum);
 	return ERR_OK;

@@ -167,6 +167,17 @@ static enum err load_embedding(struct load *load, const struct tensor_found *fou
 	return e;
 }
 
+/* Experts of a layer are multiplied by together. */
+static enum err refuse_unlike(struct load *load, const struct tensor_spec *spec, const struct expert_weights *expert,
+			      const struct expert_weights *first)
+{
+	bool down = spec->role == TENSOR_EXPERT_DOWN;
+	const struct linear *one = down ? expert->down : expert->gate_up, *other = down ? first->down : first->gate_up;
+	if (linear_shape(one)->elem == linear_shape(other)->elem)
+		return ERR_OK;
+	return why_set(load->why, ERR_UNSUPPORTED, "%s: some experts of the layer have weights of 8 bits and others have not", spec->name);
+}
+
 static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
 {
 	struct layer_weights *layer = &load->to->layers[spec->layer];
@@ -177,9 +188,9 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 	struct expert_weights *expert = &layer->experts[spec->expert];
 	if (spec->dim_count == 1)
 		return load_bias(load, spec, found, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
-	if (spec->role == TENSOR_EXPERT_DOWN)
-		return load_row_linear(load, spec, found, &expert->down);
-	return load_linear(load, spec, found, 1, &expert->gate_up);
+	enum err e = spec->role == TENSOR_EXPERT_DOWN ? load_row_linear(load, spec, found, &expert->down)
+						       : load_linear(load, spec, found, 1, &expert->gate_up);
+	return e == ERR_OK ? refuse_unlike(load, spec, expert, layer->experts) : e;
 }
 
 static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)

@@ -74,6 +74,20 @@ static inline enum elem engine_weights_input(const struct engine_weights *weight
 	return weights->elem == ELEM_BF16 && !weights->e4m3 ? device_props(weights->device)->input : ELEM_F32;
 }
 
+/* The same of rows that linears like this one alone read: ELEM_E4M3, whose rows take less room, where they and the device have it. */
+static inline enum elem engine_weights_input_of(const struct engine_weights *weights, const struct linear *linear)
+{
+	const struct linear_shape *shape = linear_shape(linear);
+	bool narrow = shape->elem == ELEM_E4M3 && shape->k % LINEAR_GROUP == 0 && device_props(weights->device)->input_e4m3;
+	return narrow ? ELEM_E4M3 : engine_weights_input(weights);
+}
+
+/* Of a row of so many. */
+static inline size_t engine_row_stride(enum elem elem, size_t n)
+{
+	return elem_row_bytes(elem, n) / elem_bytes(elem);
+}
+
 /* "bf16": weights as the numerics class names them. */
 const char *engine_weights_format(const struct engine_weights *weights);
 /* A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID or ERR_MISMATCH, and `why` names it. */

@@ -26,12 +26,21 @@ static inline size_t elem_bytes(enum elem elem)
 	return elem == ELEM_F32 ? 4 : elem == ELEM_BF16 ? 2 : 1;
 }
 
+/* Inputs that share a scale: of weights of ELEM_E4M3, and of a row that they multiply. */
+#define LINEAR_GROUP 128
+
+/* A row of n numbers.  Of ELEM_E4M3, n a multiple of LINEAR_GROUP: the codes, then the scale of each group in f32, padded to 16
+ * bytes; strides of such rows are in bytes. */
+static inline size_t elem_row_bytes(enum elem elem, size_t n)
+{
+	return elem == ELEM_E4M3 ? n + (n / LINEAR_GROUP * sizeof(float) + 15) / 16 * 16 : n * elem_bytes(elem);
+}
+
 /* --- linear: y = x W^T, W as on disk [n][k], packed once ------------------------------------------- */
 
 struct linear;
 
 #define LINEAR_SEGMENTS 8 /* at most */
-#define LINEAR_GROUP	128 /* inputs that share a scale: of weights of ELEM_E4M3, and of a row that they multiply */
 
 struct linear_shape {
 	uint32_t n; /* outputs */
@@ -76,7 +85,7 @@ struct linear_call {
 	void *y; /* [row][n] of y_elem */
 	size_t y_stride;
 	uint32_t rows; /* may be 0 */
-	enum elem x_elem, y_elem; /* f32, or device_props.input */
+	enum elem x_elem, y_elem; /* f32, or device_props.input; x also ELEM_E4M3, if the weights and device_props.input_e4m3 are */
 };
 /* All calls at once: they must be independent, e.g. one for each expert. x and y never overlap. */
 void op_linear(struct device *device, const struct linear_call *calls, size_t call_count);
@@ -102,6 +111,7 @@ struct norm_call {
 	uint32_t rows, dim;  /* all contiguous */
 	float eps;
 	enum elem out_elem;
+	void *narrow; /* NULL, or out once more, of ELEM_E4M3 (device_props.input_e4m3); then out may be NULL */
 };
 void op_rmsnorm(struct device *device, const struct norm_call *call);
 /* x[row][head][dim] normalised in place head by head (Qwen3's q_norm and k_norm). */
@@ -121,7 +131,7 @@ struct glu_call {
 	const float *x; /* [row][2 dim]: gate first, then up */
 	size_t x_stride;
 	uint32_t rows, dim;
-	void *out; /* [row][dim] of out_elem */
+	void *out; /* [row][dim] of out_elem, which may be ELEM_E4M3 */
 	size_t out_stride;
 	enum elem out_elem;
 };
@@ -309,8 +319,9 @@ struct moe_gather_call {
 	const uint32_t *slot; /* [slot_count] */
 	uint32_t slot_count;
 	uint32_t top_k;
-	void *out; /* [slot_count][dim] of `elem` */
+	void *out; /* [slot_count][dim] of out_elem */
 	enum elem elem;
+	enum elem out_elem; /* as elem; or, where that is f32, ELEM_E4M3 */
 };
 /* out[i] = x[slot[i] / top_k] rounded to bf16: what an expert gets, near or far. */
 void op_moe_gather(struct device *device, const struct moe_gather_call *call);

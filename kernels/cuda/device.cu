@@ -174,6 +174,7 @@ static enum err props_fill(struct cuda_device *device, uint32_t segments, struct
 	snprintf(props->variant, sizeof(props->variant), "sm_%d%d", prop.major, prop.minor);
 	snprintf(props->numerics, sizeof(props->numerics), "cuda-bf16wgmma-1/s%u", segments);
 	props->input = ELEM_BF16;
+	props->input_e4m3 = true;
 	props->queued = true;
 	props->row_segments = segments;
 	props->thread_count = device->sm_count = (uint32_t)prop.multiProcessorCount;

@@ -11,7 +11,7 @@
 
 /* --- life of weights ----------------------------------------------------------------------------------------- */
 
-static size_t row_bytes(const struct cuda_linear *linear)
+static size_t packed_row(const struct cuda_linear *linear)
 {
 	return (size_t)linear->base.shape.segments * linear->segment_stride * elem_bytes(linear->base.shape.elem);
 }
@@ -66,15 +66,15 @@ enum err cuda_linear_create(struct device *base, const struct linear_shape *shap
 	linear->segment_k = shape->k / shape->segments;
 	linear->segment_stride = (linear->segment_k + unit - 1) / unit * unit;
 	linear->base = {*shape, base, 0};
-	linear->base.bytes = shape->n * row_bytes(linear) + linear_scale_bytes(shape);
-	enum err e = row_bytes(linear) > CUDA_STAGE_BYTES ? ERR_INVALID : ERR_OK;
+	linear->base.bytes = shape->n * packed_row(linear) + linear_scale_bytes(shape);
+	enum err e = packed_row(linear) > CUDA_STAGE_BYTES ? ERR_INVALID : ERR_OK;
 	if (e == ERR_OK && !take_entry(device, &linear->entry))
 		e = ERR_NOMEM;
 	if (e != ERR_OK)
 		goto free_linear;
 	e = dev_alloc(base, MEM_DEVICE, linear->base.bytes, &linear->data);
 	if (e == ERR_OK && shape->elem == ELEM_E4M3)
-		linear->scales = (float *)((uint8_t *)linear->data + shape->n * row_bytes(linear));
+		linear->scales = (float *)((uint8_t *)linear->data + shape->n * packed_row(linear));
 	if (e == ERR_OK)
 		e = write_entry(linear);
 	if (e != ERR_OK)
@@ -113,7 +113,7 @@ void cuda_linear_fill(struct linear *base, uint32_t first, uint32_t count, const
 {
 	const struct cuda_linear *linear = cuda_linear_of(base);
 	struct cuda_device *device = cuda_of(base->device);
-	size_t bytes = row_bytes(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
+	size_t bytes = packed_row(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
 	uint32_t piece_rows = (uint32_t)(CUDA_STAGE_BYTES / bytes);
 	for (uint32_t row = 0, part; row < count; row += part) {
 		part = count - row < piece_rows ? count - row : piece_rows;
@@ -184,8 +184,9 @@ static int64_t distance(const void *from, const void *to, enum elem elem)
 static bool alike(const struct linear_call *a, const struct linear_call *b)
 {
 	const struct linear_shape *s = &a->linear->shape, *t = &b->linear->shape;
-	return s->n == t->n && s->k == t->k && s->elem == t->elem && s->segments == t->segments && s->scale_outputs == t->scale_outputs &&
-	       a->rows == b->rows && a->x_elem == b->x_elem && a->y_elem == b->y_elem && a->x_stride == b->x_stride && a->y_stride == b->y_stride;
+	return s->n == t->n && s->k == t->k && s->elem == t->elem && s->segments == t->segments &&
+	       s->scale_outputs == t->scale_outputs && a->rows == b->rows && a->x_elem == b->x_elem && a->y_elem == b->y_elem &&
+	       a->x_stride == b->x_stride && a->y_stride == b->y_stride;
 }
 
 static struct linear_batch batch_of(const struct linear_call *calls, size_t count)
@@ -280,7 +281,7 @@ static void run_bf16(struct device *device, const struct linear_batch *batch, co
 		return;
 	}
 	size_t each = weights.row_stride * sizeof(uint16_t) * batch->count;
-	uint32_t most = (uint32_t)(CUDA_SCRATCH_BYTES / each);
+	uint32_t most = (uint32_t)(LINEAR_SCRATCH_BYTES / each);
 	for (uint32_t row = 0, rows; row < call->rows; row += rows) {
 		rows = call->rows - row < most ? call->rows - row : most;
 		struct linear_job job = linear_job_of(batch, row, rows);
@@ -328,7 +329,8 @@ void cuda_moe_linear(struct device *device, const struct moe_linear_call *call)
 		return;
 	for (uint32_t e = 0; e < call->expert_count; e++)
 		slots[e] = (uint16_t)cuda_linear_of(call->linears[e])->entry;
-	const struct linear_call rows = {call->linears[0], call->x, shape->k, call->y, shape->n, call->slot_count, call->x_elem,
+	const size_t x_stride = elem_row_bytes(call->x_elem, shape->k) / elem_bytes(call->x_elem);
+	const struct linear_call rows = {call->linears[0], call->x, x_stride, call->y, shape->n, call->slot_count, call->x_elem,
 					 ELEM_F32};
 	const struct linear_batch batch = {&rows, 1, 0, 0};
 	if (shape->elem == ELEM_E4M3) {

@@ -15,6 +15,11 @@
 
 #define LINEAR_LINE 128u /* bytes that one line of a tile has, the span of the swizzle: 64 inputs of bf16, or 128 of e4m3 */
 
+/* Of scratch, for inputs on their way to a kernel: calls that have more run in steps.  Less where tests want steps. */
+#ifndef LINEAR_SCRATCH_BYTES
+#define LINEAR_SCRATCH_BYTES CUDA_SCRATCH_BYTES
+#endif
+
 /* What a kernel of many linears finds of each, in device memory. */
 struct linear_entry {
 	CUtensorMap maps[2]; /* boxes of 64 and of 128 outputs */
@@ -104,15 +109,10 @@ struct linear_variant {
 /* Ended by one of width 0. */
 extern const struct linear_variant linear_variants_bf16[], linear_variants_e4m3[];
 
-/* The scales of inputs of e4m3: [group][stride] f32. */
-struct linear_row_scales {
-	const float *data;
-	uint32_t stride; /* a multiple of 4 */
-};
-
-/* Inputs that the map describes, of the type of the weights; `scales` of e4m3 alone. */
+/* Inputs that the map describes, of the type of the weights; those of e4m3 are rows of kernels/ops.h, or those of a k that is no
+ * multiple of a group, with the codes padded to one; their scales begin at `scales`, else NULL. */
 void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *weights,
-		      const struct linear_tensor *inputs, const struct linear_row_scales *scales, const uint16_t *slots);
+		      const struct linear_tensor *inputs, const void *scales, const uint16_t *slots);
 /* e4m3 weights: the inputs are rounded first, in as many steps as scratch asks for. */
 void linear_e4m3_run(struct device *device, const struct linear_batch *batch, const uint16_t *slots);
 void linear_e4m3_run_experts(struct device *device, const struct linear_call *rows, const struct moe_linear_call *call,

@@ -128,7 +128,7 @@ struct linear_stages {
 	uint8_t *memory; /* [stages][boxes][height lines], then as many of `width` lines */
 	uint64_t *full, *empty;
 	uint32_t a_bytes, b_bytes, bytes; /* of a box of each, and of a stage */
-	float *scales; /* of e4m3: [stages][boxes][width] of rows */
+	float *scales; /* of e4m3: [stages][width][LINEAR_SCALES] of rows */
 };
 
 template <int width, int groups>
@@ -291,7 +291,7 @@ SIMT_KERNEL_OF(linear_tiles, groups * 128 + 32, 1)(SIMT_GRID_CONSTANT CUtensorMa
 		return;
 	}
 	for (uint32_t index = blockIdx.x; linear_tile_at<slot_count>(job, width, before, index, &tile); index += gridDim.x) {
-		float sums[width / 2];
+		float sums[width / 2] = {};
 		if (segmented)
 			linear_multiply_segments<width, groups>(job, s, &turn, sums);
 		else

@@ -2,18 +2,21 @@
  * each.  A group's products are summed on the tensor cores from 0, and the sum, times both scales, is added to the row's sums in
  * f32 by the threads: tensor cores keep about 14 bits of a sum of e4m3, which does for 128 products and not for thousands.
  *
- * The scales of a tile's rows come with its inputs, [group][row]; those of its outputs each thread reads for itself, two numbers
- * a group that lie behind those of the group before. */
+ * The scales of a tile's rows come with its inputs, from the ends of the rows; those of its outputs each thread reads for itself, two
+ * numbers a group that lie behind those of the group before. */
 #ifndef KERNELS_CUDA_LINEAR_TILE_E4M3_H
 #define KERNELS_CUDA_LINEAR_TILE_E4M3_H
 #include "kernels/cuda/linear_tile.h"
 
-/* As linear_boxes(); each box of a stage has sums of its own in registers. */
+#define LINEAR_SCALES 4u /* of each row that a stage brings: 16 bytes, the least that the copy engine takes */
+
+/* As linear_boxes(), at most LINEAR_SCALES; each box of a stage has sums of its own in registers. */
 SIMT_BOTH constexpr uint32_t linear_e4m3_boxes(uint32_t width)
 {
 	return width <= 16 ? 4 : width == 32 ? 2 : 1;
 }
 
+/* Inputs are not cut into segments: beyond the end of one they are the next one's, and have weights of 0 and scales of 0. */
 template <int width, int groups>
 SIMT_DEVICE void linear_e4m3_fetch(const struct linear_job &job, const struct linear_stages &s, const CUtensorMap *weights,
 				   const CUtensorMap *inputs, const CUtensorMap *scales, const struct linear_tile &tile,
@@ -26,15 +29,15 @@ SIMT_DEVICE void linear_e4m3_fetch(const struct linear_job &job, const struct li
 			uint64_t *full = &s.full[turn->stage];
 			uint8_t *a = s.memory + turn->stage * s.bytes, *b = a + boxes * s.a_bytes;
 			simt_mbarrier_wait(&s.empty[turn->stage], turn->parity ^ 1);
-			simt_mbarrier_arrive_expect(full, s.bytes + boxes * width * (uint32_t)sizeof(float));
+			simt_mbarrier_arrive_expect(full, s.bytes + LINEAR_SCALES * width * (uint32_t)sizeof(float));
 			SIMT_UNROLL
 			for (uint32_t box = 0; box < boxes; box++) {
 				int at = (int)(k + box * LINEAR_GROUP);
 				simt_tma_load_3d(a + box * s.a_bytes, weights, full, at, (int)segment, (int)tile.out_first);
-				simt_tma_load_3d(b + box * s.b_bytes, inputs, full, at, (int)segment, row);
+				simt_tma_load_3d(b + box * s.b_bytes, inputs, full, (int)(segment * job.segment_k) + at, 0, row);
 			}
-			simt_tma_load_2d(s.scales + turn->stage * boxes * width, scales, full, row,
-					 (int)((segment * job.segment_k + k) / LINEAR_GROUP));
+			simt_tma_load_2d(s.scales + turn->stage * LINEAR_SCALES * width, scales, full,
+					 (int)((segment * job.segment_k + k) / LINEAR_GROUP), row);
 			linear_turn_next(turn, job.stages);
 		}
 }
@@ -55,18 +58,19 @@ SIMT_DEVICE void linear_find_scales(const struct linear_job &job, const struct l
 	}
 }
 
-/* sums += part * (scale of the row * scale of the output) */
+/* sums += part * (scale of the row * scale of the output); of_rows: of the group, LINEAR_SCALES apart. */
 template <int width>
 SIMT_DEVICE void linear_add_part(const float *of_rows, const float (&of_outs)[2], const float (&part)[width / 2],
 				 float (&sums)[width / 2])
 {
 	SIMT_UNROLL
 	for (uint32_t j = 0; j < width / 8; j++) {
-		const float2 rows = *(const float2 *)(of_rows + 8 * j + simt_lane() % 4 * 2);
+		const float *rows = of_rows + (8 * j + simt_lane() % 4 * 2) * LINEAR_SCALES;
+		const float first = rows[0], second = rows[LINEAR_SCALES];
 		SIMT_UNROLL
 		for (uint32_t i = 0; i < 2; i++) {
-			sums[4 * j + 2 * i] = simt_fma(part[4 * j + 2 * i], rows.x * of_outs[i], sums[4 * j + 2 * i]);
-			sums[4 * j + 2 * i + 1] = simt_fma(part[4 * j + 2 * i + 1], rows.y * of_outs[i], sums[4 * j + 2 * i + 1]);
+			sums[4 * j + 2 * i] = simt_fma(part[4 * j + 2 * i], first * of_outs[i], sums[4 * j + 2 * i]);
+			sums[4 * j + 2 * i + 1] = simt_fma(part[4 * j + 2 * i + 1], second * of_outs[i], sums[4 * j + 2 * i + 1]);
 		}
 	}
 }
@@ -107,7 +111,7 @@ SIMT_DEVICE void linear_e4m3_multiply(const struct linear_job &job, const struct
 		SIMT_UNROLL
 		for (uint32_t box = 0; box < boxes; box++) {
 			simt_wgmma_hold(parts[box]);
-			linear_add_part<width>(s.scales + (turn->stage * boxes + box) * width, of_outs[box], parts[box], sums);
+			linear_add_part<width>(s.scales + turn->stage * LINEAR_SCALES * width + box, of_outs[box], parts[box], sums);
 		}
 		simt_sync_warp();
 		if (simt_lane() == 0)
@@ -158,7 +162,7 @@ SIMT_KERNEL_OF(linear_tiles_e4m3, groups * 128 + 32, 1)(SIMT_GRID_CONSTANT CUten
 		return;
 	}
 	for (uint32_t index = blockIdx.x; linear_tile_at<slot_count>(job, width, before, index, &tile); index += gridDim.x) {
-		float sums[width / 2];
+		float sums[width / 2] = {};
 		linear_out_scales out_scales;
 		linear_find_scales(job, tile, slot_count > 1 ? job.entries[slots.at[tile.group]].scales : job.scales, &out_scales);
 		if (segmented)

@@ -25,13 +25,13 @@ bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, 
 	return cuda_check(device, result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "cuTensorMapEncodeTiled");
 }
 
-static bool scales_map(struct cuda_device *device, const struct linear_row_scales *scales, uint32_t rows, uint32_t groups,
-		       uint32_t box_rows, uint32_t box_groups, CUtensorMap *ret_map)
+static bool scales_map(struct cuda_device *device, const void *scales, const struct linear_tensor *inputs, uint32_t groups,
+		       uint32_t box_rows, CUtensorMap *ret_map)
 {
-	const cuuint64_t dims[2] = {rows, groups}, strides[1] = {scales->stride * sizeof(float)};
-	const cuuint32_t box[2] = {box_rows, box_groups}, ones[2] = {1, 1};
+	const cuuint64_t dims[2] = {groups, inputs->rows}, strides[1] = {inputs->row_stride};
+	const cuuint32_t box[2] = {LINEAR_SCALES, box_rows}, ones[2] = {1, 1};
 	CUresult result = ((encode_fn *)device->encode_map)(
-		ret_map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, const_cast<float *>(scales->data), dims, strides, box, ones,
+		ret_map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, const_cast<void *>(scales), dims, strides, box, ones,
 		CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
 		CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
 	return cuda_check(device, result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "cuTensorMapEncodeTiled");
@@ -95,7 +95,7 @@ static const struct linear_variant *find_variant(const struct linear_plan *plan,
 }
 
 void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *weights,
-		      const struct linear_tensor *inputs, const struct linear_row_scales *scales, const uint16_t *slots)
+		      const struct linear_tensor *inputs, const void *scales, const uint16_t *slots)
 {
 	const bool e4m3 = scales != NULL;
 	const struct linear_plan_shape shape = {job->n,		  inputs->rows,	    job->group_count,
@@ -103,7 +103,7 @@ void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const 
 	const struct linear_plan plan = linear_plan(&shape);
 	uint32_t boxes = e4m3 ? linear_e4m3_boxes(plan.width) : linear_boxes(plan.width, plan.groups);
 	size_t tile = (size_t)boxes * (plan.height + plan.width) * LINEAR_LINE;
-	size_t stage = tile + (e4m3 ? boxes * plan.width * sizeof(float) : 0), room = stage_room(device, job->group_count > 1);
+	size_t stage = tile + (e4m3 ? LINEAR_SCALES * plan.width * sizeof(float) : 0), room = stage_room(device, job->group_count > 1);
 	job->height = plan.height;
 	job->out_tiles = (job->n + plan.height - 1) / plan.height;
 	job->stages = room / stage < LINEAR_STAGES_MAX ? (uint32_t)(room / stage) : LINEAR_STAGES_MAX;
@@ -113,7 +113,7 @@ void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const 
 	l.slots = slots;
 	if (!linear_map(device, weights, plan.height, &l.weights) || !linear_map(device, inputs, plan.width, &l.inputs))
 		return;
-	if (e4m3 && !scales_map(device, scales, inputs->rows, job->scale_groups, plan.width, boxes, &l.scales))
+	if (e4m3 && !scales_map(device, scales, inputs, job->scale_groups, plan.width, &l.scales))
 		return;
 	/* No more blocks than tiles, where the host knows their number. */
 	size_t tiles = (size_t)job->out_tiles * ((job->rows + plan.width - 1) / plan.width) * (job->first ? 1 : job->group_count);

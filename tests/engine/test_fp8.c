@@ -17,7 +17,8 @@
  * order of a sum turned the rounding of an input, which a hundredth of the difference that rounding inputs makes at all bounds. */
 
 enum { TOKENS_MAX = 64, BLOCK_TOKENS = 16, NUMBERS_MAX = 512 };
-#define TOLERANCE 1e-4
+#define TOLERANCE   1e-4
+#define WORST_PARTS 100
 
 struct comparison {
 	struct driver driver;
@@ -93,8 +94,8 @@ static void answers_are_those_of_torch(void **state)
 		qsort(c.apart, c.count, sizeof(c.apart[0]), by_size);
 		double median = c.apart[c.count / 2], worst = c.apart[c.count - 1];
 		print_message("%s: log-probabilities differ by %.2g in the middle (allowed %.2g), at most %.2g (allowed %.2g)\n",
-			      names[i], median, TOLERANCE, worst, apart / 100);
-		assert_true(median <= TOLERANCE && worst <= apart / 100);
+			      names[i], median, TOLERANCE, worst, apart / WORST_PARTS);
+		assert_true(median <= TOLERANCE && worst <= apart / WORST_PARTS);
 		json_decref(c.golden);
 		/* The other way of serving it is another answer. */
 		compare(&c, names[i], NULL);

@@ -4,7 +4,7 @@
     pip install torch transformers safetensors
     python3 models.py OUT_DIR      # OUT_DIR is this folder; the folders of the models in it are made again
 
-"deepseek-v3" has scales in float32 and experts, "qwen3" scales in bfloat16; both have sizes that 128 does not divide. The
+"deepseek-v3" has scales in float32 and experts, "qwen3" scales in bfloat16; both have sizes that 128 does not divide, and the first ones that it does. The
 reference is transformers' own model with its linears replaced: inputs take a scale for each row and 128 of them (make.py) and are
 rounded to F8_E4M3, weights are what is stored, sums are in float32. KV is rounded to bfloat16 as it is kept, kv_b_proj is
 weights of bfloat16 over latents that are not rounded again, rows to experts and their answers are rounded as they travel
@@ -44,8 +44,8 @@ STEADY, APART = 0.01, 0.1
 FP8 = {"activation_scheme": "dynamic", "fmt": "e4m3", "quant_method": "fp8", "weight_block_size": [BLOCK, BLOCK]}
 MODELS = {
     "deepseek-v3": ("DeepseekV3", dict(
-        families.DEEPSEEK, n_routed_experts=4, n_group=2, topk_group=1, n_shared_experts=1, norm_topk_prob=True, hidden_size=144,
-        intermediate_size=144, moe_intermediate_size=144, q_lora_rank=144, kv_lora_rank=32, v_head_dim=48, num_experts_per_tok=2,
+        families.DEEPSEEK, n_routed_experts=4, n_group=2, topk_group=1, n_shared_experts=1, norm_topk_prob=True, hidden_size=128,
+        intermediate_size=256, moe_intermediate_size=128, q_lora_rank=144, kv_lora_rank=32, v_head_dim=48, num_experts_per_tok=2,
         routed_scaling_factor=2.5, scoring_func="sigmoid", topk_method="noaux_tc", num_nextn_predict_layers=0,
         rope_scaling=dict(families.YARN, mscale=1.0, mscale_all_dim=1.0), quantization_config=FP8)),
     "qwen3": ("Qwen3", dict(
