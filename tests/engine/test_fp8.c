@@ -144,12 +144,67 @@ static void what_is_not_published_in_it_is_refused(void **state)
 	assert_non_null(strstr(why.text, "quantization awq: expected none or fp8"));
 }
 
+/* --- numbers that are none ----------------------------------------------------------------------------- */
+
+/* A copy of the model in a folder of its own, with two bytes of a tensor of all ones; the caller's to remove. */
+static void spoil(const char *folder, const char *tensor, uint32_t at)
+{
+	static uint8_t file[1 << 20];
+	char path[256], command[512];
+	snprintf(command, sizeof(command), "cp tests/golden/fp8/qwen3/*.json %s", folder);
+	assert_int_equal(system(command), 0);
+	FILE *from = fopen("tests/golden/fp8/qwen3/model.safetensors", "rb");
+	size_t length = fread(file, 1, sizeof(file), from);
+	uint64_t header;
+	fclose(from);
+	assert_true(length < sizeof(file));
+	memcpy(&header, file, sizeof(header));
+	json_t *list = json_loadb((const char *)file + 8, header, 0, NULL);
+	const json_t *offsets = json_object_get(json_object_get(list, tensor), "data_offsets");
+	memset(file + 8 + header + json_integer_value(json_array_get(offsets, 0)) + at, 0xff, 2);
+	json_decref(list);
+	snprintf(path, sizeof(path), "%s/model.safetensors", folder);
+	FILE *to = fopen(path, "wb");
+	assert_int_equal(fwrite(file, 1, length, to), length);
+	fclose(to);
+}
+
+static void assert_refused(const char *tensor, uint32_t at, const char *words)
+{
+	char folder[] = "/tmp/baton-fp8-XXXXXX", command[128];
+	const struct device_options options = {.kind = DEVICE_CPU, .thread_count = 1};
+	const struct model_dir_options fp8 = {.quantization = "fp8"};
+	struct why why = {""};
+	struct model_dir *dir;
+	struct device *device;
+	struct engine_weights *weights;
+	assert_non_null(mkdtemp(folder));
+	spoil(folder, tensor, at);
+	assert_int_equal(device_open(&options, NULL, &device), ERR_OK);
+	assert_int_equal(model_dir_open(folder, &fp8, &why, &dir), ERR_OK);
+	assert_int_equal(engine_weights_create(device, &dir->config, dir->weights, &why, &weights), ERR_INVALID);
+	if (!strstr(why.text, words))
+		fail_msg("\"%s\" lacks \"%s\"", why.text, words);
+	model_dir_close(dir);
+	device_close(device);
+	snprintf(command, sizeof(command), "rm -r %s", folder);
+	assert_int_equal(system(command), 0);
+}
+
+static void what_is_no_number_is_refused(void **state)
+{
+	assert_refused("model.layers.1.mlp.up_proj.weight", 144 * 7 + 5,
+		       "model.layers.1.mlp.up_proj.weight: row 7 has a weight that is no number");
+	assert_refused("model.layers.0.self_attn.k_proj.weight_scale_inv", 2, "k_proj.weight_scale_inv: scale 1 is no number");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(answers_are_those_of_torch),
 		cmocka_unit_test(weights_stay_as_they_are),
 		cmocka_unit_test(what_is_not_published_in_it_is_refused),
+		cmocka_unit_test(what_is_no_number_is_refused),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
