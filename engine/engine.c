@@ -18,13 +18,12 @@
 #include "model/model_dir.h"
 
 /* Counts changes of what layers.c, forward.c and sampler.c compute: part of the numerics class. */
-#define ENGINE_NUMERICS_VERSION 1
+#define ENGINE_NUMERICS_VERSION 2
 
 struct engine {
 	struct engine_options options;
 	const struct model_config *config;
 	struct device *device;
-	struct device *host; /* samples: the device, if that is a CPU, or a CPU beside it */
 	struct engine_weights *weights;
 	struct experts_local *experts; /* NULL: dense, or the caller's exchange */
 	struct forward *forward;
@@ -36,7 +35,7 @@ struct engine {
 		uint64_t *digests; /* [block][layer], MEM_PINNED */
 		struct kv_mirror *mirror; /* NULL: the device computes in the caller's blocks */
 	} groups[LAYER_GROUPS_MAX];
-	struct sample samples[PLAN_SAMPLES_MAX];
+	struct sample *samples; /* [PLAN_SAMPLES_MAX], MEM_PINNED */
 	char numerics[96];
 
 	pthread_t thread; /* computes; everything above is its own while a plan is in flight */
@@ -57,11 +56,10 @@ static void on_kv(void *context, const struct plan *plan, uint32_t layer)
 		engine->options.callbacks.on_layer_done(engine->options.callbacks.context, plan, layer);
 }
 
-static void sample_run(struct engine *engine, const struct plan *plan, const struct run *run, const float *logits)
+static void sample_run(struct engine *engine, const struct plan *plan, const struct run *run)
 {
 	const struct sequence *sequence = run->sequence;
 	const struct sampler_row row = {
-		.logits = logits,
 		.sampling = sequence->sampling,
 		.tokens = sequence->tokens,
 		.token_count = sequence->token_count,
@@ -73,11 +71,11 @@ static void sample_run(struct engine *engine, const struct plan *plan, const str
 	sampler_sample(engine->sampler, &row, engine->samples + run->sample_first);
 }
 
-static void score_row(struct engine *engine, const struct run *run, uint32_t i, const float *logits)
+static void score_row(struct engine *engine, const struct run *run, uint32_t i)
 {
 	const struct sequence *sequence = run->sequence;
-	sampler_score(engine->sampler, logits, sequence->tokens[run->score_first + i + 1],
-		      sequence->sampling->prompt_logprobs - 1u, engine->samples + run->score_index + i);
+	sampler_score(engine->sampler, sequence->tokens[run->score_first + i + 1], sequence->sampling->prompt_logprobs - 1u,
+		      engine->samples + run->score_index + i);
 }
 
 /* A row whose logits are wanted: its run, and which of its scores; the run's score_count stands for its samples. */
@@ -102,21 +100,22 @@ static uint32_t list_wanted(const struct plan *plan, struct wanted *wanted)
 static enum err sample_all(struct engine *engine, const struct plan *plan)
 {
 	struct wanted wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX];
-	uint32_t count = list_wanted(plan, wanted);
-	for (uint32_t first = 0; first < count; first += FORWARD_LOGITS_ROWS) {
-		uint32_t rows = count - first < FORWARD_LOGITS_ROWS ? count - first : FORWARD_LOGITS_ROWS;
+	uint32_t count = list_wanted(plan, wanted), rows_max = forward_logits_rows(engine->forward);
+	for (uint32_t first = 0; first < count; first += rows_max) {
+		uint32_t rows = count - first < rows_max ? count - first : rows_max;
 		const float *logits;
 		enum err e = forward_logits(engine->forward, first, rows, &logits);
 		if (e != ERR_OK)
 			return e;
+		sampler_begin(engine->sampler, logits);
 		for (uint32_t i = 0; i < rows; i++) {
 			const struct wanted *w = &wanted[first + i];
-			const float *row = logits + (size_t)i * engine->config->vocab_size;
 			if (w->score < w->run->score_count)
-				score_row(engine, w->run, w->score, row);
+				score_row(engine, w->run, w->score);
 			else
-				sample_run(engine, plan, w->run, row);
+				sample_run(engine, plan, w->run);
 		}
+		sampler_end(engine->sampler);
 	}
 	return ERR_OK;
 }
@@ -130,6 +129,9 @@ static void run_step(struct engine *engine, const struct plan *plan)
 		e = masks;
 	if (e == ERR_OK)
 		e = sample_all(engine, plan);
+	enum err last = forward_end(engine->forward, plan);
+	if (e == ERR_OK)
+		e = last;
 	if (e != ERR_OK)
 		log_error("engine: step %llu failed: %s", (unsigned long long)plan->number, err_text(e));
 	/* Free for the next plan before the news: the loop may submit it at once. */
@@ -338,16 +340,21 @@ static enum err set_layouts(struct engine *engine, struct why *why)
 	return ERR_OK;
 }
 
+static bool wants_fast(const struct engine *engine)
+{
+	return engine->options.numerics && strcmp(engine->options.numerics, "fast") == 0;
+}
+
 static enum err open_cpu(struct engine *engine, struct why *why)
 {
 	const struct device_options options = {.kind = DEVICE_CPU, .variant = engine->options.isa,
-					       .thread_count = engine->options.thread_count};
-	return device_open(&options, why, &engine->host);
+					       .thread_count = engine->options.thread_count, .fast = wants_fast(engine)};
+	return device_open(&options, why, &engine->device);
 }
 
 static enum err open_gpu(struct engine *engine, struct why *why)
 {
-	const struct device_options options = {.kind = DEVICE_CUDA};
+	const struct device_options options = {.kind = DEVICE_CUDA, .fast = wants_fast(engine)};
 	return device_open(&options, why, &engine->device);
 }
 
@@ -359,14 +366,12 @@ static enum err open_device(struct engine *engine, struct why *why)
 	bool automatic = strcmp(name, "auto") == 0, gpu = strcmp(name, "cuda") == 0;
 	if (!automatic && !gpu && strcmp(name, "cpu") != 0)
 		return why_set(why, ERR_INVALID, "device \"%s\": unknown; expected auto, cpu or cuda", name);
-	enum err e = open_cpu(engine, why);
-	if (e == ERR_OK && (gpu || (automatic && !engine->options.isa)))
-		e = open_gpu(engine, why);
-	if (automatic && e == ERR_UNSUPPORTED && engine->host)
-		e = ERR_OK;
-	if (e == ERR_OK && !engine->device)
-		engine->device = engine->host;
-	return e;
+	if (engine->options.numerics && !wants_fast(engine) && strcmp(engine->options.numerics, "exact") != 0)
+		return why_set(why, ERR_INVALID, "numerics \"%s\": unknown; expected exact or fast", engine->options.numerics);
+	if (gpu)
+		return open_gpu(engine, why);
+	enum err e = automatic && !engine->options.isa ? open_gpu(engine, why) : ERR_UNSUPPORTED;
+	return e == ERR_UNSUPPORTED ? open_cpu(engine, why) : e;
 }
 
 static enum err create_forward(struct engine *engine, struct why *why)
@@ -391,12 +396,15 @@ static enum err create_forward(struct engine *engine, struct why *why)
 
 static enum err create_sampler(struct engine *engine, struct why *why)
 {
-	const struct sampler_options options = {.device = engine->host, .vocab_size = engine->config->vocab_size,
+	const struct sampler_options options = {.device = engine->device, .vocab_size = engine->config->vocab_size,
 						.eos_ids = engine->config->eos_ids,
 						.eos_count = engine->config->eos_count};
 	enum err e = sampler_create(&options, &engine->sampler);
+	if (e == ERR_OK)
+		e = dev_alloc(engine->device, MEM_PINNED, PLAN_SAMPLES_MAX * sizeof(*engine->samples), (void **)&engine->samples);
 	if (e != ERR_OK)
-		why_set(why, e, "no memory for the sampler of %u tokens", options.vocab_size);
+		why_set(why, e, e == ERR_UNSUPPORTED ? "a vocabulary of %u tokens: more than the device can choose among"
+						    : "no memory for the sampler of %u tokens", options.vocab_size);
 	return e;
 }
 
@@ -432,8 +440,8 @@ static enum err open_all(struct engine *engine, struct why *why)
 {
 	enum err e = open_device(engine, why);
 	if (e == ERR_OK)
-		e = engine_weights_create(engine->device, engine->config, engine->options.model->weights, why,
-					  &engine->weights);
+		e = engine_weights_create(engine->device, engine->config, engine->options.model->weights,
+					  engine->options.digests, why, &engine->weights);
 	if (e == ERR_OK)
 		e = set_layouts(engine, why);
 	if (e == ERR_OK)
@@ -500,9 +508,9 @@ void engine_destroy(struct engine *engine)
 		if (engine->groups[g].digests)
 			dev_free(engine->device, MEM_PINNED, engine->groups[g].digests,
 				 digest_bytes(&engine->groups[g], engine->groups[g].block_count));
-	if (engine->device != engine->host)
-		device_close(engine->device);
-	device_close(engine->host);
+	if (engine->samples)
+		dev_free(engine->device, MEM_PINNED, engine->samples, PLAN_SAMPLES_MAX * sizeof(*engine->samples));
+	device_close(engine->device);
 	pthread_cond_destroy(&engine->turn);
 	pthread_mutex_destroy(&engine->lock);
 	free(engine);

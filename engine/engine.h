@@ -43,11 +43,13 @@ struct engine_callbacks {
 struct engine_options {
 	const struct model_dir *model; /* open until engine_destroy() */
 	const char *device;            /* "cpu", "cuda"; NULL or "auto": a GPU where there is one that we can use */
+	const char *numerics;          /* NULL or "exact"; "fast", a class of its own that only a GPU has: law 1 is lifted within it */
 	const char *isa;               /* of a CPU.  NULL: the best this machine has; else "portable", "avx2", … */
 	uint32_t thread_count;         /* 0: one per core */
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;
 	struct expert_exchange *experts;
+	uint8_t (*digests)[32];        /* [weights_count]: gets the SHA-256 of each tensor's bytes; NULL: not wanted */
 	struct engine_callbacks callbacks;
 };
 

@@ -9,20 +9,24 @@
 #include "engine/sequence.h"
 #include "model/config.h"
 
+/* Enough rows to read the head's weights once for most steps: 32 MiB of logits at 128 k tokens, and 128 MiB where a row more costs
+ * nothing. */
+enum { LOGITS_ROWS = 64, LOGITS_ROWS_QUEUED = 256 };
+
 struct forward {
 	struct forward_options options;
 	struct layers layers;
 	uint32_t wanted_count;
 	uint32_t wanted[PLAN_SAMPLES_MAX + PLAN_RUNS_MAX]; /* [wanted_count] the rows that sample or are scored */
-	uint32_t logits_rows;              /* room of those below */
+	uint32_t logits_rows;              /* room of those below, as forward_logits_rows() says */
 	uint32_t *last_rows;               /* [logits_rows] of `wanted`, where the device reads them */
 	float *last_x;                     /* [logits_rows][hidden] */
 	float *last_delta;                 /* [logits_rows][hidden] */
 	float *logits;                     /* [logits_rows][vocab] */
-	float *host_logits;                /* the same where the host reads them */
 	uint64_t *digests[LAYER_GROUPS_MAX]; /* [block][layer] of each group, the caller's */
 	struct kv_mirror *mirrors[LAYER_GROUPS_MAX]; /* NULL: host and device share the blocks */
 	uint64_t marks[MODEL_LAYERS_MAX];  /* KV of the layer is written and digested */
+	bool unannounced;                  /* all layers, until the last one's mark */
 };
 
 static size_t hidden_bytes(const struct forward *forward)
@@ -47,8 +51,6 @@ static enum err allocate(struct forward *f)
 		e = dev_alloc(device, MEM_DEVICE, f->logits_rows * sizeof(uint32_t), (void **)&f->last_rows);
 	if (e == ERR_OK)
 		e = dev_alloc(device, MEM_DEVICE, logits_bytes(f), (void **)&f->logits);
-	if (e == ERR_OK && device_props(device)->queued)
-		e = dev_alloc(device, MEM_PINNED, logits_bytes(f), (void **)&f->host_logits);
 	return e;
 }
 
@@ -58,7 +60,8 @@ enum err forward_create(const struct forward_options *options, struct forward **
 	if (!forward)
 		return ERR_NOMEM;
 	forward->options = *options;
-	forward->logits_rows = options->rows_max < FORWARD_LOGITS_ROWS ? options->rows_max : FORWARD_LOGITS_ROWS;
+	uint32_t rows = device_props(options->device)->queued ? LOGITS_ROWS_QUEUED : LOGITS_ROWS;
+	forward->logits_rows = options->rows_max < rows ? options->rows_max : rows;
 	enum err e = allocate(forward);
 	if (e != ERR_OK) {
 		forward_destroy(forward);
@@ -78,7 +81,6 @@ void forward_destroy(struct forward *forward)
 	dev_free(device, MEM_DEVICE, forward->last_delta, hidden_bytes(forward));
 	dev_free(device, MEM_DEVICE, forward->last_rows, forward->logits_rows * sizeof(uint32_t));
 	dev_free(device, MEM_DEVICE, forward->logits, logits_bytes(forward));
-	dev_free(device, MEM_PINNED, forward->host_logits, logits_bytes(forward));
 	layers_fini(&forward->layers);
 	free(forward);
 }
@@ -176,7 +178,7 @@ static enum err queue_step(struct forward *forward, const struct plan *plan, boo
 	return e;
 }
 
-/* A step of decode rows on a device that runs behind us: it gets the whole of it, and blocks are announced at its end. */
+/* A step of decode rows on a device that runs behind us: it gets the whole of it, and blocks are announced by forward_end(). */
 static enum err run_whole(struct forward *forward, const struct plan *plan)
 {
 	bool digests = wants_digests(plan);
@@ -184,10 +186,9 @@ static enum err run_whole(struct forward *forward, const struct plan *plan)
 	enum err e = queue_step(forward, plan, digests);
 	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && digests; layer++)
 		fetch(forward, layer);
-	enum err last = device_sync(forward->options.device);
-	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && last == ERR_OK; layer++)
-		forward->options.on_kv(forward->options.context, plan, layer);
-	return e == ERR_OK ? last : e;
+	forward->marks[layer_count - 1] = device_mark(forward->options.device);
+	forward->unannounced = e == ERR_OK;
+	return e;
 }
 
 /* A device that runs behind us gets the rest of a layer to do before we wait for its beginning. */
@@ -210,8 +211,7 @@ static enum err run_layers(struct forward *forward, const struct plan *plan)
 		if (e == ERR_OK && queued)
 			e = announce(forward, plan, layer);
 	}
-	enum err last = device_sync(device);
-	return e == ERR_OK ? last : e;
+	return e;
 }
 
 enum err forward_step(struct forward *forward, const struct plan *plan)
@@ -236,6 +236,24 @@ enum err forward_step(struct forward *forward, const struct plan *plan)
 	return run_layers(forward, plan);
 }
 
+enum err forward_end(struct forward *forward, const struct plan *plan)
+{
+	uint32_t layer_count = forward->options.config->layer_count;
+	enum err e = ERR_OK;
+	if (forward->unannounced)
+		e = device_wait(forward->options.device, forward->marks[layer_count - 1]);
+	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && forward->unannounced; layer++)
+		forward->options.on_kv(forward->options.context, plan, layer);
+	forward->unannounced = false;
+	enum err last = device_sync(forward->options.device);
+	return e == ERR_OK ? last : e;
+}
+
+uint32_t forward_logits_rows(const struct forward *forward)
+{
+	return forward->logits_rows;
+}
+
 enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count, const float **ret_logits)
 {
 	const struct model_config *c = forward->options.config;
@@ -257,8 +275,6 @@ enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count,
 	op_linear(device, &head, 1);
 	if (c->logit_cap > 0)
 		op_soft_cap(device, forward->logits, c->vocab_size, count, c->vocab_size, (float)c->logit_cap);
-	*ret_logits = forward->host_logits ? forward->host_logits : forward->logits;
-	if (!forward->host_logits)
-		return ERR_OK;
-	return dev_copy(device, forward->host_logits, forward->logits, (size_t)count * c->vocab_size * sizeof(float));
+	*ret_logits = forward->logits;
+	return ERR_OK;
 }

@@ -1,17 +1,18 @@
 /* forward - one step of the model: from a plan's tokens through the layers to the logits of its samples.
  *
- * Owns:   the layers' activations, the logits of LOGITS_ROWS rows.
+ *   step -> logits, as often as there are rows -> end
+ *
+ * Owns:   the layers' activations, the logits of forward_logits_rows() rows.
  * Loop:   the compute thread.
- * Bounds: rows_max tokens a plan; any number of samples, LOGITS_ROWS rows of logits at a time. */
+ * Bounds: rows_max tokens a plan; any number of samples, so many rows of logits at a time.
+ * Rules:  1 on a device that runs behind its caller a step is queued, the choice of its tokens behind it, and waited for once, by
+ *           forward_end(): but where a layer of a prompt's chunk is announced. */
 #ifndef ENGINE_FORWARD_H
 #define ENGINE_FORWARD_H
 #include <stdint.h>
 #include "base/err.h"
 #include "engine/plan.h"
 #include "kernels/ops.h"
-
-/* Enough rows to read the head's weights once for most steps; 32 MiB of logits at 128 k tokens. */
-enum { FORWARD_LOGITS_ROWS = 64 };
 
 struct engine_weights;
 struct kv_mirror;
@@ -39,9 +40,13 @@ MUST_USE enum err forward_set_kv(struct forward *forward, uint32_t group, const 
 /* Of a layer among those of its group. */
 uint32_t forward_place(const struct forward *forward, uint32_t layer);
 
-/* Runs the layers over the plan's rows.  Afterwards forward_logits() may be asked. */
+/* Runs the layers over the plan's rows, or queues them.  Afterwards forward_logits() may be asked. */
 MUST_USE enum err forward_step(struct forward *forward, const struct plan *plan);
-/* Logits of the rows that are wanted, [count][vocab_size] in host memory: in the plan's order, of each run first the scored rows, then
- * the last one if it samples.  Of those numbered first, first + 1, …; count <= FORWARD_LOGITS_ROWS. */
+/* Logits of the rows that are wanted, [count][vocab_size] in the device's memory until the next call's operations: in the plan's
+ * order, of each run first the scored rows, then the last one if it samples.  Of those numbered first, first + 1, …; count <=
+ * forward_logits_rows(). */
 MUST_USE enum err forward_logits(struct forward *forward, uint32_t first, uint32_t count, const float **ret_logits);
+uint32_t forward_logits_rows(const struct forward *forward);
+/* Waits for all that was queued, also after an error, and announces layers that are not yet. */
+MUST_USE enum err forward_end(struct forward *forward, const struct plan *plan);
 #endif

@@ -4,53 +4,37 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 
 #include "base/log.h"
-#include "engine/tensor_rows.h"
+#include "engine/load_file.h"
+#include "engine/load_reader.h"
 #include "engine/weights_impl.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
 
-/* The numbers of the spec's vector in f32, plus `offset`; the caller's to free. */
-static enum err widen_vector(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			     float offset, float **ret_wide)
+static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece, float offset,
+			    float **vector)
 {
-	size_t count = spec->dims[0];
-	float *wide = malloc(count * sizeof(float));
-	if (!wide)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu numbers", spec->name, count);
-	tensor_widen(found->tensor, found->expert * count, count, wide);
-	for (size_t i = 0; i < count; i++)
-		wide[i] += offset;
-	*ret_wide = wide;
+	size_t bytes = spec->dims[0] * sizeof(float);
+	if (piece) {
+		float *wide = piece->rows;
+		for (uint32_t i = 0; i < piece->count; i++)
+			wide[i] += offset;
+		return dev_copy(load->to->device, *vector, wide, bytes);
+	}
+	void *memory;
+	enum err e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
+	if (e != ERR_OK)
+		return why_set(load->why, e, "%s: no memory for it", spec->name);
+	*vector = memory;
 	return ERR_OK;
 }
 
-static enum err load_vector(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			    float offset, float **ret_vector)
+static enum err load_norm(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece, float **vector)
 {
-	size_t bytes = spec->dims[0] * sizeof(float);
-	float *wide;
-	void *memory;
-	enum err e = widen_vector(load, spec, found, offset, &wide);
-	if (e != ERR_OK)
-		return e;
-	e = dev_alloc(load->to->device, MEM_DEVICE, bytes, &memory);
-	if (e == ERR_OK) {
-		*ret_vector = memory; /* now the weights' to free, whatever comes */
-		e = dev_copy(load->to->device, memory, wide, bytes);
-	} else {
-		why_set(load->why, e, "%s: no memory for it", spec->name);
-	}
-	free(wide);
-	return e;
-}
-
-static enum err load_norm(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			  float **ret_vector)
-{
-	return load_vector(load, spec, found, load->config->norm_plus_one ? 1.0f : 0.0f, ret_vector);
+	return load_vector(load, spec, piece, load->config->norm_plus_one ? 1.0f : 0.0f, vector);
 }
 
 /* Rows from `row` on whose outputs follow each other. */
@@ -62,22 +46,16 @@ static uint32_t run_length(const struct load *load, const struct tensor_spec *sp
 	return count;
 }
 
-static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+static enum err load_bias(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			  struct linear *linear)
 {
-	float *wide;
-	enum err e = widen_vector(load, spec, found, 0.0f, &wide);
-	if (e != ERR_OK)
-		return e;
-	for (uint32_t row = 0, count; row < spec->dims[0] && e == ERR_OK; row += count) {
+	enum err e = piece ? ERR_OK : linear_fill_bias(linear, 0, 0, NULL); /* makes room */
+	for (uint32_t row = 0, count; piece && row < piece->count && e == ERR_OK; row += count) {
 		uint32_t output = load_output(load->config, spec, row);
-		count = run_length(load, spec, row, (uint32_t)spec->dims[0]);
-		e = linear_fill_bias(linear, output, count, wide + row);
+		count = run_length(load, spec, row, piece->count);
+		e = linear_fill_bias(linear, output, count, (const float *)piece->rows + row);
 	}
-	if (e != ERR_OK)
-		why_set(load->why, e, "%s: no memory for it", spec->name);
-	free(wide);
-	return e;
+	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
 }
 
 enum err load_create(struct load *load, const char *name, const struct linear_shape *shape, struct linear **ret_linear)
@@ -92,79 +70,51 @@ enum err load_create(struct load *load, const char *name, const struct linear_sh
 }
 
 /* Fills outputs as far as rows that follow each other are outputs that do. */
-static void fill_rows(struct load *load, const struct tensor_spec *spec, uint32_t first, uint32_t end, const void *rows,
-		      struct linear *linear)
+static void fill_rows(struct load *load, const struct load_piece *piece, struct linear *linear)
 {
-	uint32_t k = (uint32_t)spec->dims[1];
-	for (uint32_t row = first, count; row < end; row += count) {
-		uint32_t output = load_output(load->config, spec, row);
-		count = run_length(load, spec, row, end);
+	uint32_t k = (uint32_t)piece->spec->dims[1], end = piece->first + piece->count;
+	for (uint32_t row = piece->first, count; row < end; row += count) {
+		uint32_t output = load_output(load->config, piece->spec, row);
+		count = run_length(load, piece->spec, row, end);
 		linear_fill(linear, output, count,
-			    (const uint8_t *)rows + (size_t)(row - first) * k * elem_bytes(linear_shape(linear)->elem), k);
+			    (const uint8_t *)piece->rows + (size_t)(row - piece->first) * k * elem_bytes(linear_shape(linear)->elem),
+			    k);
 	}
 }
 
-static enum err fill_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			    struct linear *linear)
-{
-	uint32_t n = (uint32_t)spec->dims[0], k = (uint32_t)spec->dims[1];
-	if (tensor_rows_plain(found, linear_shape(linear)->elem)) {
-		fill_rows(load, spec, 0, n, found->tensor->data, linear);
-		return ERR_OK;
-	}
-	void *rows = malloc((size_t)FILL_ROWS * k * sizeof(float));
-	if (!rows)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", spec->name);
-	for (uint32_t row = 0, count; row < n; row += count) {
-		count = n - row < FILL_ROWS ? n - row : FILL_ROWS;
-		tensor_rows_read(found, load->to->elem, row, count, rows);
-		fill_rows(load, spec, row, row + count, rows, linear);
-	}
-	free(rows);
-	return ERR_OK;
-}
-
-/* Makes the role's linear when its first tensor comes. */
-static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+/* The role's first tensor makes its linear. */
+static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			    uint32_t segments, struct linear **linear)
 {
-	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load_elem(load, found),
+	if (piece) {
+		fill_rows(load, piece, *linear);
+		return piece->scales ? load_scales(load, piece, *linear) : ERR_OK;
+	}
+	const struct linear_shape shape = {.n = spec->total, .k = (uint32_t)spec->dims[1], .elem = load_elem(load, spec),
 					   .segments = segments, .scale_outputs = load_scale_outputs(load->config)};
 	enum err e = *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
 	if (e == ERR_OK && linear_shape(*linear)->elem != shape.elem)
 		return why_set(load->why, ERR_UNSUPPORTED, "%s: one part of its product has weights of 8 bits and another has not",
 			       spec->name);
-	if (e == ERR_OK)
-		e = fill_linear(load, spec, found, *linear);
-	return e == ERR_OK && shape.elem == ELEM_E4M3 ? load_scales(load, spec, found, *linear) : e;
+	return e;
 }
 
 /* Of weights whose inputs may be shared out. */
-static enum err load_row_linear(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+static enum err load_row_linear(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 				struct linear **linear)
 {
-	return load_linear(load, spec, found, load_row_segments(load, spec, found), linear);
+	return load_linear(load, spec, piece, load_row_segments(load, spec), linear);
 }
 
-static enum err load_embedding(struct load *load, const struct tensor_found *found)
+static enum err load_embedding(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct engine_weights *to = load->to;
-	const struct tensor *tensor = found->tensor;
-	size_t row_bytes = tensor->dims[1] * elem_bytes(to->elem);
-	enum err e = dev_alloc(to->device, MEM_DEVICE, tensor->dims[0] * row_bytes, &to->embedding);
-	if (e != ERR_OK)
-		return why_set(load->why, e, "%s: no memory for it", tensor->name);
-	if (tensor_rows_plain(found, to->elem))
-		return dev_copy(to->device, to->embedding, tensor->data, tensor->bytes);
-	void *row = malloc(row_bytes);
-	if (!row)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory to convert it", tensor->name);
-	for (uint64_t i = 0; i < tensor->dims[0] && e == ERR_OK; i++) {
-		tensor_rows_read(found, to->elem, i, 1, row);
-		e = dev_copy(to->device, (uint8_t *)to->embedding + i * row_bytes, row, row_bytes);
-	}
-	free(row);
-	return e;
+	size_t row_bytes = spec->dims[1] * elem_bytes(to->elem);
+	if (piece)
+		return dev_copy(to->device, (uint8_t *)to->embedding + piece->first * row_bytes, piece->rows,
+				piece->count * row_bytes);
+	enum err e = dev_alloc(to->device, MEM_DEVICE, spec->dims[0] * row_bytes, &to->embedding);
+	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
 }
 
 /* Experts of a layer are multiplied by together. */
@@ -173,12 +123,12 @@ static enum err refuse_unlike(struct load *load, const struct tensor_spec *spec,
 {
 	bool down = spec->role == TENSOR_EXPERT_DOWN;
 	const struct linear *one = down ? expert->down : expert->gate_up, *other = down ? first->down : first->gate_up;
-	if (linear_shape(one)->elem == linear_shape(other)->elem)
+	if (!other || linear_shape(one)->elem == linear_shape(other)->elem)
 		return ERR_OK;
 	return why_set(load->why, ERR_UNSUPPORTED, "%s: some experts of the layer have weights of 8 bits and others have not", spec->name);
 }
 
-static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct layer_weights *layer = &load->to->layers[spec->layer];
 	if (!layer->experts)
@@ -187,94 +137,126 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 		return why_set(load->why, ERR_NOMEM, "%s: no memory for experts", spec->name);
 	struct expert_weights *expert = &layer->experts[spec->expert];
 	if (spec->dim_count == 1)
-		return load_bias(load, spec, found, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
-	enum err e = spec->role == TENSOR_EXPERT_DOWN ? load_row_linear(load, spec, found, &expert->down)
-						       : load_linear(load, spec, found, 1, &expert->gate_up);
+		return load_bias(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
+	enum err e = spec->role == TENSOR_EXPERT_DOWN ? load_row_linear(load, spec, piece, &expert->down)
+						       : load_linear(load, spec, piece, 1, &expert->gate_up);
 	return e == ERR_OK ? refuse_unlike(load, spec, expert, layer->experts) : e;
 }
 
-static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct engine_weights *to = load->to;
 	struct layer_weights *layer = &to->layers[spec->layer];
 	switch (spec->role) {
 	case TENSOR_EMBEDDING:
-		return load_embedding(load, found);
+		return load_embedding(load, spec, piece);
 	case TENSOR_HEAD:
-		return load_linear(load, spec, found, 1, &to->head);
+		return load_linear(load, spec, piece, 1, &to->head);
 	case TENSOR_FINAL_NORM:
-		return load_norm(load, spec, found, &to->final_norm);
+		return load_norm(load, spec, piece, &to->final_norm);
 	case TENSOR_ATTENTION_NORM:
-		return load_norm(load, spec, found, &layer->attention_norm);
+		return load_norm(load, spec, piece, &layer->attention_norm);
 	case TENSOR_ATTENTION_POST_NORM:
-		return load_norm(load, spec, found, &layer->attention_post_norm);
+		return load_norm(load, spec, piece, &layer->attention_post_norm);
 	case TENSOR_MLP_NORM:
-		return load_norm(load, spec, found, &layer->mlp_norm);
+		return load_norm(load, spec, piece, &layer->mlp_norm);
 	case TENSOR_MLP_POST_NORM:
-		return load_norm(load, spec, found, &layer->mlp_post_norm);
+		return load_norm(load, spec, piece, &layer->mlp_post_norm);
 	case TENSOR_QKV:
-		return load_linear(load, spec, found, 1, &layer->qkv);
+		return load_linear(load, spec, piece, 1, &layer->qkv);
 	case TENSOR_QKV_BIAS:
-		return load_bias(load, spec, found, layer->qkv);
+		return load_bias(load, spec, piece, layer->qkv);
 	case TENSOR_SINKS:
-		return load_vector(load, spec, found, 0.0f, &layer->sinks);
+		return load_vector(load, spec, piece, 0.0f, &layer->sinks);
 	case TENSOR_Q_NORM:
-		return load_norm(load, spec, found, &layer->q_norm);
+		return load_norm(load, spec, piece, &layer->q_norm);
 	case TENSOR_K_NORM:
-		return load_norm(load, spec, found, &layer->k_norm);
+		return load_norm(load, spec, piece, &layer->k_norm);
 	case TENSOR_QUERY_UP:
-		return load_linear(load, spec, found, 1, &layer->query_up);
+		return load_linear(load, spec, piece, 1, &layer->query_up);
 	case TENSOR_KEY_VALUE_UP:
-		return load_latent_heads(load, spec, found, layer);
+		return load_latent_heads(load, spec, piece, layer);
 	case TENSOR_OUTPUT:
-		return load_row_linear(load, spec, found, &layer->output);
+		return load_row_linear(load, spec, piece, &layer->output);
 	case TENSOR_OUTPUT_BIAS:
-		return load_bias(load, spec, found, layer->output);
+		return load_bias(load, spec, piece, layer->output);
 	case TENSOR_GATE_UP:
-		return load_linear(load, spec, found, 1, &layer->gate_up);
+		return load_linear(load, spec, piece, 1, &layer->gate_up);
 	case TENSOR_GATE_UP_BIAS:
-		return load_bias(load, spec, found, layer->gate_up);
+		return load_bias(load, spec, piece, layer->gate_up);
 	case TENSOR_DOWN:
-		return load_row_linear(load, spec, found, &layer->down);
+		return load_row_linear(load, spec, piece, &layer->down);
 	case TENSOR_DOWN_BIAS:
-		return load_bias(load, spec, found, layer->down);
+		return load_bias(load, spec, piece, layer->down);
 	case TENSOR_ROUTER:
-		return load_linear(load, spec, found, 1, &layer->router);
+		return load_linear(load, spec, piece, 1, &layer->router);
 	case TENSOR_ROUTER_BIAS:
-		return load_bias(load, spec, found, layer->router);
+		return load_bias(load, spec, piece, layer->router);
 	case TENSOR_ROUTER_CHOICE_BIAS:
-		return load_vector(load, spec, found, 0.0f, &layer->router_bias);
+		return load_vector(load, spec, piece, 0.0f, &layer->router_bias);
 	case TENSOR_SHARED_GATE_UP:
-		return load_linear(load, spec, found, 1, &layer->shared_gate_up);
+		return load_linear(load, spec, piece, 1, &layer->shared_gate_up);
 	case TENSOR_SHARED_DOWN:
-		return load_row_linear(load, spec, found, &layer->shared_down);
+		return load_row_linear(load, spec, piece, &layer->shared_down);
 	case TENSOR_SHARED_GATE:
-		return load_linear(load, spec, found, 1, &layer->shared_gate);
+		return load_linear(load, spec, piece, 1, &layer->shared_gate);
 	case TENSOR_EXPERT_GATE_UP:
 	case TENSOR_EXPERT_GATE_UP_BIAS:
 	case TENSOR_EXPERT_DOWN:
 	case TENSOR_EXPERT_DOWN_BIAS:
-		return load_expert(load, spec, found);
+		return load_expert(load, spec, piece);
 	}
 	return ERR_INVALID;
 }
 
-static void tell_progress(struct load *load, uint32_t layer)
+/* Room for all of it comes first: what does not fit is said before hours of reading. */
+static enum err make_one(void *arg, const struct tensor_spec *spec)
 {
-	uint32_t percent = layer * 100 / load->config->layer_count;
-	if (percent < load->told + 25 || load->config->layer_count < 16)
-		return;
-	load->told = percent;
-	log_info("weights: %u of %u layers packed", layer, load->config->layer_count);
+	return load_tensor(arg, spec, NULL);
 }
 
-static enum err load_one(void *arg, const struct tensor_spec *spec)
+static double seconds_now(void)
 {
-	struct load *load = arg;
-	struct tensor_found found;
-	enum err e = model_tensor_find(load->config, load->from, spec, load->why, &found);
-	tell_progress(load, spec->layer);
-	return e == ERR_OK ? load_tensor(load, spec, &found) : e;
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
+}
+
+static void tell_progress(void *context, const struct load_progress *progress)
+{
+	const struct load *load = context;
+	double took = seconds_now() - load->began, gb = (double)progress->bytes / 1e9;
+	log_info("weights: %.2f of %.2f GB in %.1f s, %.2f GB/s, %.0f %% from the page cache", gb, (double)load->plan->bytes / 1e9,
+		 took, took > 0 ? gb / took : 0,
+		 progress->bytes ? (double)progress->cached_bytes / (double)progress->bytes * 100 : 0);
+}
+
+static enum err take_piece(void *context, const struct load_piece *piece, struct why *why)
+{
+	struct load own = *(const struct load *)context; /* with this thread's reason */
+	own.why = why;
+	return load_tensor(&own, piece->spec, piece);
+}
+
+static enum err load_all(struct load *load, const struct weights *source, uint8_t (*digests)[32])
+{
+	const struct load_plan_options options = {load->to->elem, LOAD_PIECE_BYTES - 2 * LOAD_ALIGN, digests != NULL};
+	struct load_plan *plan = NULL;
+	struct load_progress progress = {0};
+	enum err e = load_plan_create(load->config, source, &options, load->why, &plan);
+	const struct load_reader_options reading = {.device = load->to->device, .weights = source, .plan = plan,
+						    .digests = digests, .context = load,
+						    .take = take_piece, .progress = tell_progress};
+	load->plan = plan;
+	load->began = seconds_now();
+	if (e == ERR_OK)
+		e = model_tensors_each(load->config, make_one, load);
+	if (e == ERR_OK)
+		e = load_read(&reading, load->why, &progress);
+	if (e == ERR_OK)
+		tell_progress(load, &progress);
+	load_plan_destroy(plan);
+	return e;
 }
 
 static bool fits_attention(uint32_t dim, uint32_t dim_max)
@@ -318,7 +300,8 @@ static uint32_t key_norm_size(const struct model_config *config)
 }
 
 enum err engine_weights_create(struct device *device, const struct model_config *config,
-			       const struct weights *source, struct why *why, struct engine_weights **ret_weights)
+			       const struct weights *source, uint8_t (*digests)[32], struct why *why,
+			       struct engine_weights **ret_weights)
 {
 	enum err e = refuse_unknown(config, why);
 	if (e == ERR_OK)
@@ -342,7 +325,7 @@ enum err engine_weights_create(struct device *device, const struct model_config 
 		.layers = calloc(config->layer_count, sizeof(struct layer_weights)),
 	};
 	struct load load = {.to = weights, .config = config, .from = source, .why = why};
-	e = weights->layers ? model_tensors_each(config, load_one, &load)
+	e = weights->layers ? load_all(&load, source, digests)
 			    : why_set(why, ERR_NOMEM, "no memory for the layers' table");
 	if (e != ERR_OK) {
 		engine_weights_destroy(weights);

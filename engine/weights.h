@@ -90,9 +90,11 @@ static inline size_t engine_row_stride(enum elem elem, size_t n)
 
 /* "bf16": weights as the numerics class names them. */
 const char *engine_weights_format(const struct engine_weights *weights);
-/* A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID or ERR_MISMATCH, and `why` names it. */
+/* A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID or ERR_MISMATCH, and `why` names it; a file that cannot be read,
+ * ends early or is another by now is ERR_IO or ERR_CORRUPT, and `why` names it and the offset.  `digests`, if not NULL: [weights_count]
+ * SHA-256 of each stored tensor's bytes, also of those that the model does not use. */
 MUST_USE enum err engine_weights_create(struct device *device, const struct model_config *config,
-					const struct weights *source, struct why *why,
+					const struct weights *source, uint8_t (*digests)[32], struct why *why,
 					struct engine_weights **ret_weights);
 void engine_weights_destroy(struct engine_weights *weights);
 /* Bytes that a row reads when every expert is at work: packed linears and embedding. */

@@ -1,22 +1,26 @@
+#include <assert.h>
 #include <math.h>
 #include <stdlib.h>
 
+#include "engine/load_reader.h"
 #include "engine/tensor_rows.h"
 #include "engine/weights_impl.h"
 #include "model/config.h"
+#include "model/safetensors.h"
 #include "model/tensors.h"
 
 _Static_assert(TENSOR_SCALE_BLOCK == LINEAR_GROUP, "weights are computed with as they are stored");
 
-enum elem load_elem(const struct load *load, const struct tensor_found *found)
+enum elem load_elem(const struct load *load, const struct tensor_spec *spec)
 {
-	return load->config->fp8_kept && tensor_rows_plain(found, ELEM_E4M3) ? ELEM_E4M3 : load->to->elem;
+	const struct tensor *stored = weights_find(load->from, spec->name); /* stacks of experts have other names: they are not of 8 bits */
+	return stored ? load_part_elem(load->config, spec, stored, load->to->elem) : load->to->elem;
 }
 
-uint32_t load_row_segments(const struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+uint32_t load_row_segments(const struct load *load, const struct tensor_spec *spec)
 {
 	uint32_t segments = device_props(load->to->device)->row_segments;
-	while (load_elem(load, found) == ELEM_E4M3 && segments > 1 && spec->dims[1] % (segments * LINEAR_GROUP) != 0)
+	while (load_elem(load, spec) == ELEM_E4M3 && segments > 1 && spec->dims[1] % (segments * LINEAR_GROUP) != 0)
 		segments /= 2;
 	return segments;
 }
@@ -37,33 +41,34 @@ uint32_t load_scale_outputs(const struct model_config *config)
 
 /* --- a look at the numbers ----------------------------------------------------------------------------- */
 
-static enum err refuse_nan(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found)
+static enum err refuse_nan(struct load *load, const struct load_piece *piece)
 {
-	const uint8_t *codes = found->tensor->data;
-	for (uint64_t row = 0; row < spec->dims[0]; row++, codes += spec->dims[1]) {
+	const uint8_t *codes = piece->rows;
+	uint64_t columns = piece->spec->dims[1];
+	for (uint32_t row = 0; row < piece->count; row++, codes += columns) {
 		uint32_t bad = 0;
-		for (uint64_t k = 0; k < spec->dims[1]; k++)
+		for (uint64_t k = 0; k < columns; k++)
 			bad |= (codes[k] & 0x7f) == 0x7f;
 		if (bad)
-			return why_set(load->why, ERR_INVALID, "%s: row %llu has a weight that is no number", spec->name,
-				       (unsigned long long)row);
+			return why_set(load->why, ERR_INVALID, "%s: row %u has a weight that is no number", piece->spec->name,
+				       piece->first + row);
 	}
 	return ERR_OK;
 }
 
 /* [row of blocks][group]; the caller's to free. */
-static enum err read_scales(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			    float **ret_scales)
+static enum err read_scales(struct load *load, const struct load_piece *piece, float **ret_scales)
 {
-	size_t count = found->scale->dims[0] * found->scale->dims[1];
+	size_t count = piece->scales->dims[0] * piece->scales->dims[1];
 	float *scales = malloc(count * sizeof(*scales));
 	if (!scales)
-		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu scales", spec->name, count);
-	tensor_widen(found->scale, 0, count, scales);
+		return why_set(load->why, ERR_NOMEM, "%s: no memory for %zu scales", piece->spec->name, count);
+	tensor_widen(piece->scales, 0, count, scales);
 	for (size_t i = 0; i < count; i++)
 		if (!isfinite(scales[i])) {
 			free(scales);
-			return why_set(load->why, ERR_INVALID, "%s: scale %zu is no number", found->scale->name, i);
+			return why_set(load->why, ERR_INVALID, "%s: a scale of rows %u to %u is no number", piece->scales->name,
+				       piece->first, piece->first + piece->count - 1);
 		}
 	*ret_scales = scales;
 	return ERR_OK;
@@ -73,17 +78,19 @@ static enum err read_scales(struct load *load, const struct tensor_spec *spec, c
 
 #define NOBODY UINT32_MAX
 
-/* Which row of blocks each `together` outputs are of; they must be of one. */
-static enum err find_owners(struct load *load, const struct tensor_spec *spec, uint32_t together, uint32_t *owners)
+/* Which row of blocks of the piece each `together` outputs are of; they must be of one. */
+static enum err find_owners(struct load *load, const struct load_piece *piece, uint32_t together, uint32_t *owners)
 {
+	const struct tensor_spec *spec = piece->spec;
 	for (uint32_t i = 0; i < (spec->total - 1) / together + 1; i++)
 		owners[i] = NOBODY;
-	for (uint32_t row = 0; row < spec->dims[0]; row++) {
-		uint32_t *owner = &owners[load_output(load->config, spec, row) / together], block = row / TENSOR_SCALE_BLOCK;
+	for (uint32_t row = 0; row < piece->count; row++) {
+		uint32_t *owner = &owners[load_output(load->config, spec, piece->first + row) / together];
+		uint32_t block = row / TENSOR_SCALE_BLOCK;
 		if (*owner != NOBODY && *owner != block)
 			return why_set(load->why, ERR_UNSUPPORTED,
-				       "%s: rows %u and others of another block of %d become outputs beside each other", spec->name, row,
-				       TENSOR_SCALE_BLOCK);
+				       "%s: row %u and others of another block of %d become outputs beside each other", spec->name,
+				       piece->first + row, TENSOR_SCALE_BLOCK);
 		*owner = block;
 	}
 	return ERR_OK;
@@ -103,21 +110,21 @@ static void fill_scales(struct linear *linear, const uint32_t *owners, const flo
 	}
 }
 
-enum err load_scales(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-		     struct linear *linear)
+enum err load_scales(struct load *load, const struct load_piece *piece, struct linear *linear)
 {
 	uint32_t together = linear_shape(linear)->scale_outputs;
-	uint32_t *owners = malloc(((spec->total - 1) / together + 1) * sizeof(*owners));
+	uint32_t *owners = malloc(((piece->spec->total - 1) / together + 1) * sizeof(*owners));
 	float *scales = NULL;
-	enum err e = refuse_nan(load, spec, found);
+	assert(piece->first % TENSOR_SCALE_BLOCK == 0);
+	enum err e = refuse_nan(load, piece);
 	if (e == ERR_OK)
-		e = read_scales(load, spec, found, &scales);
+		e = read_scales(load, piece, &scales);
 	if (e == ERR_OK && !owners)
-		e = why_set(load->why, ERR_NOMEM, "%s: no memory for the order of its scales", spec->name);
+		e = why_set(load->why, ERR_NOMEM, "%s: no memory for the order of its scales", piece->spec->name);
 	if (e == ERR_OK)
-		e = find_owners(load, spec, together, owners);
+		e = find_owners(load, piece, together, owners);
 	if (e == ERR_OK)
-		fill_scales(linear, owners, scales, found->scale->dims[1]);
+		fill_scales(linear, owners, scales, piece->scales->dims[1]);
 	free(owners);
 	free(scales);
 	return e;

@@ -3,30 +3,30 @@
 #define ENGINE_WEIGHTS_IMPL_H
 #include "engine/weights.h"
 
-struct tensor_found;
+struct load_piece;
+struct load_plan;
 struct tensor_spec;
 
-/* Where tensors come from and where they go. */
+/* Where tensors go.  Each is met twice or more: without a piece room is made for it, then it comes piece by piece (engine/load_reader.h), in any
+ * order. */
 struct load {
 	struct engine_weights *to;
 	const struct model_config *config;
 	const struct weights *from;
 	struct why *why;
-	uint32_t told; /* per cent */
+	const struct load_plan *plan;
+	double began; /* seconds of a clock */
 };
-
-enum { FILL_ROWS = 64 }; /* converted at a time */
 
 /* `name` is for the reason. */
 MUST_USE enum err load_create(struct load *load, const char *name, const struct linear_shape *shape,
 			      struct linear **ret_linear);
 
 /* What the linear of a tensor is made of, and its segments, where its inputs may be shared out: e4m3 is never cut within a group. */
-enum elem load_elem(const struct load *load, const struct tensor_found *found);
-uint32_t load_row_segments(const struct load *load, const struct tensor_spec *spec, const struct tensor_found *found);
-/* The scales of a tensor of e4m3, and a look at both: ERR_INVALID for what is no number. */
-MUST_USE enum err load_scales(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
-			      struct linear *linear);
+enum elem load_elem(const struct load *load, const struct tensor_spec *spec);
+uint32_t load_row_segments(const struct load *load, const struct tensor_spec *spec);
+/* The scales of a piece of e4m3, and a look at both: ERR_INVALID for what is no number. */
+MUST_USE enum err load_scales(struct load *load, const struct load_piece *piece, struct linear *linear);
 /* Outputs that share a scale wherever they lie in a linear. */
 uint32_t load_scale_outputs(const struct model_config *config);
 
@@ -35,6 +35,6 @@ uint32_t load_scale_outputs(const struct model_config *config);
 uint32_t load_output(const struct model_config *config, const struct tensor_spec *spec, uint32_t row);
 
 /* kv_b_proj, head by head, the keys' part transposed. */
-MUST_USE enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+MUST_USE enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 				    struct layer_weights *layer);
 #endif

@@ -1,7 +1,7 @@
 #include <stdlib.h>
 #include <string.h>
 
-#include "engine/tensor_rows.h"
+#include "engine/load_reader.h"
 #include "engine/weights_impl.h"
 #include "model/config.h"
 #include "model/tensors.h"
@@ -59,42 +59,53 @@ static void transpose(const uint8_t *rows, uint32_t n, uint32_t k, size_t bytes,
 			       rows + ((size_t)row * k + column) * bytes, bytes);
 }
 
-/* rows: [nope + v][kv_lora] of the head; columns is room for the keys' part. */
-static enum err load_head(struct load *load, const struct tensor_spec *spec, const uint8_t *rows, uint8_t *columns,
-			  struct latent_head *head)
+static enum err create_head(struct load *load, const struct tensor_spec *spec, struct latent_head *head)
 {
 	const struct model_latent *latent = &load->config->latent;
-	enum elem elem = load->to->elem;
 	uint32_t nope = latent->qk_nope_head_dim, kv = latent->kv_lora_rank;
-	const struct linear_shape key = {.n = kv, .k = nope, .elem = elem, .segments = 1};
-	const struct linear_shape value = {.n = latent->v_head_dim, .k = kv, .elem = elem, .segments = 1};
+	const struct linear_shape key = {.n = kv, .k = nope, .elem = load->to->elem, .segments = 1};
+	const struct linear_shape value = {.n = latent->v_head_dim, .k = kv, .elem = load->to->elem, .segments = 1};
 	enum err e = load_create(load, spec->name, &key, &head->key);
-	if (e == ERR_OK)
-		e = load_create(load, spec->name, &value, &head->value);
-	if (e != ERR_OK)
-		return e;
-	transpose(rows, nope, kv, elem_bytes(elem), columns);
-	linear_fill(head->key, 0, kv, columns, nope);
-	linear_fill(head->value, 0, latent->v_head_dim, rows + (size_t)nope * kv * elem_bytes(elem), kv);
-	return ERR_OK;
+	return e == ERR_OK ? load_create(load, spec->name, &value, &head->value) : e;
 }
 
-enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct tensor_found *found,
+static enum err create_heads(struct load *load, const struct tensor_spec *spec, struct layer_weights *layer)
+{
+	uint32_t head_count = load->config->head_count;
+	enum err e = ERR_OK;
+	layer->heads = calloc(head_count, sizeof(*layer->heads));
+	if (!layer->heads)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory for %u heads", spec->name, head_count);
+	for (uint32_t i = 0; i < head_count && e == ERR_OK; i++)
+		e = create_head(load, spec, &layer->heads[i]);
+	return e;
+}
+
+/* rows: [nope + v][kv_lora] of the head; columns is room for the keys' part. */
+static void fill_head(const struct load *load, const uint8_t *rows, uint8_t *columns, struct latent_head *head)
+{
+	const struct model_latent *latent = &load->config->latent;
+	size_t bytes = elem_bytes(load->to->elem);
+	uint32_t nope = latent->qk_nope_head_dim, kv = latent->kv_lora_rank;
+	transpose(rows, nope, kv, bytes, columns);
+	linear_fill(head->key, 0, kv, columns, nope);
+	linear_fill(head->value, 0, latent->v_head_dim, rows + (size_t)nope * kv * bytes, kv);
+}
+
+enum err load_latent_heads(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			   struct layer_weights *layer)
 {
 	const struct model_latent *latent = &load->config->latent;
-	uint32_t head_count = load->config->head_count, head_rows = latent->qk_nope_head_dim + latent->v_head_dim;
+	uint32_t head_rows = latent->qk_nope_head_dim + latent->v_head_dim;
 	size_t row_bytes = latent->kv_lora_rank * elem_bytes(load->to->elem);
-	uint8_t *rows = malloc(head_rows * row_bytes), *columns = malloc(latent->qk_nope_head_dim * row_bytes);
-	layer->heads = calloc(head_count, sizeof(*layer->heads));
-	enum err e = rows && columns && layer->heads ? ERR_OK : ERR_NOMEM;
-	if (e != ERR_OK)
-		why_set(load->why, e, "%s: no memory for %u heads", spec->name, head_count);
-	for (uint32_t i = 0; i < head_count && e == ERR_OK; i++) {
-		tensor_rows_read(found, load->to->elem, (uint64_t)i * head_rows, head_rows, rows);
-		e = load_head(load, spec, rows, columns, &layer->heads[i]);
-	}
-	free(rows);
+	if (!piece)
+		return create_heads(load, spec, layer);
+	uint8_t *columns = malloc(latent->qk_nope_head_dim * row_bytes);
+	if (!columns)
+		return why_set(load->why, ERR_NOMEM, "%s: no memory to turn a head", spec->name);
+	for (uint32_t row = 0; row < piece->count; row += head_rows)
+		fill_head(load, (const uint8_t *)piece->rows + row * row_bytes, columns,
+			  &layer->heads[(piece->first + row) / head_rows]);
 	free(columns);
-	return e;
+	return ERR_OK;
 }

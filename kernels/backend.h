@@ -1,6 +1,6 @@
 /* backend - what stands behind device.h and ops.h: a table of functions for each kind of device.
  *
- * Owns:   nothing; a backend embeds struct device, struct linear and struct kv_runs as the first member of its own.
+ * Owns:   nothing; a backend embeds struct device, linear, kv_runs and sample_scratch as the first member of its own.
  * Loop:   as device.h and ops.h.
  * Rules:  1 device.c and ops.c check what is true of every device and call the table; a backend checks what is
  *           true of itself alone;
@@ -8,6 +8,7 @@
 #ifndef KERNELS_BACKEND_H
 #define KERNELS_BACKEND_H
 #include "kernels/ops.h"
+#include "kernels/sample.h"
 #ifdef __cplusplus
 extern "C" {
 #endif
@@ -75,10 +76,13 @@ struct backend {
 			  uint32_t dim);
 	void (*to_bf16)(struct device *device, const float *x, size_t count, uint16_t *out);
 	void (*from_bf16)(struct device *device, const uint16_t *x, size_t count, float *out);
-	void (*logits_stats)(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
-			     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
 	void (*soft_cap)(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap);
 	void (*exp)(struct device *device, const float *x, float shift, uint32_t n, float *out);
+
+	/* sample.h */
+	enum err (*sample_create)(struct device *device, uint32_t vocab_size, struct sample_scratch **ret_scratch);
+	void (*sample_destroy)(struct sample_scratch *scratch);
+	void (*sample)(struct sample_scratch *scratch, const struct sample_call *call);
 };
 
 struct device {
@@ -98,6 +102,11 @@ struct kv_runs {
 	const struct kv_run *list; /* [count], as last set: host memory */
 	uint32_t count;
 	uint32_t row_count; /* of all runs */
+};
+
+struct sample_scratch {
+	struct device *device;
+	uint32_t vocab_size;
 };
 
 /* Scales of ELEM_E4M3 weights lie [outputs / scale_outputs][groups] in f32. */

@@ -6,7 +6,8 @@
  * Rules:  1 an operation (kernels/ops.h) is queued in order on the device's one stream; on a CPU it has
  *           run when it returns, on an accelerator device_sync() waits and gives the first error;
  *         2 the bits of a result depend on device_props.numerics and the inputs of its row, on nothing
- *           else: not on rows in the call, their order, thread_count, or the CPU within the class. */
+ *           else: not on rows in the call, their order, thread_count, or the CPU within the class.  A class whose
+ *           name says "fast" gives this up for speed. */
 #ifndef KERNELS_DEVICE_H
 #define KERNELS_DEVICE_H
 #include <stdbool.h>
@@ -38,6 +39,7 @@ struct device_options {
 	const char *variant;   /* "portable", "avx2", "avx512", "avx512bf16"; NULL: the best that runs here */
 	uint32_t thread_count; /* 0: one per CPU that the process may use */
 	uint32_t row_segments; /* 0: the device's own; a GPU's may be 1, 2, 4 or 8: tensor-parallel degrees up to that share a class */
+	bool fast; /* a GPU's class of its own, in which bits may depend on a row's company (rule 2 but for that, law 1) */
 };
 
 struct device_props {

@@ -278,13 +278,6 @@ void op_from_bf16(struct device *device, const uint16_t *x, size_t count, float 
 
 /* --- logits ------------------------------------------------------------------------------------------ */
 
-void op_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
-		     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp)
-{
-	assert(n > 0);
-	device->backend->logits_stats(device, logits, stride, rows, n, ret_max, ret_argmax, ret_logsumexp);
-}
-
 void op_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap)
 {
 	assert(cap > 0);
@@ -294,4 +287,36 @@ void op_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows
 void op_exp(struct device *device, const float *x, float shift, uint32_t n, float *out)
 {
 	device->backend->exp(device, x, shift, n, out);
+}
+
+/* --- sampling ---------------------------------------------------------------------------------------- */
+
+enum err sample_scratch_create(struct device *device, uint32_t vocab_size, struct sample_scratch **ret_scratch)
+{
+	assert(vocab_size > 0);
+	if (vocab_size > SAMPLE_VOCAB_MAX)
+		return ERR_UNSUPPORTED;
+	enum err e = device->backend->sample_create(device, vocab_size, ret_scratch);
+	if (e == ERR_OK) {
+		(*ret_scratch)->device = device;
+		(*ret_scratch)->vocab_size = vocab_size;
+	}
+	return e;
+}
+
+void sample_scratch_destroy(struct sample_scratch *scratch)
+{
+	if (scratch)
+		scratch->device->backend->sample_destroy(scratch);
+}
+
+void op_sample(struct sample_scratch *scratch, const struct sample_call *call)
+{
+	for (uint32_t i = 0; i < call->row_count; i++) {
+		const struct sample_row *row = &call->rows[i];
+		assert(row->ret_samples && row->logprobs <= SAMPLING_TOP_LOGPROBS_MAX && row->masked_count <= SAMPLE_MASKED_MAX);
+		assert(row->sampling ? row->choice_count - 1u < SAMPLING_CHOICES_MAX : row->token < scratch->vocab_size);
+	}
+	assert(call->row_count <= 1 || call->stride >= scratch->vocab_size);
+	scratch->device->backend->sample(scratch, call);
 }

@@ -67,15 +67,16 @@ MUST_USE enum err linear_create(struct device *device, const struct linear_shape
 void linear_destroy(struct linear *linear); /* NULL is fine */
 const struct linear_shape *linear_shape(const struct linear *linear);
 size_t linear_bytes(const struct linear *linear); /* packed */
-/* Packs outputs [first, first + count) from rows of k elements of the shape's type in host memory.
- * Several matrices over the same input (q, k, v; gate, up) may be filled into one linear, in order. */
+/* Packs outputs [first, first + count) from rows of k elements of the shape's type in host memory; MEM_PINNED stays as it is until
+ * operations up to here have run, other memory may change at once.  Several matrices over the same input (q, k, v; gate, up) may be
+ * filled into one linear, in any order; on a CPU by several threads, each its own outputs. */
 void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source,
 		 size_t source_stride);
 /* ELEM_E4M3: the scales [group of inputs] of outputs [first, first + count), from host memory; both are multiples of
- * scale_outputs, or the end is the last output. */
+ * scale_outputs, or the end is the last output.  Memory and threads as linear_fill(). */
 void linear_fill_scales(struct linear *linear, uint32_t first, uint32_t count, const float *source);
-/* The bias of outputs [first, first + count) from host memory, added to the whole sum; those never filled have 0.
- * ERR_NOMEM at the first call.  A shard of row-parallel weights has none: it would be added once for each. */
+/* The bias of outputs [first, first + count) from host memory (as linear_fill()), added to the whole sum; those never filled have 0.
+ * ERR_NOMEM at the first call, which may be of no outputs; threads as linear_fill() after it.  A shard of row-parallel weights has none: it would be added once for each. */
 MUST_USE enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 
 struct linear_call {
@@ -348,14 +349,8 @@ void op_add_gated(struct device *device, float *x, const float *add, const float
 void op_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out);
 void op_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out);
 
-/* --- logits ------------------------------------------------------------------------------------------ */
+/* --- logits (what is chosen from them: sample.h) ------------------------------------------------------- */
 
-/* Of each row of n logits: the greatest, its index (the lowest of equals), and log(sum(exp(x))). Any ret_
- * may be NULL. -inf is a legal logit; NaN is not. */
-void op_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
-		     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
-/* The k greatest of n, descending, among equals the lower index first; k <= n. Host. */
-void logits_top_k(const float *logits, uint32_t n, uint32_t k, uint32_t *ret_index, float *ret_value);
 /* x[i] = cap * tanh(x[i] / cap) */
 void op_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap);
 /* out[i] = exp(x[i] - shift): the same bits on every CPU of the class. */

@@ -3,8 +3,10 @@
 #include "kvstore/replicate_impl.h"
 
 enum {
-	LOOK_ENTRIES = 2048,          /* a tick: a millisecond of ten stores, 100,000 blocks a second */
-	LOOK_ENTRIES_LEAVING = 16384,
+	LOOK_BLOCKS = 2048,           /* a tick: a millisecond of ten stores, 100,000 blocks a second */
+	LOOK_BLOCKS_BUSY = 256,       /* while others are served, who would wait that long: many more than the pace lets go */
+	LOOK_BLOCKS_LEAVING = 16384,
+	LOOK_EMPTY = 32,              /* entries without a block cost as much as one with */
 	VERIFY_GRACES = 3,            /* until they are looked at a second time */
 	PERIOD_GRACES = 20,           /* and again, should something have been given up */
 	REFILL_PER_S = 10,            /* the pace may be caught up on for this part of a second */
@@ -23,8 +25,6 @@ static void look_at(struct replicate *r, uint32_t entry)
 {
 	struct copy *copy = &r->copies[entry];
 	uint8_t owners[PLACE_REPLICAS_MAX];
-	if (!copies_served(r, entry))
-		return;
 	if (r->verifying)
 		copy->finds /= 2;
 	if (planted(LOOK_FORGETS_A_BLOCK) && ledger_block(r->ledger, entry)->key.bytes[0] % 8 == 0)
@@ -70,13 +70,16 @@ static void end_look(struct replicate *r)
 	r->look_at_ns = r->now_ns + graces * r->options.grace_ns;
 }
 
-static void go_on_looking(struct replicate *r)
+static void go_on_looking(struct replicate *r, bool busy)
 {
 	if (r->look_left == 0 && r->now_ns >= r->look_at_ns)
 		begin_look(r);
-	uint32_t most = r->draining ? LOOK_ENTRIES_LEAVING : LOOK_ENTRIES;
-	for (uint32_t i = 0; r->look_left > 0 && i < most; i++) {
-		look_at(r, r->look_next);
+	uint32_t most = (r->draining ? LOOK_BLOCKS_LEAVING : busy ? LOOK_BLOCKS_BUSY : LOOK_BLOCKS) * LOOK_EMPTY;
+	for (uint32_t cost = 0; r->look_left > 0 && cost < most; cost++) {
+		if (copies_served(r, r->look_next)) {
+			look_at(r, r->look_next);
+			cost += LOOK_EMPTY - 1;
+		}
 		r->look_next = (r->look_next + 1) % r->options.entry_max;
 		if (--r->look_left == 0)
 			end_look(r);
@@ -116,7 +119,7 @@ void replicate_tick(struct replicate *r, bool busy, uint64_t now_ns)
 	r->now_ns = now_ns;
 	refill(r, busy);
 	give_up_the_lost(r);
-	go_on_looking(r);
+	go_on_looking(r, busy);
 	lists_pump(r);
 }
 

@@ -122,6 +122,7 @@ static size_t lay_out(uint8_t *memory, const struct store_options *o, struct sto
 	at->offer_digests = cut(&memory, &total, digests_bytes(o));
 	at->readings = cut(&memory, &total, o->reading_max * sizeof(struct reading));
 	at->reading_bits = cut(&memory, &total, bits_bytes(o));
+	at->read_from = cut(&memory, &total, o->peer_max * sizeof(struct read_from));
 	at->operate = cut(&memory, &total, sizeof(struct operate));
 	at->sweep = cut(&memory, &total, sweep_bytes());
 	at->asks = cut(&memory, &total, asks_bytes());
@@ -155,6 +156,7 @@ struct store *store_init(void *memory, const struct store_options *options)
 	ledger_init(s->ledger, &options->ledger);
 	holds_init(s->holds, &holds);
 	replicate_init(s->replicate, &replicate, s->ledger, s->sessions);
+	memset(s->read_from, 0, options->peer_max * sizeof(*s->read_from));
 	offers_init(s);
 	asks_init(s);
 	sweep_init(s);
@@ -450,6 +452,13 @@ static void fill_replica_load(const struct store *s, uint32_t spare, Wire__Repli
 	ret_load->given_up = status.given_up;
 }
 
+static uint64_t bytes_read_of(const void *context, uint32_t peer)
+{
+	const struct store *s = context;
+	const struct session_peer *info = sessions_peer(s->sessions, peer);
+	return info && s->read_from[peer].node == info->node ? s->read_from[peer].bytes : 0;
+}
+
 void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
 {
 	struct ledger_counts counts;
@@ -474,6 +483,7 @@ void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
 	load.disk = s->d.disk ? &s->operate->disk : NULL;
 	load.n_refused = refusals_report(s->options.env, s->operate->refused);
 	load.refused = s->operate->refused;
+	link_report(s->options.env, s->sessions, bytes_read_of, s, &s->operate->links, &load);
 	load.store = (Wire__StoreLoad *)operate_load(s, now_ns); /* the packer only reads */
 	*ret_load = load;
 }
@@ -486,6 +496,7 @@ static void report(struct store *s, uint64_t now_ns)
 	store_load(s, now_ns, &load);
 	less = load;
 	less.store = NULL;
+	less.n_transports = 0;
 	PROTO_ENVELOPE(envelope, LOAD, load, &load);
 	bool to_all = s->draining || s->told_draining;
 	s->told_draining = s->draining;

@@ -7,6 +7,7 @@
 #include "kvstore/store.h"
 #include "net/fence.h"
 #include "net/identity.h"
+#include "net/link_report.h"
 #include "net/session.h"
 #include "proto/codec.h"
 
@@ -74,6 +75,13 @@ struct operate {
 	Wire__Place places[PROTO_ASK_KEYS_MAX];
 	uint32_t errors[PROTO_ASK_KEYS_MAX];
 	uint64_t refused[REFUSAL_COUNT];
+	struct link_report links;
+};
+
+/* What was read of a peer, by its number; of another node's life it is nothing. */
+struct read_from {
+	uint64_t node;
+	uint64_t bytes;
 };
 
 /* A block on its way to disk. */
@@ -165,6 +173,7 @@ struct store {
 	struct reading *readings; /* [reading_max] */
 	uint64_t *reading_bits;   /* [reading_max][2][layer_words] */
 	uint32_t reading_count;
+	struct read_from *read_from; /* [peer_max] */
 
 	Wire__FoundBlock *found; /* [found_max]: an answer being put together */
 	Wire__FoundBlock **found_list;

@@ -341,6 +341,16 @@ static void give_up(struct store *s, struct reading *r, enum err e, bool answere
 	offers_wake(s, &key, false);
 }
 
+static void count_bytes(struct store *s, uint32_t peer, uint64_t bytes)
+{
+	struct read_from *from = &s->read_from[peer];
+	uint64_t node = sessions_peer(s->sessions, peer)->node;
+	if (from->node != node)
+		*from = (struct read_from){.node = node};
+	from->bytes += bytes;
+	s->counters.bytes_read += bytes;
+}
+
 /* Ends the reading when nothing of it is outstanding. */
 static void settle(struct store *s, struct reading *r)
 {
@@ -356,7 +366,7 @@ static void settle(struct store *s, struct reading *r)
 	const struct id128 key = offer->block.key;
 	uint32_t entry = r->entry, peer = offer->peer;
 	s->counters.offers_taken++;
-	s->counters.bytes_read += (uint64_t)offer->block.layer_count * offer->block.layer_bytes;
+	count_bytes(s, peer, (uint64_t)offer->block.layer_count * offer->block.layer_bytes);
 	env_trace(s->options.env, "seal block %02x%02x%02x from %s", key.bytes[0], key.bytes[1], key.bytes[2],
 		  sessions_peer(s->sessions, offer->peer)->name);
 	store_disk_seal(s, r->entry, r->offer);

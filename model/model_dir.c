@@ -111,28 +111,37 @@ static enum err open_templates(struct model_dir *dir, struct why *why)
 	return e;
 }
 
-/* By name and tensor by tensor, each with a digest of its own: shards do not show, and big weights may be
- * hashed in parallel without changing the result. */
-static void hash_weights(struct model_dir *dir)
+static void hash_tensor(const struct tensor *tensor, uint8_t ret_digest[32])
 {
-	struct sha256 sha, one;
-	uint8_t digest[32];
+	struct sha256 sha;
+	sha256_init(&sha);
+	sha256_add(&sha, tensor->data, tensor->bytes);
+	sha256_end(&sha, ret_digest);
+}
+
+/* By name and tensor by tensor, each with a digest of its own: shards do not show, and big weights are
+ * hashed in parallel without changing the result. */
+void model_dir_fingerprint(const struct model_dir *dir, const uint8_t (*digests)[32], uint8_t ret_fingerprint[32])
+{
+	struct sha256 sha;
 	sha256_init(&sha);
 	hash_bytes(&sha, dir->text_fingerprint, sizeof(dir->text_fingerprint));
 	for (size_t i = 0; i < weights_count(dir->weights); i++) {
 		const struct tensor *tensor = weights_at(dir->weights, i);
 		const char *dtype = tensor_dtype_name(tensor->dtype);
+		uint8_t digest[32];
 		hash_bytes(&sha, tensor->name, strlen(tensor->name));
 		hash_bytes(&sha, dtype, strlen(dtype));
 		hash_u64(&sha, tensor->dim_count);
 		for (uint32_t d = 0; d < tensor->dim_count; d++)
 			hash_u64(&sha, tensor->dims[d]);
-		sha256_init(&one);
-		sha256_add(&one, tensor->data, tensor->bytes);
-		sha256_end(&one, digest);
+		if (digests)
+			memcpy(digest, digests[i], sizeof(digest));
+		else
+			hash_tensor(tensor, digest);
 		hash_bytes(&sha, digest, sizeof(digest));
 	}
-	sha256_end(&sha, dir->fingerprint);
+	sha256_end(&sha, ret_fingerprint);
 }
 
 static enum err open_weights(struct model_dir *dir, struct why *why)
@@ -140,8 +149,6 @@ static enum err open_weights(struct model_dir *dir, struct why *why)
 	enum err e = weights_open(dir->path, why, &dir->weights);
 	if (e == ERR_OK)
 		e = model_tensors_check(&dir->config, dir->weights, why);
-	if (e == ERR_OK)
-		hash_weights(dir);
 	return e;
 }
 

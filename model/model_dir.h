@@ -27,13 +27,12 @@ struct model_dir {
 	struct template_set templates;
 	json_t *special_tokens; /* spellings by name ("bos_token"), for the templates */
 	struct weights *weights; /* NULL when opened without */
-	uint8_t fingerprint[32]; /* SHA-256; zero when opened without weights */
 	uint8_t text_fingerprint[32]; /* over config.json and tokenizer.json alone: always there */
 };
 
 /* Zeroed: everything. */
 struct model_dir_options {
-	bool without_weights; /* a coordinator needs no tensors, and learns the fingerprint from the nodes */
+	bool without_weights; /* a coordinator needs no tensors */
 	/* NULL or "none": weights of 8 bits become bf16; "fp8": they are computed with as they are, and ERR_UNSUPPORTED
 	 * where the model has none. */
 	const char *quantization;
@@ -42,6 +41,10 @@ struct model_dir_options {
 MUST_USE enum err model_dir_open(const char *path, const struct model_dir_options *options, struct why *why,
 				 struct model_dir **ret_dir);
 void model_dir_close(struct model_dir *dir);
+
+/* SHA-256 of what the model is.  digests: [weights_count] SHA-256 of each tensor's bytes, from whoever read them (engine/weights.h); NULL:
+ * they are read here, one after the other. */
+void model_dir_fingerprint(const struct model_dir *dir, const uint8_t (*digests)[32], uint8_t ret_fingerprint[32]);
 
 /* What a chat is rendered with. */
 struct chat_options {

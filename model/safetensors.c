@@ -20,9 +20,10 @@
 
 struct shard {
 	char *name; /* file name in the directory; "memory" for weights_parse() */
+	char *path; /* NULL: memory */
 	const uint8_t *data;
 	size_t length;
-	bool mapped;
+	struct stat stat; /* of the file when it was mapped */
 	json_t *header; /* the tensors' names live in it */
 };
 
@@ -198,13 +199,24 @@ static enum err sort_by_name(struct weights *weights, struct why *why)
 	return ERR_OK;
 }
 
-static enum err map_file(const char *path, struct why *why, struct shard *shard)
+static enum err open_file(const char *path, int flags, struct why *why, int *ret_fd)
 {
-	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK); /* a pipe would wait for its writer */
+	int fd = open(path, O_RDONLY | O_CLOEXEC | O_NONBLOCK | flags); /* a pipe would wait for its writer */
+	if (fd < 0 && flags && errno == EINVAL)
+		return ERR_UNSUPPORTED;
 	if (fd < 0)
 		return why_set(why, errno == ENOENT ? ERR_NOT_FOUND : ERR_IO, "%s: %s", path, strerror(errno));
+	*ret_fd = fd;
+	return ERR_OK;
+}
+
+static enum err map_file(const char *path, struct why *why, struct shard *shard)
+{
+	int fd;
+	enum err e = open_file(path, 0, why, &fd);
+	if (e != ERR_OK)
+		return e;
 	struct stat st;
-	enum err e = ERR_OK;
 	if (fstat(fd, &st) != 0 || !S_ISREG(st.st_mode) || st.st_size < 8) {
 		e = why_set(why, ERR_CORRUPT, "%s: expected a safetensors file", path);
 	} else {
@@ -214,7 +226,7 @@ static enum err map_file(const char *path, struct why *why, struct shard *shard)
 		} else {
 			shard->data = data;
 			shard->length = (size_t)st.st_size;
-			shard->mapped = true;
+			shard->stat = st;
 		}
 	}
 	close(fd);
@@ -228,12 +240,13 @@ static enum err add_shard(struct weights *weights, const char *dir, const char *
 	if (strchr(name, '/') || name[0] == '.' || !name[0])
 		return why_set(why, ERR_INVALID, "%s: shard \"%s\" is no plain file name", dir, name);
 	struct shard *shard = &weights->shards[weights->shard_count];
-	shard->name = strdup(name);
-	if (!shard->name)
-		return ERR_NOMEM;
-	weights->shard_count++;
 	char path[4096];
 	snprintf(path, sizeof(path), "%s/%s", dir, name);
+	shard->name = strdup(name);
+	shard->path = strdup(path);
+	weights->shard_count++;
+	if (!shard->name || !shard->path)
+		return ERR_NOMEM;
 	enum err e = map_file(path, why, shard);
 	if (e == ERR_OK)
 		e = read_shard(weights, weights->shard_count - 1, why);
@@ -358,9 +371,10 @@ void weights_close(struct weights *weights)
 		return;
 	for (uint32_t i = 0; i < weights->shard_count; i++) {
 		struct shard *shard = &weights->shards[i];
-		if (shard->mapped)
+		if (shard->path && shard->data)
 			munmap((void *)shard->data, shard->length);
 		json_decref(shard->header);
+		free(shard->path);
 		free(shard->name);
 	}
 	free(weights->shards);
@@ -423,4 +437,30 @@ uint32_t weights_shard_count(const struct weights *weights)
 const char *weights_shard_name(const struct weights *weights, uint32_t shard_index)
 {
 	return weights->shards[shard_index].name;
+}
+
+/* Neither replaced nor written to since. */
+static bool same_file(const struct stat *a, const struct stat *b)
+{
+	return a->st_dev == b->st_dev && a->st_ino == b->st_ino && a->st_size == b->st_size &&
+	       a->st_mtim.tv_sec == b->st_mtim.tv_sec && a->st_mtim.tv_nsec == b->st_mtim.tv_nsec;
+}
+
+enum err weights_shard_open(const struct weights *weights, uint32_t shard_index, int flags, struct why *why, int *ret_fd)
+{
+	const struct shard *shard = &weights->shards[shard_index];
+	struct stat st;
+	int fd;
+	if (!shard->path)
+		return why_set(why, ERR_INVALID, "%s: these weights are of no file", shard->name);
+	enum err e = open_file(shard->path, flags, why, &fd);
+	if (e != ERR_OK)
+		return e;
+	if (fstat(fd, &st) != 0 || !same_file(&st, &shard->stat)) {
+		close(fd);
+		return why_set(why, ERR_CORRUPT, "%s: was changed since it was opened, expected the same %llu bytes", shard->path,
+			       (unsigned long long)shard->length);
+	}
+	*ret_fd = fd;
+	return ERR_OK;
 }

@@ -59,6 +59,10 @@ size_t weights_count(const struct weights *weights);
 const struct tensor *weights_at(const struct weights *weights, size_t index);
 uint32_t weights_shard_count(const struct weights *weights);
 const char *weights_shard_name(const struct weights *weights, uint32_t shard_index);
+/* The shard's file once more, read-only, with `flags` of open() besides; the caller closes it.  ERR_CORRUPT: it is no longer the file
+ * that was opened; ERR_UNSUPPORTED: the file system refuses the flags; ERR_INVALID: weights_parse() had no file. */
+MUST_USE enum err weights_shard_open(const struct weights *weights, uint32_t shard_index, int flags, struct why *why,
+				     int *ret_fd);
 
 const char *tensor_dtype_name(enum tensor_dtype dtype);
 uint32_t tensor_dtype_bytes(enum tensor_dtype dtype);

@@ -145,11 +145,22 @@ static bool is_same_host(const struct link_address *address)
 	return memcmp(ours, unknown, sizeof(ours)) != 0 && memcmp(ours, address->boot_id, sizeof(ours)) == 0;
 }
 
-/* Mapped where it is asked for or possible, else UCX where both sides have it, else bulk. */
+/* What reaches a peer by UCX is known when it answers; here only whether it may be asked. */
+static bool may_ucx(const struct link *link, const struct link_address *address)
+{
+	if (!link->ucx || (address->ucx_address_length == 0 && link->bulk))
+		return false;
+	enum link_transport ours = ucx_transport(link->ucx);
+	return link_may(link, ours) || (ours == LINK_UCX_RDMA && link_may(link, LINK_UCX_TCP));
+}
+
+/* Mapped where it is asked for or possible, else UCX where both sides have it, else bulk: of these what is required. */
 static enum err choose_and_open(struct peer *peer, const struct link_address *address, struct why *why)
 {
-	enum link_transport wanted = peer->link->options.transport;
-	if (wanted == LINK_MAPPED || (wanted == LINK_AUTO && is_same_host(address))) {
+	struct link *link = peer->link;
+	enum link_transport wanted = link->options.transport;
+	bool same_host = is_same_host(address);
+	if (link_may(link, LINK_MAPPED) && (wanted == LINK_MAPPED || (wanted == LINK_AUTO && same_host))) {
 		enum err e = mapped_peer_open(peer, address);
 		if (e == ERR_OK)
 			return ERR_OK;
@@ -159,11 +170,13 @@ static enum err choose_and_open(struct peer *peer, const struct link_address *ad
 		log_info("link > peer %016llx is on this host, but its socket '%s' does not answer: %s",
 		         (unsigned long long)peer->node, address->socket_name, err_text(e));
 	}
-	if (peer->link->ucx && (address->ucx_address_length > 0 || !peer->link->bulk))
+	if (may_ucx(link, address))
 		return ucx_peer_open(peer, address, why);
-	if (!peer->link->bulk)
-		return why_set(why, ERR_UNSUPPORTED, "peer offers no mapped memory, and this link has neither UCX nor a bulk port");
-	return bulk_link_open(peer, address, why);
+	if (link->bulk && link_may(link, link->options.tls ? LINK_TLS : LINK_TCP))
+		return bulk_link_open(peer, address, why);
+	if (link->options.required)
+		return link_require_refuse(link, address, same_host, why);
+	return why_set(why, ERR_UNSUPPORTED, "peer offers no mapped memory, and this link has neither UCX nor a bulk port");
 }
 
 enum err link_peer_open(struct link *link, uint64_t node, uint64_t incarnation, const void *address,
@@ -411,6 +424,8 @@ enum err link_create(struct loop *loop, const struct link_options *options, stru
 		goto destroy_local;
 	if (wants_bulk(&link->options))
 		e = open_bulk(link, why);
+	if (e == ERR_OK)
+		e = link_require_check(link, why);
 	if (e == ERR_OK)
 		e = add_self(link);
 	if (e != ERR_OK)

@@ -41,10 +41,16 @@ enum link_transport {
 /* "auto", "mapped", "ucx-tcp", "ucx-shm", "ucx-rdma", "tls", "tcp"; ERR_INVALID names what was expected. */
 MUST_USE enum err link_transport_parse(const char *text, enum link_transport *ret_transport, struct why *why);
 
+/* "mapped", "rdma", "ucx-shm", "ucx-tcp", "tls", "tcp" as a set: bit 1 << enum link_transport. */
+MUST_USE enum err link_require_parse(const char *const *names, size_t count, uint32_t *ret_required, struct why *why);
+
 struct link_options {
 	uint64_t node;
 	uint64_t incarnation;
 	enum link_transport transport;
+	/* What may carry reads of a peer (link_require_parse()); 0: anything.  A peer that none of it reaches is refused:
+	 * link_peer_open(), or on_peer_lost() where UCX knows only then, says ERR_UNSUPPORTED. */
+	uint32_t required;
 	/* The network device UCX may use and listen on.  UCX trusts whoever reaches its port, so this must be a network
 	 * that the site declares trusted (DESIGN 11).  NULL: none with LINK_AUTO, "lo" where UCX is asked for. */
 	const char *network;
@@ -62,13 +68,14 @@ struct link_options {
 	bool copy_on_loop;         /* no copy thread: slices on the loop (bench/link measures both) */
 	uint32_t pieces_max;       /* 0: 65536 */
 	uint64_t flight_bytes_max; /* per peer; 0: 32 MiB.  One piece larger than it still goes, alone */
-	/* A peer's connection broke or it broke the protocol.  Its reads have completed with ERR_PEER_GONE;
+	/* A peer's connection broke, it broke the protocol, or what reaches it is not what is required (ERR_UNSUPPORTED: to open it
+	 * again is of no use).  Its reads have completed with ERR_PEER_GONE;
 	 * it stays open (and refuses reads) until link_peer_close().  May be NULL. */
 	void (*on_peer_lost)(void *context, uint64_t node, uint64_t incarnation, enum err e);
 	void *context;
 };
 
-/* ERR_UNSUPPORTED when the transport asked for does not exist here (why says what was found). */
+/* ERR_UNSUPPORTED when the transport asked for, or each that is required, does not exist here (why says what was found). */
 MUST_USE enum err link_create(struct loop *loop, const struct link_options *options, struct link **ret_link,
                               struct why *why);
 /* Closes all peers; every open read gets ERR_CANCELED and its landings back before this returns. */
@@ -90,7 +97,7 @@ void link_renew(struct link *link, uint64_t incarnation);
 
 /* Connecting goes on in the background: reads may be started at once.  ERR_EXISTS (close the older incarnation
  * first), ERR_PROTOCOL (malformed address), ERR_MISMATCH (address of another node or incarnation),
- * ERR_UNSUPPORTED (no common transport). */
+ * ERR_UNSUPPORTED (no common transport, or none that is required: why says what both have). */
 MUST_USE enum err link_peer_open(struct link *link, uint64_t node, uint64_t incarnation, const void *address,
                                  size_t address_length, struct why *why);
 /* Its reads complete with ERR_PEER_GONE at once; their landings come back when the endpoint is flushed and closed

@@ -139,6 +139,13 @@ MUST_USE enum err link_address_pack(const struct link_address *address, struct b
 MUST_USE enum err link_address_parse(const void *data, size_t length, struct link_address *ret_address);
 void link_boot_id(uint8_t ret_id[16]);
 
+/* link_require.c */
+bool link_may(const struct link *link, enum link_transport way);
+/* Is there anything here that is required? */
+MUST_USE enum err link_require_check(const struct link *link, struct why *why);
+/* ERR_UNSUPPORTED: nothing that is required reaches that peer. */
+enum err link_require_refuse(const struct link *link, const struct link_address *address, bool same_host, struct why *why);
+
 /* link_read.c */
 void piece_settle(struct piece *piece, enum err e, uint64_t digest);
 /* Every read of the peer ends now with peer->lost_err. */

@@ -210,6 +210,19 @@ static ucs_status_t on_answer(void *arg, const void *header, size_t header_lengt
 	return UCS_OK;
 }
 
+/* UCX falls back by itself; where something is required, that ends here. */
+static enum err check_way(const struct ucx_peer *up, const char *lanes, bool rdma)
+{
+	const struct link *link = up->peer->link;
+	enum link_transport way = rdma ? LINK_UCX_RDMA : up->ucx->transport == LINK_UCX_SHM ? LINK_UCX_SHM : LINK_UCX_TCP;
+	if (link_may(link, way) && (rdma || link->options.transport != LINK_UCX_RDMA))
+		return ERR_OK;
+	log_error("link > peer %016llx refused: UCX reaches it over %s, and %s; `baton doctor` on both says what is missing",
+	          (unsigned long long)up->peer->node, lanes,
+	          link_may(link, way) ? "--link-transport is ucx-rdma" : "--require-transport wants something else");
+	return ERR_UNSUPPORTED;
+}
+
 static ucs_status_t on_welcome(void *arg, const void *header, size_t header_length, void *data, size_t length,
                                const ucp_am_recv_param_t *param)
 {
@@ -225,8 +238,8 @@ static ucs_status_t on_welcome(void *arg, const void *header, size_t header_leng
 	char lanes[128];
 	ucx_endpoint_lanes(up->endpoint, lanes, sizeof(lanes));
 	bool rdma = strstr(lanes, "rc_") || strstr(lanes, "dc_");
-	if (e == ERR_OK && ucx->link->options.transport == LINK_UCX_RDMA && !rdma)
-		e = ERR_UNSUPPORTED;
+	if (e == ERR_OK)
+		e = check_way(up, lanes, rdma);
 	if (e != ERR_OK) {
 		peer_lost(up->peer, e);
 		return UCS_OK;

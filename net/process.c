@@ -38,6 +38,7 @@ struct process {
 	char link_host[DEVICE_ADDRESS_MAX]; /* of a trusted network */
 	char listen[URL_HOST_MAX + 32];
 	enum link_transport transport;
+	uint32_t required; /* link_options.required */
 	struct link *link;
 	struct shell *shell;
 	struct etcd *etcd;
@@ -85,6 +86,7 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"etcd-timeout", OPTION_COUNT, &s->etcd_timeout_s, 1, 86400, "S", "seconds to wait for etcd at start"},
 		{"cluster", OPTION_TEXT, &s->cluster, 0, 0, "NAME", "clusters of other names share nothing"},
 		{"link-transport", OPTION_TEXT, &s->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm, ucx-rdma"},
+		{"require-transport", OPTION_LIST, &s->require_transport, 0, 0, "KIND,…", "refuse a link over anything but these: mapped, rdma, ucx-shm, ucx-tcp, tls, tcp"},
 		{"link-port", OPTION_COUNT, &s->link_port, 0, 65535, "PORT", "where peers read KV over tls or tcp; 0 takes a free one"},
 		{"link-lanes", OPTION_COUNT, &s->link_lanes, 1, BULK_LANES_MAX, "N", "threads that carry KV over tls or tcp, and connections to a peer"},
 		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX and tcp there"},
@@ -157,10 +159,9 @@ static void on_signal(struct loop_signal *signal, int number, void *arg)
 static void on_link_lost(void *context, uint64_t node, uint64_t incarnation, enum err e)
 {
 	(void)incarnation;
-	(void)e; /* the link said so in the log */
 	struct process *p = context;
 	if (p->shell)
-		shell_link_lost(p->shell, node);
+		shell_link_lost(p->shell, node, e == ERR_UNSUPPORTED);
 }
 
 /* On a network that nobody else reaches KV goes in the clear, also where control streams do not: then it is served at that
@@ -178,7 +179,7 @@ static enum err use_trusted_network(struct process *p, struct link_options *opti
 static enum err open_link(struct process *p, struct why *why)
 {
 	struct link_options options = {.on_peer_lost = on_link_lost, .context = p, .node = process_node(p), .incarnation = p->incarnation,
-				       .transport = p->transport, .network = p->settings.link_network, .tls = p->tls, .bulk_host = p->url.host,
+				       .transport = p->transport, .required = p->required, .network = p->settings.link_network, .tls = p->tls, .bulk_host = p->url.host,
 				       .bulk_advertise = p->settings.advertise_host, .bulk_port = (uint16_t)p->settings.link_port,
 				       .bulk_lanes = (uint32_t)p->settings.link_lanes};
 	enum err e = use_trusted_network(p, &options, why);
@@ -247,7 +248,13 @@ static void on_outranked(void *context, uint64_t incarnation, bool lives)
 static enum err check_link(struct process *p, struct why *why)
 {
 	const char *text = p->settings.link_transport;
+	const struct option_list *required = &p->settings.require_transport;
 	enum err e = link_transport_parse(text, &p->transport, why);
+	if (e == ERR_OK && required->count > 0) {
+		e = link_require_parse(required->items, required->count, &p->required, why);
+		if (e != ERR_OK)
+			why_prefix(why, "--require-transport");
+	}
 	bool over_ucx_net = p->transport == LINK_UCX_TCP || p->transport == LINK_UCX_RDMA;
 	if (e == ERR_OK && over_ucx_net && !p->settings.link_network)
 		e = why_set(why, ERR_INVALID, "--link-transport %s: UCX trusts whoever reaches its port, so it wants "

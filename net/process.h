@@ -30,6 +30,7 @@ struct process_settings {
 	uint64_t etcd_timeout_s;    /* at the start; later etcd may be away for ever */
 	const char *cluster;
 	const char *link_transport; /* "auto", "mapped", … */
+	struct option_list require_transport; /* what alone may carry reads; none: anything */
 	uint64_t link_port;         /* of bulk, at the host of `listen`; 0: a free one */
 	uint64_t link_lanes;        /* threads of bulk, and connections to a peer */
 	const char *link_network;   /* device of a trusted network; NULL: none, so no UCX between hosts */
@@ -41,7 +42,7 @@ struct process_settings {
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 23 };
+enum { PROCESS_OPTIONS = 24 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */

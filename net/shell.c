@@ -18,6 +18,7 @@ struct shell_peer {
 	uint64_t incarnation;
 	uint64_t reopen_ns; /* not 0: the link is lost, try again then */
 	bool told;          /* what carries it was logged */
+	bool refused;       /* nothing that is required reaches it */
 	uint8_t *address;
 	size_t address_length;
 };
@@ -105,12 +106,16 @@ static void open_link(struct shell *s, struct shell_peer *peer)
 {
 	struct why why = {0};
 	peer->reopen_ns = 0;
-	peer->told = false;
+	peer->told = peer->refused = false;
 	enum err e = link_peer_open(s->options.link, peer->node, peer->incarnation, peer->address, peer->address_length,
 				    &why);
 	if (e == ERR_OK)
 		return;
-	log_warn("no link to node %016llx: %s", (unsigned long long)peer->node, why.text);
+	peer->refused = peer->told = e == ERR_UNSUPPORTED;
+	if (peer->refused)
+		log_error("no link to node %016llx: %s", (unsigned long long)peer->node, why.text);
+	else
+		log_warn("no link to node %016llx: %s", (unsigned long long)peer->node, why.text);
 	if (e == ERR_NOMEM || e == ERR_IO)
 		peer->reopen_ns = now(s) + REOPEN_NS; /* what is short now may be there then */
 }
@@ -150,10 +155,12 @@ static void env_link_close(void *context, uint64_t node)
 		forget_peer(peer);
 }
 
-void shell_link_lost(struct shell *s, uint64_t node)
+void shell_link_lost(struct shell *s, uint64_t node, bool refused)
 {
 	struct shell_peer *peer = find_peer(s, node);
-	if (peer && !peer->reopen_ns)
+	if (peer && refused)
+		peer->refused = peer->told = true;
+	else if (peer && !peer->reopen_ns)
 		peer->reopen_ns = now(s) + REOPEN_NS;
 }
 
@@ -317,6 +324,9 @@ static const char *env_link_name(void *context, uint64_t node)
 	struct shell *s = context;
 	if (!s->options.link)
 		return NULL;
+	const struct shell_peer *peer = find_peer(s, node);
+	if (peer && peer->refused)
+		return "refused";
 	char *name = s->link_names[s->link_name_next++ % LINK_NAMES];
 	link_peer_transport(s->options.link, node, name, LINK_NAME_BYTES);
 	return name;

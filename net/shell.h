@@ -54,8 +54,9 @@ MUST_USE enum err shell_create(struct loop *loop, const struct shell_options *op
 const struct env *shell_env(struct shell *shell);
 /* Before the loop runs; events flow from now on. */
 void shell_attach(struct shell *shell, const struct shell_core *core);
-/* The link to a node broke while its session may live: opens it anew, at most twice a second (link.h, on_peer_lost). */
-void shell_link_lost(struct shell *shell, uint64_t node);
+/* The link to a node broke while its session may live: opens it anew, at most twice a second (link.h, on_peer_lost).
+ * refused: what reaches it is not what is required, and will not be before it comes again with another address. */
+void shell_link_lost(struct shell *shell, uint64_t node, bool refused);
 struct wire *shell_wire(struct shell *shell);
 /* Closes all; the core hears nothing any more.  Destroy the link before: its callbacks end here. */
 void shell_destroy(struct shell *shell);

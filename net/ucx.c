@@ -312,7 +312,8 @@ static enum err choose_context(struct ucx *ucx, struct why *why)
 		return create_context(ucx, wanted, why);
 	bool rdma = access("/sys/class/infiniband", F_OK) == 0 && has_rdma();
 	if (wanted == LINK_UCX_RDMA && !rdma)
-		return why_set(why, ERR_UNSUPPORTED, "transport ucx-rdma: UCX finds no RDMA device on this host");
+		return why_set(why, ERR_UNSUPPORTED, "transport ucx-rdma: UCX finds no RDMA device on this host; "
+		               "`baton doctor` says what it has");
 	return create_context(ucx, rdma ? LINK_UCX_RDMA : LINK_UCX_TCP, why);
 }
 

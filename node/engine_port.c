@@ -7,6 +7,7 @@
 #include "base/layer_groups.h"
 #include "base/log.h"
 #include "kvstore/key.h"
+#include "model/model_dir.h"
 #include "net/loop.h"
 
 struct engine_port {
@@ -19,6 +20,7 @@ struct engine_port {
 	uint32_t layers_told;     /* loop only */
 	enum err step_error;      /* written before step_done */
 	struct sample samples[PLAN_SAMPLES_MAX];
+	uint8_t fingerprint[32];
 };
 
 /* Layers first, then the end of the step: that the node may start the next one is the last thing it learns. */
@@ -55,6 +57,20 @@ static void on_step_done(void *context, const struct plan *plan, const struct sa
 	loop_post(port->loop, &port->news);
 }
 
+/* Weights are read once: for the engine, and for the fingerprint. */
+static enum err open_engine(struct engine_port *port, struct engine_options *options, struct why *why)
+{
+	const struct model_dir *model = options->model;
+	options->digests = calloc(model->weights ? weights_count(model->weights) : 1, sizeof(*options->digests));
+	if (!options->digests)
+		return why_set(why, ERR_NOMEM, "no memory for the weights' digests");
+	enum err e = engine_create(options, why, &port->engine);
+	if (e == ERR_OK)
+		model_dir_fingerprint(model, (const uint8_t (*)[32])options->digests, port->fingerprint);
+	free(options->digests);
+	return e;
+}
+
 enum err engine_port_create(struct loop *loop, const struct engine_options *options, struct why *why,
 			    struct engine_port **ret_port)
 {
@@ -66,7 +82,7 @@ enum err engine_port_create(struct loop *loop, const struct engine_options *opti
 	struct engine_options own = *options;
 	own.callbacks = (struct engine_callbacks){.context = port, .on_layer_done = on_layer_done,
 						  .on_step_done = on_step_done};
-	enum err e = engine_create(&own, why, &port->engine);
+	enum err e = open_engine(port, &own, why);
 	if (e != ERR_OK) {
 		free(port);
 		return e;
@@ -112,7 +128,12 @@ uint64_t engine_port_digest(void *context, uint32_t block, uint32_t layer)
 	return engine_block_digest(port->engine, block, layer);
 }
 
-enum err engine_port_kv(struct engine_port *port, const uint8_t *fingerprint, struct why *why, struct engine_kv *ret_kv)
+const uint8_t *engine_port_fingerprint(const struct engine_port *port)
+{
+	return port->fingerprint;
+}
+
+enum err engine_port_kv(struct engine_port *port, struct why *why, struct engine_kv *ret_kv)
 {
 	const struct engine *engine = port->engine;
 	struct engine_kv kv = {.group_count = engine_group_count(engine), .layer_count = engine_layer_count(engine)};
@@ -129,7 +150,7 @@ enum err engine_port_kv(struct engine_port *port, const uint8_t *fingerprint, st
 		kv.layers[i] = (struct kv_layer){(uint16_t)group, (uint16_t)place};
 	}
 	struct kv_compat_parts parts = {
-		.fingerprint = fingerprint,
+		.fingerprint = port->fingerprint,
 		.numerics_class = engine_numerics_class(engine),
 		.block_tokens = kv.groups[0].block_tokens,
 		.layer_count = kv.layer_count,

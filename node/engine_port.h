@@ -32,8 +32,9 @@ struct engine_kv {
 };
 
 /* ERR_TOO_LARGE: more layers than the protocol has. */
-MUST_USE enum err engine_port_kv(struct engine_port *port, const uint8_t *fingerprint, struct why *why,
-				 struct engine_kv *ret_kv);
+MUST_USE enum err engine_port_kv(struct engine_port *port, struct why *why, struct engine_kv *ret_kv);
+/* Of the model, by the bytes that its weights were made of: 32 bytes, the port's. */
+const uint8_t *engine_port_fingerprint(const struct engine_port *port);
 /* How many blocks of each group kv_bytes are: in proportion to what a sequence of a quarter of context_max holds of
  * each.  ERR_INVALID: under 64 of one. */
 MUST_USE enum err engine_kv_divide(const struct engine_kv *kv, uint64_t kv_bytes, uint32_t context_max, uint32_t chunk_tokens,

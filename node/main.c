@@ -12,7 +12,7 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 16, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 17, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
@@ -22,6 +22,7 @@ struct settings {
 	const char *role;
 	const char *device;
 	const char *quantization;
+	const char *numerics;
 	const char *isa;
 	uint64_t threads;
 	uint64_t kv_bytes;
@@ -134,11 +135,26 @@ static bool drained(void *context)
 	return node_idle(((struct program *)context)->node);
 }
 
+/* A bit that changed on the disk is a model like any other, unless somebody says which one was meant. */
+static enum err check_fingerprint(const struct program *program, struct why *why)
+{
+	char text[FINGERPRINT_TEXT];
+	for (int i = 0; i < 32; i++)
+		snprintf(text + 2 * i, 3, "%02x", engine_port_fingerprint(program->port)[i]);
+	log_info("model %s, fingerprint %s", program->model->name, text);
+	const char *wanted = program->settings.fingerprint;
+	if (!wanted || strcasecmp(wanted, text) == 0)
+		return ERR_OK;
+	return why_set(why, ERR_CORRUPT, "--model %s has fingerprint %s, expected --model-fingerprint %s: config.json, "
+		       "tokenizer.json or weights differ", program->settings.model, text, wanted);
+}
+
 static enum err open_engine(struct program *program, struct why *why)
 {
 	struct engine_options options = {
 		.model = program->model,
 		.device = program->settings.device,
+		.numerics = program->settings.numerics,
 		.isa = program->settings.isa,
 		.thread_count = (uint32_t)program->settings.threads,
 		.block_tokens = (uint32_t)program->settings.block_tokens,
@@ -148,7 +164,8 @@ static enum err open_engine(struct program *program, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	log_info("%s: %s", program->model->name, engine_numerics_class(engine_port_engine(program->port)));
-	return engine_port_kv(program->port, program->model->fingerprint, why, &program->kv);
+	e = check_fingerprint(program, why);
+	return e == ERR_OK ? engine_port_kv(program->port, why, &program->kv) : e;
 }
 
 /* The blocks of a layer group are a region of its number. */
@@ -307,20 +324,6 @@ static enum err check_settings(struct program *program, struct why *why)
 	return why_set(why, ERR_INVALID, "--role \"%s\", expected prefill, decode or both", s->role);
 }
 
-/* A bit that changed on the disk is a model like any other, unless somebody says which one was meant. */
-static enum err check_fingerprint(const struct program *program, struct why *why)
-{
-	char text[FINGERPRINT_TEXT];
-	for (int i = 0; i < 32; i++)
-		snprintf(text + 2 * i, 3, "%02x", program->model->fingerprint[i]);
-	log_info("model %s, fingerprint %s", program->model->name, text);
-	const char *wanted = program->settings.fingerprint;
-	if (!wanted || strcasecmp(wanted, text) == 0)
-		return ERR_OK;
-	return why_set(why, ERR_CORRUPT, "--model %s has fingerprint %s, expected --model-fingerprint %s: config.json, "
-		       "tokenizer.json or weights differ", program->settings.model, text, wanted);
-}
-
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
@@ -331,8 +334,6 @@ static enum err serve(struct program *program, struct why *why)
 		return e;
 	struct model_dir_options options = {.quantization = program->settings.quantization};
 	e = model_dir_open(program->settings.model, &options, why, &program->model);
-	if (e == ERR_OK)
-		e = check_fingerprint(program, why);
 	if (e == ERR_OK) {
 		uint32_t most = program->model->config.position_max;
 		program->context_max = program->settings.context_max ? at_most((uint32_t)program->settings.context_max, most)
@@ -356,6 +357,7 @@ static void fill_table(struct settings *s, struct option *table)
 		{"model-fingerprint", OPTION_TEXT, &s->fingerprint, 0, 0, "HEX", "refuse a model of another; each start logs it"},
 		{"role", OPTION_TEXT, &s->role, 0, 0, "ROLE", "prefill, decode, both"},
 		{"device", OPTION_TEXT, &s->device, 0, 0, "NAME", "auto (a GPU where there is one), cpu, cuda"},
+		{"numerics", OPTION_TEXT, &s->numerics, 0, 0, "NAME", "exact, or fast: a GPU's class of its own (docs/gpu.md)"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
 		{"quantization", OPTION_TEXT, &s->quantization, 0, 0, "NAME",
 		 "none: weights of 8 bits become bf16; fp8: they are computed with as they are"},

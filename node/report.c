@@ -1,5 +1,6 @@
 #include "base/layer_groups.h"
 #include "net/identity.h"
+#include "net/link_report.h"
 #include "node/core_impl.h"
 #include "proto/job.h"
 
@@ -53,6 +54,11 @@ static bool is_coordinator(const struct node *n, uint32_t peer)
 	return info && info->role == WIRE__ROLE__ROLE_COORDINATOR;
 }
 
+static uint64_t bytes_read_of(const void *reads, uint32_t peer)
+{
+	return kv_reads_bytes_from(reads, peer);
+}
+
 static void send_load(struct node *n, uint32_t peer)
 {
 	struct node_status status;
@@ -89,22 +95,8 @@ static void send_load(struct node *n, uint32_t peer)
 	load.role = n->options.role;
 
 	const struct env *env = n->local.env;
-	Wire__Transport transports[64], *pointers[64];
-	for (uint32_t i = 0; env->link_name && load.n_transports < 64 && i < n->options.peer_max; i++) {
-		const struct session_peer *info = sessions_peer(n->local.sessions, i);
-		const char *name = info && info->role != WIRE__ROLE__ROLE_COORDINATOR
-					   ? env->link_name(env->context, info->node)
-					   : NULL;
-		if (!name)
-			continue;
-		Wire__Transport *transport = &transports[load.n_transports];
-		wire__transport__init(transport);
-		transport->peer = (char *)info->name;
-		transport->name = (char *)name;
-		transport->bytes_read = kv_reads_bytes_from(n->local.reads, i);
-		pointers[load.n_transports++] = transport;
-	}
-	load.transports = pointers;
+	struct link_report links;
+	link_report(env, n->local.sessions, bytes_read_of, n->local.reads, &links, &load);
 	uint64_t refused[REFUSAL_COUNT];
 	load.n_refused = refusals_report(env, refused);
 	load.refused = refused;

@@ -7,6 +7,7 @@ int command_up(int argc, char **argv, char **environment);
 int command_solo(int argc, char **argv, char **environment);
 int command_status(int argc, char **argv, char **environment);
 int command_certs(int argc, char **argv, char **environment);
+int command_doctor(int argc, char **argv, char **environment);
 int command_chat(int argc, char **argv, char **environment);
 int command_kv(int argc, char **argv, char **environment);
 int command_key(int argc, char **argv, char **environment);

@@ -13,6 +13,7 @@ static const struct {
 	{"up", command_up, "run a whole cluster on this machine"},
 	{"solo", command_solo, "all roles in one process: ask a model something"},
 	{"status", command_status, "the nodes of a running cluster"},
+	{"doctor", command_doctor, "what this machine has of what Baton needs, and what to do about what it lacks"},
 	{"kv", command_kv, "what its stores hold: stat, ls, get, pin, evict, verify, export, import"},
 	{"chat", command_chat, "talk to a running cluster"},
 	{"certs", command_certs, "make a CA and certificates of nodes, for TLS"},

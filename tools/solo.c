@@ -29,13 +29,13 @@
 #include "tools/solo_feed.h"
 #include "tools/solo_node.h"
 
-enum { SOLO_OPTIONS = 18, COORDINATOR_ID = 1, TIME_FACTOR = 10 };
+enum { SOLO_OPTIONS = 19, COORDINATOR_ID = 1, TIME_FACTOR = 10 };
 
 static const uint64_t TICK_NS = 20000000;
 
 struct solo {
 	/* Settings. */
-	const char *model_dir, *prompt, *requests, *temperature, *device, *isa, *quantization;
+	const char *model_dir, *prompt, *requests, *temperature, *device, *numerics, *isa, *quantization;
 	bool chat, as_json;
 	uint64_t max_tokens, seed, concurrency, threads, kv_bytes, block_tokens, chunk_tokens, batch_tokens_max;
 	const char *log_level;
@@ -118,6 +118,7 @@ static enum err open_node(struct solo *solo, struct why *why)
 		.model = solo->model,
 		.env = local_wire_env(solo->wire, LOCAL_NODE),
 		.device = solo->device,
+		.numerics = solo->numerics,
 		.isa = solo->isa,
 		.threads = (uint32_t)solo->threads,
 		.kv_bytes = solo->kv_bytes,
@@ -258,6 +259,7 @@ static void fill_table(struct solo *s, struct option *table)
 		{"requests", OPTION_TEXT, &s->requests, 0, 0, "FILE", "lines of {\"path\":…, \"body\":…}; a line of JSON for each"},
 		{"concurrency", OPTION_COUNT, &s->concurrency, 1, 1024, "N", "of --requests at once"},
 		{"device", OPTION_TEXT, &s->device, 0, 0, "NAME", "auto (a GPU where there is one), cpu, cuda"},
+		{"numerics", OPTION_TEXT, &s->numerics, 0, 0, "NAME", "exact, or fast: a GPU's class of its own (docs/gpu.md)"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
 		{"quantization", OPTION_TEXT, &s->quantization, 0, 0, "NAME",
 		 "none: weights of 8 bits become bf16; fp8: they are computed with as they are"},

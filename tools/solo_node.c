@@ -48,6 +48,7 @@ static enum err open_engine(struct solo_node *solo, struct loop *loop, struct wh
 	struct engine_options options = {
 		.model = solo->options.model,
 		.device = solo->options.device,
+		.numerics = solo->options.numerics,
 		.isa = solo->options.isa,
 		.thread_count = solo->options.threads,
 		.block_tokens = solo->options.block_tokens,
@@ -56,7 +57,7 @@ static enum err open_engine(struct solo_node *solo, struct loop *loop, struct wh
 	enum err e = engine_port_create(loop, &options, why, &solo->port);
 	if (e != ERR_OK)
 		return e;
-	return engine_port_kv(solo->port, solo->options.model->fingerprint, why, &solo->kv);
+	return engine_port_kv(solo->port, why, &solo->kv);
 }
 
 static enum err open_group(struct solo_node *solo, uint32_t g, struct why *why)

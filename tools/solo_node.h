@@ -18,6 +18,7 @@ struct solo_node_options {
 	const struct model_dir *model; /* with weights; outlives the node */
 	const struct env *env;
 	const char *device;            /* NULL or "auto", "cpu", "cuda" */
+	const char *numerics;          /* NULL: exact */
 	const char *isa;               /* NULL: the best there is */
 	uint32_t threads;              /* 0: one a core */
 	uint64_t kv_bytes;

@@ -17,7 +17,7 @@
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 27 };
+enum { UP_OPTIONS = 28 };
 
 struct up {
 	/* Settings. */
@@ -26,7 +26,7 @@ struct up {
 	struct option_list etcd, tenant_quotas;
 	const char *etcd_program;
 	const char *run_dir;
-	const char *link_transport;
+	const char *link_transport, *require_transport;
 	const char *store_persist, *store_disk_key;
 	bool tls;
 	const char *log_level;
@@ -238,6 +238,7 @@ static enum err common(struct up *up, struct arguments *a, const char *program, 
 static void add_link(const struct up *up, struct arguments *a)
 {
 	add(a, "--link-transport", up->link_transport);
+	add(a, "--require-transport", up->require_transport);
 	if (strncmp(up->link_transport, "ucx-", 4) == 0 || (up->tls && strcmp(up->link_transport, "tcp") == 0))
 		add(a, "--link-network", "lo");
 }
@@ -492,6 +493,7 @@ static void fill_table(struct up *up, struct option *table)
 		{"quantization", OPTION_TEXT, &up->quantization, 0, 0, "NAME", "none, or fp8 of models that are published in it"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &up->chunk_tokens, 16, 65536, "N", "most tokens of a prompt in a step"},
 		{"max-num-seqs", OPTION_COUNT, &up->seq_max, 1, 256, "N", "sequences at once on each engine"},
+		{"require-transport", OPTION_TEXT, &up->require_transport, 0, 0, "KIND,…", "refuse links over anything but these: mapped, rdma, ucx-shm, ucx-tcp, tls, tcp"},
 		{"link-transport", OPTION_TEXT, &up->link_transport, 0, 0, "KIND", "auto, mapped, tls, tcp, ucx-tcp, ucx-shm"},
 		{"tls", OPTION_FLAG, &up->tls, 0, 0, NULL, "TLS everywhere, with a CA of its own in the run directory"},
 		{"etcd", OPTION_LIST, &up->etcd, 0, 0, "URL,…", "an etcd that runs already"},

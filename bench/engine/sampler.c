@@ -41,12 +41,14 @@ static void measure(struct sampler *sampler, const float *logits, const char *wh
 	const uint32_t token = 1;
 	struct sample sample;
 	sampling.repetition_penalty = 1;
-	const struct sampler_row row = {.logits = logits, .sampling = &sampling, .tokens = &token, .token_count = 1,
-					.prompt_count = 1, .choices = &choice, .choice_count = 1};
+	const struct sampler_row row = {.sampling = &sampling, .tokens = &token, .token_count = 1, .prompt_count = 1,
+					.choices = &choice, .choice_count = 1};
 	for (uint32_t i = 0; i < REPEATS; i++) {
 		double start = now_us();
 		sampling.seed = i;
+		sampler_begin(sampler, logits);
 		sampler_sample(sampler, &row, &sample);
+		sampler_end(sampler);
 		us[i] = now_us() - start;
 	}
 	report(what, us);

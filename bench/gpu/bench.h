@@ -41,5 +41,6 @@ void bench_check(enum err e, const char *what);
 void bench_products(struct bench *bench);
 void bench_attention(struct bench *bench);
 void bench_rows(struct bench *bench);
+void bench_sample(struct bench *bench);
 void bench_models(struct bench *bench);
 #endif

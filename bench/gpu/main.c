@@ -169,6 +169,7 @@ int main(void)
 	bench_rows(&bench);
 	bench_products(&bench);
 	bench_attention(&bench);
+	bench_sample(&bench);
 	bench_models(&bench);
 	printf("\n  ]\n}\n");
 	device_close(bench.device);

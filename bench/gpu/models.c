@@ -4,11 +4,12 @@
 
 #include "bench/gpu/bench.h"
 #include "engine/forward.h"
+#include "engine/sampler.h"
 #include "engine/sequence.h"
 #include "engine/weights.h"
 #include "model/config.h"
 
-/* Whole steps of models that have the shapes of known ones and random weights; nothing is sampled, logits are made. */
+/* Whole steps of models that have the shapes of known ones and random weights, to the last token chosen. */
 struct shape {
 	const char *name;
 	uint32_t layers, hidden, inner, heads, kv_heads, head_dim, vocabulary;
@@ -28,6 +29,8 @@ struct model {
 	struct model_config config;
 	struct engine_weights weights;
 	struct forward *forward;
+	struct sampler *sampler;
+	struct sample *samples; /* [BATCH_MAX], MEM_PINNED */
 	struct kv_memory kv;
 	uint32_t block_count;
 	uint64_t *digests;
@@ -139,14 +142,22 @@ static void make_plan(struct model *m, uint32_t count, uint32_t first, uint32_t 
 
 static void run_step(void *context, uint32_t index)
 {
+	static const struct sampling greedy = {.top_p = 1, .repetition_penalty = 1, .logprobs = -1};
+	static const uint16_t choice = 0;
 	struct model *m = context;
 	const float *logits;
 	bench_check(forward_step(m->forward, &m->plan), "step");
 	for (uint32_t first = 0, count; first < m->plan.run_count; first += count) {
 		count = m->plan.run_count - first;
-		count = count < FORWARD_LOGITS_ROWS ? count : FORWARD_LOGITS_ROWS;
+		count = count < forward_logits_rows(m->forward) ? count : forward_logits_rows(m->forward);
 		bench_check(forward_logits(m->forward, first, count, &logits), "logits");
+		sampler_begin(m->sampler, logits);
+		for (uint32_t i = first; i < first + count; i++)
+			sampler_sample(m->sampler, &(struct sampler_row){.sampling = &greedy, .choices = &choice, .choice_count = 1},
+				       &m->samples[i]);
+		sampler_end(m->sampler);
 	}
+	bench_check(forward_end(m->forward, &m->plan), "step");
 }
 
 /* Multiplications by weights of one token. */
@@ -190,8 +201,13 @@ void bench_models(struct bench *bench)
 		const struct forward_options options = {.device = bench->device, .config = &m->config, .weights = &m->weights,
 							.rows_max = CHUNK, .context = m, .on_kv = on_kv};
 		bench_check(forward_create(&options, &m->forward), "activations");
+		const struct sampler_options choices = {.device = bench->device, .vocab_size = m->config.vocab_size};
+		bench_check(sampler_create(&choices, &m->sampler), "sampler");
+		bench_check(dev_alloc(bench->device, MEM_PINNED, BATCH_MAX * sizeof(*m->samples), (void **)&m->samples), "samples");
 		open_kv(m);
 		measure_model(m, &shapes[i]);
+		sampler_destroy(m->sampler);
+		dev_free(bench->device, MEM_PINNED, m->samples, BATCH_MAX * sizeof(*m->samples));
 		forward_destroy(m->forward);
 		dev_free(bench->device, MEM_PINNED, m->digests, (size_t)m->block_count * m->config.layer_count * 8);
 		bench_free(bench, m->kv.base, m->block_count * m->kv.block_stride);

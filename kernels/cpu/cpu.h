@@ -69,8 +69,9 @@ void cpu_moe_combine(struct device *device, const uint16_t *answer, const float 
 void cpu_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim);
 void cpu_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out);
 void cpu_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out);
-void cpu_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
-		      float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
 void cpu_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap);
 void cpu_exp(struct device *device, const float *x, float shift, uint32_t n, float *out);
+enum err cpu_sample_create(struct device *device, uint32_t vocab_size, struct sample_scratch **ret_scratch);
+void cpu_sample_destroy(struct sample_scratch *scratch);
+void cpu_sample(struct sample_scratch *scratch, const struct sample_call *call);
 #endif

@@ -301,9 +301,11 @@ static const struct backend backend = {
 	.add_gated = cpu_add_gated,
 	.to_bf16 = cpu_to_bf16,
 	.from_bf16 = cpu_from_bf16,
-	.logits_stats = cpu_logits_stats,
 	.soft_cap = cpu_soft_cap,
 	.exp = cpu_exp,
+	.sample_create = cpu_sample_create,
+	.sample_destroy = cpu_sample_destroy,
+	.sample = cpu_sample,
 };
 
 enum err cpu_device_open(const struct device_options *options, struct why *why, struct device **ret_device)
@@ -311,6 +313,8 @@ enum err cpu_device_open(const struct device_options *options, struct why *why, 
 	if (options->thread_count > DEVICE_THREADS_MAX)
 		return why_set(why, ERR_INVALID, "device: %u threads, at most %u", options->thread_count,
 			       DEVICE_THREADS_MAX);
+	if (options->fast)
+		return why_set(why, ERR_UNSUPPORTED, "device: the class \"fast\" is a GPU's; on a CPU the exact one costs nothing");
 	const struct kernel_ops *ops = NULL;
 	enum err e = variant_choose(options->variant, why, &ops);
 	if (e != ERR_OK)

@@ -42,55 +42,49 @@ void cpu_linear_destroy(struct linear *base)
 	free(linear);
 }
 
-struct fill_job {
-	struct cpu_linear *linear;
-	uint32_t first, count;
-	const void *source;
-	size_t source_stride;
-};
+enum { FILL_WORDS = 16 }; /* of a row at a time: what they become is 1 KiB, and stays in the nearest cache */
 
-/* Output n of the weights from its row of k elements. */
-static void fill_output(struct cpu_linear *linear, uint32_t n, const void *row)
+/* Outputs [first, end) of one panel from their rows: words of 4 bytes, an f32 or two bf16, change places. */
+static void fill_panel(struct cpu_linear *linear, uint32_t first, uint32_t end, const uint8_t *rows, size_t row_bytes)
 {
-	uint32_t column = n % PANEL_COLUMNS;
-	size_t panel = n / PANEL_COLUMNS * linear->panel_stride;
-	if (linear->base.shape.elem == ELEM_F32) {
-		float *to = (float *)linear->data + panel + column;
-		for (size_t k = 0; k < linear->base.shape.k; k++)
-			memcpy(&to[k * PANEL_COLUMNS], (const uint8_t *)row + k * sizeof(*to), sizeof(*to));
-		return;
-	}
-	if (linear->base.shape.elem == ELEM_E4M3) {
-		uint8_t *to = (uint8_t *)linear->data + panel * 4 + column;
-		for (size_t k = 0; k < linear->base.shape.k; k++)
-			to[k * PANEL_COLUMNS] = ((const uint8_t *)row)[k];
-		return;
-	}
-	uint32_t *to = (uint32_t *)linear->data + panel + column;
-	for (size_t step = 0; step < linear->base.shape.k / 2; step++) {
-		uint16_t pair[2];
-		memcpy(pair, (const uint8_t *)row + step * sizeof(pair), sizeof(pair));
-		to[step * PANEL_COLUMNS] = pair[0] | (uint32_t)pair[1] << 16;
+	size_t words = panel_words(&linear->base.shape) / PANEL_COLUMNS;
+	uint32_t *panel = (uint32_t *)linear->data + first / PANEL_COLUMNS * linear->panel_stride + first % PANEL_COLUMNS;
+	for (size_t begin = 0, count; begin < words; begin += count) {
+		count = words - begin < FILL_WORDS ? words - begin : FILL_WORDS;
+		for (uint32_t column = 0; column < end - first; column++) {
+			uint32_t piece[FILL_WORDS];
+			uint32_t *to = panel + begin * PANEL_COLUMNS + column;
+			memcpy(piece, rows + column * row_bytes + begin * sizeof(*piece), count * sizeof(*piece));
+			for (size_t i = 0; i < count; i++)
+				to[i * PANEL_COLUMNS] = piece[i];
+		}
 	}
 }
 
-/* One panel: its outputs lie in the same cache lines, so one worker has them all. */
-static void fill_panel(void *arg, uint32_t index, uint32_t worker)
+/* The same of codes of 8 bits. */
+static void fill_panel_e4m3(struct cpu_linear *linear, uint32_t first, uint32_t end, const uint8_t *rows, size_t row_bytes)
 {
-	struct fill_job *job = arg;
-	uint32_t panel = job->first / PANEL_COLUMNS + index, end = job->first + job->count;
-	for (uint32_t n = panel * PANEL_COLUMNS; n < (panel + 1) * PANEL_COLUMNS; n++)
-		if (n >= job->first && n < end)
-			fill_output(job->linear, n,
-				    (const uint8_t *)job->source + (size_t)(n - job->first) * job->source_stride *
-									   elem_bytes(job->linear->base.shape.elem));
+	enum { FILL_CODES = 64 };
+	uint32_t k_count = linear->base.shape.k;
+	uint8_t *panel = (uint8_t *)linear->data + first / PANEL_COLUMNS * linear->panel_stride * 4 + first % PANEL_COLUMNS;
+	for (uint32_t begin = 0, count; begin < k_count; begin += count) {
+		count = k_count - begin < FILL_CODES ? k_count - begin : FILL_CODES;
+		for (uint32_t column = 0; column < end - first; column++)
+			for (uint32_t i = 0; i < count; i++)
+				panel[(size_t)(begin + i) * PANEL_COLUMNS + column] = rows[column * row_bytes + begin + i];
+	}
 }
 
+/* On the caller's thread: whoever loads weights has threads of its own (engine/load_reader.h). */
 void cpu_linear_fill(struct linear *base, uint32_t first, uint32_t count, const void *source, size_t source_stride)
 {
-	struct fill_job job = {(struct cpu_linear *)base, first, count, source, source_stride};
-	uint32_t panels = (first + count - 1) / PANEL_COLUMNS - first / PANEL_COLUMNS + 1;
-	cpu_parallel(base->device, panels, (uint64_t)count * base->shape.k, fill_panel, &job);
+	size_t row_bytes = source_stride * elem_bytes(base->shape.elem);
+	for (uint32_t n = first, end; n < first + count; n = end) {
+		end = (n / PANEL_COLUMNS + 1) * PANEL_COLUMNS;
+		end = end < first + count ? end : first + count;
+		(base->shape.elem == ELEM_E4M3 ? fill_panel_e4m3 : fill_panel)(
+			(struct cpu_linear *)base, n, end, (const uint8_t *)source + (n - first) * row_bytes, row_bytes);
+	}
 }
 
 void cpu_linear_fill_scales(struct linear *base, uint32_t first, uint32_t count, const float *source)
@@ -111,7 +105,8 @@ enum err cpu_linear_fill_bias(struct linear *base, uint32_t first, uint32_t coun
 			return e;
 		linear->bias = memory;
 	}
-	memcpy(linear->bias + first, source, count * sizeof(float));
+	if (count > 0)
+		memcpy(linear->bias + first, source, count * sizeof(float));
 	return ERR_OK;
 }
 

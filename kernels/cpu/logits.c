@@ -1,42 +1,7 @@
-#include <assert.h>
-#include <math.h>
-#include <stdbool.h>
 #include "kernels/cpu/cpu.h"
-#include "base/exact.h"
 #include "kernels/ops.h"
 
 #define EXP_WORK 8 /* of one exp, in additions */
-
-struct stats_job {
-	const struct device *device;
-	const float *logits;
-	size_t stride;
-	uint32_t n;
-	float *ret_max, *ret_logsumexp;
-	uint32_t *ret_argmax;
-};
-
-static void stats_row(void *arg, uint32_t row, uint32_t worker)
-{
-	const struct stats_job *job = arg;
-	float greatest;
-	uint32_t argmax;
-	double sum;
-	cpu_ops(job->device)->stats(job->logits + row * job->stride, job->n, &greatest, &argmax, &sum);
-	if (job->ret_max)
-		job->ret_max[row] = greatest;
-	if (job->ret_argmax)
-		job->ret_argmax[row] = argmax;
-	if (job->ret_logsumexp)
-		job->ret_logsumexp[row] = sum > 0 ? (float)((double)greatest + exact_log(sum)) : -INFINITY;
-}
-
-void cpu_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
-		     float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp)
-{
-	struct stats_job job = {device, logits, stride, n, ret_max, ret_logsumexp, ret_argmax};
-	cpu_parallel(device, rows, (uint64_t)rows * n * EXP_WORK, stats_row, &job);
-}
 
 struct cap_job {
 	const struct device *device;

@@ -54,10 +54,9 @@ static void softmax(const struct device *device, const float *logits, uint32_t c
 {
 	float greatest;
 	uint32_t argmax;
-	double sum;
-	cpu_ops(device)->stats(logits, count, &greatest, &argmax, &sum);
+	cpu_ops(device)->greatest(logits, count, &greatest, &argmax);
 	cpu_ops(device)->exp(logits, greatest, count, ret_score);
-	float total = (float)sum;
+	float total = (float)cpu_ops(device)->exp_sum(logits, greatest, count);
 	for (uint32_t i = 0; i < count; i++)
 		ret_score[i] /= total;
 }

@@ -72,8 +72,12 @@ struct kernel_ops {
 	void (*soft_cap)(float *x, uint32_t n, float cap);
 	void (*exp)(const float *x, float shift, uint32_t n, float *out);
 	void (*combine)(const uint16_t *answer, const float *weight, uint32_t top_k, uint32_t dim, float *out);
-	/* of n > 0 values: the greatest, its first index, and the sum of exp(x - greatest) */
-	void (*stats)(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax, double *ret_sum);
+	/* of n > 0 values: the greatest and its first index */
+	void (*greatest)(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax);
+	/* of exp(x - shift) */
+	double (*exp_sum)(const float *x, float shift, uint32_t n);
+	/* the sum of the masses (kernels/sample_mass.h) of exp(x - shift) */
+	uint64_t (*masses)(const float *x, float shift, uint32_t n);
 };
 
 extern const struct kernel_ops kernel_ops_portable;

@@ -143,6 +143,10 @@ static struct attention_job job_of(struct device *device, const struct attention
 	job.values = (float *)(scratch + VALUES_AT);
 	job.stats = (float2 *)(scratch + STATS_AT);
 	job.totals = (float *)(scratch + TOTALS_AT);
+	if (cuda_of(device)->fast && layout->elem != ELEM_F32) {
+		uint32_t blocks = 2 * cuda_of(device)->sm_count;
+		job.split_share = blocks > job.head_kv_count ? blocks / job.head_kv_count : 1;
+	}
 	job.partial_rows = (uint32_t)(ATTENTION_PARTIAL_BYTES / (job.value_dim * sizeof(float)));
 	return job;
 }

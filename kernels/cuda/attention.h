@@ -4,7 +4,7 @@
  * Loop:   the one caller of the device; the rest is device code.
  * Bounds: ATTENTION_RUNS_MAX runs a call; ATTENTION_PARTIAL_BYTES of partial sums: runs that find no room there are
  *         walked by one block instead, with the same bits.
- * Rules:  1 a row's bits follow from its own position, query and KV alone. Within a split (ATTENTION_SPLIT positions from
+ * Rules:  1 a row's bits follow from its own position, query and KV alone (but in the class "fast": attention_split()). Within a split (ATTENTION_SPLIT positions from
  *           position 0) tiles of ATTENTION_TILE positions are taken in order, relative to a level that the row's scores so far set;
  *           splits are joined in order by attention_join(), which is what both a block that walks them and the kernel
  *           that merges them do. A tile or a split of which the row sees nothing changes no bit: weights are 0, factors 1;
@@ -22,6 +22,7 @@
 #define ATTENTION_RUNS_MAX	1024
 #define ATTENTION_PARTIAL_BYTES (UINT64_C(96) << 20)
 #define ATTENTION_TOTAL_BYTES	(UINT64_C(64) << 20) /* of walking blocks whose sums are too many for registers */
+#define ATTENTION_FAST_TILES_MAX 16
 #define ATTENTION_WALKED	UINT32_MAX
 
 #define LOG2_E 1.44269504f
@@ -51,6 +52,7 @@ struct attention_job {
 	uint32_t *partial_first;  /* [run] its first partial row, or ATTENTION_WALKED */
 	uint32_t partial_rows;	  /* room */
 	float *totals;		  /* [block of the grid][...] */
+	uint32_t split_share;	  /* blocks for a kv head; 0: splits are ATTENTION_SPLIT, whoever is there */
 };
 
 /* The tensor-core form, bf16 KV (attention_tiles.cu); then, if runs were shared out, op_attention() merges. */
@@ -66,6 +68,15 @@ SIMT_DEVICE uint32_t attention_low(const struct attention_job *job, uint32_t pos
 	return position < job->window ? 0 : position + 1 - job->window;
 }
 
+/* Positions of a split.  In the class "fast" as many as give the blocks one each, whatever the runs are. */
+SIMT_DEVICE uint32_t attention_split(const struct attention_job *job)
+{
+	if (job->split_share == 0)
+		return ATTENTION_SPLIT;
+	uint32_t tiles = (job->runs.counts[CUDA_COUNT_TILES] + job->split_share - 1) / job->split_share;
+	return (tiles < ATTENTION_FAST_TILES_MAX ? tiles : ATTENTION_FAST_TILES_MAX) * ATTENTION_TILE;
+}
+
 /* Splits that rows of positions [first, end) meet. */
 struct attention_splits {
 	uint32_t first, end;
@@ -73,7 +84,8 @@ struct attention_splits {
 
 SIMT_DEVICE struct attention_splits attention_splits_of(const struct attention_job *job, uint32_t first, uint32_t end)
 {
-	return {attention_low(job, first) / ATTENTION_SPLIT, (end + ATTENTION_SPLIT - 1) / ATTENTION_SPLIT};
+	uint32_t split = attention_split(job);
+	return {attention_low(job, first) / split, (end + split - 1) / split};
 }
 
 /* The partial row of packed row `row` (of a run: its row times group plus the head of the group) in a split, from the run's

@@ -252,7 +252,8 @@ SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *ite
 			  struct attention_sum (&ret_sum)[2], float (&sums)[columns / 2])
 {
 	struct softening so_far = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
-	uint32_t first = split * ATTENTION_SPLIT, end = first + ATTENTION_SPLIT, low = item->low / ATTENTION_TILE * ATTENTION_TILE;
+	uint32_t positions = attention_split(computer->job), first = split * positions, end = first + positions;
+	uint32_t low = item->low / ATTENTION_TILE * ATTENTION_TILE;
 	first = first > low ? first : low;
 	end = end < item->end ? end : item->end;
 	SIMT_UNROLL

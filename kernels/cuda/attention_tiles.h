@@ -190,7 +190,7 @@ SIMT_DEVICE void loader_fill(struct loader *loader, const struct loader_rows *ro
 template <int panels> SIMT_DEVICE void loader_item(struct loader *loader, const struct plan_item *item)
 {
 	const struct attention_job *job = loader->job;
-	uint32_t first = item->split_first * ATTENTION_SPLIT, end = item->split_end * ATTENTION_SPLIT;
+	uint32_t split = attention_split(job), first = item->split_first * split, end = item->split_end * split;
 	uint32_t low = item->low / ATTENTION_TILE * ATTENTION_TILE;
 	first = first > low ? first : low;
 	end = end < item->end ? end : item->end;

@@ -52,6 +52,7 @@ struct cuda_device {
 	enum err failed;	    /* the first error of a call, ERR_OK: none; it stays */
 	uint32_t sm_count;
 	size_t shared_max; /* bytes that a block may ask for */
+	bool fast;	   /* sums may be cut as suits the number of rows: the class says so */
 
 	pthread_mutex_t lock; /* of the ranges */
 	struct cuda_range *ranges; /* [range_count] by address */
@@ -127,6 +128,7 @@ enum {
 	CUDA_COUNT_ROWS_LONGEST, /* of a run */
 	CUDA_COUNT_POSITIONS,	 /* the greatest first_position + row_count of a run */
 	CUDA_COUNT_ROW_END,	 /* the greatest row_first + row_count of a run: run_of_row beyond it has none */
+	CUDA_COUNT_TILES,	 /* of 64 positions, that runs see or write: of all together */
 	CUDA_COUNTS = 8,
 };
 
@@ -210,8 +212,9 @@ void cuda_moe_combine(struct device *device, const uint16_t *answer, const float
 void cuda_add_gated(struct device *device, float *x, const float *add, const float *gate, uint32_t rows, uint32_t dim);
 void cuda_to_bf16(struct device *device, const float *x, size_t count, uint16_t *out);
 void cuda_from_bf16(struct device *device, const uint16_t *x, size_t count, float *out);
-void cuda_logits_stats(struct device *device, const float *logits, size_t stride, uint32_t rows, uint32_t n,
-		      float *ret_max, uint32_t *ret_argmax, float *ret_logsumexp);
 void cuda_soft_cap(struct device *device, float *x, size_t x_stride, uint32_t rows, uint32_t n, float cap);
 void cuda_exp(struct device *device, const float *x, float shift, uint32_t n, float *out);
+enum err cuda_sample_create(struct device *device, uint32_t vocab_size, struct sample_scratch **ret_scratch);
+void cuda_sample_destroy(struct sample_scratch *scratch);
+void cuda_sample(struct sample_scratch *scratch, const struct sample_call *call);
 #endif

@@ -172,7 +172,10 @@ static enum err props_fill(struct cuda_device *device, uint32_t segments, struct
 	props->kind = DEVICE_CUDA;
 	snprintf(props->name, sizeof(props->name), "%.60s", prop.name);
 	snprintf(props->variant, sizeof(props->variant), "sm_%d%d", prop.major, prop.minor);
-	snprintf(props->numerics, sizeof(props->numerics), "cuda-bf16wgmma-1/s%u", segments);
+	if (device->fast)
+		snprintf(props->numerics, sizeof(props->numerics), "cuda-bf16wgmma-1/fast");
+	else
+		snprintf(props->numerics, sizeof(props->numerics), "cuda-bf16wgmma-1/s%u", segments);
 	props->input = ELEM_BF16;
 	props->input_e4m3 = true;
 	props->queued = true;
@@ -236,6 +239,7 @@ enum err cuda_device_open(const struct device_options *options, struct why *why,
 	if (!device)
 		return why_set(why, ERR_NOMEM, "device: out of memory");
 	device->base.backend = cuda_backend();
+	device->fast = options->fast;
 	pthread_mutex_init(&device->lock, NULL);
 	e = props_fill(device, options->row_segments ? options->row_segments : 1, why);
 	if (e == ERR_OK) {
@@ -305,9 +309,11 @@ static const struct backend *cuda_backend(void)
 		.add_gated = cuda_add_gated,
 		.to_bf16 = cuda_to_bf16,
 		.from_bf16 = cuda_from_bf16,
-		.logits_stats = cuda_logits_stats,
 		.soft_cap = cuda_soft_cap,
 		.exp = cuda_exp,
+		.sample_create = cuda_sample_create,
+		.sample_destroy = cuda_sample_destroy,
+		.sample = cuda_sample,
 	};
 	return &backend;
 }

@@ -62,10 +62,13 @@ enum err cuda_linear_create(struct device *base, const struct linear_shape *shap
 	struct cuda_linear *linear = (struct cuda_linear *)calloc(1, sizeof(*linear));
 	if (!linear)
 		return ERR_NOMEM;
+	linear->base = {*shape, base, 0};
+	if (device->fast)
+		linear->base.shape.segments = 1; /* splits are chosen by each call */
+	shape = &linear->base.shape;
 	uint32_t unit = shape->elem == ELEM_F32 ? 1 : STRIDE_BYTES / (uint32_t)elem_bytes(shape->elem);
 	linear->segment_k = shape->k / shape->segments;
 	linear->segment_stride = (linear->segment_k + unit - 1) / unit * unit;
-	linear->base = {*shape, base, 0};
 	linear->base.bytes = shape->n * packed_row(linear) + linear_scale_bytes(shape);
 	enum err e = packed_row(linear) > CUDA_STAGE_BYTES ? ERR_INVALID : ERR_OK;
 	if (e == ERR_OK && !take_entry(device, &linear->entry))
@@ -114,6 +117,10 @@ void cuda_linear_fill(struct linear *base, uint32_t first, uint32_t count, const
 	const struct cuda_linear *linear = cuda_linear_of(base);
 	struct cuda_device *device = cuda_of(base->device);
 	size_t bytes = packed_row(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
+	/* Rows that lie as the device wants them go there from where they are, if that is pinned. */
+	bool whole = linear->segment_k == linear->segment_stride && source_bytes == bytes;
+	if (whole && dev_copy(base->device, (uint8_t *)linear->data + first * bytes, source, count * bytes) == ERR_OK)
+		return;
 	uint32_t piece_rows = (uint32_t)(CUDA_STAGE_BYTES / bytes);
 	for (uint32_t row = 0, part; row < count; row += part) {
 		part = count - row < piece_rows ? count - row : piece_rows;
@@ -255,6 +262,7 @@ struct linear_job linear_job_of(const struct linear_batch *batch, uint32_t row_f
 	job.segment_k = linear->segment_k;
 	job.segment_stride = linear->segment_stride;
 	job.group_count = batch->count;
+	job.splits = 1;
 	job.rows = rows;
 	job.y = (uint8_t *)call->y + row_first * call->y_stride * elem_bytes(call->y_elem);
 	job.y_stride = call->y_stride;

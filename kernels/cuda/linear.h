@@ -62,6 +62,8 @@ struct linear_job {
 	size_t y_stride;
 	int64_t y_group_step;
 	bool y_bf16;
+	uint32_t splits;     /* of K: 1, or y has the sums of each, and there is one group */
+	size_t y_split_step;
 	uint32_t height, out_tiles; /* outputs of a tile, and tiles over all outputs */
 	uint32_t stages;
 	const float *bias;		    /* of a job of one group */

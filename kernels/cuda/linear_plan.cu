@@ -7,6 +7,7 @@
 #define L2_BYTES_CYCLE	3100u /* to all together */
 #define HBM_BYTES_CYCLE 2450u
 #define TILE_CYCLES	2u    /* a tile's beginning and end, spread over its inputs */
+#define SPLIT_CYCLES	3000u /* a kernel more, for the whole product */
 #define SCALE		1024u /* cycles are counted in such parts */
 
 static uint64_t greater(uint64_t a, uint64_t b)
@@ -14,44 +15,54 @@ static uint64_t greater(uint64_t a, uint64_t b)
 	return a > b ? a : b;
 }
 
+/* What splits cost for each 16 inputs: of the whole product sums of f32 written and read, and a kernel. */
+static uint64_t splitting_cost(const struct linear_plan_shape *shape, uint32_t splits)
+{
+	uint64_t bytes = (uint64_t)shape->rows * shape->n * sizeof(float) * splits;
+	return splits == 1 ? 0 : (SPLIT_CYCLES + 2 * bytes / L2_BYTES_CYCLE) * SCALE * 16 / shape->k;
+}
+
 static uint64_t cost_of(const struct linear_plan_shape *shape, const struct linear_plan *plan)
 {
 	uint64_t rows_each = (shape->rows + shape->groups - 1) / shape->groups;
 	uint64_t row_tiles = (rows_each + plan->width - 1) / plan->width;
 	uint64_t tiles = (uint64_t)(shape->n + plan->height - 1) / plan->height * row_tiles * shape->groups;
-	uint64_t rounds = (tiles + shape->sm_count - 1) / shape->sm_count;
+	uint64_t rounds = (tiles * plan->splits + shape->sm_count - 1) / shape->sm_count;
 	uint64_t bytes = (plan->height + plan->width) * BYTES_OF_STEP;
-	uint64_t cost = rounds * plan->groups * plan->width / 2 * SCALE;
-	cost = greater(cost, rounds * bytes * SCALE / SM_BYTES_CYCLE);
+	uint64_t cost = rounds * plan->groups * plan->width / 2 * SCALE / plan->splits;
+	cost = greater(cost, rounds * bytes * SCALE / SM_BYTES_CYCLE / plan->splits);
 	cost = greater(cost, tiles * bytes * SCALE / L2_BYTES_CYCLE);
 	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_STEP * SCALE / HBM_BYTES_CYCLE);
 	/* Where memory bounds all alike, the more multiprocessors ask for it the better. */
-	cost += rounds * bytes * SCALE / SM_BYTES_CYCLE / 4;
-	return cost + rounds * TILE_CYCLES * SCALE;
+	cost += rounds * bytes * SCALE / SM_BYTES_CYCLE / 4 / plan->splits;
+	return cost + rounds * TILE_CYCLES * SCALE + splitting_cost(shape, plan->splits);
 }
 
 /* The cheapest; among equals the one that comes first. */
 static void consider(const struct linear_plan_shape *shape, struct linear_plan plan, struct linear_plan *best, uint64_t *best_cost)
 {
-	uint64_t cost = cost_of(shape, &plan);
-	if (cost >= *best_cost)
-		return;
-	*best_cost = cost;
-	*best = plan;
+	do {
+		uint64_t cost = cost_of(shape, &plan);
+		if (cost < *best_cost) {
+			*best_cost = cost;
+			*best = plan;
+		}
+		plan.splits *= 2;
+	} while (plan.splits <= shape->splits_max);
 }
 
 struct linear_plan linear_plan(const struct linear_plan_shape *shape)
 {
-	struct linear_plan best = {64, 8, 1};
+	struct linear_plan best = {64, 8, 1, 1};
 	uint64_t best_cost = UINT64_MAX;
 	uint32_t width_max = shape->segments > 1 ? LINEAR_SEGMENTED_WIDTH_MAX : 128;
 	/* Weights of many groups are described in device memory, for one height of each kind. */
 	uint32_t height_min = shape->groups > 1 ? 64 : 8;
 	for (uint32_t width = 8; width <= width_max; width *= 2)
 		for (uint32_t height = 64; height >= height_min; height -= 8)
-			consider(shape, {height, width, 1}, &best, &best_cost);
+			consider(shape, {height, width, 1, 1}, &best, &best_cost);
 	uint32_t wide_max = shape->width_max > 0 ? shape->width_max : LINEAR_WIDTH_MAX;
 	for (uint32_t width = 128; shape->segments == 1 && width <= wide_max; width *= 2)
-		consider(shape, {128, width, 2}, &best, &best_cost);
+		consider(shape, {128, width, 2, 1}, &best, &best_cost);
 	return best;
 }

@@ -1,4 +1,5 @@
-/* linear_plan - into which tiles a product is cut: a function of its shape and the device, of no consequence to its bits.
+/* linear_plan - into which tiles a product is cut: a function of its shape and the device, of no consequence to its bits, but
+ * where K may be split: that is of the class "fast" alone.
  *
  * A tile is `height` outputs (the A operand of wgmma: 64 rows for each warpgroup, of which only the first `height` count where
  * there is one) by `width` rows of the batch (N of wgmma). */
@@ -9,6 +10,7 @@
 extern "C" {
 #endif
 
+#define LINEAR_SPLITS_MAX	8
 #define LINEAR_WIDTH_MAX	256
 #define LINEAR_E4M3_WIDTH_MAX 128 /* registers hold the sums of a group beside those of all */
 #define LINEAR_SEGMENTED_WIDTH_MAX 64 /* beside the sums of a segment, registers hold three levels of the tree */
@@ -17,6 +19,7 @@ struct linear_plan {
 	uint32_t height; /* 8 .. 64 in steps of 8, or 128 */
 	uint32_t width;	 /* 8, 16, 32, 64, 128; 128 or 256 with a height of 128 */
 	uint32_t groups; /* warpgroups that multiply: 1, or 2 with a height of 128 */
+	uint32_t splits; /* of K, whose sums are added by a second kernel: 1 unless splits_max says more */
 };
 
 struct linear_plan_shape {
@@ -25,7 +28,9 @@ struct linear_plan_shape {
 	uint32_t groups;   /* products beside each other: experts, heads; 1 */
 	uint32_t segments; /* over 1: narrow tiles only */
 	uint32_t sm_count;
-	uint32_t width_max; /* 0: LINEAR_WIDTH_MAX */
+	uint32_t k;
+	uint32_t splits_max; /* 2, 4 or 8: splits that the product's memory allows; 0 or 1: none, as in classes that are exact */
+	uint32_t width_max;  /* 0: LINEAR_WIDTH_MAX */
 };
 
 struct linear_plan linear_plan(const struct linear_plan_shape *shape);

@@ -30,6 +30,7 @@ struct linear_tile {
 	uint32_t group;
 	uint32_t out_first;
 	uint32_t row_first, row_end; /* of x; the end is the group's */
+	uint32_t split;		     /* of K: a tile each (class "fast") */
 };
 
 /* Steps of the stages, the same for who fills and who empties them. */
@@ -99,10 +100,11 @@ SIMT_DEVICE bool linear_tile_at(const struct linear_job &job, uint32_t width, co
 				struct linear_tile *tile)
 {
 	if (slot_count == 1) {
-		*tile = {0, 0, 0, job.rows};
-		if (index >= (job.rows + width - 1) / width * job.out_tiles)
+		uint32_t tiles = (job.rows + width - 1) / width * job.out_tiles;
+		*tile = {0, 0, 0, job.rows, index / tiles};
+		if (tile->split >= job.splits)
 			return false;
-		linear_place(job, width, index, tile);
+		linear_place(job, width, index % tiles, tile);
 		return true;
 	}
 	uint32_t low = 0, high = job.group_count;
@@ -116,6 +118,7 @@ SIMT_DEVICE bool linear_tile_at(const struct linear_job &job, uint32_t width, co
 			high = middle;
 	}
 	tile->group = low;
+	tile->split = 0;
 	tile->row_first = linear_row_first(job, low);
 	tile->row_end = linear_row_end(job, low);
 	linear_place(job, width, index - before[low], tile);
@@ -145,8 +148,9 @@ SIMT_DEVICE void linear_fetch(const struct linear_job &job, const struct linear_
 			SIMT_UNROLL
 			for (uint32_t box = 0; box < boxes; box++) {
 				int at = (int)(k + box * LINEAR_BOX_K);
-				simt_tma_load_3d(a + box * s.a_bytes, weights, full, at, (int)segment, (int)tile.out_first);
-				simt_tma_load_3d(b + box * s.b_bytes, inputs, full, at, (int)segment,
+				int part = (int)(segment + tile.split);
+				simt_tma_load_3d(a + box * s.a_bytes, weights, full, at, part, (int)tile.out_first);
+				simt_tma_load_3d(b + box * s.b_bytes, inputs, full, at, part,
 						 (int)(tile.row_first - job.window_first));
 			}
 			linear_turn_next(turn, job.stages);
@@ -233,7 +237,7 @@ SIMT_DEVICE void linear_write(const struct linear_job &job, const struct linear_
 		if (within + 8 * i >= job.height || out >= job.n)
 			continue;
 		float add = bias ? bias[out] : 0.0f;
-		int64_t column = (int64_t)tile.group * job.y_group_step + out;
+		int64_t column = (int64_t)tile.group * job.y_group_step + (int64_t)(tile.split * job.y_split_step) + out;
 		SIMT_UNROLL
 		for (uint32_t j = 0; j < width / 4; j++) {
 			uint32_t row = tile.row_first + j / 2 * 8 + simt_lane() % 4 * 2 + j % 2;

@@ -3,6 +3,8 @@
 #include "kernels/cuda/linear_plan.h"
 #include "kernels/cuda/linear_tile_e4m3.h"
 
+#define SPLIT_THREADS 256
+
 /* --- tensor maps ----------------------------------------------------------------------------------------------- */
 
 typedef CUresult encode_fn(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *address, const cuuint64_t *dims,
@@ -85,6 +87,90 @@ enum err linear_prepare(struct cuda_device *device)
 	return device->failed;
 }
 
+/* --- splits of K (class "fast") --------------------------------------------------------------------------------- */
+
+/* K as `splits` segments that lie one behind the other. */
+static struct linear_tensor split(struct linear_tensor tensor, uint32_t splits)
+{
+	tensor.k /= splits;
+	tensor.segments = splits;
+	tensor.segment_stride = tensor.k;
+	return tensor;
+}
+
+/* Sums of splits go behind the inputs in the scratch, if these are there. */
+static float *split_sums(struct cuda_device *device, const struct linear_tensor *inputs)
+{
+	uint8_t *scratch = (uint8_t *)device->scratch, *data = (uint8_t *)inputs->data;
+	bool inside = data >= scratch && data < scratch + CUDA_SCRATCH_BYTES;
+	size_t used = inside ? (data - scratch) + inputs->rows * inputs->row_stride * sizeof(uint16_t) : 0;
+	return (float *)(scratch + (used + 255) / 256 * 256);
+}
+
+/* What the product's memory allows: strides of the copy engine, room for sums. */
+static uint32_t splits_max(struct cuda_device *device, const struct linear_job *job, const struct linear_tensor *weights,
+			   const struct linear_tensor *inputs)
+{
+	uint32_t splits = LINEAR_SPLITS_MAX, k = weights->k;
+	if (!device->fast || job->group_count > 1 || job->segments > 1 || weights->row_stride != k)
+		return 1;
+	uint8_t *sums = (uint8_t *)split_sums(device, inputs), *end = (uint8_t *)device->scratch + CUDA_SCRATCH_BYTES;
+	size_t room = end > sums ? end - sums : 0, each = (size_t)job->rows * job->n * sizeof(float);
+	while (splits > 1 && (k % (splits * LINEAR_BOX_K) != 0 || inputs->row_stride % (k / splits) != 0 || each * splits > room))
+		splits /= 2;
+	return splits;
+}
+
+struct split_job {
+	const float *sums; /* [split][row][n] */
+	const float *bias;
+	void *y;
+	size_t y_stride, step;
+	uint32_t n, splits;
+	bool y_bf16;
+};
+
+/* One thread an output of a row: splits in order, then the bias. */
+SIMT_KERNEL_OF(split_sum, SPLIT_THREADS, 4)(const split_job job)
+{
+	size_t row = blockIdx.y;
+	uint32_t out = blockIdx.x * SPLIT_THREADS + threadIdx.x;
+	if (out >= job.n)
+		return;
+	const float *from = job.sums + row * job.n + out;
+	float sum = from[0];
+	SIMT_UNROLL
+	for (uint32_t split = 1; split < LINEAR_SPLITS_MAX; split++)
+		sum += split < job.splits ? from[split * job.step] : 0.0f;
+	if (job.bias)
+		sum += job.bias[out];
+	if (job.y_bf16)
+		((uint16_t *)job.y)[row * job.y_stride + out] = simt_bf16_round(sum);
+	else
+		((float *)job.y)[row * job.y_stride + out] = sum;
+}
+
+/* The product writes its sums beside each other; returns what makes y of them. */
+static struct split_job split_product(struct cuda_device *device, struct linear_job *job, struct linear_tensor *weights,
+				      struct linear_tensor *inputs, uint32_t splits)
+{
+	float *sums = split_sums(device, inputs);
+	size_t step = (size_t)job->rows * job->n;
+	const struct split_job then = {sums, job->bias, job->y, job->y_stride, step, job->n, splits, job->y_bf16};
+	*weights = split(*weights, splits);
+	*inputs = split(*inputs, splits);
+	job->segment_k = weights->k;
+	job->splits = splits;
+	job->y = sums;
+	job->y_stride = job->n;
+	job->y_split_step = step;
+	job->y_bf16 = false;
+	job->bias = NULL;
+	return then;
+}
+
+/* --- the call ----------------------------------------------------------------------------------------------------- */
+
 static const struct linear_variant *find_variant(const struct linear_plan *plan, const struct linear_job *job, bool e4m3)
 {
 	const struct linear_variant *v = e4m3 ? linear_variants_e4m3 : linear_variants_bf16;
@@ -94,13 +180,29 @@ static const struct linear_variant *find_variant(const struct linear_plan *plan,
 	return v;
 }
 
-void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *weights,
-		      const struct linear_tensor *inputs, const void *scales, const uint16_t *slots)
+static struct linear_plan plan_of(struct cuda_device *device, const struct linear_job *job, const struct linear_tensor *weights,
+				  const struct linear_tensor *inputs, bool e4m3)
+{
+	const struct linear_plan_shape shape = {job->n,
+						inputs->rows,
+						job->group_count,
+						job->segments,
+						device->sm_count,
+						weights->k,
+						e4m3 ? 1u : splits_max(device, job, weights, inputs),
+						e4m3 ? LINEAR_E4M3_WIDTH_MAX : 0u};
+	return linear_plan(&shape);
+}
+
+void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *all_weights,
+		      const struct linear_tensor *all_inputs, const void *scales, const uint16_t *slots)
 {
 	const bool e4m3 = scales != NULL;
-	const struct linear_plan_shape shape = {job->n,		  inputs->rows,	    job->group_count,
-						job->segments, device->sm_count, e4m3 ? LINEAR_E4M3_WIDTH_MAX : 0u};
-	const struct linear_plan plan = linear_plan(&shape);
+	struct linear_tensor whole[2] = {*all_weights, *all_inputs}, *weights = &whole[0], *inputs = &whole[1];
+	const struct linear_plan plan = plan_of(device, job, weights, inputs, e4m3);
+	struct split_job then = {};
+	if (plan.splits > 1)
+		then = split_product(device, job, weights, inputs, plan.splits);
 	uint32_t boxes = e4m3 ? linear_e4m3_boxes(plan.width) : linear_boxes(plan.width, plan.groups);
 	size_t tile = (size_t)boxes * (plan.height + plan.width) * LINEAR_LINE;
 	size_t stage = tile + (e4m3 ? LINEAR_SCALES * plan.width * sizeof(float) : 0), room = stage_room(device, job->group_count > 1);
@@ -117,6 +219,12 @@ void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const 
 		return;
 	/* No more blocks than tiles, where the host knows their number. */
 	size_t tiles = (size_t)job->out_tiles * ((job->rows + plan.width - 1) / plan.width) * (job->first ? 1 : job->group_count);
+	tiles *= plan.splits;
 	l.grid = tiles < device->sm_count && !job->first ? (uint32_t)tiles : device->sm_count;
 	cuda_check(device, find_variant(&plan, job, e4m3)->launch(&l, *job), e4m3 ? "linear_tiles_e4m3" : "linear_tiles");
+	if (plan.splits > 1)
+		cuda_check(device,
+			   SIMT_LAUNCH(split_sum, dim3((job->n + SPLIT_THREADS - 1) / SPLIT_THREADS, job->rows), dim3(SPLIT_THREADS), 0,
+				       device->stream, then),
+			   "split_sum");
 }

@@ -58,7 +58,7 @@ class Readme(unittest.TestCase):
         self.assertGreater(len(self.run_line(next(x for x in commands() if "baton solo" in x), 0).strip()), 0)
 
     def test_every_command_is_tried(self):
-        known = ("./quickstart", "./check", "baton up", "baton status", "baton chat", "baton solo", "curl")
+        known = ("./quickstart", "./check", "baton doctor", "baton up", "baton status", "baton chat", "baton solo", "curl")
         for line in commands():
             self.assertTrue(any(word in line for word in known), f"no test runs: {line}")
 

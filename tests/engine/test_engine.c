@@ -187,7 +187,7 @@ static void refuse(void (*change)(struct model_config *), enum err expected, con
 	assert_int_equal(device_open(&options, &why, &device), ERR_OK);
 	struct model_config config = dir->config;
 	change(&config);
-	assert_int_equal(engine_weights_create(device, &config, dir->weights, &why, &weights), expected);
+	assert_int_equal(engine_weights_create(device, &config, dir->weights, NULL, &why, &weights), expected);
 	if (!strstr(why.text, named))
 		fail_msg("\"%s\" does not name %s", why.text, named);
 	device_close(device);

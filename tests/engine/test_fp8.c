@@ -111,7 +111,7 @@ static uint64_t bytes_of_weights(const struct driver *driver)
 	struct device *device;
 	struct engine_weights *weights;
 	assert_int_equal(device_open(&options, NULL, &device), ERR_OK);
-	assert_int_equal(engine_weights_create(device, &driver->model->config, driver->model->weights, NULL, &weights), ERR_OK);
+	assert_int_equal(engine_weights_create(device, &driver->model->config, driver->model->weights, NULL, NULL, &weights), ERR_OK);
 	uint64_t bytes = engine_weights_bytes(weights);
 	engine_weights_destroy(weights);
 	device_close(device);
@@ -182,7 +182,7 @@ static void assert_refused(const char *tensor, uint32_t at, const char *words)
 	spoil(folder, tensor, at);
 	assert_int_equal(device_open(&options, NULL, &device), ERR_OK);
 	assert_int_equal(model_dir_open(folder, &fp8, &why, &dir), ERR_OK);
-	assert_int_equal(engine_weights_create(device, &dir->config, dir->weights, &why, &weights), ERR_INVALID);
+	assert_int_equal(engine_weights_create(device, &dir->config, dir->weights, NULL, &why, &weights), ERR_INVALID);
 	if (!strstr(why.text, words))
 		fail_msg("\"%s\" lacks \"%s\"", why.text, words);
 	model_dir_close(dir);
@@ -195,7 +195,7 @@ static void what_is_no_number_is_refused(void **state)
 {
 	assert_refused("model.layers.1.mlp.up_proj.weight", 144 * 7 + 5,
 		       "model.layers.1.mlp.up_proj.weight: row 7 has a weight that is no number");
-	assert_refused("model.layers.0.self_attn.k_proj.weight_scale_inv", 2, "k_proj.weight_scale_inv: scale 1 is no number");
+	assert_refused("model.layers.0.self_attn.k_proj.weight_scale_inv", 2, "k_proj.weight_scale_inv: a scale of rows 0 to 47 is no number");
 }
 
 int main(void)

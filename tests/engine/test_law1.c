@@ -346,7 +346,7 @@ static void where_experts_run_does_not_show(void **state)
 		for (int i = 0; i < 2; i++) {
 			const struct device_options options = {.kind = DEVICE_CPU, .thread_count = (uint32_t)i + 1};
 			assert_int_equal(device_open(&options, NULL, &hosts.device[i]), ERR_OK);
-			assert_int_equal(engine_weights_create(hosts.device[i], &dir->config, dir->weights, NULL,
+			assert_int_equal(engine_weights_create(hosts.device[i], &dir->config, dir->weights, NULL, NULL,
 							       &hosts.weights[i]), ERR_OK);
 			assert_int_equal(experts_local_create(hosts.device[i], &dir->config, hosts.weights[i], 1,
 							      &hosts.experts[i]), ERR_OK);

@@ -46,6 +46,20 @@ static struct sampling plain(void)
 				 .logprobs = -1};
 }
 
+/* What is asked of one row of logits. */
+struct asked {
+	struct sampler_row row;
+	const float *logits; /* [VOCAB] */
+};
+
+static void sample(struct fixture *f, const struct asked *asked, struct sample *samples)
+{
+	sampler_begin(f->sampler, asked->logits);
+	sampler_sample(f->sampler, &asked->row, samples);
+	sampler_end(f->sampler);
+	assert_int_equal(device_sync(f->device), ERR_OK);
+}
+
 static float normal(struct rng *rng)
 {
 	float sum = 0;
@@ -66,11 +80,12 @@ static int by_logit(const void *a, const void *b)
 	return i < j ? -1 : 1;
 }
 
-static void reference_scores(const struct sampler_row *row)
+static void reference_scores(const struct asked *asked)
 {
+	const struct sampler_row *row = &asked->row;
 	const struct sampling *s = row->sampling;
 	for (int t = 0; t < VOCAB; t++)
-		reference_logits[t] = (double)row->logits[t];
+		reference_logits[t] = (double)asked->logits[t];
 	for (int i = 0; i < s->bias_count; i++)
 		reference_logits[s->biases[i].token] += (double)s->biases[i].bias;
 	for (uint32_t t = 0; t < VOCAB; t++) {
@@ -94,11 +109,11 @@ static void reference_scores(const struct sampler_row *row)
 }
 
 /* Probabilities of the draw, 0 where cut.  False: a cut is so near its bound that rounding decides it. */
-static bool reference_distribution(const struct sampler_row *row, double p[VOCAB])
+static bool reference_distribution(const struct asked *asked, double p[VOCAB])
 {
-	const struct sampling *s = row->sampling;
+	const struct sampling *s = asked->row.sampling;
 	uint32_t order[VOCAB];
-	reference_scores(row);
+	reference_scores(asked);
 	double best = -INFINITY, sum = 0;
 	for (uint32_t t = 0; t < VOCAB; t++) {
 		order[t] = t;
@@ -145,7 +160,7 @@ struct request {
 	uint32_t tokens[TOKENS];
 	struct sampling sampling;
 	uint16_t choice;
-	struct sampler_row row;
+	struct asked asked;
 };
 
 static void make_request(struct rng *rng, struct request *r)
@@ -179,9 +194,9 @@ static void make_request(struct rng *rng, struct request *r)
 	s.stop_ids[1] = VOCAB + 5; /* beyond the vocabulary: ignored */
 	r->sampling = s;
 	r->choice = (uint16_t)rng_below(rng, SAMPLING_CHOICES_MAX);
-	r->row = (struct sampler_row){.logits = r->logits, .sampling = &r->sampling, .tokens = r->tokens,
-				      .token_count = TOKENS, .prompt_count = PROMPT, .choices = &r->choice,
-				      .choice_count = 1};
+	r->asked = (struct asked){{.sampling = &r->sampling, .tokens = r->tokens, .token_count = TOKENS,
+				   .prompt_count = PROMPT, .choices = &r->choice, .choice_count = 1},
+				  r->logits};
 }
 
 static void any_request_draws_what_a_plain_sampler_draws(void **state)
@@ -191,17 +206,17 @@ static void any_request_draws_what_a_plain_sampler_draws(void **state)
 	for (int i = 0; i < 3000; i++) {
 		struct request r;
 		double p[VOCAB];
-		struct sample sample;
+		struct sample chosen;
 		make_request(&f->rng, &r);
-		sampler_sample(f->sampler, &r.row, &sample);
-		if (!reference_distribution(&r.row, p)) {
+		sample(f, &r.asked, &chosen);
+		if (!reference_distribution(&r.asked, p)) {
 			unsure++;
 			continue;
 		}
 		double u = (double)rng_unit(rng_at(r.sampling.seed, r.choice, TOKENS));
-		if (!slice_holds(p, sample.token, u))
-			fail_msg("request %d: token %u of probability %g does not hold u = %g", i, sample.token,
-				 p[sample.token], u);
+		if (!slice_holds(p, chosen.token, u))
+			fail_msg("request %d: token %u of probability %g does not hold u = %g", i, chosen.token,
+				 p[chosen.token], u);
 	}
 	assert_true(unsure < 60);
 }
@@ -214,14 +229,14 @@ static void draws_follow_the_distribution(void **state)
 	r.sampling = plain();
 	r.sampling.top_k = 30;
 	double p[VOCAB];
-	reference_distribution(&r.row, p);
+	reference_distribution(&r.asked, p);
 	enum { DRAWS = 20000 };
 	static int seen[VOCAB];
 	for (int i = 0; i < DRAWS; i++) {
-		struct sample sample;
+		struct sample chosen;
 		r.sampling.seed = (uint64_t)i;
-		sampler_sample(f->sampler, &r.row, &sample);
-		seen[sample.token]++;
+		sample(f, &r.asked, &chosen);
+		seen[chosen.token]++;
 	}
 	double chi = 0;
 	int cells = 0;
@@ -249,14 +264,14 @@ static void choices_drawn_together_are_those_drawn_alone(void **state)
 	r.sampling.logprobs = 5;
 	for (uint16_t i = 0; i < SAMPLING_CHOICES_MAX; i++)
 		choices[i] = i;
-	r.row.choices = choices;
-	r.row.choice_count = SAMPLING_CHOICES_MAX;
-	sampler_sample(f->sampler, &r.row, together);
-	r.row.choices = &r.choice;
-	r.row.choice_count = 1;
+	r.asked.row.choices = choices;
+	r.asked.row.choice_count = SAMPLING_CHOICES_MAX;
+	sample(f, &r.asked, together);
+	r.asked.row.choices = &r.choice;
+	r.asked.row.choice_count = 1;
 	for (uint16_t i = 0; i < SAMPLING_CHOICES_MAX; i++) {
 		r.choice = i;
-		sampler_sample(f->sampler, &r.row, &alone);
+		sample(f, &r.asked, &alone);
 		assert_memory_equal(&alone, &together[i], sizeof(alone));
 	}
 }
@@ -273,18 +288,18 @@ static void position_choice_and_seed_each_change_the_draw(void **state)
 		struct sample first, other;
 		r.sampling.seed = i;
 		r.choice = 0;
-		r.row.token_count = TOKENS;
-		sampler_sample(f->sampler, &r.row, &first);
-		r.row.token_count = TOKENS - 1;
-		sampler_sample(f->sampler, &r.row, &other);
+		r.asked.row.token_count = TOKENS;
+		sample(f, &r.asked, &first);
+		r.asked.row.token_count = TOKENS - 1;
+		sample(f, &r.asked, &other);
 		same[0] += first.token == other.token;
-		r.row.token_count = TOKENS;
+		r.asked.row.token_count = TOKENS;
 		r.choice = 1;
-		sampler_sample(f->sampler, &r.row, &other);
+		sample(f, &r.asked, &other);
 		same[1] += first.token == other.token;
 		r.choice = 0;
 		r.sampling.seed = i + 1000;
-		sampler_sample(f->sampler, &r.row, &other);
+		sample(f, &r.asked, &other);
 		same[2] += first.token == other.token;
 	}
 	for (int i = 0; i < 3; i++)
@@ -299,15 +314,16 @@ static void greedy_takes_the_lowest_of_equals(void **state)
 	r.sampling = plain();
 	r.sampling.temperature = 0;
 	r.logits[300] = r.logits[40] = r.logits[41] = 100;
-	struct sample sample;
-	sampler_sample(f->sampler, &r.row, &sample);
-	assert_int_equal(sample.token, 40);
+	struct sample chosen;
+	sample(f, &r.asked, &chosen);
+	assert_int_equal(chosen.token, 40);
 	r.sampling.temperature = 1;
-	r.sampling.top_k = 1;
 	for (uint64_t seed = 0; seed < 20; seed++) {
 		r.sampling.seed = seed;
-		sampler_sample(f->sampler, &r.row, &sample);
-		assert_int_equal(sample.token, 40);
+		r.sampling.top_k = seed % 2 ? 1 : -1;
+		r.sampling.top_p = seed % 2 ? 1 : 1e-30f;
+		sample(f, &r.asked, &chosen);
+		assert_int_equal(chosen.token, 40);
 	}
 }
 
@@ -323,13 +339,13 @@ static void stop_tokens_wait_for_min_tokens(void **state)
 	r.logits[EOS] = 100;
 	r.logits[9] = 99;
 	r.logits[200] = 98;
-	struct sample sample;
+	struct sample chosen;
 	r.sampling.min_tokens = TOKENS - PROMPT + 1;
-	sampler_sample(f->sampler, &r.row, &sample);
-	assert_int_equal(sample.token, 200);
+	sample(f, &r.asked, &chosen);
+	assert_int_equal(chosen.token, 200);
 	r.sampling.min_tokens = TOKENS - PROMPT;
-	sampler_sample(f->sampler, &r.row, &sample);
-	assert_int_equal(sample.token, EOS);
+	sample(f, &r.asked, &chosen);
+	assert_int_equal(chosen.token, EOS);
 }
 
 static void nothing_of_a_request_stays_for_the_next(void **state)
@@ -341,12 +357,12 @@ static void nothing_of_a_request_stays_for_the_next(void **state)
 	r.sampling.logprobs = 3;
 	r.sampling.repetition_penalty = 1.3f;
 	r.sampling.frequency_penalty = 0.7f;
-	sampler_sample(f->sampler, &r.row, &before);
+	sample(f, &r.asked, &before);
 	for (int i = 0; i < 20; i++) {
 		make_request(&f->rng, &other);
-		sampler_sample(f->sampler, &other.row, &between);
+		sample(f, &other.asked, &between);
 	}
-	sampler_sample(f->sampler, &r.row, &after);
+	sample(f, &r.asked, &after);
 	assert_memory_equal(&before, &after, sizeof(before));
 }
 
@@ -360,17 +376,17 @@ static void logprobs_are_of_the_raw_distribution(void **state)
 	double sum = 0;
 	for (int t = 0; t < VOCAB; t++)
 		sum += exp((double)r.logits[t] - 30);
-	struct sample sample;
-	sampler_sample(f->sampler, &r.row, &sample);
-	assert_int_equal(sample.top_count, SAMPLING_TOP_LOGPROBS_MAX);
-	assert_int_equal(sample.top[0].token, 10);
-	assert_int_equal(sample.top[1].token, 11);
+	struct sample chosen;
+	sample(f, &r.asked, &chosen);
+	assert_int_equal(chosen.top_count, SAMPLING_TOP_LOGPROBS_MAX);
+	assert_int_equal(chosen.top[0].token, 10);
+	assert_int_equal(chosen.top[1].token, 11);
 	for (int i = 0; i < SAMPLING_TOP_LOGPROBS_MAX; i++) {
-		double expected = (double)r.logits[sample.top[i].token] - 30 - log(sum);
-		assert_true(fabs(expected - (double)sample.top[i].logprob) < 1e-4);
-		assert_true(i == 0 || sample.top[i].logprob <= sample.top[i - 1].logprob);
+		double expected = (double)r.logits[chosen.top[i].token] - 30 - log(sum);
+		assert_true(fabs(expected - (double)chosen.top[i].logprob) < 1e-4);
+		assert_true(i == 0 || chosen.top[i].logprob <= chosen.top[i - 1].logprob);
 	}
-	assert_true(fabs((double)r.logits[sample.token] - 30 - log(sum) - (double)sample.logprob) < 1e-4);
+	assert_true(fabs((double)r.logits[chosen.token] - 30 - log(sum) - (double)chosen.logprob) < 1e-4);
 }
 
 static void a_row_with_everything_masked_gives_a_token(void **state)
@@ -381,9 +397,9 @@ static void a_row_with_everything_masked_gives_a_token(void **state)
 	for (int t = 0; t < VOCAB; t++)
 		r.logits[t] = -INFINITY;
 	r.sampling.bias_count = 0;
-	struct sample sample;
-	sampler_sample(f->sampler, &r.row, &sample);
-	assert_int_equal(sample.token, 0);
+	struct sample chosen;
+	sample(f, &r.asked, &chosen);
+	assert_int_equal(chosen.token, 0);
 }
 
 static uint32_t draw_allowed(struct fixture *f, const struct sampling *sampling, const float *logits, const uint64_t *allowed,
@@ -391,11 +407,12 @@ static uint32_t draw_allowed(struct fixture *f, const struct sampling *sampling,
 {
 	static const uint32_t tokens[TOKENS];
 	static const uint16_t choice;
-	struct sample sample;
-	const struct sampler_row row = {.logits = logits, .sampling = sampling, .tokens = tokens, .token_count = PROMPT + generated,
-					.prompt_count = PROMPT, .choices = &choice, .choice_count = 1, .allowed = allowed};
-	sampler_sample(f->sampler, &row, &sample);
-	return sample.token;
+	struct sample chosen;
+	const struct asked asked = {{.sampling = sampling, .tokens = tokens, .token_count = PROMPT + generated, .prompt_count = PROMPT,
+				     .choices = &choice, .choice_count = 1, .allowed = allowed},
+				    logits};
+	sample(f, &asked, &chosen);
+	return chosen.token;
 }
 
 static void only_allowed_tokens_are_drawn_whatever_else_is_asked(void **state)

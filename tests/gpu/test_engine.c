@@ -52,7 +52,7 @@ static void check_digests(const struct driver *driver, const struct stream *stre
 			}
 }
 
-/* Greedy, the prompt in chunks, beside `other` if there is one; decode steps are digested or not. */
+/* Greedy or, if it is asked, drawn by all rules; the prompt in chunks, beside `other` if there is one; decode steps are digested or not. */
 static struct answer generate(struct driver *driver, struct stream *stream, struct stream *other, uint32_t chunk, bool digest)
 {
 	struct answer answer = {0};
@@ -79,6 +79,16 @@ static struct answer generate(struct driver *driver, struct stream *stream, stru
 	return answer;
 }
 
+static void open_asking(struct stream *stream, struct driver *driver, const uint32_t *prompt, bool greedy)
+{
+	stream_open(stream, driver, prompt, PROMPT, PROMPT + ANSWER);
+	if (!greedy)
+		stream->sampling = (struct sampling){.seed = 11, .temperature = 1.5f, .top_p = 0.95f, .top_k = 150, .min_p = 0.001f,
+						     .repetition_penalty = 1.2f, .presence_penalty = 0.5f,
+						     .frequency_penalty = 0.25f, .max_tokens = ANSWER, .min_tokens = 3, .logprobs = 4,
+						     .bias_count = 1, .biases = {{40, 2.0f}}};
+}
+
 static void an_answer_does_not_depend_on_chunks_or_company(void **state)
 {
 	uint32_t prompt[PROMPT], others[PROMPT];
@@ -88,14 +98,14 @@ static void an_answer_does_not_depend_on_chunks_or_company(void **state)
 		struct driver driver;
 		struct stream stream, other;
 		open_model(&driver, models[m]);
-		stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+		open_asking(&stream, &driver, prompt, m % 2);
 		struct answer whole = generate(&driver, &stream, NULL, 64, true);
 		stream_close(&stream, &driver);
-		stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+		open_asking(&stream, &driver, prompt, m % 2);
 		struct answer chunked = generate(&driver, &stream, NULL, 7, false);
 		stream_close(&stream, &driver);
 		stream_open(&other, &driver, others, PROMPT, PROMPT);
-		stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+		open_asking(&stream, &driver, prompt, m % 2);
 		struct answer beside = generate(&driver, &stream, &other, 11, true);
 		assert_memory_equal(&chunked, &whole, sizeof(whole));
 		assert_memory_equal(&beside, &whole, sizeof(whole));
@@ -181,7 +191,7 @@ static void plain_open(struct plain *p, const char *path)
 	assert_int_equal(device_open(&cuda, NULL, &p->device), ERR_OK);
 	assert_int_equal(model_dir_open(path, &fp8, NULL, &p->dir), ERR_OK);
 	const struct model_config *c = &p->dir->config;
-	assert_int_equal(engine_weights_create(p->device, c, p->dir->weights, NULL, &p->weights), ERR_OK);
+	assert_int_equal(engine_weights_create(p->device, c, p->dir->weights, NULL, NULL, &p->weights), ERR_OK);
 	assert_int_equal(experts_local_create(p->device, c, p->weights, PROMPT, &p->experts), ERR_OK);
 	const struct forward_options options = {.device = p->device, .config = c, .weights = p->weights, .rows_max = PROMPT,
 						.experts = experts_local_exchange(p->experts), .on_kv = on_kv};
@@ -216,7 +226,8 @@ static void plain_logits(struct plain *p, float *ret_logits)
 	plan.runs[0] = (struct run){.sequence = &sequence, .count = PROMPT, .sample_count = 1};
 	assert_int_equal(forward_step(p->forward, &plan), ERR_OK);
 	assert_int_equal(forward_logits(p->forward, 0, 1, &logits), ERR_OK);
-	memcpy(ret_logits, logits, p->dir->config.vocab_size * sizeof(*logits));
+	assert_int_equal(dev_copy(p->device, ret_logits, logits, p->dir->config.vocab_size * sizeof(*logits)), ERR_OK);
+	assert_int_equal(forward_end(p->forward, &plan), ERR_OK);
 }
 
 /* Rows that norms, activations and the way to experts write as e4m3 are those that products would make of f32. */

@@ -118,8 +118,9 @@ static void bits_are_the_cpus_where_sums_are_exact(void **state)
 /* The tile that a call of so many rows takes, as a bit of its width, and of its second warpgroup. */
 static uint32_t tile_of(const struct device *device, const struct linear_shape *shape, uint32_t rows)
 {
-	const struct linear_plan_shape plan_shape = {shape->n,	      rows, 1, shape->segments, device_props(device)->thread_count,
-						     LINEAR_E4M3_WIDTH_MAX};
+	const struct linear_plan_shape plan_shape = {.n = shape->n, .rows = rows, .groups = 1, .segments = shape->segments, .k = shape->k,
+						     .sm_count = device_props(device)->thread_count,
+						     .width_max = LINEAR_E4M3_WIDTH_MAX};
 	struct linear_plan plan = linear_plan(&plan_shape);
 	return plan.width << (plan.groups == 2 ? 16 : 0);
 }

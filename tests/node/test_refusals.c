@@ -253,6 +253,12 @@ static void a_coordinator_hears_a_snapshot_first_and_of_the_links(void **state)
 	assert_int_equal(load.conn, COORDINATOR);
 	assert_int_equal(load.transports, 1); /* the other has no name */
 	assert_string_equal(load.text, "mapped");
+	w->decode_link = "refused";
+	w->now_ns += 300 * MS;
+	node_tick(w->node, w->now_ns);
+	load = told(w, WIRE__ENVELOPE__BODY_LOAD);
+	assert_int_equal(load.transports, 2);
+	assert_string_equal(load.text, "refused"); /* what is wrong comes first */
 	Wire__KvResync resync = WIRE__KV_RESYNC__INIT;
 	SAY(COORDINATOR, KV_RESYNC, kv_resync, &resync);
 	w->now_ns += 20 * MS;

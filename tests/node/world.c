@@ -70,7 +70,8 @@ static void on_link_close(void *context, uint64_t node)
 
 static const char *on_link_name(void *context, uint64_t node)
 {
-	return node == 10 * PREFILL ? "mapped" : NULL;
+	const struct world *w = context;
+	return node == 10 * PREFILL ? "mapped" : node == 10 * DECODE ? w->decode_link : NULL;
 }
 
 static void on_read(void *context, const struct env_read *read)

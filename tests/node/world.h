@@ -36,6 +36,7 @@ struct world {
 	struct env_read read[READS_MAX]; /* in order; what is answered stays in its place */
 	uint32_t reads;
 	const struct plan *plan;         /* submitted and not done */
+	const char *decode_link;         /* what carries reads of DECODE */
 };
 
 extern uint8_t compat_bytes[16], other_bytes[16]; /* of the node's kind, and of another */

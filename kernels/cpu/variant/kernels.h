@@ -20,5 +20,7 @@ void kernel_clamped_glu(const struct glu *glu, const float *gate, const float *u
 void kernel_soft_cap(float *x, uint32_t n, float cap);
 void kernel_exp(const float *x, float shift, uint32_t n, float *out);
 void kernel_combine(const uint16_t *answer, const float *weight, uint32_t top_k, uint32_t dim, float *out);
-void kernel_stats(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax, double *ret_sum);
+void kernel_greatest(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax);
+double kernel_exp_sum(const float *x, float shift, uint32_t n);
+uint64_t kernel_masses(const float *x, float shift, uint32_t n);
 #endif

@@ -21,6 +21,8 @@
 #define kernel_soft_cap	   VARIANT(kernel_soft_cap)
 #define kernel_exp	   VARIANT(kernel_exp)
 #define kernel_combine	   VARIANT(kernel_combine)
-#define kernel_stats	   VARIANT(kernel_stats)
+#define kernel_greatest	   VARIANT(kernel_greatest)
+#define kernel_exp_sum	   VARIANT(kernel_exp_sum)
+#define kernel_masses	   VARIANT(kernel_masses)
 #define kernel_ops_variant VARIANT(kernel_ops)
 #endif

@@ -1,5 +1,6 @@
 #include "kernels/cpu/variant/kernels.h"
 #include "kernels/cpu/variant/simd.h"
+#include "kernels/sample_mass.h"
 #include <math.h>
 #include <stdbool.h>
 
@@ -166,8 +167,18 @@ static float greatest_of(const float *x, uint32_t n)
 	return v_greatest(greatest);
 }
 
-/* Runs of 1024 in f32, their sums in double: 262,144 terms cost no accuracy. */
-static double sum_of_exp(const float *x, uint32_t n, float shift)
+void kernel_greatest(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax)
+{
+	float greatest = greatest_of(x, n);
+	uint32_t index = 0;
+	while (index + 1 < n && x[index] != greatest)
+		index++;
+	*ret_max = greatest;
+	*ret_argmax = index;
+}
+
+/* Runs of 1024 in f32, their sums in double. */
+double kernel_exp_sum(const float *x, float shift, uint32_t n)
 {
 	double total = 0.0;
 	for (uint32_t first = 0; first < n; first += 1024) {
@@ -182,14 +193,15 @@ static double sum_of_exp(const float *x, uint32_t n, float shift)
 	return total;
 }
 
-void kernel_stats(const float *x, uint32_t n, float *ret_max, uint32_t *ret_argmax, double *ret_sum)
+uint64_t kernel_masses(const float *x, float shift, uint32_t n)
 {
-	float greatest = greatest_of(x, n);
-	uint32_t index = 0;
-	while (index + 1 < n && x[index] != greatest)
-		index++;
-	*ret_max = greatest;
-	*ret_argmax = index;
-	/* All -inf: the sum is of nothing, and -inf - -inf must not come up. */
-	*ret_sum = greatest == -INFINITY ? 0.0 : sum_of_exp(x, n, greatest);
+	uint64_t sum = 0;
+	for (uint32_t i = 0; i < n; i += LANES) {
+		float lanes[LANES];
+		struct v16 a = n - i < LANES ? v_load_part(x + i, n - i, -INFINITY) : v_load(x + i);
+		v_store(lanes, v_exp(v_sub(a, v_set(shift))));
+		for (int j = 0; j < LANES; j++)
+			sum += sample_mass(lanes[j]);
+	}
+	return sum;
 }

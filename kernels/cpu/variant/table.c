@@ -25,5 +25,7 @@ const struct kernel_ops kernel_ops_variant = {
 	.soft_cap = kernel_soft_cap,
 	.exp = kernel_exp,
 	.combine = kernel_combine,
-	.stats = kernel_stats,
+	.greatest = kernel_greatest,
+	.exp_sum = kernel_exp_sum,
+	.masses = kernel_masses,
 };
