@@ -22,10 +22,10 @@ enum { STREAMS = 5, NEW = 12, TOKENS_MAX = 320, BLOCK_TOKENS = 16, LAYERS_MAX = 
        BLOCKS_MAX = TOKENS_MAX / BLOCK_TOKENS };
 
 /* Gemma 2 has a window in one of its layers, and caps; DeepSeek latent blocks, a dense layer and a shared expert;
- * GPT-OSS sinks, and a window in one layer. */
-static const char *const models[] = {"llama-tied", "llama-f32", "../families/gemma2", "mixtral", "qwen3-moe", "qwen3-moe-f32",
-				     "../families/deepseek-v3", "../families/gpt-oss"};
-enum { MODELS = sizeof(models) / sizeof(models[0]), WITH_EXPERTS = 3 };
+ * GPT-OSS sinks, and a window in one layer; those of fp8 are computed in it. */
+static const char *const models[] = {"llama-tied", "llama-f32", "../families/gemma2", "../fp8/qwen3", "mixtral", "qwen3-moe",
+				     "qwen3-moe-f32", "../families/deepseek-v3", "../families/gpt-oss", "../fp8/deepseek-v3"};
+enum { MODELS = sizeof(models) / sizeof(models[0]), WITH_EXPERTS = 4 };
 static const uint32_t prompt_counts[STREAMS] = {1, 16, 37, 100, 290};
 
 struct outcome {
@@ -56,6 +56,7 @@ static void open_with(struct driver *driver, const char *name, struct driver_opt
 {
 	char path[128];
 	snprintf(path, sizeof(path), "tests/golden/engine/%s", name);
+	options.quantization = strstr(name, "fp8") ? "fp8" : NULL;
 	open_path(driver, path, options);
 }
 
@@ -353,7 +354,8 @@ static void where_experts_run_does_not_show(void **state)
 		struct hosts hosts = {.exchange = {.context = &hosts, .run = ask_hosts}};
 		struct model_dir *dir;
 		snprintf(path, sizeof(path), "tests/golden/engine/%s", models[m]);
-		assert_int_equal(model_dir_open(path, &(struct model_dir_options){false}, NULL, &dir), ERR_OK);
+		const struct model_dir_options as_driver = {.quantization = strstr(path, "fp8") ? "fp8" : NULL};
+		assert_int_equal(model_dir_open(path, &as_driver, NULL, &dir), ERR_OK);
 		for (int i = 0; i < 2; i++) {
 			const struct device_options options = {.kind = DEVICE_CPU, .thread_count = (uint32_t)i + 1};
 			assert_int_equal(device_open(&options, NULL, &hosts.device[i]), ERR_OK);
