@@ -376,24 +376,38 @@ static void where_experts_run_does_not_show(void **state)
 	}
 }
 
-/* More heads than stored models have: 8 ranks, of which four have the same KV head; a bias of sums, experts in a stack. */
-static void eight_ranks_do_not_show(void **state)
+/* What stored models are too small for: 8 ranks, of which four have the same KV head, a bias of sums, experts in a stack; weights of 8 bits,
+ * whose inputs are shared out by groups of 128. */
+static void many_ranks_do_not_show(void **state)
 {
-	static const char *const wide[] = {"tests/golden/engine/llama-tied", "tests/golden/families/gpt-oss"};
+	static const struct {
+		const char *from;
+		struct wide_size sizes[8];
+		uint32_t degree;
+	} wide[] = {
+		{"tests/golden/engine/llama-tied", {{"num_attention_heads", 8}}, 8},
+		{"tests/golden/families/gpt-oss", {{"num_attention_heads", 8}}, 8},
+		{"tests/golden/fp8/qwen3", {{"num_attention_heads", 8}, {"num_key_value_heads", 2}, {"head_dim", 64}, {"hidden_size", 256},
+					    {"intermediate_size", 512}}, 4},
+		{"tests/golden/fp8/deepseek-v3", {{"num_attention_heads", 8}, {"num_key_value_heads", 8}, {"v_head_dim", 64},
+						  {"intermediate_size", 512}, {"moe_intermediate_size", 256}}, 2},
+	};
 	static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors", ""};
 	struct rng rng = {.seed = 13};
 	for (size_t m = 0; m < sizeof(wide) / sizeof(*wide); m++) {
-		static struct outcome expected, outcome;
+		static struct outcome outcomes[2];
 		char folder[] = "/tmp/baton-wide-XXXXXX", path[64];
 		assert_non_null(mkdtemp(folder));
-		wide_model(wide[m], 8, folder);
-		for (uint32_t degree = 1; degree <= 8; degree *= 8) {
+		wide_model(wide[m].from, wide[m].sizes, folder);
+		for (int shared = 0; shared < 2; shared++) {
 			struct driver driver;
-			open_path(&driver, folder, (struct driver_options){.thread_count = 1, .tensor_parallel_size = degree});
-			run_all(&driver, &manners[5], &rng, degree == 1 ? &expected : &outcome);
+			open_path(&driver, folder, (struct driver_options){.thread_count = 1,
+									   .tensor_parallel_size = shared ? wide[m].degree : 1,
+									   .quantization = strstr(wide[m].from, "fp8") ? "fp8" : NULL});
+			run_all(&driver, &manners[5], &rng, &outcomes[shared]);
 			driver_close(&driver);
 		}
-		assert_same(&expected, &outcome);
+		assert_same(&outcomes[0], &outcomes[1]);
 		for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 			snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
 			remove(path);
@@ -442,7 +456,7 @@ int main(void)
 		cmocka_unit_test(the_scheduler_does_not_show),
 		cmocka_unit_test(where_experts_run_does_not_show),
 		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
-		cmocka_unit_test(eight_ranks_do_not_show),
+		cmocka_unit_test(many_ranks_do_not_show),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
