@@ -8,6 +8,7 @@
 #ifndef KERNELS_BACKEND_H
 #define KERNELS_BACKEND_H
 #include "kernels/ops.h"
+#include "kernels/peer_memory.h"
 #include "kernels/sample.h"
 #ifdef __cplusplus
 extern "C" {
@@ -32,6 +33,14 @@ struct backend {
 	enum err (*pin)(struct device *device, void *memory, size_t bytes);
 	void (*unpin)(struct device *device, void *memory, size_t bytes);
 	void (*zero)(struct device *device, void *memory, size_t bytes);
+
+	/* peer_memory.h; NULL: no other process can read its memory */
+	enum err (*export_memory)(struct device *device, const void *memory, int *ret_fd, struct why *why);
+	enum err (*import_memory)(struct device *device, int fd, size_t bytes, bool writable, void **ret_memory, struct why *why);
+	void (*unimport_memory)(struct device *device, void *memory, size_t bytes);
+	enum err (*reader_create)(struct device *device, struct dev_reader **ret_reader);
+	void (*reader_destroy)(struct dev_reader *reader);
+	enum err (*reader_read)(struct dev_reader *reader, const struct dev_piece *pieces, size_t count, uint64_t *ret_digests);
 
 	/* ops.h, in its order */
 	enum err (*linear_create)(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
@@ -89,6 +98,10 @@ struct backend {
 struct device {
 	const struct backend *backend;
 	struct device_props props;
+};
+
+struct dev_reader {
+	struct device *device;
 };
 
 struct linear {

@@ -32,6 +32,7 @@ enum mem_kind {
 	MEM_HOST,   /* DRAM, 64-byte aligned, huge pages advised */
 	MEM_PINNED, /* DRAM that an accelerator can read by itself; on a CPU as MEM_HOST */
 	MEM_DEVICE, /* where operations read fastest: HBM; on a CPU as MEM_HOST */
+	MEM_SHARED, /* MEM_DEVICE that other processes of this machine may read (kernels/peer_memory.h); on a CPU as MEM_HOST */
 };
 
 struct device_options {

@@ -43,4 +43,7 @@ void bench_attention(struct bench *bench);
 void bench_rows(struct bench *bench);
 void bench_sample(struct bench *bench);
 void bench_models(struct bench *bench);
+void bench_handover(struct bench *bench);
+/* The other process of bench_handover(): its exit status. */
+int bench_neighbour(void);
 #endif

@@ -153,8 +153,10 @@ void bench_measure(struct bench *bench, const char *name, struct work work, void
 	print_figure(bench, name, times[ROUNDS / 2], work);
 }
 
-int main(void)
+int main(int argc, char **argv)
 {
+	if (argc > 1 && strcmp(argv[1], "neighbour") == 0)
+		return bench_neighbour();
 	struct bench bench = {0};
 	struct why why;
 	const struct device_options options = {.kind = DEVICE_CUDA};
@@ -169,6 +171,7 @@ int main(void)
 	bench_rows(&bench);
 	bench_products(&bench);
 	bench_attention(&bench);
+	bench_handover(&bench);
 	bench_sample(&bench);
 	bench_models(&bench);
 	printf("\n  ]\n}\n");

@@ -115,6 +115,13 @@ void cuda_release(struct cuda_device *first);
 /* Scratch of the operation that asks, until it returns; the next one's kernels run after its own. */
 void *cuda_scratch(struct device *device, size_t bytes);
 
+/* MEM_SHARED, not zeroed; any thread (peer_memory.cu). */
+enum err cuda_shared_take(size_t bytes, void **ret_memory);
+void cuda_shared_give_back(void *memory, size_t bytes);
+/* Memory of a device that dev_alloc() did not give out, so that copies know it (memory.cu).  false: no memory for that. */
+bool cuda_range_add(struct cuda_device *device, void *memory, size_t bytes);
+void cuda_range_remove(struct cuda_device *device, const void *memory);
+
 /* Lets blocks of a kernel have so much dynamic shared memory (above 48 KiB it must be asked for). */
 void cuda_allow_shared(struct cuda_device *device, const void *kernel, size_t bytes);
 
@@ -174,6 +181,12 @@ static inline const struct cuda_runs *cuda_runs_of(const struct kv_runs *runs)
 
 /* --- behind kernels/backend.h, each as there --------------------------------------------------------------- */
 
+enum err cuda_export(struct device *device, const void *memory, int *ret_fd, struct why *why);
+enum err cuda_import(struct device *device, int fd, size_t bytes, bool writable, void **ret_memory, struct why *why);
+void cuda_unimport(struct device *device, void *memory, size_t bytes);
+enum err cuda_reader_create(struct device *device, struct dev_reader **ret_reader);
+void cuda_reader_destroy(struct dev_reader *reader);
+enum err cuda_reader_read(struct dev_reader *reader, const struct dev_piece *pieces, size_t count, uint64_t *ret_digests);
 enum err cuda_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 void cuda_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 enum err cuda_copy(struct device *device, void *to, const void *from, size_t bytes);

@@ -7,6 +7,7 @@
 #include <assert.h>
 #include "base/digest.h"
 #include "kernels/cuda/cuda.h"
+#include "kernels/cuda/kv_digest.h"
 #include "kernels/cuda/simt.h"
 
 #define PRIME32_1 UINT64_C(0x9e3779b1)
@@ -211,45 +212,70 @@ struct digest_job {
 };
 
 /* Leaves of a layer.  `cut`: pieces end within leaves. */
-template <bool cut> SIMT_DEVICE auto leaf_at(const digest_job &job, size_t block, uint32_t leaf)
-{
-	layer_pieces pieces = {job.base, block, job.piece_bytes, leaf * DIGEST_LEAF_BYTES};
-	if constexpr (cut)
-		return pieces;
-	else
-		return whole_bytes{pieces.at(0)};
-}
+template <bool cut> struct layer_leaves {
+	const digest_job *job;
+	size_t block; /* offset of the block in each piece */
+
+	SIMT_MEMBER auto leaf(uint32_t number) const
+	{
+		layer_pieces pieces = {job->base, block, job->piece_bytes, number * DIGEST_LEAF_BYTES};
+		if constexpr (cut)
+			return pieces;
+		else
+			return whole_bytes{pieces.at(0)};
+	}
+};
+
+/* Of what lies in one piece. */
+struct plain_leaves {
+	const uint64_t *data;
+
+	SIMT_MEMBER whole_bytes leaf(uint32_t number) const
+	{
+		return whole_bytes{data + (size_t)number * (DIGEST_LEAF_BYTES / 8)};
+	}
+};
 
 /* Digests of the leaves to leaves[]; whole ones by eight lanes each, what is left behind them by the first warp. */
-template <bool cut> SIMT_DEVICE void digest_leaves(const digest_job &job, size_t block, const uint64_t *secret, uint64_t *leaves)
+template <typename leaves_t>
+SIMT_DEVICE void digest_leaves(const leaves_t &from, uint32_t bytes, const uint64_t *secret, uint64_t *leaves)
 {
-	uint32_t whole = job.bytes / DIGEST_LEAF_BYTES, left = job.bytes % DIGEST_LEAF_BYTES;
+	uint32_t whole = bytes / DIGEST_LEAF_BYTES, left = bytes % DIGEST_LEAF_BYTES;
 	for (uint32_t first = 0; first < whole; first += DIGEST_OCTETS) {
 		uint32_t leaf = first + threadIdx.x / 8;
 		uint32_t read = leaf < whole ? leaf : whole - 1; /* the warp stays together */
-		uint64_t hash = hash_long(leaf_at<cut>(job, block, read), DIGEST_LEAF_BYTES, secret);
+		uint64_t hash = hash_long(from.leaf(read), DIGEST_LEAF_BYTES, secret);
 		if (leaf < whole && threadIdx.x % 8 == 0)
 			leaves[leaf] = hash;
 	}
 	if (left == 0 || simt_warp() != 0)
 		return;
-	const auto rest = leaf_at<cut>(job, block, whole);
+	const auto rest = from.leaf(whole);
 	uint64_t hash = left > SHORT_MAX ? hash_long(rest, left, secret) : hash_short(rest, left, 0, secret);
 	if (threadIdx.x == 0)
 		leaves[whole] = hash;
 }
 
-template <bool cut>
-SIMT_DEVICE void digest_block(const digest_job &job, size_t block, const uint64_t *secret, const uint64_t *seeded, uint64_t *leaves)
+/* Of all of it, by the whole block; thread 0 has it. seeded: by `bytes`. */
+template <typename leaves_t>
+SIMT_DEVICE uint64_t digest_whole(const leaves_t &from, uint32_t bytes, const uint64_t *secret, const uint64_t *seeded, uint64_t *leaves)
 {
-	uint32_t leaf_bytes = (job.bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	uint32_t leaf_bytes = (bytes + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
 	const whole_bytes all = {leaves};
-	digest_leaves<cut>(job, block * job.block_stride, secret, leaves);
+	uint64_t hash = 0;
+	digest_leaves(from, bytes, secret, leaves);
 	simt_sync();
-	if (simt_warp() == 0) {
-		uint64_t hash = leaf_bytes > SHORT_MAX ? hash_long(all, leaf_bytes, seeded) : hash_short(all, leaf_bytes, job.bytes, secret);
-		if (threadIdx.x == 0)
-			job.ret_digests[block * job.layer_count + job.layer] = hash;
+	if (simt_warp() == 0)
+		hash = leaf_bytes > SHORT_MAX ? hash_long(all, leaf_bytes, seeded) : hash_short(all, leaf_bytes, bytes, secret);
+	simt_sync();
+	return hash;
+}
+
+SIMT_DEVICE void read_secret(uint32_t bytes, uint64_t *secret, uint64_t *seeded)
+{
+	if (threadIdx.x < SECRET_WORDS) {
+		secret[threadIdx.x] = xxh3_secret[threadIdx.x];
+		seeded[threadIdx.x] = threadIdx.x % 2 == 0 ? xxh3_secret[threadIdx.x] + bytes : xxh3_secret[threadIdx.x] - bytes;
 	}
 	simt_sync();
 }
@@ -259,19 +285,20 @@ template <bool cut> SIMT_KERNEL_OF(kv_digest, DIGEST_THREADS, 2)(const digest_jo
 {
 	SIMT_DYNAMIC_SHARED(uint64_t, leaves);
 	SIMT_SHARED uint64_t secret[SECRET_WORDS], seeded[SECRET_WORDS];
-	if (threadIdx.x < SECRET_WORDS) {
-		secret[threadIdx.x] = xxh3_secret[threadIdx.x];
-		seeded[threadIdx.x] = threadIdx.x % 2 == 0 ? xxh3_secret[threadIdx.x] + job.bytes : xxh3_secret[threadIdx.x] - job.bytes;
-	}
-	simt_sync();
+	read_secret(job.bytes, secret, seeded);
 	for (uint32_t r = blockIdx.y; r < job.runs.counts[CUDA_COUNT_RUNS]; r += gridDim.y) {
 		const cuda_run run = job.runs.runs[r];
 		uint32_t first = run.first_position / job.block_tokens;
 		uint32_t last = (run.first_position + run.row_count - 1) / job.block_tokens;
 		for (uint32_t b = first + blockIdx.x; run.digest && b <= last; b += gridDim.x) {
-			uint32_t block = job.runs.tables[run.table + b];
-			if (block % job.turns == job.turn)
-				digest_block<cut>(job, block - job.block_first, secret, seeded, leaves);
+			uint32_t number = job.runs.tables[run.table + b];
+			size_t block = number - job.block_first;
+			if (number % job.turns != job.turn)
+				continue;
+			const layer_leaves<cut> layer = {&job, block * job.block_stride};
+			uint64_t hash = digest_whole(layer, job.bytes, secret, seeded, leaves);
+			if (threadIdx.x == 0)
+				job.ret_digests[block * job.layer_count + job.layer] = hash;
 		}
 	}
 }
@@ -298,4 +325,25 @@ void cuda_kv_digest(struct device *device, const struct kv_digest_call *call)
 	cudaError_t e = cut ? SIMT_LAUNCH(kv_digest<true>, grid, block, shared_bytes, cuda_stream(device), job)
 			    : SIMT_LAUNCH(kv_digest<false>, grid, block, shared_bytes, cuda_stream(device), job);
 	cuda_check(cuda_of(device), e, "kv_digest");
+}
+
+/* --- pieces of any size ------------------------------------------------------------------------------------------------- */
+
+SIMT_KERNEL_OF(digest_pieces, DIGEST_THREADS, 2)(const digest_piece *pieces, uint64_t *ret_digests)
+{
+	SIMT_DYNAMIC_SHARED(uint64_t, leaves);
+	SIMT_SHARED uint64_t secret[SECRET_WORDS], seeded[SECRET_WORDS];
+	const digest_piece piece = pieces[blockIdx.x];
+	read_secret(piece.bytes, secret, seeded);
+	uint64_t hash = digest_whole(plain_leaves{piece.data}, piece.bytes, secret, seeded, leaves);
+	if (threadIdx.x == 0)
+		ret_digests[blockIdx.x] = hash;
+}
+
+cudaError_t cuda_digest_pieces(const struct digest_piece *pieces, uint32_t count, uint32_t bytes_max, uint64_t *ret_digests,
+			       cudaStream_t stream)
+{
+	size_t shared_bytes = ((size_t)bytes_max + DIGEST_LEAF_BYTES - 1) / DIGEST_LEAF_BYTES * 8;
+	assert(shared_bytes <= CUDA_SHARED_USUAL);
+	return SIMT_LAUNCH(digest_pieces, dim3(count), dim3(DIGEST_THREADS), shared_bytes, stream, pieces, ret_digests);
 }

@@ -56,6 +56,16 @@ static void range_remove(struct cuda_device *device, const void *begin)
 	pthread_mutex_unlock(&device->lock);
 }
 
+bool cuda_range_add(struct cuda_device *device, void *memory, size_t bytes)
+{
+	return range_add(device, (struct cuda_range){(uint8_t *)memory, bytes, MEM_DEVICE});
+}
+
+void cuda_range_remove(struct cuda_device *device, const void *memory)
+{
+	range_remove(device, memory);
+}
+
 static enum mem_kind kind_at(struct cuda_device *device, const void *at)
 {
 	enum mem_kind kind = MEM_HOST;
@@ -105,18 +115,20 @@ static enum err take(struct cuda_device *device, enum mem_kind kind, size_t byte
 			memset(*ret_memory, 0, bytes);
 		return e;
 	}
-	enum err e = error_of(cudaMalloc(ret_memory, bytes));
+	enum err e = kind == MEM_SHARED ? cuda_shared_take(bytes, ret_memory) : error_of(cudaMalloc(ret_memory, bytes));
 	if (e == ERR_OK)
 		e = error_of(cudaMemsetAsync(*ret_memory, 0, bytes, device->memory_stream));
 	return e == ERR_OK ? error_of(cudaStreamSynchronize(device->memory_stream)) : e;
 }
 
-static void give_back(enum mem_kind kind, void *memory)
+static void give_back(enum mem_kind kind, void *memory, size_t bytes)
 {
 	if (kind == MEM_HOST)
 		free(memory);
 	else if (kind == MEM_PINNED)
 		(void)cudaFreeHost(memory);
+	else if (kind == MEM_SHARED)
+		cuda_shared_give_back(memory, bytes);
 	else
 		(void)cudaFree(memory);
 }
@@ -125,10 +137,10 @@ enum err cuda_alloc(struct device *base, enum mem_kind kind, size_t bytes, void 
 {
 	void *memory = NULL;
 	enum err e = take(cuda_of(base), kind, bytes, &memory);
-	if (e == ERR_OK && !range_add(cuda_of(base), (struct cuda_range){(uint8_t *)memory, bytes, kind}))
+	if (e == ERR_OK && !range_add(cuda_of(base), (struct cuda_range){(uint8_t *)memory, bytes, kind == MEM_SHARED ? MEM_DEVICE : kind}))
 		e = ERR_NOMEM;
 	if (e != ERR_OK && memory)
-		give_back(kind, memory);
+		give_back(kind, memory, bytes);
 	if (e == ERR_OK)
 		*ret_memory = memory;
 	return e;
@@ -138,7 +150,9 @@ enum err cuda_alloc(struct device *base, enum mem_kind kind, size_t bytes, void 
 void cuda_free(struct device *base, enum mem_kind kind, void *memory, size_t bytes)
 {
 	range_remove(cuda_of(base), memory);
-	give_back(kind, memory);
+	if (kind == MEM_SHARED)
+		(void)cuda_enter(cuda_of(base));
+	give_back(kind, memory, bytes);
 }
 
 /* --- copies --------------------------------------------------------------------------------------------------- */

@@ -240,9 +240,9 @@ def main(io, kills, seed):
             store.kill()
         world.revive(world.stores, kills)
         t, itself = world.total, world.writer.itself
-        assert itself["acknowledged"] > 0 and t["while_writing"] > 0
+        assert itself["acknowledged"] > 0
         if kills >= 100:  # of few rounds not each need see each
-            assert min(t["while_copying"], t["while_evicting"], t["while_making_room"], t["while_starting"], t["moved"]) > 0, t
+            assert min(t["while_writing"], t["while_copying"], t["while_evicting"], t["while_making_room"], t["while_starting"], t["moved"]) > 0, t
         print(f"{io}: {t['kills']} kills in {time.monotonic() - began:.0f} s, at {t['moments']} moments; {t['while_writing']} while "
               f"writing, {t['while_evicting']} evicting, {t['while_copying']} copying, {t['while_making_room']} making room on disk; {t['while_starting']} "
               f"kills of stores that were starting\n"

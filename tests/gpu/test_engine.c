@@ -335,7 +335,7 @@ static void devices_that_cannot_read_each_other_are_refused(void **state)
 	struct device *devices[2];
 	struct why why;
 	struct fake_options options = *fake_now();
-	options.no_peers = true;
+	options.no_access = true;
 	struct fake_options before = fake_configure(&options);
 	for (uint32_t i = 0; i < 2; i++)
 		assert_int_equal(device_open(&(struct device_options){.kind = DEVICE_CUDA, .index = i}, &why, &devices[i]), ERR_OK);

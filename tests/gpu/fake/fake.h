@@ -23,8 +23,10 @@ struct fake_options {
 	size_t device_bytes; /* of each, at most FAKE_DEVICE_BYTES_MAX */
 	int processors;	     /* multiprocessors that the device says it has */
 	bool absent;	     /* there is no device */
+	bool no_peers;	     /* its driver has no virtual memory to share */
+	bool no_rdma;	     /* no NIC may register its memory: who asks for that gets none */
 	int devices;	     /* that there are: at most FAKE_DEVICES_MAX */
-	bool no_peers;	     /* none can read another's memory */
+	bool no_access;	     /* none can read another's memory */
 	int ahead;	     /* the streams of this one run as soon as they may; negative: of none */
 };
 #define FAKE_DEVICES_MAX 8
@@ -44,7 +46,7 @@ uint64_t fake_call_count(const char *call);
 /* Of device memory, pinned memory: what is allocated now.  0 at the end, or something leaks. */
 size_t fake_device_used(void);
 size_t fake_pinned_used(void);
-/* Streams, events, graphs that exist now. */
+/* Streams, events, graphs, handles and mappings of virtual memory that exist now. */
 size_t fake_object_count(void);
 
 /* Within the fake: counts the call, and says whether it fails by fake_fail(); *ret_error, if given, says how. */

@@ -25,7 +25,7 @@
 #define POISON_BYTES_MAX ((size_t)4 << 20) /* of an allocation: more would cost more than it finds */
 
 std::recursive_mutex fake_lock;
-static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false, 1, false, -1};
+static struct fake_options options = {true, true, FAKE_TURNS, 0, (size_t)1 << 30, 4, false, false, false, 1, false, -1};
 
 /* --- failures ---------------------------------------------------------------------------------------------- */
 
@@ -281,14 +281,14 @@ cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer)
 	FAKE_CALL("cudaDeviceCanAccessPeer");
 	if (!there_is(device) || !there_is(peer))
 		return fake_error(cudaErrorInvalidDevice);
-	*can = device != peer && !options.no_peers;
+	*can = device != peer && !options.no_access;
 	return cudaSuccess;
 }
 
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned)
 {
 	FAKE_CALL("cudaDeviceEnablePeerAccess");
-	if (!there_is(peer) || peer == current || options.no_peers)
+	if (!there_is(peer) || peer == current || options.no_access)
 		return fake_error(cudaErrorInvalidDevice);
 	if (allowed[current][peer])
 		return fake_error(cudaErrorPeerAccessAlreadyEnabled);
@@ -306,8 +306,23 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
 					     enum cudaDriverEntryPointQueryResult *result)
 {
 	FAKE_CALL("cudaGetDriverEntryPointByVersion");
-	bool known = strcmp(symbol, "cuTensorMapEncodeTiled") == 0;
-	*function = known ? reinterpret_cast<void *>(cuTensorMapEncodeTiled) : nullptr;
+	static const std::map<std::string, void *> symbols = {
+		{"cuTensorMapEncodeTiled", reinterpret_cast<void *>(cuTensorMapEncodeTiled)},
+		{"cuMemCreate", reinterpret_cast<void *>(cuMemCreate)},
+		{"cuMemRelease", reinterpret_cast<void *>(cuMemRelease)},
+		{"cuMemAddressReserve", reinterpret_cast<void *>(cuMemAddressReserve)},
+		{"cuMemAddressFree", reinterpret_cast<void *>(cuMemAddressFree)},
+		{"cuMemMap", reinterpret_cast<void *>(cuMemMap)},
+		{"cuMemUnmap", reinterpret_cast<void *>(cuMemUnmap)},
+		{"cuMemSetAccess", reinterpret_cast<void *>(cuMemSetAccess)},
+		{"cuMemExportToShareableHandle", reinterpret_cast<void *>(cuMemExportToShareableHandle)},
+		{"cuMemImportFromShareableHandle", reinterpret_cast<void *>(cuMemImportFromShareableHandle)},
+		{"cuMemGetAllocationGranularity", reinterpret_cast<void *>(cuMemGetAllocationGranularity)},
+		{"cuMemRetainAllocationHandle", reinterpret_cast<void *>(cuMemRetainAllocationHandle)},
+	};
+	auto found = symbols.find(symbol);
+	bool known = found != symbols.end() && !(options.no_access && strncmp(symbol, "cuMem", 5) == 0);
+	*function = known ? found->second : nullptr;
 	*result = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
 	return cudaSuccess;
 }
@@ -321,7 +336,7 @@ static struct arena {
 	bool open;
 } arenas[FAKE_DEVICES_MAX];
 static std::map<uint8_t *, size_t> device_memory, pinned_memory;
-static size_t pinned_used;
+static size_t pinned_used, virtual_used;
 static int open_depth;
 
 static void map_arena(struct arena *arena)
@@ -361,8 +376,10 @@ void fake_view_memory(int device)
 
 void fake_open_memory()
 {
-	if (open_depth++ == 0)
-		fake_view_memory(-1);
+	if (open_depth++ > 0)
+		return;
+	fake_view_memory(-1);
+	fake_virtual_open(true);
 }
 
 void fake_close_memory()
@@ -372,6 +389,7 @@ void fake_close_memory()
 	for (struct arena &one : arenas)
 		if (one.open)
 			protect(&one, false);
+	fake_virtual_open(false);
 }
 
 /* Whole pages of zeros are given back to the system, which gives zeros again. */
@@ -381,7 +399,7 @@ void fake_set_memory(void *memory, int value, size_t bytes)
 	const uintptr_t page = PAGE_BYTES;
 	uint8_t *first = reinterpret_cast<uint8_t *>(((uintptr_t)begin + page - 1) / page * page);
 	uint8_t *last = reinterpret_cast<uint8_t *>((uintptr_t)end / page * page);
-	if (value != 0 || fake_memory_of(memory) != FAKE_DEVICE || first >= last) {
+	if (value != 0 || fake_memory_of(memory) != FAKE_DEVICE || fake_virtual_has(memory) || first >= last) {
 		memset(memory, value, bytes);
 		return;
 	}
@@ -454,10 +472,23 @@ cudaError_t cudaMemGetInfo(size_t *free_bytes, size_t *total_bytes)
 	return cudaSuccess;
 }
 
+bool fake_device_take(size_t bytes)
+{
+	if (bytes > options.device_bytes - arenas[current].used - virtual_used)
+		return false;
+	virtual_used += bytes;
+	return true;
+}
+
+void fake_device_give_back(size_t bytes)
+{
+	virtual_used -= bytes;
+}
+
 size_t fake_device_used()
 {
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
-	size_t used = 0;
+	size_t used = virtual_used;
 	for (const struct arena &one : arenas)
 		used += one.used;
 	return used;
@@ -545,7 +576,7 @@ static const std::pair<uint8_t *const, size_t> *allocation(const std::map<uint8_
 
 enum fake_memory fake_memory_of(const void *memory)
 {
-	if (arena_of(memory))
+	if (arena_of(memory) || fake_virtual_has(memory))
 		return FAKE_DEVICE;
 	return allocation(pinned_memory, memory) ? FAKE_PINNED : FAKE_PAGEABLE;
 }
@@ -555,6 +586,8 @@ bool fake_memory_holds(const void *memory, size_t bytes)
 	enum fake_memory kind = fake_memory_of(memory);
 	if (kind == FAKE_PAGEABLE || bytes == 0)
 		return true;
+	if (fake_virtual_has(memory))
+		return fake_virtual_holds(memory, bytes);
 	const auto *found = allocation(kind == FAKE_DEVICE ? device_memory : pinned_memory, memory);
 	return found && static_cast<const uint8_t *>(memory) + bytes <= found->first + found->second;
 }

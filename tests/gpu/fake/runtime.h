@@ -28,6 +28,14 @@ enum fake_memory { FAKE_PAGEABLE, FAKE_PINNED, FAKE_DEVICE };
 enum fake_memory fake_memory_of(const void *memory);
 /* Whether all of it belongs to one allocation; pageable memory always does. */
 bool fake_memory_holds(const void *memory, size_t bytes);
+/* Virtual memory (virtual.cc): how much of an allocation is mapped from there on, and what belongs to the device of this process. */
+bool fake_virtual_has(const void *memory);
+bool fake_virtual_holds(const void *memory, size_t bytes);
+void fake_virtual_open(bool open);
+size_t fake_virtual_count(void);
+/* More or less device memory is in use; false: there is not so much. */
+bool fake_device_take(size_t bytes);
+void fake_device_give_back(size_t bytes);
 /* Sets memory of any kind. */
 void fake_set_memory(void *memory, int value, size_t bytes);
 /* Device memory may be touched in between; calls nest. */

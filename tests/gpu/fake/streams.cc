@@ -71,7 +71,7 @@ static cudaStream_t resolved(cudaStream_t stream)
 size_t fake_object_count()
 {
 	std::lock_guard<std::recursive_mutex> lock(fake_lock);
-	return object_count;
+	return object_count + fake_virtual_count();
 }
 
 /* --- running ------------------------------------------------------------------------------------------------- */
