@@ -321,7 +321,7 @@ cudaError_t cudaGetDriverEntryPointByVersion(const char *symbol, void **function
 		{"cuMemRetainAllocationHandle", reinterpret_cast<void *>(cuMemRetainAllocationHandle)},
 	};
 	auto found = symbols.find(symbol);
-	bool known = found != symbols.end() && !(options.no_access && strncmp(symbol, "cuMem", 5) == 0);
+	bool known = found != symbols.end() && !(options.no_peers && strncmp(symbol, "cuMem", 5) == 0);
 	*function = known ? found->second : nullptr;
 	*result = known ? cudaDriverEntryPointSuccess : cudaDriverEntryPointSymbolNotFound;
 	return cudaSuccess;
