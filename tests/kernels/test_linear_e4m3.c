@@ -185,7 +185,7 @@ static void shards_sum_to_the_bits_of_the_whole_on(struct device *device)
 			run_shard(device, &w, x, ROWS, degree, rank, shard[rank]);
 			parts[rank] = shard[rank];
 		}
-		op_tree_sum(device, parts, degree, ROWS, N, sum);
+		op_tree_sum(device, &(struct tree_call){.parts = parts, .part_count = degree, .rows = ROWS, .n = N, .out = sum});
 		assert_memory_equal(sum, whole, sizeof(whole));
 	}
 	free(x);
