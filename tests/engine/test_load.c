@@ -344,7 +344,7 @@ static enum err read_model(struct reading *reading, struct disk *disk, uint64_t 
 	assert_int_equal(device_open(&cpu, NULL, &device), ERR_OK);
 	struct load_plan *plan = make_plan(reading->dir, piece_bytes, digests != NULL);
 	const struct load_reader_options options = {
-		.device = device, .weights = reading->dir->weights, .plan = plan, .elem = elem_of(reading->dir), .digests = digests,
+		.device = device, .weights = reading->dir->weights, .plan = plan, .digests = digests,
 		.hooks = disk ? &hooks : NULL, .context = reading, .take = compare_piece};
 	enum err e = load_read(&options, why, &progress);
 	if (e == ERR_OK)
