@@ -463,9 +463,10 @@ static enum err start_thread(struct engine *engine, struct why *why)
 
 static void name_numerics(struct engine *engine)
 {
-	const char *elem = engine->weights[0]->elem == ELEM_BF16 ? "bf16" : "f32";
+	const struct engine_weights *weights = engine->weights[0];
 	snprintf(engine->numerics, sizeof(engine->numerics), "%s/engine-%d/weights-%s/kv-%s",
-		 device_props(engine->device)->numerics, ENGINE_NUMERICS_VERSION, elem, elem);
+		 device_props(engine->device)->numerics, ENGINE_NUMERICS_VERSION, engine_weights_format(weights),
+		 weights->elem == ELEM_BF16 ? "bf16" : "f32");
 }
 
 static enum err open_all(struct engine *engine, struct why *why)

@@ -13,9 +13,9 @@ struct rank_experts {
 	const struct engine_weights *weights;
 	uint32_t *slot_first;       /* [expert_count + 1] */
 	uint32_t *slots;            /* [slot_max] */
-	void *x;                    /* [slot_max][hidden] of `input`, grouped */
+	void *x;                    /* [slot_max][hidden] of `input` or ELEM_E4M3, grouped */
 	float *gate_up;             /* [slot_max][2 * inner] grouped */
-	void *activated;            /* [slot_max][inner] of `input`, grouped */
+	void *activated;            /* [slot_max][inner] of `input` or ELEM_E4M3, grouped */
 	float *y;                   /* [slot_max][hidden] grouped: answers, or the rank's part of them */
 	uint16_t *answers;          /* [slot_max][hidden] bf16, by row */
 	float *sums;                /* [rows_max][hidden] of several ranks: of some rows, for the others */
@@ -29,7 +29,7 @@ struct experts_local {
 	uint32_t inner; /* of an expert, at a rank */
 	uint32_t hidden;
 	struct glu glu;
-	enum elem input;            /* of rows that only linears read */
+	enum elem input;            /* of rows that only linears read, if not ELEM_E4M3 */
 	size_t rows_max, slot_max;
 	const struct linear **linears; /* [expert_count] */
 };
@@ -124,12 +124,12 @@ struct expert_exchange *experts_local_exchange(struct experts_local *experts)
 
 /* The rows of every expert through one of its linears. */
 static void linear_of_each(struct experts_local *x, struct rank_experts *rank, const struct expert_weights *experts, bool down,
-			   uint32_t slot_count)
+			   uint32_t slot_count, enum elem elem)
 {
 	for (uint32_t i = 0; i < x->expert_count; i++)
 		x->linears[i] = down ? experts[i].down : experts[i].gate_up;
 	const struct moe_linear_call call = {.linears = x->linears, .expert_count = x->expert_count, .first = rank->slot_first,
-					     .slot_count = slot_count, .x = down ? rank->activated : rank->x, .x_elem = x->input,
+					     .slot_count = slot_count, .x = down ? rank->activated : rank->x, .x_elem = elem,
 					     .y = down ? rank->y : rank->gate_up};
 	op_moe_linear(rank->device, &call);
 }
@@ -139,17 +139,20 @@ static void answer(struct experts_local *x, struct rank_experts *rank, const str
 {
 	const struct expert_weights *experts = rank->weights->layers[rows->layer].experts;
 	uint32_t slot_count = rows->row_count * rows->top_k;
+	const enum elem in = engine_weights_input_of(rank->weights, experts[0].gate_up);
+	const enum elem inner = engine_weights_input_of(rank->weights, experts[0].down);
 	assert(slot_count <= x->slot_max && rows->dim == x->hidden);
 
 	op_moe_group(rank->device, rows->expert, slot_count, x->expert_count, rank->slot_first, rank->slots);
 	const struct moe_gather_call gather = {.x = rows->x, .elem = rows->elem, .dim = x->hidden, .slot = rank->slots,
-					       .slot_count = slot_count, .top_k = rows->top_k, .out = rank->x};
+					       .slot_count = slot_count, .top_k = rows->top_k, .out = rank->x, .out_elem = in};
 	op_moe_gather(rank->device, &gather);
-	linear_of_each(x, rank, experts, false, slot_count);
+	linear_of_each(x, rank, experts, false, slot_count, in);
 	const struct glu_call glu = {.glu = x->glu, .x = rank->gate_up, .x_stride = 2 * (size_t)x->inner, .rows = slot_count,
-				     .dim = x->inner, .out = rank->activated, .out_elem = x->input, .out_stride = x->inner};
+				     .dim = x->inner, .out = rank->activated, .out_elem = inner,
+				     .out_stride = engine_row_stride(inner, x->inner)};
 	op_glu(rank->device, &glu);
-	linear_of_each(x, rank, experts, true, slot_count);
+	linear_of_each(x, rank, experts, true, slot_count, inner);
 }
 
 /* Answers of some rows from all ranks' parts, rounded, and their sums to `sum`. */

@@ -68,9 +68,7 @@ void latent_project(struct layers *l, uint32_t layer)
 	const struct layer_weights *w = &l->weights->layers[layer];
 	size_t stride = latent_input_size(l->config);
 	float *vector = l->qkv + stride - latent->kv_lora_rank - latent->qk_rope_head_dim;
-	const struct linear_call in = {.linear = w->qkv, .x = l->normed, .x_elem = l->input, .x_stride = l->config->hidden_size, .y = l->qkv,
-				       .y_stride = stride, .rows = l->batch->row_count};
-	op_linear(l->device, &in, 1);
+	linear_of_normed(l, w->qkv, l->qkv);
 	project_queries(l, layer);
 	op_head_norm(l->device, vector, stride, l->batch->row_count, 1, latent->kv_lora_rank, w->k_norm, NORM_EPS);
 	turn(l, layer, vector + latent->kv_lora_rank, stride, 1);

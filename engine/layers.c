@@ -39,21 +39,27 @@ struct glu glu_of(const struct model_config *config)
 	return (struct glu){kinds[config->activation], (float)config->glu_alpha, (float)config->glu_limit};
 }
 
-/* x is of `input`. */
-static void linear(struct layers *l, const struct linear *weights, const void *x, float *y)
+static void linear(struct layers *l, const struct linear *weights, const void *x, enum elem x_elem, float *y)
 {
 	const struct linear_shape *shape = linear_shape(weights);
-	const struct linear_call call = {.linear = weights, .x = x, .x_stride = shape->k, .x_elem = l->input, .y = y,
-					 .y_stride = shape->n, .rows = l->batch->row_count};
+	const struct linear_call call = {.linear = weights, .x = x, .x_stride = engine_row_stride(x_elem, shape->k),
+					 .x_elem = x_elem, .y = y, .y_stride = shape->n, .rows = l->batch->row_count};
 	op_linear(l->device, &call, 1);
 }
 
-/* x takes delta in, and normed is its norm. */
-static void norm(struct layers *l, const float *weight)
+void linear_of_normed(struct layers *l, const struct linear *weights, float *y)
 {
-	const struct norm_call call = {.x = l->x, .add = l->delta, .weight = weight, .out = l->normed,
-				       .out_elem = l->input, .rows = l->batch->row_count, .dim = l->config->hidden_size,
-				       .eps = (float)l->config->norm_eps};
+	enum elem elem = engine_weights_input_of(l->weights, weights);
+	linear(l, weights, elem == ELEM_E4M3 ? l->narrow : l->normed, elem, y);
+}
+
+/* x takes delta in, and normed is its norm, as its readers take it: a linear, and others that do not take ELEM_E4M3. */
+static void norm(struct layers *l, const float *weight, const struct linear *reader, bool others)
+{
+	bool narrow = reader && engine_weights_input_of(l->weights, reader) == ELEM_E4M3;
+	const struct norm_call call = {.x = l->x, .add = l->delta, .weight = weight, .out = narrow && !others ? NULL : l->normed,
+				       .out_elem = l->input, .narrow = narrow ? l->narrow : NULL, .rows = l->batch->row_count,
+				       .dim = l->config->hidden_size, .eps = (float)l->config->norm_eps};
 	op_rmsnorm(l->device, &call);
 }
 
@@ -108,7 +114,7 @@ static void project(struct layers *l, uint32_t layer)
 	uint32_t rows = l->batch->row_count;
 	size_t stride = query_size(c) + 2 * (size_t)key_size(c);
 	float *key = l->qkv + query_size(c), *value = key + key_size(c), eps = (float)c->norm_eps;
-	linear(l, w->qkv, l->normed, l->qkv);
+	linear_of_normed(l, w->qkv, l->qkv);
 	if (w->q_norm) {
 		op_head_norm(l->device, l->qkv, stride, rows, c->head_count, c->head_dim, w->q_norm, eps);
 		op_head_norm(l->device, key, stride, rows, c->kv_head_count, c->head_dim, w->k_norm, eps);
@@ -125,7 +131,7 @@ static void project(struct layers *l, uint32_t layer)
 
 void layers_kv(struct layers *l, uint32_t layer)
 {
-	norm(l, l->weights->layers[layer].attention_norm);
+	norm(l, l->weights->layers[layer].attention_norm, l->weights->layers[layer].qkv, false);
 	if (is_latent(l))
 		latent_project(l, layer);
 	else
@@ -160,24 +166,25 @@ static void attention(struct layers *l, uint32_t layer)
 		latent_attend(l, layer);
 	else
 		attend(l, layer);
-	linear(l, l->weights->layers[layer].output, l->attended, l->attention_part);
+	linear(l, l->weights->layers[layer].output, l->attended, l->input, l->attention_part);
 }
 
 static void mlp(struct layers *l, const struct linear *gate_up, const struct linear *down, float *out)
 {
 	uint32_t inner = linear_shape(down)->k;
-	linear(l, gate_up, l->normed, l->gate_up);
+	enum elem elem = engine_weights_input_of(l->weights, down);
+	linear_of_normed(l, gate_up, l->gate_up);
 	const struct glu_call glu = {.glu = glu_of(l->config), .x = l->gate_up, .x_stride = 2 * (size_t)inner,
-				     .rows = l->batch->row_count, .dim = inner, .out = l->activated, .out_elem = l->input,
-				     .out_stride = inner};
+				     .rows = l->batch->row_count, .dim = inner, .out = l->activated, .out_elem = elem,
+				     .out_stride = engine_row_stride(elem, inner)};
 	op_glu(l->device, &glu);
-	linear(l, down, l->activated, out);
+	linear(l, down, l->activated, elem, out);
 }
 
 static void route(struct layers *l, uint32_t layer)
 {
 	const struct layer_weights *w = &l->weights->layers[layer];
-	linear(l, w->router, l->normed, l->scores);
+	linear_of_normed(l, w->router, l->scores);
 	const struct moe_route_call route = {.routing = &l->routing, .logits = l->scores, .bias = w->router_bias,
 					     .rows = l->batch->row_count, .ret_expert = l->expert, .ret_weight = l->weight};
 	op_moe_route(l->device, &route);
@@ -221,8 +228,9 @@ static struct rank_sum shared_parts(const struct layers *l, uint32_t layer)
 static void between(struct layers *l, uint32_t layer)
 {
 	const struct layer_weights *w = &l->weights->layers[layer];
+	bool experts = l->config->layers[layer].mlp == MODEL_MLP_EXPERTS;
 	post_norm(l, w->attention_post_norm);
-	norm(l, w->mlp_norm);
+	norm(l, w->mlp_norm, experts ? w->shared_gate_up : w->gate_up, experts);
 }
 
 static void dense(struct layers *l, uint32_t layer)
@@ -246,7 +254,7 @@ static void add_shared(struct layers *l, uint32_t layer)
 		op_add(l->device, l->delta, l->shared, rows, hidden);
 		return;
 	}
-	linear(l, w->shared_gate, l->normed, l->gate);
+	linear_of_normed(l, w->shared_gate, l->gate);
 	op_add_gated(l->device, l->delta, l->shared, l->gate, rows, hidden);
 }
 

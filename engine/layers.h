@@ -69,11 +69,12 @@ struct layers {
 	float *x;         /* [row][hidden] the residual stream, without delta */
 	float *delta;     /* [row][hidden] what the last sublayer adds to it */
 	void *normed;     /* [row][hidden] of `input` */
+	void *narrow;     /* the same of ELEM_E4M3, for linears that take it; NULL: there are none */
 	float *qkv;       /* [row][(head + 2 * kv_head) * head_dim]; latent: [row][queries or q_lora, kv_lora, rope] */
 	void *attended;   /* [row][head * head_dim] of `input`; latent: [row][head * v] */
 	struct latent_rows latent;
 	float *gate_up;   /* [row][2 * inner]: of dense layers, or of the shared expert */
-	void *activated;  /* [row][inner] of `input` */
+	void *activated;  /* [row][inner] of `input`, or ELEM_E4M3 */
 	float *shared;    /* [row][hidden] what the shared expert says, before its gate */
 	float *gate;      /* [row] of the shared expert */
 	float *scores;    /* [row][expert] */
@@ -105,6 +106,9 @@ MUST_USE enum err layers_set_kv(struct layers *layers, uint32_t group, const str
 
 struct glu glu_of(const struct model_config *config);
 uint32_t layers_group(const struct layers *layers, uint32_t layer);
+
+/* y = what the linear makes of the rows last normalised, of the type that it takes. */
+void linear_of_normed(struct layers *layers, const struct linear *weights, float *y);
 
 /* Takes the batch to the device and embeds its tokens: x is set, delta is zero.  Errors are the device's. */
 MUST_USE enum err layers_begin(struct layers *layers);

@@ -54,6 +54,7 @@ static uint32_t list_pieces(struct layers *l, struct piece pieces[PIECES_MAX])
 		{(void **)&l->x, row_f32 * c->hidden_size},
 		{(void **)&l->delta, row_f32 * c->hidden_size},
 		{&l->normed, row_input * c->hidden_size},
+		{&l->narrow, l->weights->e4m3 ? rows * elem_row_bytes(ELEM_E4M3, c->hidden_size) : 0},
 		{(void **)&l->qkv, row_f32 * qkv},
 		{&l->attended, row_input * attended},
 		{(void **)&l->latent.queries, c->latent.q_lora_rank > 0 ? row_f32 * queries : 0},

@@ -73,7 +73,7 @@ static void measure(const struct make *make, struct load_part *part)
 	const struct tensor_spec *spec = &part->spec;
 	uint64_t rows = rows_of(spec), unit = unit_rows(make->config, part);
 	part->row_bytes = stored_row_bytes(part);
-	part->row_out_bytes = spec->dim_count == 1 ? sizeof(float) : spec->dims[1] * elem_bytes(make->options->elem);
+	part->row_out_bytes = spec->dim_count == 1 ? sizeof(float) : spec->dims[1] * elem_bytes(part->elem);
 	part->offset = part->found.expert * rows * part->row_bytes;
 	uint64_t units = larger(1, make->options->piece_bytes / part->row_out_bytes / unit);
 	part->piece_rows = smaller(rows, units * unit);
@@ -96,6 +96,7 @@ static enum err add_part(void *arg, const struct tensor_spec *spec)
 	enum err e = model_tensor_find(make->config, make->weights, spec, make->why, &part->found);
 	if (e != ERR_OK)
 		return e;
+	part->elem = load_part_elem(make->config, spec, part->found.tensor, make->options->elem);
 	measure(make, part);
 	plan->part_count++;
 	return ERR_OK;
@@ -120,9 +121,16 @@ struct load_range load_part_scales(const struct load_part *part, uint32_t first,
 	return (struct load_range){((uint64_t)part->found.expert * scale->dims[1] + first) * row, count * row};
 }
 
-bool load_part_plain(const struct load_part *part, enum elem elem)
+bool load_part_plain(const struct load_part *part)
 {
-	return part->spec.dim_count == 2 && tensor_rows_plain(&part->found, elem);
+	return part->spec.dim_count == 2 && tensor_rows_plain(&part->found, part->elem);
+}
+
+enum elem load_part_elem(const struct model_config *config, const struct tensor_spec *spec, const struct tensor *stored,
+			 enum elem others)
+{
+	bool kept = config->fp8_kept && spec->dim_count == 2 && spec->role != TENSOR_KEY_VALUE_UP;
+	return kept && stored->dtype == TENSOR_F8_E4M3 ? ELEM_E4M3 : others;
 }
 
 /* --- lanes ----------------------------------------------------------------------------------------------- */
@@ -193,7 +201,7 @@ static void add_up(const struct load_plan_options *options, struct load_plan *pl
 		plan->piece_count += (rows_of(&part->spec) + rows - 1) / rows;
 		plan->piece_out_bytes = larger(plan->piece_out_bytes, rows * part->row_out_bytes);
 		plan->piece_scale_bytes = larger(plan->piece_scale_bytes, load_part_scales(part, 0, rows).bytes);
-		if (!load_part_plain(part, options->elem))
+		if (!load_part_plain(part))
 			plan->piece_raw_bytes = larger(plan->piece_raw_bytes, rows * part->row_bytes);
 	}
 	for (uint32_t i = 0; i < plan->lane_count; i++)

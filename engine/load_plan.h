@@ -21,6 +21,7 @@
 struct load_part {
 	struct tensor_spec spec;
 	struct tensor_found found;
+	enum elem elem;         /* that its rows become; of a vector f32, whatever it says */
 	uint64_t offset;        /* of its first byte in the stored tensor */
 	uint64_t row_bytes;     /* stored; of a vector one number is a row */
 	uint64_t row_out_bytes; /* as the engine takes it */
@@ -50,7 +51,7 @@ struct load_range {
 };
 
 struct load_plan_options {
-	enum elem elem;       /* that weights become */
+	enum elem elem;       /* that weights become, but those that stay of 8 bits (load_part_elem()) */
 	uint64_t piece_bytes; /* aimed at; what rule 3 asks for may be more */
 	bool digested;        /* tensors that the model does not use are read too */
 };
@@ -63,5 +64,8 @@ void load_plan_destroy(struct load_plan *plan); /* NULL is fine */
 struct load_range load_part_rows(const struct load_part *part, uint32_t first, uint32_t count);
 struct load_range load_part_scales(const struct load_part *part, uint32_t first, uint32_t count);
 /* Stored rows are what the engine takes. */
-bool load_part_plain(const struct load_part *part, enum elem elem);
+bool load_part_plain(const struct load_part *part);
+/* What a tensor's rows become: as the others, or ELEM_E4M3 where model_config.fp8_kept says so and no head is taken apart. */
+enum elem load_part_elem(const struct model_config *config, const struct tensor_spec *spec, const struct tensor *stored,
+			 enum elem others);
 #endif

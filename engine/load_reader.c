@@ -27,6 +27,7 @@ struct worker {
 	struct load_file file, scale_file;
 	struct sha256 sha, scale_sha;
 	uint8_t *raw, *scales; /* LOAD_ALIGN; NULL: the plan asks for none */
+	struct tensor piece_scales;
 	struct why why;
 };
 
@@ -107,25 +108,34 @@ static void convert(const struct load_part *part, enum elem elem, uint32_t count
 		tensor_rows_read(&found, elem, 0, count, ret_rows);
 }
 
+/* A tensor of these alone. */
+static const struct tensor *scales_of(struct worker *worker, const struct tensor *all, const uint8_t *data, uint64_t bytes)
+{
+	worker->piece_scales = *all;
+	worker->piece_scales.data = data;
+	worker->piece_scales.bytes = bytes;
+	worker->piece_scales.dims[0] = bytes / (all->dims[1] * tensor_dtype_bytes(all->dtype));
+	return &worker->piece_scales;
+}
+
 static enum err read_piece(struct worker *worker, const struct load_part *part, uint8_t *memory, struct load_piece *piece)
 {
 	const struct tensor_found *found = &part->found;
-	enum elem elem = worker->reader->options.elem;
 	struct load_range rows = load_part_rows(part, piece->first, piece->count);
 	struct load_range scales = load_part_scales(part, piece->first, piece->count);
 	uint8_t *raw, *scale = NULL;
-	if (load_part_plain(part, elem)) {
-		enum err e = read_range(worker, &worker->file, found->tensor, rows, memory, &raw);
-		piece->rows = e == ERR_OK ? raw : NULL;
-		return e;
-	}
-	enum err e = read_range(worker, &worker->file, found->tensor, rows, worker->raw, &raw);
+	bool plain = load_part_plain(part);
+	enum err e = read_range(worker, &worker->file, found->tensor, rows, plain ? memory : worker->raw, &raw);
 	if (e == ERR_OK && found->scale)
 		e = read_range(worker, &worker->scale_file, found->scale, scales, worker->scales, &scale);
-	if (e == ERR_OK)
-		convert(part, elem, piece->count, raw, scale, memory);
-	piece->rows = memory;
-	return e;
+	if (e != ERR_OK)
+		return e;
+	piece->rows = plain ? raw : memory;
+	if (!plain)
+		convert(part, part->elem, piece->count, raw, scale, memory);
+	else if (found->scale)
+		piece->scales = scales_of(worker, found->scale, scale, scales.bytes);
+	return ERR_OK;
 }
 
 /* The device may still be reading what was in it. */
@@ -162,7 +172,7 @@ static enum err read_part(struct worker *worker, const struct load_part *part)
 	for (uint32_t first = 0, count; first < rows && e == ERR_OK; first += count) {
 		struct buffer *buffer = &worker->buffers[worker->buffer_next++ % worker->reader->buffer_count];
 		count = rows - first < part->piece_rows ? rows - first : part->piece_rows;
-		struct load_piece piece = {&part->spec, first, count, NULL};
+		struct load_piece piece = {.spec = &part->spec, .first = first, .count = count};
 		e = await_buffer(worker, buffer);
 		if (e == ERR_OK)
 			e = read_piece(worker, part, buffer->memory, &piece);

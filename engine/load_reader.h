@@ -25,7 +25,8 @@ enum { LOAD_WORKERS = 12, LOAD_WORKERS_MAX = 64, LOAD_PROGRESS_SECONDS = 2 };
 struct load_piece {
 	const struct tensor_spec *spec;
 	uint32_t first, count; /* rows; of a vector all of it */
-	void *rows;            /* [count][inputs] of elem; of a vector [count] of float, aligned; the taker may change them */
+	void *rows;            /* [count][inputs] of its elem; of a vector [count] of float, aligned; the taker may change them */
+	const struct tensor *scales; /* of ELEM_E4M3: those of the piece's rows alone, as stored; else NULL */
 };
 
 struct load_progress {
@@ -36,7 +37,6 @@ struct load_reader_options {
 	struct device *device;
 	const struct weights *weights;
 	const struct load_plan *plan;
-	enum elem elem;                 /* the plan's */
 	uint8_t (*digests)[32];         /* [weights_count] SHA-256 of each tensor's bytes; NULL: not wanted */
 	const struct load_hooks *hooks; /* or NULL */
 	void *context;

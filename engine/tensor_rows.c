@@ -4,6 +4,7 @@
 #include <string.h>
 
 #include "base/bf16.h"
+#include "base/e4m3.h"
 #include "model/config.h"
 #include "model/safetensors.h"
 #include "model/tensors.h"
@@ -41,19 +42,6 @@ static float f16_to_f32(uint16_t half)
 	return float_of(bits | sign);
 }
 
-/* Sign, 4 bits of exponent, 3 of fraction; no infinity, and NaN is all ones.  Below the least exponent the fraction
- * counts in 2^-9. */
-static float f8_to_f32(uint8_t byte)
-{
-	uint32_t sign = (uint32_t)(byte & 0x80) << 24, exponent = byte >> 3 & 15, fraction = byte & 7;
-	uint32_t bits = bits_of((float)fraction * 0x1p-9f);
-	if ((byte & 0x7f) == 0x7f)
-		bits = 0x7fc00000;
-	else if (exponent > 0)
-		bits = (exponent + 120) << 23 | fraction << 20;
-	return float_of(bits | sign);
-}
-
 void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, float *ret_wide)
 {
 	const uint8_t *data = tensor->data;
@@ -68,19 +56,21 @@ void tensor_widen(const struct tensor *tensor, uint64_t first, size_t count, flo
 
 bool tensor_rows_plain(const struct tensor_found *found, enum elem elem)
 {
-	return found->tensor->dim_count == 2 && found->tensor->dtype == (elem == ELEM_BF16 ? TENSOR_BF16 : TENSOR_F32);
+	static const enum tensor_dtype dtypes[] = {[ELEM_F32] = TENSOR_F32, [ELEM_BF16] = TENSOR_BF16,
+						   [ELEM_E4M3] = TENSOR_F8_E4M3};
+	return found->tensor->dim_count == 2 && found->tensor->dtype == dtypes[elem];
 }
 
 static void scale_row(const struct tensor_found *found, uint64_t row, uint16_t *ret_row)
 {
 	uint64_t columns = found->tensor->dims[1];
 	const uint8_t *data = (const uint8_t *)found->tensor->data + row * columns;
-	const uint8_t *scales = (const uint8_t *)found->scale->data +
-				row / TENSOR_SCALE_BLOCK * found->scale->dims[1] * sizeof(float);
+	uint64_t scales = row / TENSOR_SCALE_BLOCK * found->scale->dims[1];
+	float scale = 0.0f;
 	for (uint64_t i = 0; i < columns; i++) {
-		float scale;
-		memcpy(&scale, scales + i / TENSOR_SCALE_BLOCK * sizeof(scale), sizeof(scale));
-		ret_row[i] = bf16_round(f8_to_f32(data[i]) * scale);
+		if (i % TENSOR_SCALE_BLOCK == 0)
+			tensor_widen(found->scale, scales + i / TENSOR_SCALE_BLOCK, 1, &scale);
+		ret_row[i] = bf16_round(e4m3_widen(data[i]) * scale);
 	}
 }
 

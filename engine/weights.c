@@ -45,7 +45,7 @@ struct rows_run {
 	uint32_t row, count, output;
 };
 
-static uint32_t local_output(const struct load *load, const struct tensor_spec *spec, uint32_t row)
+uint32_t load_local_output(const struct load *load, const struct tensor_spec *spec, uint32_t row)
 {
 	return shard_output(load->config, load->shard, spec, load_output(load->config, spec, row));
 }
@@ -54,9 +54,9 @@ static uint32_t local_output(const struct load *load, const struct tensor_spec *
 static struct rows_run next_run(const struct load *load, const struct tensor_spec *spec, uint32_t row, uint32_t end)
 {
 	struct rows_run run = {.row = row, .output = SHARD_NONE};
-	while (run.row < end && (run.output = local_output(load, spec, run.row)) == SHARD_NONE)
+	while (run.row < end && (run.output = load_local_output(load, spec, run.row)) == SHARD_NONE)
 		run.row++;
-	while (run.row + run.count < end && local_output(load, spec, run.row + run.count) == run.output + run.count)
+	while (run.row + run.count < end && load_local_output(load, spec, run.row + run.count) == run.output + run.count)
 		run.count++;
 	return run;
 }
@@ -92,8 +92,7 @@ enum err load_create(struct load *load, const char *name, const struct linear_sh
 	return ERR_OK;
 }
 
-/* Inputs of the weights that the rank has. */
-static struct rank_share local_inputs(const struct load *load, const struct tensor_spec *spec)
+struct rank_share load_inputs(const struct load *load, const struct tensor_spec *spec)
 {
 	uint32_t k = (uint32_t)spec->dims[1], each = k / load->shard.count;
 	return shard_by_inputs(spec->role) ? (struct rank_share){load->shard.rank * each, each} : (struct rank_share){0, k};
@@ -102,11 +101,11 @@ static struct rank_share local_inputs(const struct load *load, const struct tens
 static void fill_rows(struct load *load, const struct load_piece *piece, struct linear *linear)
 {
 	uint32_t k = (uint32_t)piece->spec->dims[1], end = piece->first + piece->count;
-	size_t input = local_inputs(load, piece->spec).first;
+	size_t input = load_inputs(load, piece->spec).first;
 	for (struct rows_run run = next_run(load, piece->spec, piece->first, end); run.count > 0;
 	     run = next_run(load, piece->spec, run.row + run.count, end))
 		linear_fill(linear, run.output, run.count,
-			    (const uint8_t *)piece->rows + ((size_t)(run.row - piece->first) * k + input) * elem_bytes(load->to->elem),
+			    (const uint8_t *)piece->rows + ((size_t)(run.row - piece->first) * k + input) * elem_bytes(linear_shape(linear)->elem),
 			    k);
 }
 
@@ -114,14 +113,23 @@ static void fill_rows(struct load *load, const struct load_piece *piece, struct 
 static enum err load_linear(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece,
 			    struct linear **linear)
 {
-	uint32_t segments = device_props(load->to->device)->row_segments / load->shard.count;
+	if (piece) {
+		fill_rows(load, piece, *linear);
+		return piece->scales ? load_scales(load, piece, *linear) : ERR_OK;
+	}
+	uint32_t segments = load_segments(load, spec), ranks = load->shard.count;
+	if (shard_by_inputs(spec->role) && segments % ranks != 0)
+		return why_set(load->why, ERR_UNSUPPORTED, "%s: %u inputs of 8 bits are summed in %u segments, which %u ranks cannot share",
+			       spec->name, (uint32_t)spec->dims[1], segments, ranks);
 	const struct linear_shape shape = {.n = shard_output_count(load->config, load->shard, spec),
-					   .k = local_inputs(load, spec).count, .elem = load->to->elem,
-					   .segments = shard_by_inputs(spec->role) ? segments : 1};
-	if (!piece)
-		return *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
-	fill_rows(load, piece, *linear);
-	return ERR_OK;
+					   .k = load_inputs(load, spec).count, .elem = load_elem(load, spec),
+					   .segments = shard_by_inputs(spec->role) ? segments / ranks : 1,
+					   .scale_outputs = load_scale_outputs(load->config, load->shard)};
+	enum err e = *linear ? ERR_OK : load_create(load, spec->name, &shape, linear);
+	if (e == ERR_OK && linear_shape(*linear)->elem != shape.elem)
+		return why_set(load->why, ERR_UNSUPPORTED, "%s: one part of its product has weights of 8 bits and another has not",
+			       spec->name);
+	return e;
 }
 
 static enum err load_embedding(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
@@ -158,6 +166,17 @@ static enum err load_expert_bias(struct load *load, const struct tensor_spec *sp
 	return e == ERR_OK ? e : why_set(load->why, e, "%s: no memory for it", spec->name);
 }
 
+/* Experts of a layer are multiplied by together. */
+static enum err refuse_unlike(struct load *load, const struct tensor_spec *spec, const struct expert_weights *expert,
+			      const struct expert_weights *first)
+{
+	bool down = spec->role == TENSOR_EXPERT_DOWN;
+	const struct linear *one = down ? expert->down : expert->gate_up, *other = down ? first->down : first->gate_up;
+	if (!other || linear_shape(one)->elem == linear_shape(other)->elem)
+		return ERR_OK;
+	return why_set(load->why, ERR_UNSUPPORTED, "%s: some experts of the layer have weights of 8 bits and others have not", spec->name);
+}
+
 static enum err load_expert(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
 {
 	struct layer_weights *layer = &load->to->layers[spec->layer];
@@ -170,7 +189,8 @@ static enum err load_expert(struct load *load, const struct tensor_spec *spec, c
 		return load_expert_bias(load, spec, piece, layer);
 	if (spec->dim_count == 1)
 		return load_bias(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN_BIAS ? expert->down : expert->gate_up);
-	return load_linear(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN ? &expert->down : &expert->gate_up);
+	enum err e = load_linear(load, spec, piece, spec->role == TENSOR_EXPERT_DOWN ? &expert->down : &expert->gate_up);
+	return e == ERR_OK ? refuse_unlike(load, spec, expert, layer->experts) : e;
 }
 
 static enum err load_tensor(struct load *load, const struct tensor_spec *spec, const struct load_piece *piece)
@@ -293,7 +313,7 @@ static enum err load_all(struct loads *loads, const struct weights *source, uint
 	struct load_progress progress = {0};
 	enum err e = load_plan_create(first->config, source, &options, why, &plan);
 	const struct load_reader_options reading = {.device = first->to->device, .weights = source, .plan = plan,
-						    .elem = first->to->elem, .digests = digests, .context = loads,
+						    .digests = digests, .context = loads,
 						    .take = take_piece, .progress = tell_progress};
 	loads->plan = plan;
 	loads->began = seconds_now();
@@ -355,6 +375,7 @@ static struct engine_weights *create_rank(struct device *device, const struct mo
 	*weights = (struct engine_weights){
 		.device = device,
 		.elem = config->dtype == MODEL_BF16 ? ELEM_BF16 : ELEM_F32,
+		.e4m3 = config->fp8_kept,
 		.hidden_size = config->hidden_size,
 		.head_count = shard_heads(config, shard).count,
 		.q_norm_size = query_norm_size(config),
@@ -370,7 +391,8 @@ static struct engine_weights *create_rank(struct device *device, const struct mo
 	return NULL;
 }
 
-static enum err create_ranks(const struct ranks *ranks, const struct model_config *config, struct why *why, struct loads *loads)
+static enum err create_ranks(const struct ranks *ranks, const struct model_config *config, const struct weights *source,
+			     struct why *why, struct loads *loads)
 {
 	loads->count = ranks->count;
 	for (uint32_t i = 0; i < ranks->count; i++) {
@@ -378,7 +400,7 @@ static enum err create_ranks(const struct ranks *ranks, const struct model_confi
 		struct engine_weights *to = create_rank(ranks->devices[i], config, shard);
 		if (!to)
 			return why_set(why, ERR_NOMEM, "no memory for the weights' table");
-		loads->ranks[i] = (struct load){.to = to, .shard = shard, .config = config, .why = why};
+		loads->ranks[i] = (struct load){.to = to, .shard = shard, .config = config, .from = source, .why = why};
 	}
 	return ERR_OK;
 }
@@ -394,7 +416,7 @@ enum err engine_weights_create(const struct ranks *ranks, const struct model_con
 	if (e == ERR_OK)
 		e = model_tensors_check(config, source, why);
 	if (e == ERR_OK)
-		e = create_ranks(ranks, config, why, &loads);
+		e = create_ranks(ranks, config, source, why, &loads);
 	if (e == ERR_OK)
 		e = load_all(&loads, source, digests, why);
 	for (uint32_t i = 0; i < ranks->count; i++)
@@ -486,4 +508,9 @@ uint64_t engine_weights_bytes(const struct engine_weights *weights)
 	for (uint32_t i = 0; i < weights->layer_count; i++)
 		bytes += layer_bytes(weights, &weights->layers[i]);
 	return bytes;
+}
+
+const char *engine_weights_format(const struct engine_weights *weights)
+{
+	return weights->e4m3 ? "fp8e4m3b128" : weights->elem == ELEM_BF16 ? "bf16" : "f32";
 }

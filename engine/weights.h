@@ -6,7 +6,9 @@
  * Bounds: what model_config allows; refuses what layers.c does not compute.
  * Rules:  1 a linear holds its bias, but where it is one rank's part of a sum: the sum's bias lies beside; a norm's weights have the 1 that they are around, in f32;
  *         2 f16 becomes f32 on the way: every value of it is one of those; weights of 8 or 4 bits times their scale
- *           become bf16 (docs/decisions/fp8-weights-become-bf16.md, mxfp4-weights-become-bf16.md). */
+ *           become bf16 (docs/decisions/fp8-weights-become-bf16.md, mxfp4-weights-become-bf16.md);
+ *         3 where model_config.fp8_kept says so, linears of 8-bit weights stay what they are, with their scales, but for
+ *           those of latent heads, which are taken apart (docs/decisions/fp8-computed-as-published.md). */
 #ifndef ENGINE_WEIGHTS_H
 #define ENGINE_WEIGHTS_H
 #include <stdint.h>
@@ -56,7 +58,8 @@ struct layer_weights {
 
 struct engine_weights {
 	struct device *device;
-	enum elem elem;
+	enum elem elem; /* of all that is not e4m3 */
+	bool e4m3;	/* some linears are */
 	uint32_t hidden_size;
 	uint32_t head_count; /* the rank's */
 	uint32_t q_norm_size;
@@ -70,12 +73,28 @@ struct engine_weights {
 	struct layer_weights *layers;
 };
 
-/* What rows that only linears read are written as: f32 weights are not worth inputs of bf16. */
+/* What rows that only linears read are written as: f32 weights are not worth inputs of bf16, and inputs of e4m3 are rounded once. */
 static inline enum elem engine_weights_input(const struct engine_weights *weights)
 {
-	return weights->elem == ELEM_BF16 ? device_props(weights->device)->input : ELEM_F32;
+	return weights->elem == ELEM_BF16 && !weights->e4m3 ? device_props(weights->device)->input : ELEM_F32;
 }
 
+/* The same of rows that linears like this one alone read: ELEM_E4M3, whose rows take less room, where they and the device have it. */
+static inline enum elem engine_weights_input_of(const struct engine_weights *weights, const struct linear *linear)
+{
+	const struct linear_shape *shape = linear_shape(linear);
+	bool narrow = shape->elem == ELEM_E4M3 && shape->k % LINEAR_GROUP == 0 && device_props(weights->device)->input_e4m3;
+	return narrow ? ELEM_E4M3 : engine_weights_input(weights);
+}
+
+/* Of a row of so many. */
+static inline size_t engine_row_stride(enum elem elem, size_t n)
+{
+	return elem_row_bytes(elem, n) / elem_bytes(elem);
+}
+
+/* "bf16": weights as the numerics class names them. */
+const char *engine_weights_format(const struct engine_weights *weights);
 /* ret_weights: [ranks->count]; the tensors are read once for all.  A missing, surplus or wrong-shaped tensor is ERR_NOT_FOUND, ERR_INVALID
  * or ERR_MISMATCH, and `why` names it; a file that cannot be read, ends early or is another by now is ERR_IO or ERR_CORRUPT, and `why`
  * names it and the offset.  `digests`, if not NULL: [weights_count] SHA-256 of each stored tensor's bytes, also of those that the model

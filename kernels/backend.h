@@ -47,6 +47,7 @@ struct backend {
 	void (*linear_destroy)(struct linear *linear);
 	void (*linear_fill)(struct linear *linear, uint32_t first, uint32_t count, const void *source,
 			    size_t source_stride);
+	void (*linear_fill_scales)(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 	enum err (*linear_fill_bias)(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 	void (*linear)(struct device *device, const struct linear_call *calls, size_t call_count);
 	void (*tree_sum)(struct device *device, const struct tree_call *call);
@@ -121,6 +122,19 @@ struct sample_scratch {
 	struct device *device;
 	uint32_t vocab_size;
 };
+
+/* Scales of ELEM_E4M3 weights lie [outputs / scale_outputs][groups] in f32. */
+static inline uint32_t linear_groups(const struct linear_shape *shape)
+{
+	return (shape->k + LINEAR_GROUP - 1) / LINEAR_GROUP;
+}
+
+static inline size_t linear_scale_bytes(const struct linear_shape *shape)
+{
+	if (shape->elem != ELEM_E4M3)
+		return 0;
+	return (size_t)((shape->n - 1) / shape->scale_outputs + 1) * linear_groups(shape) * sizeof(float);
+}
 
 /* One for each kind of device that this build has.  `why` says what is missing. */
 enum err cpu_device_open(const struct device_options *options, struct why *why, struct device **ret_device);

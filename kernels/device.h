@@ -23,7 +23,8 @@ extern "C" {
 
 struct device;
 
-enum elem { ELEM_F32, ELEM_BF16 };
+/* ELEM_E4M3 is of linears alone: weights with scales beside them, and rows that only such weights read (kernels/ops.h). */
+enum elem { ELEM_F32, ELEM_BF16, ELEM_E4M3 };
 
 enum device_kind { DEVICE_CPU, DEVICE_CUDA };
 
@@ -49,6 +50,7 @@ struct device_props {
 	char variant[16];  /* "avx2" */
 	char numerics[32]; /* "cpu-fma-1": the part of the numerics class that kernels decide (law 1) */
 	enum elem input;    /* what rows that only linears of bf16 weights read are written as (kernels/ops.h, rule 2) */
+	bool input_e4m3;    /* rows that only linears of e4m3 weights read may be written as such, with the same bits in the end */
 	uint32_t row_segments; /* of K in which row-parallel weights are summed (kernels/ops.h): part of the class */
 	bool queued;        /* operations run behind their caller, in memory that the host cannot read: device_sync() */
 	uint32_t thread_count;

@@ -9,8 +9,10 @@
 
 enum err linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear)
 {
-	uint32_t segments = shape->segments, step = shape->elem == ELEM_F32 ? 1 : 2;
+	uint32_t segments = shape->segments, together = shape->scale_outputs;
+	uint32_t step = shape->elem == ELEM_BF16 ? 2 : shape->elem == ELEM_E4M3 && segments > 1 ? LINEAR_GROUP : 1;
 	assert(shape->n > 0 && shape->k > 0);
+	assert(shape->elem != ELEM_E4M3 || (together > 0 && together <= LINEAR_GROUP && (together & (together - 1)) == 0));
 	if (segments == 0 || segments > LINEAR_SEGMENTS || (segments & (segments - 1)) != 0)
 		return ERR_INVALID;
 	if (shape->k % (segments * step) != 0)
@@ -41,10 +43,25 @@ void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const vo
 		linear->device->backend->linear_fill(linear, first, count, source, source_stride);
 }
 
+void linear_fill_scales(struct linear *linear, uint32_t first, uint32_t count, const float *source)
+{
+	const struct linear_shape *shape = &linear->shape;
+	assert(shape->elem == ELEM_E4M3 && count <= shape->n && first <= shape->n - count);
+	assert(first % shape->scale_outputs == 0 && (count % shape->scale_outputs == 0 || first + count == shape->n));
+	if (count > 0)
+		linear->device->backend->linear_fill_scales(linear, first, count, source);
+}
+
 enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source)
 {
 	assert(count <= linear->shape.n && first <= linear->shape.n - count);
 	return linear->device->backend->linear_fill_bias(linear, first, count, source);
+}
+
+/* Rows of e4m3 are of devices that have them, in whole groups. */
+static void check_narrow(const struct device *device, enum elem elem, uint32_t n)
+{
+	assert(elem != ELEM_E4M3 || (device->props.input_e4m3 && n % LINEAR_GROUP == 0));
 }
 
 void op_linear(struct device *device, const struct linear_call *calls, size_t call_count)
@@ -52,6 +69,8 @@ void op_linear(struct device *device, const struct linear_call *calls, size_t ca
 	for (size_t i = 0; i < call_count; i++) {
 		const struct linear_shape *shape = &calls[i].linear->shape;
 		assert(calls[i].rows <= 1 || (calls[i].x_stride >= shape->k && calls[i].y_stride >= shape->n));
+		check_narrow(device, calls[i].x_elem, shape->k);
+		assert(calls[i].x_elem != ELEM_E4M3 || shape->elem == ELEM_E4M3);
 	}
 	device->backend->linear(device, calls, call_count);
 }
@@ -84,11 +103,14 @@ void op_embed(struct device *device, const void *table, enum elem elem, uint32_t
 void op_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
 		     float *out)
 {
+	assert(table->shape.elem != ELEM_E4M3);
 	device->backend->embed_linear(device, table, tokens, rows, out);
 }
 
 void op_rmsnorm(struct device *device, const struct norm_call *call)
 {
+	assert(call->out || call->narrow);
+	check_narrow(device, call->narrow ? ELEM_E4M3 : ELEM_F32, call->dim);
 	device->backend->rmsnorm(device, call);
 }
 
@@ -110,6 +132,7 @@ void op_scale(struct device *device, float *x, float by, uint32_t rows, uint32_t
 
 void op_glu(struct device *device, const struct glu_call *call)
 {
+	check_narrow(device, call->out_elem, call->dim);
 	device->backend->glu(device, call);
 }
 
@@ -223,6 +246,7 @@ void op_moe_group(struct device *device, const uint32_t *expert, uint32_t slot_c
 
 void op_moe_gather(struct device *device, const struct moe_gather_call *call)
 {
+	check_narrow(device, call->out_elem, call->dim);
 	device->backend->moe_gather(device, call);
 }
 
@@ -230,8 +254,10 @@ void op_moe_linear(struct device *device, const struct moe_linear_call *call)
 {
 	const struct linear_shape *shape = linear_shape(call->linears[0]);
 	assert(call->expert_count > 0 && call->expert_count <= MOE_EXPERTS_MAX);
+	check_narrow(device, call->x_elem, shape->k);
 	for (uint32_t e = 1; e < call->expert_count; e++)
-		assert(linear_shape(call->linears[e])->n == shape->n && linear_shape(call->linears[e])->k == shape->k);
+		assert(linear_shape(call->linears[e])->n == shape->n && linear_shape(call->linears[e])->k == shape->k &&
+		       linear_shape(call->linears[e])->elem == shape->elem);
 	device->backend->moe_linear(device, call);
 }
 

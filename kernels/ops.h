@@ -7,7 +7,8 @@
  *         2 activations are f32 in memory; weights and KV are f32 or bf16. Rounding to bf16 happens only
  *           where a name says so: KV as it is written, rows to and from experts, on "avx512bf16" the input
  *           of op_linear with bf16 weights (a class of its own), and what is written as bf16 because only
- *           linears of bf16 weights read it (out_elem, as device_props.input says; a CPU has f32 throughout);
+ *           linears of bf16 weights read it (out_elem, as device_props.input says; a CPU has f32 throughout); to e4m3
+ *           the input of op_linear with weights of ELEM_E4M3;
  *         3 pointers are the device's memory (MEM_DEVICE, or MEM_PINNED) unless `host` is said; strides are
  *           in elements between the starts of rows. */
 #ifndef KERNELS_OPS_H
@@ -22,7 +23,17 @@ extern "C" {
 
 static inline size_t elem_bytes(enum elem elem)
 {
-	return elem == ELEM_F32 ? 4 : 2;
+	return elem == ELEM_F32 ? 4 : elem == ELEM_BF16 ? 2 : 1;
+}
+
+/* Inputs that share a scale: of weights of ELEM_E4M3, and of a row that they multiply. */
+#define LINEAR_GROUP 128
+
+/* A row of n numbers.  Of ELEM_E4M3, n a multiple of LINEAR_GROUP: the codes, then the scale of each group in f32, padded to 16
+ * bytes; strides of such rows are in bytes. */
+static inline size_t elem_row_bytes(enum elem elem, size_t n)
+{
+	return elem == ELEM_E4M3 ? n + (n / LINEAR_GROUP * sizeof(float) + 15) / 16 * 16 : n * elem_bytes(elem);
 }
 
 /* --- linear: y = x W^T, W as on disk [n][k], packed once ------------------------------------------- */
@@ -38,11 +49,19 @@ struct linear_shape {
 	/* 1 for weights split by outputs. Row-parallel weights (attention output, MLP down): K is summed in
 	 * device_props.row_segments segments and a binary tree, so that as many shards, or half of them and so on, give the
 	 * same bits; of 8, a shard of degree d has k / d inputs and 8 / d segments, and op_tree_sum() joins the shards. k must
-	 * divide into the segments, and those of bf16 weights into pairs. */
+	 * divide into the segments, those of bf16 weights into pairs, and those of ELEM_E4M3, if more than one, into groups. */
 	uint32_t segments;
+	/* ELEM_E4M3: from output 0 on, so many share a scale for each group of inputs: 1, 2, 4 ... 128. */
+	uint32_t scale_outputs;
 };
 
-/* ERR_NOMEM; ERR_INVALID when k does not divide into the segments. The weights are zero. */
+/* Weights of ELEM_E4M3.  A row of inputs is rounded to e4m3 group by group: its scale is amax / 448 in f32, amax the greatest
+ * magnitude of the group or LINEAR_AMAX_LEAST; a number is x / scale, a division in f32, rounded to the nearest.  An output is,
+ * over the groups in order, sum = fma(part, scale of the row * scale of the weights, sum); a part is the sum over the group of
+ * products, which are exact in f32: on a CPU in order, on a GPU as its tensor cores add (docs/gpu.md). */
+#define LINEAR_AMAX_LEAST 1e-10f
+
+/* ERR_NOMEM; ERR_INVALID when k does not divide into the segments. The weights are zero, and so are their scales. */
 MUST_USE enum err linear_create(struct device *device, const struct linear_shape *shape,
 				struct linear **ret_linear);
 void linear_destroy(struct linear *linear); /* NULL is fine */
@@ -53,6 +72,9 @@ size_t linear_bytes(const struct linear *linear); /* packed */
  * filled into one linear, in any order; on a CPU by several threads, each its own outputs. */
 void linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source,
 		 size_t source_stride);
+/* ELEM_E4M3: the scales [group of inputs] of outputs [first, first + count), from host memory; both are multiples of
+ * scale_outputs, or the end is the last output.  Memory and threads as linear_fill(). */
+void linear_fill_scales(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 /* The bias of outputs [first, first + count) from host memory (as linear_fill()), added to the whole sum; those never filled have 0.
  * ERR_NOMEM at the first call, which may be of no outputs; threads as linear_fill() after it.  A shard of row-parallel weights has none: it would be added once for each. */
 MUST_USE enum err linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
@@ -64,7 +86,7 @@ struct linear_call {
 	void *y; /* [row][n] of y_elem */
 	size_t y_stride;
 	uint32_t rows; /* may be 0 */
-	enum elem x_elem, y_elem; /* f32, or device_props.input */
+	enum elem x_elem, y_elem; /* f32, or device_props.input; x also ELEM_E4M3, if the weights and device_props.input_e4m3 are */
 };
 /* All calls at once: they must be independent, e.g. one for each expert. x and y never overlap. */
 void op_linear(struct device *device, const struct linear_call *calls, size_t call_count);
@@ -93,7 +115,7 @@ void op_collect(struct device *device, const struct collect_call *call);
 /* out[row] = table[token[row]], widened; table is [vocabulary][dim] of `elem`. */
 void op_embed(struct device *device, const void *table, enum elem elem, uint32_t dim, const uint32_t *tokens,
 	      uint32_t rows, float *out);
-/* The same out of packed weights: tied embeddings are stored once. */
+/* The same out of packed weights, f32 or bf16: tied embeddings are stored once. */
 void op_embed_linear(struct device *device, const struct linear *table, const uint32_t *tokens, uint32_t rows,
 		     float *out);
 
@@ -105,6 +127,7 @@ struct norm_call {
 	uint32_t rows, dim;  /* all contiguous */
 	float eps;
 	enum elem out_elem;
+	void *narrow; /* NULL, or out once more, of ELEM_E4M3 (device_props.input_e4m3); then out may be NULL */
 };
 void op_rmsnorm(struct device *device, const struct norm_call *call);
 /* x[row][head][dim] normalised in place head by head (Qwen3's q_norm and k_norm). */
@@ -124,7 +147,7 @@ struct glu_call {
 	const float *x; /* [row][2 dim]: gate first, then up */
 	size_t x_stride;
 	uint32_t rows, dim;
-	void *out; /* [row][dim] of out_elem */
+	void *out; /* [row][dim] of out_elem, which may be ELEM_E4M3 */
 	size_t out_stride;
 	enum elem out_elem;
 };
@@ -328,8 +351,9 @@ struct moe_gather_call {
 	const uint32_t *slot; /* [slot_count] */
 	uint32_t slot_count;
 	uint32_t top_k;
-	void *out; /* [slot_count][dim] of `elem` */
+	void *out; /* [slot_count][dim] of out_elem */
 	enum elem elem;
+	enum elem out_elem; /* as elem; or, where that is f32, ELEM_E4M3 */
 };
 /* out[i] = x[slot[i] / top_k] rounded to bf16: what an expert gets, near or far. */
 void op_moe_gather(struct device *device, const struct moe_gather_call *call);

@@ -135,7 +135,8 @@ struct model_config {
 	uint32_t extra_layer_count; /* stored behind them to guess further tokens ahead; not loaded */
 	uint32_t position_max; /* max_position_embeddings */
 	bool mxfp4_experts; /* experts' weights are MXFP4: 4 bits each, and a power of two for 32 inputs; they become dtype */
-	bool fp8_blocks; /* weights may be F8_E4M3 with a scale for each 128 x 128 of them; they become dtype */
+	bool fp8_blocks; /* weights may be F8_E4M3 with a scale for each 128 x 128 of them; they become dtype, unless */
+	bool fp8_kept;	 /* they are computed with as they are (model_dir.h: quantization) */
 
 	enum model_attention attention;
 	uint32_t head_count;

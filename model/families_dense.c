@@ -88,6 +88,12 @@ static void read_qwen(struct json_in *in, struct model_config *config)
 	family_read_windows(in, config, used ? family_window(in) : 0, is_late);
 }
 
+static void read_qwen3(struct json_in *in, struct model_config *config)
+{
+	read_qwen(in, config);
+	family_read_fp8(in, config);
+}
+
 static void read_gemma(struct json_in *in, struct model_config *config)
 {
 	static const double none = 0.0;
@@ -132,6 +138,7 @@ static void read_gemma3(struct json_in *in, struct model_config *config)
 
 static const char *const keys_llama[] = {"mlp_bias", NULL};
 static const char *const keys_window[] = {"sliding_window", NULL};
+static const char *const keys_qwen3[] = {"sliding_window", "quantization_config", NULL};
 static const char *const keys_gemma2[] = {"sliding_window", "query_pre_attn_scalar", "final_logit_softcapping",
 					  "attn_logit_softcapping", NULL};
 static const char *const keys_gemma3[] = {"sliding_window", "query_pre_attn_scalar", "final_logit_softcapping",
@@ -152,10 +159,10 @@ const struct family families_dense[] = {
 	 .keys = keys_window, .read = read_windowed},
 	{.name = "Qwen2ForCausalLM", .names = &family_names_llama, .qkv_bias = true, .keys = keys_window,
 	 .defaults = "{\"num_key_value_heads\": 32, \"sliding_window\": 4096, \"max_window_layers\": 28}", .read = read_qwen},
-	{.name = "Qwen3ForCausalLM", .names = &family_names_llama, .qk_norm = true, .keys = keys_window,
+	{.name = "Qwen3ForCausalLM", .names = &family_names_llama, .qk_norm = true, .keys = keys_qwen3,
 	 .defaults = "{\"num_key_value_heads\": 32, \"head_dim\": 128, \"sliding_window\": 4096,"
 		     "\"max_window_layers\": 28}",
-	 .read = read_qwen},
+	 .read = read_qwen3},
 	{.name = "Gemma2ForCausalLM", .names = &names_gemma, .norm_plus_one = true, .embedding_scaled = true,
 	 .activation_key = "hidden_activation", .keys = keys_gemma2, .read = read_gemma2,
 	 .defaults = "{" GEMMA_DEFAULTS ", \"final_logit_softcapping\": 30.0, \"attn_logit_softcapping\": 50.0}"},

@@ -76,31 +76,6 @@ static void read_deepseek_experts(struct json_in *in, struct model_config *confi
 		json_in_refuse(in, ERR_UNSUPPORTED, "moe_layer_freq", "1: experts in every layer from some on");
 }
 
-/* --- weights of 8 bits --------------------------------------------------------------------------------- */
-
-static void read_quantization(struct json_in *whole, struct model_config *config)
-{
-	struct json_in in = *whole;
-	in.object = json_in_get(whole, "quantization_config");
-	in.file = "config.json: quantization_config";
-	if (!in.object)
-		return;
-	const json_t *block = json_in_get(&in, "weight_block_size");
-	bool square = json_array_size(block) == 2;
-	for (size_t i = 0; i < json_array_size(block); i++)
-		square = square && json_integer_value(json_array_get(block, i)) == 128;
-	if (!json_in_has(&in, "quant_method"))
-		json_in_refuse(&in, ERR_UNSUPPORTED, "quant_method", "\"fp8\"");
-	family_want_text(&in, "quant_method", "fp8");
-	family_want_text(&in, "fmt", "e4m3");
-	if (!square)
-		json_in_refuse(&in, ERR_UNSUPPORTED, "weight_block_size", "[128, 128]");
-	if (in.e == ERR_OK && config->dtype != MODEL_BF16)
-		json_in_refuse(&in, ERR_UNSUPPORTED, "quant_method", "none in a model that is not bfloat16");
-	config->fp8_blocks = in.e == ERR_OK;
-	whole->e = in.e;
-}
-
 /* --- the families -------------------------------------------------------------------------------------- */
 
 static void read_deepseek_v2(struct json_in *in, struct model_config *config)
@@ -130,7 +105,7 @@ static void read_deepseek_v3(struct json_in *in, struct model_config *config)
 	config->experts.renormalise = json_in_bool(in, "norm_topk_prob", true);
 	static const uint32_t one = 1;
 	config->extra_layer_count = json_in_u32(in, "num_nextn_predict_layers", 0, 16, &one);
-	read_quantization(in, config);
+	family_read_fp8(in, config);
 }
 
 static const char *const keys_v2[] = {"n_group", "topk_group", "n_shared_experts", "q_lora_rank", "kv_lora_rank", NULL};

@@ -118,7 +118,7 @@ static void read_sparse_layers(struct json_in *in, struct model_config *config)
 			config->layers[i].mlp = MODEL_MLP_EXPERTS;
 }
 
-static void read_qwen3_moe(struct json_in *in, struct model_config *config)
+static void read_qwen_experts(struct json_in *in, struct model_config *config)
 {
 	family_read_experts(in, config, "num_experts");
 	read_sparse_layers(in, config);
@@ -129,9 +129,15 @@ static void read_qwen3_moe(struct json_in *in, struct model_config *config)
 	family_read_windows(in, config, 0, NULL);
 }
 
+static void read_qwen3_moe(struct json_in *in, struct model_config *config)
+{
+	read_qwen_experts(in, config);
+	family_read_fp8(in, config);
+}
+
 static void read_qwen2_moe(struct json_in *in, struct model_config *config)
 {
-	read_qwen3_moe(in, config);
+	read_qwen_experts(in, config);
 	config->qkv_bias = json_in_bool(in, "qkv_bias", true);
 	config->experts.shared_intermediate_size = json_in_u32(in, "shared_expert_intermediate_size", 1, 1 << 20, NULL);
 	config->experts.shared_gate = true;
@@ -139,7 +145,7 @@ static void read_qwen2_moe(struct json_in *in, struct model_config *config)
 
 /* --- the families ------------------------------------------------------------------------------------ */
 
-static const char *const keys_qwen[] = {"sliding_window", NULL};
+static const char *const keys_qwen[] = {"sliding_window", "quantization_config", NULL};
 static const char *const keys_qwen2[] = {"sliding_window", "shared_expert_intermediate_size", NULL};
 
 static const char *const keys_gpt_oss[] = {"sliding_window", "swiglu_alpha", "swiglu_limit", "quantization_config", NULL};

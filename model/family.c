@@ -33,6 +33,32 @@ void family_want_text(struct json_in *in, const char *key, const char *value)
 		json_in_refuse(in, ERR_UNSUPPORTED, key, expected);
 }
 
+/* --- weights of 8 bits --------------------------------------------------------------------------------- */
+
+void family_read_fp8(struct json_in *whole, struct model_config *config)
+{
+	struct json_in in = *whole;
+	in.object = json_in_get(whole, "quantization_config");
+	in.file = "config.json: quantization_config";
+	if (!in.object)
+		return;
+	const json_t *block = json_in_get(&in, "weight_block_size");
+	bool square = json_array_size(block) == 2;
+	for (size_t i = 0; i < json_array_size(block); i++)
+		square = square && json_integer_value(json_array_get(block, i)) == 128;
+	if (!json_in_has(&in, "quant_method"))
+		json_in_refuse(&in, ERR_UNSUPPORTED, "quant_method", "\"fp8\"");
+	family_want_text(&in, "quant_method", "fp8");
+	family_want_text(&in, "fmt", "e4m3");
+	family_want_text(&in, "activation_scheme", "dynamic");
+	if (!square)
+		json_in_refuse(&in, ERR_UNSUPPORTED, "weight_block_size", "[128, 128]");
+	if (in.e == ERR_OK && config->dtype != MODEL_BF16)
+		json_in_refuse(&in, ERR_UNSUPPORTED, "quant_method", "none in a model that is not bfloat16");
+	config->fp8_blocks = in.e == ERR_OK;
+	whole->e = in.e;
+}
+
 /* --- groups of layers -------------------------------------------------------------------------------- */
 
 /* What "layer_types" says of a layer. */

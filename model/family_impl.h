@@ -53,6 +53,8 @@ void family_read_windows(struct json_in *in, struct model_config *config, uint32
 void family_read_experts(struct json_in *in, struct model_config *config, const char *count);
 /* A text, where there is one, must be this. */
 void family_want_text(struct json_in *in, const char *key, const char *value);
+/* quantization_config, where there is one: weights of 8 bits in blocks of 128 x 128, or it is refused. */
+void family_read_fp8(struct json_in *in, struct model_config *config);
 /* sliding_window; 0: null. */
 uint32_t family_window(struct json_in *in);
 #endif

@@ -162,9 +162,24 @@ static char *base_name(const char *path)
 	return name;
 }
 
+static enum err keep_quantised(struct model_config *config, const char *quantization, struct why *why)
+{
+	if (!quantization || strcmp(quantization, "none") == 0)
+		return ERR_OK;
+	if (strcmp(quantization, "fp8") != 0)
+		return why_set(why, ERR_INVALID, "quantization %s: expected none or fp8", quantization);
+	if (!config->fp8_blocks)
+		return why_set(why, ERR_UNSUPPORTED, "quantization fp8: the model is not published in it (config.json: "
+			       "quantization_config with quant_method fp8 and weight_block_size [128, 128])");
+	config->fp8_kept = true;
+	return ERR_OK;
+}
+
 static enum err open_parts(struct model_dir *dir, const struct model_dir_options *options, struct why *why)
 {
 	enum err e = model_config_read(dir->path, why, &dir->config);
+	if (e == ERR_OK)
+		e = keep_quantised(&dir->config, options->quantization, why);
 	if (e == ERR_OK)
 		e = open_tokenizer(dir, why);
 	if (e == ERR_OK)

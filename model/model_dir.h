@@ -33,6 +33,9 @@ struct model_dir {
 /* Zeroed: everything. */
 struct model_dir_options {
 	bool without_weights; /* a coordinator needs no tensors */
+	/* NULL or "none": weights of 8 bits become bf16; "fp8": they are computed with as they are, and ERR_UNSUPPORTED
+	 * where the model has none. */
+	const char *quantization;
 };
 
 MUST_USE enum err model_dir_open(const char *path, const struct model_dir_options *options, struct why *why,

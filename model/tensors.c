@@ -277,7 +277,9 @@ static enum err find_scale(const struct weights *weights, const struct tensor_sp
 	for (int i = 0; i < 2; i++)
 		dims[i] = (spec->dims[i] + TENSOR_SCALE_BLOCK - 1) / TENSOR_SCALE_BLOCK;
 	snprintf(name, sizeof(name), "%s_scale_inv", spec->name);
-	return weights_want(weights, name, TENSOR_F32, 2, dims, why, ret_scale);
+	const struct tensor *stored = weights_find(weights, name);
+	enum tensor_dtype dtype = stored && stored->dtype == TENSOR_BF16 ? TENSOR_BF16 : TENSOR_F32;
+	return weights_want(weights, name, dtype, 2, dims, why, ret_scale);
 }
 
 enum err model_tensor_find(const struct model_config *config, const struct weights *weights,

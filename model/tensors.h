@@ -62,7 +62,7 @@ MUST_USE enum err model_tensors_each(const struct model_config *config,
  * MXFP4 [expert][outputs][inputs / 32][16], two weights a byte, the first in the low half, with a scale for each 32. */
 struct tensor_found {
 	const struct tensor *tensor; /* of the model's dtype, or F32, F8_E4M3 or MXFP4 (U8) where that is said above */
-	const struct tensor *scale;  /* F8_E4M3: F32 [outputs / 128][inputs / 128], rounded up; MXFP4: U8, E8M0; else NULL */
+	const struct tensor *scale;  /* F8_E4M3: F32 or BF16 [outputs / 128][inputs / 128], rounded up; MXFP4: U8, E8M0; else NULL */
 	uint32_t expert;             /* of a stack */
 };
 

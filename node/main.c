@@ -12,7 +12,7 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 18, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 19, FINGERPRINT_TEXT = 65 };
 
 struct settings {
 	struct process_settings process;
@@ -21,6 +21,7 @@ struct settings {
 	const char *fingerprint; /* NULL: any */
 	const char *role;
 	const char *device;
+	const char *quantization;
 	const char *numerics;
 	const char *isa;
 	uint64_t threads;
@@ -336,7 +337,7 @@ static enum err serve(struct program *program, struct why *why)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
 	if (e != ERR_OK)
 		return e;
-	struct model_dir_options options = {0};
+	struct model_dir_options options = {.quantization = program->settings.quantization};
 	e = model_dir_open(program->settings.model, &options, why, &program->model);
 	if (e == ERR_OK) {
 		uint32_t most = program->model->config.position_max;
@@ -363,6 +364,8 @@ static void fill_table(struct settings *s, struct option *table)
 		{"device", OPTION_TEXT, &s->device, 0, 0, "NAME", "auto (a GPU where there is one), cpu, cuda"},
 		{"numerics", OPTION_TEXT, &s->numerics, 0, 0, "NAME", "exact, or fast: a GPU's class of its own (docs/gpu.md)"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
+		{"quantization", OPTION_TEXT, &s->quantization, 0, 0, "NAME",
+		 "none: weights of 8 bits become bf16; fp8: they are computed with as they are"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
 		{"tensor-parallel-size", OPTION_COUNT, &s->tensor_parallel_size, 1, 8, "N", "GPUs that share each layer out: 1, 2, 4, 8"},
 		{"row-segments", OPTION_COUNT, &s->row_segments, 0, 8, "N",

@@ -29,13 +29,13 @@
 #include "tools/solo_feed.h"
 #include "tools/solo_node.h"
 
-enum { SOLO_OPTIONS = 20, COORDINATOR_ID = 1, TIME_FACTOR = 10 };
+enum { SOLO_OPTIONS = 21, COORDINATOR_ID = 1, TIME_FACTOR = 10 };
 
 static const uint64_t TICK_NS = 20000000;
 
 struct solo {
 	/* Settings. */
-	const char *model_dir, *prompt, *requests, *temperature, *device, *numerics, *isa;
+	const char *model_dir, *prompt, *requests, *temperature, *device, *numerics, *isa, *quantization;
 	bool chat, as_json;
 	uint64_t max_tokens, seed, concurrency, threads, tensor_parallel_size, row_segments, kv_bytes, block_tokens, chunk_tokens,
 		batch_tokens_max;
@@ -107,7 +107,7 @@ static void all_done(void *context)
 
 static enum err open_node(struct solo *solo, struct why *why)
 {
-	static const struct model_dir_options with_weights = {0};
+	const struct model_dir_options with_weights = {.quantization = solo->quantization};
 	enum err e = model_dir_open(solo->model_dir, &with_weights, why, &solo->model);
 	if (e == ERR_OK)
 		e = served_model_borrow(solo->model, NULL, 0, &solo->served);
@@ -264,6 +264,8 @@ static void fill_table(struct solo *s, struct option *table)
 		{"device", OPTION_TEXT, &s->device, 0, 0, "NAME", "auto (a GPU where there is one), cpu, cuda"},
 		{"numerics", OPTION_TEXT, &s->numerics, 0, 0, "NAME", "exact, or fast: a GPU's class of its own (docs/gpu.md)"},
 		{"isa", OPTION_TEXT, &s->isa, 0, 0, "NAME", "portable, avx2, avx512, …; default: the best there is"},
+		{"quantization", OPTION_TEXT, &s->quantization, 0, 0, "NAME",
+		 "none: weights of 8 bits become bf16; fp8: they are computed with as they are"},
 		{"threads", OPTION_COUNT, &s->threads, 0, 1024, "N", "compute threads; 0: one a core"},
 		{"tensor-parallel-size", OPTION_COUNT, &s->tensor_parallel_size, 1, 8, "N", "GPUs that share each layer out: 1, 2, 4, 8"},
 		{"row-segments", OPTION_COUNT, &s->row_segments, 0, 8, "N", "of a GPU's sums; 0: tensor-parallel-size"},

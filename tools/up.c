@@ -17,7 +17,7 @@
 #include "tools/commands.h"
 #include "tools/ports.h"
 
-enum { UP_OPTIONS = 29 };
+enum { UP_OPTIONS = 30 };
 
 struct up {
 	/* Settings. */
@@ -32,6 +32,7 @@ struct up {
 	const char *log_level;
 	const char *keys_file, *tenant_salt_file;
 	bool metrics_public;
+	const char *quantization;
 	uint64_t kv_bytes, store_bytes, store_disk_bytes, chunk_tokens, time_factor, start_timeout_s, seq_max;
 	/* Running. */
 	char folder[PATH_MAX / 2];
@@ -296,6 +297,7 @@ static enum err start_engine(struct up *up, const char *role, const char *model,
 	add_number(&a, "--kv-bytes", up->kv_bytes);
 	add_number(&a, "--threads", up->threads);
 	add_number(&a, "--tensor-parallel-size", strcmp(role, "prefill") == 0 ? up->prefill_degree : up->decode_degree);
+	add(&a, "--quantization", up->quantization);
 	add_number(&a, "--prefill-chunk-tokens", up->chunk_tokens);
 	add_number(&a, "--max-num-seqs", up->seq_max);
 	return e == ERR_OK ? children_start(&up->children, name, a.argv, why) : e;
@@ -491,6 +493,7 @@ static void fill_table(struct up *up, struct option *table)
 		{"store-disk-bytes", OPTION_BYTES, &up->store_disk_bytes, 0, 0, "BYTES", "disk of each store, in the run directory; 0: none"},
 		{"store-disk-key", OPTION_TEXT, &up->store_disk_key, 0, 0, "FILE", "secret under which records on their disks are signed"},
 		{"store-persist", OPTION_TEXT, &up->store_persist, 0, 0, "WHEN", "behind or ack: when a store with a disk has taken a block"},
+		{"quantization", OPTION_TEXT, &up->quantization, 0, 0, "NAME", "none, or fp8 of models that are published in it"},
 		{"prefill-chunk-tokens", OPTION_COUNT, &up->chunk_tokens, 16, 65536, "N", "most tokens of a prompt in a step"},
 		{"max-num-seqs", OPTION_COUNT, &up->seq_max, 1, 256, "N", "sequences at once on each engine"},
 		{"require-transport", OPTION_TEXT, &up->require_transport, 0, 0, "KIND,…", "refuse links over anything but these: mapped, rdma, ucx-shm, ucx-tcp, tls, tcp"},

@@ -30,7 +30,12 @@ void bench_free(struct bench *bench, void *memory, size_t bytes);
 /* bf16 of random numbers in (-1, 1) times `scale`, repeating every 1 Mi. */
 void bench_fill_bf16(struct bench *bench, void *memory, size_t count, float scale);
 void bench_fill_f32(struct bench *bench, void *memory, size_t count, float scale);
-struct linear *bench_linear(struct bench *bench, uint32_t n, uint32_t k, uint32_t segments);
+/* Of bf16 or e4m3. */
+struct linear *bench_linear(struct bench *bench, enum elem elem, uint32_t n, uint32_t k, uint32_t segments);
+/* Bytes that weights of so many take with their scales. */
+double bench_weight_bytes(enum elem elem, double count);
+/* Rows of e4m3 (kernels/ops.h) of random numbers, k a multiple of 128. */
+void bench_fill_e4m3(struct bench *bench, void *memory, uint32_t rows, uint32_t k);
 void bench_check(enum err e, const char *what);
 
 void bench_products(struct bench *bench);

@@ -9,6 +9,7 @@
 #include <time.h>
 
 #include "base/bf16.h"
+#include "base/e4m3.h"
 #include "bench/gpu/bench.h"
 
 enum { ROUNDS = 5, PATTERN = 1 << 20 };
@@ -65,21 +66,47 @@ void bench_fill_f32(struct bench *bench, void *memory, size_t count, float scale
 	}
 }
 
-struct linear *bench_linear(struct bench *bench, uint32_t n, uint32_t k, uint32_t segments)
+struct linear *bench_linear(struct bench *bench, enum elem elem, uint32_t n, uint32_t k, uint32_t segments)
 {
-	static uint16_t row[1 << 17];
-	const struct linear_shape shape = {n, k, ELEM_BF16, segments};
+	static uint16_t halves[1 << 17];
+	static uint8_t codes[1 << 17];
+	static float scales[1 << 10];
+	const struct linear_shape shape = {n, k, elem, segments, LINEAR_GROUP};
 	struct rng rng = {.seed = n};
 	struct linear *linear;
 	bench_check(linear_create(bench->device, &shape, &linear), "weights");
-	for (uint32_t i = 0; i < k + 64; i++)
-		row[i] = bf16_round((2 * rng_unit(rng_next(&rng)) - 1) * 0.02f);
+	for (uint32_t i = 0; i < k + 64; i++) {
+		float number = 2 * rng_unit(rng_next(&rng)) - 1;
+		halves[i] = bf16_round(number * 0.02f);
+		codes[i] = e4m3_round(number * E4M3_GREATEST);
+		scales[i / LINEAR_GROUP] = 0.02f / E4M3_GREATEST;
+	}
 	/* Rows are the same numbers, shifted. */
 	for (uint32_t first = 0, count; first < n; first += count) {
 		count = n - first < 64 ? n - first : 64;
-		linear_fill(linear, first, count, row, 1);
+		linear_fill(linear, first, count, elem == ELEM_BF16 ? (const void *)halves : codes, 1);
 	}
+	if (elem == ELEM_E4M3)
+		linear_fill_scales(linear, 0, n, scales);
 	return linear;
+}
+
+double bench_weight_bytes(enum elem elem, double count)
+{
+	return elem == ELEM_E4M3 ? count * (1 + 4.0 / LINEAR_GROUP / LINEAR_GROUP) : 2 * count;
+}
+
+void bench_fill_e4m3(struct bench *bench, void *memory, uint32_t rows, uint32_t k)
+{
+	static uint8_t row[1 << 17];
+	size_t bytes = elem_row_bytes(ELEM_E4M3, k);
+	struct rng rng = {.seed = k};
+	for (uint32_t i = 0; i < k; i++)
+		row[i] = e4m3_round((2 * rng_unit(rng_next(&rng)) - 1) * E4M3_GREATEST);
+	for (uint32_t i = 0; i < k / LINEAR_GROUP; i++)
+		memcpy(row + k + i * sizeof(float), &(float){1 / E4M3_GREATEST}, sizeof(float));
+	for (uint32_t i = 0; i < rows; i++)
+		bench_check(dev_copy(bench->device, (uint8_t *)memory + i * bytes, row, bytes), "copy");
 }
 
 /* --- figures ----------------------------------------------------------------------------------------------- */

@@ -15,11 +15,13 @@
 struct shape {
 	const char *name;
 	uint32_t layers, hidden, inner, heads, kv_heads, head_dim, vocabulary;
+	enum elem elem; /* of all weights but the head's */
 };
 
 static const struct shape shapes[] = {
-	{"1b", 16, 2048, 8192, 32, 8, 64, 128256},
-	{"8b", 32, 4096, 14336, 32, 8, 128, 128256},
+	{"1b", 16, 2048, 8192, 32, 8, 64, 128256, ELEM_BF16},
+	{"8b", 32, 4096, 14336, 32, 8, 128, 128256, ELEM_BF16},
+	{"8b-fp8", 32, 4096, 14336, 32, 8, 128, 128256, ELEM_E4M3},
 };
 
 enum { BLOCK = 64, BATCH_MAX = 256, CONTEXT = 1024, CHUNK = 8192, BLOCKS_EACH = CONTEXT / BLOCK + 1 };
@@ -73,25 +75,25 @@ static float *norm_weights(struct bench *bench, uint32_t count)
 	return weights;
 }
 
-static void fill_weights(struct model *m)
+static void fill_weights(struct model *m, enum elem elem)
 {
 	const struct model_config *c = &m->config;
 	struct engine_weights *w = &m->weights;
 	uint32_t qkv = (c->head_count + 2 * c->kv_head_count) * c->head_dim;
 	uint32_t segments = device_props(m->bench->device)->row_segments;
-	*w = (struct engine_weights){.device = m->bench->device, .elem = ELEM_BF16, .hidden_size = c->hidden_size,
+	*w = (struct engine_weights){.device = m->bench->device, .elem = ELEM_BF16, .e4m3 = elem == ELEM_E4M3, .hidden_size = c->hidden_size,
 				     .head_count = c->head_count, .vocab_size = c->vocab_size, .layer_count = c->layer_count};
-	w->head = bench_linear(m->bench, c->vocab_size, c->hidden_size, 1);
+	w->head = bench_linear(m->bench, ELEM_BF16, c->vocab_size, c->hidden_size, 1);
 	w->final_norm = norm_weights(m->bench, c->hidden_size);
 	w->layers = calloc(c->layer_count, sizeof(*w->layers));
 	for (uint32_t i = 0; i < c->layer_count; i++)
 		w->layers[i] = (struct layer_weights){
 			.attention_norm = norm_weights(m->bench, c->hidden_size),
 			.mlp_norm = norm_weights(m->bench, c->hidden_size),
-			.qkv = bench_linear(m->bench, qkv, c->hidden_size, 1),
-			.output = bench_linear(m->bench, c->hidden_size, c->head_count * c->head_dim, segments),
-			.gate_up = bench_linear(m->bench, 2 * c->intermediate_size, c->hidden_size, 1),
-			.down = bench_linear(m->bench, c->hidden_size, c->intermediate_size, segments),
+			.qkv = bench_linear(m->bench, elem, qkv, c->hidden_size, 1),
+			.output = bench_linear(m->bench, elem, c->hidden_size, c->head_count * c->head_dim, segments),
+			.gate_up = bench_linear(m->bench, elem, 2 * c->intermediate_size, c->hidden_size, 1),
+			.down = bench_linear(m->bench, elem, c->hidden_size, c->intermediate_size, segments),
 		};
 }
 
@@ -181,7 +183,8 @@ static void measure_model(struct model *m, const struct shape *shape)
 		double batch = batches[i], seen = batch * CONTEXT;
 		make_plan(m, batches[i], CONTEXT - 1, CONTEXT);
 		snprintf(name, sizeof(name), "decode/%s/%u x %u", shape->name, batches[i], CONTEXT);
-		struct work work = {2 * (weights_of(c) + head) + seen * token_kv, 2 * batch * (weights_of(c) + head)};
+		struct work work = {bench_weight_bytes(shape->elem, weights_of(c)) + 2 * head + seen * token_kv,
+				     2 * batch * (weights_of(c) + head)};
 		bench_measure(m->bench, name, work, run_step, m);
 	}
 	for (size_t i = 0; i < sizeof(prompts) / sizeof(*prompts); i++) {
@@ -200,7 +203,7 @@ void bench_models(struct bench *bench)
 		struct model *m = calloc(1, sizeof(*m));
 		m->bench = bench;
 		fill_config(&m->config, &shapes[i]);
-		fill_weights(m);
+		fill_weights(m, shapes[i].elem);
 		struct engine_weights *weights[] = {&m->weights};
 		m->ranks = (struct ranks){1, {bench->device}};
 		const struct forward_options options = {.ranks = &m->ranks, .config = &m->config, .weights = weights,

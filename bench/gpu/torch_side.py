@@ -40,6 +40,45 @@ def products(figures, ends):
             figures[f"linear/{name}/{rows}"] = seconds(lambda i: torch.matmul(x, weights[i % copies].T)) * 1e6
 
 
+def scaled_mm(x, w):
+    """(codes, scales) of both, scales for groups of 128: as DeepSeek's, where this PyTorch has that; else a scale for each row."""
+    return torch._scaled_mm(x[0], w[0].T, scale_a=x[1], scale_b=w[1].T, out_dtype=torch.bfloat16)
+
+
+def narrow(rows, k, block_rows, grouped):
+    codes = torch.randn(rows, k, device="cuda").to(torch.float8_e4m3fn)
+    if not grouped:
+        return codes, torch.rand(rows, 1, device="cuda")
+    scales = torch.rand((rows + block_rows - 1) // block_rows, k // 128, device="cuda")
+    return codes, scales.T.contiguous().T  # columns together, as cuBLAS wants them
+
+
+def grouped_works():
+    try:
+        scaled_mm(narrow(256, 256, 1, True), narrow(256, 256, 128, True))
+        torch.cuda.synchronize()
+        return True
+    except (RuntimeError, ValueError):
+        return False
+
+
+def products_fp8(figures, ends):
+    grouped = grouped_works()
+    for name, (n, k) in SHAPES.items():
+        if n > 100000:
+            continue
+        copies = min(16, CACHE_BYTES // (n * k) + 1)
+        weights = [narrow(n, k, 128, grouped) for _ in range(copies)]
+        for rows in ROWS:
+            if time.monotonic() > ends:
+                return
+            x = narrow(rows, k, 1, grouped)
+            try:
+                figures[f"linear-fp8/{name}/{rows}"] = seconds(lambda i: scaled_mm(x, weights[i % copies])) * 1e6
+            except (RuntimeError, ValueError):
+                continue  # not for so few rows
+
+
 def attention(figures, ends):
     heads, kv_heads, dim = 32, 8, 128
     cases = [("attention/prefill/2048", 1, 2048, 2048), ("attention/prefill/8192", 1, 8192, 8192),
@@ -63,6 +102,7 @@ def main(limit):
     figures = {}
     rate = copy_rate()
     products(figures, ends)
+    products_fp8(figures, ends)
     attention(figures, ends)
     json.dump({"torch": torch.__version__, "cuda": torch.version.cuda, "copy_gbytes": rate, "us": figures}, sys.stdout, indent=1)
 

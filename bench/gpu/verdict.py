@@ -8,22 +8,24 @@ Targets are those of the exact class; the class "fast" stands beside it where it
 import json
 import sys
 
-DENSE_TFLOPS = 989  # bf16, H100 and H200 SXM, data sheet
+DENSE_TFLOPS = 989  # bf16, H100 and H200 SXM, data sheet; twice that for e4m3
 
 
 def target(name, ours, torch_us):
     """(what is measured, its value, what is asked), or None: no target."""
     kind, *rest = name.split("/")
-    if kind == "linear" and int(rest[-1]) >= 256 and torch_us:
+    products = kind in ("linear", "linear-fp8")
+    dense = DENSE_TFLOPS * (2 if "fp8" in name else 1)
+    if products and int(rest[-1]) >= 256 and torch_us:
         return "of cuBLAS", torch_us / ours["us"], 0.9
-    if kind == "linear" and int(rest[-1]) <= 16:
+    if products and int(rest[-1]) <= 16:
         return "of copy", ours["of_copy"], 0.85
     if name == "attention/prefill/8192":
         return "of dense", ours["tflops"] / DENSE_TFLOPS, 0.7
     if name.startswith("attention/decode"):
         return "of copy", ours["of_copy"], 0.85
     if kind == "decode":
-        return "of roofline", max(ours["of_copy"], ours["tflops"] / DENSE_TFLOPS), 0.75
+        return "of roofline", max(ours["of_copy"], ours["tflops"] / dense), 0.75
     return None
 
 

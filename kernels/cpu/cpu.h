@@ -29,6 +29,7 @@ void cpu_parallel(struct device *device, uint32_t count, uint64_t work, threads_
 enum err cpu_linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
 void cpu_linear_destroy(struct linear *linear);
 void cpu_linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride);
+void cpu_linear_fill_scales(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 enum err cpu_linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 void cpu_linear(struct device *device, const struct linear_call *calls, size_t call_count);
 void cpu_tree_sum(struct device *device, const struct tree_call *call);

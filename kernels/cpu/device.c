@@ -291,6 +291,7 @@ static const struct backend backend = {
 	.linear_create = cpu_linear_create,
 	.linear_destroy = cpu_linear_destroy,
 	.linear_fill = cpu_linear_fill,
+	.linear_fill_scales = cpu_linear_fill_scales,
 	.linear_fill_bias = cpu_linear_fill_bias,
 	.linear = cpu_linear,
 	.tree_sum = cpu_tree_sum,

@@ -8,9 +8,11 @@
 /* Panels of 16 outputs. One cache line lies between panels: the streams of four panels read at once would
  * otherwise fall on the same sets of the cache wherever k is a power of two. */
 
-static uint32_t step_k(enum elem elem)
+/* Words of 4 bytes that one panel has. */
+static size_t panel_words(const struct linear_shape *shape)
 {
-	return elem == ELEM_F32 ? 1 : 2;
+	size_t per_word = shape->elem == ELEM_F32 ? 1 : shape->elem == ELEM_BF16 ? 2 : 4;
+	return shape->k * (size_t)PANEL_COLUMNS / per_word;
 }
 
 enum err cpu_linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear)
@@ -19,13 +21,15 @@ enum err cpu_linear_create(struct device *device, const struct linear_shape *sha
 	if (!linear)
 		return ERR_NOMEM;
 	linear->panel_count = (shape->n + PANEL_COLUMNS - 1) / PANEL_COLUMNS;
-	linear->panel_stride = ((size_t)shape->k / step_k(shape->elem) + 1) * PANEL_COLUMNS;
-	linear->base = (struct linear){*shape, device, linear->panel_count * linear->panel_stride * 4};
-	enum err e = dev_alloc(device, MEM_DEVICE, linear->base.bytes, &linear->data);
+	linear->panel_stride = panel_words(shape) + PANEL_COLUMNS;
+	size_t packed = linear->panel_count * linear->panel_stride * 4, scales = linear_scale_bytes(shape);
+	linear->base = (struct linear){*shape, device, packed + scales};
+	enum err e = dev_alloc(device, MEM_DEVICE, packed + scales, &linear->data);
 	if (e != ERR_OK) {
 		free(linear);
 		return e;
 	}
+	linear->scales = scales > 0 ? (float *)linear->data + packed / 4 : NULL;
 	*ret_linear = &linear->base;
 	return ERR_OK;
 }
@@ -43,7 +47,7 @@ enum { FILL_WORDS = 16 }; /* of a row at a time: what they become is 1 KiB, and 
 /* Outputs [first, end) of one panel from their rows: words of 4 bytes, an f32 or two bf16, change places. */
 static void fill_panel(struct cpu_linear *linear, uint32_t first, uint32_t end, const uint8_t *rows, size_t row_bytes)
 {
-	size_t words = linear->base.shape.k / step_k(linear->base.shape.elem);
+	size_t words = panel_words(&linear->base.shape) / PANEL_COLUMNS;
 	uint32_t *panel = (uint32_t *)linear->data + first / PANEL_COLUMNS * linear->panel_stride + first % PANEL_COLUMNS;
 	for (size_t begin = 0, count; begin < words; begin += count) {
 		count = words - begin < FILL_WORDS ? words - begin : FILL_WORDS;
@@ -57,6 +61,20 @@ static void fill_panel(struct cpu_linear *linear, uint32_t first, uint32_t end, 
 	}
 }
 
+/* The same of codes of 8 bits. */
+static void fill_panel_e4m3(struct cpu_linear *linear, uint32_t first, uint32_t end, const uint8_t *rows, size_t row_bytes)
+{
+	enum { FILL_CODES = 64 };
+	uint32_t k_count = linear->base.shape.k;
+	uint8_t *panel = (uint8_t *)linear->data + first / PANEL_COLUMNS * linear->panel_stride * 4 + first % PANEL_COLUMNS;
+	for (uint32_t begin = 0, count; begin < k_count; begin += count) {
+		count = k_count - begin < FILL_CODES ? k_count - begin : FILL_CODES;
+		for (uint32_t column = 0; column < end - first; column++)
+			for (uint32_t i = 0; i < count; i++)
+				panel[(size_t)(begin + i) * PANEL_COLUMNS + column] = rows[column * row_bytes + begin + i];
+	}
+}
+
 /* On the caller's thread: whoever loads weights has threads of its own (engine/load_reader.h). */
 void cpu_linear_fill(struct linear *base, uint32_t first, uint32_t count, const void *source, size_t source_stride)
 {
@@ -64,8 +82,17 @@ void cpu_linear_fill(struct linear *base, uint32_t first, uint32_t count, const 
 	for (uint32_t n = first, end; n < first + count; n = end) {
 		end = (n / PANEL_COLUMNS + 1) * PANEL_COLUMNS;
 		end = end < first + count ? end : first + count;
-		fill_panel((struct cpu_linear *)base, n, end, (const uint8_t *)source + (n - first) * row_bytes, row_bytes);
+		(base->shape.elem == ELEM_E4M3 ? fill_panel_e4m3 : fill_panel)(
+			(struct cpu_linear *)base, n, end, (const uint8_t *)source + (n - first) * row_bytes, row_bytes);
 	}
+}
+
+void cpu_linear_fill_scales(struct linear *base, uint32_t first, uint32_t count, const float *source)
+{
+	struct cpu_linear *linear = (struct cpu_linear *)base;
+	uint32_t groups = linear_groups(&base->shape);
+	for (uint32_t n = first; n < first + count; n += base->shape.scale_outputs)
+		memcpy(linear->scales + (size_t)(n / base->shape.scale_outputs) * groups, source, groups * sizeof(*source));
 }
 
 enum err cpu_linear_fill_bias(struct linear *base, uint32_t first, uint32_t count, const float *source)

@@ -143,7 +143,7 @@ static void gather_row(void *arg, uint32_t index, uint32_t worker)
 void cpu_moe_gather(struct device *device, const struct moe_gather_call *call)
 {
 	struct moe_gather_call job = *call;
-	assert(call->elem == ELEM_F32);
+	assert(call->elem == ELEM_F32 && call->out_elem == ELEM_F32);
 	cpu_parallel(device, call->slot_count, (uint64_t)call->slot_count * call->dim, gather_row, &job);
 }
 

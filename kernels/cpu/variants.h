@@ -17,10 +17,12 @@
 #define PANEL_COLUMNS	   16
 
 /* Packed: [panel][step][16] of 4-byte elements. f32: a step is one k. bf16: a step is a pair of k, the
- * even one in the low half of the word, as the dot product instruction wants them. */
+ * even one in the low half of the word, as the dot product instruction wants them. e4m3: [panel][k][16] bytes, so that
+ * 4 words hold one k. */
 struct cpu_linear {
 	struct linear base;
 	void *data;
+	float *scales; /* of e4m3: [output / scale_outputs][group], else NULL */
 	float *bias; /* [n], or NULL: 0 */
 	size_t panel_stride; /* elements of 4 bytes; a cache line more than the panel, see linear.c */
 	uint32_t panel_count;

@@ -202,6 +202,7 @@ void cuda_recorded(struct device *device);
 enum err cuda_linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
 void cuda_linear_destroy(struct linear *linear);
 void cuda_linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride);
+void cuda_linear_fill_scales(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 enum err cuda_linear_fill_bias(struct linear *linear, uint32_t first, uint32_t count, const float *source);
 void cuda_linear(struct device *device, const struct linear_call *calls, size_t call_count);
 void cuda_tree_sum(struct device *device, const struct tree_call *call);

@@ -211,6 +211,7 @@ static enum err props_fill(struct cuda_device *device, uint32_t segments, struct
 	else
 		snprintf(props->numerics, sizeof(props->numerics), "cuda-bf16wgmma-1/s%u", segments);
 	props->input = ELEM_BF16;
+	props->input_e4m3 = true;
 	props->queued = true;
 	props->row_segments = segments;
 	props->thread_count = device->sm_count = (uint32_t)prop.multiProcessorCount;
@@ -328,6 +329,7 @@ static const struct backend *cuda_backend(void)
 		.linear_create = cuda_linear_create,
 		.linear_destroy = cuda_linear_destroy,
 		.linear_fill = cuda_linear_fill,
+		.linear_fill_scales = cuda_linear_fill_scales,
 		.linear_fill_bias = cuda_linear_fill_bias,
 		.linear = cuda_linear,
 		.tree_sum = cuda_tree_sum,

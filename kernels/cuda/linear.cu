@@ -7,11 +7,11 @@
 #include "kernels/cuda/linear_plan.h"
 #include "kernels/cuda/simt.h"
 
-#define ROW_ALIGN 8u /* elements of bf16 in 16 bytes, which strides of tensor maps are multiples of */
+#define STRIDE_BYTES 16u /* strides of tensor maps are multiples of it */
 
 /* --- life of weights ----------------------------------------------------------------------------------------- */
 
-static size_t row_bytes(const struct cuda_linear *linear)
+static size_t packed_row(const struct cuda_linear *linear)
 {
 	return (size_t)linear->base.shape.segments * linear->segment_stride * elem_bytes(linear->base.shape.elem);
 }
@@ -34,11 +34,11 @@ static void free_entry(struct cuda_device *device, uint32_t entry)
 	device->entries_first = entry < device->entries_first ? entry : device->entries_first;
 }
 
-static struct linear_tensor tensor_of(const struct cuda_linear *linear)
+struct linear_tensor linear_tensor_of(const struct cuda_linear *linear)
 {
 	const struct linear_shape *shape = &linear->base.shape;
 	return {linear->data, linear->segment_k, shape->segments, shape->n, linear->segment_stride,
-		(size_t)shape->segments * linear->segment_stride};
+		(size_t)shape->segments * linear->segment_stride, shape->elem};
 }
 
 /* Tells kernels where the weights are. */
@@ -46,10 +46,11 @@ static enum err write_entry(const struct cuda_linear *linear)
 {
 	struct cuda_device *device = cuda_of(linear->base.device);
 	struct linear_entry entry = {};
-	struct linear_tensor tensor = tensor_of(linear);
+	struct linear_tensor tensor = linear_tensor_of(linear);
 	entry.data = linear->data;
 	entry.bias = linear->bias;
-	for (uint32_t i = 0; i < 2 && linear->base.shape.elem == ELEM_BF16; i++)
+	entry.scales = linear->scales;
+	for (uint32_t i = 0; i < 2 && linear->base.shape.elem != ELEM_F32; i++)
 		if (!linear_map(device, &tensor, 64u << i, &entry.maps[i]))
 			return device->failed;
 	return dev_copy(linear->base.device, device->entries + linear->entry, &entry, sizeof(entry));
@@ -65,16 +66,18 @@ enum err cuda_linear_create(struct device *base, const struct linear_shape *shap
 	if (device->fast)
 		linear->base.shape.segments = 1; /* splits are chosen by each call */
 	shape = &linear->base.shape;
-	linear->segment_k = linear->segment_stride = shape->k / shape->segments;
-	if (shape->elem == ELEM_BF16)
-		linear->segment_stride = (linear->segment_k + ROW_ALIGN - 1) / ROW_ALIGN * ROW_ALIGN;
-	linear->base.bytes = shape->n * row_bytes(linear);
-	enum err e = row_bytes(linear) > CUDA_STAGE_BYTES ? ERR_INVALID : ERR_OK;
+	uint32_t unit = shape->elem == ELEM_F32 ? 1 : STRIDE_BYTES / (uint32_t)elem_bytes(shape->elem);
+	linear->segment_k = shape->k / shape->segments;
+	linear->segment_stride = (linear->segment_k + unit - 1) / unit * unit;
+	linear->base.bytes = shape->n * packed_row(linear) + linear_scale_bytes(shape);
+	enum err e = packed_row(linear) > CUDA_STAGE_BYTES ? ERR_INVALID : ERR_OK;
 	if (e == ERR_OK && !take_entry(device, &linear->entry))
 		e = ERR_NOMEM;
 	if (e != ERR_OK)
 		goto free_linear;
 	e = dev_alloc(base, MEM_DEVICE, linear->base.bytes, &linear->data);
+	if (e == ERR_OK && shape->elem == ELEM_E4M3)
+		linear->scales = (float *)((uint8_t *)linear->data + shape->n * packed_row(linear));
 	if (e == ERR_OK)
 		e = write_entry(linear);
 	if (e != ERR_OK)
@@ -113,7 +116,7 @@ void cuda_linear_fill(struct linear *base, uint32_t first, uint32_t count, const
 {
 	const struct cuda_linear *linear = cuda_linear_of(base);
 	struct cuda_device *device = cuda_of(base->device);
-	size_t bytes = row_bytes(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
+	size_t bytes = packed_row(linear), source_bytes = source_stride * elem_bytes(base->shape.elem);
 	/* Rows that lie as the device wants them go there from where they are, if that is pinned. */
 	bool whole = linear->segment_k == linear->segment_stride && source_bytes == bytes;
 	if (whole && dev_copy(base->device, (uint8_t *)linear->data + first * bytes, source, count * bytes) == ERR_OK)
@@ -127,6 +130,22 @@ void cuda_linear_fill(struct linear *base, uint32_t first, uint32_t count, const
 		for (uint32_t i = 0; i < part; i++)
 			pack_row(linear, (const uint8_t *)source + (row + i) * source_bytes, piece + i * bytes);
 		cuda_stage_end(device, (uint8_t *)linear->data + (size_t)(first + row) * bytes, part * bytes);
+	}
+}
+
+void cuda_linear_fill_scales(struct linear *base, uint32_t first, uint32_t count, const float *source)
+{
+	const struct cuda_linear *linear = cuda_linear_of(base);
+	uint32_t groups = linear_groups(&base->shape), together = base->shape.scale_outputs;
+	size_t bytes = groups * sizeof(float);
+	uint8_t *piece = cuda_stage_begin(cuda_of(base->device));
+	uint32_t rows = (count + together - 1) / together, most = (uint32_t)(CUDA_STAGE_BYTES / bytes);
+	for (uint32_t row = 0, part; piece && row < rows; row += part) {
+		part = rows - row < most ? rows - row : most;
+		for (uint32_t i = 0; i < part; i++)
+			memcpy(piece + i * bytes, source, bytes);
+		cuda_stage_end(cuda_of(base->device), linear->scales + (size_t)(first / together + row) * groups, part * bytes);
+		piece = row + part < rows ? cuda_stage_begin(cuda_of(base->device)) : NULL;
 	}
 }
 
@@ -164,13 +183,6 @@ SIMT_KERNEL(pack_inputs)(const pack_job job)
 	}
 }
 
-/* Calls of one shape whose inputs and outputs lie at equal distances: one kernel for all. */
-struct batch {
-	const struct linear_call *calls;
-	uint32_t count;
-	int64_t x_step, y_step; /* elements */
-};
-
 static int64_t distance(const void *from, const void *to, enum elem elem)
 {
 	return ((const uint8_t *)to - (const uint8_t *)from) / (int64_t)elem_bytes(elem);
@@ -179,13 +191,14 @@ static int64_t distance(const void *from, const void *to, enum elem elem)
 static bool alike(const struct linear_call *a, const struct linear_call *b)
 {
 	const struct linear_shape *s = &a->linear->shape, *t = &b->linear->shape;
-	return s->n == t->n && s->k == t->k && s->elem == t->elem && s->segments == t->segments && a->rows == b->rows &&
-	       a->x_elem == b->x_elem && a->y_elem == b->y_elem && a->x_stride == b->x_stride && a->y_stride == b->y_stride;
+	return s->n == t->n && s->k == t->k && s->elem == t->elem && s->segments == t->segments &&
+	       s->scale_outputs == t->scale_outputs && a->rows == b->rows && a->x_elem == b->x_elem && a->y_elem == b->y_elem &&
+	       a->x_stride == b->x_stride && a->y_stride == b->y_stride;
 }
 
-static struct batch batch_of(const struct linear_call *calls, size_t count)
+static struct linear_batch batch_of(const struct linear_call *calls, size_t count)
 {
-	struct batch batch = {calls, 1, 0, 0};
+	struct linear_batch batch = {calls, 1, 0, 0};
 	if (count > 1) {
 		batch.x_step = distance(calls[0].x, calls[1].x, calls[0].x_elem);
 		batch.y_step = distance(calls[0].y, calls[1].y, calls[0].y_elem);
@@ -201,14 +214,14 @@ static struct batch batch_of(const struct linear_call *calls, size_t count)
 static bool lies_well(const struct linear_call *call)
 {
 	const struct cuda_linear *linear = cuda_linear_of(call->linear);
-	uint32_t unit = linear->base.shape.segments > 1 ? linear->segment_stride : ROW_ALIGN;
+	uint32_t unit = linear->base.shape.segments > 1 ? linear->segment_stride : STRIDE_BYTES / (uint32_t)sizeof(uint16_t);
 	return call->x_elem == ELEM_BF16 && linear->segment_k == linear->segment_stride && (uintptr_t)call->x % 16 == 0 &&
 	       (call->x_stride % unit == 0 || call->rows == 1);
 }
 
 static struct linear_tensor tensor_of_inputs(const struct linear_call *call)
 {
-	struct linear_tensor tensor = tensor_of(cuda_linear_of(call->linear));
+	struct linear_tensor tensor = linear_tensor_of(cuda_linear_of(call->linear));
 	tensor.data = call->x;
 	tensor.rows = call->rows;
 	if (call->rows > 1)
@@ -216,10 +229,10 @@ static struct linear_tensor tensor_of_inputs(const struct linear_call *call)
 	return tensor;
 }
 
-static struct linear_tensor pack(struct device *device, const struct batch *batch, uint32_t row_first, uint32_t rows)
+static struct linear_tensor pack(struct device *device, const struct linear_batch *batch, uint32_t row_first, uint32_t rows)
 {
 	const struct linear_call *call = batch->calls;
-	struct linear_tensor tensor = tensor_of(cuda_linear_of(call->linear));
+	struct linear_tensor tensor = linear_tensor_of(cuda_linear_of(call->linear));
 	struct pack_job job = {};
 	job.x = (const uint8_t *)call->x + row_first * call->x_stride * elem_bytes(call->x_elem);
 	job.x_stride = call->x_stride;
@@ -239,7 +252,7 @@ static struct linear_tensor pack(struct device *device, const struct batch *batc
 
 /* --- products ---------------------------------------------------------------------------------------------------- */
 
-static struct linear_job job_of(const struct batch *batch, uint32_t row_first, uint32_t rows)
+struct linear_job linear_job_of(const struct linear_batch *batch, uint32_t row_first, uint32_t rows)
 {
 	const struct linear_call *call = batch->calls;
 	const struct cuda_linear *linear = cuda_linear_of(call->linear);
@@ -256,39 +269,42 @@ static struct linear_job job_of(const struct batch *batch, uint32_t row_first, u
 	job.y_group_step = batch->y_step - (int64_t)(rows * call->y_stride);
 	job.y_bf16 = call->y_elem == ELEM_BF16;
 	job.bias = linear->bias;
+	job.scales = linear->scales;
+	job.scale_outputs = linear->base.shape.scale_outputs;
+	job.scale_groups = linear_groups(&linear->base.shape);
 	job.entries = cuda_of(call->linear->device)->entries;
 	if (batch->count == 1)
 		job.y_group_step = 0;
 	return job;
 }
 
-static void run_bf16(struct device *device, const struct batch *batch, const uint16_t *slots)
+static void run_bf16(struct device *device, const struct linear_batch *batch, const uint16_t *slots)
 {
 	const struct linear_call *call = batch->calls;
-	struct linear_tensor weights = tensor_of(cuda_linear_of(call->linear)), inputs = weights;
+	struct linear_tensor weights = linear_tensor_of(cuda_linear_of(call->linear)), inputs = weights;
 	if (batch->count == 1 && lies_well(call)) {
-		struct linear_job job = job_of(batch, 0, call->rows);
+		struct linear_job job = linear_job_of(batch, 0, call->rows);
 		inputs = tensor_of_inputs(call);
-		linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
+		linear_tiles_run(cuda_of(device), &job, &weights, &inputs, NULL, slots);
 		return;
 	}
 	size_t each = weights.row_stride * sizeof(uint16_t) * batch->count;
-	uint32_t most = (uint32_t)(CUDA_SCRATCH_BYTES / each);
+	uint32_t most = (uint32_t)(LINEAR_SCRATCH_BYTES / each);
 	for (uint32_t row = 0, rows; row < call->rows; row += rows) {
 		rows = call->rows - row < most ? call->rows - row : most;
-		struct linear_job job = job_of(batch, row, rows);
+		struct linear_job job = linear_job_of(batch, row, rows);
 		inputs = pack(device, batch, row, rows);
-		linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
+		linear_tiles_run(cuda_of(device), &job, &weights, &inputs, NULL, slots);
 	}
 }
 
 /* Of one call at a time: only whole models of f32 pass here, and their experts go by linear_f32_run() themselves. */
-static void run_f32(struct device *device, const struct batch *batch)
+static void run_f32(struct device *device, const struct linear_batch *batch)
 {
 	for (uint32_t i = 0; i < batch->count; i++) {
 		const struct linear_call *call = &batch->calls[i];
-		const struct batch one = {call, 1, 0, 0};
-		const struct linear_job job = job_of(&one, 0, call->rows);
+		const struct linear_batch one = {call, 1, 0, 0};
+		const struct linear_job job = linear_job_of(&one, 0, call->rows);
 		const struct linear_f32_input input = {call->x, call->x_stride, call->x_elem == ELEM_BF16};
 		linear_f32_run(cuda_of(device), &job, cuda_linear_of(call->linear)->data, &input, NULL);
 	}
@@ -298,11 +314,13 @@ void cuda_linear(struct device *device, const struct linear_call *calls, size_t 
 {
 	uint16_t slots[MOE_EXPERTS_MAX];
 	for (size_t i = 0; i < call_count && cuda_alive(device);) {
-		struct batch batch = batch_of(calls + i, call_count - i);
+		struct linear_batch batch = batch_of(calls + i, call_count - i);
 		for (uint32_t c = 0; c < batch.count; c++)
 			slots[c] = (uint16_t)cuda_linear_of(calls[i + c].linear)->entry;
 		if (calls[i].rows > 0 && calls[i].linear->shape.elem == ELEM_F32)
 			run_f32(device, &batch);
+		else if (calls[i].rows > 0 && calls[i].linear->shape.elem == ELEM_E4M3)
+			linear_e4m3_run(device, &batch, slots);
 		else if (calls[i].rows > 0)
 			run_bf16(device, &batch, slots);
 		i += batch.count;
@@ -319,10 +337,16 @@ void cuda_moe_linear(struct device *device, const struct moe_linear_call *call)
 		return;
 	for (uint32_t e = 0; e < call->expert_count; e++)
 		slots[e] = (uint16_t)cuda_linear_of(call->linears[e])->entry;
-	const struct linear_call rows = {call->linears[0], call->x, shape->k, call->y, shape->n, call->slot_count, call->x_elem,
+	const size_t x_stride = elem_row_bytes(call->x_elem, shape->k) / elem_bytes(call->x_elem);
+	const struct linear_call rows = {call->linears[0], call->x, x_stride, call->y, shape->n, call->slot_count, call->x_elem,
 					 ELEM_F32};
-	const struct batch batch = {&rows, 1, 0, 0};
-	struct linear_job job = job_of(&batch, 0, call->slot_count);
+	const struct linear_batch batch = {&rows, 1, 0, 0};
+	if (shape->elem == ELEM_E4M3) {
+		linear_e4m3_run_experts(device, &rows, call, slots);
+		return;
+	}
+	struct linear_job job = linear_job_of(&batch, 0, call->slot_count);
+	job.window_end = call->slot_count;
 	job.group_count = call->expert_count;
 	job.first = call->first;
 	if (shape->elem == ELEM_F32) {
@@ -330,9 +354,9 @@ void cuda_moe_linear(struct device *device, const struct moe_linear_call *call)
 		linear_f32_run(cuda_of(device), &job, NULL, &input, slots);
 		return;
 	}
-	const struct linear_tensor weights = tensor_of(linear);
+	const struct linear_tensor weights = linear_tensor_of(linear);
 	const struct linear_tensor inputs = lies_well(&rows) ? tensor_of_inputs(&rows) : pack(device, &batch, 0, call->slot_count);
-	linear_tiles_run(cuda_of(device), &job, &weights, &inputs, slots);
+	linear_tiles_run(cuda_of(device), &job, &weights, &inputs, NULL, slots);
 }
 
 /* --- rows of weights ---------------------------------------------------------------------------------------------- */

@@ -1,8 +1,8 @@
 #include "kernels/cuda/linear_plan.h"
 
-/* What bounds a product, in cycles for each 16 inputs.  A wgmma of N rows takes N / 2 cycles; the rest are bytes a cycle of an
+/* What bounds a product, in cycles for each 16 inputs of bf16, or 32 of e4m3: 32 bytes of each.  A wgmma of N rows takes N / 2 cycles; the rest are bytes a cycle of an
  * H200 as its data sheet and others' measurements have them, to be replaced by our own (bench/gpu). */
-#define BYTES_OF_16	16u * 2u
+#define BYTES_OF_STEP	32u
 #define SM_BYTES_CYCLE	40u   /* second-level cache to one multiprocessor */
 #define L2_BYTES_CYCLE	3100u /* to all together */
 #define HBM_BYTES_CYCLE 2450u
@@ -28,11 +28,11 @@ static uint64_t cost_of(const struct linear_plan_shape *shape, const struct line
 	uint64_t row_tiles = (rows_each + plan->width - 1) / plan->width;
 	uint64_t tiles = (uint64_t)(shape->n + plan->height - 1) / plan->height * row_tiles * shape->groups;
 	uint64_t rounds = (tiles * plan->splits + shape->sm_count - 1) / shape->sm_count;
-	uint64_t bytes = (plan->height + plan->width) * BYTES_OF_16;
+	uint64_t bytes = (plan->height + plan->width) * BYTES_OF_STEP;
 	uint64_t cost = rounds * plan->groups * plan->width / 2 * SCALE / plan->splits;
 	cost = greater(cost, rounds * bytes * SCALE / SM_BYTES_CYCLE / plan->splits);
 	cost = greater(cost, tiles * bytes * SCALE / L2_BYTES_CYCLE);
-	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_16 * SCALE / HBM_BYTES_CYCLE);
+	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_STEP * SCALE / HBM_BYTES_CYCLE);
 	/* Where memory bounds all alike, the more multiprocessors ask for it the better. */
 	cost += rounds * bytes * SCALE / SM_BYTES_CYCLE / 4 / plan->splits;
 	return cost + rounds * TILE_CYCLES * SCALE + splitting_cost(shape, plan->splits);
@@ -61,7 +61,8 @@ struct linear_plan linear_plan(const struct linear_plan_shape *shape)
 	for (uint32_t width = 8; width <= width_max; width *= 2)
 		for (uint32_t height = 64; height >= height_min; height -= 8)
 			consider(shape, {height, width, 1, 1}, &best, &best_cost);
-	for (uint32_t width = 128; shape->segments == 1 && width <= LINEAR_WIDTH_MAX; width *= 2)
+	uint32_t wide_max = shape->width_max > 0 ? shape->width_max : LINEAR_WIDTH_MAX;
+	for (uint32_t width = 128; shape->segments == 1 && width <= wide_max; width *= 2)
 		consider(shape, {128, width, 2, 1}, &best, &best_cost);
 	return best;
 }

@@ -12,6 +12,7 @@ extern "C" {
 
 #define LINEAR_SPLITS_MAX	8
 #define LINEAR_WIDTH_MAX	256
+#define LINEAR_E4M3_WIDTH_MAX 128 /* registers hold the sums of a group beside those of all */
 #define LINEAR_SEGMENTED_WIDTH_MAX 64 /* beside the sums of a segment, registers hold three levels of the tree */
 
 struct linear_plan {
@@ -29,6 +30,7 @@ struct linear_plan_shape {
 	uint32_t sm_count;
 	uint32_t k;
 	uint32_t splits_max; /* 2, 4 or 8: splits that the product's memory allows; 0 or 1: none, as in classes that are exact */
+	uint32_t width_max;  /* 0: LINEAR_WIDTH_MAX */
 };
 
 struct linear_plan linear_plan(const struct linear_plan_shape *shape);

@@ -15,11 +15,12 @@
 
 #define LINEAR_STAGES_MAX 16
 #define LINEAR_BAND	  12u /* outputs' tiles that are walked beside each other: their weights stay in the second-level cache */
-#define LINEAR_LINE	  128u
 #define LINEAR_HEAD_BYTES 1024u /* barriers */
 #define LINEAR_TAIL_BYTES (64u * LINEAR_LINE) /* what a low tile at the very end reads beyond itself */
 
-/* Boxes of 64 inputs in a stage: few rows make small boxes, and a barrier costs the same for each stage. */
+#define LINEAR_BOX_K	  64u /* inputs of bf16 in a line */
+
+/* Boxes of lines in a stage: few rows make small boxes, and a barrier costs the same for each stage. */
 SIMT_BOTH constexpr uint32_t linear_boxes(uint32_t width, uint32_t groups)
 {
 	return groups == 2 ? 1 : width <= 16 ? 4 : 2;
@@ -45,6 +46,22 @@ SIMT_DEVICE void linear_turn_next(struct linear_turn *turn, uint32_t stages)
 	}
 }
 
+/* The rows of group g. */
+SIMT_DEVICE uint32_t linear_row_first(const struct linear_job &job, uint32_t g)
+{
+	if (!job.first)
+		return g * job.rows;
+	return job.first[g] > job.window_first ? job.first[g] : job.window_first;
+}
+
+SIMT_DEVICE uint32_t linear_row_end(const struct linear_job &job, uint32_t g)
+{
+	if (!job.first)
+		return (g + 1) * job.rows;
+	uint32_t first = linear_row_first(job, g), end = job.first[g + 1] < job.window_end ? job.first[g + 1] : job.window_end;
+	return end > first ? end : first;
+}
+
 /* Number `index` within a group's tiles: bands of outputs, within them rows outside, outputs inside. */
 SIMT_DEVICE void linear_place(const struct linear_job &job, uint32_t width, uint32_t index, struct linear_tile *tile)
 {
@@ -64,7 +81,7 @@ SIMT_DEVICE void linear_count_tiles(const struct linear_job &job, uint32_t width
 	for (uint32_t first = 0; first < job.group_count; first += SIMT_LANES) {
 		uint32_t g = first + simt_lane(), tiles = 0;
 		if (g < job.group_count)
-			tiles = ((job.first ? job.first[g + 1] - job.first[g] : job.rows) + width - 1) / width * job.out_tiles;
+			tiles = (linear_row_end(job, g) - linear_row_first(job, g) + width - 1) / width * job.out_tiles;
 		for (uint32_t by = 1; by < SIMT_LANES; by *= 2) {
 			uint32_t other = simt_shuffle_up(tiles, by);
 			tiles += simt_lane() >= by ? other : 0;
@@ -102,8 +119,8 @@ SIMT_DEVICE bool linear_tile_at(const struct linear_job &job, uint32_t width, co
 	}
 	tile->group = low;
 	tile->split = 0;
-	tile->row_first = job.first ? job.first[low] : low * job.rows;
-	tile->row_end = job.first ? job.first[low + 1] : (low + 1) * job.rows;
+	tile->row_first = linear_row_first(job, low);
+	tile->row_end = linear_row_end(job, low);
 	linear_place(job, width, index - before[low], tile);
 	return true;
 }
@@ -114,6 +131,7 @@ struct linear_stages {
 	uint8_t *memory; /* [stages][boxes][height lines], then as many of `width` lines */
 	uint64_t *full, *empty;
 	uint32_t a_bytes, b_bytes, bytes; /* of a box of each, and of a stage */
+	float *scales; /* of e4m3: [stages][width][LINEAR_SCALES] of rows */
 };
 
 template <int width, int groups>
@@ -132,7 +150,8 @@ SIMT_DEVICE void linear_fetch(const struct linear_job &job, const struct linear_
 				int at = (int)(k + box * LINEAR_BOX_K);
 				int part = (int)(segment + tile.split);
 				simt_tma_load_3d(a + box * s.a_bytes, weights, full, at, part, (int)tile.out_first);
-				simt_tma_load_3d(b + box * s.b_bytes, inputs, full, at, part, (int)tile.row_first);
+				simt_tma_load_3d(b + box * s.b_bytes, inputs, full, at, part,
+						 (int)(tile.row_first - job.window_first));
 			}
 			linear_turn_next(turn, job.stages);
 		}
@@ -175,24 +194,34 @@ SIMT_DEVICE void linear_multiply(const struct linear_job &job, const struct line
 		simt_mbarrier_arrive(&s.empty[before]);
 }
 
-/* Segment by segment, each joined with its neighbours as soon as they are whole: the tree of ops.h. */
+/* Each segment joined with its neighbours as soon as they are whole: the tree of ops.h. */
+template <int width> struct linear_tree {
+	float one[width / 2], two[width / 2], four[width / 2];
+};
+
+template <int width>
+SIMT_DEVICE void linear_join(uint32_t segment, struct linear_tree<width> *tree, float (&sums)[width / 2])
+{
+	bool joins[3] = {(segment & 1) == 1, (segment & 3) == 3, (segment & 7) == 7};
+	SIMT_UNROLL
+	for (int i = 0; i < width / 2; i++) {
+		sums[i] = joins[0] ? tree->one[i] + sums[i] : sums[i];
+		sums[i] = joins[1] ? tree->two[i] + sums[i] : sums[i];
+		sums[i] = joins[2] ? tree->four[i] + sums[i] : sums[i];
+		tree->one[i] = !joins[0] ? sums[i] : tree->one[i];
+		tree->two[i] = joins[0] && !joins[1] ? sums[i] : tree->two[i];
+		tree->four[i] = joins[1] && !joins[2] ? sums[i] : tree->four[i];
+	}
+}
+
 template <int width, int groups>
 SIMT_DEVICE void linear_multiply_segments(const struct linear_job &job, const struct linear_stages &s, struct linear_turn *turn,
 					  float (&sums)[width / 2])
 {
-	float one[width / 2] = {}, two[width / 2] = {}, four[width / 2] = {};
+	linear_tree<width> tree = {};
 	for (uint32_t segment = 0; segment < job.segments; segment++) {
-		bool joins[3] = {(segment & 1) == 1, (segment & 3) == 3, (segment & 7) == 7};
 		linear_multiply<width, groups>(job, s, turn, sums);
-		SIMT_UNROLL
-		for (int i = 0; i < width / 2; i++) {
-			sums[i] = joins[0] ? one[i] + sums[i] : sums[i];
-			sums[i] = joins[1] ? two[i] + sums[i] : sums[i];
-			sums[i] = joins[2] ? four[i] + sums[i] : sums[i];
-			one[i] = !joins[0] ? sums[i] : one[i];
-			two[i] = joins[0] && !joins[1] ? sums[i] : two[i];
-			four[i] = joins[1] && !joins[2] ? sums[i] : four[i];
-		}
+		linear_join<width>(segment, &tree, sums);
 	}
 }
 
@@ -245,7 +274,7 @@ SIMT_KERNEL_OF(linear_tiles, groups * 128 + 32, 1)(SIMT_GRID_CONSTANT CUtensorMa
 	SIMT_DYNAMIC_SHARED(uint8_t, shared);
 	SIMT_SHARED uint32_t before[slot_count + 1];
 	linear_stages s = {shared + LINEAR_HEAD_BYTES, (uint64_t *)shared, (uint64_t *)shared + LINEAR_STAGES_MAX,
-			   job.height * LINEAR_LINE, width * LINEAR_LINE, 0};
+			   job.height * LINEAR_LINE, width * LINEAR_LINE, 0, nullptr};
 	s.bytes = linear_boxes(width, groups) * (s.a_bytes + s.b_bytes);
 	if (slot_count > 1)
 		linear_count_tiles(job, width, before);
@@ -266,7 +295,7 @@ SIMT_KERNEL_OF(linear_tiles, groups * 128 + 32, 1)(SIMT_GRID_CONSTANT CUtensorMa
 		return;
 	}
 	for (uint32_t index = blockIdx.x; linear_tile_at<slot_count>(job, width, before, index, &tile); index += gridDim.x) {
-		float sums[width / 2];
+		float sums[width / 2] = {};
 		if (segmented)
 			linear_multiply_segments<width, groups>(job, s, &turn, sums);
 		else

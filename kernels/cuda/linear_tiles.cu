@@ -1,7 +1,7 @@
 #include <assert.h>
 #include <string.h>
 #include "kernels/cuda/linear_plan.h"
-#include "kernels/cuda/linear_tile.h"
+#include "kernels/cuda/linear_tile_e4m3.h"
 
 #define SPLIT_THREADS 256
 
@@ -14,39 +14,41 @@ typedef CUresult encode_fn(CUtensorMap *map, CUtensorMapDataType type, cuuint32_
 
 bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, uint32_t box_rows, CUtensorMap *ret_map)
 {
-	const cuuint64_t dims[3] = {tensor->k, tensor->segments, tensor->rows};
+	const bool e4m3 = tensor->elem == ELEM_E4M3;
+	const cuuint64_t size = elem_bytes(tensor->elem), dims[3] = {tensor->k, tensor->segments, tensor->rows};
 	/* Of one segment there is no next; each stride must be a multiple of the one before. */
 	size_t segment_stride = tensor->segments > 1 ? tensor->segment_stride : tensor->row_stride;
-	const cuuint64_t strides[2] = {segment_stride * sizeof(uint16_t), tensor->row_stride * sizeof(uint16_t)};
-	const cuuint32_t box[3] = {LINEAR_BOX_K, 1, box_rows}, ones[3] = {1, 1, 1};
+	const cuuint64_t strides[2] = {segment_stride * size, tensor->row_stride * size};
+	const cuuint32_t box[3] = {(cuuint32_t)(LINEAR_LINE / size), 1, box_rows}, ones[3] = {1, 1, 1};
 	CUresult result = ((encode_fn *)device->encode_map)(
-		ret_map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3, const_cast<void *>(tensor->data), dims, strides, box, ones,
-		CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B,
+		ret_map, e4m3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
+		const_cast<void *>(tensor->data), dims, strides, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE,
+		CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
+	return cuda_check(device, result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "cuTensorMapEncodeTiled");
+}
+
+static bool scales_map(struct cuda_device *device, const void *scales, const struct linear_tensor *inputs, uint32_t groups,
+		       uint32_t box_rows, CUtensorMap *ret_map)
+{
+	const cuuint64_t dims[2] = {groups, inputs->rows}, strides[1] = {inputs->row_stride};
+	const cuuint32_t box[2] = {LINEAR_SCALES, box_rows}, ones[2] = {1, 1};
+	CUresult result = ((encode_fn *)device->encode_map)(
+		ret_map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, const_cast<void *>(scales), dims, strides, box, ones,
+		CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
 		CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
 	return cuda_check(device, result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "cuTensorMapEncodeTiled");
 }
 
 /* --- the kernels, by width ------------------------------------------------------------------------------------- */
 
-typedef cudaError_t launch_fn(uint32_t grid, size_t shared, cudaStream_t stream, const CUtensorMap &weights,
-			      const CUtensorMap &inputs, const struct linear_job &job, const uint16_t *slots);
-
 template <int width, int groups, bool segmented, int slot_count>
-static cudaError_t launch(uint32_t grid, size_t shared, cudaStream_t stream, const CUtensorMap &weights,
-			  const CUtensorMap &inputs, const struct linear_job &job, const uint16_t *slots)
+static cudaError_t launch(const struct linear_launch *l, const struct linear_job &job)
 {
 	linear_slots<slot_count> list = {};
-	memcpy(list.at, slots, job.group_count * sizeof(*slots));
-	return SIMT_LAUNCH((linear_tiles<width, groups, segmented, slot_count>), dim3(grid), dim3(groups * 128 + 32), shared, stream,
-			   weights, inputs, job, list);
+	memcpy(list.at, l->slots, job.group_count * sizeof(*l->slots));
+	return SIMT_LAUNCH((linear_tiles<width, groups, segmented, slot_count>), dim3(l->grid), dim3(groups * 128 + 32), l->shared,
+			   l->stream, l->weights, l->inputs, job, list);
 }
-
-struct variant {
-	uint32_t width, groups;
-	bool segmented, many;
-	launch_fn *launch;
-	const void *kernel;
-};
 
 #define MANY MOE_EXPERTS_MAX
 #define VARIANT(width, groups, segmented, many)                                             \
@@ -54,16 +56,10 @@ struct variant {
 	 reinterpret_cast<const void *>(linear_tiles<width, groups, segmented, many>)}
 #define BOTH(width, groups, segmented) VARIANT(width, groups, segmented, 1), VARIANT(width, groups, segmented, MANY)
 
-static const struct variant *variants(uint32_t *ret_count)
-{
-	static const struct variant all[] = {
-		BOTH(8, 1, false), BOTH(16, 1, false), BOTH(32, 1, false), BOTH(64, 1, false),	BOTH(128, 1, false),
-		BOTH(128, 2, false), BOTH(256, 2, false), BOTH(8, 1, true), BOTH(16, 1, true), BOTH(32, 1, true),
-		BOTH(64, 1, true),
-	};
-	*ret_count = sizeof(all) / sizeof(all[0]);
-	return all;
-}
+const struct linear_variant linear_variants_bf16[] = {
+	BOTH(8, 1, false), BOTH(16, 1, false), BOTH(32, 1, false), BOTH(64, 1, false), BOTH(128, 1, false), BOTH(128, 2, false),
+	BOTH(256, 2, false), BOTH(8, 1, true), BOTH(16, 1, true), BOTH(32, 1, true), BOTH(64, 1, true), {},
+};
 
 /* What a block has beside its stages: barriers, the reach of a low tile, the tiles before each group, and alignment. */
 static size_t stage_room(const struct cuda_device *device, bool many)
@@ -72,18 +68,22 @@ static size_t stage_room(const struct cuda_device *device, bool many)
 	return (device->shared_max - fixed) / 1024 * 1024;
 }
 
+static void allow_shared(struct cuda_device *device, const struct linear_variant *all)
+{
+	for (; all->width > 0; all++)
+		cuda_allow_shared(device, all->kernel, LINEAR_HEAD_BYTES + stage_room(device, all->many) + LINEAR_TAIL_BYTES);
+}
+
 enum err linear_prepare(struct cuda_device *device)
 {
 	enum cudaDriverEntryPointQueryResult found;
-	uint32_t count;
-	const struct variant *all = variants(&count);
 	if (!CUDA_TRY(device, cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &device->encode_map, 12000,
 							       cudaEnableDefault, &found)))
 		return device->failed;
 	if (found != cudaDriverEntryPointSuccess)
 		return ERR_UNSUPPORTED;
-	for (uint32_t i = 0; i < count; i++)
-		cuda_allow_shared(device, all[i].kernel, LINEAR_HEAD_BYTES + stage_room(device, all[i].many) + LINEAR_TAIL_BYTES);
+	allow_shared(device, linear_variants_bf16);
+	allow_shared(device, linear_variants_e4m3);
 	return device->failed;
 }
 
@@ -171,35 +171,57 @@ static struct split_job split_product(struct cuda_device *device, struct linear_
 
 /* --- the call ----------------------------------------------------------------------------------------------------- */
 
-void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *all_weights,
-		      const struct linear_tensor *all_inputs, const uint16_t *slots)
+static const struct linear_variant *find_variant(const struct linear_plan *plan, const struct linear_job *job, bool e4m3)
 {
+	const struct linear_variant *v = e4m3 ? linear_variants_e4m3 : linear_variants_bf16;
+	while (v->width != plan->width || v->groups != plan->groups || v->segmented != (job->segments > 1) ||
+	       v->many != (job->group_count > 1))
+		v++;
+	return v;
+}
+
+static struct linear_plan plan_of(struct cuda_device *device, const struct linear_job *job, const struct linear_tensor *weights,
+				  const struct linear_tensor *inputs, bool e4m3)
+{
+	const struct linear_plan_shape shape = {job->n,
+						inputs->rows,
+						job->group_count,
+						job->segments,
+						device->sm_count,
+						weights->k,
+						e4m3 ? 1u : splits_max(device, job, weights, inputs),
+						e4m3 ? LINEAR_E4M3_WIDTH_MAX : 0u};
+	return linear_plan(&shape);
+}
+
+void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *all_weights,
+		      const struct linear_tensor *all_inputs, const void *scales, const uint16_t *slots)
+{
+	const bool e4m3 = scales != NULL;
 	struct linear_tensor whole[2] = {*all_weights, *all_inputs}, *weights = &whole[0], *inputs = &whole[1];
-	const struct linear_plan_shape shape = {job->n,		  inputs->rows,	    job->group_count,	job->segments,
-						device->sm_count, weights->k, splits_max(device, job, weights, inputs)};
-	const struct linear_plan plan = linear_plan(&shape);
+	const struct linear_plan plan = plan_of(device, job, weights, inputs, e4m3);
 	struct split_job then = {};
 	if (plan.splits > 1)
 		then = split_product(device, job, weights, inputs, plan.splits);
-	bool many = job->group_count > 1;
-	uint32_t count, boxes = linear_boxes(plan.width, plan.groups);
-	const struct variant *v = variants(&count);
-	while (v->width != plan.width || v->groups != plan.groups || v->segmented != (job->segments > 1) || v->many != many)
-		v++;
-	size_t stage = (size_t)boxes * (plan.height + plan.width) * LINEAR_LINE, room = stage_room(device, many);
+	uint32_t boxes = e4m3 ? linear_e4m3_boxes(plan.width) : linear_boxes(plan.width, plan.groups);
+	size_t tile = (size_t)boxes * (plan.height + plan.width) * LINEAR_LINE;
+	size_t stage = tile + (e4m3 ? LINEAR_SCALES * plan.width * sizeof(float) : 0), room = stage_room(device, job->group_count > 1);
 	job->height = plan.height;
 	job->out_tiles = (job->n + plan.height - 1) / plan.height;
 	job->stages = room / stage < LINEAR_STAGES_MAX ? (uint32_t)(room / stage) : LINEAR_STAGES_MAX;
-	CUtensorMap a, b;
-	if (!linear_map(device, weights, plan.height, &a) || !linear_map(device, inputs, plan.width, &b))
+	struct linear_launch l = {};
+	l.shared = LINEAR_HEAD_BYTES + job->stages * stage + LINEAR_TAIL_BYTES;
+	l.stream = device->stream;
+	l.slots = slots;
+	if (!linear_map(device, weights, plan.height, &l.weights) || !linear_map(device, inputs, plan.width, &l.inputs))
+		return;
+	if (e4m3 && !scales_map(device, scales, inputs, job->scale_groups, plan.width, &l.scales))
 		return;
 	/* No more blocks than tiles, where the host knows their number. */
 	size_t tiles = (size_t)job->out_tiles * ((job->rows + plan.width - 1) / plan.width) * (job->first ? 1 : job->group_count);
 	tiles *= plan.splits;
-	uint32_t grid = tiles < device->sm_count && !job->first ? (uint32_t)tiles : device->sm_count;
-	cuda_check(device,
-		   v->launch(grid, LINEAR_HEAD_BYTES + job->stages * stage + LINEAR_TAIL_BYTES, device->stream, a, b, *job, slots),
-		   "linear_tiles");
+	l.grid = tiles < device->sm_count && !job->first ? (uint32_t)tiles : device->sm_count;
+	cuda_check(device, find_variant(&plan, job, e4m3)->launch(&l, *job), e4m3 ? "linear_tiles_e4m3" : "linear_tiles");
 	if (plan.splits > 1)
 		cuda_check(device,
 			   SIMT_LAUNCH(split_sum, dim3((job->n + SPLIT_THREADS - 1) / SPLIT_THREADS, job->rows), dim3(SPLIT_THREADS), 0,

@@ -8,17 +8,16 @@
 /* --- rows to experts ------------------------------------------------------------------------------------------ */
 
 /* Inputs as they are (bf16 already), or f32 rounded to bf16 and widened again, as the CPU's. */
-template <typename elem_t> struct moe_gather_op {
+template <typename elem_t, typename to_t> struct moe_gather_op {
 	const elem_t *x;
 	const uint32_t *slot;
 	uint32_t top_k;
-	elem_t *out;
-	size_t dim;
+	quad_rows<to_t> out;
 	typedef quad loaded;
 
 	template <bool wide> SIMT_MEMBER quad load(size_t row, size_t at, size_t left) const
 	{
-		return quad_load<wide>(x + slot[row] / top_k * dim + at, left);
+		return quad_load<wide>(x + slot[row] / top_k * out.dim + at, left);
 	}
 	template <bool wide> SIMT_MEMBER void store(size_t row, size_t at, size_t left, const quad &v) const
 	{
@@ -26,17 +25,17 @@ template <typename elem_t> struct moe_gather_op {
 		SIMT_UNROLL
 		for (int i = 0; i < QUAD; i++)
 			rounded.at[i] = simt_bf16_widen(simt_bf16_round(v.at[i]));
-		quad_store<wide>(out + row * dim + at, rounded, left);
+		out.template store<wide>(row, at, left, rounded);
 	}
 };
 
-template <typename elem_t> static cudaError_t moe_gather_run(cudaStream_t stream, const struct moe_gather_call *call)
+template <typename elem_t, typename to_t> static cudaError_t moe_gather_run(cudaStream_t stream, const struct moe_gather_call *call)
 {
 	const elem_t *x = (const elem_t *)call->x;
-	elem_t *out = (elem_t *)call->out;
-	size_t row_bytes = call->dim * sizeof(*x);
-	bool wide = quad_wide(x, row_bytes) && quad_wide(out, row_bytes);
-	const moe_gather_op<elem_t> o = {x, call->slot, call->top_k, out, call->dim};
+	to_t *out = (to_t *)call->out;
+	size_t stride = elem_row_bytes(call->out_elem, call->dim);
+	bool wide = quad_wide(x, call->dim * sizeof(*x)) && quad_wide(out, stride);
+	const moe_gather_op<elem_t, to_t> o = {x, call->slot, call->top_k, {out, stride / sizeof(*out), call->dim}};
 	return each_run(o, wide, call->slot_count, call->dim, stream);
 }
 
@@ -45,8 +44,10 @@ void cuda_moe_gather(struct device *device, const struct moe_gather_call *call)
 {
 	if (!cuda_alive(device))
 		return;
-	cudaError_t e = call->elem == ELEM_F32 ? moe_gather_run<float>(cuda_stream(device), call)
-					       : moe_gather_run<uint16_t>(cuda_stream(device), call);
+	cudaStream_t stream = cuda_stream(device);
+	cudaError_t e = call->out_elem == ELEM_E4M3 ? moe_gather_run<float, e4m3_code>(stream, call)
+			: call->elem == ELEM_F32    ? moe_gather_run<float, float>(stream, call)
+						    : moe_gather_run<uint16_t, uint16_t>(stream, call);
 	cuda_check(cuda_of(device), e, "moe_gather");
 }
 

@@ -7,6 +7,7 @@
 #ifndef KERNELS_CUDA_QUAD_H
 #define KERNELS_CUDA_QUAD_H
 #include "kernels/cuda/simt.h"
+#include "kernels/ops.h"
 
 #define QUAD 4
 
@@ -75,6 +76,47 @@ template <bool wide> SIMT_DEVICE void quad_store(uint16_t *to, const quad &q, si
 				to[i] = simt_bf16_round(q.at[i]);
 	}
 }
+
+/* Numbers of ELEM_E4M3, to be told from other bytes. */
+struct e4m3_code {
+	uint8_t byte;
+};
+
+/* Rows of a type, at a distance of `stride`; those of e4m3 are rows of kernels/ops.h. */
+template <typename to_t> struct quad_rows {
+	to_t *to;
+	size_t stride; /* elements */
+	size_t dim;
+
+	template <bool wide> SIMT_MEMBER void store(size_t row, size_t at, size_t left, const quad &v) const
+	{
+		quad_store<wide>(to + row * stride + at, v, left);
+	}
+};
+
+/* A warp stores a group of 128 together: all its lanes come, with quads side by side. */
+template <> struct quad_rows<e4m3_code> {
+	e4m3_code *to;
+	size_t stride; /* bytes */
+	size_t dim;
+
+	template <bool> SIMT_MEMBER void store(size_t row, size_t at, size_t, const quad &v) const
+	{
+		uint8_t *codes = (uint8_t *)to + row * stride;
+		float amax = LINEAR_AMAX_LEAST;
+		SIMT_UNROLL
+		for (uint32_t i = 0; i < QUAD; i++) {
+			float size = simt_float(simt_bits(v.at[i]) & 0x7fffffff);
+			amax = size > amax ? size : amax;
+		}
+		const float scale = simt_warp_max(amax) / 448.0f;
+		const uint32_t low = simt_e4m3_pair(v.at[0] / scale, v.at[1] / scale);
+		const uint32_t high = simt_e4m3_pair(v.at[2] / scale, v.at[3] / scale);
+		*(uint32_t *)(codes + at) = low | high << 16;
+		if (at % LINEAR_GROUP == 0)
+			*(float *)(codes + dim + at / LINEAR_GROUP * sizeof(float)) = scale;
+	}
+};
 
 /* --- each number of some rows ------------------------------------------------------------------------------ */
 

@@ -191,14 +191,13 @@ template <int kind, typename to_t> struct glu_op {
 	struct glu glu;
 	const float *x;
 	size_t x_stride;
-	to_t *out;
-	size_t out_stride, dim;
+	quad_rows<to_t> out;
 	typedef quad_pair loaded;
 
 	template <bool wide> SIMT_MEMBER quad_pair load(size_t row, size_t at, size_t left) const
 	{
 		const float *gate = x + row * x_stride + at;
-		return {quad_load<wide>(gate, left), quad_load<wide>(gate + dim, left)};
+		return {quad_load<wide>(gate, left), quad_load<wide>(gate + out.dim, left)};
 	}
 	template <bool wide> SIMT_MEMBER void store(size_t row, size_t at, size_t left, const quad_pair &v) const
 	{
@@ -211,7 +210,7 @@ template <int kind, typename to_t> struct glu_op {
 							       activate_clamped(glu, gate, &up);
 			result.at[i] = active * up;
 		}
-		quad_store<wide>(out + row * out_stride + at, result, left);
+		out.template store<wide>(row, at, left, result);
 	}
 };
 
@@ -219,7 +218,7 @@ template <int kind, typename to_t> static cudaError_t glu_run(cudaStream_t strea
 {
 	to_t *out = (to_t *)call->out;
 	bool wide = quad_wide(call->x, call->x_stride * 4) && quad_wide(out, call->out_stride * sizeof(*out));
-	const glu_op<kind, to_t> o = {call->glu, call->x, call->x_stride, out, call->out_stride, call->dim};
+	const glu_op<kind, to_t> o = {call->glu, call->x, call->x_stride, {out, call->out_stride, call->dim}};
 	return each_run(o, wide, call->rows, call->dim, stream);
 }
 
@@ -235,13 +234,14 @@ template <typename to_t> static cudaError_t glu_of(cudaStream_t stream, const st
 	}
 }
 
-/* rows * dim * (8 + 2 or 4) bytes; some 25 operations a number, 2.5 a byte: below what HBM leaves room for. */
+/* rows * dim * (8 + 1, 2 or 4) bytes; some 25 operations a number, 2.5 a byte: below what HBM leaves room for. */
 void cuda_glu(struct device *device, const struct glu_call *call)
 {
 	if (!cuda_alive(device))
 		return;
-	cudaError_t e = call->out_elem == ELEM_F32 ? glu_of<float>(cuda_stream(device), call)
-						   : glu_of<uint16_t>(cuda_stream(device), call);
+	cudaError_t e = call->out_elem == ELEM_F32	 ? glu_of<float>(cuda_stream(device), call)
+			: call->out_elem == ELEM_BF16 ? glu_of<uint16_t>(cuda_stream(device), call)
+						      : glu_of<e4m3_code>(cuda_stream(device), call);
 	cuda_check(cuda_of(device), e, "glu");
 }
 
@@ -271,10 +271,20 @@ SIMT_DEVICE quad normalised(const quad &v, float inverse, const quad &weight)
 template <typename to_t> struct norm_job {
 	float *x;
 	const float *add, *weight;
-	to_t *out;
+	to_t *out; /* or NULL */
 	size_t dim;
 	float eps;
+	quad_rows<e4m3_code> narrow; /* to: or NULL */
 };
+
+template <bool wide, typename to_t>
+SIMT_DEVICE void norm_store(const norm_job<to_t> &job, size_t row, size_t at, const quad &v)
+{
+	if (job.out)
+		quad_store<wide>(job.out + row * job.dim + at, v, job.dim - at);
+	if (job.narrow.to)
+		job.narrow.template store<wide>(row, at, job.dim - at, v);
+}
 
 /* x, with what is added to it. */
 template <bool wide, typename to_t> SIMT_DEVICE quad norm_load(const norm_job<to_t> &job, size_t row, size_t at)
@@ -311,7 +321,7 @@ template <int held, bool wide, typename to_t> SIMT_KERNEL_OF(rmsnorm_held, NORM_
 		if (job.add)
 			quad_store<wide>(job.x + row * job.dim + at, v[j], left);
 		quad weight = quad_load<wide>(job.weight + at, left);
-		quad_store<wide>(job.out + row * job.dim + at, normalised(v[j], inverse, weight), left);
+		norm_store<wide>(job, row, at, normalised(v[j], inverse, weight));
 	}
 }
 
@@ -330,7 +340,7 @@ template <bool wide, typename to_t> SIMT_KERNEL_OF(rmsnorm_long, NORM_THREADS, 2
 	for (size_t at = threadIdx.x * QUAD; at < job.dim; at += NORM_STEP) {
 		quad v = quad_load<wide>(job.x + row * job.dim + at, job.dim - at);
 		quad weight = quad_load<wide>(job.weight + at, job.dim - at);
-		quad_store<wide>(job.out + row * job.dim + at, normalised(v, inverse, weight), job.dim - at);
+		norm_store<wide>(job, row, at, normalised(v, inverse, weight));
 	}
 }
 
@@ -352,14 +362,15 @@ template <bool wide, typename to_t> static cudaError_t norm_launch(cudaStream_t 
 template <typename to_t> static cudaError_t norm_run(cudaStream_t stream, const struct norm_call *call)
 {
 	to_t *out = (to_t *)call->out;
-	size_t row_bytes = (size_t)call->dim * 4;
-	const norm_job<to_t> job = {call->x, call->add, call->weight, out, call->dim, call->eps};
-	bool wide = quad_wide(call->x, row_bytes) && quad_wide(call->weight, 0) && quad_wide(out, call->dim * sizeof(*out)) &&
-		    (!call->add || quad_wide(call->add, row_bytes));
+	size_t x_bytes = (size_t)call->dim * 4;
+	const quad_rows<e4m3_code> narrow = {(e4m3_code *)call->narrow, elem_row_bytes(ELEM_E4M3, call->dim), call->dim};
+	const norm_job<to_t> job = {call->x, call->add, call->weight, out, call->dim, call->eps, narrow};
+	bool wide = quad_wide(call->x, x_bytes) && quad_wide(call->weight, 0) && quad_wide(out, call->dim * sizeof(*out)) &&
+		    (!call->add || quad_wide(call->add, x_bytes));
 	return wide ? norm_launch<true>(stream, job, call->rows) : norm_launch<false>(stream, job, call->rows);
 }
 
-/* rows * dim * (4 + 2 or 4) bytes, 8 more where something is added first. */
+/* rows * dim * (4 + 2 or 4) bytes, 8 more where something is added first, 1 where it is written as e4m3 as well. */
 void cuda_rmsnorm(struct device *device, const struct norm_call *call)
 {
 	if (!cuda_alive(device) || call->rows == 0)

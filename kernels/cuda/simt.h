@@ -188,6 +188,14 @@ SIMT_DEVICE uint32_t simt_bf16_pair(float low, float high)
 	return pair;
 }
 
+/* Two numbers rounded to e4m3 (base/e4m3.h), `low` in the low byte. */
+SIMT_DEVICE uint16_t simt_e4m3_pair(float low, float high)
+{
+	uint16_t pair;
+	asm("cvt.rn.satfinite.e4m3x2.f32 %0, %1, %2;" : "=h"(pair) : "f"(high), "f"(low));
+	return pair;
+}
+
 SIMT_DEVICE uint32_t simt_popcount(uint32_t bits)
 {
 	return (uint32_t)__popc(bits);

@@ -2,7 +2,7 @@
  *
  * Owns:   nothing; as simt.h.
  * Loop:   device code; all threads of the warp or warpgroup together.
- * Rules:  1 products of bf16, sums in f32;
+ * Rules:  1 products of bf16 or e4m3, sums in f32: of e4m3 about 14 bits of each are kept (docs/gpu.md);
  *         2 wgmma runs beside the threads: simt_wgmma_fence() before the first after registers were touched, then any number,
  *           simt_wgmma_commit(), and simt_wgmma_wait<groups left>() before sums are read or operands written;
  *         3 fragments, lane l of warp w: of mma m16n8k16, a[0] row l / 4, columns 2 (l % 4) and the next; a[1] row + 8, a[2] column
@@ -111,7 +111,7 @@ SIMT_DEVICE uint64_t simt_wgmma_operand(const void *shared, uint32_t leading_byt
 
 template <int n> struct simt_wgmma_shape;
 
-/* The two forms of one N: A from shared memory, A from registers.  `accumulate` 0: d = a b, else d += a b. */
+/* The forms of one N: A from shared memory, the same of e4m3, A from registers.  `accumulate` 0: d = a b, else d += a b. */
 #define SIMT_WGMMA_SHAPE(n, sums, desc_a, desc_b, flag, major_a, major_b, reg_b, reg_flag, reg_major_b, a0, a1, a2, a3)         \
 	template <> struct simt_wgmma_shape<n> {                                                                               \
 		template <int a_major, int b_major>                                                                            \
@@ -122,6 +122,14 @@ template <int n> struct simt_wgmma_shape;
 				     "%" desc_a ", %" desc_b ", p, 1, 1, %" major_a ", %" major_b ";\n\t}"                     \
 				     : SIMT_SUMS_##sums(d, 0)                                                                  \
 				     : "l"(a), "l"(b), "r"(accumulate), "n"(a_major), "n"(b_major));                           \
+		}                                                                                                              \
+		static __device__ __forceinline__ void e4m3(float (&d)[sums], uint64_t a, uint64_t b, int accumulate)          \
+		{                                                                                                              \
+			asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %" flag ", 0;\n\t"                                    \
+				     "wgmma.mma_async.sync.aligned.m64n" #n "k32.f32.e4m3.e4m3 {" SIMT_REGISTERS_##sums "}, "  \
+				     "%" desc_a ", %" desc_b ", p, 1, 1;\n\t}"                                                 \
+				     : SIMT_SUMS_##sums(d, 0)                                                                  \
+				     : "l"(a), "l"(b), "r"(accumulate));                                                       \
 		}                                                                                                              \
 		template <int b_major>                                                                                         \
 		static __device__ __forceinline__ void registers(float (&d)[sums], const uint32_t *a, uint64_t b,              \
@@ -148,6 +156,12 @@ template <int n, int a_major = SIMT_K_MAJOR, int b_major = SIMT_K_MAJOR>
 SIMT_DEVICE void simt_wgmma(float (&d)[n / 2], uint64_t a, uint64_t b, bool accumulate)
 {
 	simt_wgmma_shape<n>::template shared<a_major, b_major>(d, a, b, accumulate);
+}
+
+/* The same of e4m3, m64nNk32: a line has 128 k, and the next 32 k are 32 bytes further. */
+template <int n> SIMT_DEVICE void simt_wgmma_e4m3(float (&d)[n / 2], uint64_t a, uint64_t b, bool accumulate)
+{
+	simt_wgmma_shape<n>::e4m3(d, a, b, accumulate);
 }
 
 /* A from registers, which stay as they are until the wait. */

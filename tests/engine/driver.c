@@ -70,7 +70,7 @@ void driver_open(struct driver *driver, const struct driver_options *options)
 	driver->options = *options;
 	pthread_mutex_init(&driver->lock, NULL);
 	pthread_cond_init(&driver->turn, NULL);
-	check(model_dir_open(options->path, &(struct model_dir_options){false}, &why, &driver->model), &why);
+	check(model_dir_open(options->path, &(struct model_dir_options){.quantization = options->quantization}, &why, &driver->model), &why);
 	const struct engine_options engine = {
 		.model = driver->model,
 		.device = DRIVER_DEVICE,

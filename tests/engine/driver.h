@@ -22,6 +22,7 @@ struct driver_options {
 	struct expert_exchange *experts;
 	uint32_t tensor_parallel_size; /* 0: 1 */
 	uint32_t row_segments;         /* of a GPU; 0: its own */
+	const char *quantization; /* model_dir.h */
 };
 
 struct driver {

@@ -22,10 +22,10 @@ enum { STREAMS = 5, NEW = 12, TOKENS_MAX = 320, BLOCK_TOKENS = 16, LAYERS_MAX = 
        BLOCKS_MAX = TOKENS_MAX / BLOCK_TOKENS };
 
 /* Gemma 2 has a window in one of its layers, and caps; DeepSeek latent blocks, a dense layer and a shared expert;
- * GPT-OSS sinks, and a window in one layer. */
-static const char *const models[] = {"llama-tied", "llama-f32", "../families/gemma2", "mixtral", "qwen3-moe", "qwen3-moe-f32",
-				     "../families/deepseek-v3", "../families/gpt-oss"};
-enum { MODELS = sizeof(models) / sizeof(models[0]), WITH_EXPERTS = 3 };
+ * GPT-OSS sinks, and a window in one layer; those of fp8 are computed in it. */
+static const char *const models[] = {"llama-tied", "llama-f32", "../families/gemma2", "../fp8/qwen3", "mixtral", "qwen3-moe",
+				     "qwen3-moe-f32", "../families/deepseek-v3", "../families/gpt-oss", "../fp8/deepseek-v3"};
+enum { MODELS = sizeof(models) / sizeof(models[0]), WITH_EXPERTS = 4 };
 static const uint32_t prompt_counts[STREAMS] = {1, 16, 37, 100, 290};
 
 struct outcome {
@@ -56,6 +56,7 @@ static void open_with(struct driver *driver, const char *name, struct driver_opt
 {
 	char path[128];
 	snprintf(path, sizeof(path), "tests/golden/engine/%s", name);
+	options.quantization = strstr(name, "fp8") ? "fp8" : NULL;
 	open_path(driver, path, options);
 }
 
@@ -353,7 +354,8 @@ static void where_experts_run_does_not_show(void **state)
 		struct hosts hosts = {.exchange = {.context = &hosts, .run = ask_hosts}};
 		struct model_dir *dir;
 		snprintf(path, sizeof(path), "tests/golden/engine/%s", models[m]);
-		assert_int_equal(model_dir_open(path, &(struct model_dir_options){false}, NULL, &dir), ERR_OK);
+		const struct model_dir_options as_driver = {.quantization = strstr(path, "fp8") ? "fp8" : NULL};
+		assert_int_equal(model_dir_open(path, &as_driver, NULL, &dir), ERR_OK);
 		for (int i = 0; i < 2; i++) {
 			const struct device_options options = {.kind = DEVICE_CPU, .thread_count = (uint32_t)i + 1};
 			assert_int_equal(device_open(&options, NULL, &hosts.device[i]), ERR_OK);
@@ -374,24 +376,38 @@ static void where_experts_run_does_not_show(void **state)
 	}
 }
 
-/* More heads than stored models have: 8 ranks, of which four have the same KV head; a bias of sums, experts in a stack. */
-static void eight_ranks_do_not_show(void **state)
+/* What stored models are too small for: 8 ranks, of which four have the same KV head, a bias of sums, experts in a stack; weights of 8 bits,
+ * whose inputs are shared out by groups of 128. */
+static void many_ranks_do_not_show(void **state)
 {
-	static const char *const wide[] = {"tests/golden/engine/llama-tied", "tests/golden/families/gpt-oss"};
+	static const struct {
+		const char *from;
+		struct wide_size sizes[8];
+		uint32_t degree;
+	} wide[] = {
+		{"tests/golden/engine/llama-tied", {{"num_attention_heads", 8}}, 8},
+		{"tests/golden/families/gpt-oss", {{"num_attention_heads", 8}}, 8},
+		{"tests/golden/fp8/qwen3", {{"num_attention_heads", 8}, {"num_key_value_heads", 2}, {"head_dim", 64}, {"hidden_size", 256},
+					    {"intermediate_size", 512}}, 4},
+		{"tests/golden/fp8/deepseek-v3", {{"num_attention_heads", 8}, {"num_key_value_heads", 8}, {"v_head_dim", 64},
+						  {"intermediate_size", 512}, {"moe_intermediate_size", 256}}, 2},
+	};
 	static const char *const names[] = {"config.json", "tokenizer.json", "model.safetensors", ""};
 	struct rng rng = {.seed = 13};
 	for (size_t m = 0; m < sizeof(wide) / sizeof(*wide); m++) {
-		static struct outcome expected, outcome;
+		static struct outcome outcomes[2];
 		char folder[] = "/tmp/baton-wide-XXXXXX", path[64];
 		assert_non_null(mkdtemp(folder));
-		wide_model(wide[m], 8, folder);
-		for (uint32_t degree = 1; degree <= 8; degree *= 8) {
+		wide_model(wide[m].from, wide[m].sizes, folder);
+		for (int shared = 0; shared < 2; shared++) {
 			struct driver driver;
-			open_path(&driver, folder, (struct driver_options){.thread_count = 1, .tensor_parallel_size = degree});
-			run_all(&driver, &manners[5], &rng, degree == 1 ? &expected : &outcome);
+			open_path(&driver, folder, (struct driver_options){.thread_count = 1,
+									   .tensor_parallel_size = shared ? wide[m].degree : 1,
+									   .quantization = strstr(wide[m].from, "fp8") ? "fp8" : NULL});
+			run_all(&driver, &manners[5], &rng, &outcomes[shared]);
 			driver_close(&driver);
 		}
-		assert_same(&expected, &outcome);
+		assert_same(&outcomes[0], &outcomes[1]);
 		for (size_t i = 0; i < sizeof(names) / sizeof(*names); i++) {
 			snprintf(path, sizeof(path), "%s/%s", folder, names[i]);
 			remove(path);
@@ -440,7 +456,7 @@ int main(void)
 		cmocka_unit_test(the_scheduler_does_not_show),
 		cmocka_unit_test(where_experts_run_does_not_show),
 		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
-		cmocka_unit_test(eight_ranks_do_not_show),
+		cmocka_unit_test(many_ranks_do_not_show),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

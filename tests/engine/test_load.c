@@ -22,18 +22,20 @@
 #include "model/model_dir.h"
 
 static const char NARROW[] = "of 8 bits"; /* made here: weights of more than one block of a scale each way */
+static const char KEPT[] = "of 8 bits, which they stay";
 
 static const char *const models[] = {
 	"engine/llama-f32", "engine/llama-tied", "engine/mixtral", "families/deepseek-v2-lite", "families/deepseek-v3",
 	"families/gpt-oss", "families/gpt-oss-mxfp4", "families/llama-f16", "families/llama-bias", "families/phi3",
-	"families/qwen2-moe", NARROW};
+	"families/qwen2-moe", NARROW, KEPT};
 enum { MODELS = sizeof(models) / sizeof(models[0]) };
 
-static struct model_dir *open_path(const char *path)
+static struct model_dir *open_path(const char *path, const char *quantization)
 {
+	const struct model_dir_options options = {.quantization = quantization};
 	struct model_dir *dir;
 	struct why why = {""};
-	if (model_dir_open(path, NULL, &why, &dir) != ERR_OK)
+	if (model_dir_open(path, &options, &why, &dir) != ERR_OK)
 		fail_msg("%s", why.text);
 	return dir;
 }
@@ -69,10 +71,10 @@ static void remove_model(const struct copied *copied)
 static struct model_dir *open_model(const char *name)
 {
 	char path[128];
-	if (name == NARROW)
-		return open_path(narrow.root);
+	if (name == NARROW || name == KEPT)
+		return open_path(narrow.root, name == KEPT ? "fp8" : NULL);
 	snprintf(path, sizeof(path), "tests/golden/%s", name);
-	return open_path(path);
+	return open_path(path, NULL);
 }
 
 /* Whatever may be of 8 bits is; kv_b_proj takes 384 rows for whole heads in whole blocks, and has 576. */
@@ -266,20 +268,32 @@ struct reading {
 	atomic_bool truncated;
 };
 
-/* What the map says of all rows of the tensor. */
-static void *map_rows(const struct model_dir *dir, const struct tensor_spec *spec)
+/* What the map says of all rows of the tensor, as so many bytes each. */
+static void *map_rows(const struct model_dir *dir, const struct tensor_spec *spec, struct tensor_found *found, size_t *ret_row)
 {
-	struct tensor_found found;
 	uint32_t rows = (uint32_t)spec->dims[0];
 	uint64_t columns = spec->dim_count == 1 ? 1 : spec->dims[1];
 	void *expected = malloc(rows * columns * sizeof(float));
-	if (!expected || model_tensor_find(&dir->config, dir->weights, spec, NULL, &found) != ERR_OK)
+	if (!expected || model_tensor_find(&dir->config, dir->weights, spec, NULL, found) != ERR_OK)
 		abort();
+	enum elem elem = spec->dim_count == 1 ? ELEM_F32 : load_part_elem(&dir->config, spec, found->tensor, elem_of(dir));
+	*ret_row = columns * elem_bytes(elem);
 	if (spec->dim_count == 1)
-		tensor_widen(found.tensor, (uint64_t)found.expert * rows, rows, expected);
+		tensor_widen(found->tensor, (uint64_t)found->expert * rows, rows, expected);
 	else
-		tensor_rows_read(&found, elem_of(dir), 0, rows, expected);
+		tensor_rows_read(found, elem, 0, rows, expected);
 	return expected;
+}
+
+/* Codes that stay come with the scales of their blocks. */
+static bool scales_are_right(const struct load_piece *piece, const struct tensor_found *found, size_t row_bytes)
+{
+	if (!found->scale || piece->spec->dim_count == 1 || row_bytes != piece->spec->dims[1])
+		return !piece->scales;
+	uint64_t columns = found->scale->dims[1], first = piece->first / TENSOR_SCALE_BLOCK * columns;
+	uint64_t rows = (piece->count + TENSOR_SCALE_BLOCK - 1) / TENSOR_SCALE_BLOCK;
+	return piece->scales && piece->scales->dims[0] == rows && piece->scales->dims[1] == columns &&
+	       memcmp(piece->scales->data, (const float *)found->scale->data + first, rows * columns * sizeof(float)) == 0;
 }
 
 static enum err cut(struct reading *reading, unsigned number)
@@ -302,9 +316,10 @@ static enum err compare_piece(void *context, const struct load_piece *piece, str
 		return why_set(why, reading->take_error, "the third piece");
 	if (reading->truncate)
 		return cut(reading, number);
-	uint8_t *expected = map_rows(reading->dir, spec);
-	size_t row = spec->dim_count == 1 ? sizeof(float) : spec->dims[1] * elem_bytes(elem_of(reading->dir));
-	bool same = memcmp(expected + piece->first * row, piece->rows, piece->count * row) == 0;
+	struct tensor_found found;
+	size_t row;
+	uint8_t *expected = map_rows(reading->dir, spec, &found, &row);
+	bool same = memcmp(expected + piece->first * row, piece->rows, piece->count * row) == 0 && scales_are_right(piece, &found, row);
 	free(expected);
 	atomic_fetch_add(&reading->rows, piece->count);
 	return same ? ERR_OK : why_set(why, ERR_MISMATCH, "%s: rows from %u are others", spec->name, piece->first);
@@ -344,7 +359,7 @@ static enum err read_model(struct reading *reading, struct disk *disk, uint64_t 
 	assert_int_equal(device_open(&cpu, NULL, &device), ERR_OK);
 	struct load_plan *plan = make_plan(reading->dir, piece_bytes, digests != NULL);
 	const struct load_reader_options options = {
-		.device = device, .weights = reading->dir->weights, .plan = plan, .elem = elem_of(reading->dir), .digests = digests,
+		.device = device, .weights = reading->dir->weights, .plan = plan, .digests = digests,
 		.hooks = disk ? &hooks : NULL, .context = reading, .take = compare_piece};
 	enum err e = load_read(&options, why, &progress);
 	if (e == ERR_OK)
@@ -434,7 +449,7 @@ static void a_file_cut_while_it_loads_is_an_error(void **state)
 {
 	struct copied copied;
 	copy_model("engine/mixtral", &copied);
-	struct reading reading = {.dir = open_path(copied.root), .truncate = copied.file};
+	struct reading reading = {.dir = open_path(copied.root, NULL), .truncate = copied.file};
 	expect_failure(&reading, NULL, ERR_CORRUPT, "model.safetensors", "was changed");
 	model_dir_close((struct model_dir *)reading.dir);
 	remove_model(&copied);
@@ -445,7 +460,7 @@ static void another_file_of_the_same_name_is_refused(void **state)
 	char saved[128];
 	struct copied copied;
 	copy_model("engine/mixtral", &copied);
-	struct reading reading = {.dir = open_path(copied.root)};
+	struct reading reading = {.dir = open_path(copied.root, NULL)};
 	snprintf(saved, sizeof(saved), "%s/saved", copied.root);
 	copy_file(copied.file, saved);
 	assert_int_equal(rename(saved, copied.file), 0);

@@ -7,6 +7,11 @@
 #include <cmocka.h>
 
 #include "base/digest.h"
+#include "engine/experts_local.h"
+#include "engine/forward.h"
+#include "engine/kv_ranks.h"
+#include "engine/ranks.h"
+#include "engine/weights.h"
 #include "fake.h"
 #include "kernels/device.h"
 #include "model/model_dir.h"
@@ -16,7 +21,8 @@ enum { PROMPT = 37, ANSWER = 6, BLOCK_TOKENS = 16 };
 
 static const char *const models[] = {"tests/golden/engine/llama-tied", "tests/golden/engine/qwen3-moe",
 				     "tests/golden/engine/llama-f32", "tests/golden/families/gemma3",
-				     "tests/golden/families/gpt-oss", "tests/golden/families/deepseek-v3"};
+				     "tests/golden/families/gpt-oss", "tests/golden/families/deepseek-v3",
+				     "tests/golden/fp8/qwen3",		"tests/golden/fp8/deepseek-v3"};
 enum { MODELS = sizeof(models) / sizeof(*models) };
 
 struct answer {
@@ -28,7 +34,7 @@ static void open_ranks(struct driver *driver, const char *path, uint32_t degree,
 {
 	const struct driver_options options = {.path = path, .thread_count = 1, .block_tokens = BLOCK_TOKENS,
 					       .batch_tokens_max = 64, .block_count = 24, .tensor_parallel_size = degree,
-					       .row_segments = segments};
+					       .row_segments = segments, .quantization = strstr(path, "fp8") ? "fp8" : NULL};
 	driver_open(driver, &options);
 }
 
@@ -195,7 +201,7 @@ static void the_tensor_parallel_degree_does_not_show(void **state)
 	uint32_t prompt[PROMPT];
 	make_prompt(prompt, 4);
 	for (int m = 0; m < MODELS; m++) {
-		if (m == 1 || m == 3) /* engine/law1 has them: here is what takes longest */
+		if (m == 1 || m == 3 || strstr(models[m], "fp8")) /* engine/law1 has these, or wider ones */
 			continue;
 		struct driver alone, ranks;
 		struct stream stream, shared;
@@ -370,11 +376,98 @@ static int open_devices(void **state)
 	return 0;
 }
 
+/* --- rows of e4m3 --------------------------------------------------------------------------------------------- */
+
+/* The model on a device of its own, without the engine around it. */
+struct plain {
+	struct model_dir *dir;
+	struct device *device;
+	struct engine_weights *weights;
+	struct experts_local *experts;
+	struct forward *forward;
+	struct ranks ranks;
+	struct kv_memory kv;
+	struct kv_ranks of_ranks;
+	uint64_t *digests;
+};
+
+static void on_kv(void *context, const struct plan *plan, uint32_t layer)
+{
+}
+
+static void plain_open(struct plain *p, const char *path)
+{
+	const struct device_options cuda = {.kind = DEVICE_CUDA};
+	const struct model_dir_options fp8 = {.quantization = "fp8"};
+	assert_int_equal(device_open(&cuda, NULL, &p->device), ERR_OK);
+	assert_int_equal(model_dir_open(path, &fp8, NULL, &p->dir), ERR_OK);
+	const struct model_config *c = &p->dir->config;
+	p->ranks = (struct ranks){1, {p->device}};
+	assert_int_equal(engine_weights_create(&p->ranks, c, p->dir->weights, NULL, NULL, &p->weights), ERR_OK);
+	assert_int_equal(experts_local_create(&p->ranks, c, &p->weights, PROMPT, &p->experts), ERR_OK);
+	const struct forward_options options = {.ranks = &p->ranks, .config = c, .weights = &p->weights, .rows_max = PROMPT,
+						.experts = experts_local_exchange(p->experts), .on_kv = on_kv};
+	assert_int_equal(forward_create(&options, &p->forward), ERR_OK);
+	p->kv.layout = (struct kv_layout){.layer_count = c->layer_count, .head_kv_count = 1, .elem = ELEM_BF16, .kind = KV_LATENT,
+					  .head_dim = c->latent.kv_lora_rank + c->latent.qk_rope_head_dim,
+					  .block_tokens = BLOCK_TOKENS, .value_dim = c->latent.kv_lora_rank};
+	p->kv.layer_stride = kv_layer_bytes(&p->kv.layout);
+	p->kv.block_stride = kv_block_bytes(&p->kv.layout);
+	assert_int_equal(dev_alloc(p->device, MEM_DEVICE, 4 * p->kv.block_stride, &p->kv.base), ERR_OK);
+	assert_int_equal(dev_alloc(p->device, MEM_PINNED, 4 * c->layer_count * sizeof(uint64_t), (void **)&p->digests), ERR_OK);
+	p->of_ranks = (struct kv_ranks){.ranks = &p->ranks, .replicas = 1, .kv = {p->kv}, .parts = {p->kv}, .part_count = 1};
+	assert_int_equal(forward_set_kv(p->forward, 0, &p->of_ranks, p->digests), ERR_OK);
+}
+
+static void plain_close(struct plain *p)
+{
+	forward_destroy(p->forward);
+	experts_local_destroy(p->experts);
+	engine_weights_destroy(p->weights);
+	dev_free(p->device, MEM_DEVICE, p->kv.base, 4 * p->kv.block_stride);
+	dev_free(p->device, MEM_PINNED, p->digests, 4 * p->dir->config.layer_count * sizeof(uint64_t));
+	device_close(p->device);
+	model_dir_close(p->dir);
+}
+
+static void plain_logits(struct plain *p, float *ret_logits)
+{
+	uint32_t tokens[PROMPT], blocks[4] = {2, 0, 3, 1};
+	const float *logits;
+	make_prompt(tokens, 3);
+	struct sequence sequence = {.tokens = tokens, .token_count = PROMPT, .tables = {{blocks, 0, 4}}};
+	struct plan plan = {.run_count = 1, .token_count = PROMPT, .sample_count = 1};
+	plan.runs[0] = (struct run){.sequence = &sequence, .count = PROMPT, .sample_count = 1};
+	assert_int_equal(forward_step(p->forward, &plan), ERR_OK);
+	assert_int_equal(forward_logits(p->forward, 0, 1, &logits), ERR_OK);
+	assert_int_equal(dev_copy(p->device, ret_logits, logits, p->dir->config.vocab_size * sizeof(*logits)), ERR_OK);
+	assert_int_equal(forward_end(p->forward, &plan), ERR_OK);
+}
+
+/* Rows that norms, activations and the way to experts write as e4m3 are those that products would make of f32. */
+static void who_rounds_rows_to_e4m3_does_not_show(void **state)
+{
+	struct plain plain;
+	float narrow[512], wide[512];
+	plain_open(&plain, "tests/golden/fp8/deepseek-v3");
+	const struct layer_weights *last = &plain.weights->layers[1];
+	assert_int_equal(engine_weights_input_of(plain.weights, last->qkv), ELEM_E4M3);
+	assert_int_equal(engine_weights_input_of(plain.weights, last->experts[0].down), ELEM_E4M3);
+	assert_int_equal(engine_weights_input_of(plain.weights, last->router), ELEM_F32);
+	plain_logits(&plain, narrow);
+	((struct device_props *)device_props(plain.device))->input_e4m3 = false;
+	assert_int_equal(engine_weights_input_of(plain.weights, last->qkv), ELEM_F32);
+	plain_logits(&plain, wide);
+	assert_memory_equal(narrow, wide, plain.dir->config.vocab_size * sizeof(float));
+	plain_close(&plain);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(an_answer_does_not_depend_on_chunks_or_company),
 		cmocka_unit_test(the_class_fast_is_another),
+		cmocka_unit_test(who_rounds_rows_to_e4m3_does_not_show),
 		cmocka_unit_test(blocks_may_be_handed_over_and_copied),
 		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
 		cmocka_unit_test(blocks_may_be_handed_over_between_degrees),

@@ -53,7 +53,7 @@ static void a_buffer_is_not_read_into_before_the_device_has_it(void **state)
 	assert_int_equal(load_plan_create(&target.dir->config, target.dir->weights, &planning, NULL, &plan), ERR_OK);
 	assert_true(plan->piece_count > 4 * LOAD_WORKERS); /* each worker's buffers serve again and again */
 	const struct load_reader_options options = {.device = target.device, .weights = target.dir->weights, .plan = plan,
-						    .elem = ELEM_BF16, .context = &target, .take = copy_piece};
+						    .context = &target, .take = copy_piece};
 	assert_int_equal(load_read(&options, NULL, &progress), ERR_OK);
 	uint8_t *got = gpu_take(target.device, target.memory, bytes);
 	for (size_t i = 0; i < weights_count(target.dir->weights); i++) {

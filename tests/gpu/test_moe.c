@@ -133,7 +133,7 @@ static void check_rows(struct rng *rng, uint32_t dim, uint32_t top_k)
 	void *gate_at = gpu_put(gpu, gate, sizeof(float) * COUNT), *f32_at = gpu_nan(gpu, slot_count * 4);
 	void *bf16_at = gpu_nan(gpu, slot_count * 2), *answer_at = gpu_nan(gpu, slot_count * 2), *out_at = gpu_nan(gpu, row_count * 4);
 	op_moe_gather(gpu, &(struct moe_gather_call){x_at, dim, slot_at, slots, top_k, f32_at, ELEM_F32});
-	op_moe_gather(gpu, &(struct moe_gather_call){halves_at, dim, slot_at, slots, top_k, bf16_at, ELEM_BF16});
+	op_moe_gather(gpu, &(struct moe_gather_call){halves_at, dim, slot_at, slots, top_k, bf16_at, ELEM_BF16, ELEM_BF16});
 	scatter(gpu, f32_at, dim, slot_at, slots, answer_at);
 	op_moe_combine(gpu, answer_at, weight_at, COUNT, top_k, dim, out_at);
 	op_add_gated(gpu, out_at, x_at, gate_at, COUNT, dim);

@@ -161,7 +161,18 @@ static void eight_bit_weights_are_read_in_blocks_of_128(void **state)
 	struct model_config c;
 	assert_int_equal(parse_with(deepseek, "{\"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\","
 				    "\"activation_scheme\": \"dynamic\", \"weight_block_size\": [128, 128]}}", NULL, &c), ERR_OK);
-	assert_true(c.fp8_blocks);
+	assert_true(c.fp8_blocks && !c.fp8_kept);
+	/* Of Qwen3, dense and with experts, as published. */
+	static const char *const families[] = {"Qwen3ForCausalLM", "Qwen3MoeForCausalLM"};
+	for (int i = 0; i < 2; i++) {
+		char changes[512];
+		snprintf(changes, sizeof(changes), "{\"architectures\": [\"%s\"], \"num_experts\": 8, \"num_experts_per_tok\": 2,"
+			 "\"moe_intermediate_size\": 32, \"quantization_config\": {\"activation_scheme\": \"dynamic\", \"fmt\": \"e4m3\","
+			 "\"modules_to_not_convert\": [\"lm_head\"], \"quant_method\": \"fp8\", \"weight_block_size\": [128, 128]}}",
+			 families[i]);
+		assert_int_equal(parse_with(llama, changes, NULL, &c), ERR_OK);
+		assert_true(c.fp8_blocks);
+	}
 }
 
 static void some_layers_are_dense_among_experts(void **state)
@@ -341,6 +352,8 @@ static void what_deepseek_models_do_not_do_is_named(void **state)
 	assert_refused_of(deepseek, ERR_INVALID, "{\"qk_rope_head_dim\": 15}", "qk_rope_head_dim is 15");
 	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"quantization_config\": {\"quant_method\": \"gptq\"}}",
 			  "quantization_config: quant_method is \"gptq\", expected \"fp8\"");
+	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"quantization_config\": {\"quant_method\": \"fp8\", \"activation_scheme\":"
+			  "\"static\", \"weight_block_size\": [128, 128]}}", "activation_scheme is \"static\", expected \"dynamic\"");
 	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"quantization_config\": {\"quant_method\": \"fp8\","
 			  "\"weight_block_size\": [1, 128]}}", "weight_block_size is [1,128], expected [128, 128]");
 	assert_refused_of(deepseek, ERR_UNSUPPORTED, "{\"rope_scaling\": {\"type\": \"linear\", \"factor\": 2}}", "rope_scaling");

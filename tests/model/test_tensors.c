@@ -216,7 +216,8 @@ static void layers_behind_the_last_are_left_alone(void **state)
 }
 
 /* All of it in bf16 but one matrix of 8 bits, with its scales if they are given. */
-static enum err check_narrow(const char *json, const char *narrow, const uint64_t *scale_dims, struct why *why)
+static enum err check_narrow_with(const char *json, const char *narrow, const char *scale_dtype, const uint64_t *scale_dims,
+				  struct why *why)
 {
 	static struct list list;
 	struct model_config config;
@@ -227,7 +228,7 @@ static enum err check_narrow(const char *json, const char *narrow, const uint64_
 	list_of(json, &config, &list);
 	snprintf(scale, sizeof(scale), "%s_scale_inv", narrow);
 	if (scale_dims)
-		append_typed(header, scale, "F32", 4, scale_dims, 2, &at);
+		append_typed(header, scale, scale_dtype, strcmp(scale_dtype, "F32") == 0 ? 4 : 2, scale_dims, 2, &at);
 	for (uint32_t i = 0; i < list.count; i++) {
 		bool is_narrow = strcmp(list.specs[i].name, narrow) == 0;
 		append_typed(header, list.specs[i].name, is_narrow ? "F8_E4M3" : "BF16", is_narrow ? 1 : 2, list.specs[i].dims,
@@ -240,6 +241,11 @@ static enum err check_narrow(const char *json, const char *narrow, const uint64_
 	return e;
 }
 
+static enum err check_narrow(const char *json, const char *narrow, const uint64_t *scale_dims, struct why *why)
+{
+	return check_narrow_with(json, narrow, "F32", scale_dims, why);
+}
+
 static void eight_bit_weights_come_with_a_scale_for_each_block(void **state)
 {
 	static const char quantised[] = DEEPSEEK ", \"quantization_config\": {\"quant_method\": \"fp8\", \"fmt\": \"e4m3\","
@@ -247,6 +253,8 @@ static void eight_bit_weights_come_with_a_scale_for_each_block(void **state)
 	static const char q_b[] = "model.layers.1.self_attn.q_b_proj.weight", head[] = "lm_head.weight";
 	struct why why = {""};
 	assert_int_equal(check_narrow(quantised, q_b, (uint64_t[]){1, 1}, &why), ERR_OK);
+	assert_int_equal(check_narrow_with(quantised, q_b, "BF16", (uint64_t[]){1, 1}, &why), ERR_OK);
+	assert_int_equal(check_narrow_with(quantised, q_b, "F16", (uint64_t[]){1, 1}, &why), ERR_MISMATCH);
 	assert_int_equal(check_narrow(quantised, q_b, NULL, &why), ERR_NOT_FOUND);
 	assert_non_null(strstr(why.text, "q_b_proj.weight_scale_inv is missing, expected F32 [1"));
 	assert_int_equal(check_narrow(quantised, q_b, (uint64_t[]){2, 1}, &why), ERR_MISMATCH);

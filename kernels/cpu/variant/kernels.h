@@ -5,6 +5,11 @@
 #include "kernels/cpu/variants.h"
 
 void kernel_linear(const struct linear_block *block, void *scratch);
+/* The sum of one segment of weights of e4m3, acc: [row][LINEAR_TASK_PANELS * 16]; `beside` is KERNEL_E4M3_FLOATS. */
+void kernel_linear_e4m3(const struct linear_block *block, uint32_t segment, float *acc, float *beside);
+#define KERNEL_E4M3_FLOATS                                                                                             \
+	(LINEAR_TASK_ROWS * LINEAR_GROUP + LINEAR_TASK_ROWS * LINEAR_TASK_PANELS * PANEL_COLUMNS +                    \
+	 LINEAR_TASK_PANELS * (LINEAR_GROUP + 1) * PANEL_COLUMNS)
 void kernel_attention(const struct attention_item *item, void *scratch);
 void kernel_rmsnorm(const struct norm_call *call, uint32_t row_first, uint32_t row_count);
 void kernel_head_norm(float *head, uint32_t dim, const float *weight, float eps);

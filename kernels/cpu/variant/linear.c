@@ -18,7 +18,8 @@
 #define WIDE_FLOATS (PIECE_MANY_ROWS * PANEL_COLUMNS + 16)
 _Static_assert(LINEAR_SEGMENTS * ACC_FLOATS * 4 + LINEAR_TASK_PANELS * WIDE_FLOATS * 4 <= SCRATCH_BYTES &&
 		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + LINEAR_TASK_ROWS * PIECE_MANY_ROWS * 2 <= SCRATCH_BYTES &&
-		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + 12 * PIECE_FEW_ROWS * 2 <= SCRATCH_BYTES,
+		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + 12 * PIECE_FEW_ROWS * 2 <= SCRATCH_BYTES &&
+		       LINEAR_SEGMENTS * ACC_FLOATS * 4 + KERNEL_E4M3_FLOATS * 4 <= SCRATCH_BYTES,
 	       "the scratch has room");
 
 static enum tile_kind kind_of(enum elem elem)
@@ -76,6 +77,16 @@ static void multiply_piece(const struct linear_block *block, uint32_t k_first, u
 	tile_run(kind, &tile);
 }
 
+static void multiply_segment(const struct linear_block *block, uint32_t segment, float *acc, void *beside)
+{
+	const struct linear_shape *shape = &block->call->linear->shape;
+	uint32_t segment_k = shape->k / shape->segments;
+	uint32_t piece_max = block->row_count <= tile_rows_max() ? PIECE_FEW_ROWS : PIECE_MANY_ROWS;
+	for (uint32_t k = 0; k < segment_k; k += piece_max)
+		multiply_piece(block, segment * segment_k + k, segment_k - k < piece_max ? segment_k - k : piece_max, k > 0, acc,
+			       beside);
+}
+
 /* acc[0] = the binary tree over the segments: neighbours first. */
 static void join_segments(float *acc, uint32_t segments, uint32_t rows)
 {
@@ -108,14 +119,13 @@ void kernel_linear(const struct linear_block *block, void *scratch)
 	const struct linear_shape *shape = &block->call->linear->shape;
 	float *acc = scratch; /* [segment][row][column of the task] */
 	void *beside = acc + (size_t)LINEAR_SEGMENTS * ACC_FLOATS;
-	uint32_t segment_k = shape->k / shape->segments;
-	uint32_t piece_max = block->row_count <= tile_rows_max() ? PIECE_FEW_ROWS : PIECE_MANY_ROWS;
 
 	assert(block->row_count <= LINEAR_TASK_ROWS && block->panel_count <= LINEAR_TASK_PANELS);
 	for (uint32_t segment = 0; segment < shape->segments; segment++)
-		for (uint32_t k = 0; k < segment_k; k += piece_max)
-			multiply_piece(block, segment * segment_k + k, segment_k - k < piece_max ? segment_k - k : piece_max,
-				       k > 0, acc + (size_t)segment * ACC_FLOATS, beside);
+		if (shape->elem == ELEM_E4M3)
+			kernel_linear_e4m3(block, segment, acc + (size_t)segment * ACC_FLOATS, beside);
+		else
+			multiply_segment(block, segment, acc + (size_t)segment * ACC_FLOATS, beside);
 	join_segments(acc, shape->segments, block->row_count);
 	store_block(block, acc);
 }

@@ -7,8 +7,10 @@
 
 #define tile_run	   VARIANT(tile_run)
 #define tile_widen	   VARIANT(tile_widen)
+#define tile_widen_e4m3	   VARIANT(tile_widen_e4m3)
 #define tile_rows_max	   VARIANT(tile_rows_max)
 #define kernel_linear	   VARIANT(kernel_linear)
+#define kernel_linear_e4m3 VARIANT(kernel_linear_e4m3)
 #define kernel_attention   VARIANT(kernel_attention)
 #define kernel_rmsnorm	   VARIANT(kernel_rmsnorm)
 #define kernel_head_norm   VARIANT(kernel_head_norm)

@@ -52,6 +52,14 @@ INLINE vreg r_widen(const uint16_t *p)
 	__m256i halves = _mm256_loadu_si256((const void *)p);
 	return _mm512_castsi512_ps(_mm512_slli_epi32(_mm512_cvtepu16_epi32(halves), 16));
 }
+/* Of the sign, exponent and fraction of e4m3 in their places in f32, the exponent less by 120: times 2^120. */
+INLINE vreg r_e4m3(const uint8_t *p)
+{
+	__m512i bytes = _mm512_cvtepu8_epi32(_mm_loadu_si128((const void *)p));
+	__m512i sign = _mm512_slli_epi32(_mm512_and_si512(bytes, _mm512_set1_epi32(0x80)), 24);
+	__m512i rest = _mm512_slli_epi32(_mm512_and_si512(bytes, _mm512_set1_epi32(0x7f)), 20);
+	return _mm512_mul_ps(_mm512_castsi512_ps(_mm512_or_si512(sign, rest)), _mm512_set1_ps(0x1p120f));
+}
 /* a * 2^n, n the low bits of `n` */
 INLINE vreg r_scale(vreg a, vreg n)
 {
@@ -84,6 +92,13 @@ INLINE vreg r_widen(const uint16_t *p)
 	__m128i halves = _mm_loadu_si128((const void *)p);
 	return _mm256_castsi256_ps(_mm256_slli_epi32(_mm256_cvtepu16_epi32(halves), 16));
 }
+INLINE vreg r_e4m3(const uint8_t *p)
+{
+	__m256i bytes = _mm256_cvtepu8_epi32(_mm_loadl_epi64((const void *)p));
+	__m256i sign = _mm256_slli_epi32(_mm256_and_si256(bytes, _mm256_set1_epi32(0x80)), 24);
+	__m256i rest = _mm256_slli_epi32(_mm256_and_si256(bytes, _mm256_set1_epi32(0x7f)), 20);
+	return _mm256_castsi256_ps(_mm256_or_si256(sign, rest)) * _mm256_set1_ps(0x1p120f);
+}
 INLINE vreg r_scale(vreg a, vreg n)
 {
 	__m256i shifted = _mm256_slli_epi32(_mm256_castps_si256(n), 23);
@@ -115,6 +130,11 @@ INLINE ureg r_words(const uint32_t *p)
 INLINE vreg r_low_half(const uint32_t *p) { return (vreg)(r_words(p) << 16); }
 INLINE vreg r_high_half(const uint32_t *p) { return (vreg)(r_words(p) & 0xffff0000u); }
 INLINE vreg r_widen(const uint16_t *p) { return (vreg)((ureg){p[0], p[1], p[2], p[3]} << 16); }
+INLINE vreg r_e4m3(const uint8_t *p)
+{
+	ureg bytes = {p[0], p[1], p[2], p[3]};
+	return (vreg)((bytes & 0x80) << 24 | (bytes & 0x7f) << 20) * r_set(0x1p120f);
+}
 INLINE vreg r_scale(vreg a, vreg n) { return (vreg)((ureg)a + ((ureg)n << 23)); }
 INLINE vreg r_zero_below(vreg a, vreg x, vreg bound) { return (vreg)((x >= bound) & (ireg)a); }
 #endif

@@ -169,6 +169,16 @@ void tile_widen(const uint32_t *words, uint32_t steps, float *out)
 		}
 }
 
+void tile_widen_e4m3(const uint8_t *bytes, uint32_t steps, float *out)
+{
+	for (uint32_t step = 0; step < steps; step++, bytes += LANES, out += LANES) {
+		if (step % 4 == 0)
+			__builtin_prefetch(bytes + PREFETCH_STEPS * 4 * LANES);
+		for (uint32_t i = 0; i < REGS; i++)
+			r_store(out + i * REG_LANES, r_e4m3(bytes + i * REG_LANES));
+	}
+}
+
 uint32_t tile_rows_max(void)
 {
 	return ROWS_MAX;

@@ -32,6 +32,8 @@ void tile_run(enum tile_kind kind, const struct tile *tile);
  * bits are the same. */
 void tile_widen(const uint32_t *words, uint32_t steps, float *out);
 #define TILE_WIDEN_ROWS 16
+/* [steps][16] bytes of e4m3 (base/e4m3.h) to f32, for TILE_F32.  No NaN. */
+void tile_widen_e4m3(const uint8_t *bytes, uint32_t steps, float *out);
 /* Rows that one pass of the micro-kernel takes. */
 uint32_t tile_rows_max(void);
 #endif

@@ -12,6 +12,7 @@
 #include <functional>
 #include <tuple>
 #include "base/bf16.h"
+#include "base/e4m3.h"
 
 #define SIMT_KERNEL(name)			      static void name
 #define SIMT_KERNEL_OF(name, threads_max, blocks_min) static void name
@@ -182,6 +183,11 @@ SIMT_DEVICE float simt_float(uint32_t bits)
 SIMT_DEVICE uint32_t simt_bf16_pair(float low, float high)
 {
 	return bf16_round(low) | (uint32_t)bf16_round(high) << 16;
+}
+
+SIMT_DEVICE uint16_t simt_e4m3_pair(float low, float high)
+{
+	return (uint16_t)(e4m3_round(low) | e4m3_round(high) << 8);
 }
 
 SIMT_DEVICE uint32_t simt_popcount(uint32_t bits)

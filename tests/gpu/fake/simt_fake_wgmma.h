@@ -28,6 +28,7 @@ struct simt_product {
 	uint64_t a_operand, b_operand;
 	int a_major, b_major;
 	bool accumulate;
+	bool e4m3; /* 32 k, else 16 of bf16 */
 };
 void simt_wgmma_queue(const struct simt_product *product);
 void simt_wgmma_fence(void);
@@ -58,7 +59,14 @@ template <int n, int a_major = SIMT_K_MAJOR, int b_major = SIMT_K_MAJOR>
 SIMT_DEVICE void simt_wgmma(float (&d)[n / 2], uint64_t a, uint64_t b, bool accumulate)
 {
 	static_assert(simt_is_wgmma_shape<n>(), "as kernels/cuda/simt_wgmma.h has them");
-	struct simt_product product = {n, d, nullptr, a, b, a_major, b_major, accumulate};
+	struct simt_product product = {n, d, nullptr, a, b, a_major, b_major, accumulate, false};
+	simt_wgmma_queue(&product);
+}
+
+template <int n> SIMT_DEVICE void simt_wgmma_e4m3(float (&d)[n / 2], uint64_t a, uint64_t b, bool accumulate)
+{
+	static_assert(simt_is_wgmma_shape<n>(), "as kernels/cuda/simt_wgmma.h has them");
+	struct simt_product product = {n, d, nullptr, a, b, SIMT_K_MAJOR, SIMT_K_MAJOR, accumulate, true};
 	simt_wgmma_queue(&product);
 }
 
@@ -66,7 +74,7 @@ template <int n, int b_major = SIMT_K_MAJOR>
 SIMT_DEVICE void simt_wgmma_registers(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate)
 {
 	static_assert(simt_is_wgmma_shape<n>(), "as kernels/cuda/simt_wgmma.h has them");
-	struct simt_product product = {n, d, a, 0, b, SIMT_K_MAJOR, b_major, accumulate};
+	struct simt_product product = {n, d, a, 0, b, SIMT_K_MAJOR, b_major, accumulate, false};
 	simt_wgmma_queue(&product);
 }
 #endif

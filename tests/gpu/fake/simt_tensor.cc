@@ -1,10 +1,11 @@
-/* Tensor cores: each product of two bf16 is exact in f32, and sums are of one term after the other, K ascending. */
+/* Tensor cores: each product of two bf16 or e4m3 is exact in f32, and sums are of one term after the other, K ascending. */
 #include <string.h>
 #include "tests/gpu/fake/fake.h"
 #include "tests/gpu/fake/simt_block.h"
 
 #define M 64
 #define K 16
+#define K_MAX 32 /* of e4m3 */
 #define N_MAX 256
 
 static float half_at(const void *at)
@@ -57,7 +58,7 @@ struct mma_words {
 };
 
 /* Columns of a fragment of 16 x 16: word i of lane l. */
-static void place_a(const uint32_t *a, uint32_t lane, float (*ret)[K])
+template <int columns> static void place_a(const uint32_t *a, uint32_t lane, float (*ret)[columns])
 {
 	for (uint32_t i = 0; i < 4; i++)
 		for (int j = 0; j < 2; j++)
@@ -95,30 +96,31 @@ void simt_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint32_t *b)
 /* --- a warpgroup --------------------------------------------------------------------------------------------- */
 
 /* The element at (row, k) of an operand: row of M or N. */
-static float element(uint64_t operand, int major, uint32_t row, uint32_t k)
+static float element(uint64_t operand, int major, uint32_t row, uint32_t k, bool e4m3)
 {
 	uint32_t address = (uint32_t)(operand & 0x3fff) << 4, leading = (uint32_t)(operand >> 16 & 0x3fff) << 4;
 	uint32_t stride = (uint32_t)(operand >> 32 & 0x3fff) << 4;
 	if (major == SIMT_K_MAJOR)
-		address += row / 8 * stride + row % 8 * 128 + k * 2;
+		address += row / 8 * stride + row % 8 * 128 + k * (e4m3 ? 1 : 2);
 	else
 		address += row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2;
 	address ^= (address >> 7 & 7) << 4;
-	return half_at(simt_self()->block_of->shared + address);
+	const uint8_t *at = simt_self()->block_of->shared + address;
+	return e4m3 ? e4m3_widen(*at) : half_at(at);
 }
 
 static void run_product(const queued_product *product)
 {
-	static float a[M][K], b[K][N_MAX], c[N_MAX];
+	static float a[M][K_MAX], b[K_MAX][N_MAX], c[N_MAX];
 	const struct simt_product *of = product->of;
-	uint32_t n = of->n;
+	uint32_t n = of->n, k_count = of->e4m3 ? K_MAX : K;
 	for (uint32_t t = 0; of->a && t < SIMT_MEMBERS_MAX; t++)
 		place_a(product->a[t], t % 32, a + t / 32 * 16);
-	for (uint32_t k = 0; k < K; k++) {
+	for (uint32_t k = 0; k < k_count; k++) {
 		for (uint32_t i = 0; i < n; i++)
-			b[k][i] = element(of->b_operand, of->b_major, i, k);
+			b[k][i] = element(of->b_operand, of->b_major, i, k, of->e4m3);
 		for (uint32_t m = 0; m < M && !of->a; m++)
-			a[m][k] = element(of->a_operand, of->a_major, m, k);
+			a[m][k] = element(of->a_operand, of->a_major, m, k, of->e4m3);
 	}
 	for (uint32_t m = 0; m < M; m++) {
 		/* Row m lies in 4 threads, two columns of every 8 in each. */
@@ -126,7 +128,7 @@ static void run_product(const queued_product *product)
 		uint32_t half = m % 16 / 8 * 2;
 		for (uint32_t i = 0; i < n; i++)
 			c[i] = of->accumulate ? four[i % 8 / 2].d[i / 8 * 4 + half + i % 2] : 0.0f;
-		for (uint32_t k = 0; k < K; k++) {
+		for (uint32_t k = 0; k < k_count; k++) {
 			float factor = a[m][k];
 			for (uint32_t i = 0; i < n; i++)
 				c[i] += factor * b[k][i];
@@ -208,7 +210,7 @@ static void queue_product(const struct simt_meeting *meeting)
 		product.of[t] = *static_cast<const struct simt_product *>(meeting->in[t]);
 		const struct simt_product *one = &product.of[t], *first = &product.of[0];
 		if (one->n != first->n || one->b_operand != first->b_operand || !one->a != !first->a ||
-		    one->a_operand != first->a_operand || one->accumulate != first->accumulate)
+		    one->a_operand != first->a_operand || one->e4m3 != first->e4m3 || one->accumulate != first->accumulate)
 			simt_fault("threads of a warpgroup give different operands to wgmma");
 		if (one->a)
 			memcpy(product.a[t], one->a, sizeof(product.a[t]));
