@@ -4,7 +4,7 @@
 
 enum {
 	LOOK_BLOCKS = 2048,           /* a tick: a millisecond of ten stores, 100,000 blocks a second */
-	LOOK_BLOCKS_BUSY = 256,       /* while others are served, who would wait that long: many more than the pace lets go */
+	LOOK_BLOCKS_BUSY = 64,        /* while others are served, who would wait that long: 3,200 a second */
 	LOOK_BLOCKS_LEAVING = 16384,
 	LOOK_EMPTY = 32,              /* entries without a block cost as much as one with */
 	VERIFY_GRACES = 3,            /* until they are looked at a second time */
