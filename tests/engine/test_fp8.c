@@ -144,6 +144,23 @@ static void what_is_not_published_in_it_is_refused(void **state)
 	assert_non_null(strstr(why.text, "quantization awq: expected none or fp8"));
 }
 
+/* What a rank sums is whole groups. */
+static void groups_are_not_cut_between_ranks(void **state)
+{
+	const struct device_options options = {.kind = DEVICE_CPU, .thread_count = 1};
+	struct driver driver;
+	struct device *device;
+	struct engine_weights *weights[4];
+	struct why why = {""};
+	open_model(&driver, "deepseek-v3", "fp8");
+	assert_int_equal(device_open(&options, NULL, &device), ERR_OK);
+	const struct ranks ranks = {4, {device, device, device, device}};
+	assert_int_equal(engine_weights_create(&ranks, &driver.model->config, driver.model->weights, NULL, &why, weights), ERR_UNSUPPORTED);
+	assert_non_null(strstr(why.text, "o_proj.weight: 192 inputs of 8 bits are summed in 1 segments, which 4 ranks cannot share"));
+	device_close(device);
+	driver_close(&driver);
+}
+
 /* --- numbers that are none ----------------------------------------------------------------------------- */
 
 /* A copy of the model in a folder of its own, with two bytes of a tensor of all ones; the caller's to remove. */
@@ -205,6 +222,7 @@ int main(void)
 		cmocka_unit_test(weights_stay_as_they_are),
 		cmocka_unit_test(what_is_not_published_in_it_is_refused),
 		cmocka_unit_test(what_is_no_number_is_refused),
+		cmocka_unit_test(groups_are_not_cut_between_ranks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }
