@@ -219,6 +219,21 @@ SIMT_DEVICE void pass(struct computer *computer)
 	}
 }
 
+/* From a tile's scores, which it may change: the weights, the state after them, and what the sums before it are multiplied by. */
+SIMT_DEVICE void weigh_scores(const struct attention_job *job, const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES],
+			      struct softening *so_far, uint32_t (&weights)[4][4], float (&by)[2])
+{
+	float unit = job->cap > 0.0f ? LOG2_E : job->scale * LOG2_E;
+	if (job->cap > 0.0f) {
+		SIMT_UNROLL
+		for (int i = 0; i < SCORES; i++)
+			s[i] = capped(s[i] * job->scale, job->cap);
+	}
+	if (tile < rows->all_low || tile + ATTENTION_TILE > rows->all_end)
+		hide(rows, tile, s);
+	soften(unit, s, so_far, weights, by);
+}
+
 template <int panels, int columns>
 SIMT_DEVICE void do_tile(struct computer *computer, const struct thread_rows *rows, uint32_t tile, struct softening *so_far,
 			 float (&sums)[columns / 2])
@@ -233,15 +248,7 @@ SIMT_DEVICE void do_tile(struct computer *computer, const struct thread_rows *ro
 	if (job->value_offset > 0)
 		slot_release(computer);
 	if (!rows->idle) {
-		float unit = job->cap > 0.0f ? LOG2_E : job->scale * LOG2_E;
-		if (job->cap > 0.0f) {
-			SIMT_UNROLL
-			for (int i = 0; i < SCORES; i++)
-				s[i] = capped(s[i] * job->scale, job->cap);
-		}
-		if (tile < rows->all_low || tile + ATTENTION_TILE > rows->all_end)
-			hide(rows, tile, s);
-		soften(unit, s, so_far, weights, by);
+		weigh_scores(job, rows, tile, s, so_far, weights, by);
 		rescale(sums, by);
 	}
 	if (job->value_offset > 0)
@@ -340,17 +347,8 @@ SIMT_DEVICE void do_own_tile(struct computer *computer, const struct thread_rows
 	simt_wgmma_hold(s);
 	if (owed)
 		receive(computer, so_far);
-	if (!rows->idle) {
-		float unit = job->cap > 0.0f ? LOG2_E : job->scale * LOG2_E;
-		if (job->cap > 0.0f) {
-			SIMT_UNROLL
-			for (int i = 0; i < SCORES; i++)
-				s[i] = capped(s[i] * job->scale, job->cap);
-		}
-		if (tile < rows->all_low || tile + ATTENTION_TILE > rows->all_end)
-			hide(rows, tile, s);
-		soften(unit, s, so_far, weights, by);
-	}
+	if (!rows->idle)
+		weigh_scores(job, rows, tile, s, so_far, weights, by);
 	send(computer, place, *so_far, weights, by);
 	if (owed)
 		weigh_by_letter<columns>(computer, sums);

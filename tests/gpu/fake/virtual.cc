@@ -34,7 +34,7 @@ static bool is_open;
 
 #define DRIVER_CALL(name)                                      \
 	std::lock_guard<std::recursive_mutex> lock(fake_lock); \
-	if (fake_device_lost(fake_current()) || fake_fails(name))            \
+	if (fake_device_lost(fake_current()) || fake_fails(name)) \
 	return CUDA_ERROR_OUT_OF_MEMORY
 
 static void forget_if_unused(CUmemGenericAllocationHandle handle)
