@@ -6,6 +6,7 @@
 #include <unistd.h>
 
 #include "bench/gpu/bench.h"
+#include "bench/gpu/pass_fd.h"
 #include "kernels/peer_memory.h"
 
 /* KV between two processes on one GPU: read from the neighbour's memory, written into it, and by way of the host's as without either.
@@ -79,23 +80,6 @@ static void measure(struct handover *h)
 
 /* ---- the neighbour */
 
-static bool send_fd(int fd)
-{
-	char byte = 'm';
-	struct iovec iov = {&byte, 1};
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	return sendmsg(SOCKET_FD, &msg, 0) == 1;
-}
-
 int bench_neighbour(void)
 {
 	struct device *device = NULL;
@@ -109,28 +93,11 @@ int bench_neighbour(void)
 		e = dev_alloc(device, MEM_SHARED, POOL_BYTES, &pool);
 	if (e == ERR_OK)
 		e = dev_export(device, pool, &fd, &why);
-	if (e != ERR_OK || !send_fd(fd)) {
+	if (e != ERR_OK || !pass_fd(SOCKET_FD, fd)) {
 		fprintf(stderr, "bench_gpu: the neighbour: %s: %s\n", err_text(e), why.text);
 		return 1;
 	}
 	return read(SOCKET_FD, &byte, 1) == 0 ? 0 : 1; /* the end */
-}
-
-/* -1: it has none to give. */
-static int receive_fd(int socket_fd)
-{
-	char byte;
-	int fd = -1;
-	struct iovec iov = {&byte, 1};
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-	struct cmsghdr *cmsg = recvmsg(socket_fd, &msg, 0) == 1 ? CMSG_FIRSTHDR(&msg) : NULL;
-	if (cmsg)
-		memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
-	return fd;
 }
 
 static pid_t start_neighbour(int *ret_socket_fd)
@@ -180,7 +147,7 @@ void bench_handover(struct bench *bench)
 	struct handover h = {.bench = bench};
 	int socket_fd = -1;
 	pid_t pid = start_neighbour(&socket_fd);
-	int fd = pid > 0 ? receive_fd(socket_fd) : -1;
+	int fd = pid > 0 ? take_fd(socket_fd) : -1;
 	if (fd >= 0) {
 		with_pools(&h, fd);
 		close(fd);

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/digest.h"
+#include "bench/gpu/pass_fd.h"
 #include "kernels/peer_memory.h"
 #if __has_include("fake.h")
 #include "fake.h"
@@ -32,23 +33,6 @@ static uint64_t *pattern(size_t bytes, size_t offset, uint64_t round)
 
 /* ---- the other process */
 
-static bool send_fd(int socket_fd, int fd)
-{
-	char byte = 'm';
-	struct iovec iov = {&byte, 1};
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control = {0};
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	cmsg->cmsg_level = SOL_SOCKET;
-	cmsg->cmsg_type = SCM_RIGHTS;
-	cmsg->cmsg_len = CMSG_LEN(sizeof(int));
-	memcpy(CMSG_DATA(cmsg), &fd, sizeof(fd));
-	return sendmsg(socket_fd, &msg, 0) == 1;
-}
-
 /* Fills its pool, hands it out, and fills it again for each byte that comes. */
 static int owner_main(void)
 {
@@ -66,7 +50,7 @@ static int owner_main(void)
 		if (!words || dev_copy(device, pool, words, POOL_BYTES) != ERR_OK || device_sync(device) != ERR_OK)
 			return 2;
 		free(words);
-		if (round == 0 ? !send_fd(SOCKET_FD, fd) : write(SOCKET_FD, &byte, 1) != 1)
+		if (round == 0 ? !pass_fd(SOCKET_FD, fd) : write(SOCKET_FD, &byte, 1) != 1)
 			return 3;
 		if (read(SOCKET_FD, &byte, 1) != 1)
 			break;
@@ -83,23 +67,6 @@ struct owner {
 	int fd; /* of its pool */
 };
 
-static int receive_fd(int socket_fd)
-{
-	char byte;
-	int fd = -1;
-	struct iovec iov = {&byte, 1};
-	union {
-		char bytes[CMSG_SPACE(sizeof(int))];
-		struct cmsghdr align;
-	} control;
-	struct msghdr msg = {.msg_iov = &iov, .msg_iovlen = 1, .msg_control = control.bytes, .msg_controllen = sizeof(control.bytes)};
-	assert_int_equal(recvmsg(socket_fd, &msg, 0), 1);
-	struct cmsghdr *cmsg = CMSG_FIRSTHDR(&msg);
-	assert_non_null(cmsg);
-	memcpy(&fd, CMSG_DATA(cmsg), sizeof(fd));
-	return fd;
-}
-
 static struct owner owner_start(void)
 {
 	int ends[2];
@@ -113,7 +80,9 @@ static struct owner owner_start(void)
 		_exit(127);
 	}
 	close(ends[1]);
-	return (struct owner){.pid = pid, .socket_fd = ends[0], .fd = receive_fd(ends[0])};
+	struct owner owner = {.pid = pid, .socket_fd = ends[0], .fd = take_fd(ends[0])};
+	assert_true(owner.fd >= 0);
+	return owner;
 }
 
 static void owner_refill(const struct owner *owner)
