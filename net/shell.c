@@ -48,6 +48,7 @@ struct shell {
 	struct shell_peer peers[LINK_PEERS_MAX];
 	char link_names[LINK_NAMES][LINK_NAME_BYTES];
 	uint32_t link_name_next;
+	char link_required[LINK_WAYS_TEXT];
 };
 
 static uint64_t now(struct shell *s)
@@ -326,10 +327,15 @@ static const char *env_link_name(void *context, uint64_t node)
 		return NULL;
 	const struct shell_peer *peer = find_peer(s, node);
 	if (peer && peer->refused)
-		return "refused";
+		return ENV_LINK_REFUSED;
 	char *name = s->link_names[s->link_name_next++ % LINK_NAMES];
 	link_peer_transport(s->options.link, node, name, LINK_NAME_BYTES);
 	return name;
+}
+
+static const char *env_link_required(void *context)
+{
+	return ((struct shell *)context)->link_required;
 }
 
 static void env_outranked(void *context, uint64_t incarnation, bool lives)
@@ -368,6 +374,7 @@ static void bind_env(struct shell *s)
 		.read = env_read,
 		.read_cancel = env_read_cancel,
 		.link_name = env_link_name,
+		.link_required = env_link_required,
 		.refused = env_refused,
 		.outranked = env_outranked,
 		.trace = s->options.trace ? env_trace_line : NULL,
@@ -382,6 +389,7 @@ enum err shell_create(struct loop *loop, const struct shell_options *options, st
 	s->loop = loop;
 	s->options = *options;
 	s->options.tick_ns = options->tick_ns ? options->tick_ns : 20000000;
+	link_require_text(options->link_required, s->link_required);
 	bind_env(s);
 	struct wire_options wire = {
 		.listen_url = options->listen_url,

@@ -78,6 +78,7 @@ static enum err check_load(const Wire__Load *load, struct why *why)
 	DEMAND(load->n_refused <= 64, "load: %zu reasons of refusals", load->n_refused);
 	DEMAND(load->n_groups <= LAYER_GROUPS_MAX, "load: %zu layer groups, at most %d", load->n_groups, LAYER_GROUPS_MAX);
 	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
+	DEMAND(strnlen(load->required, PROTO_NAME_MAX + 1) <= PROTO_NAME_MAX, "load: required transports: over %d bytes", PROTO_NAME_MAX);
 	for (size_t i = 0; i < load->n_transports; i++) {
 		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);
 		if (e == ERR_OK)
