@@ -181,6 +181,7 @@ struct coord_options {
 	uint64_t node; /* this coordinator */
 	uint64_t incarnation;
 	const char *name;
+	const char *cluster;
 	uint32_t nodes_max;    /* members and sessions; 0: 64 */
 	uint32_t requests_max; /* accepted and not ended; 0: 1024 */
 	uint32_t choices_max;  /* of a request, <= SAMPLING_CHOICES_MAX; 0: that */

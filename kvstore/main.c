@@ -220,6 +220,7 @@ static struct store_options store_options(struct program *program)
 		.node = process_node(program->process),
 		.incarnation = process_incarnation(program->process),
 		.name = program->settings.name,
+		.cluster = program->settings.cluster,
 		.link_address = address,
 		.link_address_length = address_length,
 		.peer_max = STORE_PEERS,

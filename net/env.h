@@ -55,6 +55,8 @@ struct env {
 	/* A peer refused this process: it knows a later life of this node's name, and whether that one lives.  NULL: whoever
 	 * shares its name with nobody (net/claim.h says what follows). */
 	void (*outranked)(void *context, uint64_t incarnation, bool lives);
+	/* A peer of another cluster greeted, and there is no session with it.  NULL: nobody wants to know. */
+	void (*stranger)(void *context, const char *name, const char *cluster);
 	/* Connections not let in so far, for a reason (enum refusal).  NULL hook: not counted. */
 	uint64_t (*refused)(void *context, unsigned reason);
 	/* One line of the story: "prefill 1 > take request 7: 2048 tokens, 512 cached".  NULL: not wanted. */

@@ -23,7 +23,7 @@ struct shell_peer {
 	size_t address_length;
 };
 
-static const uint64_t REOPEN_NS = 500000000;
+static const uint64_t REOPEN_NS = 500000000, STRANGER_NS = 60000000000;
 
 /* A read under way, from the core's point of view. */
 struct shell_read {
@@ -49,6 +49,8 @@ struct shell {
 	char link_names[LINK_NAMES][LINK_NAME_BYTES];
 	uint32_t link_name_next;
 	char link_required[LINK_WAYS_TEXT];
+	char stranger[160]; /* told of last */
+	uint64_t stranger_told_ns;
 };
 
 static uint64_t now(struct shell *s)
@@ -345,6 +347,19 @@ static void env_outranked(void *context, uint64_t incarnation, bool lives)
 		s->options.outranked(s->options.outranked_context, incarnation, lives);
 }
 
+/* Whoever dials a wrong cluster dials again and again: once a minute, or when it is another. */
+static void env_stranger(void *context, const char *name, const char *cluster)
+{
+	struct shell *s = context;
+	char text[sizeof(s->stranger)];
+	snprintf(text, sizeof(text), "\"%.63s\" is of cluster \"%.63s\"", name, cluster);
+	if (strcmp(text, s->stranger) == 0 && now(s) < s->stranger_told_ns + STRANGER_NS)
+		return;
+	memcpy(s->stranger, text, sizeof(text));
+	s->stranger_told_ns = now(s);
+	log_warn("peer refused: %s, this is cluster \"%s\" (--cluster)", text, s->options.cluster ? s->options.cluster : "");
+}
+
 static uint64_t env_refused(void *context, unsigned reason)
 {
 	const struct tls *tls = ((struct shell *)context)->options.tls;
@@ -377,6 +392,7 @@ static void bind_env(struct shell *s)
 		.link_required = env_link_required,
 		.refused = env_refused,
 		.outranked = env_outranked,
+		.stranger = env_stranger,
 		.trace = s->options.trace ? env_trace_line : NULL,
 	};
 }

@@ -35,6 +35,7 @@ struct shell_core {
 
 struct shell_options {
 	const char *listen_url;
+	const char *cluster; /* for what is said of strangers */
 	struct tls *tls;    /* NULL: plain */
 	uint64_t tick_ns;   /* 0: 20 ms */
 	struct link *link;  /* NULL: a coordinator reads nobody's memory */

@@ -227,6 +227,7 @@ static struct node_options node_options(struct program *program)
 		.incarnation = process_incarnation(program->process),
 		.role = program->role,
 		.name = s->process.name,
+		.cluster = s->process.cluster,
 		.compat = program->kv.compat,
 		.link_address = address,
 		.link_address_length = address_length,

@@ -55,7 +55,8 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 	       "hello: a store of weight %u with %u replicas, expected at least 1", hello->weight, hello->replicas);
 	DEMAND(hello->link_address.len <= PROTO_LINK_ADDRESS_MAX, "hello: link address of %zu bytes",
 	       hello->link_address.len);
-	return check_name(hello->name, "hello: name", why);
+	enum err e = check_name(hello->cluster, "hello: cluster", why);
+	return e == ERR_OK ? check_name(hello->name, "hello: name", why) : e;
 }
 
 static enum err check_store_load(const Wire__StoreLoad *store, struct why *why)

@@ -252,6 +252,7 @@ static enum err make_sessions(struct kv_client *c)
 		.incarnation = process_incarnation(c->process),
 		.role = WIRE__ROLE__ROLE_OPERATOR,
 		.name = c->options.process->name,
+		.cluster = c->options.process->cluster,
 		.link_address = address,
 		.link_address_length = length,
 		.peer_max = KV_STORES_MAX,

@@ -418,6 +418,7 @@ static enum err serve(struct bench *b, struct why *why)
 		.incarnation = process_incarnation(b->process),
 		.role = WIRE__ROLE__ROLE_PREFILL,
 		.name = b->settings.name,
+		.cluster = b->settings.cluster,
 		.compat = &bench_compat,
 		.link_address = address,
 		.link_address_length = address_length,

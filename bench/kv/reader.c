@@ -390,7 +390,7 @@ static void make_modules(struct bench *b)
 	const uint8_t *address = process_link_address(b->process, &length);
 	struct session_options sessions = {
 		.node = process_node(b->process), .incarnation = process_incarnation(b->process), .role = WIRE__ROLE__ROLE_OPERATOR,
-		.name = b->settings.name, .link_address = address, .link_address_length = length, .peer_max = PEERS,
+		.name = b->settings.name, .cluster = b->settings.cluster, .link_address = address, .link_address_length = length, .peer_max = PEERS,
 		.time_factor = (uint32_t)b->settings.time_factor, .env = process_env(b->process), .context = b, .up = on_up,
 		.down = on_down,
 	};

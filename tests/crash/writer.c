@@ -370,6 +370,7 @@ static void make_sessions(struct writer *w)
 		.incarnation = process_incarnation(w->process),
 		.role = WIRE__ROLE__ROLE_OPERATOR,
 		.name = w->settings.name,
+		.cluster = w->settings.cluster,
 		.link_address = address,
 		.link_address_length = length,
 		.peer_max = 2 * STORES_MAX,
