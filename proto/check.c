@@ -260,6 +260,7 @@ static enum err check_kv_ask(const Wire__KvAsk *ask, struct why *why)
 	DEMAND(ask->verb != WIRE__KV_VERB__KV_LIST || (ask->limit >= 1 && ask->limit <= PROTO_PAGE_MAX),
 	       "kv_ask: a page of %u blocks, expected 1 to %d", ask->limit, PROTO_PAGE_MAX);
 	DEMAND(ask->keys.len / PROTO_KEY_BYTES <= PROTO_ASK_KEYS_MAX, "kv_ask: over %d keys", PROTO_ASK_KEYS_MAX);
+	DEMAND(ask->after.len == 0 || ask->after.len == PROTO_KEY_BYTES, "kv_ask: after %zu bytes", ask->after.len);
 	enum err e = check_keys(&ask->keys, "kv_ask: keys", why);
 	return e == ERR_OK ? check_tenant(ask->tenant, "kv_ask", why) : e;
 }
@@ -286,6 +287,7 @@ static enum err check_kv_answer(const Wire__KvAnswer *answer, struct why *why)
 	DEMAND(answer->n_blocks <= PROTO_PAGE_MAX, "kv_answer: %zu blocks, at most %d", answer->n_blocks, PROTO_PAGE_MAX);
 	DEMAND(answer->n_errors <= PROTO_ASK_KEYS_MAX, "kv_answer: %zu errors, at most %d", answer->n_errors,
 	       PROTO_ASK_KEYS_MAX);
+	DEMAND(answer->after.len == 0 || answer->after.len == PROTO_KEY_BYTES, "kv_answer: after %zu bytes", answer->after.len);
 	enum err e = check_error(answer->error, "kv_answer", why);
 	for (size_t i = 0; e == ERR_OK && i < answer->n_errors; i++)
 		e = check_error(answer->errors[i], "kv_answer", why);
