@@ -176,7 +176,7 @@ static enum err open_group(struct program *program, uint32_t g, struct why *why)
 {
 	const struct kv_geometry *group = &program->kv.groups[g];
 	struct region_options options = {.index = (uint16_t)g, .slot_bytes = group->block_bytes,
-					 .slot_count = program->block_counts[g], .touch = true};
+					 .slot_count = program->block_counts[g], .touch = REGION_TOUCH};
 	enum err e = region_create(&options, &program->regions[g], why);
 	if (e == ERR_OK)
 		e = link_region_add(process_link(program->process), program->regions[g], why);

@@ -326,7 +326,7 @@ static void *landing(void *context, uint32_t number, uint32_t offset)
 static void open_memory(struct bench *b)
 {
 	struct why why = {0};
-	struct region_options options = {.index = 0, .slot_bytes = SLOT_BYTES, .slot_count = WINDOW_BYTES / SLOT_BYTES, .touch = true};
+	struct region_options options = {.index = 0, .slot_bytes = SLOT_BYTES, .slot_count = WINDOW_BYTES / SLOT_BYTES, .touch = REGION_TOUCH};
 	struct region_options sink = options;
 	sink.index = 1;
 	if (region_create(&options, &b->source, &why) != ERR_OK || region_create(&sink, &b->sink, &why) != ERR_OK ||

@@ -347,7 +347,7 @@ static void make_modules(struct bench *b)
 {
 	struct process *process = visitor_process(b->visitor);
 	struct why why = {0};
-	struct region_options region = {.index = 0, .slot_bytes = BLOCK_BYTES, .slot_count = POOL_BLOCKS, .touch = true};
+	struct region_options region = {.index = 0, .slot_bytes = BLOCK_BYTES, .slot_count = POOL_BLOCKS, .touch = REGION_TOUCH};
 	if (region_create(&region, &b->region, &why) != ERR_OK ||
 	    link_region_add(process_link(process), b->region, &why) != ERR_OK)
 		fail(why.text);

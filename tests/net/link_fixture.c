@@ -118,7 +118,7 @@ static int serve(const struct way *way, int control, const char *directory)
 	struct link *link = NULL;
 	struct loop_watch *watch = NULL;
 	struct buf address = {0};
-	struct region_options region_options = {.index = 3, .slot_bytes = SLOT_BYTES, .slot_count = SLOT_COUNT, .touch = true};
+	struct region_options region_options = {.index = 3, .slot_bytes = SLOT_BYTES, .slot_count = SLOT_COUNT, .touch = REGION_TOUCH};
 	struct link_options options = {
 		.node = PEER_NODE,
 		.incarnation = PEER_INCARNATION,
