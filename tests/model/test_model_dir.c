@@ -154,7 +154,7 @@ static void fingerprint_does_not_see_the_shards_but_every_byte(void **state)
 	if (open_dir("three", false, &why, &three) != ERR_OK)
 		fail_msg("%s", why.text);
 	assert_int_equal(weights_shard_count(three->weights), 3);
-	uint8_t fingerprint[32], before[32];
+	uint8_t fingerprint[32], before[32], outline[MODEL_OUTLINE_BYTES];
 	model_dir_fingerprint(one, NULL, fingerprint);
 	model_dir_fingerprint(three, NULL, before);
 	assert_memory_equal(fingerprint, before, 32);
@@ -170,6 +170,10 @@ static void fingerprint_does_not_see_the_shards_but_every_byte(void **state)
 	assert_int_equal(open_dir("three", false, &why, &three), ERR_OK);
 	model_dir_fingerprint(three, NULL, fingerprint);
 	assert_memory_not_equal(before, fingerprint, 32);
+	/* A byte of a weight is in the second half; the first is known without. */
+	assert_memory_not_equal(before + MODEL_OUTLINE_BYTES, fingerprint + MODEL_OUTLINE_BYTES, 32 - MODEL_OUTLINE_BYTES);
+	model_dir_outline(one, outline);
+	assert_memory_equal(outline, fingerprint, MODEL_OUTLINE_BYTES);
 
 	assert_int_equal(open_dir("three", true, &why, &light), ERR_OK);
 	assert_null(light->weights);
