@@ -12,6 +12,7 @@
 #include "model/model_dir.h"
 #include "model/tensors.h"
 #include "tests/model/golden.h"
+#include "tests/scratch.h"
 
 static const char config_text[] =
 	"{\"architectures\": [\"LlamaForCausalLM\"], \"torch_dtype\": \"float32\", \"vocab_size\": 720,"
@@ -23,7 +24,7 @@ static const char tokenizer_config_text[] =
 	"1000000000000000019884624838656, \"chat_template\": \"{{ bos_token }}{% for m in messages %}"
 	"[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}>{% endif %}\"}";
 
-static char root[] = "/tmp/baton-model-XXXXXX";
+static char root[64];
 
 static void path_of(char *path, const char *dir, const char *name)
 {
@@ -227,7 +228,7 @@ static void parts_that_do_not_fit_are_refused(void **state)
 
 static int make_root(void **state)
 {
-	return mkdtemp(root) ? 0 : -1;
+	return scratch_folder(root, sizeof(root), "model") ? 0 : -1;
 }
 
 /* What a chat with or without tools becomes. */
