@@ -42,7 +42,7 @@ static struct candidate first_at(const struct store *s, const struct cursor *at,
 	struct id128 key;
 	step = 0;
 	while (s->d.disk && disk_at_home(s->d.disk, home & (disk_homes(s->d.disk) - 1), &step, &key))
-		if (((uint32_t)id128_hash(&key) & (homes - 1)) == home && store_served(s, &key) == LEDGER_NONE)
+		if (((uint32_t)id128_hash(&key) & (homes - 1)) == home) /* what memory has too came first */
 			consider(at, &key, LEDGER_NONE, &best);
 	return best;
 }
