@@ -104,15 +104,10 @@ static enum err check_ask(const struct bulk_lane *lane, const struct bulk_ask *a
 	if (ask->node != lane->bulk->options.node || ask->incarnation != bulk_incarnation(lane->bulk))
 		return ERR_MISMATCH;
 	const struct region *region = find_region(lane, ask);
-	if (!region || ask->length == 0)
+	if (!region)
 		return ERR_DENIED;
-	struct handle handle = {.offset = ask->offset, .length = ask->length};
-	const uint64_t *generation = NULL;
-	enum err e = region_view_find(region_view(region), &handle, &generation, ret_data);
-	if (e != ERR_OK)
-		return e;
 	*ret_region = region;
-	return region_generation_before(generation) == ask->generation ? ERR_OK : ERR_STALE;
+	return region_serve(region, ask->offset, ask->length, ask->generation, ret_data);
 }
 
 static void count(struct bulk *bulk, enum err e, uint64_t length)

@@ -132,13 +132,8 @@ static enum err check_ask(const struct ucx *ucx, const struct wire_ask *ask, con
 	const struct region *region = link_region_find(ucx->link, ask->rank, ask->kind, ask->region);
 	if (!region)
 		return ERR_DENIED;
-	struct handle handle = {.offset = ask->offset, .length = ask->length};
-	const uint64_t *generation = NULL;
-	enum err e = region_view_find(region_view(region), &handle, &generation, ret_data);
-	if (e != ERR_OK)
-		return e;
 	*ret_region = region;
-	return region_generation_before(generation) == ask->generation ? ERR_OK : ERR_STALE;
+	return region_serve(region, ask->offset, ask->length, ask->generation, ret_data);
 }
 
 static ucs_status_t on_ask(void *arg, const void *header, size_t header_length, void *payload, size_t length,

@@ -249,3 +249,13 @@ enum err region_view_find(const struct region_view *view, const struct handle *h
 	*ret_data = view->base + view->data_offset + handle->offset;
 	return ERR_OK;
 }
+
+enum err region_serve(const struct region *region, uint64_t offset, uint64_t length, uint64_t generation, const uint8_t **ret_data)
+{
+	struct handle handle = {.offset = offset, .length = length};
+	const uint64_t *now = NULL;
+	enum err e = region_view_find(&region->view, &handle, &now, ret_data);
+	if (e != ERR_OK)
+		return e;
+	return region_generation_before(now) == generation ? ERR_OK : ERR_STALE;
+}

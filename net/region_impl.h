@@ -25,6 +25,9 @@ int region_fd(const struct region *region);
 /* Bounds (rule 2); *ret_generation and *ret_data lie in the view. */
 MUST_USE enum err region_view_find(const struct region_view *view, const struct handle *handle,
                                    const uint64_t **ret_generation, const uint8_t **ret_data);
+/* May a piece of our own region go out, as it is asked for?  DENIED: it lies outside, or is nothing; STALE: of another generation. */
+MUST_USE enum err region_serve(const struct region *region, uint64_t offset, uint64_t length, uint64_t generation,
+			       const uint8_t **ret_data);
 /* Before the copy, and after it: the fence keeps the copy's loads before the second look (rule 3). */
 static inline uint64_t region_generation_before(const uint64_t *generation)
 {

@@ -440,3 +440,26 @@ int world_teardown(void **state)
 	free(*state);
 	return 0;
 }
+
+void world_walk(struct disk_world *w, uint32_t steps, uint32_t blocks)
+{
+	for (uint32_t i = 0; i < steps; i++) {
+		uint32_t block = (uint32_t)rng_below(&w->rng, blocks);
+		switch (rng_below(&w->rng, 6)) {
+		case 0:
+		case 1:
+			world_put(w, block);
+			break;
+		case 2:
+			if (world_has(w, block))
+				world_load(w, block);
+			break;
+		case 3:
+			w->now_ns += rng_below(&w->rng, 3 * MS);
+			disk_tick(w->tier, w->now_ns);
+			break;
+		default:
+			world_step(w);
+		}
+	}
+}

@@ -79,4 +79,6 @@ struct disk_status world_status(const struct disk_world *world);
 /* Of a test: a world of its own, ready. */
 int world_setup(void **state);
 int world_teardown(void **state);
+/* So many steps of any kind: puts, loads, time, and what the disk has done. */
+void world_walk(struct disk_world *world, uint32_t steps, uint32_t blocks);
 #endif

@@ -139,29 +139,6 @@ static void writes_keep_to_their_rate(void **state)
 	assert_in_range(bytes, 7u << 19, 9u << 19); /* 4 MiB in four seconds */
 }
 
-static void walk(struct disk_world *w, uint32_t steps, uint32_t blocks)
-{
-	for (uint32_t i = 0; i < steps; i++) {
-		uint32_t block = (uint32_t)rng_below(&w->rng, blocks);
-		switch (rng_below(&w->rng, 6)) {
-		case 0:
-		case 1:
-			world_put(w, block);
-			break;
-		case 2:
-			if (world_has(w, block))
-				world_load(w, block);
-			break;
-		case 3:
-			w->now_ns += rng_below(&w->rng, 3 * MS);
-			disk_tick(w->tier, w->now_ns);
-			break;
-		default:
-			world_step(w);
-		}
-	}
-}
-
 static void full_index_makes_room_too(void **state)
 {
 	struct disk_world *w = *state;
@@ -172,7 +149,7 @@ static void full_index_makes_room_too(void **state)
 		assert_true(world_put_now(w, i));
 		assert_true(world_has(w, i));
 	}
-	walk(w, 6000, 400);
+	world_walk(w, 6000, 400);
 	world_check_all(w);
 }
 
@@ -227,7 +204,7 @@ static void any_walk_with_crashes_keeps_what_is_durable(void **state)
 		struct disk_world *w = malloc(sizeof(*w));
 		world_init(w, seed);
 		for (int life = 0; life < 8; life++) {
-			walk(w, 200 + (uint32_t)rng_below(&w->rng, 900), 300);
+			world_walk(w, 200 + (uint32_t)rng_below(&w->rng, 900), 300);
 			struct disk_status status = world_status(w);
 			recovered += status.counters.recovered;
 			scanned += status.counters.recovered_scanned;

@@ -217,29 +217,6 @@ static void disk_of_another_size_is_room(void **state)
 	assert_int_equal(world_load_now(w, 3), ERR_OK);
 }
 
-static void walk(struct disk_world *w, uint32_t steps, uint32_t blocks)
-{
-	for (uint32_t i = 0; i < steps; i++) {
-		uint32_t block = (uint32_t)rng_below(&w->rng, blocks);
-		switch (rng_below(&w->rng, 6)) {
-		case 0:
-		case 1:
-			world_put(w, block);
-			break;
-		case 2:
-			if (world_has(w, block))
-				world_load(w, block);
-			break;
-		case 3:
-			w->now_ns += rng_below(&w->rng, 3 * MS);
-			disk_tick(w->tier, w->now_ns);
-			break;
-		default:
-			world_step(w);
-		}
-	}
-}
-
 static void whatever_a_disk_does_no_wrong_byte_is_served(void **state)
 {
 	(void)state;
@@ -256,7 +233,7 @@ static void whatever_a_disk_does_no_wrong_byte_is_served(void **state)
 			.misdirect_write = seed % 5 == 1 ? 2000 : 0,
 		};
 		for (int life = 0; life < 6; life++) {
-			walk(w, 1500, 200);
+			world_walk(w, 1500, 200);
 			if (life % 3 == 2)
 				world_check_all(w);
 			world_restart(w, rng_below(&w->rng, 2));
