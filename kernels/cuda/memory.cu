@@ -3,11 +3,14 @@
  * The kind of a memory is looked up by its address, so that a copy knows whether the driver may read it while the caller
  * goes on: pinned memory of ours is read where it lies, other memory of the host passes through pinned pieces. */
 #include <assert.h>
+#include <sched.h>
 #include <stdlib.h>
 #include <string.h>
+#include <time.h>
 #include "kernels/cuda/cuda.h"
 
 #define HOST_ALIGN 64
+#define COPIES_END_NS 200000000u
 
 /* --- ranges, by address ---------------------------------------------------------------------------------- */
 
@@ -146,12 +149,47 @@ enum err cuda_alloc(struct device *base, enum mem_kind kind, size_t bytes, void 
 	return e;
 }
 
-/* CUDA itself waits for operations that may still use it. */
+static uint64_t now_ns(void)
+{
+	struct timespec now;
+	clock_gettime(CLOCK_MONOTONIC, &now);
+	return (uint64_t)now.tv_sec * 1000000000u + (uint64_t)now.tv_nsec;
+}
+
+/* What was queued before an error is on its way still, unless the device is lost, which says so at once.  Behind another device that is
+ * lost it waits for ever: longer than any copy takes nobody waits for that. */
+static void await_quietly(struct cuda_device *device, cudaStream_t stream, uint64_t until_ns)
+{
+	if (!stream)
+		return;
+	if (device->joined_count == 1)
+		(void)cudaStreamSynchronize(stream);
+	else
+		while (cudaStreamQuery(stream) == cudaErrorNotReady && now_ns() < until_ns)
+			sched_yield();
+	(void)cudaGetLastError();
+}
+
+/* That freeing pinned memory waits for copies which use it is nowhere promised.  Without an error its owner has waited for them. */
+static void let_copies_end(struct cuda_device *device)
+{
+	if (device->failed == ERR_OK)
+		return;
+	uint64_t until_ns = now_ns() + COPIES_END_NS;
+	for (uint32_t i = 0; i < device->joined_count; i++) {
+		await_quietly(device, device->joined[i]->stream, until_ns);
+		await_quietly(device, device->joined[i]->fetch_stream, until_ns);
+	}
+}
+
+/* CUDA itself waits for operations that may still use a device's memory. */
 void cuda_free(struct device *base, enum mem_kind kind, void *memory, size_t bytes)
 {
 	range_remove(cuda_of(base), memory);
 	if (kind == MEM_SHARED)
 		(void)cuda_enter(cuda_of(base));
+	if (kind == MEM_PINNED)
+		let_copies_end(cuda_of(base));
 	give_back(kind, memory, bytes);
 }
 
@@ -252,6 +290,7 @@ enum err cuda_pin(struct device *base, void *memory, size_t bytes)
 void cuda_unpin(struct device *base, void *memory, size_t bytes)
 {
 	range_remove(cuda_of(base), memory);
+	let_copies_end(cuda_of(base));
 	(void)cudaHostUnregister(memory);
 }
 

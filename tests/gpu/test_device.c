@@ -188,6 +188,28 @@ static void a_step_is_recorded_and_runs_again(void **state)
 	nothing_leaks();
 }
 
+/* An error lets nobody wait any more, and what was queued before is on its way still: it has ended when its memory goes. */
+static void pinned_memory_goes_after_its_copies_also_after_an_error(void **state)
+{
+	fake_heal();
+	struct device *device = gpu_open(1);
+	float one[1024] = {1};
+	float *x = gpu_put(device, one, sizeof(one));
+	void *pinned = NULL;
+	assert_int_equal(dev_alloc(device, MEM_PINNED, sizeof(one), &pinned), ERR_OK);
+	assert_int_equal(device_sync(device), ERR_OK);
+	dev_fetch(device, pinned, x, sizeof(one));
+	assert_int_equal(dev_copy(device, x, pinned, sizeof(one)), ERR_OK);
+	fake_fail("launch", 1, LAUNCH_FAILURE);
+	queue_step(device, x, x);
+	assert_int_equal(device_sync(device), ERR_DEVICE);
+	dev_free(device, MEM_PINNED, pinned, sizeof(one));
+	dev_free(device, MEM_DEVICE, x, sizeof(one));
+	device_close(device);
+	fake_heal();
+	nothing_leaks();
+}
+
 /* The first failure stays, is given by every wait, and what is queued afterwards does nothing. */
 static void fail_call(const char *call, uint32_t rounds)
 {
@@ -241,6 +263,7 @@ int main(void)
 		cmocka_unit_test(memory_is_zero_and_counted),
 		cmocka_unit_test(what_was_copied_may_change_at_once),
 		cmocka_unit_test(a_fetch_is_there_behind_its_mark),
+		cmocka_unit_test(pinned_memory_goes_after_its_copies_also_after_an_error),
 		cmocka_unit_test(a_step_is_recorded_and_runs_again),
 		cmocka_unit_test(a_failure_stays),
 	};

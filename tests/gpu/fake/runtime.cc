@@ -525,7 +525,10 @@ static cudaError_t forget_pinned(void *memory)
 	auto found = pinned_memory.find(static_cast<uint8_t *>(memory));
 	if (found == pinned_memory.end())
 		return fake_error(cudaErrorInvalidValue);
-	fake_drain_all();
+	if (fake_copies_queued(memory, found->second)) {
+		fprintf(stderr, "pinned memory is freed under a copy that is still to run\n");
+		abort();
+	}
 	pinned_used -= found->second;
 	pinned_memory.erase(found);
 	return cudaSuccess;

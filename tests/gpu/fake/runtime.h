@@ -47,6 +47,8 @@ void fake_view_memory(int device);
 void fake_complete_events(void);
 /* Runs all that is queued anywhere. */
 void fake_drain_all(void);
+/* Nowhere is it promised that freeing pinned memory waits for the copies that use it. */
+bool fake_copies_queued(const void *memory, size_t bytes);
 /* A capture that what this thread does would spoil: one of its own, or one in the global mode. */
 bool fake_any_capture(void);
 /* Any: what waits for a whole device waits for a stream that records. */

@@ -24,6 +24,7 @@ struct operation {
 	uint64_t ticket; /* of the event */
 	bool kernel;     /* it sees what memory its device may read */
 	int device;
+	const void *to = nullptr, *from = nullptr; /* of a copy */
 };
 
 struct capture {
@@ -153,6 +154,20 @@ static void look(cudaStream_t stream)
 	fake_open_memory();
 	(void)run_next(stream);
 	fake_close_memory();
+}
+
+bool fake_copies_queued(const void *memory, size_t bytes)
+{
+	const uint8_t *begin = static_cast<const uint8_t *>(memory);
+	auto within = [=](const void *at) { return at >= begin && at < begin + bytes; };
+	for (int device = 0; device < fake_now()->devices; device++)
+		if (fake_device_lost(device))
+			return false; /* what waits for it never runs */
+	for (cudaStream_t stream : streams)
+		for (const operation &queued : stream->queue)
+			if (within(queued.to) || within(queued.from))
+				return true;
+	return false;
 }
 
 void fake_drain_all()
@@ -478,7 +493,7 @@ static cudaError_t copy_lines(void *to, size_t to_pitch, const void *from, size_
 					     memmove(static_cast<uint8_t *>(to) + i * to_pitch, source + i * from_pitch, width);
 			     });
 		     },
-		     nullptr, 0, false, 0});
+		     nullptr, 0, false, 0, to, staged ? nullptr : from});
 	if (waits)
 		(void)drain(stream);
 	return fake_enter("(after copy)");
