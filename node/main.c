@@ -54,7 +54,7 @@ static void *landing(void *context, uint32_t block, uint32_t offset)
 {
 	struct program *program = context;
 	uint32_t g = block >= program->block_counts[0];
-	engine_block_landing(engine_port_engine(program->port), block);
+	engine_block_landing(engine_port_engine(program->port), block, offset / program->kv.groups[g].layer_bytes);
 	return (uint8_t *)region_slot(program->regions[g], block - g * program->block_counts[0]) + offset;
 }
 
