@@ -29,7 +29,7 @@ struct region {
 	struct region_options options;
 	struct region_view view;
 	uint8_t *memory; /* view.base, writable */
-	int fd;
+	int fd, twin_fd;
 	pthread_t toucher;
 	bool has_toucher;
 	_Atomic bool goes; /* the toucher is to end */
@@ -116,6 +116,7 @@ enum err region_create(const struct region_options *options, struct region **ret
 	if (!region)
 		return ERR_NOMEM;
 	region->options = *options;
+	region->twin_fd = -1;
 	region->view.slot_bytes = options->slot_bytes;
 	region->view.slot_count = options->slot_count;
 	enum err e = region_shape(options->slot_bytes, options->slot_count, &region->view.data_offset,
@@ -158,6 +159,8 @@ void region_destroy(struct region *region)
 		pthread_join(region->toucher, NULL);
 	munmap(region->memory, region->view.bytes);
 	close(region->fd);
+	if (region->twin_fd >= 0)
+		close(region->twin_fd);
 	free(region);
 }
 
@@ -235,6 +238,17 @@ const struct region_view *region_view(const struct region *region)
 int region_fd(const struct region *region)
 {
 	return region->fd;
+}
+
+void region_set_twin(struct region *region, int fd)
+{
+	assert(region->twin_fd < 0 && fd >= 0);
+	region->twin_fd = fd;
+}
+
+int region_twin_fd(const struct region *region)
+{
+	return region->twin_fd;
 }
 
 enum err region_view_find(const struct region_view *view, const struct handle *handle, const uint64_t **ret_generation,

@@ -57,6 +57,9 @@ uint64_t region_slot_generation(const struct region *region, uint64_t slot);
 uint64_t *region_generations(struct region *region);
 /* Ends the slot's old generation (rule 1) and returns the new one.  Handles of the old one are stale now. */
 uint64_t region_slot_renew(struct region *region, uint64_t slot);
+/* The slots lie a second time, one after the other, in memory of a device that this descriptor is of: neighbours that have a device may
+ * read them there, for what their digests promise (link.h).  Once, before link_region_add(); fd is the region's from now on. */
+void region_set_twin(struct region *region, int fd);
 /* Do offset and length lie within one slot of a table of that shape?  ERR_DENIED if not. */
 MUST_USE enum err region_bounds(uint64_t slot_bytes, uint64_t slot_count, uint64_t offset, uint64_t length);
 #endif
