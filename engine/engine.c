@@ -304,6 +304,8 @@ enum err engine_neighbour(struct engine *engine, struct why *why, struct kv_neig
 	struct kv_mirror *mirrors[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < engine->config->group_count; g++)
 		mirrors[g] = engine->groups[g].of_ranks.mirrors[0];
+	if (!mirrors[0])
+		return ERR_NOT_FOUND;
 	if (engine->ranks.count > 1)
 		return why_set(why, ERR_UNSUPPORTED, "blocks of %u GPUs each have a part of are read from the host's memory", engine->ranks.count);
 	enum err e = ERR_OK;

@@ -79,8 +79,8 @@ MUST_USE enum err engine_set_kv(struct engine *engine, uint32_t group, void *mem
 void engine_block_landing(struct engine *engine, uint32_t block, uint32_t place);
 /* block `to` becomes a copy of `from`. */
 void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to);
-/* The way of blocks to and from GPUs of neighbours; the engine's, made once all groups have their memory.  ERR_UNSUPPORTED: a CPU, several
- * GPUs, or one whose memory no other process can read. */
+/* The way of blocks to and from GPUs of neighbours; the engine's, made once all groups have their memory.  ERR_NOT_FOUND: a CPU;
+ * ERR_UNSUPPORTED: several GPUs, or one whose memory no other process can read. */
 MUST_USE enum err engine_neighbour(struct engine *engine, struct why *why, struct kv_neighbour **ret_neighbour);
 
 /* Compiles the structures that sequences name (sequence.h: constraint). */

@@ -102,10 +102,11 @@ struct link_device {
 	uint32_t arrivals_max; /* a call */
 	uint32_t align;        /* of pieces in a region */
 };
-/* Before the first peer is opened: peers on this host that have twins of their regions (region_set_twin()) hand them out to us.
- * NULL: the device ends; nothing of it is used any more when this returns, and reads go on through the host's memory.  The struct is
- * copied.  ERR_NOMEM. */
+/* Once, before the first peer is opened: peers on this host that have twins of their regions (region_set_twin()) hand them out to us.  The
+ * struct is copied.  ERR_NOMEM. */
 MUST_USE enum err link_use_device(struct link *link, const struct link_device *device);
+/* Nothing of the device is used any more when this returns; reads go on through the host's memory.  Without one nothing happens. */
+void link_drop_device(struct link *link);
 
 /* Lets peers read the region from now on.  ERR_EXISTS: another has that (rank, kind, index).  At most 64. */
 MUST_USE enum err link_region_add(struct link *link, struct region *region, struct why *why);

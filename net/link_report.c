@@ -36,6 +36,7 @@ void link_report(const struct env *env, const struct sessions *sessions, uint64_
 		transport->peer = (char *)peer->name;
 		transport->name = (char *)name;
 		transport->bytes_read = bytes(context, i);
+		transport->device_bytes_read = env->link_device_bytes ? env->link_device_bytes(env->context, peer->node) : 0;
 	}
 	put_first(report, count);
 	load->transports = report->pointers;

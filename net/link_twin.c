@@ -247,34 +247,37 @@ static enum err twins_create(struct link *link, const struct link_device *device
 	return ERR_OK;
 }
 
-/* Pieces that wait are read as all others; what is mapped is given back, the last batch being over. */
-static void twins_end(struct link *link)
+enum err link_use_device(struct link *link, const struct link_device *device)
 {
-	struct twins *twins = link->twins;
-	twins->ended = true;
-	for (struct piece *piece = twins->head, *next; piece; piece = next) {
-		next = piece->twin_next;
-		piece->twin_state = TWIN_NONE;
-		copy_submit(link->copy, &piece->job);
-	}
+	assert(!link->twins && device->arrivals_max > 0 && device->align > 0);
+	return twins_create(link, device);
+}
+
+/* Pieces that wait are read as all others. */
+static void use_host(struct twins *twins)
+{
+	struct piece *piece = twins->head;
 	twins->head = NULL;
 	twins->tail = &twins->head;
-	copy_flush(link->copy);
+	for (struct piece *next; piece; piece = next) {
+		next = piece->twin_next;
+		piece->twin_state = TWIN_NONE;
+		copy_submit(twins->link->copy, &piece->job);
+	}
+}
+
+void link_drop_device(struct link *link)
+{
+	struct twins *twins = link->twins;
+	if (!twins)
+		return;
+	twins->ended = true;
+	use_host(twins);
+	copy_flush(link->copy); /* the last batch is over, and what was imported or given back behind it */
 	for (struct peer *peer = link->peers; peer; peer = peer->next)
 		for (struct peer_map *map = mapped_maps(peer); map; map = map->next) {
 			if (map->imported)
 				twins->device.unimport(twins->device.context, map->imported, bytes_of(map));
 			map->imported = map->twin = NULL;
 		}
-}
-
-enum err link_use_device(struct link *link, const struct link_device *device)
-{
-	if (device) {
-		assert(!link->twins && device->arrivals_max > 0 && device->align > 0);
-		return twins_create(link, device);
-	}
-	if (link->twins)
-		twins_end(link);
-	return ERR_OK;
 }

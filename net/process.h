@@ -54,6 +54,7 @@ struct process_parts {
 	uint32_t read_max;
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+	void *(*twin)(void *context, uint32_t landing, uint32_t offset); /* NULL: no device (net/shell.h) */
 };
 MUST_USE enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
 			       struct process **ret_process, struct why *why);

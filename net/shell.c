@@ -272,10 +272,13 @@ static enum err start(struct shell *s, struct shell_read *read, const struct env
 	struct handle handle = {.incarnation = peer->incarnation, .node = request->node, .region = (uint16_t)request->region, .offset = request->offset,
 				.length = request->length, .generation = request->generation};
 	void *landing = s->options.landing(s->options.context, request->landing, request->landing_offset);
+	void *twin = s->options.twin ? s->options.twin(s->options.context, request->landing, request->landing_offset) : NULL;
 	struct link_read_options options = {
 		.node = request->node,
 		.handles = &handle,
 		.landings = &landing,
+		.twins = &twin,
+		.digests = &request->digest,
 		.count = 1,
 		.timeout_ns = request->deadline_ns - now_ns,
 		.done = read_done,
@@ -332,6 +335,15 @@ static const char *env_link_name(void *context, uint64_t node)
 	return name;
 }
 
+static uint64_t env_link_device_bytes(void *context, uint64_t node)
+{
+	struct shell *s = context;
+	struct link_counters counters = {0};
+	if (!s->options.link || link_peer_counters(s->options.link, node, &counters) != ERR_OK)
+		return 0;
+	return counters.device_bytes;
+}
+
 static void env_outranked(void *context, uint64_t incarnation, bool lives)
 {
 	struct shell *s = context;
@@ -368,6 +380,7 @@ static void bind_env(struct shell *s)
 		.read = env_read,
 		.read_cancel = env_read_cancel,
 		.link_name = env_link_name,
+		.link_device_bytes = env_link_device_bytes,
 		.refused = env_refused,
 		.outranked = env_outranked,
 		.trace = s->options.trace ? env_trace_line : NULL,

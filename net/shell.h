@@ -42,6 +42,8 @@ struct shell_options {
 	/* The memory of a landing (env_read: landing, landing_offset). */
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+	/* Where it lies on our device as well, or NULL (link.h).  NULL hook: nowhere. */
+	void *(*twin)(void *context, uint32_t landing, uint32_t offset);
 	/* env's hook of that name. */
 	void *outranked_context;
 	void (*outranked)(void *context, uint64_t incarnation, bool lives);

@@ -7,10 +7,12 @@
 
 #include "base/layer_groups.h"
 #include "base/log.h"
+#include "engine/kv_neighbour.h"
 #include "model/model_dir.h"
 #include "net/process.h"
 #include "node/core.h"
 #include "node/engine_port.h"
+#include "node/neighbour.h"
 
 enum { NODE_PEERS = 256, NODE_OPTIONS = 19, FINGERPRINT_TEXT = 65 };
 
@@ -46,6 +48,7 @@ struct program {
 	struct process *process;
 	struct engine_port *port;
 	struct region *regions[LAYER_GROUPS_MAX];
+	struct kv_neighbour *neighbour; /* the engine's; NULL: KV goes through the host's memory */
 	void *memory;
 	struct node *node;
 };
@@ -56,6 +59,16 @@ static void *landing(void *context, uint32_t block, uint32_t offset)
 	uint32_t g = block >= program->block_counts[0];
 	engine_block_landing(engine_port_engine(program->port), block, offset / program->kv.groups[g].layer_bytes);
 	return (uint8_t *)region_slot(program->regions[g], block - g * program->block_counts[0]) + offset;
+}
+
+/* Pieces are of whole layers. */
+static void *twin(void *context, uint32_t block, uint32_t offset)
+{
+	struct program *program = context;
+	uint32_t g = block >= program->block_counts[0];
+	if (!program->neighbour)
+		return NULL;
+	return kv_neighbour_twin(program->neighbour, block, offset / program->kv.groups[g].layer_bytes);
 }
 
 static void copy_block(void *context, uint32_t from, uint32_t to)
@@ -179,8 +192,6 @@ static enum err open_group(struct program *program, uint32_t g, struct why *why)
 					 .slot_count = program->block_counts[g], .touch = true};
 	enum err e = region_create(&options, &program->regions[g], why);
 	if (e == ERR_OK)
-		e = link_region_add(process_link(program->process), program->regions[g], why);
-	if (e == ERR_OK)
 		e = engine_set_kv(engine_port_engine(program->port), g, region_slot(program->regions[g], 0),
 				  program->block_counts[g]);
 	if (e == ERR_OK)
@@ -195,6 +206,11 @@ static enum err open_kv(struct program *program, struct why *why)
 				      (uint32_t)program->settings.chunk_tokens, why, program->block_counts);
 	for (uint32_t g = 0; e == ERR_OK && g < program->kv.group_count; g++)
 		e = open_group(program, g, why);
+	if (e == ERR_OK)
+		e = neighbour_open(engine_port_engine(program->port), process_link(program->process), program->regions,
+				   program->kv.group_count, why, &program->neighbour);
+	for (uint32_t g = 0; e == ERR_OK && g < program->kv.group_count; g++)
+		e = link_region_add(process_link(program->process), program->regions[g], why);
 	return e;
 }
 
@@ -332,7 +348,7 @@ static enum err check_settings(struct program *program, struct why *why)
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
-	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing};
+	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing, .twin = twin};
 	if (e == ERR_OK)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
 	if (e != ERR_OK)
@@ -345,6 +361,8 @@ static enum err serve(struct program *program, struct why *why)
 								     : most;
 		e = run(program, why);
 	}
+	if (program->neighbour)
+		link_drop_device(process_link(program->process));
 	engine_port_destroy(program->port);
 	process_close(program->process);
 	free(program->memory);
