@@ -56,10 +56,11 @@ void kv_neighbour_destroy(struct kv_neighbour *n)
 	free(n);
 }
 
-enum err kv_neighbour_export(struct kv_neighbour *n, uint32_t group, int *ret_fd, struct why *why)
+enum err kv_neighbour_export(struct kv_neighbour *n, uint32_t group, void **ret_memory, int *ret_fd, struct why *why)
 {
 	assert(group < n->group_count);
-	return dev_export(n->device, kv_mirror_memory(n->mirrors[group])->base, ret_fd, why);
+	*ret_memory = kv_mirror_memory(n->mirrors[group])->base;
+	return dev_export(n->device, *ret_memory, ret_fd, why);
 }
 
 enum err kv_neighbour_import(struct kv_neighbour *n, int fd, size_t bytes, void **ret_memory, struct why *why)

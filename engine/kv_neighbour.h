@@ -27,8 +27,8 @@ MUST_USE enum err kv_neighbour_create(struct device *device, struct kv_mirror *c
 				      struct kv_neighbour **ret_neighbour);
 void kv_neighbour_destroy(struct kv_neighbour *neighbour); /* NULL is fine; nothing is read or imported any more */
 
-/* A descriptor of the group's blocks on our device, [block][layer] as the host's; the caller's to close. */
-MUST_USE enum err kv_neighbour_export(struct kv_neighbour *neighbour, uint32_t group, int *ret_fd, struct why *why);
+/* The group's blocks on our device, [block][layer] as the host's, and a descriptor of them; the caller's to close. */
+MUST_USE enum err kv_neighbour_export(struct kv_neighbour *neighbour, uint32_t group, void **ret_memory, int *ret_fd, struct why *why);
 /* The same of a neighbour, of so many bytes; fd stays the caller's.  Errors: dev_import(). */
 MUST_USE enum err kv_neighbour_import(struct kv_neighbour *neighbour, int fd, size_t bytes, void **ret_memory, struct why *why);
 void kv_neighbour_unimport(struct kv_neighbour *neighbour, void *memory, size_t bytes);
@@ -38,7 +38,7 @@ void *kv_neighbour_twin(const struct kv_neighbour *neighbour, uint32_t block, ui
 
 struct kv_arrival {
 	void *to;         /* kv_neighbour_twin() of a layer that was said to be landing */
-	const void *from; /* imported: all of the layer */
+	const void *from; /* imported: all of the layer.  NULL: it is in `to` already */
 	uint64_t digest;  /* expected */
 	bool landed;      /* it has that, and the host's block has it too; else the host's is about to get it */
 };

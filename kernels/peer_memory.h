@@ -35,7 +35,7 @@ void dev_reader_destroy(struct dev_reader *reader); /* NULL is fine */
 
 struct dev_piece {
 	void *to;         /* MEM_DEVICE or MEM_SHARED of ours; a multiple of 16 */
-	const void *from; /* imported, or our own; a multiple of 16 */
+	const void *from; /* imported, or our own; a multiple of 16.  NULL: the bytes are in `to`, a NIC brought them */
 	size_t bytes;     /* a multiple of 16, 16 to DEV_READ_BYTES_MAX */
 	void *host;       /* NULL, or MEM_PINNED that gets what landed as well */
 };

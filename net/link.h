@@ -85,7 +85,7 @@ void link_destroy(struct link *link);
 struct link_arrival {
 	void *to;         /* link_read_options.twins */
 	void *landing;    /* and its landing in the host's memory */
-	const void *from; /* in what import() gave */
+	const void *from; /* in what import() gave; NULL: a NIC brought it into `to` */
 	uint64_t length;
 	uint64_t digest;  /* expected */
 	bool landed;      /* set by read(): bytes of that digest are in both; else the link copies into the landing what the peer's host memory has */
@@ -94,6 +94,7 @@ struct link_arrival {
  * where that is done, one call at a time, and may block. */
 struct link_device {
 	void *context;
+	uint8_t kind; /* enum memory_kind of its memory; MEMORY_HOST: of tests */
 	/* Memory of `bytes` that a peer's descriptor is of, mapped to be read alone.  fd stays the link's. */
 	enum err (*import)(void *context, int fd, uint64_t bytes, void **ret_memory, struct why *why);
 	void (*unimport)(void *context, void *memory, uint64_t bytes);
@@ -102,10 +103,11 @@ struct link_device {
 	uint32_t arrivals_max; /* a call */
 	uint32_t align;        /* of pieces in a region */
 };
-/* Once, before the first peer is opened: peers on this host that have twins of their regions (region_set_twin()) hand them out to us.  The
- * struct is copied.  ERR_NOMEM. */
+/* Once, before the first peer is opened: peers that have twins of their regions (region_set_twin()) hand them out to us, those on this host
+ * as descriptors, others, where UCX reads one-sidedly and can register such memory, as keys.  The struct is copied.  ERR_NOMEM. */
 MUST_USE enum err link_use_device(struct link *link, const struct link_device *device);
-/* Nothing of the device is used any more when this returns; reads go on through the host's memory.  Without one nothing happens. */
+/* Nothing of the device is used any more when this returns, nor are twins of our regions registered; reads go on through the host's memory.
+ * Waits for what is on its way into its memory, 2 s at most; callbacks may run inside. */
 void link_drop_device(struct link *link);
 
 /* Lets peers read the region from now on.  ERR_EXISTS: another has that (rank, kind, index).  At most 64. */
@@ -176,7 +178,8 @@ struct link_counters {
 };
 /* ERR_NOT_FOUND: no such peer. */
 MUST_USE enum err link_peer_counters(const struct link *link, uint64_t node, struct link_counters *ret_counters);
-/* What is really in use: "mapped", "mapped+device" (what has twins goes from device to device), "tls", "tcp", "ucx:tcp/lo", "ucx:posix/memory+cma/memory", "connecting", "lost", "none". */
+/* What is really in use: "mapped", "tls", "tcp", "ucx:tcp/lo", "ucx:posix/memory+cma/memory", "connecting", "lost", "none"; "mapped+device",
+ * "ucx+device:rc_mlx5/mlx5_0:1 one-sided": what has twins goes from device to device. */
 void link_peer_transport(const struct link *link, uint64_t node, char *text, size_t text_bytes);
 /* What we served to others over UCX and bulk (a mapped reader does not ask). */
 struct link_served {

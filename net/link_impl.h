@@ -200,10 +200,15 @@ MUST_USE enum err mapped_peer_open(struct peer *peer, const struct link_address 
 /* link_twin.c: from the memory of a peer's device to ours */
 void twins_destroy(struct twins *twins); /* NULL is fine; the copy thread has ended */
 bool twins_wanted(const struct link *link);
+/* The kind of our device's memory (enum memory_kind). */
+uint8_t twins_kind(const struct link *link);
 /* Imports what the descriptor, ours from now on, is of: map->twin is there some time after. */
 void twins_import(struct peer *peer, struct peer_map *map, int fd);
-/* May this be read so?  What map_unref() frees later: the map is held by the caller. */
+/* Can our device take this piece? */
+bool twins_take(const struct link *link, const struct piece *piece);
+/* Has its peer, on this host, a twin of it? */
 bool twins_may(const struct peer *peer, const struct piece *piece);
+/* Reads it, and lets go of the map, which the caller holds; or, of another transport, looks at what landed in its twin: ucx_twin_judged(). */
 void twins_start(struct peer *peer, struct piece *piece);
 /* As transport.forget, of a piece that was started so. */
 bool twins_forget(struct peer *peer, struct piece *piece);
@@ -255,4 +260,8 @@ MUST_USE enum err ucx_region_added(struct ucx *ucx, const struct region *region,
 /* A reader on this host closed its unix socket or died: shared memory does not tell UCX. */
 void ucx_client_gone(struct ucx *ucx, uint64_t node, uint64_t incarnation, uint64_t ticket);
 void ucx_region_removed(struct ucx *ucx, const struct region *region);
+/* What landed in the piece's twin is as expected, and in its landing as well; or not: the peer's host memory is to be read. */
+void ucx_twin_judged(struct piece *piece, bool good);
+/* Nothing lands in twins any more, none of ours is registered. */
+void ucx_drop_twins(struct ucx *ucx);
 #endif

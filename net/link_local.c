@@ -199,7 +199,7 @@ static enum err send_region(struct connection *connection, const struct region *
 {
 	const struct region_options *options = region_options(region);
 	struct local_message message = message_of(connection->local->link, what);
-	int fd = what == LOCAL_REGION ? region_fd(region) : what == LOCAL_TWIN ? region_twin_fd(region) : -1;
+	int fd = what == LOCAL_REGION ? region_fd(region) : what == LOCAL_TWIN ? region_twin(region)->fd : -1;
 	message.rank = options->rank;
 	message.kind = options->kind;
 	message.index = options->index;
@@ -211,7 +211,7 @@ static enum err send_region(struct connection *connection, const struct region *
 /* To whoever can do something with it. */
 static enum err send_twin(struct connection *connection, const struct region *region)
 {
-	if (!connection->takes_twins || region_twin_fd(region) < 0)
+	if (!connection->takes_twins || region_twin(region)->fd < 0)
 		return ERR_OK;
 	return send_region(connection, region, LOCAL_TWIN);
 }

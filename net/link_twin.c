@@ -1,7 +1,9 @@
-/* Twins: regions of peers on this host that lie in the memory of a device as well, and landings that do on ours.  What has both is copied
+/* Twins: regions of peers that lie in the memory of a device as well, and landings that do on ours.  What has both, on one host, is copied
  * from device to device by hooks (link.h, struct link_device), in batches: what waits while the copy thread reads is its next.
  *
- * Each piece is prepared as a copy of the host's memory, too.  That is done in its stead where the device's bytes are not those that
+ * What another transport reads into a twin (link_ucx_get.c) only has to be looked at, and brought to the host: the same hook does it.
+ *
+ * Each piece of a peer on this host is prepared as a copy of the host's memory, too.  That is done in its stead where the device's bytes are not those that
  * were promised, or where the device fails: the owner's host memory has what it told of, whatever its device has. */
 #include <assert.h>
 #include <stdlib.h>
@@ -27,6 +29,11 @@ struct twins {
 bool twins_wanted(const struct link *link)
 {
 	return link->twins && !link->twins->ended;
+}
+
+uint8_t twins_kind(const struct link *link)
+{
+	return link->twins->device.kind;
 }
 
 bool twins_in_use(const struct peer *peer)
@@ -105,26 +112,29 @@ void twins_map_free(struct peer *peer, struct peer_map *map)
 
 /* ---- reads ---- */
 
-bool twins_may(const struct peer *peer, const struct piece *piece)
+bool twins_take(const struct link *link, const struct piece *piece)
 {
-	const struct twins *twins = peer->link->twins;
-	return piece->twin && piece->map && piece->map->twin && twins_wanted(peer->link) &&
-	       (piece->from.offset | piece->from.length) % twins->device.align == 0;
+	return piece->twin && twins_wanted(link) && (piece->from.offset | piece->from.length) % link->twins->device.align == 0;
 }
 
-/* Those that are still what was promised. */
+bool twins_may(const struct peer *peer, const struct piece *piece)
+{
+	return piece->map && piece->map->twin && twins_take(peer->link, piece);
+}
+
+/* Those that are still what was promised; what a NIC brought was looked at behind it. */
 static size_t list_arrivals(struct twins *twins)
 {
 	size_t count = 0;
 	for (size_t i = 0; i < twins->count; i++) {
 		struct piece *piece = twins->pieces[i];
 		piece->job.err = ERR_STALE;
-		if (region_generation_before(piece->job.generation) != piece->from.generation)
+		if (piece->map && region_generation_before(piece->job.generation) != piece->from.generation)
 			continue;
 		twins->arrivals[count] = (struct link_arrival){
 			.to = piece->twin,
 			.landing = piece->landing,
-			.from = (const uint8_t *)piece->map->twin + piece->from.offset,
+			.from = piece->map ? (const uint8_t *)piece->map->twin + piece->from.offset : NULL,
 			.length = piece->from.length,
 			.digest = piece->digest,
 		};
@@ -142,12 +152,12 @@ static void read_work(struct copy_job *job)
 	for (size_t i = 0; i < count; i++) {
 		struct piece *piece = twins->pieces[twins->places[i]];
 		piece->by_device = twins->e == ERR_OK && twins->arrivals[i].landed;
-		if (!piece->by_device) {
-			copy_now(&piece->job);
-			continue;
-		}
 		piece->job.digest = piece->digest;
-		if (region_generation_after(piece->job.generation) == piece->from.generation)
+		if (!piece->map)
+			continue;
+		if (!piece->by_device)
+			copy_now(&piece->job);
+		else if (region_generation_after(piece->job.generation) == piece->from.generation)
 			piece->job.err = ERR_OK;
 	}
 }
@@ -180,6 +190,11 @@ static void read_done(struct copy_job *job)
 		struct piece *piece = twins->pieces[i];
 		struct peer *peer = piece->read->peer;
 		struct peer_map *map = piece->map;
+		piece->twin_state = TWIN_NONE;
+		if (!map) {
+			ucx_twin_judged(piece, piece->by_device);
+			continue;
+		}
 		piece_settle(piece, piece->job.err, piece->job.digest);
 		map_unref(peer, map);
 	}
@@ -262,7 +277,10 @@ static void use_host(struct twins *twins)
 	for (struct piece *next; piece; piece = next) {
 		next = piece->twin_next;
 		piece->twin_state = TWIN_NONE;
-		copy_submit(twins->link->copy, &piece->job);
+		if (piece->map)
+			copy_submit(twins->link->copy, &piece->job);
+		else
+			ucx_twin_judged(piece, false);
 	}
 }
 
@@ -272,6 +290,8 @@ void link_drop_device(struct link *link)
 	if (!twins)
 		return;
 	twins->ended = true;
+	if (link->ucx)
+		ucx_drop_twins(link->ucx);
 	use_host(twins);
 	copy_flush(link->copy); /* the last batch is over, and what was imported or given back behind it */
 	for (struct peer *peer = link->peers; peer; peer = peer->next)

@@ -578,6 +578,14 @@ enum err process_run(struct process *p, struct why *why)
 		       p->settings.name, (unsigned long long)p->replaced_by, (unsigned long long)p->incarnation);
 }
 
+void process_detach(struct process *p)
+{
+	if (p && p->shell)
+		shell_detach(p->shell);
+	if (p && p->link)
+		link_drop_device(p->link);
+}
+
 void process_close(struct process *p)
 {
 	if (!p)

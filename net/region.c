@@ -29,7 +29,8 @@ struct region {
 	struct region_options options;
 	struct region_view view;
 	uint8_t *memory; /* view.base, writable */
-	int fd, twin_fd;
+	int fd;
+	struct region_twin twin;
 	pthread_t toucher;
 	bool has_toucher;
 	_Atomic bool goes; /* the toucher is to end */
@@ -116,7 +117,7 @@ enum err region_create(const struct region_options *options, struct region **ret
 	if (!region)
 		return ERR_NOMEM;
 	region->options = *options;
-	region->twin_fd = -1;
+	region->twin.fd = -1;
 	region->view.slot_bytes = options->slot_bytes;
 	region->view.slot_count = options->slot_count;
 	enum err e = region_shape(options->slot_bytes, options->slot_count, &region->view.data_offset,
@@ -159,8 +160,8 @@ void region_destroy(struct region *region)
 		pthread_join(region->toucher, NULL);
 	munmap(region->memory, region->view.bytes);
 	close(region->fd);
-	if (region->twin_fd >= 0)
-		close(region->twin_fd);
+	if (region->twin.fd >= 0)
+		close(region->twin.fd);
 	free(region);
 }
 
@@ -240,15 +241,15 @@ int region_fd(const struct region *region)
 	return region->fd;
 }
 
-void region_set_twin(struct region *region, int fd)
+void region_set_twin(struct region *region, const struct region_twin *twin)
 {
-	assert(region->twin_fd < 0 && fd >= 0);
-	region->twin_fd = fd;
+	assert(region->twin.fd < 0 && !region->twin.memory);
+	region->twin = *twin;
 }
 
-int region_twin_fd(const struct region *region)
+const struct region_twin *region_twin(const struct region *region)
 {
-	return region->twin_fd;
+	return &region->twin;
 }
 
 enum err region_view_find(const struct region_view *view, const struct handle *handle, const uint64_t **ret_generation,

@@ -241,7 +241,8 @@ static void read_done(void *context, const struct link_result *results, size_t c
 	struct shell_read *read = context;
 	struct shell *s = read->shell;
 	read->read = NULL;
-	s->core.read_outcome(s->core.core, read->op, results[0].err, results[0].digest, now(s));
+	if (s->core.core)
+		s->core.read_outcome(s->core.core, read->op, results[0].err, results[0].digest, now(s));
 }
 
 static void read_landing_free(void *context)
@@ -250,7 +251,8 @@ static void read_landing_free(void *context)
 	struct shell *s = read->shell;
 	uint64_t op = read->op;
 	read_give(read);
-	s->core.landing_free(s->core.core, op, now(s));
+	if (s->core.core)
+		s->core.landing_free(s->core.core, op, now(s));
 }
 
 static void read_refused(void *arg)
@@ -424,6 +426,12 @@ void shell_attach(struct shell *s, const struct shell_core *core)
 {
 	s->core = *core;
 	loop_timer_arm(s->timer, s->options.tick_ns);
+}
+
+void shell_detach(struct shell *s)
+{
+	loop_timer_cancel(s->timer);
+	s->core = (struct shell_core){0};
 }
 
 struct wire *shell_wire(struct shell *s)

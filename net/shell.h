@@ -56,6 +56,8 @@ MUST_USE enum err shell_create(struct loop *loop, const struct shell_options *op
 const struct env *shell_env(struct shell *shell);
 /* Before the loop runs; events flow from now on. */
 void shell_attach(struct shell *shell, const struct shell_core *core);
+/* The core hears nothing any more: what reads are to end with the link end unheard. */
+void shell_detach(struct shell *shell);
 /* The link to a node broke while its session may live: opens it anew, at most twice a second (link.h, on_peer_lost).
  * refused: what reaches it is not what is required, and will not be before it comes again with another address. */
 void shell_link_lost(struct shell *shell, uint64_t node, bool refused);

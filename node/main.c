@@ -361,8 +361,7 @@ static enum err serve(struct program *program, struct why *why)
 								     : most;
 		e = run(program, why);
 	}
-	if (program->neighbour)
-		link_drop_device(process_link(program->process));
+	process_detach(program->process);
 	engine_port_destroy(program->port);
 	process_close(program->process);
 	free(program->memory);

@@ -37,10 +37,10 @@ static enum err export_regions(struct kv_neighbour *neighbour, struct region *co
 {
 	enum err e = ERR_OK;
 	for (uint32_t g = 0; g < group_count && e == ERR_OK; g++) {
-		int fd = -1;
-		e = kv_neighbour_export(neighbour, g, &fd, why);
+		struct region_twin twin = {.kind = MEMORY_CUDA};
+		e = kv_neighbour_export(neighbour, g, &twin.memory, &twin.fd, why);
 		if (e == ERR_OK)
-			region_set_twin(regions[g], fd);
+			region_set_twin(regions[g], &twin);
 	}
 	return e;
 }
@@ -59,7 +59,7 @@ enum err neighbour_open(struct engine *engine, struct link *link, struct region 
 		return ERR_OK;
 	if (e != ERR_OK)
 		return e;
-	const struct link_device device = {.context = neighbour, .import = import, .unimport = unimport, .read = read_arrivals,
+	const struct link_device device = {.context = neighbour, .kind = MEMORY_CUDA, .import = import, .unimport = unimport, .read = read_arrivals,
 					   .arrivals_max = KV_NEIGHBOUR_READS_MAX, .align = ALIGN};
 	e = link_use_device(link, &device);
 	if (e == ERR_OK)

@@ -261,7 +261,9 @@ static cudaError_t queue_pieces(struct cuda_reader *reader, const struct dev_pie
 {
 	size_t bytes_max = 0;
 	for (size_t i = 0; i < count; i++) {
-		cudaError_t error = cudaMemcpyAsync(pieces[i].to, pieces[i].from, pieces[i].bytes, cudaMemcpyDeviceToDevice, reader->stream);
+		cudaError_t error = cudaSuccess;
+		if (pieces[i].from)
+			error = cudaMemcpyAsync(pieces[i].to, pieces[i].from, pieces[i].bytes, cudaMemcpyDeviceToDevice, reader->stream);
 		if (error != cudaSuccess)
 			return error;
 		reader->pieces[i] = {(const uint64_t *)pieces[i].to, (uint32_t)pieces[i].bytes};

@@ -197,8 +197,9 @@ static void neighbour_open(struct neighbour *n, struct driver *from, struct driv
 	assert_int_equal(engine_neighbour(to->engine, &why, &n->ours), ERR_OK);
 	for (uint32_t g = 0; g < to->group_count; g++) {
 		int fd;
+		void *memory;
 		n->bytes[g] = (size_t)to->geometry[g].block_bytes * BLOCKS;
-		assert_int_equal(kv_neighbour_export(n->theirs, g, &fd, &why), ERR_OK);
+		assert_int_equal(kv_neighbour_export(n->theirs, g, &memory, &fd, &why), ERR_OK);
 		assert_int_equal(kv_neighbour_import(n->ours, fd, n->bytes[g], &n->pools[g], &why), ERR_OK);
 		close(fd);
 	}

@@ -153,6 +153,15 @@ static void own_memory_is_read_with_its_digest(void **state)
 	assert_int_equal(dev_reader_create(device, &reader), ERR_OK);
 	read_pieces(device, reader, memory, 5);
 	assert_int_equal(dev_reader_read(reader, NULL, 0, NULL), ERR_OK);
+	/* What is there already is digested, and goes to the host. */
+	void *host = NULL;
+	uint64_t digest = 0;
+	assert_int_equal(dev_alloc(device, MEM_PINNED, 8192, &host), ERR_OK);
+	const struct dev_piece there = {(uint8_t *)memory + 4096, NULL, 8192, host};
+	assert_int_equal(dev_reader_read(reader, &there, 1, &digest), ERR_OK);
+	assert_true(digest == digest_of(words + 512, 8192));
+	assert_memory_equal(host, words + 512, 8192);
+	dev_free(device, MEM_PINNED, host, 8192);
 	dev_reader_destroy(reader);
 	dev_free(device, MEM_DEVICE, memory, 1 << 20);
 	free(words);
