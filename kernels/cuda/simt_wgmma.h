@@ -174,4 +174,12 @@ SIMT_DEVICE void simt_wgmma_registers(float (&d)[n / 2], const uint32_t (&a)[4],
 #else
 #include <simt_fake_wgmma.h> /* tests/gpu/fake */
 #endif
+
+/* --- of both ----------------------------------------------------------------------------------------------- */
+
+/* The operand so many bytes further, a multiple of 16: one addition, for the address lies in the low word and does not leave it. */
+SIMT_DEVICE uint64_t simt_wgmma_further(uint64_t operand, uint32_t bytes)
+{
+	return (operand & ~(uint64_t)UINT32_MAX) | ((uint32_t)operand + bytes / 16);
+}
 #endif

@@ -120,7 +120,7 @@ static uint32_t tile_of(const struct device *device, const struct linear_shape *
 {
 	const struct linear_plan_shape plan_shape = {.n = shape->n, .rows = rows, .groups = 1, .segments = shape->segments, .k = shape->k,
 						     .sm_count = device_props(device)->thread_count,
-						     .width_max = LINEAR_E4M3_WIDTH_MAX};
+						     .one_group = shape->scale_outputs % 16 != 0};
 	struct linear_plan plan = linear_plan(&plan_shape);
 	return plan.width << (plan.groups == 2 ? 16 : 0);
 }
@@ -180,7 +180,7 @@ static void bits_of_a_row_do_not_depend_on_its_company(void **state)
 	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){200, 140, ELEM_E4M3, 1, 64}, &whole);
 	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){70, 300, ELEM_E4M3, 1, 32}, &whole);
 	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){136, 512, ELEM_E4M3, 4, 8}, &cut);
-	assert_int_equal(whole, 8 | 16 | 32 | 64 | 128 | 128 << 16);
+	assert_int_equal(whole, 8 | 16 | 32 | 64 | 128 | 128 << 16 | 256 << 16);
 	assert_int_equal(cut, 8 | 16 | 32 | 64);
 	device_close(device);
 }

@@ -6,11 +6,6 @@
 void simt_ldmatrix(uint32_t *ret, const void *row, bool transposed);
 void simt_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint32_t *b);
 
-SIMT_DEVICE uint64_t simt_wgmma_anew(uint64_t operand)
-{
-	return operand;
-}
-
 SIMT_DEVICE void simt_ldmatrix_x4(uint32_t (&ret)[4], const void *row)
 {
 	simt_ldmatrix(ret, row, false);
