@@ -27,7 +27,7 @@ static uint64_t cost_of(const struct linear_plan_shape *shape, const struct line
 	uint64_t rows_each = (shape->rows + shape->groups - 1) / shape->groups;
 	uint64_t row_tiles = (rows_each + plan->width - 1) / plan->width;
 	/* The blocks of a cluster take tiles together, and each reads its part of the rows. */
-	uint64_t blocks = LINEAR_BLOCKS(plan->groups), clusters = shape->sm_count / blocks;
+	uint64_t blocks = LINEAR_BLOCKS(plan->width), clusters = shape->sm_count / blocks;
 	uint64_t together = (shape->n + blocks * plan->height - 1) / (blocks * plan->height) * row_tiles * shape->groups;
 	uint64_t tiles = blocks * together, rounds = (together * plan->splits + clusters - 1) / clusters;
 	uint64_t bytes = (plan->height + plan->width / blocks) * BYTES_OF_STEP;
@@ -43,6 +43,8 @@ static uint64_t cost_of(const struct linear_plan_shape *shape, const struct line
 /* The cheapest; among equals the one that comes first. */
 static void consider(const struct linear_plan_shape *shape, struct linear_plan plan, struct linear_plan *best, uint64_t *best_cost)
 {
+	if (shape->sm_count < LINEAR_BLOCKS(plan.width))
+		return;
 	do {
 		uint64_t cost = cost_of(shape, &plan);
 		if (cost < *best_cost) {
@@ -63,7 +65,7 @@ struct linear_plan linear_plan(const struct linear_plan_shape *shape)
 	for (uint32_t width = 8; width <= width_max; width *= 2)
 		for (uint32_t height = 64; height >= height_min; height -= 8)
 			consider(shape, {height, width, 1, 1}, &best, &best_cost);
-	bool two_groups = shape->segments == 1 && !shape->one_group && shape->sm_count >= LINEAR_BLOCKS(2);
+	bool two_groups = shape->segments == 1 && !shape->one_group;
 	for (uint32_t width = 128; two_groups && width <= 256; width *= 2)
 		consider(shape, {128, width, 2, 1}, &best, &best_cost);
 	return best;

@@ -14,13 +14,13 @@ extern "C" {
 #define LINEAR_SPLITS_MAX	8
 #define LINEAR_SEGMENTED_WIDTH_MAX 64 /* beside the sums of a segment, registers hold three levels of the tree */
 
-/* Blocks of a cluster: they have the same rows, which they share, and neighbouring outputs. */
-#define LINEAR_BLOCKS(groups) (groups)
+/* Blocks of a cluster: they have the same rows, which they share, and neighbouring outputs.  Few rows are few bytes. */
+#define LINEAR_BLOCKS(width) ((width) >= 64 ? 2 : 1)
 
 struct linear_plan {
 	uint32_t height; /* 8 .. 64 in steps of 8, or 128 */
 	uint32_t width;	 /* 8, 16, 32, 64, 128; 128 or 256 with a height of 128 */
-	uint32_t groups; /* warpgroups that multiply: 1, or 2 with a height of 128, in clusters of LINEAR_BLOCKS */
+	uint32_t groups; /* warpgroups that multiply: 1, or 2 with a height of 128, */
 	uint32_t splits; /* of K, whose sums are added by a second kernel: 1 unless splits_max says more */
 };
 

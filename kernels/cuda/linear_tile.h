@@ -5,8 +5,8 @@
  *   full[stage]    the stage's bytes are there            [producer expects them, the copy engine brings them]
  *   empty[stage]   nobody multiplies by them any more     [each warp of the warpgroups arrives, of all blocks that share]
  *
- * Where two warpgroups multiply, two blocks are a cluster: their tiles are of the same rows and of neighbouring outputs, and each brings
- * half of the rows' lines into the memory of both.  So a stage is filled again only when both have given it back, both walk the same
+ * Where rows are many two blocks are a cluster (linear_plan.h): their tiles are of the same rows and of neighbouring outputs, and each
+ * brings half of the rows' lines into the memory of both.  So a stage is filled again only when both have given it back, both walk the same
  * tiles (of outputs beyond the last a block multiplies zeros, and writes nothing), and neither ends before the other.
  *
  * A kind of products (linear_bf16, linear_e4m3) says what a stage has and how it is multiplied:
@@ -282,7 +282,7 @@ SIMT_KERNEL_OF(linear_tiles, LINEAR_THREADS(groups), 1)(SIMT_GRID_CONSTANT CUten
 						   SIMT_GRID_CONSTANT CUtensorMap scales, const linear_job job,
 						   const linear_slots<slot_count> slots)
 {
-	constexpr int blocks = LINEAR_BLOCKS(groups);
+	constexpr int blocks = LINEAR_BLOCKS(width);
 	SIMT_DYNAMIC_SHARED(uint8_t, shared);
 	uint64_t *barriers = (uint64_t *)shared;
 	uint32_t *before = (uint32_t *)(shared + LINEAR_BARRIER_BYTES); /* [slot_count + 1], where there are many */
@@ -338,7 +338,7 @@ static cudaError_t linear_start(const struct linear_launch *l, const struct line
 {
 	linear_slots<slot_count> list = {};
 	memcpy(list.at, l->slots, job.group_count * sizeof(*l->slots));
-	return SIMT_LAUNCH_CLUSTER((linear_tiles<kind, width, groups, segmented, slot_count>), LINEAR_BLOCKS(groups), dim3(l->grid),
+	return SIMT_LAUNCH_CLUSTER((linear_tiles<kind, width, groups, segmented, slot_count>), LINEAR_BLOCKS(width), dim3(l->grid),
 				   dim3(LINEAR_THREADS(groups)), l->shared, l->stream, l->weights, l->inputs, l->scales, job, list);
 }
 

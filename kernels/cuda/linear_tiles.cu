@@ -188,7 +188,7 @@ static struct linear_plan plan_of(struct cuda_device *device, const struct linea
 /* As many as have tiles, where the host knows that, and whole clusters. */
 static uint32_t grid_of(const struct cuda_device *device, const struct linear_job *job, const struct linear_plan *plan)
 {
-	uint32_t blocks = LINEAR_BLOCKS(plan->groups), most = device->sm_count / blocks;
+	uint32_t blocks = LINEAR_BLOCKS(plan->width), most = device->sm_count / blocks;
 	size_t tiles = (size_t)job->out_tiles * ((job->rows + plan->width - 1) / plan->width) * job->group_count * plan->splits;
 	return (tiles < most && !job->first ? (uint32_t)tiles : most) * blocks;
 }
@@ -198,7 +198,7 @@ static bool describe(struct cuda_device *device, const struct linear_plan *plan,
 		     const struct linear_tensor *inputs, struct linear_launch *launch)
 {
 	return linear_map(device, weights, plan->height, &launch->weights) &&
-	       linear_map(device, inputs, plan->width / LINEAR_BLOCKS(plan->groups), &launch->inputs);
+	       linear_map(device, inputs, plan->width / LINEAR_BLOCKS(plan->width), &launch->inputs);
 }
 
 void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *all_weights,
@@ -213,7 +213,7 @@ void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const 
 	const struct linear_variant *variant = find_variant(&plan, job, e4m3);
 	size_t stage = (size_t)variant->boxes * (plan.height + plan.width) * LINEAR_LINE + variant->row_bytes * plan.width;
 	size_t room = stage_room(device, variant->many);
-	uint32_t together = plan.height * LINEAR_BLOCKS(plan.groups);
+	uint32_t together = plan.height * LINEAR_BLOCKS(plan.width);
 	job->height = plan.height;
 	job->out_tiles = (job->n + together - 1) / together;
 	job->stages = room / stage < LINEAR_STAGES_MAX ? (uint32_t)(room / stage) : LINEAR_STAGES_MAX;
@@ -225,7 +225,7 @@ void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const 
 	if (!describe(device, &plan, weights, inputs, &l))
 		return;
 	if (e4m3 && !scales_map(device, scales, inputs, job->scale_groups, variant->row_bytes / (uint32_t)sizeof(float),
-				plan.width / LINEAR_BLOCKS(plan.groups), &l.scales))
+				plan.width / LINEAR_BLOCKS(plan.width), &l.scales))
 		return;
 	cuda_check(device, variant->launch(&l, *job), "linear_tiles");
 	if (plan.splits > 1)

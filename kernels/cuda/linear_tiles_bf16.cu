@@ -24,7 +24,7 @@ template <int width, int groups>
 SIMT_MEMBER void linear_bf16::fetch_rows(const struct linear_job &, const struct linear_stages &s, const CUtensorMap *inputs,
 					 const CUtensorMap *, uint32_t stage, uint32_t segment, uint32_t k, int row)
 {
-	constexpr int blocks = LINEAR_BLOCKS(groups), own = width / blocks;
+	constexpr int blocks = LINEAR_BLOCKS(width), own = width / blocks;
 	const uint32_t first = blocks > 1 ? simt_cluster_rank() * own : 0;
 	uint8_t *b = s.memory + stage * s.bytes + boxes<width, groups> * s.a_bytes + first * LINEAR_LINE;
 	SIMT_UNROLL
@@ -37,7 +37,7 @@ template <int width, int groups>
 SIMT_MEMBER void linear_bf16::multiply(const struct linear_job &job, const struct linear_stages &s, struct linear_turn *turn,
 				       const struct outputs &, uint32_t, float (&sums)[width / 2])
 {
-	constexpr int blocks = LINEAR_BLOCKS(groups);
+	constexpr int blocks = LINEAR_BLOCKS(width);
 	constexpr uint32_t count = boxes<width, groups>;
 	const uint32_t half = groups == 1 ? 0 : threadIdx.x / 128 * 64 * LINEAR_LINE; /* the warpgroup's outputs within the tile */
 	uint32_t before = LINEAR_STAGES_MAX;

@@ -11,8 +11,9 @@
 
 struct linear_e4m3 {
 	static constexpr uint32_t line_k = LINEAR_GROUP, row_bytes = LINEAR_SCALES * sizeof(float);
-	/* At most LINEAR_SCALES; each box of a stage has sums of its own in registers. */
-	template <int width, int groups> static constexpr uint32_t boxes = width <= 16 ? 4 : width == 32 ? 2 : 1;
+	/* At most LINEAR_SCALES.  Each box of a stage has sums of its own in registers: one is added while the next is multiplied, but where
+	 * another warpgroup multiplies meanwhile. */
+	template <int width, int groups> static constexpr uint32_t boxes = groups == 2 ? 1 : width <= 16 ? 4 : 2;
 
 	/* Scales of a thread's outputs; beyond the last those of the last, whose sums nobody writes. */
 	struct outputs {
@@ -42,7 +43,7 @@ template <int width, int groups>
 SIMT_MEMBER void linear_e4m3::fetch_rows(const struct linear_job &job, const struct linear_stages &s, const CUtensorMap *inputs,
 					 const CUtensorMap *scales, uint32_t stage, uint32_t segment, uint32_t k, int row)
 {
-	constexpr int blocks = LINEAR_BLOCKS(groups), own = width / blocks;
+	constexpr int blocks = LINEAR_BLOCKS(width), own = width / blocks;
 	const uint32_t first = blocks > 1 ? simt_cluster_rank() * own : 0, at = segment * job.segment_k + k;
 	uint8_t *b = s.memory + stage * s.bytes + boxes<width, groups> * s.a_bytes + first * LINEAR_LINE;
 	float *of_rows = s.scales + (stage * width + first) * LINEAR_SCALES;
@@ -74,6 +75,18 @@ SIMT_DEVICE void add_part(const float *of_rows, const float (&of_outs)[2], const
 	}
 }
 
+/* Adds the parts of boxes from `box` on, each as soon as it is whole. */
+template <int box, int first, bool alike, int boxes, int count, int all>
+SIMT_DEVICE void add_parts(const float *of_rows, const float (&of_outs)[boxes][2], float (&parts)[boxes][count], float (&sums)[all])
+{
+	if constexpr (box < boxes) {
+		simt_wgmma_wait<boxes - 1 - box>();
+		simt_wgmma_hold(parts[box]);
+		add_part<first / 2, alike>(of_rows + first * LINEAR_SCALES + box, of_outs[box], parts[box], sums);
+		add_parts<box + 1, first, alike>(of_rows, of_outs, parts, sums);
+	}
+}
+
 /* Rows [first, first + width) of a stage: products of each box, then into sums. */
 template <int first, int width, bool alike, int boxes, int all>
 SIMT_DEVICE void multiply_rows(const struct linear_stages &s, uint64_t a, uint64_t b, const float *of_rows,
@@ -85,25 +98,21 @@ SIMT_DEVICE void multiply_rows(const struct linear_stages &s, uint64_t a, uint64
 		simt_wgmma_hold(parts[box]);
 	simt_wgmma_fence();
 	SIMT_UNROLL
-	for (uint32_t box = 0; box < boxes; box++)
+	for (uint32_t box = 0; box < boxes; box++) {
 		SIMT_UNROLL
 		for (uint32_t step = 0; step < LINEAR_GROUP / 32; step++)
 			simt_wgmma_e4m3<width>(parts[box], simt_wgmma_further(a, box * s.a_bytes + 32 * step),
 					       simt_wgmma_further(b, box * s.b_bytes + first * LINEAR_LINE + 32 * step), step > 0);
-	simt_wgmma_commit();
-	simt_wgmma_wait<0>();
-	SIMT_UNROLL
-	for (uint32_t box = 0; box < boxes; box++) {
-		simt_wgmma_hold(parts[box]);
-		add_part<first / 2, alike>(of_rows + first * LINEAR_SCALES + box, of_outs[box], parts[box], sums);
+		simt_wgmma_commit();
 	}
+	add_parts<0, first, alike>(of_rows, of_outs, parts, sums);
 }
 
 template <int width, int groups>
 SIMT_MEMBER void linear_e4m3::multiply(const struct linear_job &job, const struct linear_stages &s, struct linear_turn *turn,
 				       const struct outputs &outputs, uint32_t segment, float (&sums)[width / 2])
 {
-	constexpr int blocks = LINEAR_BLOCKS(groups), together = width < WIDEST ? width : WIDEST;
+	constexpr int blocks = LINEAR_BLOCKS(width), together = width < WIDEST ? width : WIDEST;
 	constexpr uint32_t count = boxes<width, groups>;
 	constexpr bool alike = groups == 2;
 	const uint32_t half = groups == 1 ? 0 : threadIdx.x / 128 * 64 * LINEAR_LINE; /* the warpgroup's outputs within the tile */
