@@ -85,6 +85,12 @@ static inline struct linear_plan product_plan(const struct device *device, const
 	return linear_plan(&plan_shape);
 }
 
+/* So many outputs that rows up to PRODUCT_ROWS_MOST bring every tile its turn, on a GPU; `few` do on the fake device. */
+static inline uint32_t product_outputs(const struct device *device, uint32_t few)
+{
+	return device_props(device)->thread_count > 8 ? 6144 : few;
+}
+
 /* A tile as a bit of its width, and of its second warpgroup. */
 static inline uint32_t tile_of(struct linear_plan plan)
 {
@@ -168,7 +174,7 @@ static inline void calls_are_as_alone(struct device *device, const struct produc
 /* Whatever rows each expert has (expert e counts[e % 8]), a row gets what it gets alone.  Biases are each expert's own.  Returns the
  * tile, as tile_of(). */
 static inline uint32_t experts_are_as_alone(struct device *device, const struct product_kind *kind, struct linear_shape shape,
-					    const uint32_t counts[8], uint32_t expert_count)
+					    const uint32_t *counts /* [8] */, uint32_t expert_count)
 {
 	enum { EXPERTS_MAX = 40 };
 	struct rng rng = {.seed = 7};

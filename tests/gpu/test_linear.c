@@ -2,6 +2,9 @@
  * that take every tile. */
 #include <math.h>
 #include "tests/gpu/products.h"
+#if defined(__has_include) && __has_include(<fake.h>)
+#include "tests/gpu/fake/fake.h"
+#endif
 
 struct weights {
 	struct linear_shape shape;
@@ -116,13 +119,42 @@ static void bits_of_a_row_do_not_depend_on_its_company(void **state)
 {
 	struct device *device = gpu_open(8);
 	uint32_t whole = 0, cut = 0;
-	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){200, 72, ELEM_BF16, 1}, &whole);
+	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){product_outputs(device, 200), 72, ELEM_BF16, 1}, &whole);
 	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){70, 90, ELEM_BF16, 1}, &whole);
-	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){136, 64, ELEM_BF16, 4}, &cut);
+	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){product_outputs(device, 136), 64, ELEM_BF16, 4}, &cut);
 	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){72, 144, ELEM_BF16, 8}, &cut);
 	assert_int_equal(whole, 8 | 16 | 32 | 64 | 128 | 128 << 16 | 256 << 16);
 	assert_int_equal(cut, 8 | 16 | 32 | 64);
 	device_close(device);
+}
+
+/* Clusters are of two blocks: one multiprocessor is left over, or there is none for the second. */
+static void multiprocessors_may_be_odd(void **state)
+{
+#if defined(__has_include) && __has_include(<fake.h>)
+	enum { ROWS = 300, N = 390, K = 72 };
+	struct fake_options options = *fake_now(), before = options;
+	float *y[3];
+	for (int i = 0; i < 3; i++) {
+		options.processors = 1 + 2 * i;
+		fake_configure(&options);
+		struct device *device = gpu_open(1);
+		struct rng rng = {.seed = 10};
+		struct linear *linear = linear_make(device, &rng, (struct linear_shape){N, K, ELEM_BF16, 1});
+		float *x = random_inputs(&rng, ROWS * K);
+		assert_int_equal(tile_of(product_plan(device, linear_shape(linear), 1, ROWS)) >> 16 > 0, i > 0);
+		y[i] = run_linear(device, linear, x, ROWS, ELEM_F32);
+		assert_memory_equal(y[i], y[0], ROWS * N * sizeof(float));
+		free(x);
+		linear_destroy(linear);
+		device_close(device);
+	}
+	for (int i = 0; i < 3; i++)
+		free(y[i]);
+	fake_configure(&before);
+#else
+	skip();
+#endif
 }
 
 /* A bias comes after the last term; outputs may be bf16. */
@@ -274,6 +306,7 @@ int main(void)
 		cmocka_unit_test(bf16_products_are_right),
 		cmocka_unit_test(f32_products_have_the_bits_of_the_cpu),
 		cmocka_unit_test(bits_of_a_row_do_not_depend_on_its_company),
+		cmocka_unit_test(multiprocessors_may_be_odd),
 		cmocka_unit_test(bias_and_rounding_come_last),
 		cmocka_unit_test(shards_sum_to_the_bits_of_the_whole),
 		cmocka_unit_test(calls_may_be_joined),

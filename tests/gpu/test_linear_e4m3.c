@@ -98,9 +98,9 @@ static void bits_of_a_row_do_not_depend_on_its_company(void **state)
 {
 	struct device *device = gpu_open(8);
 	uint32_t whole = 0, cut = 0;
-	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){200, 140, ELEM_E4M3, 1, 64}, &whole);
+	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){product_outputs(device, 200), 140, ELEM_E4M3, 1, 64}, &whole);
 	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){70, 300, ELEM_E4M3, 1, 32}, &whole);
-	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){136, 512, ELEM_E4M3, 4, 8}, &cut);
+	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){product_outputs(device, 136), 512, ELEM_E4M3, 4, 8}, &cut);
 	assert_int_equal(whole, 8 | 16 | 32 | 64 | 128 | 128 << 16 | 256 << 16);
 	assert_int_equal(cut, 8 | 16 | 32 | 64);
 	device_close(device);
