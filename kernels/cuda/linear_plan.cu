@@ -31,12 +31,13 @@ static uint64_t cost_of(const struct linear_plan_shape *shape, const struct line
 	uint64_t together = (shape->n + blocks * plan->height - 1) / (blocks * plan->height) * row_tiles * shape->groups;
 	uint64_t tiles = blocks * together, rounds = (together * plan->splits + clusters - 1) / clusters;
 	uint64_t bytes = (plan->height + plan->width / blocks) * BYTES_OF_STEP;
-	uint64_t cost = rounds * plan->groups * plan->width / 2 * SCALE / plan->splits;
-	cost = greater(cost, rounds * bytes * SCALE / SM_BYTES_CYCLE / plan->splits);
+	uint64_t multiplying = rounds * plan->groups * plan->width / 2 * SCALE / plan->splits;
+	uint64_t reading = rounds * bytes * SCALE / SM_BYTES_CYCLE / plan->splits;
+	uint64_t cost = greater(multiplying, reading);
 	cost = greater(cost, tiles * bytes * SCALE / L2_BYTES_CYCLE);
 	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_STEP * SCALE / HBM_BYTES_CYCLE);
-	/* Where memory bounds all alike, the more multiprocessors ask for it the better. */
-	cost += rounds * bytes * SCALE / SM_BYTES_CYCLE / 4 / plan->splits;
+	/* What does not bound is not free: where memory bounds all alike, the more multiprocessors ask for it the better. */
+	cost += reading / 4 + multiplying / 16;
 	return cost + rounds * TILE_CYCLES * SCALE + splitting_cost(shape, plan->splits);
 }
 

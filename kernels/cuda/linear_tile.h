@@ -238,28 +238,32 @@ SIMT_DEVICE void linear_put(uint16_t *to, float sum)
 	*to = simt_bf16_round(sum);
 }
 
-/* A thread has outputs o and o + 8 of two neighbouring rows in each 8: eight threads write 32 bytes of one row. */
+/* A thread has outputs o and o + 8 of two neighbouring rows in each 8: eight threads write 32 bytes of one row.  Adding 0, or a bias
+ * that is not -0, makes a sum of -0 one of +0. */
 template <typename T, int width>
 SIMT_DEVICE void linear_write(const struct linear_job &job, const struct linear_tile &tile, const float *bias,
 			      const float (&sums)[width / 2])
 {
-	const uint32_t within = threadIdx.x / SIMT_LANES * 16 + simt_lane() / 4, row = tile.row_first + simt_lane() % 4 * 2;
-	const int rows = (int)(tile.row_end - row); /* from the thread's first on */
+	const uint32_t within = threadIdx.x / SIMT_LANES * 16 + simt_lane() / 4, out = tile.out_first + within;
+	const uint32_t row = tile.row_first + simt_lane() % 4 * 2;
+	const int64_t column = (int64_t)tile.group * job.y_group_step + (int64_t)(tile.split * job.y_split_step) + out;
+	const size_t next = simt_anew(job.y_stride), next_two = simt_anew(7 * job.y_stride);
+	T *at = (T *)job.y + (int64_t)(row * job.y_stride) + column;
+	int rows[2]; /* of each output, from the thread's first on */
+	float add[2];
 	SIMT_UNROLL
 	for (uint32_t i = 0; i < 2; i++) {
-		uint32_t out = tile.out_first + within + 8 * i;
-		if (within + 8 * i >= job.height || out >= job.n)
-			continue;
-		const float add = bias ? bias[out] : -0.0f; /* that changes nothing */
-		const int64_t column = (int64_t)tile.group * job.y_group_step + (int64_t)(tile.split * job.y_split_step) + out;
-		T *even = (T *)job.y + (int64_t)(row * job.y_stride) + column, *odd = even + job.y_stride;
+		bool there = within + 8 * i < job.height && out + 8 * i < job.n;
+		rows[i] = there ? (int)(tile.row_end - row) : 0;
+		add[i] = there && bias ? bias[out + 8 * i] + 0.0f : 0.0f;
+	}
+	SIMT_UNROLL
+	for (uint32_t j = 0; j < width / 4; j++) {
 		SIMT_UNROLL
-		for (uint32_t j = 0; j < width / 8; j++, even += 8 * job.y_stride, odd += 8 * job.y_stride) {
-			if ((int)(8 * j) < rows)
-				linear_put(even, sums[4 * j + 2 * i] + 0.0f + add);
-			if ((int)(8 * j + 1) < rows)
-				linear_put(odd, sums[4 * j + 2 * i + 1] + 0.0f + add);
-		}
+		for (uint32_t i = 0; i < 2; i++)
+			if ((int)(j / 2 * 8 + j % 2) < rows[i])
+				linear_put(at + 8 * i, sums[j / 2 * 4 + 2 * i + j % 2] + add[i]);
+		at += j % 2 == 0 ? next : next_two;
 	}
 }
 
