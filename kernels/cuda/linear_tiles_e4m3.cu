@@ -87,9 +87,38 @@ SIMT_DEVICE void add_parts(const float *of_rows, const float (&of_outs)[boxes][2
 	}
 }
 
+/* The lines of a warpgroup's outputs: in shared memory, boxes so far apart; or one box in registers, which products of many rows read once
+ * in place of once for each WIDEST rows. */
+struct lines_there {
+	uint64_t operand;
+	uint32_t box_bytes;
+};
+struct lines_held {
+	uint32_t words[LINEAR_GROUP / 32][4];
+};
+
+SIMT_DEVICE void hold_lines(const uint8_t *a, struct lines_held *ret)
+{
+	const uint32_t line = simt_warp() % 4 * 16 + simt_lane() % 16, swizzle = line % 8 * 16;
+	SIMT_UNROLL
+	for (uint32_t step = 0; step < LINEAR_GROUP / 32; step++)
+		simt_ldmatrix_x4(ret->words[step], a + line * LINEAR_LINE + ((32 * step + simt_lane() / 16 * 16) ^ swizzle));
+}
+
+template <int width>
+SIMT_DEVICE void multiply_step(float (&part)[width / 2], const lines_there &a, uint32_t box, uint32_t step, uint64_t b)
+{
+	simt_wgmma_e4m3<width>(part, simt_wgmma_further(a.operand, box * a.box_bytes + 32 * step), b, step > 0);
+}
+
+template <int width> SIMT_DEVICE void multiply_step(float (&part)[width / 2], const lines_held &a, uint32_t, uint32_t step, uint64_t b)
+{
+	simt_wgmma_e4m3_registers<width>(part, a.words[step], b, step > 0);
+}
+
 /* Rows [first, first + width) of a stage: products of each box, then into sums. */
-template <int first, int width, bool alike, int boxes, int all>
-SIMT_DEVICE void multiply_rows(const struct linear_stages &s, uint64_t a, uint64_t b, const float *of_rows,
+template <int first, int width, bool alike, int boxes, class lines, int all>
+SIMT_DEVICE void multiply_rows(const struct linear_stages &s, const lines &a, uint64_t b, const float *of_rows,
 			       const float (&of_outs)[boxes][2], float (&sums)[all])
 {
 	float parts[boxes][width / 2];
@@ -101,8 +130,8 @@ SIMT_DEVICE void multiply_rows(const struct linear_stages &s, uint64_t a, uint64
 	for (uint32_t box = 0; box < boxes; box++) {
 		SIMT_UNROLL
 		for (uint32_t step = 0; step < LINEAR_GROUP / 32; step++)
-			simt_wgmma_e4m3<width>(parts[box], simt_wgmma_further(a, box * s.a_bytes + 32 * step),
-					       simt_wgmma_further(b, box * s.b_bytes + first * LINEAR_LINE + 32 * step), step > 0);
+			multiply_step<width>(parts[box], a, box, step,
+					     simt_wgmma_further(b, box * s.b_bytes + first * LINEAR_LINE + 32 * step));
 		simt_wgmma_commit();
 	}
 	add_parts<0, first, alike>(of_rows, of_outs, parts, sums);
@@ -112,7 +141,7 @@ template <int width, int groups>
 SIMT_MEMBER void linear_e4m3::multiply(const struct linear_job &job, const struct linear_stages &s, struct linear_turn *turn,
 				       const struct outputs &outputs, uint32_t segment, float (&sums)[width / 2])
 {
-	constexpr int blocks = LINEAR_BLOCKS(width), together = width < WIDEST ? width : WIDEST;
+	constexpr int blocks = LINEAR_BLOCKS(width);
 	constexpr uint32_t count = boxes<width, groups>;
 	constexpr bool alike = groups == 2;
 	const uint32_t half = groups == 1 ? 0 : threadIdx.x / 128 * 64 * LINEAR_LINE; /* the warpgroup's outputs within the tile */
@@ -128,11 +157,18 @@ SIMT_MEMBER void linear_e4m3::multiply(const struct linear_job &job, const struc
 				of_outs[box][i] = k + box * line_k < job.segment_k ? outputs.scales[i][group + box] : 0.0f;
 		const uint8_t *a = s.memory + turn->stage * s.bytes + half, *b = a - half + count * s.a_bytes;
 		const float *of_rows = s.scales + turn->stage * width * LINEAR_SCALES;
+		const uint64_t b_lines = simt_wgmma_operand(b, 0, 8 * LINEAR_LINE);
 		simt_mbarrier_wait(&s.full[turn->stage], turn->parity);
-		const uint64_t a_lines = simt_wgmma_operand(a, 0, 8 * LINEAR_LINE), b_lines = simt_wgmma_operand(b, 0, 8 * LINEAR_LINE);
-		multiply_rows<0, together, alike>(s, a_lines, b_lines, of_rows, of_outs, sums);
-		if constexpr (width > together)
-			multiply_rows<together, together, alike>(s, a_lines, b_lines, of_rows, of_outs, sums);
+		if constexpr (width > WIDEST) {
+			static_assert(width == 2 * WIDEST && count == 1, "two halves of the rows, one box");
+			lines_held lines;
+			hold_lines(a, &lines);
+			multiply_rows<0, WIDEST, alike>(s, lines, b_lines, of_rows, of_outs, sums);
+			multiply_rows<WIDEST, WIDEST, alike>(s, lines, b_lines, of_rows, of_outs, sums);
+		} else {
+			const lines_there lines = {simt_wgmma_operand(a, 0, 8 * LINEAR_LINE), s.a_bytes};
+			multiply_rows<0, width, alike>(s, lines, b_lines, of_rows, of_outs, sums);
+		}
 		simt_sync_warp();
 		linear_give_back<blocks>(s, turn->stage);
 		linear_turn_next(turn, s);

@@ -72,4 +72,11 @@ SIMT_DEVICE void simt_wgmma_registers(float (&d)[n / 2], const uint32_t (&a)[4],
 	struct simt_product product = {n, d, a, 0, b, SIMT_K_MAJOR, b_major, accumulate, false};
 	simt_wgmma_queue(&product);
 }
+
+template <int n> SIMT_DEVICE void simt_wgmma_e4m3_registers(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate)
+{
+	static_assert(simt_is_wgmma_shape<n>(), "as kernels/cuda/simt_wgmma.h has them");
+	struct simt_product product = {n, d, a, 0, b, SIMT_K_MAJOR, SIMT_K_MAJOR, accumulate, true};
+	simt_wgmma_queue(&product);
+}
 #endif

@@ -131,13 +131,21 @@ static void each_piece_of(const struct simt_product *product, void (*call)(uint3
 		each_piece(product->a_operand, product->a_major, M, call);
 }
 
+/* The same of bytes. */
+template <int columns> static void place_a_e4m3(const uint32_t *a, uint32_t lane, float (*ret)[columns])
+{
+	for (uint32_t i = 0; i < 4; i++)
+		for (uint32_t j = 0; j < 4; j++)
+			ret[lane / 4 + i % 2 * 8][lane % 4 * 4 + i / 2 * 16 + j] = e4m3_widen((uint8_t)(a[i] >> 8 * j));
+}
+
 static void run_product(const queued_product *product)
 {
 	static float a[M][K_MAX], b[K_MAX][N_MAX], c[N_MAX];
 	const struct simt_product *of = product->of;
 	uint32_t n = of->n, k_count = of->e4m3 ? K_MAX : K;
 	for (uint32_t t = 0; of->a && t < SIMT_MEMBERS_MAX; t++)
-		place_a(product->a[t], t % 32, a + t / 32 * 16);
+		(of->e4m3 ? place_a_e4m3<K_MAX> : place_a<K_MAX>)(product->a[t], t % 32, a + t / 32 * 16);
 	for (uint32_t k = 0; k < k_count; k++) {
 		for (uint32_t i = 0; i < n; i++)
 			b[k][i] = element(of->b_operand, of->b_major, i, k, of->e4m3);
