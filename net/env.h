@@ -51,10 +51,10 @@ struct env {
 	/* What carries reads from this node, as people call it: "mapped", "ucx:tcp"; ENV_LINK_REFUSED: nothing that is required
 	 * reaches it.  NULL hook: not known. */
 	const char *(*link_name)(void *context, uint64_t node);
-	/* Bytes that came from this node's device to ours, since the link to it was opened.  NULL hook: none. */
-	uint64_t (*link_device_bytes)(void *context, uint64_t node);
 	/* What alone may carry reads: "mapped, rdma".  NULL hook, "": anything. */
 	const char *(*link_required)(void *context);
+	/* Bytes that came from this node's device to ours, since the link to it was opened.  NULL hook: none. */
+	uint64_t (*link_device_bytes)(void *context, uint64_t node);
 	/* A peer refused this process: it knows a later life of this node's name, and whether that one lives.  NULL: whoever
 	 * shares its name with nobody (net/claim.h says what follows). */
 	void (*outranked)(void *context, uint64_t incarnation, bool lives);

@@ -340,6 +340,11 @@ static const char *env_link_name(void *context, uint64_t node)
 	return name;
 }
 
+static const char *env_link_required(void *context)
+{
+	return ((struct shell *)context)->link_required;
+}
+
 static uint64_t env_link_device_bytes(void *context, uint64_t node)
 {
 	struct shell *s = context;
@@ -347,11 +352,6 @@ static uint64_t env_link_device_bytes(void *context, uint64_t node)
 	if (!s->options.link || link_peer_counters(s->options.link, node, &counters) != ERR_OK)
 		return 0;
 	return counters.device_bytes;
-}
-
-static const char *env_link_required(void *context)
-{
-	return ((struct shell *)context)->link_required;
 }
 
 static void env_outranked(void *context, uint64_t incarnation, bool lives)
@@ -403,8 +403,8 @@ static void bind_env(struct shell *s)
 		.read = env_read,
 		.read_cancel = env_read_cancel,
 		.link_name = env_link_name,
-		.link_device_bytes = env_link_device_bytes,
 		.link_required = env_link_required,
+		.link_device_bytes = env_link_device_bytes,
 		.refused = env_refused,
 		.outranked = env_outranked,
 		.stranger = env_stranger,
