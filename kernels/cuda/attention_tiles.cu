@@ -7,15 +7,15 @@
  * where a value is too wide for the registers of one, in their columns of it; those then take turns at scores (latents of up to
  * 576 dimensions), or compute the same scores each. */
 #include <assert.h>
-#include "kernels/cuda/attention_tiles.h"
+#include "kernels/cuda/attention_weights.h"
 #include "kernels/cuda/simt_wgmma.h"
 
-#define SCORES	      (ATTENTION_TILE / 2) /* of a thread */
 #define KEY_STEP      16		   /* dimensions of one wgmma */
 #define OCTET_BYTES   1024		   /* 8 lines of a panel */
 #define OPERAND_UNIT  16		   /* bytes that 1 more in an operand's address is */
 #define GROUP_BARRIER 1			   /* named, of row group 0; the next group's follow */
 #define LATENT_PANELS 9			   /* to 576 dimensions: tiles that are keys and values at once, and a block holds two */
+#define SLOTS_PANELS_MAX 9		   /* of more a block holds one slot */
 #define ROWS_FEW      256		   /* packed rows of a run that the small block takes, in tiles of 64 */
 
 /* head_dim of at most 64 panels dimensions; a warpgroup computes `columns` of the value; rows: tiles of 64 packed rows. */
@@ -34,43 +34,28 @@ template <int panels, int columns, int rows, int values> struct form {
 		      "a warpgroup that raises its registers waits until the block has as many");
 };
 
-/* What a thread computes: rows r and r + 8 of its warp's 16, of each 8 columns two. */
-struct thread_rows {
-	uint32_t packed[2]; /* of the run */
-	uint32_t low[2], end[2]; /* positions that each sees; none: 0, 0 */
-	uint32_t group_low, group_end; /* that any row of the 64 sees */
-	uint32_t all_low, all_end;     /* that all see */
-	uint32_t first, count;	       /* of the 64 packed rows, those that there are */
-	bool idle;		       /* the warp has no row */
-};
-
 SIMT_DEVICE struct thread_rows rows_of(const struct attention_job *job, const struct plan_item *item, uint32_t row_group)
 {
 	struct thread_rows rows = {};
-	uint32_t before = row_group * ATTENTION_TILE, warp_row = simt_warp() % LOAD_WARPS * WARP_ROWS;
+	uint32_t before = row_group * ATTENTION_TILE;
 	rows.first = item->row_first + before;
 	rows.count = item->row_count > before ? item->row_count - before : 0;
 	rows.count = rows.count < ATTENTION_TILE ? rows.count : ATTENTION_TILE;
-	rows.idle = warp_row >= rows.count;
 	if (rows.count == 0)
 		return rows;
-	uint32_t position = item->run.first_position + rows.first / job->group;
-	uint32_t last = item->run.first_position + (rows.first + rows.count - 1) / job->group;
-	rows.group_low = attention_low(job, position);
-	rows.group_end = last + 1;
-	rows.all_low = attention_low(job, last);
-	rows.all_end = position + 1;
+	rows.position = item->run.first_position + rows.first / job->group;
+	rows.last = item->run.first_position + (rows.first + rows.count - 1) / job->group;
 	SIMT_UNROLL
-	for (int i = 0; i < 2; i++) {
-		uint32_t row = warp_row + simt_lane() / 4 + 8 * i;
-		rows.packed[i] = rows.first + row;
-		if (row >= rows.count)
-			continue;
-		position = item->run.first_position + rows.packed[i] / job->group;
-		rows.low[i] = attention_low(job, position);
-		rows.end[i] = position + 1;
-	}
+	for (int i = 0; i < 2; i++)
+		if (thread_row(i) < rows.count)
+			rows.end[i] = item->run.first_position + (rows.first + thread_row(i)) / job->group + 1;
 	return rows;
+}
+
+/* The warp has no row. */
+SIMT_DEVICE bool is_idle(const struct thread_rows *rows)
+{
+	return simt_warp() % LOAD_WARPS * WARP_ROWS >= rows->count;
 }
 
 /* --- one tile ------------------------------------------------------------------------------------------------ */
@@ -105,65 +90,8 @@ SIMT_DEVICE void scores(const uint8_t *queries, const uint8_t *keys, float (&s)[
 	simt_wgmma_commit();
 }
 
-/* cap * tanh(score / cap), tanh by exp2: good to some 1e-7 of the cap. */
-SIMT_DEVICE float capped(float score, float cap)
-{
-	float x = score / cap, e = simt_exp2_fast(-2.0f * LOG2_E * fabsf(x)), tanh = (1.0f - e) / (1.0f + e);
-	return cap * (x < 0.0f ? -tanh : tanh);
-}
-
-SIMT_DEVICE void hide(const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES])
-{
-	SIMT_UNROLL
-	for (int i = 0; i < SCORES; i++) {
-		uint32_t position = tile + i / 4 * 8 + simt_lane() % 4 * 2 + i % 2;
-		bool seen = position >= rows->low[i / 2 % 2] && position < rows->end[i / 2 % 2];
-		s[i] = seen ? s[i] : -INFINITY;
-	}
-}
-
-/* Of the split so far: rows r and r + 8. The level, in units of log 2, is that of the first score seen; it moves to the greatest
- * of a tile that is over it by more than LEVEL_STEP. So weights are at most 2^LEVEL_STEP, as exact as others, and sums need
- * seldom be multiplied. It follows from the row's own scores. */
-#define LEVEL_STEP 8.0f
-struct softening {
-	float level[2];
-	float sum[2];	/* of this thread's columns */
-};
-
-/* Scores to weights in bf16, as the A operand of four products; returns what sums so far are multiplied by. */
-SIMT_DEVICE void soften(float unit, float (&s)[SCORES], struct softening *so_far, uint32_t (&weights)[4][4], float (&ret_by)[2])
-{
-	SIMT_UNROLL
-	for (int row = 0; row < 2; row++) {
-		float greatest = -INFINITY, even = 0.0f, odd = 0.0f;
-		SIMT_UNROLL
-		for (int i = 0; i < SCORES; i += 4)
-			greatest = fmaxf(greatest, fmaxf(s[i + 2 * row], s[i + 2 * row + 1]));
-		greatest = fmaxf(greatest, simt_shuffle_xor(greatest, 1));
-		greatest = fmaxf(greatest, simt_shuffle_xor(greatest, 2));
-		float old = so_far->level[row], level = greatest * unit;
-		level = level > old + LEVEL_STEP || old == -INFINITY ? level : old;
-		float base = level == -INFINITY ? 0.0f : level;
-		ret_by[row] = old == -INFINITY ? 1.0f : simt_exp2_fast(old - base); /* 1: of nothing */
-		SIMT_UNROLL
-		for (int i = 0; i < SCORES; i += 4) {
-			const float *pair = &s[i + 2 * row];
-			uint32_t halves = simt_bf16_pair(simt_exp2_fast(simt_fma(pair[0], unit, -base)),
-							 simt_exp2_fast(simt_fma(pair[1], unit, -base)));
-			even += simt_bf16_low(halves); /* as values are weighted, so that the whole is 1 */
-			odd += simt_bf16_high(halves);
-			weights[i / 8][i % 8 / 4 * 2 + row] = halves;
-		}
-		so_far->level[row] = level;
-		so_far->sum[row] = simt_fma(so_far->sum[row], ret_by[row], even + odd);
-	}
-}
-
 template <int count> SIMT_DEVICE void rescale(float (&sums)[count], const float (&by)[2])
 {
-	if (!simt_any(by[0] != 1.0f || by[1] != 1.0f))
-		return; /* no bit changes: for most tiles of a long split */
 	SIMT_UNROLL
 	for (int i = 0; i < count; i++)
 		sums[i] *= by[i / 2 % 2];
@@ -194,10 +122,10 @@ struct computer {
 	float *totals; /* [columns / 2][128]: sums of the walk, where they are not in registers */
 };
 
-SIMT_DEVICE const uint8_t *slot_wait(const struct computer *computer)
+SIMT_DEVICE const uint8_t *slot_wait(const struct computer *computer, struct ring place)
 {
-	simt_mbarrier_wait(&computer->memory.tail->full[computer->next.slot], computer->next.parity);
-	return computer->memory.slots + computer->next.slot * computer->shape->panels * PANEL_BYTES;
+	simt_mbarrier_wait(&computer->memory.tail->full[place.slot], place.parity);
+	return computer->memory.slots + place.slot * computer->shape->panels * PANEL_BYTES;
 }
 
 SIMT_DEVICE void slot_release(struct computer *computer)
@@ -208,55 +136,87 @@ SIMT_DEVICE void slot_release(struct computer *computer)
 	ring_next(&computer->next, computer->shape->slots);
 }
 
+SIMT_DEVICE struct ring ring_after(const struct computer *computer)
+{
+	struct ring next = computer->next;
+	ring_next(&next, computer->shape->slots);
+	return next;
+}
+
 /* Lets the tile pass: no row of the warpgroup sees it. */
 SIMT_DEVICE void pass(struct computer *computer)
 {
-	slot_wait(computer);
+	slot_wait(computer, computer->next);
 	slot_release(computer);
 	if (computer->job->value_offset > 0) {
-		slot_wait(computer);
+		slot_wait(computer, computer->next);
 		slot_release(computer);
 	}
 }
 
-/* From a tile's scores, which it may change: the weights, the state after them, and what the sums before it are multiplied by. */
-SIMT_DEVICE void weigh_scores(const struct attention_job *job, const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES],
-			      struct softening *so_far, uint32_t (&weights)[4][4], float (&by)[2])
+/* Scores of the keys at a place of the ring, from here on beside the threads. */
+template <int panels> SIMT_DEVICE void begin_scores(const struct computer *computer, struct ring place, float (&s)[SCORES])
 {
-	float unit = job->cap > 0.0f ? LOG2_E : job->scale * LOG2_E;
-	if (job->cap > 0.0f) {
-		SIMT_UNROLL
-		for (int i = 0; i < SCORES; i++)
-			s[i] = capped(s[i] * job->scale, job->cap);
-	}
-	if (tile < rows->all_low || tile + ATTENTION_TILE > rows->all_end)
-		hide(rows, tile, s);
-	soften(unit, s, so_far, weights, by);
+	scores<panels>(computer->queries, slot_wait(computer, place), s);
 }
 
-template <int panels, int columns>
-SIMT_DEVICE void do_tile(struct computer *computer, const struct thread_rows *rows, uint32_t tile, struct softening *so_far,
-			 float (&sums)[columns / 2])
+/* The scores have come: the weights, and sums of before as these want them. */
+template <int columns>
+SIMT_DEVICE void finish_scores(struct computer *computer, const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES],
+			       struct softening *so_far, uint32_t (&weights)[4][4], float (&sums)[columns / 2])
 {
-	const struct attention_job *job = computer->job;
-	float s[SCORES], by[2] = {1.0f, 1.0f};
-	uint32_t weights[4][4] = {};
-	const uint8_t *at = slot_wait(computer);
-	scores<panels>(computer->queries, at, s);
+	float by[2];
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(s);
-	if (job->value_offset > 0)
+	if (computer->job->value_offset > 0)
 		slot_release(computer);
-	if (!rows->idle) {
-		weigh_scores(job, rows, tile, s, so_far, weights, by);
+	if (!is_idle(rows) && weigh_scores(computer->job, rows, tile, s, so_far, weights, by))
 		rescale(sums, by);
+}
+
+/* Tiles [first, end), all of which some row sees. The scores of a tile are begun behind the values of the one before: the tensor
+ * cores have both, while the threads of another warpgroup compute weights. */
+template <int panels, int columns>
+SIMT_DEVICE void do_tiles(struct computer *computer, const struct thread_rows *rows, uint32_t first, uint32_t end,
+			  struct softening *so_far, float (&sums)[columns / 2])
+{
+	constexpr bool ahead = panels <= SLOTS_PANELS_MAX; /* else one slot has room for one thing */
+	float s[SCORES];
+	uint32_t weights[4][4] = {}, tile = first;
+	begin_scores<panels>(computer, computer->next, s);
+	for (; tile + ATTENTION_TILE < end; tile += ATTENTION_TILE) {
+		finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
+		add_values<columns>(weights, slot_wait(computer, computer->next) + computer->value_offset, sums);
+		if (ahead)
+			begin_scores<panels>(computer, ring_after(computer), s);
+		simt_wgmma_wait<ahead>();
+		simt_wgmma_hold(sums);
+		slot_release(computer);
+		if (!ahead)
+			begin_scores<panels>(computer, computer->next, s);
 	}
-	if (job->value_offset > 0)
-		at = slot_wait(computer);
-	add_values<columns>(weights, at + computer->value_offset, sums);
+	finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
+	add_values<columns>(weights, slot_wait(computer, computer->next) + computer->value_offset, sums);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(sums);
 	slot_release(computer);
+}
+
+/* Those of the tiles that a row of the warpgroup sees are one stretch. */
+template <int panels, int columns>
+SIMT_DEVICE void do_tiles_seen(struct computer *computer, const struct thread_rows *rows, uint32_t first, uint32_t end,
+			       struct softening *so_far, float (&sums)[columns / 2])
+{
+	uint32_t tile = first, low = attention_low(computer->job, rows->position), last = rows->count > 0 ? rows->last + 1 : 0;
+	last = last < end ? last : end;
+	for (; tile < end && tile + ATTENTION_TILE <= low; tile += ATTENTION_TILE)
+		pass(computer);
+	if (tile < last)
+		do_tiles<panels, columns>(computer, rows, tile, last, so_far, sums);
+	while (tile < last)
+		tile += ATTENTION_TILE;
+	for (; tile < end; tile += ATTENTION_TILE)
+		pass(computer);
 }
 
 /* --- one tile, by two warpgroups -------------------------------------------------------------------------------- */
@@ -293,6 +253,7 @@ SIMT_DEVICE void send(const struct computer *computer, struct ring place, const 
 		to[(16 + row) * WARPGROUP] = simt_bits(so_far.level[row]);
 		to[(18 + row) * WARPGROUP] = simt_bits(so_far.sum[row]);
 		to[(20 + row) * WARPGROUP] = simt_bits(by[row]);
+		to[(22 + row) * WARPGROUP] = simt_bits(so_far.least[row]);
 	}
 	simt_barrier_arrive(MAIL_BARRIER + (int)place.slot, 2 * WARPGROUP);
 }
@@ -306,6 +267,7 @@ SIMT_DEVICE void receive(const struct computer *computer, struct softening *so_f
 	for (int row = 0; row < 2; row++) {
 		so_far->level[row] = simt_float(from[(16 + row) * WARPGROUP]);
 		so_far->sum[row] = simt_float(from[(18 + row) * WARPGROUP]);
+		so_far->least[row] = simt_float(from[(22 + row) * WARPGROUP]);
 	}
 }
 
@@ -313,8 +275,9 @@ SIMT_DEVICE void receive(const struct computer *computer, struct softening *so_f
 template <int columns>
 SIMT_DEVICE void weigh(struct computer *computer, const uint32_t (&weights)[4][4], const float (&by)[2], float (&sums)[columns / 2])
 {
-	rescale(sums, by);
-	add_values<columns>(weights, slot_wait(computer) + computer->value_offset, sums);
+	if (simt_any(by[0] != 1.0f || by[1] != 1.0f))
+		rescale(sums, by);
+	add_values<columns>(weights, slot_wait(computer, computer->next) + computer->value_offset, sums);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(sums);
 	slot_release(computer);
@@ -341,13 +304,12 @@ SIMT_DEVICE void do_own_tile(struct computer *computer, const struct thread_rows
 	float s[SCORES], by[2] = {1.0f, 1.0f};
 	uint32_t weights[4][4] = {};
 	const struct ring place = {own_slot(computer), computer->next.parity ^ (computer->next.slot & (uint32_t)owed)};
-	simt_mbarrier_wait(&computer->memory.tail->full[place.slot], place.parity);
-	scores<panels>(computer->queries, computer->memory.slots + place.slot * (panels * PANEL_BYTES), s);
+	begin_scores<panels>(computer, place, s);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(s);
 	if (owed)
 		receive(computer, so_far);
-	if (!rows->idle)
+	if (!is_idle(rows))
 		weigh_scores(job, rows, tile, s, so_far, weights, by);
 	send(computer, place, *so_far, weights, by);
 	if (owed)
@@ -377,7 +339,7 @@ template <int panels, int columns>
 SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *item, const struct thread_rows *rows, uint32_t split,
 			  struct attention_sum (&ret_sum)[2], float (&sums)[columns / 2])
 {
-	struct softening so_far = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+	struct softening so_far = softening_begin(rows);
 	uint32_t positions = attention_split(computer->job), first = split * positions, end = first + positions;
 	uint32_t low = item->low / ATTENTION_TILE * ATTENTION_TILE;
 	first = first > low ? first : low;
@@ -387,19 +349,11 @@ SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *ite
 		sums[i] = 0.0f;
 	if constexpr (panels == LATENT_PANELS)
 		do_tiles_in_turn<panels, columns>(computer, rows, first, end, &so_far, sums);
-	for (uint32_t tile = first; panels != LATENT_PANELS && tile < end; tile += ATTENTION_TILE) {
-		if (tile + ATTENTION_TILE > rows->group_low && tile < rows->group_end)
-			do_tile<panels, columns>(computer, rows, tile, &so_far, sums);
-		else
-			pass(computer);
-	}
+	else
+		do_tiles_seen<panels, columns>(computer, rows, first, end, &so_far, sums);
 	SIMT_UNROLL
-	for (int row = 0; row < 2; row++) {
-		float sum = so_far.sum[row];
-		sum += simt_shuffle_xor(sum, 1);
-		sum += simt_shuffle_xor(sum, 2);
-		ret_sum[row] = {so_far.level[row], sum};
-	}
+	for (int row = 0; row < 2; row++)
+		ret_sum[row] = softening_end(&so_far, row);
 }
 
 /* Column and row of sum i of a thread. */
@@ -417,7 +371,7 @@ SIMT_DEVICE void write_partial(const struct computer *computer, const struct pla
 	for (int row = 0; row < 2; row++) {
 		if (rows->end[row] == 0)
 			continue;
-		size_t partial = item->partial + rows->packed[row] - item->row_first;
+		size_t partial = item->partial + rows->first + thread_row(row) - item->row_first;
 		if (simt_lane() % 4 == 0 && computer->column_first == 0)
 			job->stats[partial] = make_float2(sum[row].level, sum[row].sum);
 		SIMT_UNROLL
@@ -458,8 +412,8 @@ SIMT_DEVICE void write_answer(const struct computer *computer, const struct plan
 	for (int row = 0; row < 2; row++) {
 		if (rows->end[row] == 0)
 			continue;
-		uint32_t head = item->head_kv * job->group + rows->packed[row] % job->group;
-		size_t batch_row = item->run.row_first + rows->packed[row] / job->group;
+		uint32_t packed = rows->first + thread_row(row), head = item->head_kv * job->group + packed % job->group;
+		size_t batch_row = item->run.row_first + packed / job->group;
 		size_t at = batch_row * job->out_stride + (size_t)head * job->value_dim;
 		float share = attention_share(job, sum[row], head);
 		SIMT_UNROLL
@@ -497,7 +451,7 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 			 struct tiles_memory memory, uint32_t item_count)
 {
 	using form = form<panels, columns, rows, values>;
-	uint32_t group = threadIdx.x / WARPGROUP - 1, row_group = group / values, value_group = group % values;
+	uint32_t group = simt_shuffle(threadIdx.x / WARPGROUP, 0) - 1, row_group = group / values, value_group = group % values;
 	struct computer computer = {job, shape, memory, {0, 0}};
 	computer.queries = memory.queries + row_group * shape->panels * PANEL_BYTES;
 	computer.thread = threadIdx.x % WARPGROUP;
@@ -511,10 +465,12 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 		uint32_t first = item.row_first + row_group * ATTENTION_TILE, end = item.row_first + item.row_count;
 		/* Both warpgroups of the rows are through with the queries of before. */
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
+		if (computer.thread == 0 && value_group == 0)
+			memory.tail->items[row_group] = item;
 		queries_load(job, &item, first, first < end ? end - first : 0, computer.queries,
 			     value_group * WARPGROUP + computer.thread, WARPGROUP * values);
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
-		do_item<panels, columns, form::totals_far>(&computer, &item, row_group);
+		do_item<panels, columns, form::totals_far>(&computer, &memory.tail->items[row_group], row_group);
 	}
 }
 
@@ -591,6 +547,7 @@ static void launch(struct cuda_device *device, const struct attention_job *job, 
 	struct tiles_shape shape = shape_of(device, panels, rows, form::half, &bytes);
 	size_t grid = (size_t)device->sm_count * form::blocks, grid_max = ATTENTION_TOTAL_BYTES / totals;
 	assert(panels != LATENT_PANELS || (shape.slots == 2 && job->value_offset == 0));
+	assert(panels > SLOTS_PANELS_MAX || shape.slots > 1);
 	assert(panels != LATENT_PANELS || grid * 4 * ATTENTION_MAIL_WORDS * WARPGROUP * sizeof(uint32_t) <= ATTENTION_MAIL_BYTES);
 	limits.tile_rows = rows * ATTENTION_TILE;
 	cuda_allow_shared(device, (const void *)attention_kernel<panels, columns, rows, values>, bytes);

@@ -11,6 +11,7 @@
 #include "kernels/cuda/simt_async.h"
 
 #define TILE_SLOTS_MAX	 8
+#define ROW_GROUPS_MAX	 3
 #define PANEL_BYTES	 (ATTENTION_TILE * 128)
 #define PANEL_DIM	 64
 #define PANEL_CHUNKS	 8 /* of 16 bytes in a line */
@@ -26,6 +27,7 @@ struct tiles_shape {
 /* Behind queries and slots. */
 struct tiles_tail {
 	uint64_t full[TILE_SLOTS_MAX], empty[TILE_SLOTS_MAX];
+	struct plan_item items[ROW_GROUPS_MAX]; /* what each row group computes: registers are for sums */
 	struct attention_plan plan;
 };
 
@@ -85,7 +87,7 @@ SIMT_DEVICE void loader_tell(struct loader *loader)
 	loader->behind--;
 }
 
-/* Waits for the oldest filling when as many are under way as may be: all slots but one that others still read. */
+/* Waits for the oldest filling when as many are under way as may be: all slots but one that others read until they have seen the next. */
 SIMT_DEVICE void loader_commit(struct loader *loader)
 {
 	simt_cp_async_commit();
@@ -94,8 +96,11 @@ SIMT_DEVICE void loader_commit(struct loader *loader)
 	if (loader->shape->slots >= 8 && loader->behind > 6) {
 		simt_cp_async_wait<6>();
 		loader_tell(loader);
-	} else if (loader->shape->slots < 8 && loader->shape->slots >= 4 && loader->behind > 3) {
+	} else if (loader->shape->slots < 8 && loader->shape->slots >= 5 && loader->behind > 3) {
 		simt_cp_async_wait<3>();
+		loader_tell(loader);
+	} else if (loader->shape->slots == 4 && loader->behind > 2) {
+		simt_cp_async_wait<2>();
 		loader_tell(loader);
 	} else if (loader->shape->slots < 4 && loader->shape->slots >= 2 && loader->behind > 1) {
 		simt_cp_async_wait<1>();
