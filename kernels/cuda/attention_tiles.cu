@@ -7,8 +7,10 @@
  * where a value is too wide for the registers of one, in their columns of it; those then take turns at scores (latents of up to
  * 576 dimensions), or compute the same scores each. */
 #include <assert.h>
+#include "kernels/cuda/attention_load.h"
 #include "kernels/cuda/attention_weights.h"
 #include "kernels/cuda/simt_wgmma.h"
+#include "kernels/cuda/tensor_map.h"
 
 #define KEY_STEP      16		   /* dimensions of one wgmma */
 #define OCTET_BYTES   1024		   /* 8 lines of a panel */
@@ -26,9 +28,9 @@ template <int panels, int columns, int rows, int values> struct form {
 	static constexpr int blocks = half ? 2 : 1;
 	static constexpr bool totals_far = columns > 128; /* the walk's sums lie in memory: two sets fill no registers */
 	static constexpr bool moves_registers = half || groups > 1;
-	/* 65536 registers: 2 x (40 + 216) x 128, (40 + 2 x 232) x 128 or (56 + 2 x 224) x 128. */
-	static constexpr int load_registers = columns > 128 ? 56 : 40;
-	static constexpr int compute_registers = half ? 216 : columns > 128 ? 224 : 232;
+	/* 65536 registers: 2 x (48 + 208) x 128, or (56 + 2 x 224) x 128. */
+	static constexpr int load_registers = half ? 48 : 56;
+	static constexpr int compute_registers = half ? 208 : 224;
 	static constexpr int launch_registers = 65536 / (blocks * threads) / 8 * 8;
 	static_assert(!moves_registers || load_registers + groups * compute_registers <= (groups + 1) * launch_registers,
 		      "a warpgroup that raises its registers waits until the block has as many");
@@ -476,12 +478,22 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 
 template <int panels>
 SIMT_DEVICE void load(const struct attention_job *job, const struct tiles_shape *shape, const struct plan_limits *limits,
-		      struct tiles_memory memory, uint32_t item_count)
+		      struct tiles_memory memory, const CUtensorMap *map, uint32_t item_count)
 {
-	struct loader loader = {job, shape, memory, {0, 0}, {0, 0}, 0};
+	struct loader loader = {job, shape, memory, map, {0, 0}, {0, 0}, 0, 0};
+	bool alone = shape->box_rows > 0;
+	if (alone && simt_warp() > 0)
+		return;
 	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
-		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, number);
-		loader_item<panels>(&loader, &item);
+		struct plan_item *item = &memory.tail->loaded[simt_warp()];
+		simt_sync_warp();
+		if (simt_lane() == 0)
+			*item = plan_item_at(job, limits, &memory.tail->plan, number);
+		simt_sync_warp();
+		if (alone)
+			loader_item_alone(&loader, item);
+		else
+			loader_item<panels>(&loader, item);
 	}
 	loader_end(&loader);
 }
@@ -497,13 +509,13 @@ template <int panels, int columns, int rows, int values>
 SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 	       (form<panels, columns, rows, values>::blocks))
 (SIMT_GRID_CONSTANT struct attention_job job, SIMT_GRID_CONSTANT struct tiles_shape shape,
- SIMT_GRID_CONSTANT struct plan_limits limits)
+ SIMT_GRID_CONSTANT struct plan_limits limits, SIMT_GRID_CONSTANT CUtensorMap map)
 {
 	using form = form<panels, columns, rows, values>;
 	SIMT_DYNAMIC_SHARED(uint8_t, shared);
 	struct tiles_memory memory = tiles_memory_of(shared, &shape, rows);
 	if (threadIdx.x < shape.slots) {
-		simt_mbarrier_init(&memory.tail->full[threadIdx.x], LOAD_WARPS);
+		simt_mbarrier_init(&memory.tail->full[threadIdx.x], shape.box_rows > 0 ? 1 : LOAD_WARPS);
 		simt_mbarrier_init(&memory.tail->empty[threadIdx.x], form::groups * LOAD_WARPS);
 		simt_mbarrier_fence_init();
 	}
@@ -513,7 +525,7 @@ SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 	if (threadIdx.x < WARPGROUP) {
 		if (form::moves_registers)
 			simt_registers_lower<form::load_registers>();
-		load<panels>(&job, &shape, &limits, memory, item_count);
+		load<panels>(&job, &shape, &limits, memory, &map, item_count);
 	} else {
 		if (form::moves_registers)
 			simt_registers_raise<form::compute_registers>();
@@ -524,6 +536,27 @@ SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 /* --- the host's side ------------------------------------------------------------------------------------------------ */
 
 #define SHARED_BLOCK_EXTRA 1024 /* that a block takes besides */
+
+/* Rows of a tile that lie behind each other in a block, wherever the tile begins: 8 lines are what a swizzled box may begin at.
+ * Lines and blocks must lie as the engine's manual wants them. */
+static uint32_t box_rows_of(const struct attention_job *job)
+{
+	uint32_t rows = job->block_tokens & -job->block_tokens;
+	bool can = rows >= 8 && job->vector_bytes % 16 == 0 && job->block_stride % job->vector_bytes == 0;
+	return !can ? 0 : rows < ATTENTION_TILE ? rows : ATTENTION_TILE;
+}
+
+#define POOL_BYTES_MAX (UINT64_C(1) << 40) /* the pool's end is not known here: no device has as much */
+
+/* What lies beyond a head's dimensions becomes zeros. */
+static bool map_of(struct cuda_device *device, const struct attention_job *job, uint32_t box_rows, CUtensorMap *ret_map)
+{
+	const cuuint64_t lines = job->head_kv_count * (job->head_bytes / job->vector_bytes);
+	const cuuint64_t dims[3] = {job->head_dim, lines, POOL_BYTES_MAX / job->block_stride};
+	const cuuint64_t strides[2] = {job->vector_bytes, job->block_stride};
+	const cuuint32_t box[3] = {PANEL_DIM, box_rows, 1};
+	return tensor_map_3d(device, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, job->keys, dims, strides, box, ret_map);
+}
 
 /* As many slots as fit; half the multiprocessor's memory if that is enough for a ring that flows. */
 static struct tiles_shape shape_of(const struct cuda_device *device, uint32_t panels, uint32_t row_groups, bool half,
@@ -536,7 +569,7 @@ static struct tiles_shape shape_of(const struct cuda_device *device, uint32_t pa
 	size_t slots = (room - fixed) / tile;
 	slots = slots < TILE_SLOTS_MAX ? slots : TILE_SLOTS_MAX;
 	*ret_bytes = fixed + slots * tile;
-	return {panels, (uint32_t)slots};
+	return {panels, (uint32_t)slots, 0};
 }
 
 template <int panels, int columns, int rows, int values>
@@ -550,9 +583,13 @@ static void launch(struct cuda_device *device, const struct attention_job *job, 
 	assert(panels > SLOTS_PANELS_MAX || shape.slots > 1);
 	assert(panels != LATENT_PANELS || grid * 4 * ATTENTION_MAIL_WORDS * WARPGROUP * sizeof(uint32_t) <= ATTENTION_MAIL_BYTES);
 	limits.tile_rows = rows * ATTENTION_TILE;
+	shape.box_rows = box_rows_of(job);
+	CUtensorMap map = {};
+	if (shape.box_rows > 0 && !map_of(device, job, shape.box_rows, &map))
+		return;
 	cuda_allow_shared(device, (const void *)attention_kernel<panels, columns, rows, values>, bytes);
 	SIMT_LAUNCH((attention_kernel<panels, columns, rows, values>), dim3(grid < grid_max ? grid : grid_max),
-		    dim3(form::threads), bytes, device->stream, *job, shape, limits);
+		    dim3(form::threads), bytes, device->stream, *job, shape, limits, map);
 	cuda_launched(device, "attention");
 }
 
