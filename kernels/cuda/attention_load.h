@@ -209,7 +209,7 @@ SIMT_DEVICE void loader_fetch(struct loader *loader, const struct loader_boxes *
 {
 	uint8_t *slot = loader_begin(loader);
 	uint64_t *full = &loader->memory.tail->full[loader->next.slot];
-	uint32_t rows = loader->shape->box_rows, from = (tile - boxes->first) / rows;
+	uint32_t rows = loader->shape->box_rows, from = (tile - boxes->first) >> loader->shape->box_shift;
 	uint32_t panels = (loader->job->head_dim + PANEL_DIM - 1) / PANEL_DIM;
 	if (simt_lane() == 0)
 		simt_mbarrier_arrive_expect(full, panels * PANEL_BYTES);
@@ -260,11 +260,10 @@ SIMT_DEVICE void loader_item_alone(struct loader *loader, const struct plan_item
 			look = tile + SIMT_LANES * loader->shape->box_rows;
 		}
 		for (uint32_t value = 0; value < (job->value_offset > 0 ? 2 : 1); value++) {
-			uint32_t offset = value * job->value_offset;
 			if (whole)
-				loader_fetch(loader, &boxes, tile, offset / job->vector_bytes);
+				loader_fetch(loader, &boxes, tile, value * loader->shape->value_lines);
 			else
-				loader_fill_alone(loader, item, tile, offset);
+				loader_fill_alone(loader, item, tile, value * job->value_offset);
 		}
 	}
 }

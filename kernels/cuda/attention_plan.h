@@ -10,7 +10,7 @@
 #define KERNELS_CUDA_ATTENTION_PLAN_H
 #include "kernels/cuda/attention.h"
 
-#define PLAN_WARPS_MAX 12
+#define PLAN_WARPS_MAX 16
 #define PLAN_SHARE     4 /* a walked item is at most that part of what a block has to do: the tail stays short */
 
 struct attention_plan {

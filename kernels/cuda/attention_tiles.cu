@@ -28,9 +28,9 @@ template <int panels, int columns, int rows, int values> struct form {
 	static constexpr int blocks = half ? 2 : 1;
 	static constexpr bool totals_far = columns > 128; /* the walk's sums lie in memory: two sets fill no registers */
 	static constexpr bool moves_registers = half || groups > 1;
-	/* 65536 registers: 2 x (48 + 208) x 128, or (56 + 2 x 224) x 128. */
+	/* 65536 registers: 2 x (48 + 208) x 128, (56 + 2 x 224) x 128 or (56 + 3 x 152) x 128. */
 	static constexpr int load_registers = half ? 48 : 56;
-	static constexpr int compute_registers = half ? 208 : 224;
+	static constexpr int compute_registers = half ? 208 : groups == 3 ? 152 : 224;
 	static constexpr int launch_registers = 65536 / (blocks * threads) / 8 * 8;
 	static_assert(!moves_registers || load_registers + groups * compute_registers <= (groups + 1) * launch_registers,
 		      "a warpgroup that raises its registers waits until the block has as many");
@@ -569,7 +569,7 @@ static struct tiles_shape shape_of(const struct cuda_device *device, uint32_t pa
 	size_t slots = (room - fixed) / tile;
 	slots = slots < TILE_SLOTS_MAX ? slots : TILE_SLOTS_MAX;
 	*ret_bytes = fixed + slots * tile;
-	return {panels, (uint32_t)slots, 0};
+	return {panels, (uint32_t)slots};
 }
 
 template <int panels, int columns, int rows, int values>
@@ -584,6 +584,8 @@ static void launch(struct cuda_device *device, const struct attention_job *job, 
 	assert(panels != LATENT_PANELS || grid * 4 * ATTENTION_MAIL_WORDS * WARPGROUP * sizeof(uint32_t) <= ATTENTION_MAIL_BYTES);
 	limits.tile_rows = rows * ATTENTION_TILE;
 	shape.box_rows = box_rows_of(job);
+	shape.box_shift = shape.box_rows > 0 ? (uint32_t)__builtin_ctz(shape.box_rows) : 0;
+	shape.value_lines = job->value_offset / job->vector_bytes;
 	CUtensorMap map = {};
 	if (shape.box_rows > 0 && !map_of(device, job, shape.box_rows, &map))
 		return;
@@ -603,7 +605,7 @@ static void launch_both(struct cuda_device *device, const struct attention_job *
 		return;
 	}
 	launch<panels, panels * PANEL_DIM, 1, 1>(device, job, {0, ROWS_FEW, 0, 0, half});
-	launch<panels, panels * PANEL_DIM, 2, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, half, half});
+	launch<panels, panels * PANEL_DIM, panels == 1 ? 3 : 2, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, half, half});
 }
 
 void attention_tiles(struct device *base, const struct attention_job *job, uint32_t rows_longest)

@@ -22,7 +22,9 @@
 struct tiles_shape {
 	uint32_t panels; /* of a slot and of a group's queries */
 	uint32_t slots;
-	uint32_t box_rows; /* of a tile that lie in one block: the copy engine's box; 0: it cannot, and threads copy */
+	uint32_t box_rows; /* of a tile that lie in one block: the copy engine's box, 8 to 64; 0: it cannot, and threads copy */
+	uint32_t box_shift; /* its logarithm */
+	uint32_t value_lines; /* from a key to its value, in vectors */
 };
 
 /* Behind queries and slots. */
