@@ -22,7 +22,7 @@
 #define ATTENTION_RUNS_MAX	1024
 #define ATTENTION_PARTIAL_BYTES (UINT64_C(96) << 20)
 #define ATTENTION_TOTAL_BYTES	(UINT64_C(64) << 20) /* of walking blocks whose sums are too many for registers */
-#define ATTENTION_MAIL_WORDS	24 /* of a thread: 16 of weights, 8 of its rows' state */
+#define ATTENTION_MAIL_WORDS	22 /* of a thread: 16 of weights, 6 of its rows' state */
 #define ATTENTION_MAIL_BYTES	(UINT64_C(8) << 20)
 #define ATTENTION_FAST_TILES_MAX 16
 #define ATTENTION_WALKED	UINT32_MAX

@@ -70,7 +70,12 @@ struct operand {
 SIMT_DEVICE struct operand operand_of(const uint8_t *tile, uint32_t leading_bytes)
 {
 	uint64_t whole = simt_wgmma_operand(tile, leading_bytes, OCTET_BYTES);
-	return {simt_anew((uint32_t)whole), (uint32_t)(whole >> 32)};
+	return {(uint32_t)whole, (uint32_t)(whole >> 32)};
+}
+
+SIMT_DEVICE struct operand operand_behind(struct operand operand, uint32_t bytes)
+{
+	return {simt_anew(operand.low + bytes / OPERAND_UNIT), operand.high};
 }
 
 SIMT_DEVICE uint64_t operand_at(struct operand operand, uint32_t bytes)
@@ -79,10 +84,8 @@ SIMT_DEVICE uint64_t operand_at(struct operand operand, uint32_t bytes)
 }
 
 /* All panels whole: dimensions that a head has not are zeros in both. */
-template <int panels>
-SIMT_DEVICE void scores(const uint8_t *queries, const uint8_t *keys, float (&s)[SCORES])
+template <int panels> SIMT_DEVICE void scores(struct operand a, struct operand b, float (&s)[SCORES])
 {
-	struct operand a = operand_of(queries, 0), b = operand_of(keys, 0);
 	simt_wgmma_fence();
 	SIMT_UNROLL
 	for (int i = 0; i < 4 * panels; i++) {
@@ -92,17 +95,9 @@ SIMT_DEVICE void scores(const uint8_t *queries, const uint8_t *keys, float (&s)[
 	simt_wgmma_commit();
 }
 
-template <int count> SIMT_DEVICE void rescale(float (&sums)[count], const float (&by)[2])
-{
-	SIMT_UNROLL
-	for (int i = 0; i < count; i++)
-		sums[i] *= by[i / 2 % 2];
-}
-
 template <int columns>
-SIMT_DEVICE void add_values(const uint32_t (&weights)[4][4], const uint8_t *values, float (&sums)[columns / 2])
+SIMT_DEVICE void add_values(const uint32_t (&weights)[4][4], struct operand b, float (&sums)[columns / 2])
 {
-	struct operand b = operand_of(values, PANEL_BYTES);
 	simt_wgmma_fence();
 	SIMT_UNROLL
 	for (int k = 0; k < 4; k++)
@@ -117,17 +112,16 @@ struct computer {
 	const struct tiles_shape *shape;
 	struct tiles_memory memory;
 	struct ring next;
-	uint8_t *queries;      /* of its row group */
-	uint32_t thread;       /* of the warpgroup */
-	uint32_t value_offset; /* bytes in a tile to its columns of the values */
+	struct operand queries;	     /* of its row group */
+	struct operand keys, values; /* of the first slot; of the values its columns */
+	uint32_t thread;	     /* of the warpgroup */
 	uint32_t column_first;
 	float *totals; /* [columns / 2][128]: sums of the walk, where they are not in registers */
 };
 
-SIMT_DEVICE const uint8_t *slot_wait(const struct computer *computer, struct ring place)
+SIMT_DEVICE void slot_wait(const struct computer *computer, struct ring place)
 {
 	simt_mbarrier_wait(&computer->memory.tail->full[place.slot], place.parity);
-	return computer->memory.slots + place.slot * computer->shape->panels * PANEL_BYTES;
 }
 
 SIMT_DEVICE void slot_release(struct computer *computer)
@@ -159,7 +153,16 @@ SIMT_DEVICE void pass(struct computer *computer)
 /* Scores of the keys at a place of the ring, from here on beside the threads. */
 template <int panels> SIMT_DEVICE void begin_scores(const struct computer *computer, struct ring place, float (&s)[SCORES])
 {
-	scores<panels>(computer->queries, slot_wait(computer, place), s);
+	slot_wait(computer, place);
+	scores<panels>(operand_behind(computer->queries, 0), operand_behind(computer->keys, place.slot * (panels * PANEL_BYTES)), s);
+}
+
+/* The values of the oldest tile, the same. */
+template <int panels, int columns>
+SIMT_DEVICE void begin_values(const struct computer *computer, const uint32_t (&weights)[4][4], float (&sums)[columns / 2])
+{
+	slot_wait(computer, computer->next);
+	add_values<columns>(weights, operand_behind(computer->values, computer->next.slot * (panels * PANEL_BYTES)), sums);
 }
 
 /* The scores have come: the weights, and sums of before as these want them. */
@@ -172,8 +175,8 @@ SIMT_DEVICE void finish_scores(struct computer *computer, const struct thread_ro
 	simt_wgmma_hold(s);
 	if (computer->job->value_offset > 0)
 		slot_release(computer);
-	if (!is_idle(rows) && weigh_scores(computer->job, rows, tile, s, so_far, weights, by))
-		rescale(sums, by);
+	if (!is_idle(rows))
+		weigh_scores<true>(computer->job, rows, tile, s, so_far, weights, by, sums);
 }
 
 /* Tiles [first, end), all of which some row sees. The scores of a tile are begun behind the values of the one before: the tensor
@@ -188,7 +191,7 @@ SIMT_DEVICE void do_tiles(struct computer *computer, const struct thread_rows *r
 	begin_scores<panels>(computer, computer->next, s);
 	for (; tile + ATTENTION_TILE < end; tile += ATTENTION_TILE) {
 		finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
-		add_values<columns>(weights, slot_wait(computer, computer->next) + computer->value_offset, sums);
+		begin_values<panels, columns>(computer, weights, sums);
 		if (ahead)
 			begin_scores<panels>(computer, ring_after(computer), s);
 		simt_wgmma_wait<ahead>();
@@ -198,7 +201,7 @@ SIMT_DEVICE void do_tiles(struct computer *computer, const struct thread_rows *r
 			begin_scores<panels>(computer, computer->next, s);
 	}
 	finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
-	add_values<columns>(weights, slot_wait(computer, computer->next) + computer->value_offset, sums);
+	begin_values<panels, columns>(computer, weights, sums);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(sums);
 	slot_release(computer);
@@ -233,7 +236,7 @@ SIMT_DEVICE void do_tiles_seen(struct computer *computer, const struct thread_ro
 /* Of the two slots each has a warpgroup that computes the weights of what is in it. */
 SIMT_DEVICE uint32_t own_slot(const struct computer *computer)
 {
-	return computer->value_offset > 0;
+	return computer->column_first > 0;
 }
 
 /* Of the tile at a place in the ring: four boxes by turns, each warpgroup two. */
@@ -255,7 +258,6 @@ SIMT_DEVICE void send(const struct computer *computer, struct ring place, const 
 		to[(16 + row) * WARPGROUP] = simt_bits(so_far.level[row]);
 		to[(18 + row) * WARPGROUP] = simt_bits(so_far.sum[row]);
 		to[(20 + row) * WARPGROUP] = simt_bits(by[row]);
-		to[(22 + row) * WARPGROUP] = simt_bits(so_far.least[row]);
 	}
 	simt_barrier_arrive(MAIL_BARRIER + (int)place.slot, 2 * WARPGROUP);
 }
@@ -269,23 +271,24 @@ SIMT_DEVICE void receive(const struct computer *computer, struct softening *so_f
 	for (int row = 0; row < 2; row++) {
 		so_far->level[row] = simt_float(from[(16 + row) * WARPGROUP]);
 		so_far->sum[row] = simt_float(from[(18 + row) * WARPGROUP]);
-		so_far->least[row] = simt_float(from[(22 + row) * WARPGROUP]);
 	}
 }
 
 /* The oldest tile that the warpgroup holds, by its weights. */
-template <int columns>
+template <int panels, int columns>
 SIMT_DEVICE void weigh(struct computer *computer, const uint32_t (&weights)[4][4], const float (&by)[2], float (&sums)[columns / 2])
 {
-	if (simt_any(by[0] != 1.0f || by[1] != 1.0f))
-		rescale(sums, by);
-	add_values<columns>(weights, slot_wait(computer, computer->next) + computer->value_offset, sums);
+	SIMT_UNROLL
+	for (int row = 0; row < 2; row++)
+		if (simt_any(by[row] != 1.0f))
+			rescale(sums, row, by[row]);
+	begin_values<panels, columns>(computer, weights, sums);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(sums);
 	slot_release(computer);
 }
 
-template <int columns> SIMT_DEVICE void weigh_by_letter(struct computer *computer, float (&sums)[columns / 2])
+template <int panels, int columns> SIMT_DEVICE void weigh_by_letter(struct computer *computer, float (&sums)[columns / 2])
 {
 	const uint32_t *from = letter_of(computer, computer->next);
 	const float by[2] = {simt_float(from[20 * WARPGROUP]), simt_float(from[21 * WARPGROUP])};
@@ -293,7 +296,7 @@ template <int columns> SIMT_DEVICE void weigh_by_letter(struct computer *compute
 	SIMT_UNROLL
 	for (int i = 0; i < 16; i++)
 		weights[i / 4][i % 4] = from[i * WARPGROUP];
-	weigh<columns>(computer, weights, by, sums);
+	weigh<panels, columns>(computer, weights, by, sums);
 }
 
 /* Scores of the warpgroup's own tile first: they wait for nobody. Then the state after the tile before, the weights of its own, and
@@ -312,11 +315,11 @@ SIMT_DEVICE void do_own_tile(struct computer *computer, const struct thread_rows
 	if (owed)
 		receive(computer, so_far);
 	if (!is_idle(rows))
-		weigh_scores(job, rows, tile, s, so_far, weights, by);
+		weigh_scores<false>(job, rows, tile, s, so_far, weights, by, sums);
 	send(computer, place, *so_far, weights, by);
 	if (owed)
-		weigh_by_letter<columns>(computer, sums);
-	weigh<columns>(computer, weights, by, sums);
+		weigh_by_letter<panels, columns>(computer, sums);
+	weigh<panels, columns>(computer, weights, by, sums);
 }
 
 /* Of one row group, all of whose tiles some row sees. */
@@ -333,7 +336,7 @@ SIMT_DEVICE void do_tiles_in_turn(struct computer *computer, const struct thread
 	}
 	if (owed) {
 		receive(computer, so_far);
-		weigh_by_letter<columns>(computer, sums);
+		weigh_by_letter<panels, columns>(computer, sums);
 	}
 }
 
@@ -341,7 +344,7 @@ template <int panels, int columns>
 SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *item, const struct thread_rows *rows, uint32_t split,
 			  struct attention_sum (&ret_sum)[2], float (&sums)[columns / 2])
 {
-	struct softening so_far = softening_begin(rows);
+	struct softening so_far = {};
 	uint32_t positions = attention_split(computer->job), first = split * positions, end = first + positions;
 	uint32_t low = item->low / ATTENTION_TILE * ATTENTION_TILE;
 	first = first > low ? first : low;
@@ -455,10 +458,12 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 	using form = form<panels, columns, rows, values>;
 	uint32_t group = simt_shuffle(threadIdx.x / WARPGROUP, 0) - 1, row_group = group / values, value_group = group % values;
 	struct computer computer = {job, shape, memory, {0, 0}};
-	computer.queries = memory.queries + row_group * shape->panels * PANEL_BYTES;
+	uint8_t *queries = memory.queries + row_group * (panels * PANEL_BYTES);
+	computer.queries = operand_of(queries, 0);
+	computer.keys = operand_of(memory.slots, 0);
+	computer.values = operand_of(memory.slots + value_group * (columns / PANEL_DIM) * PANEL_BYTES, PANEL_BYTES);
 	computer.thread = threadIdx.x % WARPGROUP;
 	computer.column_first = value_group * columns;
-	computer.value_offset = value_group * (columns / PANEL_DIM) * PANEL_BYTES;
 	computer.totals = job->totals + (size_t)(blockIdx.x * form::groups + group) * (columns / 2) * WARPGROUP;
 	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
 		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, number);
@@ -469,7 +474,7 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
 		if (computer.thread == 0 && value_group == 0)
 			memory.tail->items[row_group] = item;
-		queries_load(job, &item, first, first < end ? end - first : 0, computer.queries,
+		queries_load(job, &item, first, first < end ? end - first : 0, queries,
 			     value_group * WARPGROUP + computer.thread, WARPGROUP * values);
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
 		do_item<panels, columns, form::totals_far>(&computer, &memory.tail->items[row_group], row_group);

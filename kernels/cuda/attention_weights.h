@@ -4,16 +4,15 @@
  * the range in which f32 is as exact as anywhere: so an inner tile costs a fused multiply-add, an ex2, an addition and half a
  * rounding a weight, and no maximum.
  *
- *   a row is settled   once it has seen a score in the split
- *   its level moves    to its greatest score of a tile, if a thread's 16 weights of it sum to more than WEIGHTS_MOST; or if the row is
+ *   a row is settled   once it has seen a score in the split: then a thread of it has a sum
+ *   its level moves    to its greatest score of a tile, if a thread's 16 weights of it sum to more than WEIGHTS_MOST; or if the row was
  *                      not settled and that score is below LEVEL_LEAST
  *
  * Owns:   nothing; as attention.h.
  * Loop:   device code.
- * Rules:  1 all of this follows from the row's own scores: a thread's sum between WEIGHTS_LEAST and WEIGHTS_MOST says, without a
- *           look at the other threads of its row, that the level stays; what another row of the warp makes the warp look at
- *           more closely gets the very same answer;
- *         2 a row that is there is settled after the tile of its own position; one that is not settled has weights 0. */
+ * Rules:  1 all of this follows from the row's own scores: where no thread of it has weights over WEIGHTS_MOST, and each a sum of
+ *           at least WEIGHTS_LEAST, the level stays, and none need look at the others'; what another row of the warp makes the
+ *           warp look at more closely gets the very same answer. */
 #ifndef KERNELS_CUDA_ATTENTION_WEIGHTS_H
 #define KERNELS_CUDA_ATTENTION_WEIGHTS_H
 #include "kernels/cuda/attention_tiles.h"
@@ -39,19 +38,8 @@ SIMT_DEVICE uint32_t thread_row(int row)
 /* Of the split so far: rows r and r + 8. */
 struct softening {
 	float level[2];
-	float least[2]; /* that a thread's weights of a tile must sum to: WEIGHTS_LEAST, or 0 when the row is settled */
-	float sum[2];	/* of this thread's columns */
+	float sum[2]; /* of this thread's columns */
 };
-
-SIMT_DEVICE float weights_least(const struct thread_rows *rows, int row)
-{
-	return rows->end[row] == 0 ? 0.0f : WEIGHTS_LEAST; /* a row that is not there is content with anything */
-}
-
-SIMT_DEVICE struct softening softening_begin(const struct thread_rows *rows)
-{
-	return {{0.0f, 0.0f}, {weights_least(rows, 0), weights_least(rows, 1)}, {0.0f, 0.0f}};
-}
 
 /* What the split gives of row `row`, in all threads of the row. */
 SIMT_DEVICE struct attention_sum softening_end(const struct softening *so_far, int row)
@@ -59,7 +47,7 @@ SIMT_DEVICE struct attention_sum softening_end(const struct softening *so_far, i
 	float sum = so_far->sum[row];
 	sum += simt_shuffle_xor(sum, 1);
 	sum += simt_shuffle_xor(sum, 2);
-	return {so_far->least[row] == 0.0f ? so_far->level[row] : -INFINITY, sum};
+	return {sum > 0.0f ? so_far->level[row] : -INFINITY, sum};
 }
 
 /* tanh(x / 2 log2(e)), by two of the hardware's functions: good to some 1e-7. */
@@ -120,46 +108,60 @@ SIMT_DEVICE float greatest_of(const float (&s)[SCORES], int row)
 	return fmaxf(greatest, simt_shuffle_xor(greatest, 2));
 }
 
-/* The level of a row after a tile whose weights by that of before sum to `sum`; returns what sums before it are multiplied by. */
-SIMT_DEVICE float level_after(float unit, const float (&s)[SCORES], int row, float sum, struct softening *so_far)
+/* In any thread of the row. */
+SIMT_DEVICE bool any_of_row(bool is)
 {
-	uint32_t over = simt_ballot(!(sum <= WEIGHTS_MOST)) >> simt_lane() / 4 * 4 & 15;
+	return (simt_ballot(is) >> simt_lane() / 4 * 4 & 15) != 0;
+}
+
+/* The level of a row after a tile whose weights by that of before sum to `sum`; returns what sums before it are multiplied by. */
+SIMT_DEVICE float move_level(float unit, const float (&s)[SCORES], int row, float sum, struct softening *so_far)
+{
 	float old = so_far->level[row], level = greatest_of(s, row) * unit;
-	bool seen = level > -INFINITY, settled = so_far->least[row] == 0.0f;
-	if (!seen)
-		return 1.0f;
-	so_far->least[row] = 0.0f;
-	if (over == 0 && (settled || level >= LEVEL_LEAST))
+	bool over = any_of_row(!(sum <= WEIGHTS_MOST)), settled = any_of_row(so_far->sum[row] > 0.0f);
+	if (level == -INFINITY || (!over && (settled || level >= LEVEL_LEAST)))
 		return 1.0f;
 	so_far->level[row] = level;
 	return settled ? simt_exp2_fast(old - level) : 1.0f; /* of nothing */
 }
 
-/* From a tile's scores, which it may change: the weights, the state after them, and true if sums of before are to be multiplied
- * by by[]; else these are 1. */
-SIMT_DEVICE bool weigh_scores(const struct attention_job *job, const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES],
-			      struct softening *so_far, uint32_t (&weights)[4][4], float (&by)[2])
+/* sums[] are of rows r and r + 8 by turns, two of each. */
+template <int count> SIMT_DEVICE void rescale(float (&sums)[count], int row, float by)
+{
+	SIMT_UNROLL
+	for (int i = 2 * row; i < count; i += 4) {
+		sums[i] *= by;
+		sums[i + 1] *= by;
+	}
+}
+
+/* From a tile's scores, which it may change: the weights, the state after them, and what sums of before are to be multiplied by; if
+ * `now`, they are. */
+template <bool now, int count>
+SIMT_DEVICE void weigh_scores(const struct attention_job *job, const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES],
+			      struct softening *so_far, uint32_t (&weights)[4][4], float (&by)[2], float (&sums)[count])
 {
 	float unit = (job->cap > 0.0f ? job->cap : job->scale) * LOG2_E;
-	bool moves = false;
 	if (job->cap > 0.0f)
 		cap_scores(job, s);
 	if (tile + ATTENTION_TILE > rows->position + 1 || tile < attention_low(job, rows->last))
 		hide(job, rows, tile, s);
 	SIMT_UNROLL
 	for (int row = 0; row < 2; row++) {
-		float sum = weights_of(unit, s, row, so_far->level[row], weights);
+		float total;
 		by[row] = 1.0f;
-		if (simt_any(!(sum >= so_far->least[row] && sum <= WEIGHTS_MOST))) { /* or a NaN */
-			by[row] = level_after(unit, s, row, sum, so_far);
-			sum = weights_of(unit, s, row, so_far->level[row], weights);
+		SIMT_ROLLED
+		for (bool moved = false;; moved = true) {
+			float sum = weights_of(unit, s, row, so_far->level[row], weights);
+			total = so_far->sum[row] + sum;
+			if (moved || !simt_any(!(total >= WEIGHTS_LEAST && sum <= WEIGHTS_MOST))) /* a NaN is neither */
+				break;
+			by[row] = move_level(unit, s, row, sum, so_far);
 			so_far->sum[row] *= by[row];
-			moves = moves || simt_any(by[row] != 1.0f);
-		} else {
-			so_far->least[row] = 0.0f;
+			if (now && simt_any(by[row] != 1.0f))
+				rescale(sums, row, by[row]);
 		}
-		so_far->sum[row] += sum;
+		so_far->sum[row] = total;
 	}
-	return moves;
 }
 #endif
