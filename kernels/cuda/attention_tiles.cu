@@ -83,6 +83,24 @@ SIMT_DEVICE uint64_t operand_at(struct operand operand, uint32_t bytes)
 	return (uint64_t)operand.high << 32 | (operand.low + bytes / OPERAND_UNIT);
 }
 
+/* A panel of queries as A operands: rows of the warp, 16 dimensions each. */
+SIMT_DEVICE void hold_queries(const uint8_t *queries, uint32_t (&held)[4][4])
+{
+	uint32_t row = simt_warp() % LOAD_WARPS * WARP_ROWS + simt_lane() % 16, half = simt_lane() / 16;
+	SIMT_UNROLL
+	for (uint32_t k = 0; k < 4; k++)
+		simt_ldmatrix_x4(held[k], queries + tile_offset(row, 2 * k + half));
+}
+
+SIMT_DEVICE void scores_held(const uint32_t (&held)[4][4], struct operand b, float (&s)[SCORES])
+{
+	simt_wgmma_fence();
+	SIMT_UNROLL
+	for (int k = 0; k < 4; k++)
+		simt_wgmma_registers<ATTENTION_TILE>(s, held[k], operand_at(b, k * 2 * KEY_STEP), k > 0);
+	simt_wgmma_commit();
+}
+
 /* All panels whole: dimensions that a head has not are zeros in both. */
 template <int panels> SIMT_DEVICE void scores(struct operand a, struct operand b, float (&s)[SCORES])
 {
@@ -112,7 +130,8 @@ struct computer {
 	const struct tiles_shape *shape;
 	struct tiles_memory memory;
 	struct ring next;
-	struct operand queries;	     /* of its row group */
+	struct operand queries;	     /* of its row group, in shared memory */
+	uint32_t held[4][4];	     /* of one panel, in registers: products then read shared memory for keys alone */
 	struct operand keys, values; /* of the first slot; of the values its columns */
 	uint32_t thread;	     /* of the warpgroup */
 	uint32_t column_first;
@@ -154,7 +173,11 @@ SIMT_DEVICE void pass(struct computer *computer)
 template <int panels> SIMT_DEVICE void begin_scores(const struct computer *computer, struct ring place, float (&s)[SCORES])
 {
 	slot_wait(computer, place);
-	scores<panels>(operand_behind(computer->queries, 0), operand_behind(computer->keys, place.slot * (panels * PANEL_BYTES)), s);
+	struct operand keys = operand_behind(computer->keys, place.slot * (panels * PANEL_BYTES));
+	if constexpr (panels == 1)
+		scores_held(computer->held, keys, s);
+	else
+		scores<panels>(operand_behind(computer->queries, 0), keys, s);
 }
 
 /* The values of the oldest tile, the same. */
@@ -401,10 +424,12 @@ template <int columns, bool far>
 SIMT_DEVICE void join_totals(const struct computer *computer, float (&total)[far ? 1 : columns / 2],
 			     const float (&sums)[columns / 2], const struct attention_factors (&by)[2], bool is_first)
 {
+	bool plain = !simt_any(by[0].old != 1.0f || by[0].add != 1.0f || by[1].old != 1.0f || by[1].add != 1.0f);
 	SIMT_UNROLL
 	for (int i = 0; i < columns / 2; i++) {
 		float *at = far ? computer->totals + i * WARPGROUP + computer->thread : &total[far ? 0 : i];
-		*at = attention_join_value(is_first ? 0.0f : *at, sums[i], by[i / 2 % 2]);
+		float before = is_first ? 0.0f : *at;
+		*at = plain ? before + sums[i] : attention_join_value(before, sums[i], by[i / 2 % 2]); /* the same bits */
 	}
 }
 
@@ -477,6 +502,8 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 		queries_load(job, &item, first, first < end ? end - first : 0, queries,
 			     value_group * WARPGROUP + computer.thread, WARPGROUP * values);
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
+		if (panels == 1)
+			hold_queries(queries, computer.held);
 		do_item<panels, columns, form::totals_far>(&computer, &memory.tail->items[row_group], row_group);
 	}
 }
