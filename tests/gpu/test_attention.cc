@@ -241,9 +241,9 @@ static std::vector<double> reference(const struct world &w, uint32_t position, u
 
 static const struct shape shapes[] = {
 	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0},	 {3, 80, 0, 7, ELEM_BF16, 0, 0, 0},	{5, 128, 0, 64, ELEM_BF16, 0, 0, 0},
-	{4, 32, 0, 16, ELEM_BF16, 100, 0, 0},	 {2, 256, 0, 16, ELEM_BF16, 256, 4.0f, 0}, {1, 192, 0, 64, ELEM_BF16, 0, 0, 0, 1, true},
+	{4, 32, 0, 24, ELEM_BF16, 100, 0, 0},	 {2, 256, 0, 16, ELEM_BF16, 256, 4.0f, 0}, {1, 192, 0, 64, ELEM_BF16, 0, 0, 0, 1, true},
 	{16, 96, 80, 16, ELEM_BF16, 0, 0, 0},	 {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 0}, {66, 16, 0, 16, ELEM_BF16, 0, 0, 0},
-	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 300.0f}, {4, 64, 0, 16, ELEM_BF16, 128, 0, 8.0f, 1, true}, {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 4.0f}, {8, 64, 0, 16, ELEM_BF16, 1, 0, 100.0f},
+	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 1000.0f}, {4, 64, 0, 16, ELEM_BF16, 128, 0, 8.0f, 1, true}, {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 4.0f}, {8, 64, 0, 16, ELEM_BF16, 1, 0, 100.0f},
 	{1, 512, 0, 64, ELEM_BF16, 0, 0, 0},	 {2, 576, 512, 64, ELEM_BF16, 0, 0, 0}, {2, 640, 320, 64, ELEM_BF16, 70, 0, 0},
 	{1, 16, 0, 16, ELEM_F32, 0, 0, 0},	 {3, 32, 0, 64, ELEM_F32, 0, 0, 0},	{1, 16, 0, 7, ELEM_F32, 300, 1.5f, 0},
 	{5, 32, 16, 16, ELEM_F32, 0, 0, 110.0f},
@@ -375,15 +375,16 @@ static void bits_do_not_depend_on_other_runs(void **)
 	device_close(device);
 }
 
-/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; and threads take turns in
- * any order. */
+/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; threads take turns in
+ * any order; and keys and values come by the copy engine or not. */
 static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
 {
 #if IS_FAKE
 	static const struct {
 		int processors;
 		enum fake_order order;
-	} trials[] = {{1, FAKE_FORWARD}, {3, FAKE_SHUFFLED}, {40, FAKE_BACKWARD}};
+		bool odd; /* threads copy, not the engine */
+	} trials[] = {{1, FAKE_FORWARD, false}, {3, FAKE_SHUFFLED, true}, {40, FAKE_BACKWARD, false}};
 	std::vector<std::vector<float>> outs;
 	for (const auto &trial : trials) {
 		struct fake_options options = *fake_now();
@@ -391,7 +392,7 @@ static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
 		struct fake_options before = fake_configure(&options);
 		struct device *device = opened();
 		{
-			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0});
+			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 1, trial.odd});
 			struct kv_run list[9];
 			w.step(0, LENGTH);
 			outs.push_back(w.out.get());
