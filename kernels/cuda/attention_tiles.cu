@@ -27,6 +27,7 @@ template <int panels, int columns, int rows, int values> struct form {
 	static constexpr bool half = groups == 1 && columns <= 128; /* of a multiprocessor */
 	static constexpr int blocks = half ? 2 : 1;
 	static constexpr bool totals_far = columns > 128; /* the walk's sums lie in memory: two sets fill no registers */
+	static constexpr bool holds = panels == 1 || (panels == 2 && !half); /* where registers have room for a panel of queries */
 	static constexpr bool moves_registers = half || groups > 1;
 	/* 65536 registers: 2 x (48 + 208) x 128, (56 + 2 x 224) x 128 or (56 + 3 x 152) x 128. */
 	static constexpr int load_registers = half ? 48 : 56;
@@ -92,23 +93,18 @@ SIMT_DEVICE void hold_queries(const uint8_t *queries, uint32_t (&held)[4][4])
 		simt_ldmatrix_x4(held[k], queries + tile_offset(row, 2 * k + half));
 }
 
-SIMT_DEVICE void scores_held(const uint32_t (&held)[4][4], struct operand b, float (&s)[SCORES])
-{
-	simt_wgmma_fence();
-	SIMT_UNROLL
-	for (int k = 0; k < 4; k++)
-		simt_wgmma_registers<ATTENTION_TILE>(s, held[k], operand_at(b, k * 2 * KEY_STEP), k > 0);
-	simt_wgmma_commit();
-}
-
-/* All panels whole: dimensions that a head has not are zeros in both. */
-template <int panels> SIMT_DEVICE void scores(struct operand a, struct operand b, float (&s)[SCORES])
+/* All panels whole: dimensions that a head has not are zeros in both. The first panel of queries may be held. */
+template <int panels, bool held_first>
+SIMT_DEVICE void scores(const uint32_t (&held)[4][4], struct operand a, struct operand b, float (&s)[SCORES])
 {
 	simt_wgmma_fence();
 	SIMT_UNROLL
 	for (int i = 0; i < 4 * panels; i++) {
 		uint32_t offset = i / 4 * PANEL_BYTES + i % 4 * 2 * KEY_STEP;
-		simt_wgmma<ATTENTION_TILE>(s, operand_at(a, offset), operand_at(b, offset), i > 0);
+		if (held_first && i < 4)
+			simt_wgmma_registers<ATTENTION_TILE>(s, held[i % 4], operand_at(b, offset), i > 0);
+		else
+			simt_wgmma<ATTENTION_TILE>(s, operand_at(a, offset), operand_at(b, offset), i > 0);
 	}
 	simt_wgmma_commit();
 }
@@ -131,7 +127,7 @@ struct computer {
 	struct tiles_memory memory;
 	struct ring next;
 	struct operand queries;	     /* of its row group, in shared memory */
-	uint32_t held[4][4];	     /* of one panel, in registers: products then read shared memory for keys alone */
+	uint32_t held[4][4];	     /* their first panel in registers: products then read shared memory for keys alone */
 	struct operand keys, values; /* of the first slot; of the values its columns */
 	uint32_t thread;	     /* of the warpgroup */
 	uint32_t column_first;
@@ -170,14 +166,11 @@ SIMT_DEVICE void pass(struct computer *computer)
 }
 
 /* Scores of the keys at a place of the ring, from here on beside the threads. */
-template <int panels> SIMT_DEVICE void begin_scores(const struct computer *computer, struct ring place, float (&s)[SCORES])
+template <int panels, bool held> SIMT_DEVICE void begin_scores(const struct computer *computer, struct ring place, float (&s)[SCORES])
 {
 	slot_wait(computer, place);
 	struct operand keys = operand_behind(computer->keys, place.slot * (panels * PANEL_BYTES));
-	if constexpr (panels == 1)
-		scores_held(computer->held, keys, s);
-	else
-		scores<panels>(operand_behind(computer->queries, 0), keys, s);
+	scores<panels, held>(computer->held, operand_behind(computer->queries, 0), keys, s);
 }
 
 /* The values of the oldest tile, the same. */
@@ -204,24 +197,24 @@ SIMT_DEVICE void finish_scores(struct computer *computer, const struct thread_ro
 
 /* Tiles [first, end), all of which some row sees. The scores of a tile are begun behind the values of the one before: the tensor
  * cores have both, while the threads of another warpgroup compute weights. */
-template <int panels, int columns>
+template <int panels, int columns, bool held>
 SIMT_DEVICE void do_tiles(struct computer *computer, const struct thread_rows *rows, uint32_t first, uint32_t end,
 			  struct softening *so_far, float (&sums)[columns / 2])
 {
 	constexpr bool ahead = panels <= SLOTS_PANELS_MAX; /* else one slot has room for one thing */
 	float s[SCORES];
 	uint32_t weights[4][4] = {}, tile = first;
-	begin_scores<panels>(computer, computer->next, s);
+	begin_scores<panels, held>(computer, computer->next, s);
 	for (; tile + ATTENTION_TILE < end; tile += ATTENTION_TILE) {
 		finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
 		begin_values<panels, columns>(computer, weights, sums);
 		if (ahead)
-			begin_scores<panels>(computer, ring_after(computer), s);
+			begin_scores<panels, held>(computer, ring_after(computer), s);
 		simt_wgmma_wait<ahead>();
 		simt_wgmma_hold(sums);
 		slot_release(computer);
 		if (!ahead)
-			begin_scores<panels>(computer, computer->next, s);
+			begin_scores<panels, held>(computer, computer->next, s);
 	}
 	finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
 	begin_values<panels, columns>(computer, weights, sums);
@@ -231,7 +224,7 @@ SIMT_DEVICE void do_tiles(struct computer *computer, const struct thread_rows *r
 }
 
 /* Those of the tiles that a row of the warpgroup sees are one stretch. */
-template <int panels, int columns>
+template <int panels, int columns, bool held>
 SIMT_DEVICE void do_tiles_seen(struct computer *computer, const struct thread_rows *rows, uint32_t first, uint32_t end,
 			       struct softening *so_far, float (&sums)[columns / 2])
 {
@@ -240,7 +233,7 @@ SIMT_DEVICE void do_tiles_seen(struct computer *computer, const struct thread_ro
 	for (; tile < end && tile + ATTENTION_TILE <= low; tile += ATTENTION_TILE)
 		pass(computer);
 	if (tile < last)
-		do_tiles<panels, columns>(computer, rows, tile, last, so_far, sums);
+		do_tiles<panels, columns, held>(computer, rows, tile, last, so_far, sums);
 	while (tile < last)
 		tile += ATTENTION_TILE;
 	for (; tile < end; tile += ATTENTION_TILE)
@@ -332,7 +325,7 @@ SIMT_DEVICE void do_own_tile(struct computer *computer, const struct thread_rows
 	float s[SCORES], by[2] = {1.0f, 1.0f};
 	uint32_t weights[4][4] = {};
 	const struct ring place = {own_slot(computer), computer->next.parity ^ (computer->next.slot & (uint32_t)owed)};
-	begin_scores<panels>(computer, place, s);
+	begin_scores<panels, false>(computer, place, s);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(s);
 	if (owed)
@@ -363,7 +356,7 @@ SIMT_DEVICE void do_tiles_in_turn(struct computer *computer, const struct thread
 	}
 }
 
-template <int panels, int columns>
+template <int panels, int columns, bool held>
 SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *item, const struct thread_rows *rows, uint32_t split,
 			  struct attention_sum (&ret_sum)[2], float (&sums)[columns / 2])
 {
@@ -378,7 +371,7 @@ SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *ite
 	if constexpr (panels == LATENT_PANELS)
 		do_tiles_in_turn<panels, columns>(computer, rows, first, end, &so_far, sums);
 	else
-		do_tiles_seen<panels, columns>(computer, rows, first, end, &so_far, sums);
+		do_tiles_seen<panels, columns, held>(computer, rows, first, end, &so_far, sums);
 	SIMT_UNROLL
 	for (int row = 0; row < 2; row++)
 		ret_sum[row] = softening_end(&so_far, row);
@@ -419,17 +412,32 @@ SIMT_DEVICE void write_pair(const struct attention_job *job, size_t at, float fi
 		*(float2 *)((float *)job->out + at) = make_float2(first, second);
 }
 
-/* The sums of a walk take those of a split in. They are in registers, or in memory where two sets fill no registers. */
+/* The sums of a walk are in registers, or in memory where two sets fill no registers. */
+template <int columns, bool far>
+SIMT_DEVICE float *total_at(const struct computer *computer, float (&total)[far ? 1 : columns / 2], int i)
+{
+	return far ? computer->totals + i * WARPGROUP + computer->thread : &total[far ? 0 : i];
+}
+
+/* They take those of a split in. Factors of 1 are most splits', and the same bits without them. */
 template <int columns, bool far>
 SIMT_DEVICE void join_totals(const struct computer *computer, float (&total)[far ? 1 : columns / 2],
 			     const float (&sums)[columns / 2], const struct attention_factors (&by)[2], bool is_first)
 {
-	bool plain = !simt_any(by[0].old != 1.0f || by[0].add != 1.0f || by[1].old != 1.0f || by[1].add != 1.0f);
-	SIMT_UNROLL
-	for (int i = 0; i < columns / 2; i++) {
-		float *at = far ? computer->totals + i * WARPGROUP + computer->thread : &total[far ? 0 : i];
-		float before = is_first ? 0.0f : *at;
-		*at = plain ? before + sums[i] : attention_join_value(before, sums[i], by[i / 2 % 2]); /* the same bits */
+	if (is_first) {
+		SIMT_UNROLL
+		for (int i = 0; i < columns / 2; i++)
+			*total_at<columns, far>(computer, total, i) = attention_join_value(0.0f, sums[i], by[i / 2 % 2]);
+	} else if (!simt_any(by[0].old != 1.0f || by[0].add != 1.0f || by[1].old != 1.0f || by[1].add != 1.0f)) {
+		SIMT_UNROLL
+		for (int i = 0; i < columns / 2; i++)
+			*total_at<columns, far>(computer, total, i) += sums[i];
+	} else {
+		SIMT_UNROLL
+		for (int i = 0; i < columns / 2; i++) {
+			float *at = total_at<columns, far>(computer, total, i);
+			*at = attention_join_value(*at, sums[i], by[i / 2 % 2]);
+		}
 	}
 }
 
@@ -456,14 +464,14 @@ SIMT_DEVICE void write_answer(const struct computer *computer, const struct plan
 	}
 }
 
-template <int panels, int columns, bool far>
+template <int panels, int columns, bool held, bool far>
 SIMT_DEVICE void do_item(struct computer *computer, const struct plan_item *item, uint32_t row_group)
 {
 	struct thread_rows rows = rows_of(computer->job, item, row_group);
 	struct attention_sum all[2] = {{-INFINITY, 0.0f}, {-INFINITY, 0.0f}}, sum[2];
 	float total[far ? 1 : columns / 2], sums[columns / 2];
 	for (uint32_t split = item->split_first; split < item->split_end; split++) {
-		do_split<panels, columns>(computer, item, &rows, split, sum, sums);
+		do_split<panels, columns, held>(computer, item, &rows, split, sum, sums);
 		if (item->partial != ATTENTION_WALKED) { /* the only one */
 			write_partial<columns>(computer, item, &rows, sum, sums);
 			return;
@@ -502,9 +510,9 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 		queries_load(job, &item, first, first < end ? end - first : 0, queries,
 			     value_group * WARPGROUP + computer.thread, WARPGROUP * values);
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
-		if (panels == 1)
+		if (form::holds)
 			hold_queries(queries, computer.held);
-		do_item<panels, columns, form::totals_far>(&computer, &memory.tail->items[row_group], row_group);
+		do_item<panels, columns, form::holds, form::totals_far>(&computer, &memory.tail->items[row_group], row_group);
 	}
 }
 
