@@ -1,7 +1,7 @@
 /* attention_load - a block's loading warpgroup: tiles of keys and values on their way to the ring.
  *
- * Where blocks of the pool have room for whole boxes (attention_box_rows()), the copy engine brings a tile: one warp, a lane of
- * which names the boxes; the other three have nothing to do. Tiles that reach beyond what the item's rows see are
+ * Where blocks of the pool have room for whole boxes (box_rows_of()), the copy engine brings a tile: a warp for keys and one for
+ * values, a lane of which names the boxes; the others have nothing to do. Tiles that reach beyond what the item's rows see are
  * gathered by that warp, for what nobody sees is not read and becomes zeros. In pools of other shapes four warps copy, 16 rows
  * each.
  *
@@ -60,7 +60,7 @@ SIMT_DEVICE uint8_t *loader_begin(struct loader *loader)
 	return loader->memory.slots + loader->next.slot * loader->shape->panels * PANEL_BYTES;
 }
 
-/* The slot's filling is under way; waits for the oldest when as many are as may be: all slots but one that others read until they have seen the next. */
+/* The slot's filling is under way, or another warp's; waits for the oldest when as many are as may be: all slots but one that others read until they have seen the next. */
 SIMT_DEVICE void loader_commit(struct loader *loader)
 {
 	ring_next(&loader->next, loader->shape->slots);
@@ -246,7 +246,7 @@ template <int panels> SIMT_DEVICE void loader_item(struct loader *loader, const 
 	}
 }
 
-/* By one, and the copy engine. */
+/* By one for keys and one for values, and the copy engine. */
 SIMT_DEVICE void loader_item_alone(struct loader *loader, const struct plan_item *item)
 {
 	const struct attention_job *job = loader->job;
@@ -260,7 +260,9 @@ SIMT_DEVICE void loader_item_alone(struct loader *loader, const struct plan_item
 			look = tile + SIMT_LANES * loader->shape->box_rows;
 		}
 		for (uint32_t value = 0; value < (job->value_offset > 0 ? 2 : 1); value++) {
-			if (whole)
+			if (value != simt_warp())
+				loader_commit(loader);
+			else if (whole)
 				loader_fetch(loader, &boxes, tile, value * loader->shape->value_lines);
 			else
 				loader_fill_alone(loader, item, tile, value * job->value_offset);

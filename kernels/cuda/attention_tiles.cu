@@ -521,8 +521,8 @@ SIMT_DEVICE void load(const struct attention_job *job, const struct tiles_shape 
 		      struct tiles_memory memory, const CUtensorMap *map, uint32_t item_count)
 {
 	struct loader loader = {job, shape, memory, map, {0, 0}, {0, 0}, 0, 0};
-	bool alone = shape->box_rows > 0;
-	if (alone && simt_warp() > 0)
+	bool alone = shape->box_rows > 0; /* then a warp for keys, and one for values */
+	if (alone && simt_warp() >= (job->value_offset > 0 ? 2 : 1))
 		return;
 	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
 		struct plan_item *item = &memory.tail->loaded[simt_warp()];
