@@ -38,6 +38,18 @@ uint32_t map_get(const struct map *map, const struct id128 *key)
 	return map->slots[probe(map, key)].value;
 }
 
+uint32_t map_at_home(const struct map *map, uint32_t home, uint32_t *step)
+{
+	for (;;) {
+		const struct map_slot *slot = &map->slots[(home + *step) & map->mask];
+		if (slot->value == MAP_NONE)
+			return MAP_NONE;
+		++*step;
+		if (((uint32_t)id128_hash(&slot->key) & map->mask) == home)
+			return slot->value;
+	}
+}
+
 enum err map_put(struct map *map, const struct id128 *key, uint32_t value)
 {
 	assert(value != MAP_NONE);

@@ -33,6 +33,8 @@ static inline void map_expect(const struct map *map, const struct id128 *key)
 {
 	__builtin_prefetch(&map->slots[(uint32_t)id128_hash(key) & map->mask]);
 }
+/* The numbers of the keys whose home is that slot (0 .. mask), one a call; *step begins at 0.  MAP_NONE: that was all. */
+uint32_t map_at_home(const struct map *map, uint32_t home, uint32_t *step);
 /* Puts or replaces.  ERR_AGAIN when count_max keys are in. */
 MUST_USE enum err map_put(struct map *map, const struct id128 *key, uint32_t value);
 /* Returns the number that was there, or MAP_NONE. */

@@ -88,6 +88,7 @@
 	  "a rule of ours") \
 	X(DISK_DURABLE_BEFORE_SYNC, "a block is said to be durable when it is written", \
 	  "a rule of ours") \
+	X(REFUSED_LINK_CHOSEN, "a pair of nodes is asked although one has said that the other is out of its reach", "a rule of ours") \
 	X(HANG_NOT_DETECTED, "a silent peer is never given up", "UCX: 20 s of silence, sglang#10110")
 
 #ifdef BATON_PLANTED

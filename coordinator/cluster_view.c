@@ -38,7 +38,7 @@ static bool lives(const struct coord_node *node)
 
 static void give_reason(struct json_out *out, bool *ready, const char *name, const char *what)
 {
-	char text[COORD_TEXT_MAX + 64];
+	char text[COORD_TEXT_MAX + sizeof(struct why)];
 	snprintf(text, sizeof(text), "%s: %s", name, what);
 	json_out_text(out, text, strlen(text));
 	*ready = false;
@@ -56,6 +56,8 @@ static void judge_models(const struct cluster_view *view, struct json_out *out, 
 			give_reason(out, ready, view->models[i].name, "no living prefill node");
 		if (k == count || !known[k].decode_nodes)
 			give_reason(out, ready, view->models[i].name, "no living decode node");
+		else if (known[k].prefill_nodes && !known[k].ready)
+			give_reason(out, ready, view->models[i].name, known[k].lacks.text);
 	}
 	if (view->model_count == 0)
 		give_reason(out, ready, view->name, "no model is given");

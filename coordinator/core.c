@@ -210,6 +210,7 @@ static struct session_options session_options(struct coord *coord, const struct 
 		.incarnation = o->incarnation,
 		.role = WIRE__ROLE__ROLE_COORDINATOR,
 		.name = o->name,
+		.cluster = o->cluster,
 		.peer_max = o->nodes_max,
 		.time_factor = o->time_factor,
 		.env = o->env,

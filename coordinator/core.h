@@ -38,6 +38,7 @@ enum {
 	COORD_SALT_MAX = 64,
 	COORD_MODELS_MAX = 4,       /* served names of one node */
 	COORD_TRANSPORTS_MAX = 16,  /* remembered of one node */
+	COORD_REQUIRED_MAX = 63,    /* bytes of what alone may carry a node's reads */
 	COORD_ATTEMPTS_LISTED = 16, /* of one request, in its outcome; the sums count all */
 };
 
@@ -180,6 +181,7 @@ struct coord_options {
 	uint64_t node; /* this coordinator */
 	uint64_t incarnation;
 	const char *name;
+	const char *cluster;
 	uint32_t nodes_max;    /* members and sessions; 0: 64 */
 	uint32_t requests_max; /* accepted and not ended; 0: 1024 */
 	uint32_t choices_max;  /* of a request, <= SAMPLING_CHOICES_MAX; 0: that */
@@ -290,7 +292,8 @@ struct coord_model {
 	uint32_t block_tokens;
 	uint32_t context_max;
 	uint32_t prefill_nodes, decode_nodes; /* living; a node of both roles counts in each */
-	bool ready;                           /* one of each */
+	bool ready;                           /* a pair that can do a request together */
+	struct why lacks;                     /* while it is not ready */
 };
 
 /* Distinct served names; returns how many were written.  A name of several compats gives its first ready one. */

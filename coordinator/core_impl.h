@@ -221,12 +221,26 @@ struct request *request_find(struct coord *coord, uint64_t number);
 /* Which half of the job runs on the node: 0, 1, or 2 for none. */
 uint32_t job_half_of(const struct job *job, uint32_t node);
 
-/* ---- job_route.c */
+/* ---- pairs.c: which two nodes can do a context together */
+struct wanted {
+	const char *model;
+	uint32_t tokens;            /* of prompt and answer */
+	const struct id128 *compat; /* NULL: any */
+	const struct job *job;      /* whose nodes to avoid always are left out; NULL: none */
+};
+struct wanted request_wants(const struct request *request);
+/* Living, not draining, of that model and class, and it holds so many tokens. */
+bool node_takes(const struct registry_node *node, const struct wanted *wanted);
+/* The decode node says that nothing it requires reaches the prefill node; context: the coord. */
+bool pair_is_refused(const void *context, uint32_t prefill, uint32_t decode);
+/* Some pair would take it, had they room; why not otherwise. */
+bool pairs_live(const struct coord *coord, const struct wanted *wanted, struct why *why);
 /* The job's hand-over failed, and which of the two is to blame is not known. */
 void job_set_apart(struct coord *coord, struct job *job, uint64_t now_ns);
+uint32_t pairs_apart(const struct coord *coord, uint64_t now_ns, struct route_apart out[APART_MAX]);
+
+/* ---- job_route.c */
 enum try_result { TRY_ASKED, TRY_NOBODY, TRY_LATER };
-/* Some pair of nodes would take it, had they room: living, not draining, of its model and class. */
-bool route_possible(const struct coord *coord, const struct request *request);
 /* Chooses a pair and asks both; the job waits or is new. */
 enum try_result job_try(struct coord *coord, struct job *job, uint64_t now_ns);
 

@@ -178,9 +178,14 @@ static void stream_silent(struct coord *coord, struct job *job, uint64_t now_ns)
 static void wait_over(struct coord *coord, struct job *job, uint64_t now_ns)
 {
 	bool nobody = job->nobody_ns && now_ns >= job->nobody_ns + coord->options.spare_ns;
-	if (nobody || now_ns >= job->since_ns + coord->options.queue_ns)
-		request_fail(coord, job->request, ERR_UNAVAILABLE,
-			     nobody ? "no node of a needed role is available" : "no node had room in time", now_ns);
+	if (!nobody && now_ns < job->since_ns + coord->options.queue_ns)
+		return;
+	struct wanted wanted = request_wants(job->request);
+	struct why why = {.text = "no node had room in time"};
+	wanted.job = job;
+	if (nobody)
+		pairs_live(coord, &wanted, &why);
+	request_fail(coord, job->request, ERR_UNAVAILABLE, why.text, now_ns);
 }
 
 /* The longer the queue before it, the longer it may be silent. */
@@ -211,7 +216,8 @@ static bool move_off(struct coord *coord, struct job *job, uint64_t now_ns)
 	if (job->state != JOB_PREFILLING && job->state != JOB_DECODING)
 		return false;
 	uint32_t half = draining_half(coord, job, now_ns);
-	if (half == 2 || job->started >= coord->options.attempts_max || !route_possible(coord, job->request))
+	struct wanted wanted = request_wants(job->request);
+	if (half == 2 || job->started >= coord->options.attempts_max || !pairs_live(coord, &wanted, NULL))
 		return false;
 	job_fail(coord, job, half, ERR_DRAINING, CAUSE_DRAINING, now_ns);
 	return true;

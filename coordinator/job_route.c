@@ -75,28 +75,6 @@ static uint32_t context_tokens(struct coord *coord, const struct job *job)
 	return request->prompt.count + choice->tokens.count;
 }
 
-static bool eligible(const struct registry_node *node, const struct request *request)
-{
-	return node_lives(node) && !node->draining && node_serves(node, request->model) &&
-	       (node_prefills(node) || node_decodes(node)) &&
-	       (!request->pinned || id128_equal(&node->compat, &request->compat)) &&
-	       (!node->announced.context_max ||
-		request->prompt_count + request->sampling.max_tokens <= node->announced.context_max);
-}
-
-bool route_possible(const struct coord *coord, const struct request *request)
-{
-	bool prefills = false, decodes = false;
-	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
-		const struct registry_node *node = &coord->registry.nodes[i];
-		if (!node->id || !eligible(node, request))
-			continue;
-		prefills |= node_prefills(node);
-		decodes |= node_decodes(node);
-	}
-	return prefills && decodes;
-}
-
 static struct pool_of_nodes pool_of(const struct registry_node *node)
 {
 	uint32_t groups = node->announced.group_count;
@@ -111,10 +89,11 @@ static struct pool_of_nodes pool_of(const struct registry_node *node)
 static uint32_t find_pools(const struct coord *coord, const struct request *request,
 			   struct pool_of_nodes pools[COMPATS_MAX])
 {
+	struct wanted wanted = request_wants(request);
 	uint32_t count = 0;
 	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
 		const struct registry_node *node = &coord->registry.nodes[i];
-		if (!node->id || !eligible(node, request))
+		if (!node_takes(node, &wanted))
 			continue;
 		uint32_t p = 0;
 		while (p < count && !id128_equal(&pools[p].compat, &node->compat))
@@ -168,60 +147,23 @@ static struct route_candidate candidate_of(const struct coord *coord, const stru
 
 /* Willing nodes of the pool; one that has all the jobs it takes is none now, but it lives. */
 static uint32_t gather(struct coord *coord, const struct job *job, const struct pool_of_nodes *pool, uint64_t now_ns,
-		       bool lives[2])
+		       bool *ret_refusals)
 {
+	struct wanted wanted = request_wants(job->request);
+	wanted.compat = &pool->compat;
 	uint32_t count = 0;
+	*ret_refusals = false;
 	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
 		const struct registry_node *node = &coord->registry.nodes[i];
-		if (!node->id || !eligible(node, job->request) || !id128_equal(&node->compat, &pool->compat) ||
-		    job_avoids(coord, job, i) >= AVOID_ALWAYS)
+		if (!node_takes(node, &wanted) || job_avoids(coord, job, i) >= AVOID_ALWAYS)
 			continue;
-		lives[0] |= node_prefills(node);
-		lives[1] |= node_decodes(node);
+		*ret_refusals |= node->links_refused_count > 0;
 		/* jobs_max is per half. */
 		uint32_t halves = node->role == WIRE__ROLE__ROLE_BOTH ? 2 : 1;
 		if (node->jobs_max && node_work(node).jobs >= node->jobs_max * halves)
 			continue;
 		coord->scratch.candidates[count++] = candidate_of(coord, job, i, pool->block_tokens, now_ns);
 	}
-	return count;
-}
-
-/* ---- pairs that cannot reach each other */
-
-#define APART_NS 5000000000ull
-
-static bool still_apart(const struct coord *coord, const struct apart *apart, uint64_t now_ns)
-{
-	const struct registry_node *nodes = coord->registry.nodes;
-	return now_ns < apart->until_ns && nodes[apart->pair.prefill].incarnation == apart->incarnation[0] &&
-	       nodes[apart->pair.decode].incarnation == apart->incarnation[1];
-}
-
-void job_set_apart(struct coord *coord, struct job *job, uint64_t now_ns)
-{
-	struct route_apart pair = {job->half[0].node, job->half[1].node};
-	struct apart *apart = NULL;
-	for (uint32_t i = 0; i < APART_MAX && !apart; i++)
-		if (coord->apart[i].pair.prefill == pair.prefill && coord->apart[i].pair.decode == pair.decode)
-			apart = &coord->apart[i];
-	if (!apart)
-		apart = &coord->apart[coord->apart_next++ % APART_MAX];
-	*apart = (struct apart){
-		.pair = pair,
-		.incarnation = {core_node(coord, pair.prefill)->incarnation, core_node(coord, pair.decode)->incarnation},
-		.until_ns = now_ns + APART_NS * coord->options.time_factor,
-	};
-	job_avoid(coord, job, pair.prefill, AVOID_FAILED);
-	job_avoid(coord, job, pair.decode, AVOID_FAILED);
-}
-
-static uint32_t list_apart(const struct coord *coord, uint64_t now_ns, struct route_apart out[APART_MAX])
-{
-	uint32_t count = 0;
-	for (uint32_t i = 0; i < APART_MAX; i++)
-		if (still_apart(coord, &coord->apart[i], now_ns))
-			out[count++] = coord->apart[i].pair;
 	return count;
 }
 
@@ -253,15 +195,19 @@ static bool choose(struct coord *coord, struct job *job, uint64_t now_ns, struct
 	uint32_t pool_count = find_pools(coord, request, pools), best_pool = 0;
 	uint32_t context = context_tokens(coord, job);
 	struct route_apart apart[APART_MAX];
-	uint32_t apart_count = list_apart(coord, now_ns, apart);
+	uint32_t apart_count = pairs_apart(coord, now_ns, apart);
+	struct wanted wanted = request_wants(request);
+	wanted.job = job;
 	*ret_best = (struct route_record){.prefill = ROUTE_NONE, .decode = ROUTE_NONE};
 	*ret_lives = false;
 	for (uint32_t p = 0; p < pool_count; p++) {
-		bool lives[2] = {false, false};
+		bool refusals;
 		fill_depths(coord, context_keys(coord, request, context, &pools[p]), &pools[p]);
-		uint32_t count = gather(coord, job, &pools[p], now_ns, lives);
-		*ret_lives |= lives[0] && lives[1];
-		struct route_query query = {.context = context, .turn = coord->turn, .apart = apart, .apart_count = apart_count};
+		uint32_t count = gather(coord, job, &pools[p], now_ns, &refusals);
+		wanted.compat = &pools[p].compat;
+		*ret_lives |= pairs_live(coord, &wanted, NULL);
+		struct route_query query = {.context = context, .turn = coord->turn, .apart = apart, .apart_count = apart_count,
+					    .refused = refusals ? pair_is_refused : NULL, .refused_context = coord};
 		blocks_needed(job, context, &pools[p], query.blocks_needed);
 		struct route_record record;
 		if (!route_choose(&coord->options.weights, &query, coord->scratch.candidates, count, &record) ||

@@ -202,6 +202,7 @@ static enum err open_core(struct program *program, struct why *why)
 		.node = process_node(program->process),
 		.incarnation = process_incarnation(program->process),
 		.name = program->settings.name,
+		.cluster = program->settings.cluster,
 		.nodes_max = (uint32_t)program->nodes_max,
 		.requests_max = (uint32_t)program->requests_max,
 		.queue_max = (uint32_t)program->queue_max,

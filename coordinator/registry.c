@@ -138,6 +138,14 @@ static void load_transports(struct registry_node *node, const Wire__Load *load)
 		copy_text(transport->name, sizeof(transport->name), load->transports[i]->name);
 		transport->bytes_read = load->transports[i]->bytes_read;
 	}
+	node->links_refused_count = 0;
+	for (size_t i = 0; i < load->n_transports && node->links_refused_count < REGISTRY_REFUSED_MAX; i++) {
+		if (strcmp(load->transports[i]->name, ENV_LINK_REFUSED) != 0)
+			continue;
+		node->links_refused[node->links_refused_count].node = load->transports[i]->node;
+		node->links_refused[node->links_refused_count++].incarnation = load->transports[i]->incarnation;
+	}
+	copy_text(node->links_required, sizeof(node->links_required), load->required);
 }
 
 static void load_disk(struct registry_node *node, const Wire__DiskLoad *disk)
@@ -239,6 +247,14 @@ bool node_serves(const struct registry_node *node, const char *model)
 {
 	for (uint32_t i = 0; i < node->announced.model_count; i++)
 		if (strcmp(node->announced.models[i], model) == 0)
+			return true;
+	return false;
+}
+
+bool node_refuses(const struct registry_node *reader, const struct registry_node *owner)
+{
+	for (uint32_t i = 0; i < reader->links_refused_count; i++)
+		if (reader->links_refused[i].node == owner->id && reader->links_refused[i].incarnation == owner->incarnation)
 			return true;
 	return false;
 }

@@ -12,6 +12,8 @@
 
 #define NODE_NONE UINT32_MAX
 
+enum { REGISTRY_REFUSED_MAX = 64 }; /* links of a node: as many as it reports (net/link_report.h) */
+
 struct work {
 	uint64_t tokens;    /* of prompts, not yet computed */
 	uint32_t sequences;
@@ -45,6 +47,12 @@ struct registry_node {
 	uint64_t wished_ns; /* said last; 0: is to be said */
 	uint32_t transport_count;
 	struct coord_transport transports[COORD_TRANSPORTS_MAX];
+	/* Lives of nodes that it cannot read, for nothing that it requires reaches them. */
+	struct {
+		uint64_t node, incarnation;
+	} links_refused[REGISTRY_REFUSED_MAX];
+	uint32_t links_refused_count;
+	char links_required[COORD_REQUIRED_MAX + 1];
 	uint64_t refused[REFUSAL_COUNT];
 	struct coord_disk disk;
 	/* overlays of this coordinator */
@@ -76,6 +84,8 @@ void registry_draining(struct registry_node *node, bool draining, uint64_t now_n
 void registry_load(struct registry_node *node, const Wire__Load *load, uint64_t now_ns);
 
 bool node_serves(const struct registry_node *node, const char *model);
+/* The link by which reader would read owner is refused. */
+bool node_refuses(const struct registry_node *reader, const struct registry_node *owner);
 static inline bool node_lives(const struct registry_node *node)
 {
 	return node->id && node->peer != PEER_NONE;

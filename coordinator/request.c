@@ -152,58 +152,24 @@ static enum err check(const struct coord *coord, const struct coord_request *r, 
 	return check_texts(r, why);
 }
 
-struct pool_lives {
-	struct id128 compat;
-	bool prefill, decode;
-};
-
-static void note_pool(struct pool_lives pools[COMPATS_MAX], uint32_t *count, const struct registry_node *node)
-{
-	uint32_t p = 0;
-	while (p < *count && !id128_equal(&pools[p].compat, &node->compat))
-		p++;
-	if (p == COMPATS_MAX)
-		return;
-	if (p == *count)
-		pools[(*count)++] = (struct pool_lives){.compat = node->compat};
-	bool willing = node_lives(node) && !node->draining;
-	pools[p].prefill |= willing && node_prefills(node);
-	pools[p].decode |= willing && node_decodes(node);
-}
-
-static enum err check_pools(const struct pool_lives *pools, uint32_t count, const char *model, struct why *why)
-{
-	bool prefill = false;
-	for (uint32_t p = 0; p < count; p++) {
-		if (pools[p].prefill && pools[p].decode)
-			return ERR_OK;
-		prefill |= pools[p].prefill;
-	}
-	return why_set(why, ERR_UNAVAILABLE, "no %s node of model %s is available", prefill ? "decode" : "prefill", model);
-}
-
 /* Is the model known, does the context fit any of its nodes, and does a pair of them live? */
 static enum err check_nodes(const struct coord *coord, const struct coord_request *r, struct why *why)
 {
+	struct wanted wanted = {.model = r->model, .tokens = r->prompt_count + r->sampling.max_tokens};
 	bool known = false, fits = false;
-	struct pool_lives pools[COMPATS_MAX];
-	uint32_t count = 0;
 	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
 		const struct registry_node *node = &coord->registry.nodes[i];
 		if (!node->id || !node_serves(node, r->model))
 			continue;
 		known = true;
-		if (node->announced.context_max && r->prompt_count + r->sampling.max_tokens > node->announced.context_max)
-			continue;
-		fits = true;
-		note_pool(pools, &count, node);
+		fits |= !node->announced.context_max || wanted.tokens <= node->announced.context_max;
 	}
 	if (!known)
 		return why_set(why, ERR_NOT_FOUND, "no node serves model %s", r->model);
 	if (!fits)
 		return why_set(why, ERR_TOO_LARGE, "%u prompt tokens and max_tokens %u are over the model's context",
 			       r->prompt_count, r->sampling.max_tokens);
-	return check_pools(pools, count, r->model, why);
+	return pairs_live(coord, &wanted, why) ? ERR_OK : ERR_UNAVAILABLE;
 }
 
 static uint32_t pages_of(const struct coord_request *r)

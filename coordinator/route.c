@@ -105,35 +105,57 @@ static struct rank rank_of(const struct route_candidate *c, uint32_t avoid, uint
 	return (struct rank){{c->node, avoid, load, c->cached_tokens, cost}, order};
 }
 
+static uint32_t turn_of(const struct route_query *q, uint32_t index, uint32_t count)
+{
+	return (index + count - q->turn % count) % count;
+}
+
+static struct rank prefill_rank(const struct route_weights *w, const struct route_query *q, const struct route_candidate *c,
+				uint32_t order)
+{
+	return rank_of(c, c->avoid, load_of(c->queue_tokens), prefill_cost(w, q, c), order);
+}
+
+static struct rank decode_rank(const struct route_weights *w, const struct route_query *q, const struct route_candidate *c,
+			       uint32_t order)
+{
+	return rank_of(c, decode_avoid(q, c), c->sequences, decode_cost(w, q, c, true), order);
+}
+
 static void consider(const struct route_weights *w, const struct route_query *q, const struct route_candidate *c,
 		     uint32_t order, struct best best[3])
 {
-	float prefill = prefill_cost(w, q, c);
 	if (c->prefill) {
-		struct rank rank = rank_of(c, c->avoid, load_of(c->queue_tokens), prefill, order);
+		struct rank rank = prefill_rank(w, q, c, order);
 		insert(&best[0], &rank);
 	}
 	if (c->decode) {
-		float cost = decode_cost(w, q, c, true);
-		struct rank rank = rank_of(c, decode_avoid(q, c), c->sequences, cost, order);
+		struct rank rank = decode_rank(w, q, c, order);
 		insert(&best[1], &rank);
 	}
 	if (c->prefill && c->decode) {
-		float cost = prefill + decode_cost(w, q, c, false);
+		float cost = prefill_cost(w, q, c) + decode_cost(w, q, c, false);
 		struct rank rank = rank_of(c, decode_avoid(q, c), c->sequences, cost, order);
 		insert(&best[2], &rank);
 	}
 }
 
 struct pair {
-	uint32_t prefill, decode;
-	uint32_t avoid, cached;
+	struct rank prefill, decode;
+	uint32_t avoid;
 	float cost;
+	bool found;
 };
 
 static bool pair_before(const struct pair *a, const struct pair *b)
 {
-	return b->prefill == ROUTE_NONE || a->avoid < b->avoid || (a->avoid == b->avoid && a->cost < b->cost);
+	if (!b->found || a->avoid != b->avoid)
+		return !b->found || a->avoid < b->avoid;
+	if (a->cost != b->cost)
+		return a->cost < b->cost;
+	if (a->prefill.line.node != b->prefill.line.node)
+		return before(&a->prefill, &b->prefill);
+	return before(&a->decode, &b->decode);
 }
 
 static bool are_apart(const struct route_query *q, uint32_t prefill, uint32_t decode)
@@ -144,28 +166,55 @@ static bool are_apart(const struct route_query *q, uint32_t prefill, uint32_t de
 	return false;
 }
 
-static void offer_pair(const struct route_query *q, struct pair *pair, const struct route_line *p,
-		       const struct route_line *d)
+static void offer_pair(const struct route_query *q, struct pair *pair, const struct rank *p, const struct rank *d)
 {
-	uint32_t avoid = p->avoid > d->avoid ? p->avoid : d->avoid;
-	avoid += are_apart(q, p->node, d->node) ? AVOID_APART : 0;
-	struct pair found = {p->node, d->node, avoid, p->cached, p == d ? p->cost : p->cost + d->cost};
+	if (p->line.node == d->line.node || (q->refused && q->refused(q->refused_context, p->line.node, d->line.node)))
+		return;
+	uint32_t avoid = p->line.avoid > d->line.avoid ? p->line.avoid : d->line.avoid;
+	avoid += are_apart(q, p->line.node, d->line.node) ? AVOID_APART : 0;
+	struct pair found = {*p, *d, avoid, p->line.cost + d->line.cost, true};
 	if (pair_before(&found, pair))
 		*pair = found;
 }
 
-/* The best of each half; where that is one node, or the two cannot reach each other, one of them gives way to its next,
- * or a node does both. */
-static struct pair best_pair(const struct route_query *q, const struct best best[3])
+/* The best of each half; where that is one node, one of the halves gives way to its next. */
+static struct pair pair_of_best(const struct route_query *q, const struct best best[3])
 {
-	struct pair pair = {.prefill = ROUTE_NONE, .decode = ROUTE_NONE};
-	uint32_t tries = q->apart_count ? ROUTE_LISTED : 2;
-	for (uint32_t p = 0; p < best[0].listed && p < tries; p++)
-		for (uint32_t d = 0; d < best[1].listed && d < tries; d++)
-			if (best[0].rank[p].line.node != best[1].rank[d].line.node)
-				offer_pair(q, &pair, &best[0].rank[p].line, &best[1].rank[d].line);
-	if (best[2].listed)
-		offer_pair(q, &pair, &best[2].rank[0].line, &best[2].rank[0].line);
+	struct pair pair = {.found = false};
+	for (uint32_t p = 0; p < best[0].listed && p < 2; p++)
+		for (uint32_t d = 0; d < best[1].listed && d < 2; d++)
+			offer_pair(q, &pair, &best[0].rank[p], &best[1].rank[d]);
+	return pair;
+}
+
+/* Where some cannot reach each other, the best of each half say little about the best pair. */
+static struct pair pair_of_all(const struct route_weights *w, const struct route_query *q, const struct route_candidate *c,
+			       uint32_t count)
+{
+	struct pair pair = {.found = false};
+	for (uint32_t p = 0; p < count; p++) {
+		if (!c[p].prefill)
+			continue;
+		struct rank prefill = prefill_rank(w, q, &c[p], turn_of(q, p, count));
+		for (uint32_t d = 0; d < count; d++) {
+			if (!c[d].decode)
+				continue;
+			struct rank decode = decode_rank(w, q, &c[d], turn_of(q, d, count));
+			offer_pair(q, &pair, &prefill, &decode);
+		}
+	}
+	return pair;
+}
+
+/* One node does both where that is better. */
+static struct pair best_pair(const struct route_weights *w, const struct route_query *q, const struct route_candidate *candidates,
+			     uint32_t count, const struct best best[3])
+{
+	struct pair pair = q->refused || q->apart_count ? pair_of_all(w, q, candidates, count) : pair_of_best(q, best);
+	const struct rank *one = &best[2].rank[0];
+	if (best[2].listed && (!pair.found || one->line.avoid < pair.avoid ||
+			       (one->line.avoid == pair.avoid && one->line.cost < pair.cost)))
+		pair = (struct pair){*one, *one, one->line.avoid, one->line.cost, true};
 	return pair;
 }
 
@@ -176,14 +225,14 @@ bool route_choose(const struct route_weights *weights, const struct route_query 
 	for (int i = 0; i < 3; i++)
 		best[i].listed = best[i].count = 0;
 	for (uint32_t i = 0; i < count; i++)
-		consider(weights, query, &candidates[i], (i + count - query->turn % count) % count, best);
-	struct pair pair = best_pair(query, best);
+		consider(weights, query, &candidates[i], turn_of(query, i, count), best);
+	struct pair pair = best_pair(weights, query, candidates, count, best);
 	*ret_record = (struct route_record){
-		.prefill = pair.prefill,
-		.decode = pair.decode,
+		.prefill = pair.found ? pair.prefill.line.node : ROUTE_NONE,
+		.decode = pair.found ? pair.decode.line.node : ROUTE_NONE,
 		.cost = pair.cost,
 		.avoid = pair.avoid,
-		.cached = pair.cached,
+		.cached = pair.prefill.line.cached,
 		.context = query->context,
 		.prefill_count = best[0].count,
 		.decode_count = best[1].count,
@@ -195,5 +244,5 @@ bool route_choose(const struct route_weights *weights, const struct route_query 
 		ret_record->prefill_line[i] = best[0].rank[i].line;
 	for (uint32_t i = 0; i < best[1].listed; i++)
 		ret_record->decode_line[i] = best[1].rank[i].line;
-	return pair.prefill != ROUTE_NONE;
+	return pair.found;
 }

@@ -7,7 +7,8 @@
  *
  * Rules: 1 nodes to avoid (they just failed this job, or are suspect, or say they are full) come after all others,
  *          whatever they cost, but before none at all; so do pairs whose hand-over just failed;
- *        2 equal costs: the lower load, then the one after the last chosen, in turn.
+ *        2 a pair whose link is refused is never chosen;
+ *        3 equal costs: the lower load, then the one after the last chosen, in turn.
  * Memory: none.  Any loop. */
 #ifndef COORDINATOR_ROUTE_H
 #define COORDINATOR_ROUTE_H
@@ -52,6 +53,9 @@ struct route_query {
 	uint32_t turn;          /* grows with every decision */
 	const struct route_apart *apart; /* rule 1 */
 	uint32_t apart_count;
+	/* Can decode not read prefill (both the caller's numbers)?  NULL: everybody can read everybody.  Rule 2. */
+	bool (*refused)(const void *context, uint32_t prefill, uint32_t decode);
+	const void *refused_context;
 };
 
 struct route_line {

@@ -32,7 +32,6 @@ static void count_node(struct coord_model *model, const struct registry_node *no
 	bool willing = node_lives(node) && !node->draining;
 	model->prefill_nodes += willing && node_prefills(node);
 	model->decode_nodes += willing && node_decodes(node);
-	model->ready = model->prefill_nodes && model->decode_nodes;
 	if (node->announced.context_max < model->context_max)
 		model->context_max = node->announced.context_max;
 }
@@ -63,6 +62,10 @@ uint32_t coord_models(const struct coord *coord, struct coord_model *out, uint32
 			if (model)
 				count_node(model, node);
 		}
+	}
+	for (uint32_t i = 0; i < count; i++) {
+		struct wanted wanted = {.model = out[i].name, .compat = &out[i].compat};
+		out[i].ready = pairs_live(coord, &wanted, &out[i].lacks);
 	}
 	return fold_names(out, count);
 }

@@ -273,6 +273,19 @@ void disk_at(const struct disk *d, uint32_t number, struct id128 *ret_key, struc
 	*ret_found = found_of(d, e);
 }
 
+uint32_t disk_homes(const struct disk *d)
+{
+	return disk_index_homes(d->index);
+}
+
+bool disk_at_home(const struct disk *d, uint32_t home, uint32_t *step, struct id128 *ret_key)
+{
+	uint32_t entry = d->ready ? disk_index_at_home(d->index, home, step) : DISK_ENTRY_NONE;
+	if (entry != DISK_ENTRY_NONE)
+		*ret_key = disk_index_entry(d->index, entry)->key;
+	return entry != DISK_ENTRY_NONE;
+}
+
 bool disk_find(const struct disk *d, const struct id128 *key, struct disk_found *ret_found)
 {
 	uint32_t entry = d->ready ? disk_index_find(d->index, key) : DISK_ENTRY_NONE;

@@ -137,6 +137,9 @@ bool disk_find(const struct disk *disk, const struct id128 *key, struct disk_fou
  * and a block that stays keeps its own. */
 uint32_t disk_next(const struct disk *disk, uint32_t from, uint32_t end);
 void disk_at(const struct disk *disk, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found);
+/* Blocks by the hash of their key, as those of the ledger (ledger_homes()); false: that was all of this home. */
+uint32_t disk_homes(const struct disk *disk);
+bool disk_at_home(const struct disk *disk, uint32_t home, uint32_t *step, struct id128 *ret_key);
 /* The bytes lie in the landing until written() or durable().  AGAIN: put_max.  EXISTS.  TOO_LARGE.  IO: stopped. */
 MUST_USE enum err disk_put(struct disk *disk, const struct ledger_block *block, uint32_t landing, uint64_t cookie);
 /* Into a landing of its layers' size.  NOT_FOUND, AGAIN: load_max. */

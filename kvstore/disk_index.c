@@ -144,6 +144,23 @@ uint32_t disk_index_find(const struct disk_index *x, const struct id128 *key)
 	return x->table[probe(x, key)];
 }
 
+uint32_t disk_index_homes(const struct disk_index *x)
+{
+	return x->mask + 1;
+}
+
+uint32_t disk_index_at_home(const struct disk_index *x, uint32_t home, uint32_t *step)
+{
+	for (;;) {
+		uint32_t entry = x->table[(home + *step) & x->mask];
+		if (entry == DISK_ENTRY_NONE)
+			return DISK_ENTRY_NONE;
+		++*step;
+		if (home_of(x, &x->entries[entry].key) == home)
+			return entry;
+	}
+}
+
 bool disk_index_used(const struct disk_index *x, uint32_t entry)
 {
 	return x->entries[entry].layer_count > 0;

@@ -335,6 +335,17 @@ uint32_t ledger_next(const struct ledger *l, uint32_t from)
 	return LEDGER_NONE;
 }
 
+uint32_t ledger_homes(const struct ledger *l)
+{
+	return l->keys.mask + 1;
+}
+
+uint32_t ledger_at_home(const struct ledger *l, uint32_t home, uint32_t *step)
+{
+	uint32_t entry = map_at_home(&l->keys, home, step);
+	return entry == MAP_NONE ? LEDGER_NONE : entry;
+}
+
 struct tenants *ledger_tenants(struct ledger *l)
 {
 	return &l->tenants;

@@ -169,6 +169,11 @@ const char *ledger_reason_text(enum ledger_reason reason);
  * of them sees each block that is there all the time exactly once. */
 uint32_t ledger_next(const struct ledger *ledger, uint32_t from);
 
+/* Entries by the hash of their key: of the homes 0 .. ledger_homes() - 1 (a power of two) a key's is its id128_hash() modulo their
+ * number.  One entry a call, in whatever state; *step begins at 0; LEDGER_NONE: that was all. */
+uint32_t ledger_homes(const struct ledger *ledger);
+uint32_t ledger_at_home(const struct ledger *ledger, uint32_t home, uint32_t *step);
+
 /* Whose accounts these are; those of evicted blocks stay.  For the counters of use. */
 struct tenants *ledger_tenants(struct ledger *ledger);
 uint32_t ledger_account(const struct ledger *ledger, uint32_t entry);

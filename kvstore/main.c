@@ -65,7 +65,7 @@ static enum err slab_open(void *context, uint32_t slab, uint32_t slot_bytes, uin
 {
 	struct program *program = context;
 	struct region_options options = {.index = free_region(program), .slot_bytes = slot_bytes, .slot_count = slot_count,
-					 .touch_behind = true};
+					 .touch = REGION_TOUCH_BEHIND};
 	struct why why = {0};
 	enum err e = region_create(&options, &program->regions[slab], &why);
 	if (e == ERR_OK)
@@ -220,6 +220,7 @@ static struct store_options store_options(struct program *program)
 		.node = process_node(program->process),
 		.incarnation = process_incarnation(program->process),
 		.name = program->settings.name,
+		.cluster = program->settings.cluster,
 		.link_address = address,
 		.link_address_length = address_length,
 		.peer_max = STORE_PEERS,

@@ -50,6 +50,7 @@ static struct session_options session_options(const struct store_options *option
 		.incarnation = options->incarnation,
 		.role = WIRE__ROLE__ROLE_KVSTORE,
 		.name = options->name,
+		.cluster = options->cluster,
 		.weight = options->weight ? options->weight : 1,
 		.replicas = options->replicas ? options->replicas : 1,
 		.link_address = options->link_address,

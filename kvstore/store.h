@@ -41,6 +41,7 @@ struct store_options {
 	uint64_t node;
 	uint64_t incarnation;
 	const char *name;
+	const char *cluster;
 	const uint8_t *link_address; /* copied */
 	size_t link_address_length;
 	uint32_t peer_max;

@@ -72,6 +72,7 @@ struct operate {
 	Wire__KvBlock blocks[PROTO_PAGE_MAX];
 	Wire__KvBlock *block_list[PROTO_PAGE_MAX];
 	struct id128 keys[PROTO_PAGE_MAX]; /* of blocks on disk */
+	struct id128 after;                /* where the next page of a list begins */
 	Wire__Place places[PROTO_ASK_KEYS_MAX];
 	uint32_t errors[PROTO_ASK_KEYS_MAX];
 	uint64_t refused[REFUSAL_COUNT];
@@ -190,6 +191,10 @@ void store_account_found(struct store *store, uint32_t account, uint64_t found, 
 const Wire__StoreLoad *operate_load(struct store *store, uint64_t now_ns);
 void operate_take(struct store *store, uint32_t peer, const Wire__KvAsk *ask, uint64_t now_ns);
 /* A block as GET is answered: from memory with its place, from disk without; nothing when it is in neither. */
+void operate_add_block(struct store *store, uint32_t entry, bool with_place, Wire__KvAnswer *answer);
+void operate_add_found(struct store *store, const struct id128 *key, const struct disk_found *found, Wire__KvAnswer *answer);
+/* store_list.c: a page, of ask->limit blocks at most */
+void operate_list(struct store *store, const Wire__KvAsk *ask, Wire__KvAnswer *answer);
 void operate_add(struct store *store, const struct id128 *key, Wire__KvAnswer *answer);
 void operate_send(struct store *store, uint32_t peer, Wire__KvAnswer *answer);
 

@@ -1,4 +1,4 @@
-/* store_operate - what a store reports of itself, and lists to operators (baton kv).
+/* store_operate - what a store reports of itself, and how operators see its blocks (baton kv; lists: store_list.c).
  *
  * Nothing of this is a use of a block: it changes no order, counts as no look-up, and holds nothing. */
 #include <assert.h>
@@ -6,10 +6,6 @@
 
 #include "kvstore/store_impl.h"
 #include "proto/job.h"
-
-enum {
-	ENTRIES_SEEN_MAX = 1 << 16, /* of one question, so that a list for a rare tenant does not keep others waiting */
-};
 
 /* ---- what the store says of itself */
 
@@ -126,7 +122,7 @@ static void fill_block(struct store *s, uint32_t entry, bool with_place, Wire__K
 	at->digests = (uint64_t *)block->digests;
 }
 
-static void add_block(struct store *s, uint32_t entry, bool with_place, Wire__KvAnswer *answer)
+void operate_add_block(struct store *s, uint32_t entry, bool with_place, Wire__KvAnswer *answer)
 {
 	struct operate *o = s->operate;
 	size_t i = answer->n_blocks++;
@@ -149,7 +145,7 @@ static void fill_found(const struct id128 *key, const struct disk_found *found, 
 }
 
 /* What the index of the disk knows: neither what stands before it nor its compat, which are in its header. */
-static void add_found(struct store *s, const struct id128 *key, const struct disk_found *found, Wire__KvAnswer *answer)
+void operate_add_found(struct store *s, const struct id128 *key, const struct disk_found *found, Wire__KvAnswer *answer)
 {
 	struct operate *o = s->operate;
 	size_t i = answer->n_blocks++;
@@ -165,50 +161,9 @@ void operate_add(struct store *s, const struct id128 *key, Wire__KvAnswer *answe
 	uint32_t entry = store_served(s, key);
 	struct disk_found found;
 	if (entry != LEDGER_NONE)
-		add_block(s, entry, true, answer);
+		operate_add_block(s, entry, true, answer);
 	else if (s->d.disk && disk_find(s->d.disk, key, &found))
-		add_found(s, key, &found, answer);
-}
-
-static bool is_wanted(const Wire__KvAsk *ask, const char *tenant)
-{
-	return !ask->one_tenant || strcmp(tenant, ask->tenant) == 0;
-}
-
-/* Of those on disk what is not in memory too; numbers go on behind those of the ledger. */
-static void list_disk(struct store *s, const Wire__KvAsk *ask, uint32_t at, uint32_t end, Wire__KvAnswer *answer)
-{
-	uint32_t base = s->options.ledger.entry_max, all = s->d.disk ? base + s->d.options.block_max : 0;
-	struct id128 key;
-	struct disk_found found;
-	for (; at < all; at++) {
-		uint32_t until = end < all ? end : all;
-		at = base + disk_next(s->d.disk, at - base, until - base);
-		if (at >= all)
-			return;
-		if (answer->n_blocks == ask->limit || at >= end) {
-			answer->next = at;
-			return;
-		}
-		disk_at(s->d.disk, at - base, &key, &found);
-		if (store_served(s, &key) == LEDGER_NONE && is_wanted(ask, found.tenant))
-			add_found(s, &key, &found, answer);
-	}
-}
-
-static void list(struct store *s, const Wire__KvAsk *ask, Wire__KvAnswer *answer)
-{
-	uint32_t end = ask->from > UINT32_MAX - ENTRIES_SEEN_MAX ? UINT32_MAX : ask->from + ENTRIES_SEEN_MAX;
-	uint32_t at = ask->from;
-	for (uint32_t entry; (entry = ledger_next(s->ledger, at)) != LEDGER_NONE; at = entry + 1) {
-		if (answer->n_blocks == ask->limit || entry >= end) {
-			answer->next = entry;
-			return;
-		}
-		if (is_wanted(ask, ledger_block(s->ledger, entry)->tenant))
-			add_block(s, entry, false, answer);
-	}
-	list_disk(s, ask, at < s->options.ledger.entry_max ? s->options.ledger.entry_max : at, end, answer);
+		operate_add_found(s, key, &found, answer);
 }
 
 /* ---- questions */
@@ -246,7 +201,7 @@ void operate_take(struct store *s, uint32_t peer, const Wire__KvAsk *ask, uint64
 		store_load(s, now_ns, &load);
 		answer.load = &load;
 	} else {
-		list(s, ask, &answer);
+		operate_list(s, ask, &answer);
 	}
 	operate_send(s, peer, &answer);
 }

@@ -119,29 +119,44 @@ static void hash_tensor(const struct tensor *tensor, uint8_t ret_digest[32])
 	sha256_end(&sha, ret_digest);
 }
 
-/* By name and tensor by tensor, each with a digest of its own: shards do not show, and big weights are
- * hashed in parallel without changing the result. */
-void model_dir_fingerprint(const struct model_dir *dir, const uint8_t (*digests)[32], uint8_t ret_fingerprint[32])
+void model_dir_outline(const struct model_dir *dir, uint8_t ret_outline[MODEL_OUTLINE_BYTES])
 {
 	struct sha256 sha;
+	uint8_t digest[32];
 	sha256_init(&sha);
 	hash_bytes(&sha, dir->text_fingerprint, sizeof(dir->text_fingerprint));
 	for (size_t i = 0; i < weights_count(dir->weights); i++) {
 		const struct tensor *tensor = weights_at(dir->weights, i);
 		const char *dtype = tensor_dtype_name(tensor->dtype);
-		uint8_t digest[32];
 		hash_bytes(&sha, tensor->name, strlen(tensor->name));
 		hash_bytes(&sha, dtype, strlen(dtype));
 		hash_u64(&sha, tensor->dim_count);
 		for (uint32_t d = 0; d < tensor->dim_count; d++)
 			hash_u64(&sha, tensor->dims[d]);
+	}
+	sha256_end(&sha, digest);
+	memcpy(ret_outline, digest, MODEL_OUTLINE_BYTES);
+}
+
+/* In the order of names and tensor by tensor, each with a digest of its own: shards do not show, and big weights are hashed in
+ * parallel without changing the result. */
+void model_dir_fingerprint(const struct model_dir *dir, const uint8_t (*digests)[32],
+			   uint8_t ret_fingerprint[MODEL_FINGERPRINT_BYTES])
+{
+	struct sha256 sha;
+	uint8_t digest[32];
+	model_dir_outline(dir, ret_fingerprint);
+	sha256_init(&sha);
+	hash_bytes(&sha, ret_fingerprint, MODEL_OUTLINE_BYTES);
+	for (size_t i = 0; i < weights_count(dir->weights); i++) {
 		if (digests)
 			memcpy(digest, digests[i], sizeof(digest));
 		else
-			hash_tensor(tensor, digest);
+			hash_tensor(weights_at(dir->weights, i), digest);
 		hash_bytes(&sha, digest, sizeof(digest));
 	}
-	sha256_end(&sha, ret_fingerprint);
+	sha256_end(&sha, digest);
+	memcpy(ret_fingerprint + MODEL_OUTLINE_BYTES, digest, MODEL_FINGERPRINT_BYTES - MODEL_OUTLINE_BYTES);
 }
 
 static enum err open_weights(struct model_dir *dir, struct why *why)

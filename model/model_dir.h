@@ -42,9 +42,14 @@ MUST_USE enum err model_dir_open(const char *path, const struct model_dir_option
 				 struct model_dir **ret_dir);
 void model_dir_close(struct model_dir *dir);
 
-/* SHA-256 of what the model is.  digests: [weights_count] SHA-256 of each tensor's bytes, from whoever read them (engine/weights.h); NULL:
+/* A fingerprint is of what the model is: the first half, its outline, of config.json, tokenizer.json and the names, types and shapes of
+ * its tensors, which are known before any weight is read; the second half, of these and of every byte of the weights. */
+enum { MODEL_FINGERPRINT_BYTES = 32, MODEL_OUTLINE_BYTES = 16 };
+void model_dir_outline(const struct model_dir *dir, uint8_t ret_outline[MODEL_OUTLINE_BYTES]);
+/* digests: [weights_count] SHA-256 of each tensor's bytes, from whoever read them (engine/weights.h); NULL:
  * they are read here, one after the other. */
-void model_dir_fingerprint(const struct model_dir *dir, const uint8_t (*digests)[32], uint8_t ret_fingerprint[32]);
+void model_dir_fingerprint(const struct model_dir *dir, const uint8_t (*digests)[32],
+			   uint8_t ret_fingerprint[MODEL_FINGERPRINT_BYTES]);
 
 /* What a chat is rendered with. */
 struct chat_options {

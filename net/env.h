@@ -28,6 +28,8 @@ struct env_read {
 	uint64_t deadline_ns;  /* absolute, of this node's monotonic clock */
 };
 
+#define ENV_LINK_REFUSED "refused"
+
 struct env {
 	void *context;
 	/* Sends on an open connection, in order. */
@@ -45,11 +47,16 @@ struct env {
 	void (*read)(void *context, const struct env_read *read);
 	/* Asks for an early end; the outcome is then CANCELED unless it was under way already. */
 	void (*read_cancel)(void *context, uint64_t op);
-	/* What carries reads from this node, as people call it: "mapped", "ucx:tcp".  NULL hook: not known. */
+	/* What carries reads from this node, as people call it: "mapped", "ucx:tcp"; ENV_LINK_REFUSED: nothing that is required
+	 * reaches it.  NULL hook: not known. */
 	const char *(*link_name)(void *context, uint64_t node);
+	/* What alone may carry reads: "mapped, rdma".  NULL hook, "": anything. */
+	const char *(*link_required)(void *context);
 	/* A peer refused this process: it knows a later life of this node's name, and whether that one lives.  NULL: whoever
 	 * shares its name with nobody (net/claim.h says what follows). */
 	void (*outranked)(void *context, uint64_t incarnation, bool lives);
+	/* A peer of another cluster greeted, and there is no session with it.  NULL: nobody wants to know. */
+	void (*stranger)(void *context, const char *name, const char *cluster);
 	/* Connections not let in so far, for a reason (enum refusal).  NULL hook: not counted. */
 	uint64_t (*refused)(void *context, unsigned reason);
 	/* One line of the story: "prefill 1 > take request 7: 2048 tokens, 512 cached".  NULL: not wanted. */

@@ -43,6 +43,9 @@ MUST_USE enum err link_transport_parse(const char *text, enum link_transport *re
 
 /* "mapped", "rdma", "ucx-shm", "ucx-tcp", "tls", "tcp" as a set: bit 1 << enum link_transport. */
 MUST_USE enum err link_require_parse(const char *const *names, size_t count, uint32_t *ret_required, struct why *why);
+enum { LINK_WAYS_TEXT = 64 };
+/* The same back as text, "mapped, rdma"; "" of 0. */
+void link_require_text(uint32_t required, char text[LINK_WAYS_TEXT]);
 
 struct link_options {
 	uint64_t node;

@@ -9,7 +9,7 @@ static const struct {
 	enum link_transport way;
 } ways[] = {{"mapped", LINK_MAPPED}, {"rdma", LINK_UCX_RDMA}, {"ucx-shm", LINK_UCX_SHM}, {"ucx-tcp", LINK_UCX_TCP}, {"tls", LINK_TLS}, {"tcp", LINK_TCP}};
 
-enum { WAYS = sizeof(ways) / sizeof(*ways), WAYS_TEXT = 64 };
+enum { WAYS = sizeof(ways) / sizeof(*ways) };
 
 enum err link_require_parse(const char *const *names, size_t count, uint32_t *ret_required, struct why *why)
 {
@@ -31,14 +31,21 @@ bool link_may(const struct link *link, enum link_transport way)
 	return link->options.required == 0 || link->options.required >> way & 1;
 }
 
-/* "mapped, tls" */
-static void ways_text(uint32_t set, char text[WAYS_TEXT])
+void link_require_text(uint32_t required, char text[LINK_WAYS_TEXT])
 {
 	size_t at = 0;
-	snprintf(text, WAYS_TEXT, "nothing");
+	text[0] = 0;
 	for (size_t i = 0; i < WAYS; i++)
-		if (set >> ways[i].way & 1)
-			at += (size_t)snprintf(text + at, WAYS_TEXT - at, "%s%s", at ? ", " : "", ways[i].name);
+		if (required >> ways[i].way & 1)
+			at += (size_t)snprintf(text + at, LINK_WAYS_TEXT - at, "%s%s", at ? ", " : "", ways[i].name);
+}
+
+static void ways_text(uint32_t set, char text[LINK_WAYS_TEXT])
+{
+	if (set)
+		link_require_text(set, text);
+	else
+		snprintf(text, LINK_WAYS_TEXT, "nothing");
 }
 
 /* UCX with a NIC may still take its TCP to a peer that the NIC does not reach. */
@@ -63,7 +70,7 @@ static uint32_t own_ways(const struct link *link)
 
 enum err link_require_check(const struct link *link, struct why *why)
 {
-	char wanted[WAYS_TEXT], found[WAYS_TEXT];
+	char wanted[LINK_WAYS_TEXT], found[LINK_WAYS_TEXT];
 	uint32_t required = link->options.required, own = own_ways(link);
 	if (required == 0 || (required & own) != 0)
 		return ERR_OK;
@@ -76,7 +83,7 @@ enum err link_require_check(const struct link *link, struct why *why)
 
 enum err link_require_refuse(const struct link *link, const struct link_address *address, bool same_host, struct why *why)
 {
-	char wanted[WAYS_TEXT], own[WAYS_TEXT], theirs[WAYS_TEXT];
+	char wanted[LINK_WAYS_TEXT], own[LINK_WAYS_TEXT], theirs[LINK_WAYS_TEXT];
 	uint32_t set = 0;
 	if (same_host && address->socket_name[0])
 		set |= 1u << LINK_MAPPED;

@@ -271,8 +271,10 @@ static enum err open_shell(struct process *p, const struct process_parts *parts,
 {
 	struct shell_options options = {
 		.listen_url = p->listen,
+		.cluster = p->settings.cluster,
 		.tls = p->tls,
 		.link = p->link,
+		.link_required = p->required,
 		.read_max = parts->read_max,
 		.context = parts->context,
 		.landing = parts->landing,

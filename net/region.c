@@ -90,23 +90,25 @@ static enum err map_memory(struct region *region, struct why *why)
 	return ERR_OK;
 }
 
+/* What others write meanwhile stays as it is. */
 static void touch(struct region *region)
 {
-	long page = sysconf(_SC_PAGESIZE);
-	for (uint64_t at = 0; at < region->view.bytes; at += (uint64_t)page)
-		*(volatile uint8_t *)(region->memory + at) = 0;
-}
-
-/* What others write meanwhile stays as it is.  Kernels before 5.14 do not know how: pages come as they are used, then. */
-static void *touch_behind(void *arg)
-{
-	struct region *region = arg;
+	uint64_t page = (uint64_t)sysconf(_SC_PAGESIZE);
 	for (uint64_t at = 0, bytes; at < region->view.bytes && !region->goes; at += bytes) {
 		uint64_t left = region->view.bytes - at;
 		bytes = left < HUGE_PAGE_BYTES ? left : HUGE_PAGE_BYTES;
-		if (madvise(region->memory + at, bytes, MADV_POPULATE_WRITE) != 0)
-			break;
+		if (madvise(region->memory + at, bytes, MADV_POPULATE_WRITE) == 0)
+			continue;
+		if (errno != EINVAL)
+			break; /* no memory now: pages come as they are used, then */
+		for (uint64_t i = 0; i < bytes; i += page) /* kernels before 5.14 */
+			__atomic_fetch_or(region->memory + at + i, 0, __ATOMIC_RELAXED);
 	}
+}
+
+static void *touch_behind(void *region)
+{
+	touch(region);
 	return NULL;
 }
 
@@ -133,11 +135,11 @@ enum err region_create(const struct region_options *options, struct region **ret
 	if (e != ERR_OK)
 		goto close_fd;
 	region->view.base = region->memory;
-	if (options->touch)
+	if (options->touch == REGION_TOUCH)
 		touch(region);
 	for (uint64_t slot = 0; slot < options->slot_count; slot++)
 		*generation_of(region, slot) = 1;
-	if (options->touch_behind)
+	if (options->touch == REGION_TOUCH_BEHIND)
 		region->has_toucher = pthread_create(&region->toucher, NULL, touch_behind, region) == 0;
 	*ret_region = region;
 	return ERR_OK;

@@ -39,8 +39,9 @@ struct region_options {
 	uint16_t index;
 	uint64_t slot_bytes; /* a multiple of 64 */
 	uint64_t slot_count;
-	bool touch; /* fault every page in now: first touch during a transfer is 6 times slower */
-	bool touch_behind; /* the same by a thread, while it is used already: 32 MiB take 20 ms */
+	/* Fault every page in, for first touch during a transfer is 6 times slower: before the region is there, or by a thread while it is used
+	 * already (32 MiB take 20 ms). */
+	enum region_touch { REGION_UNTOUCHED, REGION_TOUCH, REGION_TOUCH_BEHIND } touch;
 };
 
 struct region;

@@ -15,6 +15,7 @@ struct conn {
 	uint64_t dialed;  /* whom we dialled; 0: inbound */
 	uint32_t peer;    /* PEER_NONE: greeting */
 	uint64_t opened_ns;
+	bool stranger;    /* of another cluster: nothing that it says counts */
 };
 
 struct peer {
@@ -50,7 +51,7 @@ struct sessions {
 	struct peer *peers;
 	struct known *known;
 	uint8_t link_address[SESSION_ADDRESS_MAX];
-	char name[SESSION_NAME_MAX + 1];
+	char name[SESSION_NAME_MAX + 1], cluster[SESSION_NAME_MAX + 1];
 };
 
 /* Connections not greeted yet, and those being replaced, need room besides the sessions. */
@@ -92,6 +93,7 @@ struct sessions *sessions_init(void *memory, const struct session_options *optio
 	if (options->link_address_length)
 		memcpy(s->link_address, options->link_address, options->link_address_length);
 	strncpy(s->name, options->name ? options->name : "", SESSION_NAME_MAX);
+	strncpy(s->cluster, options->cluster ? options->cluster : "", SESSION_NAME_MAX);
 	return s;
 }
 
@@ -181,6 +183,7 @@ static void send_hello(struct sessions *s, const struct conn *conn)
 	hello.incarnation = s->options.incarnation;
 	hello.role = s->options.role;
 	hello.name = s->name;
+	hello.cluster = s->cluster;
 	if (s->options.compat)
 		hello.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, s->compat.bytes};
 	hello.weight = s->options.weight;
@@ -325,9 +328,28 @@ static void fill_peer(struct peer *peer, const Wire__Hello *hello, uint32_t conn
 	strncpy(peer->info.name, hello->name, SESSION_NAME_MAX);
 }
 
+/* Who dialled closes; we do not, where it dialled us: a close might overtake our Hello, by which it knows us too. */
+static void turn_away(struct sessions *s, struct conn *conn, const Wire__Hello *hello, uint64_t now_ns)
+{
+	const struct env *env = s->options.env;
+	uint32_t id = conn->id;
+	env_trace(env, "refuse %s of cluster %s", hello->name, hello->cluster);
+	if (env->stranger)
+		env->stranger(env->context, hello->name, hello->cluster);
+	conn->stranger = true;
+	if (!conn->dialed)
+		return;
+	sessions_closed(s, id, now_ns);
+	env->close(env->context, id);
+}
+
 static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello *hello, uint64_t now_ns)
 {
 	const struct env *env = s->options.env;
+	if (conn->peer == PEER_NONE && strcmp(hello->cluster, s->cluster) != 0) {
+		turn_away(s, conn, hello, now_ns);
+		return;
+	}
 	enum err e = judge_hello(s, conn, hello);
 	struct known *k = e == ERR_OK ? add_known(s, hello->node) : NULL;
 	if (k && hello->incarnation < k->incarnation && !planted(OLDER_INCARNATION_ACCEPTED)) {
@@ -412,7 +434,7 @@ void sessions_renew(struct sessions *s, uint64_t incarnation, const uint8_t *lin
 uint32_t sessions_message(struct sessions *s, uint32_t id, const Wire__Envelope *envelope, uint64_t now_ns)
 {
 	struct conn *conn = find_conn(s, id);
-	if (!conn)
+	if (!conn || conn->stranger)
 		return PEER_NONE;
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_HELLO) {
 		take_hello(s, conn, envelope->hello, now_ns);

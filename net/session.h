@@ -8,7 +8,8 @@
  *   (none) --opened--> GREETING --Hello--> UP --silence 2 s, close, newer incarnation--> (none)
  *
  * Rules: 1 an incarnation lower than one seen of the node is refused for ever, and told which one was seen (Refused);
- *        2 there is at most one session with a node: a newer connection ends the older one;
+ *        2 there is at most one session with a node: a newer connection ends the older one; none with another cluster's,
+ *          whatever else it says: its names and numbers mean other nodes than ours;
  *        3 who dials: a coordinator every engine and store, an engine every store, of two engines or two stores the
  *          one with the smaller id.  So no pair ever dials both ways.
  *
@@ -25,7 +26,7 @@
 #define PEER_NONE UINT32_MAX
 
 enum {
-	SESSION_NAME_MAX = 63,
+	SESSION_NAME_MAX = 63, /* bytes, of a cluster's too */
 	SESSION_ADDRESS_MAX = 8192, /* bytes of a link address */
 };
 
@@ -52,6 +53,7 @@ struct session_options {
 	uint64_t incarnation;
 	Wire__Role role;
 	const char *name;
+	const char *cluster;         /* NULL: "" */
 	const struct id128 *compat;  /* NULL: none (coordinator, store) */
 	uint32_t weight, replicas;   /* of a store: session_peer */
 	const uint8_t *link_address; /* copied */

@@ -23,7 +23,7 @@ struct shell_peer {
 	size_t address_length;
 };
 
-static const uint64_t REOPEN_NS = 500000000;
+static const uint64_t REOPEN_NS = 500000000, STRANGER_NS = 60000000000;
 
 /* A read under way, from the core's point of view. */
 struct shell_read {
@@ -48,6 +48,9 @@ struct shell {
 	struct shell_peer peers[LINK_PEERS_MAX];
 	char link_names[LINK_NAMES][LINK_NAME_BYTES];
 	uint32_t link_name_next;
+	char link_required[LINK_WAYS_TEXT];
+	char stranger[160]; /* told of last */
+	uint64_t stranger_told_ns;
 };
 
 static uint64_t now(struct shell *s)
@@ -326,10 +329,15 @@ static const char *env_link_name(void *context, uint64_t node)
 		return NULL;
 	const struct shell_peer *peer = find_peer(s, node);
 	if (peer && peer->refused)
-		return "refused";
+		return ENV_LINK_REFUSED;
 	char *name = s->link_names[s->link_name_next++ % LINK_NAMES];
 	link_peer_transport(s->options.link, node, name, LINK_NAME_BYTES);
 	return name;
+}
+
+static const char *env_link_required(void *context)
+{
+	return ((struct shell *)context)->link_required;
 }
 
 static void env_outranked(void *context, uint64_t incarnation, bool lives)
@@ -337,6 +345,19 @@ static void env_outranked(void *context, uint64_t incarnation, bool lives)
 	struct shell *s = context;
 	if (s->options.outranked)
 		s->options.outranked(s->options.outranked_context, incarnation, lives);
+}
+
+/* Whoever dials a wrong cluster dials again and again: once a minute, or when it is another. */
+static void env_stranger(void *context, const char *name, const char *cluster)
+{
+	struct shell *s = context;
+	char text[sizeof(s->stranger)];
+	snprintf(text, sizeof(text), "\"%.63s\" is of cluster \"%.63s\"", name, cluster);
+	if (strcmp(text, s->stranger) == 0 && now(s) < s->stranger_told_ns + STRANGER_NS)
+		return;
+	memcpy(s->stranger, text, sizeof(text));
+	s->stranger_told_ns = now(s);
+	log_warn("peer refused: %s, this is cluster \"%s\" (--cluster)", text, s->options.cluster ? s->options.cluster : "");
 }
 
 static uint64_t env_refused(void *context, unsigned reason)
@@ -368,8 +389,10 @@ static void bind_env(struct shell *s)
 		.read = env_read,
 		.read_cancel = env_read_cancel,
 		.link_name = env_link_name,
+		.link_required = env_link_required,
 		.refused = env_refused,
 		.outranked = env_outranked,
+		.stranger = env_stranger,
 		.trace = s->options.trace ? env_trace_line : NULL,
 	};
 }
@@ -382,6 +405,7 @@ enum err shell_create(struct loop *loop, const struct shell_options *options, st
 	s->loop = loop;
 	s->options = *options;
 	s->options.tick_ns = options->tick_ns ? options->tick_ns : 20000000;
+	link_require_text(options->link_required, s->link_required);
 	bind_env(s);
 	struct wire_options wire = {
 		.listen_url = options->listen_url,

@@ -35,9 +35,11 @@ struct shell_core {
 
 struct shell_options {
 	const char *listen_url;
+	const char *cluster; /* for what is said of strangers */
 	struct tls *tls;    /* NULL: plain */
 	uint64_t tick_ns;   /* 0: 20 ms */
 	struct link *link;  /* NULL: a coordinator reads nobody's memory */
+	uint32_t link_required; /* link_options.required: for env's hook of that name */
 	uint32_t read_max;
 	/* The memory of a landing (env_read: landing, landing_offset). */
 	void *context;

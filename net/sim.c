@@ -157,6 +157,8 @@ uint32_t sim_add(struct sim *sim, uint64_t node, const char *name)
 		.dial = sim_env_dial,
 		.link_open = sim_env_link_open,
 		.link_close = sim_env_link_close,
+		.link_name = sim_env_link_name,
+		.link_required = sim_env_link_required,
 		.read = sim_env_read,
 		.read_cancel = sim_env_read_cancel,
 		.outranked = env_outranked,

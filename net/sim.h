@@ -137,6 +137,9 @@ void sim_read_faults(struct sim *sim, uint32_t reader, uint32_t owner, enum sim_
 /* The link by which reader reads owner's memory breaks while their session lives: reads under way and those of the
  * next moments end with PEER_GONE; then the shell has opened it anew. */
 void sim_break_link(struct sim *sim, uint32_t reader, uint32_t owner, uint64_t until_ns);
+/* Nothing that reader requires reaches owner: its reads of it fail, and it is told (env: link_name). */
+void sim_refuse_link(struct sim *sim, uint32_t reader, uint32_t owner);
+bool sim_refuses_link(const struct sim *sim, uint32_t reader, uint32_t owner);
 /* SIGSTOP, SIGCONT. */
 void sim_stop(struct sim *sim, uint32_t index);
 void sim_continue(struct sim *sim, uint32_t index);

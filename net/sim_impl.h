@@ -111,6 +111,7 @@ struct sim_pair {
 	uint64_t block_until_ns; /* [from][to] */
 	uint64_t extra_ns, extra_until_ns;
 	uint64_t broken_until_ns; /* [reader][owner]: the link */
+	bool refused;             /* the same */
 	struct {
 		uint32_t per_thousand;
 		uint64_t until_ns;
@@ -163,6 +164,8 @@ void sim_streams_free(struct sim *sim);
 /* sim_read.c */
 void sim_env_link_open(void *context, uint64_t node, uint64_t incarnation, const uint8_t *address, size_t length);
 void sim_env_link_close(void *context, uint64_t node);
+const char *sim_env_link_name(void *context, uint64_t node);
+const char *sim_env_link_required(void *context);
 void sim_env_read(void *context, const struct env_read *read);
 void sim_env_read_cancel(void *context, uint64_t op);
 void sim_on_sample(struct sim *sim, const struct sim_event *event);

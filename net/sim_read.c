@@ -117,6 +117,29 @@ void sim_break_link(struct sim *sim, uint32_t reader, uint32_t owner, uint64_t u
 	end_reads(sim, reader, owner);
 }
 
+void sim_refuse_link(struct sim *sim, uint32_t reader, uint32_t owner)
+{
+	sim->pairs[reader][owner].refused = true;
+}
+
+bool sim_refuses_link(const struct sim *sim, uint32_t reader, uint32_t owner)
+{
+	return sim->pairs[reader][owner].refused;
+}
+
+const char *sim_env_link_name(void *context, uint64_t node)
+{
+	const struct sim_node *n = context;
+	uint32_t owner = sim_index(n->sim, node);
+	return owner != SIM_WORLD && n->sim->pairs[n->index][owner].refused ? ENV_LINK_REFUSED : "simulated";
+}
+
+const char *sim_env_link_required(void *context)
+{
+	(void)context;
+	return "simulated";
+}
+
 static int draw_fault(struct sim *sim, uint32_t reader, uint32_t owner)
 {
 	const struct sim_pair *pair = &sim->pairs[reader][owner];
@@ -161,7 +184,8 @@ void sim_env_read(void *context, const struct env_read *read)
 	sim->counters.reads++;
 	if (sim->options.reading)
 		sim->options.reading(sim->options.context, n->index, owner, read);
-	bool broken = sim->now_ns < sim->pairs[n->index][owner].broken_until_ns;
+	const struct sim_pair *pair = &sim->pairs[n->index][owner];
+	bool broken = pair->refused || sim->now_ns < pair->broken_until_ns;
 	if (broken || n->linked[owner] == 0 || n->linked[owner] != sim->nodes[owner].incarnation) {
 		answer(sim, r, ERR_PEER_GONE, 0);
 		free_landing(sim, r, sim->now_ns);

@@ -64,6 +64,7 @@ static struct session_options session_options(struct node *n, const struct node_
 		.incarnation = o->incarnation,
 		.role = o->role,
 		.name = o->name,
+		.cluster = o->cluster,
 		.compat = &o->compat,
 		.link_address = o->link_address,
 		.link_address_length = o->link_address_length,

@@ -39,6 +39,7 @@ struct node_options {
 	uint64_t incarnation;
 	Wire__Role role;
 	const char *name;
+	const char *cluster;
 	struct id128 compat;
 	const uint8_t *link_address;
 	size_t link_address_length;

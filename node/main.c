@@ -12,7 +12,7 @@
 #include "node/core.h"
 #include "node/engine_port.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 19, FINGERPRINT_TEXT = 65 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 19 };
 
 struct settings {
 	struct process_settings process;
@@ -136,18 +136,39 @@ static bool drained(void *context)
 	return node_idle(((struct program *)context)->node);
 }
 
-/* A bit that changed on the disk is a model like any other, unless somebody says which one was meant. */
+static void hex(const uint8_t *bytes, size_t count, char *ret_text)
+{
+	for (size_t i = 0; i < count; i++)
+		snprintf(ret_text + 2 * i, 3, "%02x", bytes[i]);
+}
+
+/* A bit that changed on the disk is a model like any other, unless somebody says which one was meant.  What files and headers tell
+ * is compared before any weight is read. */
+static enum err check_outline(const struct program *program, struct why *why)
+{
+	char text[2 * MODEL_OUTLINE_BYTES + 1];
+	uint8_t outline[MODEL_OUTLINE_BYTES];
+	const char *wanted = program->settings.fingerprint;
+	if (!wanted)
+		return ERR_OK;
+	model_dir_outline(program->model, outline);
+	hex(outline, sizeof(outline), text);
+	if (strncasecmp(wanted, text, sizeof(text) - 1) == 0)
+		return ERR_OK;
+	return why_set(why, ERR_CORRUPT, "--model %s has a fingerprint that begins with %s, expected --model-fingerprint %s: config.json, tokenizer.json or "
+		       "the tensors' names, types and shapes differ", program->settings.model, text, wanted);
+}
+
 static enum err check_fingerprint(const struct program *program, struct why *why)
 {
-	char text[FINGERPRINT_TEXT];
-	for (int i = 0; i < 32; i++)
-		snprintf(text + 2 * i, 3, "%02x", engine_port_fingerprint(program->port)[i]);
-	log_info("model %s, fingerprint %s", program->model->name, text);
+	char text[2 * MODEL_FINGERPRINT_BYTES + 1];
 	const char *wanted = program->settings.fingerprint;
+	hex(engine_port_fingerprint(program->port), MODEL_FINGERPRINT_BYTES, text);
+	log_info("model %s, fingerprint %s", program->model->name, text);
 	if (!wanted || strcasecmp(wanted, text) == 0)
 		return ERR_OK;
-	return why_set(why, ERR_CORRUPT, "--model %s has fingerprint %s, expected --model-fingerprint %s: config.json, "
-		       "tokenizer.json or weights differ", program->settings.model, text, wanted);
+	return why_set(why, ERR_CORRUPT, "--model %s has fingerprint %s, expected --model-fingerprint %s: bytes of the weights differ",
+		       program->settings.model, text, wanted);
 }
 
 static enum err open_engine(struct program *program, struct why *why)
@@ -176,7 +197,7 @@ static enum err open_group(struct program *program, uint32_t g, struct why *why)
 {
 	const struct kv_geometry *group = &program->kv.groups[g];
 	struct region_options options = {.index = (uint16_t)g, .slot_bytes = group->block_bytes,
-					 .slot_count = program->block_counts[g], .touch = true};
+					 .slot_count = program->block_counts[g], .touch = REGION_TOUCH};
 	enum err e = region_create(&options, &program->regions[g], why);
 	if (e == ERR_OK)
 		e = link_region_add(process_link(program->process), program->regions[g], why);
@@ -227,6 +248,7 @@ static struct node_options node_options(struct program *program)
 		.incarnation = process_incarnation(program->process),
 		.role = program->role,
 		.name = s->process.name,
+		.cluster = s->process.cluster,
 		.compat = program->kv.compat,
 		.link_address = address,
 		.link_address_length = address_length,
@@ -319,6 +341,10 @@ static enum err check_settings(struct program *program, struct why *why)
 	if (s->batch_tokens_max < s->seq_max || s->batch_tokens_max < s->block_tokens)
 		return why_set(why, ERR_INVALID, "--max-num-batched-tokens %llu is below --max-num-seqs or --block-size",
 			       (unsigned long long)s->batch_tokens_max);
+	size_t digits = s->fingerprint ? strspn(s->fingerprint, "0123456789abcdefABCDEF") : 2 * MODEL_FINGERPRINT_BYTES;
+	if (digits != 2 * MODEL_FINGERPRINT_BYTES || (s->fingerprint && s->fingerprint[digits]))
+		return why_set(why, ERR_INVALID, "--model-fingerprint \"%s\", expected %d hexadecimal digits, as each start logs them", s->fingerprint,
+			       2 * MODEL_FINGERPRINT_BYTES);
 	const char *const names[] = {"prefill", "decode", "both"};
 	for (int i = 0; i < 3; i++) {
 		if (strcmp(s->role, names[i]) != 0)
@@ -329,22 +355,28 @@ static enum err check_settings(struct program *program, struct why *why)
 	return why_set(why, ERR_INVALID, "--role \"%s\", expected prefill, decode or both", s->role);
 }
 
+static enum err open_model(struct program *program, struct why *why)
+{
+	struct model_dir_options options = {.quantization = program->settings.quantization};
+	enum err e = model_dir_open(program->settings.model, &options, why, &program->model);
+	if (e != ERR_OK)
+		return e;
+	uint32_t most = program->model->config.position_max;
+	program->context_max = program->settings.context_max ? at_most((uint32_t)program->settings.context_max, most) : most;
+	return check_outline(program, why);
+}
+
+/* What files say about themselves comes first: it needs nobody else. */
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
 	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing};
 	if (e == ERR_OK)
+		e = open_model(program, why);
+	if (e == ERR_OK)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
-	if (e != ERR_OK)
-		return e;
-	struct model_dir_options options = {.quantization = program->settings.quantization};
-	e = model_dir_open(program->settings.model, &options, why, &program->model);
-	if (e == ERR_OK) {
-		uint32_t most = program->model->config.position_max;
-		program->context_max = program->settings.context_max ? at_most((uint32_t)program->settings.context_max, most)
-								     : most;
+	if (e == ERR_OK)
 		e = run(program, why);
-	}
 	engine_port_destroy(program->port);
 	process_close(program->process);
 	free(program->memory);

@@ -55,7 +55,8 @@ static enum err check_hello(const Wire__Hello *hello, struct why *why)
 	       "hello: a store of weight %u with %u replicas, expected at least 1", hello->weight, hello->replicas);
 	DEMAND(hello->link_address.len <= PROTO_LINK_ADDRESS_MAX, "hello: link address of %zu bytes",
 	       hello->link_address.len);
-	return check_name(hello->name, "hello: name", why);
+	enum err e = check_name(hello->cluster, "hello: cluster", why);
+	return e == ERR_OK ? check_name(hello->name, "hello: name", why) : e;
 }
 
 static enum err check_store_load(const Wire__StoreLoad *store, struct why *why)
@@ -78,6 +79,7 @@ static enum err check_load(const Wire__Load *load, struct why *why)
 	DEMAND(load->n_refused <= 64, "load: %zu reasons of refusals", load->n_refused);
 	DEMAND(load->n_groups <= LAYER_GROUPS_MAX, "load: %zu layer groups, at most %d", load->n_groups, LAYER_GROUPS_MAX);
 	DEMAND(load->n_transports <= 1024, "load: %zu transports", load->n_transports);
+	DEMAND(strnlen(load->required, PROTO_NAME_MAX + 1) <= PROTO_NAME_MAX, "load: required transports: over %d bytes", PROTO_NAME_MAX);
 	for (size_t i = 0; i < load->n_transports; i++) {
 		enum err e = check_name(load->transports[i]->peer, "load: transport peer", why);
 		if (e == ERR_OK)
@@ -258,6 +260,7 @@ static enum err check_kv_ask(const Wire__KvAsk *ask, struct why *why)
 	DEMAND(ask->verb != WIRE__KV_VERB__KV_LIST || (ask->limit >= 1 && ask->limit <= PROTO_PAGE_MAX),
 	       "kv_ask: a page of %u blocks, expected 1 to %d", ask->limit, PROTO_PAGE_MAX);
 	DEMAND(ask->keys.len / PROTO_KEY_BYTES <= PROTO_ASK_KEYS_MAX, "kv_ask: over %d keys", PROTO_ASK_KEYS_MAX);
+	DEMAND(ask->after.len == 0 || ask->after.len == PROTO_KEY_BYTES, "kv_ask: after %zu bytes", ask->after.len);
 	enum err e = check_keys(&ask->keys, "kv_ask: keys", why);
 	return e == ERR_OK ? check_tenant(ask->tenant, "kv_ask", why) : e;
 }
@@ -284,6 +287,7 @@ static enum err check_kv_answer(const Wire__KvAnswer *answer, struct why *why)
 	DEMAND(answer->n_blocks <= PROTO_PAGE_MAX, "kv_answer: %zu blocks, at most %d", answer->n_blocks, PROTO_PAGE_MAX);
 	DEMAND(answer->n_errors <= PROTO_ASK_KEYS_MAX, "kv_answer: %zu errors, at most %d", answer->n_errors,
 	       PROTO_ASK_KEYS_MAX);
+	DEMAND(answer->after.len == 0 || answer->after.len == PROTO_KEY_BYTES, "kv_answer: after %zu bytes", answer->after.len);
 	enum err e = check_error(answer->error, "kv_answer", why);
 	for (size_t i = 0; e == ERR_OK && i < answer->n_errors; i++)
 		e = check_error(answer->errors[i], "kv_answer", why);

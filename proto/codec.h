@@ -16,8 +16,9 @@
 #include "proto/baton.pb-c.h"
 
 enum {
-	/* 2: what Attach has, of each layer group; 3: stores copy blocks, and say their weight; 4: they ask each other what is on disk, copy pins */
-	PROTO_VERSION = 4,
+	/* 2: what Attach has, of each layer group; 3: stores copy blocks, and say their weight; 4: they ask each other what is on disk, copy pins;
+	 * 5: a Hello names the cluster */
+	PROTO_VERSION = 5,
 	PROTO_FRAME_MAX = 16 << 20,     /* bytes of one frame */
 	PROTO_CONTEXT_MAX = 1 << 20,    /* tokens of one context */
 	PROTO_KEYS_MAX = 1 << 16,       /* keys of one look-up or event message */

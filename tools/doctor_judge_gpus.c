@@ -113,10 +113,10 @@ static void judge_together(const struct doctor_facts *facts, struct doctor_findi
 	char about[64];
 	for (uint32_t i = 0; i < facts->gpu_count; i++) {
 		const struct doctor_gpu *gpu = &facts->gpus[i];
-		not_persistent |= (uint64_t)(gpu->persistence == DOCTOR_NO) << i;
-		sliced |= (uint64_t)(gpu->mig == DOCTOR_YES) << i;
-		without_ecc |= (uint64_t)(gpu->ecc == DOCTOR_NO) << i;
-		other_kind |= (uint64_t)(gpu->capability != 0 && gpu->capability != CAPABILITY) << i;
+		not_persistent |= doctor_gpu_if(gpu->persistence == DOCTOR_NO, i);
+		sliced |= doctor_gpu_if(gpu->mig == DOCTOR_YES, i);
+		without_ecc |= doctor_gpu_if(gpu->ecc == DOCTOR_NO, i);
+		other_kind |= doctor_gpu_if(gpu->capability != 0 && gpu->capability != CAPABILITY, i);
 	}
 	doctor_gpus_text(sliced, about, sizeof(about));
 	if (sliced)
@@ -154,7 +154,7 @@ void doctor_judge_gpus(const struct doctor_facts *facts, struct doctor_findings 
 	char about[64];
 	judge_driver(facts, findings);
 	for (uint32_t i = 0; i < facts->gpu_count; i++) {
-		doctor_gpus_text((uint64_t)1 << i, about, sizeof(about));
+		doctor_gpus_text(doctor_gpu_if(true, i), about, sizeof(about));
 		judge_health(&facts->gpus[i], i, about, findings);
 		judge_bus(&facts->gpus[i], i, about, findings);
 		judge_links(&facts->gpus[i], i, about, findings);

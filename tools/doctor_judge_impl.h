@@ -8,6 +8,11 @@ struct doctor_finding *doctor_found(struct doctor_findings *findings, enum docto
 				    const char *format, ...) __attribute__((format(printf, 5, 6)));
 /* What to do about it; printf's. */
 void doctor_todo(struct doctor_finding *finding, const char *format, ...) __attribute__((format(printf, 2, 3)));
+/* A set of GPUs: this one, or none. */
+static inline uint64_t doctor_gpu_if(bool is_in, uint32_t index)
+{
+	return is_in && index < DOCTOR_GPUS_MAX ? UINT64_C(1) << index : 0;
+}
 /* "gpus 0-3, 5" of the GPUs whose bit is set. */
 void doctor_gpus_text(uint64_t gpus, char *ret_text, size_t size);
 uint32_t doctor_active_ports(const struct doctor_facts *facts);

@@ -21,7 +21,7 @@ static void judge_distance(const struct doctor_facts *facts, uint32_t rank, stru
 		const struct doctor_port *port = doctor_nearest(facts, &facts->gpus[i]);
 		if (!port || doctor_distance_rank(&facts->gpus[i].pci, &port->pci) != rank)
 			continue;
-		gpus |= (uint64_t)1 << i;
+		gpus |= doctor_gpu_if(true, i);
 		first = first ? first : port;
 	}
 	if (!first)
@@ -60,8 +60,8 @@ static void judge_switches(const struct doctor_facts *facts, struct doctor_findi
 	char about[64];
 	for (uint32_t i = 0; i < facts->gpu_count; i++) {
 		const struct doctor_pci *pci = &facts->gpus[i].pci;
-		unknown |= (uint64_t)(pci->way_count > 3 && pci->redirected == DOCTOR_UNKNOWN) << i;
-		redirected |= (uint64_t)(pci->redirected == DOCTOR_YES) << i;
+		unknown |= doctor_gpu_if(pci->way_count > 3 && pci->redirected == DOCTOR_UNKNOWN, i);
+		redirected |= doctor_gpu_if(pci->redirected == DOCTOR_YES, i);
 		first = pci->redirected == DOCTOR_YES && !first ? pci->redirector : first;
 	}
 	doctor_gpus_text(redirected ? redirected : unknown, about, sizeof(about));
@@ -78,7 +78,7 @@ static void judge_iommu(const struct doctor_facts *facts, struct doctor_findings
 	uint64_t translated = 0;
 	char about[64];
 	for (uint32_t i = 0; i < facts->gpu_count; i++)
-		translated |= (uint64_t)(facts->gpus[i].pci.translated == DOCTOR_YES) << i;
+		translated |= doctor_gpu_if(facts->gpus[i].pci.translated == DOCTOR_YES, i);
 	if (!facts->iommu || !translated)
 		return;
 	doctor_gpus_text(translated, about, sizeof(about));

@@ -79,15 +79,18 @@ static enum err pages_of(struct kv_client *client, const struct kv_settings *s, 
 	ask.limit = pages->page_max;
 	ask.one_tenant = s->tenants.count > 0;
 	ask.tenant = (char *)(ask.one_tenant && strcmp(s->tenants.items[0], "-") != 0 ? s->tenants.items[0] : "");
+	struct id128 after;
 	enum err e = ERR_OK;
 	do {
 		const Wire__KvAnswer *answer;
 		e = kv_client_ask(client, store, &ask, &answer, why);
 		if (e == ERR_OK) {
-			ask.from = answer->next;
+			ask.after = (ProtobufCBinaryData){answer->after.len, after.bytes};
+			if (answer->after.len)
+				memcpy(after.bytes, answer->after.data, PROTO_KEY_BYTES);
 			e = pages->page(pages->context, store, answer, ret_enough, why);
 		}
-	} while (e == ERR_OK && ask.from && !*ret_enough);
+	} while (e == ERR_OK && ask.after.len && !*ret_enough);
 	return e;
 }
 

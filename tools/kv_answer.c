@@ -2,12 +2,17 @@
 
 #include <string.h>
 
+#include "kvstore/listing.h"
+
 static enum err check_list(const Wire__KvAsk *ask, const Wire__KvAnswer *answer, struct why *why)
 {
 	if (answer->n_blocks > ask->limit)
 		return why_set(why, ERR_PROTOCOL, "it lists %zu blocks, %u were asked for", answer->n_blocks, ask->limit);
-	if (answer->next != 0 && answer->next <= ask->from)
-		return why_set(why, ERR_PROTOCOL, "its next page begins at %u, this one at %u", answer->next, ask->from);
+	if (answer->after.len == 0 || ask->after.len == 0)
+		return ERR_OK;
+	struct id128 here = codec_key(&ask->after, 0), next = codec_key(&answer->after, 0);
+	if (listing_compare(&next, &here) <= 0)
+		return why_set(why, ERR_PROTOCOL, "its next page does not begin behind this one");
 	return ERR_OK;
 }
 

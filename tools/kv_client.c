@@ -4,7 +4,6 @@
 #include <string.h>
 
 #include "net/loop.h"
-#include "net/session.h"
 #include "tools/kv_client_impl.h"
 
 static const uint64_t TURN_NS = 20000000;
@@ -65,42 +64,37 @@ static void note_engine(struct kv_client *c, const struct member *member)
 	memcpy(c->engines[i].name, member->name, sizeof(c->engines[i].name));
 }
 
-static void on_member(void *context, const struct member *member, uint64_t now_ns)
+static bool wants(void *context, const struct member *member)
 {
 	struct kv_client *c = context;
 	if (member->role == WIRE__ROLE__ROLE_COORDINATOR)
-		return;
+		return false;
 	if (member->role != WIRE__ROLE__ROLE_KVSTORE) {
 		note_engine(c, member);
-		return;
+		return false;
 	}
 	struct store *store = store_of(c, member->node);
 	if (!store && c->synced)
-		return; /* it came while we work: the next command sees it */
+		return false; /* it came while we work: the next command sees it */
 	if (!store && c->store_count < KV_STORES_MAX) {
 		store = &c->stores[c->store_count++];
 		*store = (struct store){.node = member->node};
 		memcpy(store->name, member->name, sizeof(store->name));
 	}
-	if (!store)
-		return;
-	store->gone = false;
-	sessions_want(c->sessions, member->node, member->incarnation, now_ns);
+	if (store)
+		store->gone = false;
+	return store != NULL;
 }
 
-static void on_gone(void *context, uint64_t node, uint64_t now_ns)
+static void on_gone(void *context, uint64_t node)
 {
-	(void)now_ns;
-	struct kv_client *c = context;
-	struct store *store = store_of(c, node);
+	struct store *store = store_of(context, node);
 	if (store)
 		store->gone = true;
-	sessions_unwant(c->sessions, node);
 }
 
-static void on_synced(void *context, uint64_t now_ns)
+static void on_synced(void *context)
 {
-	(void)now_ns;
 	struct kv_client *c = context;
 	if (!c->synced)
 		qsort(c->stores, c->store_count, sizeof(c->stores[0]), by_name);
@@ -159,35 +153,14 @@ static void take_done(struct kv_client *c, const Wire__OfferDone *done)
 	c->offers_open--;
 }
 
-static void on_opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
+static void on_message(void *context, uint32_t peer, const Wire__Envelope *envelope, uint64_t now_ns)
 {
-	sessions_opened(((struct kv_client *)core)->sessions, conn, dialed, now_ns);
-}
-
-static void on_dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
-{
-	sessions_dial_failed(((struct kv_client *)core)->sessions, dialed, now_ns);
-}
-
-static void on_closed(void *core, uint32_t conn, uint64_t now_ns)
-{
-	sessions_closed(((struct kv_client *)core)->sessions, conn, now_ns);
-}
-
-static void on_message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
-{
-	struct kv_client *c = core;
-	if (sessions_message(c->sessions, conn, envelope, now_ns) == PEER_NONE)
-		return;
+	struct kv_client *c = context;
+	(void)peer, (void)now_ns;
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_KV_ANSWER)
 		take_answer(c, envelope);
 	else if (envelope->body_case == WIRE__ENVELOPE__BODY_OFFER_DONE)
 		take_done(c, envelope->offer_done);
-}
-
-static void on_tick(void *core, uint64_t now_ns)
-{
-	sessions_tick(((struct kv_client *)core)->sessions, now_ns);
 }
 
 static struct layer_read *read_of(struct kv_client *c, uint64_t op)
@@ -236,52 +209,7 @@ static void on_drain(void *context)
 	((struct kv_client *)context)->interrupted = true;
 }
 
-static void on_renew(void *context, uint64_t incarnation, const uint8_t *link_address, size_t length, uint64_t now_ns)
-{
-	sessions_renew(((struct kv_client *)context)->sessions, incarnation, link_address, length, now_ns);
-}
-
 /* ---- beginning and end */
-
-static enum err make_sessions(struct kv_client *c)
-{
-	size_t length;
-	const uint8_t *address = process_link_address(c->process, &length);
-	struct session_options options = {
-		.node = process_node(c->process),
-		.incarnation = process_incarnation(c->process),
-		.role = WIRE__ROLE__ROLE_OPERATOR,
-		.name = c->options.process->name,
-		.link_address = address,
-		.link_address_length = length,
-		.peer_max = KV_STORES_MAX,
-		.time_factor = (uint32_t)c->options.process->time_factor,
-		.env = process_env(c->process),
-		.context = c,
-		.up = on_up,
-		.down = on_down,
-	};
-	void *memory = malloc(sessions_bytes(&options));
-	if (!memory)
-		return ERR_NOMEM;
-	c->sessions = sessions_init(memory, &options);
-	return ERR_OK;
-}
-
-static enum err join(struct kv_client *c, struct why *why)
-{
-	struct process_core core = {
-		.shell = {.core = c, .opened = on_opened, .dial_failed = on_dial_failed, .closed = on_closed, .message = on_message,
-			  .tick = on_tick, .read_outcome = on_outcome, .landing_free = on_landing_free},
-		.context = c,
-		.on_member = on_member,
-		.on_gone = on_gone,
-		.on_synced = on_synced,
-		.drain = on_drain,
-		.renew = on_renew,
-	};
-	return process_join(c->process, &core, NULL, why);
-}
 
 bool client_has_session(const struct kv_client *c, uint32_t store)
 {
@@ -321,15 +249,31 @@ enum err kv_client_open(const struct kv_client_options *options, struct kv_clien
 	c->landing = malloc(KV_LANDING_BYTES);
 	c->reads = calloc(READS_MAX, sizeof(*c->reads));
 	c->arena = (struct codec_arena){.memory = malloc(ARENA_BYTES), .capacity = ARENA_BYTES};
-	struct process_parts parts = {.role = WIRE__ROLE__ROLE_OPERATOR, .with_link = true, .read_max = READS_MAX, .context = c,
-				      .landing = on_landing};
+	struct visitor_options visitor = {
+		.settings = options->process,
+		.role = WIRE__ROLE__ROLE_OPERATOR,
+		.peer_max = KV_STORES_MAX,
+		.read_max = READS_MAX,
+		.context = c,
+		.landing = on_landing,
+		.wants = wants,
+		.gone = on_gone,
+		.synced = on_synced,
+		.drain = on_drain,
+		.up = on_up,
+		.down = on_down,
+		.message = on_message,
+		.read_outcome = on_outcome,
+		.landing_free = on_landing_free,
+	};
 	enum err e = c->landing && c->reads && c->arena.memory ? ERR_OK : why_set(why, ERR_NOMEM, "no memory for blocks");
 	if (e == ERR_OK)
-		e = process_open(options->process, &parts, &c->process, why);
-	if (e == ERR_OK)
-		e = make_sessions(c);
-	if (e == ERR_OK)
-		e = join(c, why);
+		e = visitor_open(&visitor, &c->visitor, why);
+	if (e == ERR_OK) {
+		c->process = visitor_process(c->visitor);
+		c->sessions = visitor_sessions(c->visitor);
+		e = visitor_join(c->visitor, why);
+	}
 	if (e == ERR_OK)
 		e = meet(c, why);
 	if (e != ERR_OK) {
@@ -344,9 +288,8 @@ void kv_client_close(struct kv_client *c)
 {
 	if (!c)
 		return;
-	process_close(c->process);
+	visitor_close(c->visitor);
 	region_destroy(c->region);
-	free(c->sessions);
 	free(c->landing);
 	free(c->reads);
 	free(c->arena.memory);

@@ -37,8 +37,7 @@ enum err kv_client_ask(struct kv_client *c, uint32_t store, Wire__KvAsk *ask, co
 	c->asked_node = c->stores[store].node;
 	c->lost = false;
 	c->answer = NULL;
-	PROTO_ENVELOPE(envelope, KV_ASK, kv_ask, ask);
-	sessions_send(c->sessions, peer, &envelope);
+	visitor_ask(c->visitor, peer, ask);
 	uint64_t until_ns = client_timeout(c);
 	while (!c->answer && !c->lost && client_turn(c, until_ns))
 		;
@@ -63,23 +62,21 @@ enum err kv_client_ask(struct kv_client *c, uint32_t store, Wire__KvAsk *ask, co
 static void start_layers(struct kv_client *c, uint64_t node, uint32_t index, uint64_t at, uint64_t deadline_ns)
 {
 	const Wire__KvBlock *block = c->blocks[index].block;
-	const struct env *env = process_env(c->process);
 	for (uint32_t layer = 0; layer < block->layers; layer++) {
 		uint32_t number = c->read_count++;
 		c->reads[number] = (struct layer_read){.block = index, .layer = layer};
 		c->reads_open += 2;
-		struct env_read read = {
+		struct visitor_read read = {
 			.op = (uint64_t)c->serial << 32 | number,
 			.node = node,
-			.region = block->place->region,
-			.offset = block->place->offset + (uint64_t)layer * block->layer_bytes,
-			.length = block->layer_bytes,
-			.generation = block->place->generation,
+			.place = block->place,
+			.layer = layer,
+			.layer_bytes = block->layer_bytes,
 			.landing = (uint32_t)(at / PAGE),
 			.landing_offset = layer * block->layer_bytes,
 			.deadline_ns = deadline_ns,
 		};
-		env->read(env->context, &read);
+		visitor_read(c->visitor, &read);
 	}
 }
 
@@ -128,24 +125,23 @@ static enum err make_region(struct kv_client *c, uint64_t slot_bytes, uint32_t c
 
 static void send_offer(struct kv_client *c, uint32_t peer, uint32_t index)
 {
-	struct kv_file_block *block = &c->offers[index].block;
-	Wire__Place place = WIRE__PLACE__INIT;
-	place.region = region_options(c->region)->index;
-	place.offset = index * region_options(c->region)->slot_bytes;
-	place.generation = region_slot_generation(c->region, index);
-	Wire__Offer offer = WIRE__OFFER__INIT;
-	offer.op = (uint64_t)c->serial << 32 | index;
-	offer.key = (ProtobufCBinaryData){PROTO_KEY_BYTES, block->key.bytes};
-	offer.parent = (ProtobufCBinaryData){block->has_parent ? PROTO_KEY_BYTES : 0, block->parent.bytes};
-	offer.place = &place;
-	offer.n_digests = block->layer_count;
-	offer.digests = (uint64_t *)(uintptr_t)block->digests; /* the packer only reads */
-	offer.layer_bytes = block->layer_bytes;
-	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, block->compat.bytes};
-	offer.tenant = block->tenant;
-	offer.priority = block->low ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL;
-	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
-	sessions_send(c->sessions, peer, &envelope);
+	const struct kv_file_block *block = &c->offers[index].block;
+	struct visitor_offer offer = {
+		.op = (uint64_t)c->serial << 32 | index,
+		.key = &block->key,
+		.parent = block->has_parent ? &block->parent : NULL,
+		.compat = &block->compat,
+		.place = WIRE__PLACE__INIT,
+		.digests = block->digests,
+		.layer_count = block->layer_count,
+		.layer_bytes = block->layer_bytes,
+		.tenant = block->tenant,
+		.priority = block->low ? WIRE__PRIORITY__PRIORITY_LOW : WIRE__PRIORITY__PRIORITY_NORMAL,
+	};
+	offer.place.region = region_options(c->region)->index;
+	offer.place.offset = index * region_options(c->region)->slot_bytes;
+	offer.place.generation = region_slot_generation(c->region, index);
+	visitor_offer(c->visitor, peer, &offer);
 }
 
 static uint32_t number_of(const struct kv_client *c, uint64_t node)

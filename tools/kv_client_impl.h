@@ -2,7 +2,7 @@
  * nobody else includes it. */
 #ifndef TOOLS_KV_CLIENT_IMPL_H
 #define TOOLS_KV_CLIENT_IMPL_H
-#include "net/session.h"
+#include "kvstore/visitor.h"
 #include "tools/kv_client.h"
 
 enum { PAGE = 4096, ENGINES_MAX = 1024, READS_MAX = 65536, ARENA_BYTES = 64 << 20 };
@@ -27,8 +27,9 @@ struct layer_read {
 
 struct kv_client {
 	struct kv_client_options options;
-	struct process *process;
-	struct sessions *sessions;
+	struct visitor *visitor;
+	struct process *process;   /* the visitor's */
+	struct sessions *sessions; /* the same */
 	struct store stores[KV_STORES_MAX];
 	struct engine engines[ENGINES_MAX];
 	uint32_t store_count, engine_count;

@@ -1,4 +1,5 @@
 /* baton up: a whole cluster on this machine: etcd, stores, engine nodes and coordinators as processes of their own. */
+#include <ftw.h>
 #include <libgen.h>
 #include <limits.h>
 #include <poll.h>
@@ -37,6 +38,8 @@ struct up {
 	/* Running. */
 	char folder[PATH_MAX / 2];
 	bool folder_is_ours;
+	bool went_wrong;       /* the start failed, or a child ended by itself: its log may say why */
+	const char *temporary; /* TMPDIR, or /tmp */
 	char programs[PATH_MAX / 2];
 	char tls_folder[PATH_MAX / 2 + 8], ca_file[PATH_MAX / 2 + 16];
 	char etcd_url[64];
@@ -95,9 +98,9 @@ static enum err make_folder(struct up *up, struct why *why)
 		if (mkdir(up->folder, 0700) != 0 && access(up->folder, W_OK) != 0)
 			return why_set(why, ERR_IO, "--run-dir %s cannot be written", up->run_dir);
 	} else {
-		snprintf(up->folder, sizeof(up->folder), "/tmp/baton-up-XXXXXX");
-		if (!mkdtemp(up->folder))
-			return why_set(why, ERR_IO, "no folder can be made in /tmp");
+		snprintf(up->folder, sizeof(up->folder), "%s/baton-up-XXXXXX", up->temporary);
+		if (strlen(up->temporary) > PATH_MAX / 2 || !mkdtemp(up->folder))
+			return why_set(why, ERR_IO, "no folder can be made in %s", up->temporary);
 		up->folder_is_ours = true;
 	}
 	up->children.folder = up->folder;
@@ -409,10 +412,25 @@ static void watch(struct up *up)
 			char text[64], line[192];
 			child_end_text(child, text, sizeof(text));
 			snprintf(line, sizeof(line), "%s %s; the cluster goes on without it", child->name, text);
+			up->went_wrong = true;
 			say(up, line);
 		}
 		poll(NULL, 0, 50);
 	}
+}
+
+static int remove_all(const char *path, const struct stat *stat, int kind, struct FTW *walk)
+{
+	(void)stat, (void)kind, (void)walk;
+	(void)remove(path); /* what cannot be removed is nobody's loss but the disk's */
+	return 0;
+}
+
+/* Who asks what went wrong reads logs; blocks and etcd's data are of no use to anybody. */
+static int remove_but_logs(const char *path, const struct stat *stat, int kind, struct FTW *walk)
+{
+	size_t length = strlen(path);
+	return length > 4 && strcmp(path + length - 4, ".log") == 0 ? 0 : remove_all(path, stat, kind, walk);
 }
 
 static void end_all(struct up *up)
@@ -423,16 +441,12 @@ static void end_all(struct up *up)
 		children_signal(&up->children, order[i], SIGTERM);
 		children_wait(&up->children, order[i], 8000);
 	}
-	if (up->folder_is_ours) {
-		char command[PATH_MAX];
-		snprintf(command, sizeof(command), "%s/etcd", up->folder);
-		/* Logs stay for who wants to read them; etcd's data is of no use to anybody. */
-		char *argv[] = {"/bin/rm", "-rf", command, NULL};
-		struct why why;
-		if (children_start(&up->children, "rm", argv, &why) == ERR_OK)
-			children_wait(&up->children, "rm", 5000);
-	}
-	say(up, "ended");
+	if (up->folder_is_ours)
+		nftw(up->folder, up->went_wrong ? remove_but_logs : remove_all, 16, FTW_DEPTH | FTW_PHYS);
+	char text[PATH_MAX];
+	snprintf(text, sizeof(text), "ended%s%s", up->folder_is_ours && up->went_wrong ? "; logs stay in " : "",
+		 up->folder_is_ours && up->went_wrong ? up->folder : "");
+	say(up, text);
 }
 
 static enum err start_all(struct up *up, struct why *why)
@@ -471,6 +485,7 @@ static enum err run(struct up *up, struct why *why)
 		say_ready(up);
 		watch(up);
 	}
+	up->went_wrong |= e != ERR_OK;
 	end_all(up);
 	return e;
 }
@@ -501,7 +516,7 @@ static void fill_table(struct up *up, struct option *table)
 		{"tls", OPTION_FLAG, &up->tls, 0, 0, NULL, "TLS everywhere, with a CA of its own in the run directory"},
 		{"etcd", OPTION_LIST, &up->etcd, 0, 0, "URL,…", "an etcd that runs already"},
 		{"etcd-program", OPTION_TEXT, &up->etcd_program, 0, 0, "PATH", "etcd to start"},
-		{"run-dir", OPTION_TEXT, &up->run_dir, 0, 0, "DIR", "logs and etcd's data; default: a new one in /tmp"},
+		{"run-dir", OPTION_TEXT, &up->run_dir, 0, 0, "DIR", "logs and etcd's data; default: a new one in TMPDIR, removed at the end but for logs of what went wrong"},
 		{"log-level", OPTION_TEXT, &up->log_level, 0, 0, "LEVEL", "of the nodes' logs"},
 		{"time-factor", OPTION_COUNT, &up->time_factor, 1, 100, "N", "stretches heartbeats on slow machines"},
 		{"api-keys-file", OPTION_TEXT, &up->keys_file, 0, 0, "FILE", "as of baton-coordinator"},
@@ -518,11 +533,14 @@ int command_up(int argc, char **argv, char **environment)
 			.prefill_degree = 1, .decode_degree = 1,
 			.kv_bytes = 128 << 20, .store_bytes = 64 << 20, .chunk_tokens = 256, .seq_max = 64, .time_factor = 1,
 			.start_timeout_s = 600, .link_transport = "auto", .store_persist = "behind", .log_level = "info",
-			.etcd_program = "/usr/bin/etcd"};
+			.etcd_program = "/usr/bin/etcd", .temporary = "/tmp"};
 	struct option table[UP_OPTIONS];
 	fill_table(&up, table);
 	struct options options = {.program = "baton up", .usage = "[--model DIR]… [--prefill N] [--decode N] [--kvstore N]",
 				  .table = table, .count = UP_OPTIONS, .environment = environment};
+	for (char **variable = environment; *variable; variable++)
+		if (strncmp(*variable, "TMPDIR=", 7) == 0 && (*variable)[7] == '/')
+			up.temporary = *variable + 7;
 	struct why why = {0};
 	enum err e = options_parse(&options, argc, argv, &why);
 	if (e == ERR_OK && options.help)

@@ -55,7 +55,7 @@ static void die(const char *text)
 
 static uint8_t *cold_memory(void)
 {
-	struct region_options options = {.slot_bytes = (uint64_t)16 << 20, .slot_count = WINDOW_BYTES >> 24, .touch = true};
+	struct region_options options = {.slot_bytes = (uint64_t)16 << 20, .slot_count = WINDOW_BYTES >> 24, .touch = REGION_TOUCH};
 	struct region *region;
 	struct why why = {0};
 	if (region_create(&options, &region, &why) != ERR_OK)

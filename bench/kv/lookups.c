@@ -67,6 +67,7 @@ static void say_hello(void)
 	hello.incarnation = bench_now_ns();
 	hello.role = WIRE__ROLE__ROLE_PREFILL;
 	hello.name = (char *)"bench-lookups";
+	hello.cluster = (char *)"default";
 	hello.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)bench_compat.bytes};
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;

@@ -19,10 +19,8 @@
 #include "base/log.h"
 #include "base/options.h"
 #include "bench/kv/blocks.h"
+#include "kvstore/visitor.h"
 #include "net/loop.h"
-#include "net/process.h"
-#include "net/session.h"
-#include "proto/codec.h"
 
 #define SLOT_BYTES ((uint64_t)16 << 20)
 #define WINDOW_BYTES ((uint64_t)512 << 20) /* twice the caches of what this was written on */
@@ -47,8 +45,7 @@ struct lookup {
 
 struct bench {
 	struct process_settings settings;
-	struct process *process;
-	struct sessions *sessions;
+	struct visitor *visitor;
 	struct region *source, *sink;
 	uint64_t *digests; /* of the source, a layer each */
 	struct loop_watch *input;
@@ -72,12 +69,6 @@ static void fail(const char *text)
 	exit(1);
 }
 
-static void send_to_store(struct bench *b, Wire__Envelope *envelope)
-{
-	envelope->version = PROTO_VERSION;
-	sessions_send(b->sessions, b->peer, envelope);
-}
-
 static void finish_command(struct bench *b)
 {
 	static const char *const names[] = {[PUT] = "put", [KEEP] = "keep", [GET] = "get"};
@@ -93,22 +84,18 @@ static void offer_next(struct bench *b)
 {
 	uint64_t per_window = WINDOW_BYTES / b->block_bytes, place_index = b->started % per_window;
 	struct id128 key = bench_key(b->what == KEEP ? b->kept_first + b->started : b->key_next++);
-	Wire__Place place = WIRE__PLACE__INIT;
-	place.region = 0;
-	place.offset = place_index * b->block_bytes;
-	place.generation = region_slot_generation(b->source, place.offset / SLOT_BYTES);
-	Wire__Offer offer = WIRE__OFFER__INIT;
-	offer.op = ++b->op_next;
-	offer.key = (ProtobufCBinaryData){PROTO_KEY_BYTES, key.bytes};
-	offer.place = &place;
-	offer.n_digests = b->layer_count;
-	offer.digests = b->digests + place_index * b->layer_count;
-	offer.layer_bytes = b->layer_bytes;
-	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)bench_compat.bytes};
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER;
-	envelope.offer = &offer;
-	send_to_store(b, &envelope);
+	struct visitor_offer offer = {
+		.op = ++b->op_next,
+		.key = &key,
+		.compat = &bench_compat,
+		.place = WIRE__PLACE__INIT,
+		.digests = b->digests + place_index * b->layer_count,
+		.layer_count = b->layer_count,
+		.layer_bytes = b->layer_bytes,
+	};
+	offer.place.offset = place_index * b->block_bytes;
+	offer.place.generation = region_slot_generation(b->source, offer.place.offset / SLOT_BYTES);
+	visitor_offer(b->visitor, b->peer, &offer);
 	b->started++;
 }
 
@@ -145,14 +132,7 @@ static void look_up(struct bench *b)
 		keys[i] = bench_key(b->kept_first + (b->started + i) % b->kept);
 	*lookup = (struct lookup){.op = ++b->op_next << 8 | (uint64_t)(lookup - b->lookups), .blocks_missing = asked};
 	b->started += asked;
-	Wire__Lookup wire = WIRE__LOOKUP__INIT;
-	wire.op = lookup->op;
-	wire.keys = (ProtobufCBinaryData){(size_t)asked * PROTO_KEY_BYTES, (uint8_t *)keys};
-	wire.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)bench_compat.bytes};
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.body_case = WIRE__ENVELOPE__BODY_LOOKUP;
-	envelope.lookup = &wire;
-	send_to_store(b, &envelope);
+	visitor_look_up(b->visitor, b->peer, lookup->op, keys, asked, &bench_compat);
 }
 
 static void fill_lookups(struct bench *b)
@@ -178,20 +158,19 @@ static void read_block(struct bench *b, uint32_t lookup, const Wire__FoundBlock 
 	memcpy(fetch->digests, found->digests, b->layer_count * sizeof(uint64_t));
 	static uint64_t landing;
 	uint64_t place = landing++ % (WINDOW_BYTES / b->block_bytes) * b->block_bytes;
-	const struct env *env = process_env(b->process);
+	uint64_t deadline_ns = loop_now_ns(process_loop(visitor_process(b->visitor))) + 20000000000u;
 	for (uint32_t layer = 0; layer < b->layer_count; layer++) {
-		struct env_read read = {
+		struct visitor_read read = {
 			.op = (uint64_t)slot << 16 | layer,
 			.node = b->store,
-			.region = found->place->region,
-			.offset = found->place->offset + (uint64_t)layer * b->layer_bytes,
-			.length = b->layer_bytes,
-			.generation = found->place->generation,
+			.place = found->place,
+			.layer = layer,
+			.layer_bytes = b->layer_bytes,
 			.landing = (uint32_t)(place / LANDING_UNIT),
 			.landing_offset = layer * b->layer_bytes,
-			.deadline_ns = loop_now_ns(process_loop(b->process)) + 20000000000u,
+			.deadline_ns = deadline_ns,
 		};
-		env->read(env->context, &read);
+		visitor_read(b->visitor, &read);
 	}
 }
 
@@ -211,12 +190,7 @@ static void block_is_there(struct bench *b, struct fetch *fetch)
 	b->finished++;
 	if (--lookup->blocks_missing > 0)
 		return;
-	Wire__Release release = WIRE__RELEASE__INIT;
-	release.op = lookup->op;
-	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-	envelope.body_case = WIRE__ENVELOPE__BODY_RELEASE;
-	envelope.release = &release;
-	send_to_store(b, &envelope);
+	visitor_release(b->visitor, b->peer, lookup->op);
 	lookup->op = 0;
 	if (b->finished == b->count)
 		finish_command(b);
@@ -285,7 +259,7 @@ static void run_command(struct bench *b, const char *line)
 	} else if (words == 4 && strcmp(word, "keep") == 0) {
 		begin(b, KEEP, bytes, layers, 32, depth);
 	} else if (words == 1 && strcmp(word, "transport") == 0) {
-		link_peer_transport(process_link(b->process), b->store, transport, sizeof(transport));
+		link_peer_transport(process_link(visitor_process(b->visitor)), b->store, transport, sizeof(transport));
 		printf("%s\n", transport);
 		fflush(stdout);
 	} else {
@@ -300,7 +274,7 @@ static void on_input(struct loop_watch *watch, unsigned ready, void *arg)
 	(void)watch;
 	(void)ready;
 	if (!fgets(line, sizeof(line), stdin)) {
-		loop_stop(process_loop(b->process));
+		loop_stop(process_loop(visitor_process(b->visitor)));
 		return;
 	}
 	run_command(b, line);
@@ -312,7 +286,7 @@ static void up(void *context, uint32_t peer)
 {
 	struct bench *b = context;
 	b->peer = peer;
-	if (loop_watch_create(process_loop(b->process), STDIN_FILENO, LOOP_READ, on_input, b, &b->input) != ERR_OK)
+	if (loop_watch_create(process_loop(visitor_process(b->visitor)), STDIN_FILENO, LOOP_READ, on_input, b, &b->input) != ERR_OK)
 		fail("standard input cannot be watched");
 	printf("ready\n");
 	fflush(stdout);
@@ -325,59 +299,22 @@ static void down(void *context, uint32_t peer, enum err why)
 	fail(err_text(why));
 }
 
-static void opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
+static void message(void *context, uint32_t peer, const Wire__Envelope *envelope, uint64_t now_ns)
 {
-	sessions_opened(((struct bench *)core)->sessions, conn, dialed, now_ns);
-}
-
-static void dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
-{
-	sessions_dial_failed(((struct bench *)core)->sessions, dialed, now_ns);
-}
-
-static void closed(void *core, uint32_t conn, uint64_t now_ns)
-{
-	sessions_closed(((struct bench *)core)->sessions, conn, now_ns);
-}
-
-static void message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
-{
-	struct bench *b = core;
-	if (sessions_message(b->sessions, conn, envelope, now_ns) == PEER_NONE)
-		return;
+	struct bench *b = context;
+	(void)peer, (void)now_ns;
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_OFFER_DONE)
 		take_offer_done(b, envelope->offer_done);
 	else if (envelope->body_case == WIRE__ENVELOPE__BODY_FOUND)
 		take_found(b, envelope->found);
 }
 
-static void tick(void *core, uint64_t now_ns)
-{
-	sessions_tick(((struct bench *)core)->sessions, now_ns);
-}
-
-static void on_member(void *context, const struct member *member, uint64_t now_ns)
+static bool wants(void *context, const struct member *member)
 {
 	struct bench *b = context;
-	if (member->role != WIRE__ROLE__ROLE_KVSTORE || b->store)
-		return;
+	if (member->role != WIRE__ROLE__ROLE_KVSTORE || (b->store && b->store != member->node))
+		return false;
 	b->store = member->node;
-	sessions_want(b->sessions, member->node, member->incarnation, now_ns);
-}
-
-static void renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
-{
-	(void)context;
-	(void)incarnation;
-	(void)address;
-	(void)length;
-	(void)now_ns;
-	fail("another process has this name");
-}
-
-static bool drained(void *context)
-{
-	(void)context;
 	return true;
 }
 
@@ -389,12 +326,12 @@ static void *landing(void *context, uint32_t number, uint32_t offset)
 static void open_memory(struct bench *b)
 {
 	struct why why = {0};
-	struct region_options options = {.index = 0, .slot_bytes = SLOT_BYTES, .slot_count = WINDOW_BYTES / SLOT_BYTES, .touch = true};
+	struct region_options options = {.index = 0, .slot_bytes = SLOT_BYTES, .slot_count = WINDOW_BYTES / SLOT_BYTES, .touch = REGION_TOUCH};
 	struct region_options sink = options;
 	sink.index = 1;
 	if (region_create(&options, &b->source, &why) != ERR_OK || region_create(&sink, &b->sink, &why) != ERR_OK ||
-	    link_region_add(process_link(b->process), b->source, &why) != ERR_OK ||
-	    link_region_add(process_link(b->process), b->sink, &why) != ERR_OK)
+	    link_region_add(process_link(visitor_process(b->visitor)), b->source, &why) != ERR_OK ||
+	    link_region_add(process_link(visitor_process(b->visitor)), b->sink, &why) != ERR_OK)
 		fail(why.text);
 	uint64_t *words = region_slot(b->source, 0);
 	for (uint64_t i = 0; i < WINDOW_BYTES / sizeof(*words); i++)
@@ -406,49 +343,33 @@ static void open_memory(struct bench *b)
 
 static enum err serve(struct bench *b, struct why *why)
 {
-	struct process_parts parts = {.role = WIRE__ROLE__ROLE_PREFILL, .with_link = true, .read_max = 65536, .context = b, .landing = landing};
-	enum err e = process_open(&b->settings, &parts, &b->process, why);
+	struct visitor_options options = {
+		.settings = &b->settings,
+		.role = WIRE__ROLE__ROLE_PREFILL,
+		.compat = &bench_compat,
+		.peer_max = PEERS,
+		.read_max = 65536,
+		.member = true,
+		.context = b,
+		.landing = landing,
+		.wants = wants,
+		.up = up,
+		.down = down,
+		.message = message,
+		.read_outcome = read_outcome,
+		.landing_free = landing_free,
+	};
+	enum err e = visitor_open(&options, &b->visitor, why);
 	if (e != ERR_OK)
 		return e;
 	open_memory(b);
-	size_t address_length;
-	const uint8_t *address = process_link_address(b->process, &address_length);
-	struct session_options sessions = {
-		.node = process_node(b->process),
-		.incarnation = process_incarnation(b->process),
-		.role = WIRE__ROLE__ROLE_PREFILL,
-		.name = b->settings.name,
-		.compat = &bench_compat,
-		.link_address = address,
-		.link_address_length = address_length,
-		.peer_max = PEERS,
-		.time_factor = (uint32_t)b->settings.time_factor,
-		.env = process_env(b->process),
-		.context = b,
-		.up = up,
-		.down = down,
-	};
-	void *memory = calloc(1, sessions_bytes(&sessions));
-	if (!memory)
-		return ERR_NOMEM;
-	b->sessions = sessions_init(memory, &sessions);
-	struct process_core core = {
-		.shell = {.core = b, .opened = opened, .dial_failed = dial_failed, .closed = closed, .message = message, .tick = tick,
-			  .read_outcome = read_outcome, .landing_free = landing_free},
-		.context = b,
-		.on_member = on_member,
-		.drained = drained,
-		.renew = renew,
-	};
-	struct member self = {.role = WIRE__ROLE__ROLE_PREFILL, .device = "none"};
-	e = process_join(b->process, &core, &self, why);
+	e = visitor_join(b->visitor, why);
 	if (e == ERR_OK)
-		e = process_run(b->process, why);
+		e = process_run(visitor_process(b->visitor), why);
 	loop_watch_destroy(b->input);
-	process_close(b->process);
+	visitor_close(b->visitor);
 	region_destroy(b->source);
 	region_destroy(b->sink);
-	free(memory);
 	free(b->digests);
 	return e;
 }

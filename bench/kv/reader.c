@@ -25,10 +25,9 @@
 #include "kvstore/offer.h"
 #include "kvstore/owners.h"
 #include "kvstore/reads.h"
+#include "kvstore/visitor.h"
 #include "net/loop.h"
-#include "net/process.h"
 #include "net/region.h"
-#include "proto/job.h"
 
 enum { LAYERS = 4, LAYER_BYTES = 16 << 10, BLOCK_BYTES = LAYERS * LAYER_BYTES, POOL_BLOCKS = 3072, OFFERS = 512, PEERS = 32,
        FETCHES = 512, CHAIN_MAX = 32, READS = 16384, BLOCKS_MAX = 1 << 20 };
@@ -44,7 +43,7 @@ struct request {
 
 struct bench {
 	struct process_settings settings;
-	struct process *process;
+	struct visitor *visitor;
 	struct kv_local local;
 	struct region *region;
 	struct kv_fetches *fetches;
@@ -158,7 +157,7 @@ static void fetched(void *context, uint32_t cookie, const struct kv_fetch_counts
 {
 	struct bench *b = context;
 	struct request *r = &b->requests[cookie];
-	uint64_t took_ns = loop_now_ns(process_loop(b->process)) - r->due_ns;
+	uint64_t took_ns = loop_now_ns(process_loop(visitor_process(b->visitor))) - r->due_ns;
 	uint32_t have = 0;
 	for (uint32_t i = 0; i < b->chain; i++) {
 		uint32_t block = kv_pool_find(b->local.pool, &r->keys[i]);
@@ -191,13 +190,9 @@ static void go_on_reading(struct bench *b)
 
 static void ask_stats(struct bench *b)
 {
-	Wire__KvAsk ask = WIRE__KV_ASK__INIT;
-	ask.verb = WIRE__KV_VERB__KV_STAT;
-	ask.op = ++b->op;
-	PROTO_ENVELOPE(envelope, KV_ASK, kv_ask, &ask);
 	for (uint32_t i = 0; i < sessions_max(b->local.sessions); i++)
 		if (sessions_peer(b->local.sessions, i))
-			sessions_send(b->local.sessions, i, &envelope);
+			visitor_ask_load(b->visitor, i, ++b->op);
 }
 
 static void print_stat(struct bench *b, const char *name, const Wire__KvAnswer *answer)
@@ -239,41 +234,29 @@ static void say(struct bench *b, const char *word, uint32_t peer)
 	fflush(stdout);
 }
 
+static struct bench *at_now(void *context)
+{
+	struct bench *b = context;
+	return at(b, loop_now_ns(process_loop(visitor_process(b->visitor))));
+}
+
 static void on_up(void *context, uint32_t peer)
 {
-	say(context, "up", peer);
+	say(at_now(context), "up", peer);
 }
 
 static void on_down(void *context, uint32_t peer, enum err why)
 {
-	struct bench *b = context;
+	struct bench *b = at_now(context);
 	(void)why;
 	say(b, "down", peer);
 	kv_fetch_peer_down(b->fetches, peer);
 	kv_offer_peer_down(b->offers, peer);
 }
 
-static void on_opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
+static void on_message(void *context, uint32_t peer, const Wire__Envelope *envelope, uint64_t now_ns)
 {
-	sessions_opened(at(core, now_ns)->local.sessions, conn, dialed, now_ns);
-}
-
-static void on_dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
-{
-	sessions_dial_failed(at(core, now_ns)->local.sessions, dialed, now_ns);
-}
-
-static void on_closed(void *core, uint32_t conn, uint64_t now_ns)
-{
-	sessions_closed(at(core, now_ns)->local.sessions, conn, now_ns);
-}
-
-static void on_message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
-{
-	struct bench *b = at(core, now_ns);
-	uint32_t peer = sessions_message(b->local.sessions, conn, envelope, now_ns);
-	if (peer == PEER_NONE)
-		return;
+	struct bench *b = at(context, now_ns);
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_FOUND)
 		kv_fetch_found(b->fetches, peer, envelope->found);
 	else if (envelope->body_case == WIRE__ENVELOPE__BODY_OFFER_DONE)
@@ -306,7 +289,6 @@ static void on_landing_free(void *core, uint64_t op, uint64_t now_ns)
 static void on_tick(void *core, uint64_t now_ns)
 {
 	struct bench *b = at(core, now_ns);
-	sessions_tick(b->local.sessions, now_ns);
 	kv_fetch_tick(b->fetches);
 	kv_offer_tick(b->offers);
 	go_on_filling(b);
@@ -318,7 +300,7 @@ static void on_tick(void *core, uint64_t now_ns)
 
 static void on_timer(struct loop_timer *timer, void *arg)
 {
-	struct bench *b = at(arg, loop_now_ns(process_loop(((struct bench *)arg)->process)));
+	struct bench *b = at_now(arg);
 	go_on_reading(b);
 	loop_timer_arm(timer, b->rate > 0 ? b->due_ns - b->local.now_ns : TICK_NS);
 }
@@ -328,25 +310,9 @@ static void *on_landing(void *context, uint32_t block, uint32_t offset)
 	return (uint8_t *)region_slot(((struct bench *)context)->region, block) + offset;
 }
 
-static void on_member(void *context, const struct member *member, uint64_t now_ns)
-{
-	if (member->role == WIRE__ROLE__ROLE_KVSTORE)
-		sessions_want(at(context, now_ns)->local.sessions, member->node, member->incarnation, now_ns);
-}
-
-static void on_gone(void *context, uint64_t node, uint64_t now_ns)
-{
-	sessions_unwant(at(context, now_ns)->local.sessions, node);
-}
-
-static void on_renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
-{
-	sessions_renew(at(context, now_ns)->local.sessions, incarnation, address, length, now_ns);
-}
-
 static void on_input(struct loop_watch *watch, unsigned ready, void *arg)
 {
-	struct bench *b = at(arg, loop_now_ns(process_loop(((struct bench *)arg)->process)));
+	struct bench *b = at_now(arg);
 	char line[256], name[64];
 	unsigned blocks;
 	unsigned long long rate, chain;
@@ -379,29 +345,22 @@ static void *zeros(size_t bytes)
 
 static void make_modules(struct bench *b)
 {
+	struct process *process = visitor_process(b->visitor);
 	struct why why = {0};
-	struct region_options region = {.index = 0, .slot_bytes = BLOCK_BYTES, .slot_count = POOL_BLOCKS, .touch = true};
+	struct region_options region = {.index = 0, .slot_bytes = BLOCK_BYTES, .slot_count = POOL_BLOCKS, .touch = REGION_TOUCH};
 	if (region_create(&region, &b->region, &why) != ERR_OK ||
-	    link_region_add(process_link(b->process), b->region, &why) != ERR_OK)
+	    link_region_add(process_link(process), b->region, &why) != ERR_OK)
 		fail(why.text);
 	for (uint16_t i = 0; i < LAYERS; i++)
 		b->layers[i] = (struct kv_layer){.place = i};
-	size_t length;
-	const uint8_t *address = process_link_address(b->process, &length);
-	struct session_options sessions = {
-		.node = process_node(b->process), .incarnation = process_incarnation(b->process), .role = WIRE__ROLE__ROLE_OPERATOR,
-		.name = b->settings.name, .link_address = address, .link_address_length = length, .peer_max = PEERS,
-		.time_factor = (uint32_t)b->settings.time_factor, .env = process_env(b->process), .context = b, .up = on_up,
-		.down = on_down,
-	};
 	struct kv_pool_options pool = {.group_count = 1, .groups = {{POOL_BLOCKS, region_generations(b->region)}}, .event_max = 4096};
 	struct kv_local *local = &b->local;
 	*local = (struct kv_local){
-		.env = process_env(b->process), .node = process_node(b->process), .compat = bench_compat, .block_tokens = 16,
+		.env = process_env(process), .node = process_node(process), .compat = bench_compat, .block_tokens = 16,
 		.group_count = 1, .layer_count = LAYERS, .layers = b->layers,
 		.groups = {{.layer_count = LAYERS, .layer_bytes = LAYER_BYTES, .keep = KV_KEEP_ALL, .block_count = POOL_BLOCKS,
 			    .offer_max = OFFERS, .digests = zeros(POOL_BLOCKS * LAYERS * sizeof(uint64_t))}},
-		.sessions = sessions_init(zeros(sessions_bytes(&sessions)), &sessions),
+		.sessions = visitor_sessions(b->visitor),
 		.pool = kv_pool_init(zeros(kv_pool_bytes(&pool)), &pool),
 	};
 	local->reads = kv_reads_init(zeros(kv_reads_bytes(READS, PEERS)), READS, PEERS, local);
@@ -415,26 +374,31 @@ static void make_modules(struct bench *b)
 
 static enum err serve(struct bench *b, struct why *why)
 {
-	struct process_parts parts = {.role = WIRE__ROLE__ROLE_OPERATOR, .with_link = true, .read_max = READS, .context = b,
-				      .landing = on_landing};
-	enum err e = process_open(&b->settings, &parts, &b->process, why);
+	struct visitor_options options = {
+		.settings = &b->settings,
+		.role = WIRE__ROLE__ROLE_OPERATOR,
+		.peer_max = PEERS,
+		.read_max = READS,
+		.context = b,
+		.landing = on_landing,
+		.tick = on_tick,
+		.up = on_up,
+		.down = on_down,
+		.message = on_message,
+		.read_outcome = on_outcome,
+		.landing_free = on_landing_free,
+	};
+	enum err e = visitor_open(&options, &b->visitor, why);
 	if (e != ERR_OK)
 		return e;
 	make_modules(b);
-	struct process_core core = {
-		.shell = {.core = b, .opened = on_opened, .dial_failed = on_dial_failed, .closed = on_closed, .message = on_message,
-			  .tick = on_tick, .read_outcome = on_outcome, .landing_free = on_landing_free},
-		.context = b,
-		.on_member = on_member,
-		.on_gone = on_gone,
-		.renew = on_renew,
-	};
-	if (loop_watch_create(process_loop(b->process), STDIN_FILENO, LOOP_READ, on_input, b, &b->input) != ERR_OK ||
-	    loop_timer_create(process_loop(b->process), on_timer, b, &b->timer) != ERR_OK)
+	struct loop *loop = process_loop(visitor_process(b->visitor));
+	if (loop_watch_create(loop, STDIN_FILENO, LOOP_READ, on_input, b, &b->input) != ERR_OK ||
+	    loop_timer_create(loop, on_timer, b, &b->timer) != ERR_OK)
 		return ERR_NOMEM;
 	loop_timer_arm(b->timer, TICK_NS);
-	e = process_join(b->process, &core, NULL, why);
-	return e == ERR_OK ? process_run(b->process, why) : e;
+	e = visitor_join(b->visitor, why);
+	return e == ERR_OK ? process_run(visitor_process(b->visitor), why) : e;
 }
 
 int main(int argc, char **argv, char **environment)

@@ -187,7 +187,8 @@ static void free_memory(struct device *device, enum mem_kind kind, void *memory,
 
 static enum err copy(struct device *device, void *to, const void *from, size_t bytes)
 {
-	memcpy(to, from, bytes);
+	if (bytes > 0)
+		memcpy(to, from, bytes);
 	return ERR_OK;
 }
 

@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "base/options.h"
+#include "tests/scratch.h"
 
 static uint64_t blocks;
 static uint64_t bytes;
@@ -51,8 +52,8 @@ static enum err parse(struct why *why, char **environment, int argc, ...)
 
 static void flag_beats_variable_beats_file_beats_default(void **state)
 {
-	char path[] = "/tmp/test_options_XXXXXX";
-	int fd = mkstemp(path);
+	char path[64];
+	int fd = scratch_file(path, sizeof(path), "options");
 	dprintf(fd, "kv-blocks: 11\nname: from-file\nkv-bytes: 2MiB\nmodel: [a, b]\n");
 	close(fd);
 	char *environment[] = {"BATON_KV_BLOCKS=12", "BATON_NAME=from-variable", "OTHER=1", NULL};
@@ -71,8 +72,8 @@ static void unknown_key_names_the_nearest(void **state)
 	struct why why = {0};
 	assert_int_equal(parse(&why, NULL, 2, "--kv-block", "3"), ERR_INVALID);
 	assert_non_null(strstr(why.text, "did you mean \"kv-blocks\"?"));
-	char path[] = "/tmp/test_options_XXXXXX";
-	int fd = mkstemp(path);
+	char path[64];
+	int fd = scratch_file(path, sizeof(path), "options");
 	dprintf(fd, "nmae: x\n");
 	close(fd);
 	assert_int_equal(parse(&why, NULL, 2, "--config", path), ERR_INVALID);
@@ -104,8 +105,8 @@ static void lists_and_flags(void **state)
 
 static enum err parse_file(const char *text, size_t length, struct why *why)
 {
-	char path[] = "/tmp/test_options_XXXXXX";
-	int fd = mkstemp(path);
+	char path[64];
+	int fd = scratch_file(path, sizeof(path), "options");
 	assert_int_equal(write(fd, text, length), length);
 	close(fd);
 	enum err e = parse(why, NULL, 2, "--config", path);

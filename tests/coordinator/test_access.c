@@ -8,6 +8,7 @@
 #include <unistd.h>
 
 #include "coordinator/access.h"
+#include "tests/scratch.h"
 
 /* SHA-256 of "acme-key", "beta-key", "scrape-key", "root-key". */
 static char digests[4][65];
@@ -34,8 +35,8 @@ static int setup(void **state)
 		for (int i = 0; i < 32; i++)
 			snprintf(digests[k] + 2 * i, 3, "%02x", digest.bytes[i]);
 	}
-	snprintf(files.keys, sizeof(files.keys), "/tmp/baton-keys-%d.yaml", (int)getpid());
-	snprintf(files.secret, sizeof(files.secret), "/tmp/baton-salt-%d", (int)getpid());
+	scratch_path(files.keys, sizeof(files.keys), "keys");
+	scratch_path(files.secret, sizeof(files.secret), "salt");
 	char text[2048];
 	snprintf(text, sizeof(text),
 		 "defaults: {concurrent: 9}\n"

@@ -100,6 +100,35 @@ static void pair_that_is_apart_gives_way_but_is_taken_when_alone(void **state)
 	assert_true(record.avoid > 0);
 }
 
+/* Pairs of nodes n and n + 16 alone. */
+static bool all_but_partners(const void *context, uint32_t prefill, uint32_t decode)
+{
+	return decode != prefill + *(const uint32_t *)context;
+}
+
+static void refused_pair_is_never_chosen_however_far_down_the_other_is(void **state)
+{
+	const uint32_t apart = 16;
+	struct route_candidate candidates[32] = {{0}};
+	for (uint32_t i = 0; i < 16; i++) {
+		candidates[i] = (struct route_candidate){.node = i, .prefill = true, .queue_tokens = 10 * i};
+		candidates[16 + i] = (struct route_candidate){.node = 16 + i, .decode = true, .sequences = 16 - i};
+	}
+	struct route_weights weights = route_weights_default();
+	struct route_query query = {.context = 1000, .blocks_needed = {4}, .refused = all_but_partners, .refused_context = &apart};
+	struct route_record record;
+	assert_true(route_choose(&weights, &query, candidates, 32, &record));
+	assert_int_equal(record.prefill, 15); /* 32 a sequence, 1 a token */
+	assert_int_equal(record.decode, 31);
+	candidates[15].avoid = 1;
+	assert_true(route_choose(&weights, &query, candidates, 32, &record));
+	assert_int_equal(record.prefill, 14);
+	assert_int_equal(record.decode, 30);
+	assert_false(route_choose(&weights, &query, candidates, 16, &record));
+	candidates[0].node = 64;
+	assert_false(route_choose(&weights, &query, candidates, 17, &record)); /* 64 and 16: not even alone */
+}
+
 static void decode_goes_where_there_is_room(void **state)
 {
 	struct route_candidate candidates[] = {
@@ -149,6 +178,7 @@ int main(void)
 		cmocka_unit_test(equal_costs_rotate),
 		cmocka_unit_test(node_to_avoid_is_the_last_resort),
 		cmocka_unit_test(pair_that_is_apart_gives_way_but_is_taken_when_alone),
+		cmocka_unit_test(refused_pair_is_never_chosen_however_far_down_the_other_is),
 		cmocka_unit_test(decode_goes_where_there_is_room),
 		cmocka_unit_test(node_of_both_roles_does_both_when_it_is_alone),
 		cmocka_unit_test(node_of_both_roles_moves_nothing_but_gives_way_when_it_is_busy),

@@ -397,6 +397,23 @@ void say_end(struct world *world, uint32_t fake, const Wire__JobId *job, Wire__H
 	coord_check(world->coord);
 }
 
+void say_refused(struct world *world, uint32_t reader, uint32_t owner, const char *required)
+{
+	Wire__Transport transport = WIRE__TRANSPORT__INIT, *transports[] = {&transport};
+	transport.peer = world->fakes[owner].name;
+	transport.name = ENV_LINK_REFUSED;
+	transport.node = world->fakes[owner].id;
+	transport.incarnation = world->fakes[owner].incarnation;
+	Wire__Load load = WIRE__LOAD__INIT;
+	load.transports = transports;
+	load.n_transports = 1;
+	load.required = (char *)required;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.body_case = WIRE__ENVELOPE__BODY_LOAD;
+	envelope.load = &load;
+	say(world, reader, &envelope);
+}
+
 void say_load(struct world *world, uint32_t fake, uint64_t tokens_waiting, uint32_t sequences)
 {
 	Wire__Load load = WIRE__LOAD__INIT;

@@ -94,6 +94,8 @@ void say_scores(struct world *world, uint32_t fake, const Wire__JobId *job, uint
 		uint32_t count);
 void say_end(struct world *world, uint32_t fake, const Wire__JobId *job, Wire__Half half, enum err e,
 	     const Wire__Accounting *accounting);
+/* Of what reader requires nothing reaches owner, as it is now. */
+void say_refused(struct world *world, uint32_t reader, uint32_t owner, const char *required);
 void say_load(struct world *world, uint32_t fake, uint64_t tokens_waiting, uint32_t sequences);
 /* Of 40 blocks so many are in use; jobs may reserve so many and have reserved some. */
 void say_room(struct world *world, uint32_t fake, uint32_t used, uint32_t reservable, uint32_t reserved);

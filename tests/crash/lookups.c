@@ -36,12 +36,7 @@ static void look_up(struct writer *w, const struct writer_store *store, const ui
 		l->blocks[i] = blocks[i];
 		keys[i] = block_key(blocks[i]);
 	}
-	Wire__Lookup lookup = WIRE__LOOKUP__INIT;
-	lookup.op = l->op;
-	lookup.keys = (ProtobufCBinaryData){count * sizeof(keys[0]), (uint8_t *)keys};
-	lookup.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)compat.bytes};
-	PROTO_ENVELOPE(envelope, LOOKUP, lookup, &lookup);
-	writer_send(w, store->peer, &envelope);
+	visitor_look_up(w->visitor, store->peer, l->op, keys, count, &compat);
 }
 
 /* ---- the check */
@@ -139,11 +134,8 @@ static void end_if_done(struct writer *w, struct writer_lookup *l)
 	for (uint32_t i = 0; i < l->count; i++)
 		count_block(w, l, i);
 	uint32_t peer = sessions_find(w->sessions, l->node);
-	Wire__Release release = WIRE__RELEASE__INIT;
-	release.op = l->op;
-	PROTO_ENVELOPE(envelope, RELEASE, release, &release);
 	if (peer != PEER_NONE)
-		writer_send(w, peer, &envelope);
+		visitor_release(w->visitor, peer, l->op);
 	l->used = false;
 	check_go_on(w);
 }
@@ -152,24 +144,22 @@ static void read_block(struct writer *w, struct writer_lookup *l, uint32_t index
 {
 	struct writer_read *read = &l->reads[index];
 	uint32_t layer_bytes = block_layer_bytes(l->blocks[index]);
-	const struct env *env = process_env(w->process);
 	if (found->n_digests != LAYERS || read->found)
 		writer_fail("block %u is found with %zu layers, or twice", l->blocks[index], found->n_digests);
 	*read = (struct writer_read){.found = true, .outcomes = LAYERS, .landings = LAYERS};
 	memcpy(read->digests, found->digests, sizeof(read->digests));
 	for (uint32_t layer = 0; layer < LAYERS; layer++) {
-		struct env_read r = {
+		struct visitor_read r = {
 			.op = (uint64_t)l->serial << 32 | lookup_number(w, l) << 16 | index << 8 | layer,
 			.node = l->node,
-			.region = found->place->region,
-			.offset = found->place->offset + (uint64_t)layer * layer_bytes,
-			.length = layer_bytes,
-			.generation = found->place->generation,
+			.place = found->place,
+			.layer = layer,
+			.layer_bytes = layer_bytes,
 			.landing = lookup_number(w, l) * LOOKUP_KEYS + index,
 			.landing_offset = layer * layer_bytes,
 			.deadline_ns = writer_now(w) + READ_TIMEOUT_NS,
 		};
-		env->read(env->context, &r);
+		visitor_read(w->visitor, &r);
 	}
 }
 

@@ -38,11 +38,6 @@ void writer_fail(const char *format, ...)
 	exit(1);
 }
 
-void writer_send(struct writer *w, uint32_t peer, Wire__Envelope *envelope)
-{
-	sessions_send(w->sessions, peer, envelope);
-}
-
 uint64_t writer_now(struct writer *w)
 {
 	return loop_now_ns(process_loop(w->process));
@@ -89,20 +84,19 @@ static void send_offer(struct writer *w, uint32_t peer, uint32_t slot)
 	for (int i = 0; i < LAYERS; i++)
 		digests[i] = digest_of(bytes + (size_t)i * layer_bytes, layer_bytes);
 	struct id128 key = block_key(o->block), parent = block_key(o->block - 1);
-	Wire__Place place = WIRE__PLACE__INIT;
-	place.offset = (uint64_t)slot * SLOT_BYTES;
-	place.generation = region_slot_generation(w->source, slot);
-	Wire__Offer offer = WIRE__OFFER__INIT;
-	offer.op = o->op;
-	offer.key = (ProtobufCBinaryData){PROTO_KEY_BYTES, key.bytes};
-	offer.parent = (ProtobufCBinaryData){o->block % 8 ? PROTO_KEY_BYTES : 0, parent.bytes}; /* chains of eight */
-	offer.place = &place;
-	offer.n_digests = LAYERS;
-	offer.digests = digests;
-	offer.layer_bytes = layer_bytes;
-	offer.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)compat.bytes};
-	PROTO_ENVELOPE(envelope, OFFER, offer, &offer);
-	writer_send(w, peer, &envelope);
+	struct visitor_offer offer = {
+		.op = o->op,
+		.key = &key,
+		.parent = o->block % 8 ? &parent : NULL, /* chains of eight */
+		.compat = &compat,
+		.place = WIRE__PLACE__INIT,
+		.digests = digests,
+		.layer_count = LAYERS,
+		.layer_bytes = layer_bytes,
+	};
+	offer.place.offset = (uint64_t)slot * SLOT_BYTES;
+	offer.place.generation = region_slot_generation(w->source, slot);
+	visitor_offer(w->visitor, peer, &offer);
 }
 
 static bool offer_block(struct writer *w, uint32_t block)
@@ -180,13 +174,9 @@ static void offers_down(struct writer *w, uint64_t node)
 
 static void ask_stats(struct writer *w)
 {
-	Wire__KvAsk ask = WIRE__KV_ASK__INIT;
-	ask.verb = WIRE__KV_VERB__KV_STAT;
-	ask.op = ++w->op_next;
-	PROTO_ENVELOPE(envelope, KV_ASK, kv_ask, &ask);
 	for (uint32_t i = 0; i < w->store_count; i++)
 		if (w->stores[i].peer != PEER_NONE)
-			writer_send(w, w->stores[i].peer, &envelope);
+			visitor_ask_load(w->visitor, w->stores[i].peer, ++w->op_next);
 	printf("self %u %llu %llu %llu %llu %llu\n", w->block_next, (unsigned long long)w->acked, (unsigned long long)w->verified,
 	       (unsigned long long)w->unreadable, (unsigned long long)w->offered_again, (unsigned long long)w->refused);
 	fflush(stdout);
@@ -232,58 +222,30 @@ static void on_down(void *context, uint32_t peer, enum err why)
 	lookups_down(w, node);
 }
 
-static void on_member(void *context, const struct member *member, uint64_t now_ns)
+static bool wants(void *context, const struct member *member)
 {
 	struct writer *w = context;
 	if (member->role != WIRE__ROLE__ROLE_KVSTORE)
-		return;
+		return false;
 	uint32_t i = store_of(w, member->node);
 	if (i == w->store_count) {
 		w->stores[w->store_count++] = (struct writer_store){.node = member->node, .peer = PEER_NONE};
 		snprintf(w->stores[i].name, sizeof(w->stores[i].name), "%s", member->name);
 	}
-	sessions_want(w->sessions, member->node, member->incarnation, now_ns);
+	return true;
 }
 
-static void on_gone(void *context, uint64_t node, uint64_t now_ns)
+static void on_message(void *context, uint32_t peer, const Wire__Envelope *envelope, uint64_t now_ns)
 {
-	(void)now_ns;
-	sessions_unwant(((struct writer *)context)->sessions, node);
-}
-
-static void on_opened(void *core, uint32_t conn, uint64_t dialed, uint64_t now_ns)
-{
-	sessions_opened(((struct writer *)core)->sessions, conn, dialed, now_ns);
-}
-
-static void on_dial_failed(void *core, uint64_t dialed, uint64_t now_ns)
-{
-	sessions_dial_failed(((struct writer *)core)->sessions, dialed, now_ns);
-}
-
-static void on_closed(void *core, uint32_t conn, uint64_t now_ns)
-{
-	sessions_closed(((struct writer *)core)->sessions, conn, now_ns);
-}
-
-static void on_message(void *core, uint32_t conn, const Wire__Envelope *envelope, uint64_t now_ns)
-{
-	struct writer *w = core;
-	uint32_t peer = sessions_message(w->sessions, conn, envelope, now_ns);
-	if (peer == PEER_NONE)
-		return;
+	struct writer *w = context;
 	uint64_t node = sessions_peer(w->sessions, peer)->node;
+	(void)now_ns;
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_OFFER_DONE)
 		take_done(w, node, envelope->offer_done);
 	else if (envelope->body_case == WIRE__ENVELOPE__BODY_FOUND)
 		lookups_found(w, node, envelope->found);
 	else if (envelope->body_case == WIRE__ENVELOPE__BODY_KV_ANSWER)
 		print_stat(w, node, envelope->kv_answer);
-}
-
-static void on_tick(void *core, uint64_t now_ns)
-{
-	sessions_tick(((struct writer *)core)->sessions, now_ns);
 }
 
 static void on_outcome(void *core, uint64_t op, enum err e, uint64_t digest, uint64_t now_ns)
@@ -301,11 +263,6 @@ static void on_landing_free(void *core, uint64_t op, uint64_t now_ns)
 static void *on_landing(void *context, uint32_t landing, uint32_t offset)
 {
 	return (uint8_t *)region_slot(((struct writer *)context)->sink, landing) + offset;
-}
-
-static void on_renew(void *context, uint64_t incarnation, const uint8_t *address, size_t length, uint64_t now_ns)
-{
-	sessions_renew(((struct writer *)context)->sessions, incarnation, address, length, now_ns);
 }
 
 static void on_timer(struct loop_timer *timer, void *arg)
@@ -361,52 +318,33 @@ static void open_memory(struct writer *w)
 		writer_fail("out of memory");
 }
 
-static void make_sessions(struct writer *w)
-{
-	size_t length;
-	const uint8_t *address = process_link_address(w->process, &length);
-	struct session_options options = {
-		.node = process_node(w->process),
-		.incarnation = process_incarnation(w->process),
-		.role = WIRE__ROLE__ROLE_OPERATOR,
-		.name = w->settings.name,
-		.link_address = address,
-		.link_address_length = length,
-		.peer_max = 2 * STORES_MAX,
-		.time_factor = (uint32_t)w->settings.time_factor,
-		.env = process_env(w->process),
-		.context = w,
-		.up = on_up,
-		.down = on_down,
-	};
-	void *memory = calloc(1, sessions_bytes(&options));
-	if (!memory)
-		writer_fail("out of memory");
-	w->sessions = sessions_init(memory, &options);
-}
-
 static enum err serve(struct writer *w, struct why *why)
 {
-	struct process_parts parts = {.role = WIRE__ROLE__ROLE_OPERATOR, .with_link = true, .read_max = 4096, .context = w,
-				      .landing = on_landing};
-	enum err e = process_open(&w->settings, &parts, &w->process, why);
+	struct visitor_options options = {
+		.settings = &w->settings,
+		.role = WIRE__ROLE__ROLE_OPERATOR,
+		.peer_max = 2 * STORES_MAX,
+		.read_max = 4096,
+		.context = w,
+		.landing = on_landing,
+		.wants = wants,
+		.up = on_up,
+		.down = on_down,
+		.message = on_message,
+		.read_outcome = on_outcome,
+		.landing_free = on_landing_free,
+	};
+	enum err e = visitor_open(&options, &w->visitor, why);
 	if (e != ERR_OK)
 		return e;
+	w->process = visitor_process(w->visitor);
+	w->sessions = visitor_sessions(w->visitor);
 	open_memory(w);
-	make_sessions(w);
-	struct process_core core = {
-		.shell = {.core = w, .opened = on_opened, .dial_failed = on_dial_failed, .closed = on_closed, .message = on_message,
-			  .tick = on_tick, .read_outcome = on_outcome, .landing_free = on_landing_free},
-		.context = w,
-		.on_member = on_member,
-		.on_gone = on_gone,
-		.renew = on_renew,
-	};
 	if (loop_watch_create(process_loop(w->process), STDIN_FILENO, LOOP_READ, on_input, w, &w->input) != ERR_OK ||
 	    loop_timer_create(process_loop(w->process), on_timer, w, &w->timer) != ERR_OK)
 		return ERR_NOMEM;
 	loop_timer_arm(w->timer, TICK_NS);
-	e = process_join(w->process, &core, NULL, why);
+	e = visitor_join(w->visitor, why);
 	return e == ERR_OK ? process_run(w->process, why) : e;
 }
 

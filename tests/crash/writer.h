@@ -4,10 +4,8 @@
  * nothing but its number to tell whether a byte is wrong, also when the one who offered it is long gone. */
 #ifndef TESTS_CRASH_WRITER_H
 #define TESTS_CRASH_WRITER_H
-#include "net/process.h"
+#include "kvstore/visitor.h"
 #include "net/region.h"
-#include "net/session.h"
-#include "proto/job.h"
 
 enum {
 	STORES_MAX = 8,
@@ -64,8 +62,9 @@ struct writer_check {
 struct writer {
 	struct process_settings settings;
 	uint64_t rate, first_block;
-	struct process *process;
-	struct sessions *sessions;
+	struct visitor *visitor;
+	struct process *process;   /* the visitor's */
+	struct sessions *sessions; /* the same */
 	struct region *source, *sink;
 	struct loop_watch *input;
 	struct loop_timer *timer;
@@ -93,7 +92,6 @@ void block_fill(uint32_t block, uint8_t *ret_bytes);
 
 /* Says why and ends the process: nothing here is to be gone on from. */
 __attribute__((noreturn, format(printf, 1, 2))) void writer_fail(const char *format, ...);
-void writer_send(struct writer *writer, uint32_t peer, Wire__Envelope *envelope);
 uint64_t writer_now(struct writer *writer);
 
 /* lookups.c */

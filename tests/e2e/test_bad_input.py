@@ -4,6 +4,7 @@ what was expected, end with 1, and neither hang nor print a backtrace."""
 import json
 import os
 import pathlib
+import re
 import resource
 import shutil
 import socket
@@ -12,7 +13,7 @@ import subprocess
 import tempfile
 import unittest
 
-from cluster import BATON, BUILD, DEMO
+from cluster import BATON, BUILD, DEMO, Cluster
 
 WAIT_S = 60
 
@@ -192,6 +193,28 @@ class BadInput(unittest.TestCase):
         self.refused([store, "--config", self.folder / "wrong.yaml"], "wrong.yaml", "line 2", "UTF-8")
         (self.folder / "wrong.yaml").write_text("kv-bites: 64MiB\n")
         self.refused([store, "--config", self.folder / "wrong.yaml"], "wrong.yaml", 'did you mean "kv-bytes"?')
+
+    def test_model_that_was_not_meant(self):
+        decode = [BUILD / "node" / "baton-decode", "--model", DEMO, "--name", "other", "--kv-bytes", "64MiB"]
+        nowhere = ["--etcd", "http://127.0.0.1:1"]
+        for text in ("", "abc", "g" * 64, "0" * 65):
+            self.refused([*decode, *nowhere, "--model-fingerprint", text], f'--model-fingerprint "{text}", expected 64 hexadecimal digits')
+        with Cluster(prefill=1, decode=1, kvstore=0) as cluster:
+            etcd = ["--etcd", re.search(r"--etcd (\S+)", "\n".join(cluster.lines))[1]]
+            right = re.search(r"model demo, fingerprint ([0-9a-f]{64})", pathlib.Path(cluster.folder, "decode-1.log").read_text())[1]
+
+            def other(at):
+                return right[:at] + format(int(right[at], 16) ^ 1, "x") + right[at + 1:]
+
+            # Another config, tokenizer or tensor: before anything is read of the weights, and anybody is asked.
+            self.refused([*decode, *nowhere, "--model-fingerprint", other(31)], f"a fingerprint that begins with {right[:32]}", "tensors' names, types and shapes differ")
+            self.refused([*decode, *etcd, "--model-fingerprint", other(32)], f"has fingerprint {right}, expected", "bytes of the weights differ")
+            right_one = subprocess.Popen([*decode, *etcd, "--model-fingerprint", right.upper()], stdout=subprocess.DEVNULL, stderr=subprocess.DEVNULL)
+            try:
+                cluster.wait_for(lambda: "other" in {node["name"] for node in cluster.nodes()}, what="the right one is a member")
+            finally:
+                right_one.terminate()
+                right_one.wait(60)
 
 
 if __name__ == "__main__":

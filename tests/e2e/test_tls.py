@@ -180,7 +180,7 @@ class Strangers(unittest.TestCase):
         return heard
 
     def hello(self, name):
-        body = struct.pack("<BQBQ", 0x09, 77, 0x11, 1 << 60) + b"\x18\x03" + b"\x22" + bytes([len(name)]) + name.encode()
+        body = struct.pack("<BQBQ", 0x09, 77, 0x11, 1 << 60) + b"\x18\x03" + b"\x22" + bytes([len(name)]) + name.encode() + b"\x52\x07default"
         envelope = b"\x08" + bytes([proto_version()]) + bytes([HELLO_FIELD << 3 & 0x7f | 2]) + bytes([len(body)]) + body
         return struct.pack("<I", len(envelope)) + envelope
 

@@ -7,18 +7,23 @@ usage: test_transport.py
 import os
 import pathlib
 import re
+import signal
 import subprocess
 import sys
 import tempfile
 import unittest
 
-from cluster import BUILD, SLOW, Cluster
+from cluster import BUILD, DEMO, SLOW, Cluster
 
 PROMPT = {"model": "demo", "prompt": "Mira has 482. Theo has 17. Anna has 906. Mira has", "max_tokens": 4, "temperature": 0}
 
 
 def carried(cluster, name=None):
     return {t["transport"] for node in cluster.nodes() if name in (None, node["name"]) for t in node["transports"]}
+
+
+def pid_of(cluster, name):
+    return next(node["pid"] for node in cluster.nodes() if node["name"] == name)
 
 
 def etcd_of(cluster):
@@ -55,6 +60,29 @@ class Required(unittest.TestCase):
                 "both says what is missing"})
             self.assertEqual(len({node for node, _ in said}), len(said), "each once")
             self.assertEqual(len(said), 3)
+
+    def test_refused_pair_is_not_chosen(self):
+        # One decode node more, which may read over UCX alone; the prefill node has none.
+        with Cluster(prefill=1, decode=1, kvstore=0) as cluster, tempfile.TemporaryFile("w+") as log:
+            picky = subprocess.Popen([BUILD / "node" / "baton-decode", "--name", "picky", "--model", DEMO, "--etcd", etcd_of(cluster), "--kv-bytes", "64MiB",
+                                      "--link-network", "lo", "--require-transport", "rdma,ucx-tcp", "--time-factor", str(SLOW)],
+                                     stdout=log, stderr=subprocess.STDOUT)
+            try:
+                cluster.wait_for(lambda: carried(cluster, "picky") == {"refused"}, what="its link is refused")
+                for seed in range(8):
+                    self.assertTrue(cluster.post("/v1/completions", {**PROMPT, "seed": seed})["choices"][0]["text"].strip())
+                steps = {node["name"]: node["load"]["steps"] for node in cluster.nodes()}
+                self.assertEqual(steps["picky"], 0)
+                os.kill(pid_of(cluster, "decode-1"), signal.SIGKILL)
+                cluster.wait_for(lambda: cluster.call("GET", "/readyz")[0] == 503, what="nobody can do a request")
+                status, _, text = cluster.call("POST", "/v1/completions", PROMPT)
+                self.assertEqual(status, 503, text)
+                self.assertIn("no two nodes of model demo can exchange KV: picky reads over rdma, ucx-tcp only (--require-transport), and none of that "
+                              "reaches prefill-1", text)
+                self.assertIn("picky reads over rdma", cluster.call("GET", "/readyz")[2])
+            finally:
+                picky.terminate()
+                picky.wait(60 * SLOW)
 
     @unittest.skipIf(os.path.exists("/sys/class/infiniband"), "there is a NIC that does RDMA")
     def test_rdma_where_there_is_none(self):

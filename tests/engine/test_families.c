@@ -13,6 +13,7 @@
 #include "model/model_dir.h"
 #include "tests/engine/driver.h"
 #include "tests/engine/f32_copy.h"
+#include "tests/scratch.h"
 
 /* Every family of dense models says what transformers says (tests/golden/families/make.py): in f32 to parts of 10^4
  * and with the same greedy tokens, in its own type as near as transformers is to itself. */
@@ -129,8 +130,8 @@ static double in_f32(const char *name, const char *path)
 static double in_f32(const char *name, const char *path)
 {
 	static struct family family;
-	char copy[] = "/tmp/baton-f32-XXXXXX";
-	assert_non_null(mkdtemp(copy));
+	char copy[64];
+	assert_non_null(scratch_folder(copy, sizeof(copy), "f32"));
 	f32_copy(path, copy);
 	open_family(&family, name, copy, driver_isa_of_f32_rows());
 	compare_positions(&family);

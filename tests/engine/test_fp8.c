@@ -12,6 +12,7 @@
 #include "kernels/device.h"
 #include "model/model_dir.h"
 #include "tests/engine/driver.h"
+#include "tests/scratch.h"
 
 /* Models published in FP8 and computed in it say what torch says (tests/golden/fp8/models.py): to parts of 10^4, but where another
  * order of a sum turned the rounding of an input, which a hundredth of the difference that rounding inputs makes at all bounds. */
@@ -188,14 +189,14 @@ static void spoil(const char *folder, const char *tensor, uint32_t at)
 
 static void assert_refused(const char *tensor, uint32_t at, const char *words)
 {
-	char folder[] = "/tmp/baton-fp8-XXXXXX", command[128];
+	char folder[64], command[128];
 	const struct device_options options = {.kind = DEVICE_CPU, .thread_count = 1};
 	const struct model_dir_options fp8 = {.quantization = "fp8"};
 	struct why why = {""};
 	struct model_dir *dir;
 	struct device *device;
 	struct engine_weights *weights;
-	assert_non_null(mkdtemp(folder));
+	assert_non_null(scratch_folder(folder, sizeof(folder), "fp8"));
 	spoil(folder, tensor, at);
 	assert_int_equal(device_open(&options, NULL, &device), ERR_OK);
 	assert_int_equal(model_dir_open(folder, &fp8, &why, &dir), ERR_OK);

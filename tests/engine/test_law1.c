@@ -15,6 +15,7 @@
 #include "model/model_dir.h"
 #include "tests/engine/driver.h"
 #include "tests/engine/wide_model.h"
+#include "tests/scratch.h"
 
 /* Law 1: the same tokens, log-probabilities to the bit, and bytes of KV, whatever happens around a sequence. */
 
@@ -396,8 +397,8 @@ static void many_ranks_do_not_show(void **state)
 	struct rng rng = {.seed = 13};
 	for (size_t m = 0; m < sizeof(wide) / sizeof(*wide); m++) {
 		static struct outcome outcomes[2];
-		char folder[] = "/tmp/baton-wide-XXXXXX", path[64];
-		assert_non_null(mkdtemp(folder));
+		char folder[64], path[96];
+		assert_non_null(scratch_folder(folder, sizeof(folder), "wide"));
 		wide_model(wide[m].from, wide[m].sizes, folder);
 		for (int shared = 0; shared < 2; shared++) {
 			struct driver driver;

@@ -20,6 +20,7 @@
 #include "engine/tensor_rows.h"
 #include "kernels/device.h"
 #include "model/model_dir.h"
+#include "tests/scratch.h"
 
 static const char NARROW[] = "of 8 bits"; /* made here: weights of more than one block of a scale each way */
 static const char KEPT[] = "of 8 bits, which they stay";
@@ -54,8 +55,7 @@ struct copied {
 static void copy_model(const char *name, struct copied *copied)
 {
 	char from[128];
-	strcpy(copied->root, "/tmp/baton-load-XXXXXX");
-	assert_non_null(mkdtemp(copied->root));
+	assert_non_null(scratch_folder(copied->root, sizeof(copied->root), "load"));
 	snprintf(from, sizeof(from), "tests/golden/%s/*.*", name);
 	copy_file(from, copied->root);
 	snprintf(copied->file, sizeof(copied->file), "%s/model.safetensors", copied->root);

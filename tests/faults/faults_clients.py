@@ -134,7 +134,7 @@ def varint(value):
 def hello(version, node, incarnation, role=3, name="impostor"):
     """An Envelope with a Hello, framed."""
     body = b"\x09" + struct.pack("<Q", node) + b"\x11" + struct.pack("<Q", incarnation) + b"\x18" + varint(role)
-    body += b"\x22" + varint(len(name)) + name.encode()
+    body += b"\x22" + varint(len(name)) + name.encode() + b"\x52\x07default"  # the cluster
     envelope = b"\x08" + varint(version) + b"\x12" + varint(len(body)) + body
     return struct.pack("<I", len(envelope)) + envelope
 

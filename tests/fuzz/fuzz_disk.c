@@ -39,7 +39,7 @@ static void on_submit(void *context, const struct disk_io *io)
 
 static void perform(struct world *w, const struct disk_io *io)
 {
-	uint8_t *at = w->pages[io->segment][0] + io->offset;
+	uint8_t *at = (uint8_t *)w->pages[io->segment] + io->offset;
 	if (io->kind == DISK_WRITE) {
 		memcpy(at, io->head, io->head_bytes);
 		memcpy(at + io->head_bytes, w->landing, io->landing_bytes);

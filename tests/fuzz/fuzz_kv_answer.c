@@ -50,7 +50,9 @@ static void check(const Wire__KvAsk *ask, const Wire__KvAnswer *answer)
 	size_t asked = ask->keys.len / PROTO_KEY_BYTES;
 	bool listed = ask->verb == WIRE__KV_VERB__KV_LIST;
 	assert(answer->n_blocks <= (listed ? ask->limit : asked) && answer->n_errors <= asked);
-	assert(!listed || answer->next == 0 || answer->next > ask->from);
+	bool goes_on = listed && answer->after.len > 0;
+	assert(!goes_on || (answer->after.len == PROTO_KEY_BYTES &&
+			    (ask->after.len == 0 || memcmp(answer->after.data, ask->after.data, PROTO_KEY_BYTES) != 0)));
 	for (size_t i = 0; !listed && i < answer->n_blocks; i++) {
 		const Wire__KvBlock *block = answer->blocks[i];
 		bool known = false;
@@ -73,12 +75,14 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	Wire__KvAsk ask = WIRE__KV_ASK__INIT;
 	Wire__KvAnswer answer = WIRE__KV_ANSWER__INIT;
 	ask.verb = (Wire__KvVerb)bytes_below(&in, WIRE__KV_VERB__KV_HAVE + 1);
-	ask.from = (uint32_t)bytes_number(&in);
+	uint64_t after[2][2] = {{bytes_number(&in)}};
+	ask.after = (ProtobufCBinaryData){after[0][0] ? PROTO_KEY_BYTES : 0, (uint8_t *)after[0]};
 	ask.limit = 1 + bytes_below(&in, 6);
 	ask.keys = (ProtobufCBinaryData){(size_t)bytes_below(&in, KEYS + 1) * PROTO_KEY_BYTES, asked};
 	for (uint8_t i = 0; i < KEYS; i++)
 		asked[i * PROTO_KEY_BYTES] = bytes_below(&in, 4) ? i : (uint8_t)bytes_below(&in, KEYS);
-	answer.next = (uint32_t)bytes_number(&in);
+	after[1][0] = bytes_number(&in);
+	answer.after = (ProtobufCBinaryData){after[1][0] ? PROTO_KEY_BYTES : 0, (uint8_t *)after[1]};
 	answer.error = bytes_below(&in, 8) == 7 ? bytes_u8(&in) : ERR_OK;
 	answer.n_errors = bytes_below(&in, 2) ? ask.keys.len / PROTO_KEY_BYTES : bytes_below(&in, BLOCKS);
 	answer.errors = errors;

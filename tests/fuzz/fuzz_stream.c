@@ -10,6 +10,7 @@
 #include "bytes.h"
 #include "net/loop.h"
 #include "net/stream.h"
+#include "tests/scratch.h"
 
 enum { FRAME_MAX = 70000 };
 
@@ -50,7 +51,7 @@ static void begin(void)
 	char url[128];
 	struct stream_options options = {.frame_bytes_max = FRAME_MAX, .queue_bytes_max = 4096};
 	struct why why = {0};
-	snprintf(name.sun_path, sizeof(name.sun_path), "/tmp/baton-fuzz-%d", (int)getpid());
+	scratch_path(name.sun_path, sizeof(name.sun_path), "stream");
 	unlink(name.sun_path);
 	snprintf(url, sizeof(url), "ipc://%s", name.sun_path);
 	if (loop_create(&loop) != ERR_OK || stream_listen(loop, url, &options, on_accept, NULL, &listener, &why) != ERR_OK)

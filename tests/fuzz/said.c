@@ -328,7 +328,7 @@ static void ask(struct said *s, struct parts *p, Wire__KvAsk *a)
 	a->verb = (Wire__KvVerb)bytes_below(&s->in, WIRE__KV_VERB__KV_HAVE + 2);
 	a->pin = (Wire__KvPin)bytes_below(&s->in, 4);
 	a->keys = keys(s, p->keys, KEYS);
-	a->from = bytes_below(&s->in, 16) ? bytes_below(&s->in, 32) : (uint32_t)bytes_number(&s->in);
+	a->after = keys(s, p->more_keys, 1);
 	a->limit = 1 + bytes_below(&s->in, 8);
 	a->one_tenant = bytes_below(&s->in, 2);
 	a->tenant = tenant(s);

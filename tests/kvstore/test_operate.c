@@ -199,6 +199,7 @@ static void list_comes_in_pages_and_is_no_use_of_a_block(void **state)
 		put_of(w, key % 3 == 0 ? "acme" : "", WIRE__PRIORITY__PRIORITY_NORMAL, key, key);
 	lookup(w, 1, 50, (uint8_t[]){1}, 1);
 	release(w, 1, 50); /* the least recently used is 2 now, and the first of the list is 1 */
+	struct id128 after;
 	uint32_t seen = 0, pages = 0;
 	Wire__KvAsk question = WIRE__KV_ASK__INIT;
 	question.verb = WIRE__KV_VERB__KV_LIST;
@@ -208,16 +209,18 @@ static void list_comes_in_pages_and_is_no_use_of_a_block(void **state)
 		assert_true(answer->n_blocks <= 3);
 		for (size_t i = 0; i < answer->n_blocks; i++)
 			seen |= 1u << answer->blocks[i]->key.data[0];
-		question.from = answer->next;
+		if (answer->after.len)
+			memcpy(after.bytes, answer->after.data, sizeof(after.bytes));
+		question.after = (ProtobufCBinaryData){answer->after.len, after.bytes};
 		pages++;
-	} while (question.from);
+	} while (question.after.len);
 	assert_int_equal(seen, 0xfe);
 	assert_int_equal(pages, 3);
 	question.one_tenant = true;
 	question.tenant = (char *)"acme";
 	const Wire__KvAnswer *answer = answer_to(w, 9, &question);
 	assert_int_equal(answer->n_blocks, 2);
-	assert_int_equal(answer->next, 0);
+	assert_int_equal(answer->after.len, 0);
 	for (uint8_t key = 0; is_there(w, 2); key++)
 		put_of(w, "", WIRE__PRIORITY__PRIORITY_NORMAL, 100u + key, 100u + key);
 	assert_true(is_there(w, 1) && is_there(w, 3));

@@ -12,6 +12,7 @@
 #include "model/model_dir.h"
 #include "model/tensors.h"
 #include "tests/model/golden.h"
+#include "tests/scratch.h"
 
 static const char config_text[] =
 	"{\"architectures\": [\"LlamaForCausalLM\"], \"torch_dtype\": \"float32\", \"vocab_size\": 720,"
@@ -23,7 +24,7 @@ static const char tokenizer_config_text[] =
 	"1000000000000000019884624838656, \"chat_template\": \"{{ bos_token }}{% for m in messages %}"
 	"[{{ m.role }}] {{ m.content }}{{ eos_token }}{% endfor %}{% if add_generation_prompt %}>{% endif %}\"}";
 
-static char root[] = "/tmp/baton-model-XXXXXX";
+static char root[64];
 
 static void path_of(char *path, const char *dir, const char *name)
 {
@@ -154,7 +155,7 @@ static void fingerprint_does_not_see_the_shards_but_every_byte(void **state)
 	if (open_dir("three", false, &why, &three) != ERR_OK)
 		fail_msg("%s", why.text);
 	assert_int_equal(weights_shard_count(three->weights), 3);
-	uint8_t fingerprint[32], before[32];
+	uint8_t fingerprint[32], before[32], outline[MODEL_OUTLINE_BYTES];
 	model_dir_fingerprint(one, NULL, fingerprint);
 	model_dir_fingerprint(three, NULL, before);
 	assert_memory_equal(fingerprint, before, 32);
@@ -170,6 +171,10 @@ static void fingerprint_does_not_see_the_shards_but_every_byte(void **state)
 	assert_int_equal(open_dir("three", false, &why, &three), ERR_OK);
 	model_dir_fingerprint(three, NULL, fingerprint);
 	assert_memory_not_equal(before, fingerprint, 32);
+	/* A byte of a weight is in the second half; the first is known without. */
+	assert_memory_not_equal(before + MODEL_OUTLINE_BYTES, fingerprint + MODEL_OUTLINE_BYTES, 32 - MODEL_OUTLINE_BYTES);
+	model_dir_outline(one, outline);
+	assert_memory_equal(outline, fingerprint, MODEL_OUTLINE_BYTES);
 
 	assert_int_equal(open_dir("three", true, &why, &light), ERR_OK);
 	assert_null(light->weights);
@@ -223,7 +228,7 @@ static void parts_that_do_not_fit_are_refused(void **state)
 
 static int make_root(void **state)
 {
-	return mkdtemp(root) ? 0 : -1;
+	return scratch_folder(root, sizeof(root), "model") ? 0 : -1;
 }
 
 /* What a chat with or without tools becomes. */

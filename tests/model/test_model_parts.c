@@ -10,6 +10,7 @@
 #include <unistd.h>
 
 #include "model/model_dir.h"
+#include "tests/scratch.h"
 
 static char dir[64];
 
@@ -17,8 +18,7 @@ static int setup(void **state)
 {
 	char from[4096], to[128];
 	static const char *const files[] = {"config.json", "tokenizer.json"};
-	strcpy(dir, "/tmp/baton-parts-XXXXXX");
-	if (!mkdtemp(dir))
+	if (!scratch_folder(dir, sizeof(dir), "parts"))
 		return -1;
 	for (int i = 0; i < 2; i++) {
 		snprintf(from, sizeof(from), "%s/engine/llama-f32/%s", GOLDEN_DIR, files[i]);

@@ -15,6 +15,7 @@
 #include "base/rng.h"
 #include "model/json_in.h"
 #include "model/model_dir.h"
+#include "tests/scratch.h"
 
 enum { ROUNDS = 400, FILES = 3, FILE_BYTES_MAX = 1 << 22 };
 
@@ -27,7 +28,7 @@ struct original {
 	struct model_dir *dir;
 };
 
-static char root[] = "/tmp/baton-mutated-XXXXXX";
+static char root[64];
 static struct rng rng;
 
 static void write_file(const char *name, const char *data, size_t length)
@@ -184,7 +185,7 @@ static void mutate(const char *name)
 {
 	struct original original = {0};
 	rng = (struct rng){.seed = 7};
-	assert_non_null(mkdtemp(root));
+	assert_non_null(scratch_folder(root, sizeof(root), "mutated"));
 	read_original(name, &original);
 	for (int which = 0; which < FILES; which++) {
 		uint32_t refused = 0;

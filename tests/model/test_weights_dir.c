@@ -11,6 +11,7 @@
 #include <unistd.h>
 
 #include "model/safetensors.h"
+#include "tests/scratch.h"
 
 #define ONE(name) "{\"" name "\":{\"dtype\":\"F32\",\"shape\":[1],\"data_offsets\":[0,4]}}"
 
@@ -23,8 +24,7 @@ static void path_of(char path[128], const char *name)
 
 static int setup(void **state)
 {
-	strcpy(dir, "/tmp/baton-weights-XXXXXX");
-	return mkdtemp(dir) ? 0 : -1;
+	return scratch_folder(dir, sizeof(dir), "weights") ? 0 : -1;
 }
 
 static int teardown(void **state)

@@ -118,7 +118,7 @@ int64_t grant(struct fixture *fixture, uint32_t ttl_s)
 	return answer.reply.lease;
 }
 
-struct answer revoke(struct fixture *fixture, int64_t lease)
+struct answer revoke_lease(struct fixture *fixture, int64_t lease)
 {
 	struct answer answer = {0};
 	etcd_lease_revoke(fixture->etcd, lease, on_done, &answer);

@@ -57,6 +57,6 @@ struct answer get(struct fixture *fixture, const char *key);
 struct answer delete_prefix(struct fixture *fixture, const char *prefix);
 struct answer range(struct fixture *fixture, const struct etcd_range *options);
 int64_t grant(struct fixture *fixture, uint32_t ttl_s);
-struct answer revoke(struct fixture *fixture, int64_t lease);
+struct answer revoke_lease(struct fixture *fixture, int64_t lease);
 void compact_now(struct fixture *fixture);
 #endif

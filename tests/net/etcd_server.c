@@ -1,4 +1,5 @@
 #include "etcd_server.h"
+#include "tests/scratch.h"
 
 #include <arpa/inet.h>
 #include <errno.h>
@@ -155,8 +156,7 @@ static struct etcd_server *prepare(const char *binary, const char *name, int tls
 		return NULL;
 	snprintf(server->binary, sizeof(server->binary), "%s", binary);
 	snprintf(server->name, sizeof(server->name), "%s", name);
-	snprintf(server->directory, sizeof(server->directory), "/tmp/baton-etcd-XXXXXX");
-	if (free_ports(ports) != 0 || !mkdtemp(server->directory)) {
+	if (free_ports(ports) != 0 || !scratch_folder(server->directory, sizeof(server->directory), "etcd")) {
 		free(server);
 		return NULL;
 	}

@@ -16,6 +16,7 @@
 #include "base/rng.h"
 #include "net/certs.h"
 #include "net/tls.h"
+#include "tests/scratch.h"
 
 const struct way ways[] = {
 	{"mapped", LINK_MAPPED, false, false},
@@ -62,8 +63,7 @@ struct handle handle_of(uint64_t slot, uint64_t offset, uint64_t length)
 static void make_certificates(struct pair *pair)
 {
 	struct why why = {0};
-	snprintf(pair->directory, sizeof(pair->directory), "/tmp/baton-link-XXXXXX");
-	assert_non_null(mkdtemp(pair->directory));
+	assert_non_null(scratch_folder(pair->directory, sizeof(pair->directory), "link"));
 	const char *const names[] = {"peer", "reader"};
 	enum err e = certs_make_ca(pair->directory, "test", &why);
 	for (int i = 0; i < 2 && e == ERR_OK; i++)
@@ -118,7 +118,7 @@ static int serve(const struct way *way, int control, const char *directory)
 	struct link *link = NULL;
 	struct loop_watch *watch = NULL;
 	struct buf address = {0};
-	struct region_options region_options = {.index = 3, .slot_bytes = SLOT_BYTES, .slot_count = SLOT_COUNT, .touch = true};
+	struct region_options region_options = {.index = 3, .slot_bytes = SLOT_BYTES, .slot_count = SLOT_COUNT, .touch = REGION_TOUCH};
 	struct link_options options = {
 		.node = PEER_NODE,
 		.incarnation = PEER_INCARNATION,

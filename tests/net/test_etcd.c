@@ -227,9 +227,9 @@ static void revoking_a_lease_deletes_its_keys(void **state)
 	int64_t lease = grant(fixture, 60);
 	put(fixture, "lease/a", "v", lease);
 	assert_int_equal(get(fixture, "lease/a").first.lease, lease);
-	assert_int_equal(revoke(fixture, lease).e, ERR_OK);
+	assert_int_equal(revoke_lease(fixture, lease).e, ERR_OK);
 	assert_int_equal(get(fixture, "lease/a").e, ERR_NOT_FOUND);
-	assert_int_equal(revoke(fixture, lease).e, ERR_NOT_FOUND);
+	assert_int_equal(revoke_lease(fixture, lease).e, ERR_NOT_FOUND);
 }
 
 static void a_kept_lease_lives_on_and_one_left_alone_takes_its_key_along(void **state)
@@ -247,7 +247,7 @@ static void a_kept_lease_lives_on_and_one_left_alone_takes_its_key_along(void **
 	assert_int_equal(loss.calls, 0);
 	assert_true(etcd_keepalive_until_ns(keepalive) > loop_now_ns(fixture->loop));
 	etcd_keepalive_stop(keepalive);
-	revoke(fixture, kept);
+	revoke_lease(fixture, kept);
 }
 
 static void a_keepalive_says_when_the_lease_is_gone(void **state)
@@ -256,7 +256,7 @@ static void a_keepalive_says_when_the_lease_is_gone(void **state)
 	int64_t lease = grant(fixture, 3);
 	struct loss loss = {0};
 	struct etcd_keepalive *keepalive = keep(fixture, lease, 3, &loss);
-	revoke(fixture, lease);
+	revoke_lease(fixture, lease);
 	WAIT_FOR(fixture, 10, loss.calls);
 	assert_int_equal(loss.e, ERR_NOT_FOUND);
 	for (int i = 0; i < 3; i++)
@@ -298,7 +298,7 @@ static void a_keepalive_survives_a_restart_of_etcd(void **state)
 	assert_int_equal(loss.calls, 0);
 	WAIT_FOR(fixture, 12, get(fixture, "restart/a").e == ERR_OK);
 	etcd_keepalive_stop(keepalive);
-	revoke(fixture, lease);
+	revoke_lease(fixture, lease);
 }
 
 int main(int argc, char **argv)

@@ -5,13 +5,14 @@
 
 #include "etcd_fixture.h"
 #include "net/certs.h"
+#include "tests/scratch.h"
 
 static const char *binary;
-static char folder[] = "/tmp/baton-etcd-auth-XXXXXX";
+static char folder[64];
 
 static const char *path(const char *name)
 {
-	static char paths[8][64];
+	static char paths[8][96];
 	static int next;
 	char *text = paths[next++ % 8];
 	snprintf(text, sizeof(paths[0]), "%s/%s", folder, name);
@@ -169,7 +170,7 @@ int main(int argc, char **argv)
 	if (result != 0)
 		return result;
 	binary = etcd_server_binary();
-	if (!mkdtemp(folder))
+	if (!scratch_folder(folder, sizeof(folder), "etcd-auth"))
 		return 1;
 #define T(name) cmocka_unit_test_setup_teardown(name, fixture_setup, fixture_teardown)
 	const struct CMUnitTest tests[] = {

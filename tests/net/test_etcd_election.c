@@ -73,7 +73,7 @@ static void revoking_the_leaders_lease_hands_over_and_it_stands_again(void **sta
 	int64_t epoch = first.leader.epoch;
 	struct answer page = range(fixture, &(struct etcd_range){.prefix = "e2/"});
 	int64_t lease = page.first.create_revision == epoch ? page.first.lease : get(fixture, page.last_key).first.lease;
-	assert_int_equal(revoke(fixture, lease).e, ERR_OK);
+	assert_int_equal(revoke_lease(fixture, lease).e, ERR_OK);
 	WAIT_FOR(fixture, 10, second.leader.mine && !first.leader.mine);
 	assert_true(second.leader.epoch > epoch);
 	WAIT_FOR(fixture, 10, range(fixture, &(struct etcd_range){.prefix = "e2/"}).reply.kv_count == 2);

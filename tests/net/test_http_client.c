@@ -18,6 +18,7 @@
 #include "net/http_client.h"
 #include "net/loop.h"
 #include "net/tls.h"
+#include "tests/scratch.h"
 
 struct world {
 	struct loop *loop;
@@ -84,8 +85,7 @@ static struct tls *make_tls(struct world *world)
 	char certificate[96], key[96];
 	struct why why = {0};
 	struct tls *tls = NULL;
-	snprintf(world->directory, sizeof(world->directory), "/tmp/baton-https-XXXXXX");
-	assert_non_null(mkdtemp(world->directory));
+	assert_non_null(scratch_folder(world->directory, sizeof(world->directory), "https"));
 	assert_int_equal(certs_make_ca(world->directory, "test", &why), ERR_OK);
 	struct certs_node node = {.cluster = "test", .role = "coordinator", .name = "api"};
 	assert_int_equal(certs_make_node(world->directory, &node, &why), ERR_OK);

@@ -143,7 +143,7 @@ static void revoked_lease_is_noise(void **state)
 	struct life l;
 	start_life(fixture, &l, "c2", 1);
 	int64_t lease = lease_of(fixture, "c2");
-	assert_int_equal(revoke(fixture, lease).e, ERR_OK);
+	assert_int_equal(revoke_lease(fixture, lease).e, ERR_OK);
 	WAIT_FOR(fixture, 20, l.registered && recorded(fixture, "c2") == WALL_NS && lease_of(fixture, "c2") != lease);
 	assert_int_equal(l.renewed, 0);
 	assert_int_equal(l.replaced, 0);

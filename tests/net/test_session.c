@@ -18,6 +18,7 @@ struct side {
 	int ups, downs;
 	enum err down_why;
 	int dials, closes, link_opens, link_closes;
+	int strangers;
 	int outranked;
 	uint64_t outranked_by;
 	bool outranked_lives;
@@ -88,6 +89,13 @@ static void hook_outranked(void *context, uint64_t incarnation, bool lives)
 	side->outranked_lives = lives;
 }
 
+static void hook_stranger(void *context, const char *name, const char *cluster)
+{
+	assert_string_equal(name, "a");
+	assert_string_equal(cluster, "green");
+	((struct side *)context)->strangers++;
+}
+
 static void up(void *context, uint32_t peer)
 {
 	(void)peer;
@@ -101,14 +109,17 @@ static void down(void *context, uint32_t peer, enum err why)
 	((struct side *)context)->down_why = why;
 }
 
+static const char *cluster_of_a = "blue"; /* b's is blue */
+
 static void make_side(int i, uint64_t incarnation)
 {
 	free(sides[i].memory);
 	sides[i] = (struct side){0};
 	sides[i].env = (struct env){.context = &sides[i], .send = hook_send, .close = hook_close, .dial = hook_dial,
-				    .link_open = hook_link_open, .link_close = hook_link_close, .outranked = hook_outranked};
+				    .link_open = hook_link_open, .link_close = hook_link_close, .outranked = hook_outranked, .stranger = i ? hook_stranger : NULL};
 	struct session_options options = {
 		.node = (uint64_t)i + 1, .incarnation = incarnation, .role = WIRE__ROLE__ROLE_DECODE, .name = i ? "b" : "a",
+		.cluster = i ? "blue" : cluster_of_a,
 		.link_address = (const uint8_t *)"addr", .link_address_length = 4, .peer_max = 4,
 		.env = &sides[i].env, .context = &sides[i], .up = up, .down = down,
 	};
@@ -175,6 +186,38 @@ static void greeting_makes_a_session_on_both_sides(void **state)
 		uint32_t peer = sessions_find(sides[i].sessions, i ? 1 : 2);
 		assert_string_equal(sessions_peer(sides[i].sessions, peer)->name, i ? "a" : "b");
 	}
+}
+
+/* Another cluster's a has the same name and number, and a later life: b neither greets it nor learns from it. */
+static void node_of_another_cluster_gets_no_session_and_changes_nothing(void **state)
+{
+	connect_sides(7);
+	sessions_closed(sides[1].sessions, 7, now_ns);
+	cluster_of_a = "green";
+	make_side(0, 1000);
+	cluster_of_a = "blue";
+	connect_sides(8);
+	assert_int_equal(sides[0].ups, 0);
+	assert_int_equal(sides[0].closes, 1); /* it dialled */
+	assert_int_equal(sides[1].ups, 1);
+	assert_int_equal(sides[1].strangers, 1);
+	assert_int_equal(sides[1].closes, 0); /* its Hello is on its way */
+	Wire__Refused refused = WIRE__REFUSED__INIT;
+	refused.incarnation = 5000;
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_REFUSED;
+	envelope.refused = &refused;
+	assert_int_equal(sessions_message(sides[1].sessions, 8, &envelope, now_ns), PEER_NONE);
+	assert_int_equal(sides[1].outranked, 0);
+	now_ns += 2500ull * NS_PER_MS;
+	sessions_tick(sides[1].sessions, now_ns);
+	assert_int_equal(sides[1].closes, 1); /* who does not close is closed */
+	/* Its incarnation was not heard of: ours comes back. */
+	make_side(0, 11);
+	connect_sides(9);
+	assert_int_equal(sides[0].ups, 1);
+	assert_int_equal(sides[1].ups, 2);
 }
 
 static void beats_keep_it_for_ever(void **state)
@@ -384,6 +427,7 @@ static void no_room_for_one_more_peer_refuses_it(void **state)
 		hello.incarnation = 1;
 		hello.role = WIRE__ROLE__ROLE_DECODE;
 		hello.name = "x";
+		hello.cluster = "blue";
 		hello.link_address = (ProtobufCBinaryData){4, (uint8_t *)"addr"};
 		Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 		envelope.version = PROTO_VERSION;
@@ -400,6 +444,7 @@ int main(void)
 #define TEST(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
 	const struct CMUnitTest tests[] = {
 		TEST(greeting_makes_a_session_on_both_sides),
+		TEST(node_of_another_cluster_gets_no_session_and_changes_nothing),
 		TEST(beats_keep_it_for_ever),
 		TEST(silence_ends_it_within_the_term_on_both_sides),
 		TEST(each_user_stops_before_the_holder_frees),

@@ -21,6 +21,7 @@
 #include "net/loop.h"
 #include "net/stream.h"
 #include "net/tls.h"
+#include "tests/scratch.h"
 
 static const uint64_t second_ns = 1000000000;
 
@@ -105,8 +106,7 @@ static void pair_listen(struct pair *pair, const char *scheme)
 {
 	struct why why = {0};
 	assert_int_equal(loop_create(&pair->loop), ERR_OK);
-	snprintf(pair->directory, sizeof(pair->directory), "/tmp/baton-stream-XXXXXX");
-	assert_non_null(mkdtemp(pair->directory));
+	assert_non_null(scratch_folder(pair->directory, sizeof(pair->directory), "stream"));
 	if (strcmp(scheme, "ipc") == 0)
 		snprintf(pair->url, sizeof(pair->url), "ipc://%s/socket", pair->directory);
 	else
@@ -524,9 +524,8 @@ static struct tls *tls_of(const char *directory, const char *name)
 static bool make_directory(char *directory)
 {
 	struct why why = {0};
-	snprintf(directory, 64, "/tmp/baton-tls-XXXXXX");
 	struct certs_node node = {.cluster = "test", .role = "engine", .name = "node"};
-	if (mkdtemp(directory) && certs_make_ca(directory, "test", &why) == ERR_OK &&
+	if (scratch_folder(directory, 64, "tls") && certs_make_ca(directory, "test", &why) == ERR_OK &&
 	    certs_make_node(directory, &node, &why) == ERR_OK)
 		return true;
 	fprintf(stderr, "%s\n", why.text);

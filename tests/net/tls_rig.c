@@ -1,3 +1,4 @@
+#include "tests/scratch.h"
 #include "tls_rig.h"
 
 #include <stdio.h>
@@ -126,8 +127,7 @@ int make_all(void **state)
 {
 	char other[96];
 	struct why why = {0};
-	snprintf(directory, sizeof(directory), "/tmp/baton-tls-XXXXXX");
-	if (!mkdtemp(directory) || certs_make_ca(directory, "test", &why) != ERR_OK)
+	if (!scratch_folder(directory, sizeof(directory), "tls") || certs_make_ca(directory, "test", &why) != ERR_OK)
 		return -1;
 	snprintf(other, sizeof(other), "%s/other", directory);
 	if (mkdir(other, 0700) != 0)

@@ -330,6 +330,7 @@ static void a_question_of_an_operator(void **state)
 	ACCEPTED(KV_ASK, kv_ask, ask, m.limit = 0); /* of a list only */
 	REFUSED(KV_ASK, kv_ask, ask, (m.verb = WIRE__KV_VERB__KV_LIST, m.limit = 0), "kv_ask: a page of 0 blocks, expected 1 to 1024");
 	REFUSED(KV_ASK, kv_ask, ask, (m.verb = WIRE__KV_VERB__KV_LIST, m.limit++), "kv_ask: a page of 1025 blocks");
+	REFUSED(KV_ASK, kv_ask, ask, m.after = ((ProtobufCBinaryData){15, (uint8_t *)"0123456789abcdef"}), "kv_ask: after 15 bytes");
 	REFUSED(KV_ASK, kv_ask, ask, m.verb = (Wire__KvVerb)7, "kv_ask: verb 7");
 	REFUSED(KV_ASK, kv_ask, ask, m.pin = (Wire__KvPin)3, "kv_ask: pin 3");
 	REFUSED(KV_ASK, kv_ask, ask, m.keys.len = 17, "kv_ask: keys: 17 bytes are no whole keys");
@@ -368,6 +369,7 @@ static void an_answer_to_an_operator(void **state)
 	REFUSED(KV_ANSWER, kv_answer, answer, (m.n_errors = 2, m.errors = errors), "kv_answer: error number 9999");
 	REFUSED(KV_ANSWER, kv_answer, answer, m.n_errors = PROTO_ASK_KEYS_MAX + 1, "kv_answer: 257 errors, at most 256");
 	REFUSED(KV_ANSWER, kv_answer, answer, m.error = 9999, "kv_answer: error number 9999");
+	REFUSED(KV_ANSWER, kv_answer, answer, m.after = ((ProtobufCBinaryData){17, (uint8_t *)"0123456789abcdef"}), "kv_answer: after 17 bytes");
 	REFUSED(KV_ANSWER, kv_answer, answer, m.n_blocks = PROTO_PAGE_MAX + 1, "kv_answer: 1025 blocks, at most 1024");
 	SPOILT(b.key.len = 15, "kv_answer: key: 15 bytes, expected 16");
 	SPOILT(b.compat.len = 0, "kv_answer: compat: 0 bytes, expected 16");

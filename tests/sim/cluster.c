@@ -123,6 +123,7 @@ static void see_sent(void *context, uint32_t from, uint32_t to, const Wire__Enve
 {
 	struct cluster *c = context;
 	promises_sent(c->promises, from, to, envelope);
+	links_said(c, from, to, envelope);
 	disk_said(&c->members[from], to, envelope);
 }
 
@@ -140,6 +141,7 @@ static void see_linked(void *context, uint32_t node, uint32_t peer, uint64_t inc
 			     (unsigned long long)incarnation, c->members[peer].name,
 			     (unsigned long long)c->lives[node][peer]);
 	c->lives[node][peer] = incarnation;
+	links_begun(c, node, peer);
 }
 
 static void see_reading(void *context, uint32_t reader, uint32_t owner, const struct env_read *read)
@@ -156,6 +158,7 @@ static void see_frame(void *context, uint32_t from, uint32_t to, bool alive, con
 	if (alive)
 		cluster_check_claims(c, from, envelope);
 	promises_heard(c->promises, from, to, envelope);
+	links_heard(c, from, to, envelope);
 	disk_heard(&c->members[to], from, envelope);
 	if (envelope->body_case == WIRE__ENVELOPE__BODY_JOB_END)
 		cluster_check_misses(c, envelope->job_end->accounting->miss_digest);
@@ -236,6 +239,7 @@ struct cluster *cluster_create(const struct cluster_options *options)
 		add(c, ENGINE, WIRE__ROLE__ROLE_BOTH, 40 + i, "both", i + 1);
 	for (uint32_t i = 0; i < options->stores; i++)
 		add(c, STORE, WIRE__ROLE__ROLE_KVSTORE, 50 + i, "kvstore", i + 1);
+	links_refuse(c);
 	etcd_start(c);
 	watch_silence(c, 0);
 	for (uint32_t i = 0; i < c->member_count; i++)

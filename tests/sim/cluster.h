@@ -132,6 +132,7 @@ struct cluster_options {
 	uint32_t replicas;
 	uint32_t store_slabs;
 	bool decode_dials;    /* decode nodes have the smaller ids */
+	bool refused_link;    /* the first decode node cannot read the first prefill node */
 	bool disks;           /* of stores */
 	uint32_t disk_segments;
 	bool disks_ack;       /* an offer is done when the block is durable */
@@ -169,6 +170,7 @@ struct cluster {
 	struct faults *faults;
 	struct promises *promises;
 	uint64_t lives[MEMBERS_MAX][MEMBERS_MAX]; /* [who][of whom]: the highest incarnation it had a session with */
+	uint64_t told_refused[MEMBERS_MAX]; /* [coordinator]: the life of the prefill node that it is not to pair (links.c); 0: none */
 };
 
 uint32_t cluster_block_count(const struct cluster *cluster, uint32_t group);

@@ -41,6 +41,12 @@ void lead_check_node(struct member *m);
 void lead_see_frame(struct cluster *c, uint32_t to, const Wire__Envelope *envelope);
 void member_claim_epoch(void *member, int64_t candidacy, uint64_t beaten);
 
+/* links.c: a link that is refused, and who was told of it */
+void links_refuse(struct cluster *c);
+void links_begun(struct cluster *c, uint32_t who, uint32_t peer);
+void links_heard(struct cluster *c, uint32_t from, uint32_t to, const Wire__Envelope *envelope);
+void links_said(struct cluster *c, uint32_t from, uint32_t to, const Wire__Envelope *envelope);
+
 /* pins.c: what is pinned hard in a store is there until it is unpinned. */
 void pins_check(struct member *m);
 /* disk.c: the disks of stores */

@@ -80,6 +80,8 @@ static struct cluster_options draw_cluster(uint64_t seed, bool story)
 		options.seq_max = 3;
 		options.layer_ns = 3 * MS;
 	}
+	bool spare = scene_of(seed) == SCENE_NONE && options.prefills + options.decodes > 2; /* another pair is there */
+	options.refused_link = spare && rng_below(&rng, 4) == 0;
 	return options;
 }
 

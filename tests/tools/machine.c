@@ -13,6 +13,7 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
+#include "tests/scratch.h"
 #include "tests/tools/machine.h"
 
 enum { PATH_BYTES = 512, CONFIG_BYTES = 4096, ACS_AT = 0x148, NO_DRIVER = 9 };
@@ -94,9 +95,7 @@ struct machine *machine_create(const char *nvml)
 {
 	struct machine *m = calloc(1, sizeof(*m));
 	assert_non_null(m);
-	/* Hundreds of small files: in memory where there is room for them. */
-	snprintf(m->root, sizeof(m->root), "%s/baton-doctor-XXXXXX", access("/dev/shm", W_OK) == 0 ? "/dev/shm" : "/tmp");
-	assert_non_null(mkdtemp(m->root));
+	assert_non_null(scratch_folder(m->root, sizeof(m->root), "doctor"));
 	m->library = dlopen(nvml, RTLD_NOW);
 	assert_non_null(m->library);
 	m->nvml = dlsym(m->library, "fake_nvml");

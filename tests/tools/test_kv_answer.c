@@ -57,14 +57,19 @@ static void a_list_has_what_was_asked_and_goes_on(void **state)
 	(void)state;
 	begin(&w, WIRE__KV_VERB__KV_LIST);
 	w.ask.limit = 3;
-	w.ask.from = 10;
 	w.answer.n_blocks = 3;
 	expect(&w, NULL);
-	w.answer.next = 11;
+	struct id128 keys[] = {{{4}}, {{2}}, {{2, 0, 0, 0, 0, 0, 0, 0, 1}}, {{1}}}; /* in order: the lowest bit counts first */
+	for (int i = 0; i < 4; i++) {
+		w.ask.after = (ProtobufCBinaryData){16, keys[i].bytes};
+		for (int k = 0; k < 4; k++) {
+			w.answer.after = (ProtobufCBinaryData){16, keys[k].bytes};
+			expect(&w, k > i ? NULL : "its next page does not begin behind this one");
+		}
+	}
+	w.ask.after.len = 0;
 	expect(&w, NULL);
-	w.answer.next = 10;
-	expect(&w, "its next page begins at 10, this one at 10");
-	w.answer.next = 0;
+	w.answer.after.len = 0;
 	w.answer.n_blocks = 4;
 	expect(&w, "it lists 4 blocks, 3 were asked for");
 }

@@ -12,6 +12,7 @@
 #include "base/digest.h"
 #include "base/hash.h"
 #include "base/rng.h"
+#include "tests/scratch.h"
 #include "tools/kv_file.h"
 
 enum { BLOCKS = 3, LAYERS_MAX = 5, LAYER_MAX = 40 };
@@ -66,7 +67,7 @@ static int setup(void **state)
 	struct rng rng = {.seed = 3};
 	struct why why = {0};
 	struct kv_writer *writer;
-	snprintf(f->path, sizeof(f->path), "/tmp/test-kv-file-%d", (int)getpid());
+	scratch_path(f->path, sizeof(f->path), "kv-file");
 	assert_int_equal(kv_writer_open(f->path, &writer, &why), ERR_OK);
 	assert_int_not_equal(access(f->path, F_OK), 0); /* not before it is whole */
 	for (uint32_t i = 0; i < BLOCKS; i++) {

@@ -8,6 +8,7 @@
 #include "fail.h"
 #include "kvstore/disk_shell.h"
 #include "net/loop.h"
+#include "tests/scratch.h"
 #include "torture.h"
 
 enum { SEGMENTS = 4, SEGMENT_PAGES = 4, LAYERS = 2, LAYER_BYTES = 3000, LANDING_BYTES = LAYERS * LAYER_BYTES };
@@ -75,7 +76,7 @@ static enum err there_and_back(struct world *w, struct why *why)
 static void make_place(struct world *w)
 {
 	fail_pause();
-	snprintf(w->path, sizeof(w->path), "/tmp/baton-torture-disk-%d", (int)getpid());
+	scratch_path(w->path, sizeof(w->path), "torture-disk");
 	w->head = aligned_alloc(DISK_PAGE_BYTES, 4 * DISK_PAGE_BYTES);
 	w->landing = w->head + DISK_PAGE_BYTES + 64;
 	fail_resume();

@@ -16,6 +16,7 @@
 #include "net/member.h"
 #include "net/region.h"
 #include "proto/codec.h"
+#include "tests/scratch.h"
 #include "torture.h"
 
 #define MODEL GOLDEN_DIR "/engine/llama-f32"
@@ -89,10 +90,10 @@ static enum err config(struct why *why)
 
 static enum err options(struct why *why)
 {
-	char path[] = "/tmp/torture-options-XXXXXX";
+	char path[64];
 	static const char text[] = "name: x\nsize: 2MiB\nlist: [a, b]\nflag: true\n";
 	fail_pause();
-	int fd = mkstemp(path);
+	int fd = scratch_file(path, sizeof(path), "options");
 	torture_check(write(fd, text, sizeof(text) - 1) == (ssize_t)sizeof(text) - 1);
 	close(fd);
 	fail_resume();
