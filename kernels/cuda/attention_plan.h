@@ -153,6 +153,12 @@ SIMT_DEVICE uint32_t plan_run_of(const struct attention_job *job, const struct a
 	return low;
 }
 
+/* The number of a block's next item. Items of a run grow less, so every other round goes backwards: no block has the greatest of each. */
+SIMT_DEVICE uint32_t plan_number(uint32_t round)
+{
+	return round * gridDim.x + (round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
+}
+
 /* The item with that number: heads side by side, for they share the table; the last tiles of rows, which see most, first. */
 SIMT_DEVICE struct plan_item plan_item_at(const struct attention_job *job, const struct plan_limits *limits,
 					  const struct attention_plan *plan, uint32_t number)

@@ -2,8 +2,8 @@
  *
  * A block takes items (attention_plan.h) one after the other. 64 packed rows (rows of a run times the heads of a kv head's group)
  * are the M of every product, for one row as for a thousand: so the bits of a row are the same in all. For each tile of 64
- * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights relative to a level that the split's scores
- * set (struct softening), rounded to bf16 in registers, and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
+ * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights (attention_weights.h), rounded to bf16 in registers,
+ * and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
  * where a value is too wide for the registers of one, in their columns of it; those then take turns at scores (latents of up to
  * 576 dimensions), or compute the same scores each. */
 #include <assert.h>
@@ -498,8 +498,8 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 	computer.thread = threadIdx.x % WARPGROUP;
 	computer.column_first = value_group * columns;
 	computer.totals = job->totals + (size_t)(blockIdx.x * form::groups + group) * (columns / 2) * WARPGROUP;
-	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
-		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, number);
+	for (uint32_t round = 0; plan_number(round) < item_count; round++) {
+		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, plan_number(round));
 		if (item.split_first == item.split_end)
 			continue;
 		uint32_t first = item.row_first + row_group * ATTENTION_TILE, end = item.row_first + item.row_count;
@@ -524,11 +524,11 @@ SIMT_DEVICE void load(const struct attention_job *job, const struct tiles_shape 
 	bool alone = shape->box_rows > 0; /* then a warp for keys, and one for values */
 	if (alone && simt_warp() >= (job->value_offset > 0 ? 2 : 1))
 		return;
-	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
+	for (uint32_t round = 0; plan_number(round) < item_count; round++) {
 		struct plan_item *item = &memory.tail->loaded[simt_warp()];
 		simt_sync_warp();
 		if (simt_lane() == 0)
-			*item = plan_item_at(job, limits, &memory.tail->plan, number);
+			*item = plan_item_at(job, limits, &memory.tail->plan, plan_number(round));
 		simt_sync_warp();
 		if (alone)
 			loader_item_alone(&loader, item);
