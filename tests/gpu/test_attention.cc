@@ -290,28 +290,31 @@ static void attention_is_right_in_any_chunks_and_blocks(void **)
 {
 	struct device *device = opened();
 	for (const struct shape &shape : shapes) {
+		const uint32_t length = shape.group > 64 ? LENGTH / 2 : LENGTH; /* so many heads take long */
 		struct world w(device, shape);
-		w.step(0, LENGTH);
+		w.step(0, length);
 		std::vector<float> whole = w.out.get();
 		for (uint32_t position : positions)
-			for (uint32_t head = 0; head < w.head_count; head += 1 + w.head_count / 5)
+			for (uint32_t head = 0; position < length && head < w.head_count; head += 1 + w.head_count / 5)
 				assert_near_reference(w, whole, position, head);
 		w.shuffle();
 		w.out.fill(0xff);
-		for (uint32_t p = 0, n; p < LENGTH; p += n) {
+		for (uint32_t p = 0, n; p < length; p += n) {
 			n = 1 + (uint32_t)rng_below(&w.rng, 300);
-			n = n < LENGTH - p ? n : LENGTH - p;
+			n = n < length - p ? n : length - p;
 			w.step(p, n);
 		}
 		std::vector<float> out = w.out.get();
-		for (uint32_t p = 0; p < LENGTH; p++)
+		for (uint32_t p = 0; p < length; p++)
 			assert_same(w, out, whole, p, "in chunks");
 		w.out.fill(0xff);
 		for (uint32_t position : positions)
-			w.attend_run(position, 1);
+			if (position < length)
+				w.attend_run(position, 1);
 		out = w.out.get();
 		for (uint32_t position : positions)
-			assert_same(w, out, whole, position, "alone");
+			if (position < length)
+				assert_same(w, out, whole, position, "alone");
 	}
 	device_close(device);
 }
