@@ -2,16 +2,12 @@
 #include "kernels/cuda/linear.h"
 #include "kernels/cuda/linear_plan.h"
 #include "kernels/cuda/simt.h"
+#include "kernels/cuda/tensor_map.h"
 
 #define SPLIT_THREADS 256
 #define LINE_K	      (LINEAR_LINE / (uint32_t)sizeof(uint16_t))
 
 /* --- tensor maps ----------------------------------------------------------------------------------------------- */
-
-typedef CUresult encode_fn(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *address, const cuuint64_t *dims,
-			   const cuuint64_t *strides, const cuuint32_t *box, const cuuint32_t *element_strides,
-			   CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
-			   CUtensorMapFloatOOBfill fill);
 
 bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, uint32_t box_rows, CUtensorMap *ret_map)
 {
@@ -20,12 +16,9 @@ bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, 
 	/* Of one segment there is no next; each stride must be a multiple of the one before. */
 	size_t segment_stride = tensor->segments > 1 ? tensor->segment_stride : tensor->row_stride;
 	const cuuint64_t strides[2] = {segment_stride * size, tensor->row_stride * size};
-	const cuuint32_t box[3] = {(cuuint32_t)(LINEAR_LINE / size), 1, box_rows}, ones[3] = {1, 1, 1};
-	CUresult result = ((encode_fn *)device->encode_map)(
-		ret_map, e4m3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
-		const_cast<void *>(tensor->data), dims, strides, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE,
-		CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-	return cuda_check(device, result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "cuTensorMapEncodeTiled");
+	const cuuint32_t box[3] = {(cuuint32_t)(LINEAR_LINE / size), 1, box_rows};
+	return tensor_map_3d(device, e4m3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, tensor->data, dims,
+			     strides, box, ret_map);
 }
 
 static bool scales_map(struct cuda_device *device, const void *scales, const struct linear_tensor *inputs, uint32_t groups,
