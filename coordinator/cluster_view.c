@@ -105,6 +105,7 @@ static void put_transports(struct json_out *out, const struct coord_node *node)
 		json_put_text(out, "peer", t->peer);
 		json_put_text(out, "transport", t->name);
 		json_put_unsigned(out, "bytes_read", t->bytes_read);
+		json_put_unsigned(out, "device_bytes_read", t->device_bytes_read);
 		json_out_close(out, '}');
 	}
 	json_out_close(out, ']');
@@ -303,16 +304,31 @@ static void show_states(const struct showing *s)
 		}
 }
 
-static void show_transports(const struct showing *s, bool bytes)
+static double transport_is_there(const struct coord_transport *transport)
 {
-	metrics_family(s->text, bytes ? "baton_transport_bytes_read_total" : "baton_transport_info",
-		       bytes ? "counter" : "gauge", bytes ? "KV bytes read from a peer." : "What carries reads from a peer.");
+	return 1;
+}
+
+static double transport_bytes(const struct coord_transport *transport)
+{
+	return (double)transport->bytes_read;
+}
+
+static double transport_device_bytes(const struct coord_transport *transport)
+{
+	return (double)transport->device_bytes_read;
+}
+
+static void show_transports(const struct showing *s, const char *family, const char *type, const char *help,
+			    double (*value)(const struct coord_transport *transport))
+{
+	metrics_family(s->text, family, type, help);
 	for (uint32_t i = 0; i < s->count; i++)
 		for (uint32_t t = 0; t < s->nodes[i].transport_count; t++) {
 			const struct coord_transport *transport = &s->nodes[i].transports[t];
 			const char *labels[] = {"node", s->nodes[i].name, "peer", transport->peer, "transport", transport->name,
 						NULL};
-			metrics_line(s->text, labels, bytes ? (double)transport->bytes_read : 1);
+			metrics_line(s->text, labels, value(transport));
 		}
 }
 
@@ -536,8 +552,10 @@ void cluster_metrics(const struct cluster_view *view, struct metrics_text *text)
 	show_nodes(&s, "baton_node_sessions", "Peers of the node.", offsetof(struct coord_node, sessions));
 	show_kv(&s);
 	store_view_metrics(text, nodes, s.count);
-	show_transports(&s, false);
-	show_transports(&s, true);
+	show_transports(&s, "baton_transport_info", "gauge", "What carries reads from a peer.", transport_is_there);
+	show_transports(&s, "baton_transport_bytes_read_total", "counter", "KV bytes read from a peer.", transport_bytes);
+	show_transports(&s, "baton_transport_device_bytes_read_total", "counter",
+			"KV bytes that came from a peer's GPU to that of the node, since the link was opened.", transport_device_bytes);
 	show_fences(&s);
 	show_offer_lag(&s);
 	show_refused(&s, view);

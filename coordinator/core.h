@@ -305,7 +305,7 @@ const char *coord_node_state_text(enum coord_node_state state); /* "up" */
 struct coord_transport {
 	char peer[COORD_NAME_MAX + 1];
 	char name[24];
-	uint64_t bytes_read;
+	uint64_t bytes_read, device_bytes_read;
 };
 
 /* Blocks of one layer group of a node. */

@@ -137,6 +137,7 @@ static void load_transports(struct registry_node *node, const Wire__Load *load)
 		copy_text(transport->peer, sizeof(transport->peer), load->transports[i]->peer);
 		copy_text(transport->name, sizeof(transport->name), load->transports[i]->name);
 		transport->bytes_read = load->transports[i]->bytes_read;
+		transport->device_bytes_read = load->transports[i]->device_bytes_read;
 	}
 	node->links_refused_count = 0;
 	for (size_t i = 0; i < load->n_transports && node->links_refused_count < REGISTRY_REFUSED_MAX; i++) {

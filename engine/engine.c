@@ -11,6 +11,7 @@
 #include "engine/constraints.h"
 #include "engine/experts_local.h"
 #include "engine/forward.h"
+#include "engine/kv_neighbour.h"
 #include "engine/kv_ranks.h"
 #include "engine/ranks.h"
 #include "engine/sampler.h"
@@ -37,6 +38,7 @@ struct engine {
 		uint64_t *digests; /* [block][layer], MEM_PINNED */
 		struct kv_ranks of_ranks;
 	} groups[LAYER_GROUPS_MAX];
+	struct kv_neighbour *neighbour; /* NULL: nobody asked, or there is none */
 	struct sample *samples; /* [PLAN_SAMPLES_MAX], MEM_PINNED */
 	char numerics[96];
 
@@ -284,9 +286,9 @@ enum err engine_set_kv(struct engine *engine, uint32_t g, void *memory, uint32_t
 	return e == ERR_OK ? forward_set_kv(engine->forward, g, &group->of_ranks, group->digests) : e;
 }
 
-void engine_block_landing(struct engine *engine, uint32_t block)
+void engine_block_landing(struct engine *engine, uint32_t block, uint32_t place)
 {
-	kv_ranks_landing(&group_of_block(engine, block)->of_ranks, block);
+	kv_ranks_landing(&group_of_block(engine, block)->of_ranks, block, place);
 }
 
 void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to)
@@ -295,6 +297,22 @@ void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to)
 	assert(group == group_of_block(engine, to));
 	memcpy(kv_block_at(&group->kv, to), kv_block_at(&group->kv, from), kv_block_bytes(&group->kv.layout));
 	kv_ranks_copied(&group->of_ranks, from, to);
+}
+
+enum err engine_neighbour(struct engine *engine, struct why *why, struct kv_neighbour **ret_neighbour)
+{
+	struct kv_mirror *mirrors[LAYER_GROUPS_MAX];
+	for (uint32_t g = 0; g < engine->config->group_count; g++)
+		mirrors[g] = engine->groups[g].of_ranks.mirrors[0];
+	if (!mirrors[0])
+		return ERR_NOT_FOUND;
+	if (engine->ranks.count > 1)
+		return why_set(why, ERR_UNSUPPORTED, "blocks of %u GPUs each have a part of are read from the host's memory", engine->ranks.count);
+	enum err e = ERR_OK;
+	if (!engine->neighbour)
+		e = kv_neighbour_create(engine->device, mirrors, engine->config->group_count, why, &engine->neighbour);
+	*ret_neighbour = engine->neighbour;
+	return e;
 }
 
 void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry)
@@ -537,6 +555,7 @@ void engine_destroy(struct engine *engine)
 	experts_local_destroy(engine->experts);
 	for (uint32_t i = 0; i < DEVICES_MAX; i++)
 		engine_weights_destroy(engine->weights[i]);
+	kv_neighbour_destroy(engine->neighbour);
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)
 		kv_ranks_destroy(&engine->groups[g].of_ranks);
 	for (uint32_t g = 0; g < LAYER_GROUPS_MAX; g++)

@@ -19,6 +19,7 @@
 #include "engine/sequence.h"
 
 struct engine;
+struct kv_neighbour;      /* engine/kv_neighbour.h */
 struct model_dir;
 struct expert_exchange; /* engine/expert_exchange.h; NULL: experts are local */
 
@@ -74,10 +75,13 @@ const char *engine_numerics_class(const struct engine *engine);
 MUST_USE enum err engine_set_kv(struct engine *engine, uint32_t group, void *memory, uint32_t block_count);
 /* On a GPU the engine has the blocks a second time, in the GPU's memory, and must hear of what it did not compute itself (a CPU
  * computes in the caller's blocks, and both are cheap).  From the node's loop, between the steps that touch these blocks:
- * something will land in the block, or has; */
-void engine_block_landing(struct engine *engine, uint32_t block);
+ * something will land in a layer of the block, by its place in the block's group, or has; */
+void engine_block_landing(struct engine *engine, uint32_t block, uint32_t place);
 /* block `to` becomes a copy of `from`. */
 void engine_block_copy(struct engine *engine, uint32_t from, uint32_t to);
+/* The way of blocks to and from GPUs of neighbours; the engine's, made once all groups have their memory.  ERR_NOT_FOUND: a CPU;
+ * ERR_UNSUPPORTED: several GPUs, or one whose memory no other process can read. */
+MUST_USE enum err engine_neighbour(struct engine *engine, struct why *why, struct kv_neighbour **ret_neighbour);
 
 /* Compiles the structures that sequences name (sequence.h: constraint). */
 struct constraint_hooks engine_constraints(struct engine *engine);

@@ -25,7 +25,7 @@ static enum err create_mirrors(struct kv_ranks *k, uint32_t block_count, uint32_
 	enum err e = dev_pin(k->ranks->devices[0], k->whole.base, k->bytes);
 	k->pinned = e == ERR_OK;
 	for (uint32_t i = 0; i < k->ranks->count && e == ERR_OK; i++) {
-		e = kv_mirror_create(k->ranks->devices[i], &k->kv[i], block_count, window, &k->mirrors[i]);
+		e = kv_mirror_create(k->ranks->devices[i], &k->kv[i], block_count, window, k->ranks->count == 1, &k->mirrors[i]);
 		if (e == ERR_OK)
 			k->kv[i] = *kv_mirror_memory(k->mirrors[i]);
 	}
@@ -61,10 +61,10 @@ void kv_ranks_destroy(struct kv_ranks *k)
 	*k = (struct kv_ranks){0};
 }
 
-void kv_ranks_landing(struct kv_ranks *k, uint32_t block)
+void kv_ranks_landing(struct kv_ranks *k, uint32_t block, uint32_t layer)
 {
 	for (uint32_t i = 0; i < DEVICES_MAX && k->mirrors[i]; i++)
-		kv_mirror_landing(k->mirrors[i], block);
+		kv_mirror_landing(k->mirrors[i], block, layer);
 }
 
 void kv_ranks_copied(struct kv_ranks *k, uint32_t from, uint32_t to)

@@ -6,7 +6,9 @@
  * Owns:   the mirrors.
  * Loop:   as kv_mirror.h.
  * Rules:  1 of heads that several ranks have, one brings a layer to the host, by turns;
- *         2 a layer's digest is made by one rank, which reads the others' heads; blocks take turns. */
+ *         2 a layer's digest is made by one rank, which reads the others' heads; blocks take turns;
+ *         3 neighbours can read the blocks of one rank alone: of several, each maps the others' memory, which is not to be had of memory
+ *           that has descriptors, and no neighbour has a part to be read into. */
 #ifndef ENGINE_KV_RANKS_H
 #define ENGINE_KV_RANKS_H
 #include <stdint.h>
@@ -33,7 +35,7 @@ MUST_USE enum err kv_ranks_create(struct kv_ranks *kv_ranks, const struct ranks 
 void kv_ranks_destroy(struct kv_ranks *kv_ranks); /* zeroed is fine; before the devices are closed */
 
 /* Each as kv_mirror.h has it, for every mirror there is. */
-void kv_ranks_landing(struct kv_ranks *kv_ranks, uint32_t block);
+void kv_ranks_landing(struct kv_ranks *kv_ranks, uint32_t block, uint32_t layer);
 void kv_ranks_copied(struct kv_ranks *kv_ranks, uint32_t from, uint32_t to);
 MUST_USE enum err kv_ranks_begin(struct kv_ranks *kv_ranks, const struct kv_run *runs, uint32_t run_count);
 void kv_ranks_fetch(struct kv_ranks *kv_ranks, uint32_t layer, const struct kv_run *runs, uint32_t run_count);

@@ -35,11 +35,12 @@ void dev_reader_destroy(struct dev_reader *reader); /* NULL is fine */
 
 struct dev_piece {
 	void *to;         /* MEM_DEVICE or MEM_SHARED of ours; a multiple of 16 */
-	const void *from; /* imported, or our own; a multiple of 16 */
+	const void *from; /* imported, or our own; a multiple of 16.  NULL: the bytes are in `to`, a NIC brought them */
 	size_t bytes;     /* a multiple of 16, 16 to DEV_READ_BYTES_MAX */
+	void *host;       /* NULL, or MEM_PINNED that gets what landed as well */
 };
 /* Copies the pieces beside operations and waits for them; ret_digests[count] are of what landed (base/digest.h).  An error is the
- * device's, or of a source that is not there any more. */
+ * device's, or of a source that is not there any more; nothing is written any more then either. */
 MUST_USE enum err dev_reader_read(struct dev_reader *reader, const struct dev_piece *pieces, size_t count, uint64_t *ret_digests);
 
 #ifdef __cplusplus

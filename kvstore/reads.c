@@ -96,6 +96,7 @@ enum err kv_reads_start(struct kv_reads *r, const struct kv_read_request *reques
 		.generation = request->generation,
 		.landing = request->landing,
 		.landing_offset = request->layer * layer_bytes,
+		.digest = request->digest,
 		.deadline_ns = request->deadline_ns,
 	};
 	r->local->env->read(r->local->env->context, &out);

@@ -1,7 +1,6 @@
 #include "kvstore/store.h"
 
 #include <assert.h>
-#include <stdio.h>
 #include <string.h>
 
 #include "kvstore/store_impl.h"
@@ -18,14 +17,6 @@ static void on_up(void *context, uint32_t peer)
 		s->report_next_ns = 0; /* it hears of us with the next tick */
 	if (role == WIRE__ROLE__ROLE_KVSTORE)
 		replicate_up(s->replicate, peer, s->now_ns);
-}
-
-void store_release(struct store *s, uint32_t lookup)
-{
-	uint32_t entry;
-	store_disk_close_lookup(s, lookup);
-	while (holds_pop(s->holds, lookup, &entry))
-		ledger_release(s->ledger, entry);
 }
 
 /* Law 3: all that was held for the peer is free there and then. */
@@ -165,129 +156,6 @@ struct store *store_init(void *memory, const struct store_options *options)
 	return s;
 }
 
-/* ---- look-ups */
-
-void store_add_found(struct store *s, size_t count, uint32_t index, uint32_t entry)
-{
-	const struct ledger_block *block = ledger_block(s->ledger, entry);
-	struct slot_place place;
-	ledger_place(s->ledger, entry, &place);
-	wire__place__init(&s->found_places[count]);
-	s->found_places[count].region = place.region;
-	s->found_places[count].offset = place.offset;
-	s->found_places[count].generation = place.generation;
-	wire__found_block__init(&s->found[count]);
-	s->found[count].index = index;
-	s->found[count].place = &s->found_places[count];
-	s->found[count].more_copies = replicate_more(s->replicate, entry);
-	s->found[count].n_digests = block->layer_count;
-	s->found[count].digests = (uint64_t *)block->digests; /* the packer only reads */
-	s->found_list[count] = &s->found[count];
-}
-
-void store_send_found(struct store *s, uint32_t peer, uint64_t op, size_t count, bool more)
-{
-	Wire__Found found = WIRE__FOUND__INIT;
-	found.op = op;
-	found.n_blocks = count;
-	found.blocks = s->found_list;
-	found.more = more;
-	PROTO_ENVELOPE(envelope, FOUND, found, &found);
-	sessions_send(s->sessions, peer, &envelope);
-}
-
-/* Keys between the steps of a find (ledger.h): about as long is memory's answer awaited. */
-enum { AHEAD = 8 };
-
-/* The blocks of the answer, held as they are found; digests point into the ledger.  What is on disk comes later. */
-static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list, uint64_t *ret_bytes)
-{
-	struct id128 compat = codec_key(&lookup->compat, 0);
-	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
-	uint32_t entries[2 * AHEAD] = {0}; /* found ahead */
-	size_t count = 0;
-	for (uint32_t step = 0; step < asked + 3 * AHEAD && count < s->options.found_max; step++) {
-		/* Those before the first are beyond the last. */
-		uint32_t found = step - AHEAD, expected = step - 2 * AHEAD, i = step - 3 * AHEAD;
-		struct id128 key;
-		if (step < asked) {
-			key = codec_key(&lookup->keys, step);
-			ledger_expect_key(s->ledger, &key);
-		}
-		uint32_t entry = entries[found % (2 * AHEAD)];
-		if (found < asked) {
-			key = codec_key(&lookup->keys, found);
-			entries[found % (2 * AHEAD)] = ledger_find_ahead(s->ledger, &key);
-		}
-		if (expected < asked)
-			ledger_expect_block(s->ledger, entries[expected % (2 * AHEAD)]);
-		if (i >= asked)
-			continue;
-		key = codec_key(&lookup->keys, i);
-		if (!ledger_serves(s->ledger, entry, &key, &compat)) {
-			store_disk_want(s, list, i, &key);
-			continue;
-		}
-		if (holds_add(s->holds, list, entry) != ERR_OK)
-			break;
-		ledger_hold(s->ledger, entry);
-		replicate_found(s->replicate, entry, s->now_ns);
-		*ret_bytes += ledger_block_bytes(ledger_block(s->ledger, entry));
-		store_add_found(s, count++, i, entry);
-	}
-	return count;
-}
-
-/* Who asks is whose blocks are found: keys bear the tenant's salt. */
-static void account_asked(struct store *s, uint32_t account, uint64_t asked)
-{
-	ledger_tenants(s->ledger)->list[account].use.keys_asked += asked;
-	s->counters.keys_asked += asked;
-}
-
-void store_account_found(struct store *s, uint32_t account, uint64_t found, uint64_t bytes)
-{
-	struct tenant_use *use = &ledger_tenants(s->ledger)->list[account].use;
-	use->keys_found += found;
-	use->bytes_found += bytes;
-	s->counters.keys_found += found;
-	s->counters.bytes_found += bytes;
-}
-
-static void take_lookup(struct store *s, uint32_t peer, const Wire__Lookup *lookup)
-{
-	uint32_t old = holds_find(s->holds, peer, lookup->op);
-	if (old != UINT32_MAX)
-		store_release(s, old); /* asked anew: the older answer is void */
-	uint32_t list;
-	size_t count = 0;
-	uint64_t bytes = 0;
-	bool more = false;
-	uint32_t account = tenants_account(ledger_tenants(s->ledger), lookup->tenant);
-	if (holds_open(s->holds, peer, lookup->op, &list) == ERR_OK) {
-		struct id128 compat = codec_key(&lookup->compat, 0);
-		store_disk_open_lookup(s, list, peer, lookup->op, &compat, account);
-		count = find_blocks(s, lookup, list, &bytes);
-		more = store_disk_expects(s, list, count);
-		if (count == 0 && !more)
-			store_release(s, list);
-	}
-	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
-	s->counters.lookups++;
-	account_asked(s, account, asked);
-	store_account_found(s, account, count, bytes);
-	env_trace(s->options.env, "found %zu of %u blocks for %s%s", count, asked, sessions_peer(s->sessions, peer)->name,
-		  more ? ", more on disk" : "");
-	store_send_found(s, peer, lookup->op, count, more);
-}
-
-static void take_release(struct store *s, uint32_t peer, const Wire__Release *release)
-{
-	uint32_t lookup = holds_find(s->holds, peer, release->op);
-	if (lookup != UINT32_MAX)
-		store_release(s, lookup);
-}
-
 /* Everybody hears of it with the next tick. */
 static void set_draining(struct store *s, bool draining)
 {
@@ -375,10 +243,10 @@ void store_message(struct store *s, uint32_t conn, const Wire__Envelope *envelop
 	if (peer != PEER_NONE) {
 		switch (envelope->body_case) {
 		case WIRE__ENVELOPE__BODY_LOOKUP:
-			take_lookup(s, peer, envelope->lookup);
+			store_take_lookup(s, peer, envelope->lookup);
 			break;
 		case WIRE__ENVELOPE__BODY_RELEASE:
-			take_release(s, peer, envelope->release);
+			store_take_release(s, peer, envelope->release);
 			break;
 		case WIRE__ENVELOPE__BODY_OFFER:
 			offers_take(s, peer, envelope->offer, now_ns);
@@ -437,80 +305,6 @@ void store_disk_done(struct store *s, uint64_t op, enum err e, uint64_t now_ns)
 	pump(s, now_ns);
 }
 
-static void fill_replica_load(const struct store *s, uint32_t spare, Wire__ReplicaLoad *ret_load)
-{
-	struct replicate_status status;
-	replicate_status(s->replicate, &status);
-	wire__replica_load__init(ret_load);
-	ret_load->lag_blocks = status.lag_blocks;
-	ret_load->lag_bytes = status.lag_bytes;
-	ret_load->missing = status.missing + sweep_status(s).missing;
-	ret_load->in_flight = status.in_flight;
-	ret_load->spare = spare;
-	ret_load->copies = status.copies;
-	ret_load->copied_bytes = status.copied_bytes;
-	ret_load->moved_bytes = status.moved_bytes;
-	ret_load->given_up = status.given_up;
-}
-
-static uint64_t bytes_read_of(const void *context, uint32_t peer)
-{
-	const struct store *s = context;
-	const struct session_peer *info = sessions_peer(s->sessions, peer);
-	return info && s->read_from[peer].node == info->node ? s->read_from[peer].bytes : 0;
-}
-
-void store_load(struct store *s, uint64_t now_ns, Wire__Load *ret_load)
-{
-	struct ledger_counts counts;
-	ledger_counts(s->ledger, &counts);
-	Wire__Load load = WIRE__LOAD__INIT;
-	load.role = WIRE__ROLE__ROLE_KVSTORE;
-	load.jobs = s->offer_count;
-	load.jobs_max = s->options.offer_max;
-	load.blocks_total = counts.slots;
-	load.blocks_cached = counts.entries[LEDGER_CACHED];
-	load.blocks_used = counts.slots - counts.slots_free - load.blocks_cached;
-	load.blocks_reserved = counts.entries[LEDGER_READING];
-	load.sessions = sessions_count(s->sessions);
-	load.draining = s->draining;
-	load.epoch = s->fence.epoch;
-	load.directives_refused = s->fence.refused;
-	load.steps = s->counters.offers_taken;
-	fill_replica_load(s, counts.spare, &s->operate->replica);
-	load.replica = &s->operate->replica;
-	wire__disk_load__init(&s->operate->disk);
-	store_disk_report(s, &s->operate->disk);
-	load.disk = s->d.disk ? &s->operate->disk : NULL;
-	load.n_refused = refusals_report(s->options.env, s->operate->refused);
-	load.refused = s->operate->refused;
-	link_report(s->options.env, s->sessions, bytes_read_of, s, &s->operate->links, &load);
-	load.store = (Wire__StoreLoad *)operate_load(s, now_ns); /* the packer only reads */
-	*ret_load = load;
-}
-
-/* To coordinators always, and all of it; to stores always, so that an older word which comes late is soon mended: they would make no
- * copies here; to the others that this store drains, and once that it drains no more. */
-static void report(struct store *s, uint64_t now_ns)
-{
-	Wire__Load load, less;
-	store_load(s, now_ns, &load);
-	less = load;
-	less.store = NULL;
-	less.n_transports = 0;
-	PROTO_ENVELOPE(envelope, LOAD, load, &load);
-	bool to_all = s->draining || s->told_draining;
-	s->told_draining = s->draining;
-	for (uint32_t i = 0; i < sessions_max(s->sessions); i++) {
-		const struct session_peer *peer = sessions_peer(s->sessions, i);
-		bool always = peer && (peer->role == WIRE__ROLE__ROLE_COORDINATOR || peer->role == WIRE__ROLE__ROLE_KVSTORE);
-		if (!peer || !(to_all || always))
-			continue;
-		envelope.load = peer->role == WIRE__ROLE__ROLE_COORDINATOR ? &load : &less;
-		sessions_send(s->sessions, i, &envelope);
-	}
-}
-
 /* Are others being served?  Most look-ups are over within a tick. */
 static bool serves(struct store *s)
 {
@@ -527,7 +321,7 @@ void store_tick(struct store *s, uint64_t now_ns)
 	sweep_tick(s);
 	if (now_ns >= s->report_next_ns) {
 		s->report_next_ns = now_ns + STORE_REPORT_NS;
-		report(s, now_ns);
+		store_report(s, now_ns);
 	}
 	pump(s, now_ns);
 }
@@ -545,84 +339,6 @@ bool store_drained(const struct store *s)
 {
 	return s->draining && s->offer_count == 0 && s->reading_count == 0 && holds_count(s->holds) == 0 &&
 	       replicate_drained(s->replicate) && store_disk_idle(s);
-}
-
-void store_status(const struct store *s, struct store_status *ret_status)
-{
-	*ret_status = (struct store_status){
-		.counters = s->counters,
-		.offers = s->offer_count,
-		.reading = s->reading_count,
-		.lookups = holds_lookups(s->holds),
-		.holds = holds_count(s->holds),
-		.sessions = sessions_count(s->sessions),
-		.draining = s->draining,
-		.epoch = s->fence.epoch,
-		.directives_refused = s->fence.refused,
-	};
-	ledger_counts(s->ledger, &ret_status->ledger);
-	replicate_status(s->replicate, &ret_status->replicate);
-	ret_status->sweep = sweep_status(s);
-	ret_status->has_disk = s->d.disk != NULL;
-	if (s->d.disk)
-		disk_status(s->d.disk, &ret_status->disk);
-}
-
-static int dump_disk(const struct store_status *t, char *text, size_t capacity)
-{
-	const struct disk_status *d = &t->disk;
-	const struct disk_counters *c = &d->counters;
-	return snprintf(
-		text, capacity,
-		"disk %s%s: %u blocks in %u segments of %u, %u free; %u blocks (%llu bytes) not yet durable\n"
-		"put %llu, moved %llu bytes; loads right %llu, failed %llu; gone for room %llu, bad %llu, forgotten %llu\n"
-		"unwritten %llu, keys answered from disk %llu, failed operations %llu; %u notes\n"
-		"copies of what is on disk only: %llu keys asked for, %llu blocks loaded, %u missing%s\n",
-		d->ready ? "ready" : "starting", d->stopped ? ", writing stopped" : "", d->blocks, d->segments - d->segments_free,
-		d->segments, d->segments_free, d->puts, (unsigned long long)d->put_bytes, (unsigned long long)c->bytes_put,
-		(unsigned long long)c->bytes_moved, (unsigned long long)c->loads_good, (unsigned long long)c->loads_failed,
-		(unsigned long long)c->gone[DISK_GONE_ROOM], (unsigned long long)c->gone[DISK_GONE_BAD],
-		(unsigned long long)c->gone[DISK_GONE_FORGOTTEN], (unsigned long long)t->counters.disk_unwritten,
-		(unsigned long long)t->counters.disk_hits, (unsigned long long)c->errors, d->notes,
-		(unsigned long long)t->sweep.asked, (unsigned long long)t->sweep.loaded, t->sweep.missing,
-		t->sweep.over ? "" : ", under way");
-}
-
-size_t store_dump(const struct store *s, char *text, size_t capacity)
-{
-	struct store_status t;
-	store_status(s, &t);
-	const struct store_counters *c = &t.counters;
-	int length = snprintf(
-		text, capacity,
-		"store %s%s: %u sessions, eviction policy %s\n"
-		"slots %u, free %u; blocks offered %u, reading %u, cached %u, held %u, quarantined %u\n"
-		"sealed %llu, evicted %llu for room, %llu for a slab, %llu for a quota, %llu by command; pinned %u softly, %u hard\n"
-		"%llu bytes of %u tenants; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
-		"looked up %llu keys, found %llu; offers %llu: taken %llu, existing %llu, refused %llu\n"
-		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n"
-		"copies: %u other stores; missing %llu, lag %llu, in flight %u, spare %u; made %llu, given up %llu\n",
-		s->options.name, t.draining ? " (draining)" : "", t.sessions,
-		ledger_policy(s->ledger)->name, t.ledger.slots, t.ledger.slots_free,
-		t.ledger.entries[LEDGER_OFFERED], t.ledger.entries[LEDGER_READING], t.ledger.entries[LEDGER_CACHED],
-		t.ledger.entries[LEDGER_HELD], t.ledger.entries[LEDGER_EVICTED], (unsigned long long)t.ledger.sealed,
-		(unsigned long long)t.ledger.evicted[LEDGER_FOR_ROOM],
-		(unsigned long long)t.ledger.evicted[LEDGER_FOR_SLAB],
-		(unsigned long long)t.ledger.evicted[LEDGER_FOR_QUOTA],
-		(unsigned long long)t.ledger.evicted[LEDGER_FOR_COMMAND], t.ledger.pinned_soft, t.ledger.pinned_hard,
-		(unsigned long long)t.ledger.bytes, ledger_tenants(s->ledger)->count, t.offers, t.reading, t.lookups, t.holds,
-		(unsigned long long)c->keys_asked, (unsigned long long)c->keys_found, (unsigned long long)c->offers,
-		(unsigned long long)c->offers_taken, (unsigned long long)c->offers_existing,
-		(unsigned long long)c->offers_refused, (unsigned long long)c->read_corrupt,
-		(unsigned long long)c->read_stale, (unsigned long long)c->read_deadline,
-		(unsigned long long)c->read_gone, (unsigned long long)c->read_other, t.replicate.stores,
-		(unsigned long long)t.replicate.missing, (unsigned long long)t.replicate.lag_blocks, t.replicate.in_flight,
-		t.ledger.spare, (unsigned long long)t.replicate.copies, (unsigned long long)t.replicate.given_up);
-	if (length >= 0 && t.has_disk && (size_t)length < capacity)
-		length += dump_disk(&t, text + length, capacity - (size_t)length);
-	if (length < 0 || capacity == 0)
-		return 0;
-	return (size_t)length < capacity ? (size_t)length : capacity - 1;
 }
 
 const struct ledger_block *store_next(const struct store *s, uint32_t from, uint32_t *ret_next)

@@ -183,9 +183,12 @@ struct store {
 
 /* The entry of a block that is served, or LEDGER_NONE. */
 uint32_t store_served(const struct store *store, const struct id128 *key);
+
+/* store_report.c */
 /* A report; what it points to is good until the next. */
 void store_load(struct store *store, uint64_t now_ns, Wire__Load *ret_load);
-void store_account_found(struct store *store, uint32_t account, uint64_t found, uint64_t bytes);
+/* Tells it to whom it concerns. */
+void store_report(struct store *store, uint64_t now_ns);
 
 /* store_operate.c */
 const Wire__StoreLoad *operate_load(struct store *store, uint64_t now_ns);
@@ -236,7 +239,12 @@ void sweep_answered(struct store *store, uint32_t peer, const Wire__KvAnswer *an
 struct sweep_status sweep_status(const struct store *store);
 void sweep_check(const struct store *store);
 
-/* store.c: a block's place and digests as number `count` of the answer being put together; and the answer. */
+/* store_lookups.c */
+void store_take_lookup(struct store *store, uint32_t peer, const Wire__Lookup *lookup);
+void store_take_release(struct store *store, uint32_t peer, const Wire__Release *release);
+/* Of what a look-up of the tenant asked for, that much was there. */
+void store_account_found(struct store *store, uint32_t account, uint64_t found, uint64_t bytes);
+/* A block's place and digests as number `count` of the answer being put together; and the answer. */
 void store_add_found(struct store *store, size_t count, uint32_t index, uint32_t entry);
 void store_send_found(struct store *store, uint32_t peer, uint64_t op, size_t count, bool more);
 /* The look-up is over: all that is held for it, and all that was to come. */

@@ -25,6 +25,7 @@ struct env_read {
 	uint64_t generation;   /* of the slot that holds offset */
 	uint32_t landing;      /* local block number */
 	uint32_t landing_offset; /* bytes into that block */
+	uint64_t digest;       /* expected.  The core compares; a shell may choose by it where to read */
 	uint64_t deadline_ns;  /* absolute, of this node's monotonic clock */
 };
 
@@ -52,6 +53,8 @@ struct env {
 	const char *(*link_name)(void *context, uint64_t node);
 	/* What alone may carry reads: "mapped, rdma".  NULL hook, "": anything. */
 	const char *(*link_required)(void *context);
+	/* Bytes that came from this node's device to ours, since the link to it was opened.  NULL hook: none. */
+	uint64_t (*link_device_bytes)(void *context, uint64_t node);
 	/* A peer refused this process: it knows a later life of this node's name, and whether that one lives.  NULL: whoever
 	 * shares its name with nobody (net/claim.h says what follows). */
 	void (*outranked)(void *context, uint64_t incarnation, bool lives);

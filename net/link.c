@@ -455,6 +455,8 @@ void link_destroy(struct link *link)
 		peer_turn(peer);
 	}
 	/* After these four no thread and no library can write into a landing any more. */
+	copy_flush(link->copy);
+	link->copy_ended = true;
 	copy_destroy(link->copy);
 	ucx_destroy(link->ucx);
 	link->ucx = NULL;
@@ -467,6 +469,7 @@ void link_destroy(struct link *link)
 		peer_free(link->peers);
 	}
 	bulk_destroy(link->bulk);
+	twins_destroy(link->twins);
 	free(link);
 }
 

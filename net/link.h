@@ -3,7 +3,7 @@
  * Serves its own regions and reads those of peers over mapped memory (same host), our own TCP inside TLS or plain
  * (net/bulk.h), UCX messages (TCP or shared memory) or one-sided UCX reads.  Addresses travel through the control plane as opaque bytes.
  *
- * Owns:   UCX context and worker, one unix socket, the copy thread, the threads of bulk, mappings of peers' regions.
+ * Owns:   UCX context and worker, one unix socket, the copy thread, the threads of bulk, mappings of peers' regions and of their twins.
  *         Not the regions, not the landing buffers.
  * Loop:   touch only from the loop given to link_create(); all callbacks run there, never inside the
  *         call that caused them, except from link_destroy().
@@ -84,6 +84,35 @@ MUST_USE enum err link_create(struct loop *loop, const struct link_options *opti
 /* Closes all peers; every open read gets ERR_CANCELED and its landings back before this returns. */
 void link_destroy(struct link *link);
 
+/* One piece that goes from the memory of a peer's device to that of ours. */
+struct link_arrival {
+	void *to;         /* link_read_options.twins */
+	void *landing;    /* and its landing in the host's memory */
+	const void *from; /* in what import() gave; NULL: a NIC brought it into `to` */
+	uint64_t length;
+	uint64_t digest;  /* expected */
+	bool landed;      /* set by read(): bytes of that digest are in both; else the link copies into the landing what the peer's host memory has */
+};
+/* A device of this process.  The link knows of its memory no more than this; all but `context` is called by the copy thread, or by the loop
+ * where that is done, one call at a time, and may block. */
+struct link_device {
+	void *context;
+	uint8_t kind; /* enum memory_kind of its memory; MEMORY_HOST: of tests */
+	/* Memory of `bytes` that a peer's descriptor is of, mapped to be read alone.  fd stays the link's. */
+	enum err (*import)(void *context, int fd, uint64_t bytes, void **ret_memory, struct why *why);
+	void (*unimport)(void *context, void *memory, uint64_t bytes);
+	/* An error: none landed, nothing is written any more, and the device is not asked again. */
+	enum err (*read)(void *context, struct link_arrival *arrivals, size_t count);
+	uint32_t arrivals_max; /* a call */
+	uint32_t align;        /* of pieces in a region */
+};
+/* Once, before the first peer is opened: peers that have twins of their regions (region_set_twin()) hand them out to us, those on this host
+ * as descriptors, others, where UCX reads one-sidedly and can register such memory, as keys.  The struct is copied.  ERR_NOMEM. */
+MUST_USE enum err link_use_device(struct link *link, const struct link_device *device);
+/* Nothing of the device is used any more when this returns, nor are twins of our regions registered; reads go on through the host's memory.
+ * Waits for what is on its way into its memory, 2 s at most; callbacks may run inside. */
+void link_drop_device(struct link *link);
+
 /* Lets peers read the region from now on.  ERR_EXISTS: another has that (rank, kind, index).  At most 64. */
 MUST_USE enum err link_region_add(struct link *link, struct region *region, struct why *why);
 /* New reads of it are refused; served ones are over, or their connection is closed, when this returns. */
@@ -117,6 +146,10 @@ struct link_read_options {
 	const struct handle *handles; /* [count], copied */
 	void *const *landings;        /* [count], each of handles[i].length bytes */
 	size_t count;                 /* 1..4096 */
+	/* [count], where each landing lies on our device a second time, or NULL, and what it is expected to have; NULL: none.  A piece that the
+	 * peer's device has as well is copied into both, from there; what is not as expected there is read from the host's memory. */
+	void *const *twins;
+	const uint64_t *digests;
 	uint64_t timeout_ns;          /* from now; > 0 */
 	/* results[count] in the order of the handles, valid during the call.  Per piece: ERR_OK, ERR_STALE (generation
 	 * over), ERR_DENIED (outside the region, or no such region), ERR_MISMATCH (other incarnation),
@@ -136,6 +169,7 @@ void link_read_cancel(struct link_read *read);
 struct link_counters {
 	uint64_t reads;        /* pieces that ended, well or not */
 	uint64_t bytes;        /* of pieces that ended well */
+	uint64_t device_bytes; /* of these, from device to device */
 	uint64_t stale;
 	uint64_t refused;      /* DENIED or MISMATCH */
 	uint64_t deadline;
@@ -147,7 +181,8 @@ struct link_counters {
 };
 /* ERR_NOT_FOUND: no such peer. */
 MUST_USE enum err link_peer_counters(const struct link *link, uint64_t node, struct link_counters *ret_counters);
-/* What is really in use: "mapped", "tls", "tcp", "ucx:tcp/lo", "ucx:posix/memory+cma/memory", "connecting", "lost", "none". */
+/* What is really in use: "mapped", "tls", "tcp", "ucx:tcp/lo", "ucx:posix/memory+cma/memory", "connecting", "lost", "none"; "mapped+device",
+ * "ucx+device:rc_mlx5/mlx5_0:1 one-sided": what has twins goes from device to device. */
 void link_peer_transport(const struct link *link, uint64_t node, char *text, size_t text_bytes);
 /* What we served to others over UCX and bulk (a mapped reader does not ask). */
 struct link_served {

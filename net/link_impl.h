@@ -26,6 +26,7 @@ struct ucx;
 struct local;
 struct peer;
 struct peer_map;
+struct twins;
 
 enum piece_state { PIECE_WAITING, PIECE_ACTIVE, PIECE_QUARANTINED, PIECE_SETTLED };
 
@@ -38,10 +39,35 @@ struct piece {
 	/* the transport's */
 	struct copy_job job;
 	struct peer_map *map; /* mapped: held during the copy */
+	void *twin;           /* of the landing, on our device; NULL: none */
+	uint64_t digest;      /* expected there */
+	enum { TWIN_NONE, TWIN_WAITING, TWIN_READING } twin_state;
+	struct piece *twin_next;
+	bool by_device;       /* it came from device to device */
 	struct bulk_read read_bulk; /* bulk */
 	struct ucx_flight *flight; /* UCX: what its requests hold instead of the piece */
 	bool copying;         /* UCX: landed; the copy thread digests */
 	bool parked;          /* one-sided: waits for the region's key */
+};
+
+/* A peer's region in our address space.  Lives while something uses it, also after the peer took it back. */
+struct peer_map {
+	struct peer_map *next;
+	struct region_view view;
+	uint16_t rank;
+	uint8_t kind;
+	uint16_t index;
+	bool gone; /* the peer took it back: not for new reads */
+	size_t refs; /* copies, and an import under way */
+	/* link_twin.c */
+	struct link *link; /* which outlives it, as `peer` does while it is held */
+	struct peer *peer;
+	bool has_twin;  /* the peer said so */
+	int twin_fd;    /* while it is imported */
+	void *imported; /* by the copy thread */
+	void *twin;     /* NULL: not to be read */
+	struct copy_job job;
+	struct why why;
 };
 
 struct piece_list {
@@ -106,6 +132,8 @@ struct link {
 	uint32_t pieces_open;
 	bool destroying;
 	struct copy *copy;
+	bool copy_ended;     /* nothing is handed to it any more */
+	struct twins *twins; /* NULL: no device */
 	struct local *local; /* unix socket */
 	struct ucx *ucx;     /* NULL: none */
 	struct bulk *bulk;   /* NULL: none */
@@ -164,7 +192,29 @@ void peer_closed(struct peer *peer);
 
 /* link_mapped.c: our own regions, and those of peers on this host */
 extern const struct transport transport_self;
+void map_unref(struct peer *peer, struct peer_map *map);
+/* Each map of the peer, if it is one on this host. */
+struct peer_map *mapped_maps(const struct peer *peer);
 MUST_USE enum err mapped_peer_open(struct peer *peer, const struct link_address *address);
+
+/* link_twin.c: from the memory of a peer's device to ours */
+void twins_destroy(struct twins *twins); /* NULL is fine; the copy thread has ended */
+bool twins_wanted(const struct link *link);
+/* The kind of our device's memory (enum memory_kind). */
+uint8_t twins_kind(const struct link *link);
+/* Imports what the descriptor, ours from now on, is of: map->twin is there some time after. */
+void twins_import(struct peer *peer, struct peer_map *map, int fd);
+/* Can our device take this piece? */
+bool twins_take(const struct link *link, const struct piece *piece);
+/* Has its peer, on this host, a twin of it? */
+bool twins_may(const struct peer *peer, const struct piece *piece);
+/* Reads it, and lets go of the map, which the caller holds; or, of another transport, looks at what landed in its twin: ucx_twin_judged(). */
+void twins_start(struct peer *peer, struct piece *piece);
+/* As transport.forget, of a piece that was started so. */
+bool twins_forget(struct peer *peer, struct piece *piece);
+bool twins_in_use(const struct peer *peer);
+/* Ends the map's life, its twin first. */
+void twins_map_free(struct peer *peer, struct peer_map *map);
 
 /* link_bulk.c */
 MUST_USE enum err bulk_link_open(struct peer *peer, const struct link_address *address, struct why *why);
@@ -178,16 +228,16 @@ void local_region_removed(struct local *local, const struct region *region);
 
 /* What goes over the unix socket, one datagram each. */
 enum { LOCAL_MAGIC = 0x4b4e4c42, LOCAL_VERSION = 1 };
-enum local_kind { LOCAL_HELLO = 1, LOCAL_REGION, LOCAL_REGION_GONE, LOCAL_READY };
+enum local_kind { LOCAL_HELLO = 1, LOCAL_REGION, LOCAL_REGION_GONE, LOCAL_READY, LOCAL_TWIN };
 struct local_message {
 	uint32_t magic;
 	uint16_t version;
 	uint16_t what; /* enum local_kind */
 	uint64_t node; /* HELLO: of the sender */
 	uint64_t incarnation;
-	uint16_t rank; /* REGION: with the memfd */
+	uint16_t rank; /* REGION: with the memfd; TWIN: with the descriptor of the same slots on a device */
 	uint8_t kind;
-	uint8_t zero;
+	uint8_t takes_twins; /* HELLO: it has a device.  Who does not say so is sent none, nor knows what they are */
 	uint16_t index;
 	uint16_t zero2;
 	uint64_t slot_bytes;
@@ -210,4 +260,8 @@ MUST_USE enum err ucx_region_added(struct ucx *ucx, const struct region *region,
 /* A reader on this host closed its unix socket or died: shared memory does not tell UCX. */
 void ucx_client_gone(struct ucx *ucx, uint64_t node, uint64_t incarnation, uint64_t ticket);
 void ucx_region_removed(struct ucx *ucx, const struct region *region);
+/* What landed in the piece's twin is as expected, and in its landing as well; or not: the peer's host memory is to be read. */
+void ucx_twin_judged(struct piece *piece, bool good);
+/* Nothing lands in twins any more, none of ours is registered. */
+void ucx_drop_twins(struct ucx *ucx);
 #endif

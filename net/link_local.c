@@ -1,5 +1,6 @@
 /* The unix socket of a link: whoever connects, and runs as our user, gets the memfds of our regions (read-only
- * by their seal) and learns of our death by its end.  One datagram per message, one memfd per REGION. */
+ * by their seal) and learns of our death by its end; who has a device gets the descriptors of their twins as well.  One datagram per
+ * message, one descriptor per REGION and TWIN. */
 #include <errno.h>
 #include <stddef.h>
 #include <stdio.h>
@@ -24,6 +25,7 @@ struct connection {
 	uint64_t node; /* from its hello; 0 before */
 	uint64_t incarnation;
 	uint64_t ticket;
+	bool takes_twins;
 };
 
 struct local {
@@ -163,6 +165,7 @@ enum err local_connect(const struct link *link, const char *name, uint64_t ticke
 		e = ERR_DENIED;
 	struct local_message hello = message_of(link, LOCAL_HELLO);
 	hello.ticket = ticket;
+	hello.takes_twins = !ticket && twins_wanted(link);
 	if (e == ERR_OK)
 		e = send_message(fd, &hello, -1);
 	if (e != ERR_OK) {
@@ -192,6 +195,43 @@ static void connection_close(struct connection *connection)
 	free(connection);
 }
 
+static enum err send_region(struct connection *connection, const struct region *region, enum local_kind what)
+{
+	const struct region_options *options = region_options(region);
+	struct local_message message = message_of(connection->local->link, what);
+	int fd = what == LOCAL_REGION ? region_fd(region) : what == LOCAL_TWIN ? region_twin(region)->fd : -1;
+	message.rank = options->rank;
+	message.kind = options->kind;
+	message.index = options->index;
+	message.slot_bytes = options->slot_bytes;
+	message.slot_count = options->slot_count;
+	return send_message(connection->fd, &message, fd);
+}
+
+/* To whoever can do something with it. */
+static enum err send_twin(struct connection *connection, const struct region *region)
+{
+	if (!connection->takes_twins || region_twin(region)->fd < 0)
+		return ERR_OK;
+	return send_region(connection, region, LOCAL_TWIN);
+}
+
+/* One hello, of whoever connected. */
+static enum err take_hello(struct connection *connection, const struct local_message *message)
+{
+	const struct link *link = connection->local->link;
+	if (message->what != LOCAL_HELLO || connection->node)
+		return ERR_PROTOCOL;
+	connection->node = message->node;
+	connection->incarnation = message->incarnation;
+	connection->ticket = message->ticket;
+	connection->takes_twins = message->takes_twins == 1;
+	enum err e = ERR_OK;
+	for (size_t i = 0; e == ERR_OK && i < link->region_count; i++)
+		e = send_twin(connection, link->regions[i]);
+	return e;
+}
+
 static void on_connection(struct loop_watch *watch, unsigned ready, void *arg)
 {
 	struct connection *connection = arg;
@@ -200,27 +240,10 @@ static void on_connection(struct loop_watch *watch, unsigned ready, void *arg)
 	enum err e = local_receive(connection->fd, &message, &fd);
 	if (fd >= 0)
 		close(fd);
-	if (e == ERR_AGAIN)
-		return;
-	if (e != ERR_OK || message.what != LOCAL_HELLO) {
+	if (e == ERR_OK)
+		e = take_hello(connection, &message);
+	if (e != ERR_OK && e != ERR_AGAIN)
 		connection_close(connection);
-		return;
-	}
-	connection->node = message.node;
-	connection->incarnation = message.incarnation;
-	connection->ticket = message.ticket;
-}
-
-static enum err send_region(struct connection *connection, const struct region *region, enum local_kind what)
-{
-	const struct region_options *options = region_options(region);
-	struct local_message message = message_of(connection->local->link, what);
-	message.rank = options->rank;
-	message.kind = options->kind;
-	message.index = options->index;
-	message.slot_bytes = options->slot_bytes;
-	message.slot_count = options->slot_count;
-	return send_message(connection->fd, &message, what == LOCAL_REGION ? region_fd(region) : -1);
 }
 
 static enum err greet(struct connection *connection)
@@ -336,7 +359,10 @@ static void tell_all(struct local *local, const struct region *region, enum loca
 {
 	for (struct connection *connection = local->connections, *next; connection; connection = next) {
 		next = connection->next;
-		if (send_region(connection, region, what) != ERR_OK)
+		enum err e = send_region(connection, region, what);
+		if (e == ERR_OK && what == LOCAL_REGION)
+			e = send_twin(connection, region);
+		if (e != ERR_OK)
 			connection_close(connection);
 	}
 }

@@ -13,29 +13,17 @@
 
 #define INLINE_BYTES_MAX ((uint64_t)32 << 10)
 
-/* A peer's region in our address space.  Lives while a copy uses it, also after the peer took it back. */
-struct peer_map {
-	struct peer_map *next;
-	struct region_view view;
-	uint16_t rank;
-	uint8_t kind;
-	uint16_t index;
-	bool gone; /* the peer took it back: not for new reads */
-	size_t refs; /* copies */
-};
-
 struct mapped {
 	int fd;
 	struct loop_watch *watch;
 	bool ready; /* all regions that it had at connect are mapped */
+	bool asked_for_twins;
 	bool closing;
 	struct peer_map *maps;
 	size_t map_count;
 };
 
 /* ---- copies: both kinds of peers ---- */
-
-static void map_unref(struct peer *peer, struct peer_map *map);
 
 static void on_copied(struct copy_job *job)
 {
@@ -47,17 +35,13 @@ static void on_copied(struct copy_job *job)
 		map_unref(peer, map);
 }
 
-static void start_copy(struct peer *peer, struct piece *piece, const struct region_view *view)
+static enum err prepare_copy(struct piece *piece, const struct region_view *view)
 {
 	const uint64_t *generation = NULL;
 	const uint8_t *data = NULL;
 	enum err e = region_view_find(view, &piece->from, &generation, &data);
-	if (e != ERR_OK) {
-		piece_settle(piece, e, 0);
-		return;
-	}
-	if (piece->map)
-		piece->map->refs++;
+	if (e != ERR_OK)
+		return e;
 	piece->job = (struct copy_job){
 		.dst = piece->landing,
 		.src = data,
@@ -67,6 +51,22 @@ static void start_copy(struct peer *peer, struct piece *piece, const struct regi
 		.done = on_copied,
 		.arg = piece,
 	};
+	return ERR_OK;
+}
+
+static void start_copy(struct peer *peer, struct piece *piece, const struct region_view *view)
+{
+	enum err e = prepare_copy(piece, view);
+	if (e != ERR_OK) {
+		piece_settle(piece, e, 0);
+		return;
+	}
+	if (piece->map)
+		piece->map->refs++;
+	if (twins_may(peer, piece)) {
+		twins_start(peer, piece);
+		return;
+	}
 	if (piece->from.length > INLINE_BYTES_MAX) {
 		copy_submit(peer->link->copy, &piece->job);
 		return;
@@ -77,7 +77,8 @@ static void start_copy(struct peer *peer, struct piece *piece, const struct regi
 
 static bool forget_copy(struct peer *peer, struct piece *piece)
 {
-	if (!copy_cancel(peer->link->copy, &piece->job))
+	bool forgotten = piece->twin_state == TWIN_NONE ? copy_cancel(peer->link->copy, &piece->job) : twins_forget(peer, piece);
+	if (!forgotten)
 		return false;
 	if (piece->map)
 		map_unref(peer, piece->map);
@@ -143,8 +144,9 @@ static struct peer_map *map_find(const struct mapped *mapped, const struct handl
 	return NULL;
 }
 
-static void map_free(struct mapped *mapped, struct peer_map *map)
+static void map_free(struct peer *peer, struct peer_map *map)
 {
+	struct mapped *mapped = peer->impl;
 	for (struct peer_map **at = &mapped->maps; *at; at = &(*at)->next) {
 		if (*at != map)
 			continue;
@@ -152,8 +154,7 @@ static void map_free(struct mapped *mapped, struct peer_map *map)
 		mapped->map_count--;
 		break;
 	}
-	region_view_unmap(&map->view);
-	free(map);
+	twins_map_free(peer, map);
 }
 
 static bool has_copies(const struct mapped *mapped)
@@ -164,20 +165,21 @@ static bool has_copies(const struct mapped *mapped)
 	return false;
 }
 
-static void map_unref(struct peer *peer, struct peer_map *map)
+void map_unref(struct peer *peer, struct peer_map *map)
 {
 	struct mapped *mapped = peer->impl;
 	map->refs--;
 	if (map->refs == 0 && map->gone)
-		map_free(mapped, map);
+		map_free(peer, map);
 	if (mapped->closing && !has_copies(mapped)) {
 		mapped->closing = false;
 		peer_closed(peer);
 	}
 }
 
-static enum err add_map(struct mapped *mapped, const struct local_message *message, int fd)
+static enum err add_map(struct peer *peer, const struct local_message *message, int fd)
 {
+	struct mapped *mapped = peer->impl;
 	if (fd < 0 || mapped->map_count == REGIONS_MAX * 2)
 		return ERR_PROTOCOL;
 	struct peer_map *map = calloc(1, sizeof(*map));
@@ -191,34 +193,58 @@ static enum err add_map(struct mapped *mapped, const struct local_message *messa
 	map->rank = message->rank;
 	map->kind = message->kind;
 	map->index = message->index;
+	map->peer = peer;
+	map->link = peer->link;
 	map->next = mapped->maps;
 	mapped->maps = map;
 	mapped->map_count++;
 	return ERR_OK;
 }
 
-static void drop_map(struct mapped *mapped, const struct local_message *message)
+static struct peer_map *map_named(const struct mapped *mapped, const struct local_message *message)
 {
-	struct handle named = {.rank = message->rank, .kind = message->kind, .region = message->index};
-	struct peer_map *map = map_find(mapped, &named);
+	return map_find(mapped, &(struct handle){.rank = message->rank, .kind = message->kind, .region = message->index});
+}
+
+static void drop_map(struct peer *peer, const struct local_message *message)
+{
+	struct peer_map *map = map_named(peer->impl, message);
 	if (!map)
 		return;
 	map->gone = true;
 	if (map->refs == 0)
-		map_free(mapped, map);
+		map_free(peer, map);
 }
 
-static enum err take_message(struct peer *peer, const struct local_message *message, int fd)
+/* Of a region of that shape, once, and only if we asked. */
+static enum err add_twin(struct peer *peer, const struct local_message *message, int *fd)
+{
+	const struct mapped *mapped = peer->impl;
+	struct peer_map *map = map_named(mapped, message);
+	if (*fd < 0 || !mapped->asked_for_twins || !map || map->has_twin || map->view.slot_bytes != message->slot_bytes ||
+	    map->view.slot_count != message->slot_count)
+		return ERR_PROTOCOL;
+	map->has_twin = true;
+	if (!twins_wanted(peer->link))
+		return ERR_OK;
+	twins_import(peer, map, *fd);
+	*fd = -1;
+	return ERR_OK;
+}
+
+static enum err take_message(struct peer *peer, const struct local_message *message, int *fd)
 {
 	struct mapped *mapped = peer->impl;
 	switch (message->what) {
 	case LOCAL_HELLO:
 		return message->node == peer->node && message->incarnation == peer->incarnation ? ERR_OK : ERR_MISMATCH;
 	case LOCAL_REGION:
-		return add_map(mapped, message, fd);
+		return add_map(peer, message, *fd);
 	case LOCAL_REGION_GONE:
-		drop_map(mapped, message);
+		drop_map(peer, message);
 		return ERR_OK;
+	case LOCAL_TWIN:
+		return add_twin(peer, message, fd);
 	case LOCAL_READY:
 		mapped->ready = true;
 		peer_wake(peer);
@@ -237,7 +263,7 @@ static void on_readable(struct loop_watch *watch, unsigned ready, void *arg)
 	if (e == ERR_AGAIN)
 		return;
 	if (e == ERR_OK)
-		e = take_message(peer, &message, fd);
+		e = take_message(peer, &message, &fd);
 	if (fd >= 0)
 		close(fd);
 	if (e == ERR_OK)
@@ -282,14 +308,15 @@ static void mapped_fini(struct peer *peer)
 {
 	struct mapped *mapped = peer->impl;
 	while (mapped->maps)
-		map_free(mapped, mapped->maps);
+		map_free(peer, mapped->maps);
 	free(mapped);
 }
 
 static void mapped_describe(const struct peer *peer, char *text, size_t text_bytes)
 {
 	const struct mapped *mapped = peer->impl;
-	snprintf(text, text_bytes, "%s", mapped->ready ? "mapped" : "connecting");
+	const char *name = twins_in_use(peer) ? "mapped+device" : "mapped";
+	snprintf(text, text_bytes, "%s", mapped->ready ? name : "connecting");
 }
 
 static const struct transport transport_mapped = {
@@ -300,6 +327,11 @@ static const struct transport transport_mapped = {
 	.fini = mapped_fini,
 	.describe = mapped_describe,
 };
+
+struct peer_map *mapped_maps(const struct peer *peer)
+{
+	return peer->transport == &transport_mapped ? ((struct mapped *)peer->impl)->maps : NULL;
+}
 
 enum err mapped_peer_open(struct peer *peer, const struct link_address *address)
 {
@@ -312,6 +344,7 @@ enum err mapped_peer_open(struct peer *peer, const struct link_address *address)
 	e = loop_watch_create(peer->link->loop, mapped->fd, LOOP_READ, on_readable, peer, &mapped->watch);
 	if (e != ERR_OK)
 		goto close_fd;
+	mapped->asked_for_twins = twins_wanted(peer->link);
 	peer->impl = mapped;
 	peer->transport = &transport_mapped;
 	return ERR_OK;

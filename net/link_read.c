@@ -75,6 +75,7 @@ static void count_result(struct peer *peer, const struct link_read *read, size_t
 	switch (read->results[index].err) {
 	case ERR_OK:
 		counters->bytes += read->pieces[index].from.length;
+		counters->device_bytes += read->pieces[index].by_device ? read->pieces[index].from.length : 0;
 		counters->busy_ns += now_ns - read->start_ns;
 		break;
 	case ERR_STALE:
@@ -264,6 +265,10 @@ enum err link_read(struct link *link, const struct link_read_options *options, s
 	for (size_t i = 0; i < options->count; i++) {
 		struct piece *piece = &read->pieces[i];
 		*piece = (struct piece){.read = read, .from = options->handles[i], .landing = options->landings[i]};
+		if (options->twins && options->digests) {
+			piece->twin = options->twins[i];
+			piece->digest = options->digests[i];
+		}
 		list_push(&peer->waiting, piece);
 	}
 	link->pieces_open += (uint32_t)options->count;

@@ -12,7 +12,8 @@ static bool is_none(const char *name)
 	return strcmp(name, ENV_LINK_REFUSED) == 0 || strcmp(name, "lost") == 0 || strcmp(name, "none") == 0;
 }
 
-static void put(struct link_report *report, size_t at, const struct session_peer *peer, const char *name, uint64_t bytes_read)
+static void put(struct link_report *report, size_t at, const struct session_peer *peer, const char *name, uint64_t bytes_read,
+		uint64_t device_bytes_read)
 {
 	Wire__Transport *transport = report->pointers[at] = &report->list[at];
 	wire__transport__init(transport);
@@ -20,6 +21,7 @@ static void put(struct link_report *report, size_t at, const struct session_peer
 	transport->peer = (char *)peer->name;
 	transport->name = report->names[at];
 	transport->bytes_read = bytes_read;
+	transport->device_bytes_read = device_bytes_read;
 	transport->node = peer->node;
 	transport->incarnation = peer->incarnation;
 }
@@ -35,7 +37,8 @@ void link_report(const struct env *env, const struct sessions *sessions, uint64_
 			bool reads = peer && peer->role != WIRE__ROLE__ROLE_COORDINATOR;
 			const char *name = reads ? env->link_name(env->context, peer->node) : NULL;
 			if (name && is_none(name) == !reached)
-				put(report, count++, peer, name, bytes(context, i));
+				put(report, count++, peer, name, bytes(context, i),
+				    env->link_device_bytes ? env->link_device_bytes(env->context, peer->node) : 0);
 		}
 	load->transports = report->pointers;
 	load->n_transports = count;

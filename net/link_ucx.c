@@ -85,6 +85,32 @@ void ucx_landed(struct piece *piece)
 	copy_submit(link->copy, &piece->job);
 }
 
+/* In its twin, to be looked at there. */
+void ucx_twin_landed(struct piece *piece)
+{
+	struct peer *peer = piece->read->peer;
+	flight_leave(piece);
+	if (piece->state == PIECE_QUARANTINED || peer->link->destroying)
+		piece_settle(piece, ERR_CANCELED, 0);
+	else if (!twins_take(peer->link, piece))
+		ucx_twin_judged(piece, false); /* its device went away meanwhile */
+	else
+		twins_start(peer, piece);
+}
+
+void ucx_twin_judged(struct piece *piece, bool good)
+{
+	struct peer *peer = piece->read->peer;
+	if (good) {
+		piece_settle(piece, ERR_OK, piece->digest);
+	} else if (piece->state == PIECE_QUARANTINED || peer->link->destroying || peer->lost) {
+		piece_settle(piece, peer->lost ? ERR_PEER_GONE : ERR_CANCELED, 0);
+	} else {
+		piece->twin = NULL;
+		get_start(peer, piece);
+	}
+}
+
 /* ---- asking ---- */
 
 static void on_ask_sent(void *request, ucs_status_t status, void *user_data)
@@ -262,6 +288,8 @@ static bool is_ready(struct peer *peer)
 
 static bool forget(struct peer *peer, struct piece *piece)
 {
+	if (piece->twin_state != TWIN_NONE)
+		return twins_forget(peer, piece);
 	if (piece->copying) {
 		if (!copy_cancel(peer->link->copy, &piece->job))
 			return false;
@@ -326,7 +354,7 @@ static void describe(const struct peer *peer, char *text, size_t text_bytes)
 		return;
 	}
 	ucx_endpoint_lanes(up->endpoint, lanes, sizeof(lanes));
-	snprintf(text, text_bytes, "ucx:%s%s", lanes, up->one_sided ? " one-sided" : "");
+	snprintf(text, text_bytes, "ucx%s:%s%s", get_in_use(up) ? "+device" : "", lanes, up->one_sided ? " one-sided" : "");
 }
 
 static const struct transport transport_ucx = {

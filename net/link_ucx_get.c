@@ -4,6 +4,7 @@
 #include <stdlib.h>
 #include <string.h>
 
+#include "base/log.h"
 #include "net/ucx_impl.h"
 
 struct remote_region {
@@ -28,12 +29,25 @@ static void settle(struct piece *piece, enum err e)
 	piece_settle(piece, e, 0);
 }
 
-static struct remote_region *find(struct ucx_peer *up, const struct handle *from)
+static struct remote_region *find_kind(const struct ucx_peer *up, const struct handle *from, uint8_t kind)
 {
 	for (struct remote_region *region = up->regions; region; region = region->next)
-		if (region->rank == from->rank && region->kind == from->kind && region->index == from->region)
+		if (region->rank == from->rank && region->kind == kind && region->index == from->region)
 			return region;
 	return NULL;
+}
+
+static struct remote_region *find(struct ucx_peer *up, const struct handle *from)
+{
+	return find_kind(up, from, from->kind);
+}
+
+bool get_in_use(const struct ucx_peer *up)
+{
+	for (const struct remote_region *region = up->regions; region; region = region->next)
+		if (region->kind == MEMORY_CUDA && region->err == ERR_OK)
+			return twins_wanted(up->peer->link);
+	return false;
 }
 
 /* ---- the two gets of a piece ---- */
@@ -43,6 +57,7 @@ static void on_generation(void *request, ucs_status_t status, void *user_data)
 	struct ucx_flight *flight = user_data;
 	struct piece *piece = flight->piece;
 	uint64_t generation = flight->generation;
+	bool twin = flight->twin;
 	flight_unref(flight);
 	if (request)
 		ucp_request_free(request);
@@ -52,6 +67,8 @@ static void on_generation(void *request, ucs_status_t status, void *user_data)
 		settle(piece, ERR_PEER_GONE);
 	else if (generation != piece->from.generation)
 		settle(piece, ERR_STALE);
+	else if (twin)
+		ucx_twin_landed(piece);
 	else
 		ucx_landed(piece);
 }
@@ -60,9 +77,11 @@ static void get(struct ucx_peer *up, struct ucx_flight *flight, const struct rem
                 size_t length, uint64_t address, ucp_send_nbx_callback_t done)
 {
 	ucp_request_param_t param = {
-		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA,
+		.op_attr_mask = UCP_OP_ATTR_FIELD_CALLBACK | UCP_OP_ATTR_FIELD_USER_DATA | UCP_OP_ATTR_FIELD_MEMORY_TYPE,
 		.cb.send = done,
 		.user_data = flight,
+		.memory_type = region->kind == MEMORY_CUDA && twins_kind(up->peer->link) == MEMORY_CUDA ? UCS_MEMORY_TYPE_CUDA
+													 : UCS_MEMORY_TYPE_HOST,
 	};
 	flight->refs++;
 	ucs_status_ptr_t request = ucp_get_nbx(up->endpoint, landing, length, address, region->key, &param);
@@ -71,16 +90,36 @@ static void get(struct ucx_peer *up, struct ucx_flight *flight, const struct rem
 		done(NULL, UCS_PTR_STATUS(request), flight);
 }
 
+/* UCX cannot do it after all: from now on the host's memory is read. */
+static void give_up_twin(struct ucx_peer *up, struct piece *piece, ucs_status_t status)
+{
+	struct remote_region *region = find_kind(up, &piece->from, MEMORY_CUDA);
+	if (region->err == ERR_OK)
+		log_warn("link > peer %016llx: region %u cannot be read from its device: %s", (unsigned long long)up->peer->node, region->index,
+			 ucs_status_string(status));
+	region->err = ERR_UNSUPPORTED;
+	struct ucx_flight *flight = piece->flight;
+	piece->flight = NULL;
+	flight->piece = NULL;
+	flight_unref(flight);
+	ucx_twin_judged(piece, false);
+}
+
 static void on_data(void *request, ucs_status_t status, void *user_data)
 {
 	struct ucx_flight *flight = user_data;
 	struct piece *piece = flight->piece;
 	if (request)
 		ucp_request_free(request);
+	flight->ucx->twin_count -= flight->twin;
 	struct peer *peer = piece ? piece->read->peer : NULL;
 	if (piece && (status != UCS_OK || peer->lost)) {
+		bool may_do_without = flight->twin && !peer->lost;
 		flight_unref(flight);
-		settle(piece, ERR_PEER_GONE);
+		if (may_do_without)
+			give_up_twin(peer->impl, piece, status);
+		else
+			settle(piece, ERR_PEER_GONE);
 		return;
 	}
 	if (piece) {
@@ -93,22 +132,6 @@ static void on_data(void *request, ucs_status_t status, void *user_data)
 			    on_generation);
 	}
 	flight_unref(flight);
-}
-
-static void start_gets(struct ucx_peer *up, struct piece *piece, const struct remote_region *region)
-{
-	const uint64_t *generation;
-	const uint8_t *data;
-	enum err e = region->err;
-	if (e == ERR_OK)
-		e = region_view_find(&region->view, &piece->from, &generation, &data);
-	if (e == ERR_OK)
-		e = flight_create(up->ucx, piece, &piece->flight);
-	if (e != ERR_OK) {
-		settle(piece, e);
-		return;
-	}
-	get(up, piece->flight, region, piece->landing, piece->from.length, (uint64_t)(uintptr_t)data, on_data);
 }
 
 /* ---- keys ---- */
@@ -149,7 +172,7 @@ static enum err ask_region(struct ucx_peer *up, struct remote_region *region)
 
 static enum err add_region(struct ucx_peer *up, const struct handle *from, struct remote_region **ret_region)
 {
-	if (up->region_count == REGIONS_MAX)
+	if (up->region_count == 2 * REGIONS_MAX)
 		return ERR_DENIED;
 	struct remote_region *region = calloc(1, sizeof(*region));
 	if (!region)
@@ -176,11 +199,49 @@ static enum err add_region(struct ucx_peer *up, const struct handle *from, struc
 	return ERR_OK;
 }
 
+/* The twin of the region at the peer, if pieces of it may be read from there now; asked for where it is not known yet. */
+static const struct remote_region *twin_of(struct ucx_peer *up, const struct piece *piece)
+{
+	if (!twins_take(up->peer->link, piece))
+		return NULL;
+	struct remote_region *region = find_kind(up, &piece->from, MEMORY_CUDA);
+	struct handle named = piece->from;
+	named.kind = MEMORY_CUDA;
+	if (!region && add_region(up, &named, &region) != ERR_OK)
+		return NULL;
+	return region->err == ERR_OK ? region : NULL;
+}
+
+static void start_gets(struct ucx_peer *up, struct piece *piece, const struct remote_region *region)
+{
+	const uint64_t *generation;
+	const uint8_t *data, *twin_data;
+	enum err e = region->err;
+	if (e == ERR_OK)
+		e = region_view_find(&region->view, &piece->from, &generation, &data);
+	if (e == ERR_OK)
+		e = flight_create(up->ucx, piece, &piece->flight);
+	if (e != ERR_OK) {
+		settle(piece, e);
+		return;
+	}
+	const struct remote_region *twin = twin_of(up, piece);
+	if (!twin || region_view_find(&twin->view, &piece->from, &generation, &twin_data) != ERR_OK) {
+		get(up, piece->flight, region, piece->landing, piece->from.length, (uint64_t)(uintptr_t)data, on_data);
+		return;
+	}
+	piece->flight->twin = true;
+	up->ucx->twin_count++;
+	get(up, piece->flight, twin, piece->twin, piece->from.length, (uint64_t)(uintptr_t)twin_data, on_data);
+}
+
 void get_start(struct peer *peer, struct piece *piece)
 {
 	struct ucx_peer *up = peer->impl;
 	struct remote_region *region = find(up, &piece->from);
 	enum err e = piece->from.incarnation == peer->incarnation ? ERR_OK : ERR_MISMATCH;
+	if (e == ERR_OK && piece->from.kind != MEMORY_HOST)
+		e = ERR_DENIED; /* a twin has no generations: it is read for its region, not by name */
 	if (e == ERR_OK && !region)
 		e = add_region(up, &piece->from, &region);
 	if (e != ERR_OK)
@@ -205,6 +266,8 @@ static enum err take_region(struct remote_region *region, const struct wire_regi
 	if (length == 0 || region_shape(wire->slot_bytes, wire->slot_count, &region->view.data_offset,
 	                                &region->view.bytes) != ERR_OK)
 		return ERR_PROTOCOL;
+	if (region->kind == MEMORY_CUDA)
+		region->view.data_offset = 0; /* a twin is slots alone */
 	return ucx_err(ucp_ep_rkey_unpack(region->up->endpoint, data, &region->key));
 }
 

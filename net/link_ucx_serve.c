@@ -184,13 +184,15 @@ static ucs_status_t on_ask_region(void *arg, const void *header, size_t header_l
 	struct ucx_serve *serve = client && !client->lost ? serve_create(client) : NULL;
 	if (!serve)
 		return UCS_OK;
-	const struct region *region = link_region_find(ucx->link, ask.rank, ask.kind, ask.index);
-	const struct ucx_region *ours = region ? registered(ucx, region) : NULL;
+	const struct region *region = ask.kind <= MEMORY_CUDA ? link_region_find(ucx->link, ask.rank, MEMORY_HOST, ask.index) : NULL;
+	const struct ucx_region *all = region ? registered(ucx, region) : NULL;
+	const struct ucx_memory *ours = all ? &all->of[ask.kind] : NULL;
 	serve->header.region = ask;
-	serve->header.region.err = !region ? ERR_DENIED : ours->key ? ERR_OK : ERR_UNSUPPORTED;
+	serve->header.region.err = !ours || (ask.kind == MEMORY_CUDA && !ours->key) ? ERR_DENIED : ours->key ? ERR_OK : ERR_UNSUPPORTED;
 	if (serve->header.region.err == ERR_OK) {
 		const struct region_view *view = region_view(region);
-		serve->header.region.address = (uint64_t)(uintptr_t)view->base;
+		const void *base = ask.kind == MEMORY_CUDA ? region_twin(region)->memory : view->base;
+		serve->header.region.address = (uint64_t)(uintptr_t)base;
 		serve->header.region.slot_bytes = view->slot_bytes;
 		serve->header.region.slot_count = view->slot_count;
 		serve_send(serve, AM_REGION, sizeof(serve->header.region), ours->key, ours->key_length);
@@ -200,39 +202,62 @@ static ucs_status_t on_ask_region(void *arg, const void *header, size_t header_l
 	return UCS_OK;
 }
 
-static enum err register_memory(struct ucx *ucx, struct ucx_region *ours)
+static enum err register_memory(struct ucx *ucx, void *memory, size_t bytes, ucs_memory_type_t type, struct ucx_memory *ours)
 {
-	const struct region_view *view = region_view(ours->region);
 	ucp_mem_map_params_t params = {
 		.field_mask = UCP_MEM_MAP_PARAM_FIELD_ADDRESS | UCP_MEM_MAP_PARAM_FIELD_LENGTH |
-		              UCP_MEM_MAP_PARAM_FIELD_PROT,
-		.address = (void *)(uintptr_t)view->base,
-		.length = view->bytes,
+		              UCP_MEM_MAP_PARAM_FIELD_PROT | UCP_MEM_MAP_PARAM_FIELD_MEMORY_TYPE,
+		.address = memory,
+		.length = bytes,
 		.prot = UCP_MEM_MAP_PROT_LOCAL_READ | UCP_MEM_MAP_PROT_REMOTE_READ,
+		.memory_type = type,
 	};
 	ucs_status_t status = ucp_mem_map(ucx->context, &params, &ours->memory);
 	if (status == UCS_OK)
 		status = ucp_rkey_pack(ucx->context, ours->memory, &ours->key, &ours->key_length);
+	if (status != UCS_OK)
+		ucx_unregister(ucx, ours);
 	return ucx_err(status);
 }
 
-static void unregister_memory(struct ucx *ucx, struct ucx_region *ours)
+void ucx_unregister(struct ucx *ucx, struct ucx_memory *memory)
 {
-	if (ours->key)
-		ucp_rkey_buffer_release(ours->key);
-	if (ours->memory)
-		ucp_mem_unmap(ucx->context, ours->memory);
+	if (memory->key)
+		ucp_rkey_buffer_release(memory->key);
+	if (memory->memory)
+		ucp_mem_unmap(ucx->context, memory->memory);
+	*memory = (struct ucx_memory){0};
+}
+
+/* Readers do without it: the host's memory has the same. */
+static void register_twin(struct ucx *ucx, const struct region *region, struct ucx_memory *ours)
+{
+	const struct region_twin *twin = region_twin(region);
+	const struct region_view *view = region_view(region);
+	bool cuda = twin->kind == MEMORY_CUDA;
+	if (!twin->memory)
+		return;
+	if (cuda && !ucx->knows_cuda) {
+		log_info("link > UCX %s has no CUDA here: peers read region %u from the host's memory", ucp_get_version_string(),
+			 region_options(region)->index);
+		return;
+	}
+	enum err e = register_memory(ucx, twin->memory, view->slot_bytes * view->slot_count, cuda ? UCS_MEMORY_TYPE_CUDA : UCS_MEMORY_TYPE_HOST,
+				     ours);
+	if (e != ERR_OK)
+		log_warn("link > no NIC may read region %u from its device (%s): peers read it from the host's memory",
+			 region_options(region)->index, err_text(e));
 }
 
 enum err ucx_region_added(struct ucx *ucx, const struct region *region, struct why *why)
 {
 	struct ucx_region ours = {.region = region};
+	const struct region_view *view = region_view(region);
 	if (ucx->one_sided) {
-		enum err e = register_memory(ucx, &ours);
-		if (e != ERR_OK) {
-			unregister_memory(ucx, &ours);
+		enum err e = register_memory(ucx, (void *)(uintptr_t)view->base, view->bytes, UCS_MEMORY_TYPE_HOST, &ours.of[MEMORY_HOST]);
+		if (e != ERR_OK)
 			return why_set(why, e, "registering a region for one-sided reads: %s", err_text(e));
-		}
+		register_twin(ucx, region, &ours.of[MEMORY_CUDA]);
 	}
 	ucx->regions[ucx->region_count++] = ours;
 	return ERR_OK;
@@ -425,7 +450,8 @@ void ucx_region_removed(struct ucx *ucx, const struct region *region)
 	for (size_t i = 0; i < ucx->region_count; i++) {
 		if (ucx->regions[i].region != region)
 			continue;
-		unregister_memory(ucx, &ucx->regions[i]);
+		ucx_unregister(ucx, &ucx->regions[i].of[MEMORY_HOST]);
+		ucx_unregister(ucx, &ucx->regions[i].of[MEMORY_CUDA]);
 		ucx->regions[i] = ucx->regions[--ucx->region_count];
 		break;
 	}

@@ -278,6 +278,7 @@ static enum err open_shell(struct process *p, const struct process_parts *parts,
 		.read_max = parts->read_max,
 		.context = parts->context,
 		.landing = parts->landing,
+		.twin = parts->twin,
 		.outranked_context = p,
 		.outranked = on_outranked,
 		.trace = log_enabled(LOG_DEBUG),
@@ -577,6 +578,14 @@ enum err process_run(struct process *p, struct why *why)
 		       "another process has the name %s now (incarnation %llu, this one is %llu): this one ends, so that no two "
 		       "speak for one node",
 		       p->settings.name, (unsigned long long)p->replaced_by, (unsigned long long)p->incarnation);
+}
+
+void process_detach(struct process *p)
+{
+	if (p && p->shell)
+		shell_detach(p->shell);
+	if (p && p->link)
+		link_drop_device(p->link);
 }
 
 void process_close(struct process *p)

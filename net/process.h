@@ -54,6 +54,7 @@ struct process_parts {
 	uint32_t read_max;
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+	void *(*twin)(void *context, uint32_t landing, uint32_t offset); /* NULL: no device (net/shell.h) */
 };
 MUST_USE enum err process_open(const struct process_settings *settings, const struct process_parts *parts,
 			       struct process **ret_process, struct why *why);
@@ -63,6 +64,9 @@ uint64_t process_wall_ns(void);
 struct loop *process_loop(struct process *process);
 struct etcd *process_etcd(struct process *process);
 struct link *process_link(struct process *process);
+/* After process_run(): the core hears nothing any more, and what it works with, a device too (link_drop_device()), may go
+ * before process_close(). */
+void process_detach(struct process *process);
 const struct env *process_env(struct process *process);
 /* Ours, for control streams and bulk; NULL: plain. */
 struct tls *process_tls(struct process *process);

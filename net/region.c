@@ -30,6 +30,7 @@ struct region {
 	struct region_view view;
 	uint8_t *memory; /* view.base, writable */
 	int fd;
+	struct region_twin twin;
 	pthread_t toucher;
 	bool has_toucher;
 	_Atomic bool goes; /* the toucher is to end */
@@ -118,6 +119,7 @@ enum err region_create(const struct region_options *options, struct region **ret
 	if (!region)
 		return ERR_NOMEM;
 	region->options = *options;
+	region->twin.fd = -1;
 	region->view.slot_bytes = options->slot_bytes;
 	region->view.slot_count = options->slot_count;
 	enum err e = region_shape(options->slot_bytes, options->slot_count, &region->view.data_offset,
@@ -160,6 +162,8 @@ void region_destroy(struct region *region)
 		pthread_join(region->toucher, NULL);
 	munmap(region->memory, region->view.bytes);
 	close(region->fd);
+	if (region->twin.fd >= 0)
+		close(region->twin.fd);
 	free(region);
 }
 
@@ -237,6 +241,17 @@ const struct region_view *region_view(const struct region *region)
 int region_fd(const struct region *region)
 {
 	return region->fd;
+}
+
+void region_set_twin(struct region *region, const struct region_twin *twin)
+{
+	assert(region->twin.fd < 0 && !region->twin.memory);
+	region->twin = *twin;
+}
+
+const struct region_twin *region_twin(const struct region *region)
+{
+	return &region->twin;
 }
 
 enum err region_view_find(const struct region_view *view, const struct handle *handle, const uint64_t **ret_generation,

@@ -58,6 +58,15 @@ uint64_t region_slot_generation(const struct region *region, uint64_t slot);
 uint64_t *region_generations(struct region *region);
 /* Ends the slot's old generation (rule 1) and returns the new one.  Handles of the old one are stale now. */
 uint64_t region_slot_renew(struct region *region, uint64_t slot);
+struct region_twin {
+	int fd;       /* for peers on this host; -1: none */
+	void *memory; /* for NICs, where the transport can register it; NULL: none */
+	uint8_t kind; /* enum memory_kind; MEMORY_HOST: of tests */
+};
+/* The slots lie a second time, one after the other, in memory of a device: peers that have a device may read them there, for what their
+ * digests promise (link.h).  Once, before link_region_add(); the descriptor is the region's from now on, the memory stays until
+ * link_drop_device() or link_region_remove(). */
+void region_set_twin(struct region *region, const struct region_twin *twin);
 /* Do offset and length lie within one slot of a table of that shape?  ERR_DENIED if not. */
 MUST_USE enum err region_bounds(uint64_t slot_bytes, uint64_t slot_count, uint64_t offset, uint64_t length);
 #endif

@@ -21,6 +21,7 @@ void region_view_unmap(struct region_view *view);
 
 const struct region_view *region_view(const struct region *region);
 int region_fd(const struct region *region);
+const struct region_twin *region_twin(const struct region *region); /* of nothing: it has none */
 
 /* Bounds (rule 2); *ret_generation and *ret_data lie in the view. */
 MUST_USE enum err region_view_find(const struct region_view *view, const struct handle *handle,

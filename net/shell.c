@@ -244,7 +244,8 @@ static void read_done(void *context, const struct link_result *results, size_t c
 	struct shell_read *read = context;
 	struct shell *s = read->shell;
 	read->read = NULL;
-	s->core.read_outcome(s->core.core, read->op, results[0].err, results[0].digest, now(s));
+	if (s->core.core)
+		s->core.read_outcome(s->core.core, read->op, results[0].err, results[0].digest, now(s));
 }
 
 static void read_landing_free(void *context)
@@ -253,7 +254,8 @@ static void read_landing_free(void *context)
 	struct shell *s = read->shell;
 	uint64_t op = read->op;
 	read_give(read);
-	s->core.landing_free(s->core.core, op, now(s));
+	if (s->core.core)
+		s->core.landing_free(s->core.core, op, now(s));
 }
 
 static void read_refused(void *arg)
@@ -275,10 +277,13 @@ static enum err start(struct shell *s, struct shell_read *read, const struct env
 	struct handle handle = {.incarnation = peer->incarnation, .node = request->node, .region = (uint16_t)request->region, .offset = request->offset,
 				.length = request->length, .generation = request->generation};
 	void *landing = s->options.landing(s->options.context, request->landing, request->landing_offset);
+	void *twin = s->options.twin ? s->options.twin(s->options.context, request->landing, request->landing_offset) : NULL;
 	struct link_read_options options = {
 		.node = request->node,
 		.handles = &handle,
 		.landings = &landing,
+		.twins = &twin,
+		.digests = &request->digest,
 		.count = 1,
 		.timeout_ns = request->deadline_ns - now_ns,
 		.done = read_done,
@@ -340,6 +345,15 @@ static const char *env_link_required(void *context)
 	return ((struct shell *)context)->link_required;
 }
 
+static uint64_t env_link_device_bytes(void *context, uint64_t node)
+{
+	struct shell *s = context;
+	struct link_counters counters = {0};
+	if (!s->options.link || link_peer_counters(s->options.link, node, &counters) != ERR_OK)
+		return 0;
+	return counters.device_bytes;
+}
+
 static void env_outranked(void *context, uint64_t incarnation, bool lives)
 {
 	struct shell *s = context;
@@ -390,6 +404,7 @@ static void bind_env(struct shell *s)
 		.read_cancel = env_read_cancel,
 		.link_name = env_link_name,
 		.link_required = env_link_required,
+		.link_device_bytes = env_link_device_bytes,
 		.refused = env_refused,
 		.outranked = env_outranked,
 		.stranger = env_stranger,
@@ -435,6 +450,12 @@ void shell_attach(struct shell *s, const struct shell_core *core)
 {
 	s->core = *core;
 	loop_timer_arm(s->timer, s->options.tick_ns);
+}
+
+void shell_detach(struct shell *s)
+{
+	loop_timer_cancel(s->timer);
+	s->core = (struct shell_core){0};
 }
 
 struct wire *shell_wire(struct shell *s)

@@ -44,6 +44,8 @@ struct shell_options {
 	/* The memory of a landing (env_read: landing, landing_offset). */
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);
+	/* Where it lies on our device as well, or NULL (link.h).  NULL hook: nowhere. */
+	void *(*twin)(void *context, uint32_t landing, uint32_t offset);
 	/* env's hook of that name. */
 	void *outranked_context;
 	void (*outranked)(void *context, uint64_t incarnation, bool lives);
@@ -56,6 +58,8 @@ MUST_USE enum err shell_create(struct loop *loop, const struct shell_options *op
 const struct env *shell_env(struct shell *shell);
 /* Before the loop runs; events flow from now on. */
 void shell_attach(struct shell *shell, const struct shell_core *core);
+/* The core hears nothing any more: what reads are to end with the link end unheard. */
+void shell_detach(struct shell *shell);
 /* The link to a node broke while its session may live: opens it anew, at most twice a second (link.h, on_peer_lost).
  * refused: what reaches it is not what is required, and will not be before it comes again with another address. */
 void shell_link_lost(struct shell *shell, uint64_t node, bool refused);

@@ -240,6 +240,23 @@ static enum err set(ucp_config_t *config, const char *name, const char *value, s
 	return why_set(why, ERR_UNSUPPORTED, "UCX setting %s=%s: %s", name, value, ucs_status_string(status));
 }
 
+/* Does a context of those transports alone come to be?  It tells what there is. */
+static bool has_any(const char *transports)
+{
+	ucp_config_t *config = NULL;
+	ucp_context_h context;
+	if (ucp_config_read(NULL, NULL, &config) != UCS_OK)
+		return false;
+	ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES, .features = UCP_FEATURE_RMA};
+	bool found = ucp_config_modify(config, "TLS", transports) == UCS_OK &&
+	             ucp_init(&params, config, &context) == UCS_OK;
+	if (found)
+		ucp_cleanup(context);
+	ucp_config_release(config);
+	return found;
+}
+
+/* With NICs also what knows GPU memory, where UCX was built with it. */
 static enum err configure(ucp_config_t *config, const struct link_options *options, enum link_transport transport,
                           struct why *why)
 {
@@ -248,7 +265,8 @@ static enum err configure(ucp_config_t *config, const struct link_options *optio
 		[LINK_UCX_SHM] = "posix,cma,self",
 		[LINK_UCX_RDMA] = "rc,dc,ud,tcp,self",
 	};
-	enum err e = set(config, "TLS", tls[transport], why);
+	bool cuda = transport == LINK_UCX_RDMA && has_any("cuda_copy");
+	enum err e = set(config, "TLS", cuda ? "rc,dc,ud,tcp,self,cuda_copy" : tls[transport], why);
 	if (e == ERR_OK && transport == LINK_UCX_TCP)
 		e = set(config, "NET_DEVICES", options->network, why);
 	/* A rendezvous over TCP would else be a write by the sender to an address in our memory (law 2).  So
@@ -284,25 +302,12 @@ static enum err create_context(struct ucx *ucx, enum link_transport transport, s
 			why_set(why, e, "UCX over %s: %s", options->network, ucs_status_string(status));
 	}
 	ucp_config_release(config);
+	ucp_context_attr_t attributes = {.field_mask = UCP_ATTR_FIELD_MEMORY_TYPES};
+	ucx->knows_cuda = e == ERR_OK && ucp_context_query(ucx->context, &attributes) == UCS_OK &&
+	                  attributes.memory_types & 1u << UCS_MEMORY_TYPE_CUDA;
 	ucx->transport = transport;
 	ucx->one_sided = params.features & UCP_FEATURE_RMA;
 	return e;
-}
-
-/* Is there a device that can really read one-sidedly?  A context of those transports alone tells. */
-static bool has_rdma(void)
-{
-	ucp_config_t *config = NULL;
-	ucp_context_h context;
-	if (ucp_config_read(NULL, NULL, &config) != UCS_OK)
-		return false;
-	ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES, .features = UCP_FEATURE_RMA};
-	bool found = ucp_config_modify(config, "TLS", "rc,dc") == UCS_OK &&
-	             ucp_init(&params, config, &context) == UCS_OK;
-	if (found)
-		ucp_cleanup(context);
-	ucp_config_release(config);
-	return found;
 }
 
 static enum err choose_context(struct ucx *ucx, struct why *why)
@@ -310,7 +315,7 @@ static enum err choose_context(struct ucx *ucx, struct why *why)
 	enum link_transport wanted = ucx->link->options.transport;
 	if (wanted == LINK_UCX_TCP || wanted == LINK_UCX_SHM)
 		return create_context(ucx, wanted, why);
-	bool rdma = access("/sys/class/infiniband", F_OK) == 0 && has_rdma();
+	bool rdma = access("/sys/class/infiniband", F_OK) == 0 && has_any("rc,dc");
 	if (wanted == LINK_UCX_RDMA && !rdma)
 		return why_set(why, ERR_UNSUPPORTED, "transport ucx-rdma: UCX finds no RDMA device on this host; "
 		               "`baton doctor` says what it has");
@@ -404,10 +409,8 @@ void ucx_destroy(struct ucx *ucx)
 	ucp_worker_release_address(ucx->worker, ucx->address);
 	ucp_worker_destroy(ucx->worker);
 	for (size_t i = 0; i < ucx->region_count; i++) {
-		if (ucx->regions[i].key)
-			ucp_rkey_buffer_release(ucx->regions[i].key);
-		if (ucx->regions[i].memory)
-			ucp_mem_unmap(ucx->context, ucx->regions[i].memory);
+		ucx_unregister(ucx, &ucx->regions[i].of[MEMORY_HOST]);
+		ucx_unregister(ucx, &ucx->regions[i].of[MEMORY_CUDA]);
 	}
 	ucp_cleanup(ucx->context);
 	free(ucx->peers.places);
@@ -415,6 +418,17 @@ void ucx_destroy(struct ucx *ucx)
 	free(ucx->keys.places);
 	free(ucx->sessions.places);
 	free(ucx);
+}
+
+/* What landed there is judged by nobody any more: its pieces are read from the host's memory. */
+void ucx_drop_twins(struct ucx *ucx)
+{
+	for (uint64_t end = wall_ns() + CLOSE_WAIT_NS; ucx->twin_count && wall_ns() < end;)
+		ucp_worker_progress(ucx->worker);
+	if (ucx->twin_count)
+		log_error("link > %zu reads into the memory of a device are still under way", ucx->twin_count);
+	for (size_t i = 0; i < ucx->region_count; i++)
+		ucx_unregister(ucx, &ucx->regions[i].of[MEMORY_CUDA]);
 }
 
 enum link_transport ucx_transport(const struct ucx *ucx)

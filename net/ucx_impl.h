@@ -8,7 +8,8 @@
  *   one-sided instead of ASK:
  *     ASK_REGION (rank, kind, index) ------------> 
  *     <------------------------------------------ REGION (shape, address) + remote key
- *     ucp_get of the bytes, then ucp_get of the slot's generation */
+ *     ucp_get of the bytes, then ucp_get of the slot's generation
+ *   and a second time with kind MEMORY_CUDA, by readers that have a device: of the region's twin, without generations */
 #ifndef NET_UCX_IMPL_H
 #define NET_UCX_IMPL_H
 #include <ucp/api/ucp.h>
@@ -73,9 +74,12 @@ void ticket_drop(struct tickets *tickets, uint64_t number);
 
 struct ucx_region {
 	const struct region *region;
-	ucp_mem_h memory; /* NULL: not registered, messages only */
-	void *key;
-	size_t key_length;
+	/* [enum memory_kind]: the region, and its twin on a device */
+	struct ucx_memory {
+		ucp_mem_h memory; /* NULL: not registered, messages only */
+		void *key;
+		size_t key_length;
+	} of[2];
 };
 
 struct ucx_client;
@@ -87,6 +91,7 @@ struct ucx {
 	struct link *link;
 	enum link_transport transport;
 	bool one_sided; /* gets are possible: memory is registered */
+	bool knows_cuda;
 	ucp_context_h context;
 	ucp_worker_h worker;
 	ucp_address_t *address;
@@ -97,6 +102,7 @@ struct ucx {
 	struct loop_timer *retry_timer; /* while there is nothing to do but wait, unannounced */
 	size_t closing;      /* endpoints whose close is under way */
 	size_t flight_count; /* until 0, UCX may still look at our memory */
+	size_t twin_count;   /* gets into twins of our landings */
 	/* reader */
 	struct ucx_peer *readers;
 	struct tickets peers;   /* struct ucx_peer, from HELLO to WELCOME */
@@ -137,6 +143,7 @@ struct ucx_flight {
 	uint64_t ticket;     /* 0: answered */
 	unsigned refs;       /* the piece, and each UCX request under way */
 	uint64_t generation; /* one-sided: landing of the slot's generation, read after the data */
+	bool twin;           /* the data's landing is the piece's twin */
 	union {
 		struct wire_ask ask;
 		struct wire_region region;
@@ -161,13 +168,18 @@ MUST_USE enum err flight_create(struct ucx *ucx, struct piece *piece, struct ucx
 void flight_unref(struct ucx_flight *flight);
 /* The bytes are in the landing: digest, then settle. */
 void ucx_landed(struct piece *piece);
+/* They are in the twin of the landing: the device looks at them, then the piece settles, or is read anew. */
+void ucx_twin_landed(struct piece *piece);
 
 /* link_ucx_get.c */
 MUST_USE enum err ucx_get_init(struct ucx *ucx);
 void get_start(struct peer *peer, struct piece *piece);
 void get_close(struct ucx_peer *up);
 
+bool get_in_use(const struct ucx_peer *up); /* of a peer's device */
+
 /* link_ucx_serve.c */
+void ucx_unregister(struct ucx *ucx, struct ucx_memory *memory);
 MUST_USE enum err ucx_serve_init(struct ucx *ucx);
 void ucx_serve_close(struct ucx *ucx);
 #endif

@@ -7,10 +7,12 @@
 
 #include "base/layer_groups.h"
 #include "base/log.h"
+#include "engine/kv_neighbour.h"
 #include "model/model_dir.h"
 #include "net/process.h"
 #include "node/core.h"
 #include "node/engine_port.h"
+#include "node/neighbour.h"
 
 enum { NODE_PEERS = 256, NODE_OPTIONS = 19 };
 
@@ -46,6 +48,7 @@ struct program {
 	struct process *process;
 	struct engine_port *port;
 	struct region *regions[LAYER_GROUPS_MAX];
+	struct kv_neighbour *neighbour; /* the engine's; NULL: KV goes through the host's memory */
 	void *memory;
 	struct node *node;
 };
@@ -54,8 +57,18 @@ static void *landing(void *context, uint32_t block, uint32_t offset)
 {
 	struct program *program = context;
 	uint32_t g = block >= program->block_counts[0];
-	engine_block_landing(engine_port_engine(program->port), block);
+	engine_block_landing(engine_port_engine(program->port), block, offset / program->kv.groups[g].layer_bytes);
 	return (uint8_t *)region_slot(program->regions[g], block - g * program->block_counts[0]) + offset;
+}
+
+/* Pieces are of whole layers. */
+static void *twin(void *context, uint32_t block, uint32_t offset)
+{
+	struct program *program = context;
+	uint32_t g = block >= program->block_counts[0];
+	if (!program->neighbour)
+		return NULL;
+	return kv_neighbour_twin(program->neighbour, block, offset / program->kv.groups[g].layer_bytes);
 }
 
 static void copy_block(void *context, uint32_t from, uint32_t to)
@@ -200,8 +213,6 @@ static enum err open_group(struct program *program, uint32_t g, struct why *why)
 					 .slot_count = program->block_counts[g], .touch = REGION_TOUCH};
 	enum err e = region_create(&options, &program->regions[g], why);
 	if (e == ERR_OK)
-		e = link_region_add(process_link(program->process), program->regions[g], why);
-	if (e == ERR_OK)
 		e = engine_set_kv(engine_port_engine(program->port), g, region_slot(program->regions[g], 0),
 				  program->block_counts[g]);
 	if (e == ERR_OK)
@@ -216,6 +227,11 @@ static enum err open_kv(struct program *program, struct why *why)
 				      (uint32_t)program->settings.chunk_tokens, why, program->block_counts);
 	for (uint32_t g = 0; e == ERR_OK && g < program->kv.group_count; g++)
 		e = open_group(program, g, why);
+	if (e == ERR_OK)
+		e = neighbour_open(engine_port_engine(program->port), process_link(program->process), program->regions,
+				   program->kv.group_count, why, &program->neighbour);
+	for (uint32_t g = 0; e == ERR_OK && g < program->kv.group_count; g++)
+		e = link_region_add(process_link(program->process), program->regions[g], why);
 	return e;
 }
 
@@ -370,13 +386,14 @@ static enum err open_model(struct program *program, struct why *why)
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
-	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing};
+	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing, .twin = twin};
 	if (e == ERR_OK)
 		e = open_model(program, why);
 	if (e == ERR_OK)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
 	if (e == ERR_OK)
 		e = run(program, why);
+	process_detach(program->process);
 	engine_port_destroy(program->port);
 	process_close(program->process);
 	free(program->memory);

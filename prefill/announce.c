@@ -1,3 +1,4 @@
+#include "base/planted.h"
 #include "prefill/job.h"
 
 void prefill_announce(struct prefill *p, struct prefill_job *job, uint32_t layer, uint32_t first, uint32_t count)
@@ -79,4 +80,17 @@ void prefill_send_first(struct prefill *p, struct prefill_job *job)
 	prefilled.first = p->token_pointers;
 	PROTO_ENVELOPE(envelope, PREFILLED, prefilled, &prefilled);
 	sessions_send(p->local->sessions, job->decode_peer, &envelope);
+}
+
+void prefill_send_transfer_end(struct prefill *p, struct prefill_job *job, enum err e)
+{
+	if (job->decode_peer == PEER_NONE || planted(PREFILL_ABORT_NOT_TOLD))
+		return;
+	Wire__JobId id = job_key_wire(&job->key);
+	Wire__TransferEnd transfer_end = WIRE__TRANSFER_END__INIT;
+	transfer_end.job = &id;
+	transfer_end.error = e;
+	PROTO_ENVELOPE(envelope, TRANSFER_END, transfer_end, &transfer_end);
+	sessions_send(p->local->sessions, job->decode_peer, &envelope);
+	job->decode_peer = PEER_NONE;
 }

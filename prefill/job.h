@@ -1,4 +1,4 @@
-/* What prefill.c (life of a job) and announce.c (hand-over) share. */
+/* A job, and what the files of this room do with it. */
 #ifndef PREFILL_JOB_H
 #define PREFILL_JOB_H
 #include "base/layer_groups.h"
@@ -68,12 +68,38 @@ struct prefill {
 	float top_logprobs[SAMPLING_CHOICES_MAX][SAMPLING_TOP_LOGPROBS_MAX];
 };
 
+/* prefill.c */
+/* The job of this id; NULL: none. */
+struct prefill_job *prefill_find(struct prefill *prefill, const Wire__JobId *id);
+/* By the drawing in prefill.h. */
+void prefill_move(struct prefill_job *job, enum prefill_state to);
+
+/* blocks.c */
+/* Leading blocks that need not be computed. */
+uint32_t prefill_blocks_reusable(const struct prefill *prefill, const struct prefill_job *job);
+/* Leading blocks that can be used as they lie in the pool. */
+uint32_t prefill_blocks_usable(struct prefill *prefill, const struct prefill_job *job);
+/* Refers to what of the first n is needed; n is usable, and before it was less. */
+void prefill_blocks_refer(struct prefill *prefill, struct prefill_job *job, uint32_t n);
+/* The same of what is usable while the rest is fetched: its number. */
+uint32_t prefill_blocks_refer_early(struct prefill *prefill, struct prefill_job *job);
+/* Those that the next chunk writes to.  false: there is no room; what was taken is kept. */
+bool prefill_blocks_take(struct prefill *prefill, struct prefill_job *job);
+/* What the chunk filled can be found by others, and what no token still to be computed sees is given back. */
+void prefill_blocks_publish(struct prefill *prefill, struct prefill_job *job);
+void prefill_blocks_free(struct prefill *prefill, struct prefill_job *job);
+
+/* account.c */
+Wire__Accounting prefill_account(const struct prefill *prefill, const struct prefill_job *job);
+void prefill_send_job_end(struct prefill *prefill, struct prefill_job *job, enum err e);
+
 /* announce.c */
 /* A layer of the model, of blocks [first, first + count) that decode lacks. */
 void prefill_announce(struct prefill *prefill, struct prefill_job *job, uint32_t layer, uint32_t first, uint32_t count);
 /* All that is final so far, after Attach. */
 void prefill_announce_all(struct prefill *prefill, struct prefill_job *job);
 void prefill_send_first(struct prefill *prefill, struct prefill_job *job);
+void prefill_send_transfer_end(struct prefill *prefill, struct prefill_job *job, enum err e);
 /* scores.c: what the model said of prompt tokens, to the coordinator; before the first token, on the same stream. */
 void prefill_send_scores(struct prefill *prefill, struct prefill_job *job, const struct run *run,
 			 const struct sample *scores);

@@ -80,9 +80,9 @@ void doctor_judge_ucx(const struct doctor_facts *facts, struct doctor_findings *
 					 live->ucx_version),
 			    "apt install ibverbs-providers; ls -l /dev/infiniband; then: UCX_LOG_LEVEL=info ucx_info -d");
 	if (facts->gpu_count > 0 && nics && !live->ucx_cuda)
-		doctor_todo(doctor_found(findings, DOCTOR_NOTE, "ucx", "it cannot read GPU memory: blocks leave and reach a GPU by way of the host's memory, "
-								       "which is how Baton moves them today", "UCX %s is built without CUDA", live->ucx_version),
-			    "nothing now; UCX 1.14 or newer with CUDA, in LD_LIBRARY_PATH, is what GPUDirect RDMA will want (docs/gpu.md)");
+		doctor_todo(doctor_found(findings, DOCTOR_NOTE, "ucx", "it cannot read GPU memory: between hosts, blocks leave and reach a GPU by way of the host's "
+								       "memory", "UCX %s is built without CUDA", live->ucx_version),
+			    "for GPUDirect RDMA: UCX 1.14 or newer built with CUDA, in LD_LIBRARY_PATH; what is proven of it: docs/gpu.md");
 	if (rdma)
 		doctor_found(findings, DOCTOR_OK, "ucx", NULL, "UCX %s reads one-sidedly over %s", live->ucx_version,
 			     doctor_has_lane(live, "dc") ? "rc and dc" : "rc");

@@ -33,7 +33,7 @@ static void move(struct handover *h, uint8_t *to, const uint8_t *from, uint32_t 
 	uint32_t count = BATCH_BYTES / h->piece_bytes;
 	for (uint32_t i = 0; i < count; i++) {
 		size_t at = offset_of(index) + (size_t)i * h->piece_bytes;
-		pieces[i] = (struct dev_piece){to + at, from + at, h->piece_bytes};
+		pieces[i] = (struct dev_piece){to + at, from + at, h->piece_bytes, NULL};
 	}
 	bench_check(dev_reader_read(h->reader, pieces, count, h->digests), "a neighbour's memory");
 }

@@ -4,10 +4,11 @@
  * Loop:   the one caller of the device; the rest is device code.
  * Bounds: ATTENTION_RUNS_MAX runs a call; ATTENTION_PARTIAL_BYTES of partial sums: runs that find no room there are
  *         walked by one block instead, with the same bits.
- * Rules:  1 a row's bits follow from its own position, query and KV alone (but in the class "fast": attention_split()). Within a split (ATTENTION_SPLIT positions from
- *           position 0) tiles of ATTENTION_TILE positions are taken in order, relative to a level that the row's scores so far set;
- *           splits are joined in order by attention_join(), which is what both a block that walks them and the kernel
- *           that merges them do. A tile or a split of which the row sees nothing changes no bit: weights are 0, factors 1;
+ * Rules:  1 a row's bits follow from its own position, query and KV alone (but in the class "fast": attention_split()). Within
+ *           a split (ATTENTION_SPLIT positions from position 0) tiles of ATTENTION_TILE positions are taken in order, relative to
+ *           a level that the row's scores so far set (attention_weights.h); splits are joined in order by attention_join(), which is
+ *           what both a block that walks them and the kernel that merges them do. A tile or a split of which the row sees
+ *           nothing changes no bit: weights are 0, factors 1;
  *         2 so what is a block's work (which rows, which splits) is free to choose, and is chosen by what is fast;
  *         3 values that a row does not see are multiplied by 0 where others of its tile see them: they are finite, as all
  *           that op_kv_write() wrote. What no row of the tile sees is not read: it may be anything. */

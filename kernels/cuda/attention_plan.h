@@ -10,7 +10,7 @@
 #define KERNELS_CUDA_ATTENTION_PLAN_H
 #include "kernels/cuda/attention.h"
 
-#define PLAN_WARPS_MAX 12
+#define PLAN_WARPS_MAX 16
 #define PLAN_SHARE     4 /* a walked item is at most that part of what a block has to do: the tail stays short */
 
 struct attention_plan {
@@ -151,6 +151,12 @@ SIMT_DEVICE uint32_t plan_run_of(const struct attention_job *job, const struct a
 			high = middle;
 	}
 	return low;
+}
+
+/* The number of a block's next item. Items of a run grow less, so every other round goes backwards: no block has the greatest of each. */
+SIMT_DEVICE uint32_t plan_number(uint32_t round)
+{
+	return round * gridDim.x + (round % 2 == 0 ? blockIdx.x : gridDim.x - 1 - blockIdx.x);
 }
 
 /* The item with that number: heads side by side, for they share the table; the last tiles of rows, which see most, first. */

@@ -2,20 +2,22 @@
  *
  * A block takes items (attention_plan.h) one after the other. 64 packed rows (rows of a run times the heads of a kv head's group)
  * are the M of every product, for one row as for a thousand: so the bits of a row are the same in all. For each tile of 64
- * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights relative to a level that the split's scores
- * set (struct softening), rounded to bf16 in registers, and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
+ * positions: S = Q K^T (wgmma m64n64k16, head_dim ascending), the weights (attention_weights.h), rounded to bf16 in registers,
+ * and sums += P V. Warpgroups share tiles of keys and values: they differ in their rows, or,
  * where a value is too wide for the registers of one, in their columns of it; those then take turns at scores (latents of up to
  * 576 dimensions), or compute the same scores each. */
 #include <assert.h>
-#include "kernels/cuda/attention_tiles.h"
+#include "kernels/cuda/attention_load.h"
+#include "kernels/cuda/attention_weights.h"
 #include "kernels/cuda/simt_wgmma.h"
+#include "kernels/cuda/tensor_map.h"
 
-#define SCORES	      (ATTENTION_TILE / 2) /* of a thread */
 #define KEY_STEP      16		   /* dimensions of one wgmma */
 #define OCTET_BYTES   1024		   /* 8 lines of a panel */
 #define OPERAND_UNIT  16		   /* bytes that 1 more in an operand's address is */
 #define GROUP_BARRIER 1			   /* named, of row group 0; the next group's follow */
 #define LATENT_PANELS 9			   /* to 576 dimensions: tiles that are keys and values at once, and a block holds two */
+#define SLOTS_PANELS_MAX 9		   /* of more a block holds one slot */
 #define ROWS_FEW      256		   /* packed rows of a run that the small block takes, in tiles of 64 */
 
 /* head_dim of at most 64 panels dimensions; a warpgroup computes `columns` of the value; rows: tiles of 64 packed rows. */
@@ -25,52 +27,38 @@ template <int panels, int columns, int rows, int values> struct form {
 	static constexpr bool half = groups == 1 && columns <= 128; /* of a multiprocessor */
 	static constexpr int blocks = half ? 2 : 1;
 	static constexpr bool totals_far = columns > 128; /* the walk's sums lie in memory: two sets fill no registers */
+	static constexpr bool holds = panels == 1 || (panels == 2 && !half); /* where registers have room for a panel of queries */
 	static constexpr bool moves_registers = half || groups > 1;
-	/* 65536 registers: 2 x (40 + 216) x 128, (40 + 2 x 232) x 128 or (56 + 2 x 224) x 128. */
-	static constexpr int load_registers = columns > 128 ? 56 : 40;
-	static constexpr int compute_registers = half ? 216 : columns > 128 ? 224 : 232;
+	/* 65536 registers: 2 x (48 + 208) x 128, (56 + 2 x 224) x 128 or (56 + 3 x 152) x 128. */
+	static constexpr int load_registers = half ? 48 : 56;
+	static constexpr int compute_registers = half ? 208 : groups == 3 ? 152 : 224;
 	static constexpr int launch_registers = 65536 / (blocks * threads) / 8 * 8;
 	static_assert(!moves_registers || load_registers + groups * compute_registers <= (groups + 1) * launch_registers,
 		      "a warpgroup that raises its registers waits until the block has as many");
 };
 
-/* What a thread computes: rows r and r + 8 of its warp's 16, of each 8 columns two. */
-struct thread_rows {
-	uint32_t packed[2]; /* of the run */
-	uint32_t low[2], end[2]; /* positions that each sees; none: 0, 0 */
-	uint32_t group_low, group_end; /* that any row of the 64 sees */
-	uint32_t all_low, all_end;     /* that all see */
-	uint32_t first, count;	       /* of the 64 packed rows, those that there are */
-	bool idle;		       /* the warp has no row */
-};
-
 SIMT_DEVICE struct thread_rows rows_of(const struct attention_job *job, const struct plan_item *item, uint32_t row_group)
 {
 	struct thread_rows rows = {};
-	uint32_t before = row_group * ATTENTION_TILE, warp_row = simt_warp() % LOAD_WARPS * WARP_ROWS;
+	uint32_t before = row_group * ATTENTION_TILE;
 	rows.first = item->row_first + before;
 	rows.count = item->row_count > before ? item->row_count - before : 0;
 	rows.count = rows.count < ATTENTION_TILE ? rows.count : ATTENTION_TILE;
-	rows.idle = warp_row >= rows.count;
 	if (rows.count == 0)
 		return rows;
-	uint32_t position = item->run.first_position + rows.first / job->group;
-	uint32_t last = item->run.first_position + (rows.first + rows.count - 1) / job->group;
-	rows.group_low = attention_low(job, position);
-	rows.group_end = last + 1;
-	rows.all_low = attention_low(job, last);
-	rows.all_end = position + 1;
+	rows.position = item->run.first_position + rows.first / job->group;
+	rows.last = item->run.first_position + (rows.first + rows.count - 1) / job->group;
 	SIMT_UNROLL
-	for (int i = 0; i < 2; i++) {
-		uint32_t row = warp_row + simt_lane() / 4 + 8 * i;
-		rows.packed[i] = rows.first + row;
-		if (row >= rows.count)
-			continue;
-		position = item->run.first_position + rows.packed[i] / job->group;
-		rows.low[i] = attention_low(job, position);
-		rows.end[i] = position + 1;
-	}
+	for (int i = 0; i < 2; i++)
+		if (thread_row(i) < rows.count)
+			rows.end[i] = item->run.first_position + (rows.first + thread_row(i)) / job->group + 1;
 	return rows;
+}
+
+/* The warp has no row. */
+SIMT_DEVICE bool is_idle(const struct thread_rows *rows)
+{
+	return simt_warp() % LOAD_WARPS * WARP_ROWS >= rows->count;
 }
 
 /* --- one tile ------------------------------------------------------------------------------------------------ */
@@ -83,7 +71,12 @@ struct operand {
 SIMT_DEVICE struct operand operand_of(const uint8_t *tile, uint32_t leading_bytes)
 {
 	uint64_t whole = simt_wgmma_operand(tile, leading_bytes, OCTET_BYTES);
-	return {simt_anew((uint32_t)whole), (uint32_t)(whole >> 32)};
+	return {(uint32_t)whole, (uint32_t)(whole >> 32)};
+}
+
+SIMT_DEVICE struct operand operand_behind(struct operand operand, uint32_t bytes)
+{
+	return {simt_anew(operand.low + bytes / OPERAND_UNIT), operand.high};
 }
 
 SIMT_DEVICE uint64_t operand_at(struct operand operand, uint32_t bytes)
@@ -91,88 +84,34 @@ SIMT_DEVICE uint64_t operand_at(struct operand operand, uint32_t bytes)
 	return (uint64_t)operand.high << 32 | (operand.low + bytes / OPERAND_UNIT);
 }
 
-/* All panels whole: dimensions that a head has not are zeros in both. */
-template <int panels>
-SIMT_DEVICE void scores(const uint8_t *queries, const uint8_t *keys, float (&s)[SCORES])
+/* A panel of queries as A operands: rows of the warp, 16 dimensions each. */
+SIMT_DEVICE void hold_queries(const uint8_t *queries, uint32_t (&held)[4][4])
 {
-	struct operand a = operand_of(queries, 0), b = operand_of(keys, 0);
+	uint32_t row = simt_warp() % LOAD_WARPS * WARP_ROWS + simt_lane() % 16, half = simt_lane() / 16;
+	SIMT_UNROLL
+	for (uint32_t k = 0; k < 4; k++)
+		simt_ldmatrix_x4(held[k], queries + tile_offset(row, 2 * k + half));
+}
+
+/* All panels whole: dimensions that a head has not are zeros in both. The first panel of queries may be held. */
+template <int panels, bool held_first>
+SIMT_DEVICE void scores(const uint32_t (&held)[4][4], struct operand a, struct operand b, float (&s)[SCORES])
+{
 	simt_wgmma_fence();
 	SIMT_UNROLL
 	for (int i = 0; i < 4 * panels; i++) {
 		uint32_t offset = i / 4 * PANEL_BYTES + i % 4 * 2 * KEY_STEP;
-		simt_wgmma<ATTENTION_TILE>(s, operand_at(a, offset), operand_at(b, offset), i > 0);
+		if (held_first && i < 4)
+			simt_wgmma_registers<ATTENTION_TILE>(s, held[i % 4], operand_at(b, offset), i > 0);
+		else
+			simt_wgmma<ATTENTION_TILE>(s, operand_at(a, offset), operand_at(b, offset), i > 0);
 	}
 	simt_wgmma_commit();
 }
 
-/* cap * tanh(score / cap), tanh by exp2: good to some 1e-7 of the cap. */
-SIMT_DEVICE float capped(float score, float cap)
-{
-	float x = score / cap, e = simt_exp2_fast(-2.0f * LOG2_E * fabsf(x)), tanh = (1.0f - e) / (1.0f + e);
-	return cap * (x < 0.0f ? -tanh : tanh);
-}
-
-SIMT_DEVICE void hide(const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES])
-{
-	SIMT_UNROLL
-	for (int i = 0; i < SCORES; i++) {
-		uint32_t position = tile + i / 4 * 8 + simt_lane() % 4 * 2 + i % 2;
-		bool seen = position >= rows->low[i / 2 % 2] && position < rows->end[i / 2 % 2];
-		s[i] = seen ? s[i] : -INFINITY;
-	}
-}
-
-/* Of the split so far: rows r and r + 8. The level, in units of log 2, is that of the first score seen; it moves to the greatest
- * of a tile that is over it by more than LEVEL_STEP. So weights are at most 2^LEVEL_STEP, as exact as others, and sums need
- * seldom be multiplied. It follows from the row's own scores. */
-#define LEVEL_STEP 8.0f
-struct softening {
-	float level[2];
-	float sum[2];	/* of this thread's columns */
-};
-
-/* Scores to weights in bf16, as the A operand of four products; returns what sums so far are multiplied by. */
-SIMT_DEVICE void soften(float unit, float (&s)[SCORES], struct softening *so_far, uint32_t (&weights)[4][4], float (&ret_by)[2])
-{
-	SIMT_UNROLL
-	for (int row = 0; row < 2; row++) {
-		float greatest = -INFINITY, even = 0.0f, odd = 0.0f;
-		SIMT_UNROLL
-		for (int i = 0; i < SCORES; i += 4)
-			greatest = fmaxf(greatest, fmaxf(s[i + 2 * row], s[i + 2 * row + 1]));
-		greatest = fmaxf(greatest, simt_shuffle_xor(greatest, 1));
-		greatest = fmaxf(greatest, simt_shuffle_xor(greatest, 2));
-		float old = so_far->level[row], level = greatest * unit;
-		level = level > old + LEVEL_STEP || old == -INFINITY ? level : old;
-		float base = level == -INFINITY ? 0.0f : level;
-		ret_by[row] = old == -INFINITY ? 1.0f : simt_exp2_fast(old - base); /* 1: of nothing */
-		SIMT_UNROLL
-		for (int i = 0; i < SCORES; i += 4) {
-			const float *pair = &s[i + 2 * row];
-			uint32_t halves = simt_bf16_pair(simt_exp2_fast(simt_fma(pair[0], unit, -base)),
-							 simt_exp2_fast(simt_fma(pair[1], unit, -base)));
-			even += simt_bf16_low(halves); /* as values are weighted, so that the whole is 1 */
-			odd += simt_bf16_high(halves);
-			weights[i / 8][i % 8 / 4 * 2 + row] = halves;
-		}
-		so_far->level[row] = level;
-		so_far->sum[row] = simt_fma(so_far->sum[row], ret_by[row], even + odd);
-	}
-}
-
-template <int count> SIMT_DEVICE void rescale(float (&sums)[count], const float (&by)[2])
-{
-	if (!simt_any(by[0] != 1.0f || by[1] != 1.0f))
-		return; /* no bit changes: for most tiles of a long split */
-	SIMT_UNROLL
-	for (int i = 0; i < count; i++)
-		sums[i] *= by[i / 2 % 2];
-}
-
 template <int columns>
-SIMT_DEVICE void add_values(const uint32_t (&weights)[4][4], const uint8_t *values, float (&sums)[columns / 2])
+SIMT_DEVICE void add_values(const uint32_t (&weights)[4][4], struct operand b, float (&sums)[columns / 2])
 {
-	struct operand b = operand_of(values, PANEL_BYTES);
 	simt_wgmma_fence();
 	SIMT_UNROLL
 	for (int k = 0; k < 4; k++)
@@ -187,17 +126,17 @@ struct computer {
 	const struct tiles_shape *shape;
 	struct tiles_memory memory;
 	struct ring next;
-	uint8_t *queries;      /* of its row group */
-	uint32_t thread;       /* of the warpgroup */
-	uint32_t value_offset; /* bytes in a tile to its columns of the values */
+	struct operand queries;	     /* of its row group, in shared memory */
+	uint32_t held[4][4];	     /* their first panel in registers: products then read shared memory for keys alone */
+	struct operand keys, values; /* of the first slot; of the values its columns */
+	uint32_t thread;	     /* of the warpgroup */
 	uint32_t column_first;
 	float *totals; /* [columns / 2][128]: sums of the walk, where they are not in registers */
 };
 
-SIMT_DEVICE const uint8_t *slot_wait(const struct computer *computer)
+SIMT_DEVICE void slot_wait(const struct computer *computer, struct ring place)
 {
-	simt_mbarrier_wait(&computer->memory.tail->full[computer->next.slot], computer->next.parity);
-	return computer->memory.slots + computer->next.slot * computer->shape->panels * PANEL_BYTES;
+	simt_mbarrier_wait(&computer->memory.tail->full[place.slot], place.parity);
 }
 
 SIMT_DEVICE void slot_release(struct computer *computer)
@@ -208,55 +147,97 @@ SIMT_DEVICE void slot_release(struct computer *computer)
 	ring_next(&computer->next, computer->shape->slots);
 }
 
+SIMT_DEVICE struct ring ring_after(const struct computer *computer)
+{
+	struct ring next = computer->next;
+	ring_next(&next, computer->shape->slots);
+	return next;
+}
+
 /* Lets the tile pass: no row of the warpgroup sees it. */
 SIMT_DEVICE void pass(struct computer *computer)
 {
-	slot_wait(computer);
+	slot_wait(computer, computer->next);
 	slot_release(computer);
 	if (computer->job->value_offset > 0) {
-		slot_wait(computer);
+		slot_wait(computer, computer->next);
 		slot_release(computer);
 	}
 }
 
-/* From a tile's scores, which it may change: the weights, the state after them, and what the sums before it are multiplied by. */
-SIMT_DEVICE void weigh_scores(const struct attention_job *job, const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES],
-			      struct softening *so_far, uint32_t (&weights)[4][4], float (&by)[2])
+/* Scores of the keys at a place of the ring, from here on beside the threads. */
+template <int panels, bool held> SIMT_DEVICE void begin_scores(const struct computer *computer, struct ring place, float (&s)[SCORES])
 {
-	float unit = job->cap > 0.0f ? LOG2_E : job->scale * LOG2_E;
-	if (job->cap > 0.0f) {
-		SIMT_UNROLL
-		for (int i = 0; i < SCORES; i++)
-			s[i] = capped(s[i] * job->scale, job->cap);
-	}
-	if (tile < rows->all_low || tile + ATTENTION_TILE > rows->all_end)
-		hide(rows, tile, s);
-	soften(unit, s, so_far, weights, by);
+	slot_wait(computer, place);
+	struct operand keys = operand_behind(computer->keys, place.slot * (panels * PANEL_BYTES));
+	scores<panels, held>(computer->held, operand_behind(computer->queries, 0), keys, s);
 }
 
+/* The values of the oldest tile, the same. */
 template <int panels, int columns>
-SIMT_DEVICE void do_tile(struct computer *computer, const struct thread_rows *rows, uint32_t tile, struct softening *so_far,
-			 float (&sums)[columns / 2])
+SIMT_DEVICE void begin_values(const struct computer *computer, const uint32_t (&weights)[4][4], float (&sums)[columns / 2])
 {
-	const struct attention_job *job = computer->job;
-	float s[SCORES], by[2] = {1.0f, 1.0f};
-	uint32_t weights[4][4] = {};
-	const uint8_t *at = slot_wait(computer);
-	scores<panels>(computer->queries, at, s);
+	slot_wait(computer, computer->next);
+	add_values<columns>(weights, operand_behind(computer->values, computer->next.slot * (panels * PANEL_BYTES)), sums);
+}
+
+/* The scores have come: the weights, and sums of before as these want them. */
+template <int columns>
+SIMT_DEVICE void finish_scores(struct computer *computer, const struct thread_rows *rows, uint32_t tile, float (&s)[SCORES],
+			       struct softening *so_far, uint32_t (&weights)[4][4], float (&sums)[columns / 2])
+{
+	float by[2];
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(s);
-	if (job->value_offset > 0)
+	if (computer->job->value_offset > 0)
 		slot_release(computer);
-	if (!rows->idle) {
-		weigh_scores(job, rows, tile, s, so_far, weights, by);
-		rescale(sums, by);
+	if (!is_idle(rows))
+		weigh_scores<true>(computer->job, rows, tile, s, so_far, weights, by, sums);
+}
+
+/* Tiles [first, end), all of which some row sees. The scores of a tile are begun behind the values of the one before: the tensor
+ * cores have both, while the threads of another warpgroup compute weights. */
+template <int panels, int columns, bool held>
+SIMT_DEVICE void do_tiles(struct computer *computer, const struct thread_rows *rows, uint32_t first, uint32_t end,
+			  struct softening *so_far, float (&sums)[columns / 2])
+{
+	constexpr bool ahead = panels <= SLOTS_PANELS_MAX; /* else one slot has room for one thing */
+	float s[SCORES];
+	uint32_t weights[4][4] = {}, tile = first;
+	begin_scores<panels, held>(computer, computer->next, s);
+	for (; tile + ATTENTION_TILE < end; tile += ATTENTION_TILE) {
+		finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
+		begin_values<panels, columns>(computer, weights, sums);
+		if (ahead)
+			begin_scores<panels, held>(computer, ring_after(computer), s);
+		simt_wgmma_wait<ahead>();
+		simt_wgmma_hold(sums);
+		slot_release(computer);
+		if (!ahead)
+			begin_scores<panels, held>(computer, computer->next, s);
 	}
-	if (job->value_offset > 0)
-		at = slot_wait(computer);
-	add_values<columns>(weights, at + computer->value_offset, sums);
+	finish_scores<columns>(computer, rows, tile, s, so_far, weights, sums);
+	begin_values<panels, columns>(computer, weights, sums);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(sums);
 	slot_release(computer);
+}
+
+/* Those of the tiles that a row of the warpgroup sees are one stretch. */
+template <int panels, int columns, bool held>
+SIMT_DEVICE void do_tiles_seen(struct computer *computer, const struct thread_rows *rows, uint32_t first, uint32_t end,
+			       struct softening *so_far, float (&sums)[columns / 2])
+{
+	uint32_t tile = first, low = attention_low(computer->job, rows->position), last = rows->count > 0 ? rows->last + 1 : 0;
+	last = last < end ? last : end;
+	for (; tile < end && tile + ATTENTION_TILE <= low; tile += ATTENTION_TILE)
+		pass(computer);
+	if (tile < last)
+		do_tiles<panels, columns, held>(computer, rows, tile, last, so_far, sums);
+	while (tile < last)
+		tile += ATTENTION_TILE;
+	for (; tile < end; tile += ATTENTION_TILE)
+		pass(computer);
 }
 
 /* --- one tile, by two warpgroups -------------------------------------------------------------------------------- */
@@ -271,7 +252,7 @@ SIMT_DEVICE void do_tile(struct computer *computer, const struct thread_rows *ro
 /* Of the two slots each has a warpgroup that computes the weights of what is in it. */
 SIMT_DEVICE uint32_t own_slot(const struct computer *computer)
 {
-	return computer->value_offset > 0;
+	return computer->column_first > 0;
 }
 
 /* Of the tile at a place in the ring: four boxes by turns, each warpgroup two. */
@@ -310,17 +291,20 @@ SIMT_DEVICE void receive(const struct computer *computer, struct softening *so_f
 }
 
 /* The oldest tile that the warpgroup holds, by its weights. */
-template <int columns>
+template <int panels, int columns>
 SIMT_DEVICE void weigh(struct computer *computer, const uint32_t (&weights)[4][4], const float (&by)[2], float (&sums)[columns / 2])
 {
-	rescale(sums, by);
-	add_values<columns>(weights, slot_wait(computer) + computer->value_offset, sums);
+	SIMT_UNROLL
+	for (int row = 0; row < 2; row++)
+		if (simt_any(by[row] != 1.0f))
+			rescale(sums, row, by[row]);
+	begin_values<panels, columns>(computer, weights, sums);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(sums);
 	slot_release(computer);
 }
 
-template <int columns> SIMT_DEVICE void weigh_by_letter(struct computer *computer, float (&sums)[columns / 2])
+template <int panels, int columns> SIMT_DEVICE void weigh_by_letter(struct computer *computer, float (&sums)[columns / 2])
 {
 	const uint32_t *from = letter_of(computer, computer->next);
 	const float by[2] = {simt_float(from[20 * WARPGROUP]), simt_float(from[21 * WARPGROUP])};
@@ -328,7 +312,7 @@ template <int columns> SIMT_DEVICE void weigh_by_letter(struct computer *compute
 	SIMT_UNROLL
 	for (int i = 0; i < 16; i++)
 		weights[i / 4][i % 4] = from[i * WARPGROUP];
-	weigh<columns>(computer, weights, by, sums);
+	weigh<panels, columns>(computer, weights, by, sums);
 }
 
 /* Scores of the warpgroup's own tile first: they wait for nobody. Then the state after the tile before, the weights of its own, and
@@ -341,18 +325,17 @@ SIMT_DEVICE void do_own_tile(struct computer *computer, const struct thread_rows
 	float s[SCORES], by[2] = {1.0f, 1.0f};
 	uint32_t weights[4][4] = {};
 	const struct ring place = {own_slot(computer), computer->next.parity ^ (computer->next.slot & (uint32_t)owed)};
-	simt_mbarrier_wait(&computer->memory.tail->full[place.slot], place.parity);
-	scores<panels>(computer->queries, computer->memory.slots + place.slot * (panels * PANEL_BYTES), s);
+	begin_scores<panels, false>(computer, place, s);
 	simt_wgmma_wait<0>();
 	simt_wgmma_hold(s);
 	if (owed)
 		receive(computer, so_far);
-	if (!rows->idle)
-		weigh_scores(job, rows, tile, s, so_far, weights, by);
+	if (!is_idle(rows))
+		weigh_scores<false>(job, rows, tile, s, so_far, weights, by, sums);
 	send(computer, place, *so_far, weights, by);
 	if (owed)
-		weigh_by_letter<columns>(computer, sums);
-	weigh<columns>(computer, weights, by, sums);
+		weigh_by_letter<panels, columns>(computer, sums);
+	weigh<panels, columns>(computer, weights, by, sums);
 }
 
 /* Of one row group, all of whose tiles some row sees. */
@@ -369,15 +352,15 @@ SIMT_DEVICE void do_tiles_in_turn(struct computer *computer, const struct thread
 	}
 	if (owed) {
 		receive(computer, so_far);
-		weigh_by_letter<columns>(computer, sums);
+		weigh_by_letter<panels, columns>(computer, sums);
 	}
 }
 
-template <int panels, int columns>
+template <int panels, int columns, bool held>
 SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *item, const struct thread_rows *rows, uint32_t split,
 			  struct attention_sum (&ret_sum)[2], float (&sums)[columns / 2])
 {
-	struct softening so_far = {{-INFINITY, -INFINITY}, {0.0f, 0.0f}};
+	struct softening so_far = {};
 	uint32_t positions = attention_split(computer->job), first = split * positions, end = first + positions;
 	uint32_t low = item->low / ATTENTION_TILE * ATTENTION_TILE;
 	first = first > low ? first : low;
@@ -387,19 +370,11 @@ SIMT_DEVICE void do_split(struct computer *computer, const struct plan_item *ite
 		sums[i] = 0.0f;
 	if constexpr (panels == LATENT_PANELS)
 		do_tiles_in_turn<panels, columns>(computer, rows, first, end, &so_far, sums);
-	for (uint32_t tile = first; panels != LATENT_PANELS && tile < end; tile += ATTENTION_TILE) {
-		if (tile + ATTENTION_TILE > rows->group_low && tile < rows->group_end)
-			do_tile<panels, columns>(computer, rows, tile, &so_far, sums);
-		else
-			pass(computer);
-	}
+	else
+		do_tiles_seen<panels, columns, held>(computer, rows, first, end, &so_far, sums);
 	SIMT_UNROLL
-	for (int row = 0; row < 2; row++) {
-		float sum = so_far.sum[row];
-		sum += simt_shuffle_xor(sum, 1);
-		sum += simt_shuffle_xor(sum, 2);
-		ret_sum[row] = {so_far.level[row], sum};
-	}
+	for (int row = 0; row < 2; row++)
+		ret_sum[row] = softening_end(&so_far, row);
 }
 
 /* Column and row of sum i of a thread. */
@@ -417,7 +392,7 @@ SIMT_DEVICE void write_partial(const struct computer *computer, const struct pla
 	for (int row = 0; row < 2; row++) {
 		if (rows->end[row] == 0)
 			continue;
-		size_t partial = item->partial + rows->packed[row] - item->row_first;
+		size_t partial = item->partial + rows->first + thread_row(row) - item->row_first;
 		if (simt_lane() % 4 == 0 && computer->column_first == 0)
 			job->stats[partial] = make_float2(sum[row].level, sum[row].sum);
 		SIMT_UNROLL
@@ -437,15 +412,32 @@ SIMT_DEVICE void write_pair(const struct attention_job *job, size_t at, float fi
 		*(float2 *)((float *)job->out + at) = make_float2(first, second);
 }
 
-/* The sums of a walk take those of a split in. They are in registers, or in memory where two sets fill no registers. */
+/* The sums of a walk are in registers, or in memory where two sets fill no registers. */
+template <int columns, bool far>
+SIMT_DEVICE float *total_at(const struct computer *computer, float (&total)[far ? 1 : columns / 2], int i)
+{
+	return far ? computer->totals + i * WARPGROUP + computer->thread : &total[far ? 0 : i];
+}
+
+/* They take those of a split in. Factors of 1 are most splits', and the same bits without them. */
 template <int columns, bool far>
 SIMT_DEVICE void join_totals(const struct computer *computer, float (&total)[far ? 1 : columns / 2],
 			     const float (&sums)[columns / 2], const struct attention_factors (&by)[2], bool is_first)
 {
-	SIMT_UNROLL
-	for (int i = 0; i < columns / 2; i++) {
-		float *at = far ? computer->totals + i * WARPGROUP + computer->thread : &total[far ? 0 : i];
-		*at = attention_join_value(is_first ? 0.0f : *at, sums[i], by[i / 2 % 2]);
+	if (is_first) {
+		SIMT_UNROLL
+		for (int i = 0; i < columns / 2; i++)
+			*total_at<columns, far>(computer, total, i) = attention_join_value(0.0f, sums[i], by[i / 2 % 2]);
+	} else if (!simt_any(by[0].old != 1.0f || by[0].add != 1.0f || by[1].old != 1.0f || by[1].add != 1.0f)) {
+		SIMT_UNROLL
+		for (int i = 0; i < columns / 2; i++)
+			*total_at<columns, far>(computer, total, i) += sums[i];
+	} else {
+		SIMT_UNROLL
+		for (int i = 0; i < columns / 2; i++) {
+			float *at = total_at<columns, far>(computer, total, i);
+			*at = attention_join_value(*at, sums[i], by[i / 2 % 2]);
+		}
 	}
 }
 
@@ -458,8 +450,8 @@ SIMT_DEVICE void write_answer(const struct computer *computer, const struct plan
 	for (int row = 0; row < 2; row++) {
 		if (rows->end[row] == 0)
 			continue;
-		uint32_t head = item->head_kv * job->group + rows->packed[row] % job->group;
-		size_t batch_row = item->run.row_first + rows->packed[row] / job->group;
+		uint32_t packed = rows->first + thread_row(row), head = item->head_kv * job->group + packed % job->group;
+		size_t batch_row = item->run.row_first + packed / job->group;
 		size_t at = batch_row * job->out_stride + (size_t)head * job->value_dim;
 		float share = attention_share(job, sum[row], head);
 		SIMT_UNROLL
@@ -472,14 +464,14 @@ SIMT_DEVICE void write_answer(const struct computer *computer, const struct plan
 	}
 }
 
-template <int panels, int columns, bool far>
+template <int panels, int columns, bool held, bool far>
 SIMT_DEVICE void do_item(struct computer *computer, const struct plan_item *item, uint32_t row_group)
 {
 	struct thread_rows rows = rows_of(computer->job, item, row_group);
 	struct attention_sum all[2] = {{-INFINITY, 0.0f}, {-INFINITY, 0.0f}}, sum[2];
 	float total[far ? 1 : columns / 2], sums[columns / 2];
 	for (uint32_t split = item->split_first; split < item->split_end; split++) {
-		do_split<panels, columns>(computer, item, &rows, split, sum, sums);
+		do_split<panels, columns, held>(computer, item, &rows, split, sum, sums);
 		if (item->partial != ATTENTION_WALKED) { /* the only one */
 			write_partial<columns>(computer, item, &rows, sum, sums);
 			return;
@@ -497,35 +489,51 @@ SIMT_DEVICE void compute(const struct attention_job *job, const struct tiles_sha
 			 struct tiles_memory memory, uint32_t item_count)
 {
 	using form = form<panels, columns, rows, values>;
-	uint32_t group = threadIdx.x / WARPGROUP - 1, row_group = group / values, value_group = group % values;
+	uint32_t group = simt_shuffle(threadIdx.x / WARPGROUP, 0) - 1, row_group = group / values, value_group = group % values;
 	struct computer computer = {job, shape, memory, {0, 0}};
-	computer.queries = memory.queries + row_group * shape->panels * PANEL_BYTES;
+	uint8_t *queries = memory.queries + row_group * (panels * PANEL_BYTES);
+	computer.queries = operand_of(queries, 0);
+	computer.keys = operand_of(memory.slots, 0);
+	computer.values = operand_of(memory.slots + value_group * (columns / PANEL_DIM) * PANEL_BYTES, PANEL_BYTES);
 	computer.thread = threadIdx.x % WARPGROUP;
 	computer.column_first = value_group * columns;
-	computer.value_offset = value_group * (columns / PANEL_DIM) * PANEL_BYTES;
 	computer.totals = job->totals + (size_t)(blockIdx.x * form::groups + group) * (columns / 2) * WARPGROUP;
-	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
-		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, number);
+	for (uint32_t round = 0; plan_number(round) < item_count; round++) {
+		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, plan_number(round));
 		if (item.split_first == item.split_end)
 			continue;
 		uint32_t first = item.row_first + row_group * ATTENTION_TILE, end = item.row_first + item.row_count;
 		/* Both warpgroups of the rows are through with the queries of before. */
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
-		queries_load(job, &item, first, first < end ? end - first : 0, computer.queries,
+		if (computer.thread == 0 && value_group == 0)
+			memory.tail->items[row_group] = item;
+		queries_load(job, &item, first, first < end ? end - first : 0, queries,
 			     value_group * WARPGROUP + computer.thread, WARPGROUP * values);
 		simt_barrier_sync(GROUP_BARRIER + (int)row_group, WARPGROUP * values);
-		do_item<panels, columns, form::totals_far>(&computer, &item, row_group);
+		if (form::holds)
+			hold_queries(queries, computer.held);
+		do_item<panels, columns, form::holds, form::totals_far>(&computer, &memory.tail->items[row_group], row_group);
 	}
 }
 
 template <int panels>
 SIMT_DEVICE void load(const struct attention_job *job, const struct tiles_shape *shape, const struct plan_limits *limits,
-		      struct tiles_memory memory, uint32_t item_count)
+		      struct tiles_memory memory, const CUtensorMap *map, uint32_t item_count)
 {
-	struct loader loader = {job, shape, memory, {0, 0}, {0, 0}, 0};
-	for (uint32_t number = blockIdx.x; number < item_count; number += gridDim.x) {
-		struct plan_item item = plan_item_at(job, limits, &memory.tail->plan, number);
-		loader_item<panels>(&loader, &item);
+	struct loader loader = {job, shape, memory, map, {0, 0}, {0, 0}, 0, 0};
+	bool alone = shape->box_rows > 0; /* then a warp for keys, and one for values */
+	if (alone && simt_warp() >= (job->value_offset > 0 ? 2 : 1))
+		return;
+	for (uint32_t round = 0; plan_number(round) < item_count; round++) {
+		struct plan_item *item = &memory.tail->loaded[simt_warp()];
+		simt_sync_warp();
+		if (simt_lane() == 0)
+			*item = plan_item_at(job, limits, &memory.tail->plan, plan_number(round));
+		simt_sync_warp();
+		if (alone)
+			loader_item_alone(&loader, item);
+		else
+			loader_item<panels>(&loader, item);
 	}
 	loader_end(&loader);
 }
@@ -541,13 +549,13 @@ template <int panels, int columns, int rows, int values>
 SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 	       (form<panels, columns, rows, values>::blocks))
 (SIMT_GRID_CONSTANT struct attention_job job, SIMT_GRID_CONSTANT struct tiles_shape shape,
- SIMT_GRID_CONSTANT struct plan_limits limits)
+ SIMT_GRID_CONSTANT struct plan_limits limits, SIMT_GRID_CONSTANT CUtensorMap map)
 {
 	using form = form<panels, columns, rows, values>;
 	SIMT_DYNAMIC_SHARED(uint8_t, shared);
 	struct tiles_memory memory = tiles_memory_of(shared, &shape, rows);
 	if (threadIdx.x < shape.slots) {
-		simt_mbarrier_init(&memory.tail->full[threadIdx.x], LOAD_WARPS);
+		simt_mbarrier_init(&memory.tail->full[threadIdx.x], shape.box_rows > 0 ? 1 : LOAD_WARPS);
 		simt_mbarrier_init(&memory.tail->empty[threadIdx.x], form::groups * LOAD_WARPS);
 		simt_mbarrier_fence_init();
 	}
@@ -557,7 +565,7 @@ SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 	if (threadIdx.x < WARPGROUP) {
 		if (form::moves_registers)
 			simt_registers_lower<form::load_registers>();
-		load<panels>(&job, &shape, &limits, memory, item_count);
+		load<panels>(&job, &shape, &limits, memory, &map, item_count);
 	} else {
 		if (form::moves_registers)
 			simt_registers_raise<form::compute_registers>();
@@ -568,6 +576,27 @@ SIMT_KERNEL_OF(attention_kernel, (form<panels, columns, rows, values>::threads),
 /* --- the host's side ------------------------------------------------------------------------------------------------ */
 
 #define SHARED_BLOCK_EXTRA 1024 /* that a block takes besides */
+
+/* Rows of a tile that lie behind each other in a block, wherever the tile begins: 8 lines are what a swizzled box may begin at.
+ * Lines and blocks must lie as the engine's manual wants them. */
+static uint32_t box_rows_of(const struct attention_job *job)
+{
+	uint32_t rows = job->block_tokens & -job->block_tokens;
+	bool can = rows >= 8 && job->vector_bytes % 16 == 0 && job->block_stride % job->vector_bytes == 0;
+	return !can ? 0 : rows < ATTENTION_TILE ? rows : ATTENTION_TILE;
+}
+
+#define POOL_BYTES_MAX (UINT64_C(1) << 40) /* the pool's end is not known here: no device has as much */
+
+/* What lies beyond a head's dimensions becomes zeros. */
+static bool map_of(struct cuda_device *device, const struct attention_job *job, uint32_t box_rows, CUtensorMap *ret_map)
+{
+	const cuuint64_t lines = job->head_kv_count * (job->head_bytes / job->vector_bytes);
+	const cuuint64_t dims[3] = {job->head_dim, lines, POOL_BYTES_MAX / job->block_stride};
+	const cuuint64_t strides[2] = {job->vector_bytes, job->block_stride};
+	const cuuint32_t box[3] = {PANEL_DIM, box_rows, 1};
+	return tensor_map_3d(device, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, job->keys, dims, strides, box, ret_map);
+}
 
 /* As many slots as fit; half the multiprocessor's memory if that is enough for a ring that flows. */
 static struct tiles_shape shape_of(const struct cuda_device *device, uint32_t panels, uint32_t row_groups, bool half,
@@ -591,11 +620,18 @@ static void launch(struct cuda_device *device, const struct attention_job *job, 
 	struct tiles_shape shape = shape_of(device, panels, rows, form::half, &bytes);
 	size_t grid = (size_t)device->sm_count * form::blocks, grid_max = ATTENTION_TOTAL_BYTES / totals;
 	assert(panels != LATENT_PANELS || (shape.slots == 2 && job->value_offset == 0));
+	assert(panels > SLOTS_PANELS_MAX || shape.slots > 1);
 	assert(panels != LATENT_PANELS || grid * 4 * ATTENTION_MAIL_WORDS * WARPGROUP * sizeof(uint32_t) <= ATTENTION_MAIL_BYTES);
 	limits.tile_rows = rows * ATTENTION_TILE;
+	shape.box_rows = box_rows_of(job);
+	shape.box_shift = shape.box_rows > 0 ? (uint32_t)__builtin_ctz(shape.box_rows) : 0;
+	shape.value_lines = job->value_offset / job->vector_bytes;
+	CUtensorMap map = {};
+	if (shape.box_rows > 0 && !map_of(device, job, shape.box_rows, &map))
+		return;
 	cuda_allow_shared(device, (const void *)attention_kernel<panels, columns, rows, values>, bytes);
 	SIMT_LAUNCH((attention_kernel<panels, columns, rows, values>), dim3(grid < grid_max ? grid : grid_max),
-		    dim3(form::threads), bytes, device->stream, *job, shape, limits);
+		    dim3(form::threads), bytes, device->stream, *job, shape, limits, map);
 	cuda_launched(device, "attention");
 }
 
@@ -609,7 +645,7 @@ static void launch_both(struct cuda_device *device, const struct attention_job *
 		return;
 	}
 	launch<panels, panels * PANEL_DIM, 1, 1>(device, job, {0, ROWS_FEW, 0, 0, half});
-	launch<panels, panels * PANEL_DIM, 2, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, half, half});
+	launch<panels, panels * PANEL_DIM, panels == 1 ? 3 : 2, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, half, half});
 }
 
 void attention_tiles(struct device *base, const struct attention_job *job, uint32_t rows_longest)

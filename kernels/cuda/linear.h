@@ -13,7 +13,7 @@
 #include <cuda.h>
 #include "kernels/cuda/cuda.h"
 
-#define LINEAR_LINE 128u /* bytes that one line of a tile has, the span of the swizzle: 64 inputs of bf16, or 128 of e4m3 */
+#define LINEAR_LINE	 128u /* bytes that one line of a tile has, the span of the swizzle: 64 inputs of bf16, or 128 of e4m3 */
 
 /* Of scratch, for inputs on their way to a kernel: calls that have more run in steps.  Less where tests want steps. */
 #ifndef LINEAR_SCRATCH_BYTES
@@ -64,7 +64,7 @@ struct linear_job {
 	bool y_bf16;
 	uint32_t splits;     /* of K: 1, or y has the sums of each, and there is one group */
 	size_t y_split_step;
-	uint32_t height, out_tiles; /* outputs of a tile, and tiles over all outputs */
+	uint32_t height, out_tiles; /* outputs of a tile; tiles over all outputs, those of a cluster counted as one */
 	uint32_t stages;
 	const float *bias;		    /* of a job of one group */
 	const float *scales;		    /* the same of e4m3 */
@@ -93,6 +93,16 @@ bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, 
 
 struct linear_job linear_job_of(const struct linear_batch *batch, uint32_t row_first, uint32_t rows);
 
+/* Shared memory of the kernels of tiles: a head of barriers and, where there are many linears, of the tiles before each; stages; what a
+ * low tile at the very end reads beyond itself; scales of rows. */
+#define LINEAR_STAGES_MAX    16u
+#define LINEAR_BARRIER_BYTES (2 * LINEAR_STAGES_MAX * (uint32_t)sizeof(uint64_t))
+#define LINEAR_TAIL_BYTES    (64 * LINEAR_LINE)
+
+template <int slot_count>
+constexpr uint32_t linear_head_bytes =
+	(LINEAR_BARRIER_BYTES + (slot_count > 1 ? (slot_count + 1) * (uint32_t)sizeof(uint32_t) : 0) + 1023) / 1024 * 1024;
+
 /* What a launch of a kernel of tiles needs beside its job. */
 struct linear_launch {
 	uint32_t grid;
@@ -105,6 +115,7 @@ struct linear_launch {
 struct linear_variant {
 	uint32_t width, groups;
 	bool segmented, many;
+	uint32_t boxes, row_bytes; /* of a stage: boxes of each operand, and bytes of each row beside them */
 	cudaError_t (*launch)(const struct linear_launch *launch, const struct linear_job &job);
 	const void *kernel;
 };

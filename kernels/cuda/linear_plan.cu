@@ -1,10 +1,10 @@
 #include "kernels/cuda/linear_plan.h"
 
-/* What bounds a product, in cycles for each 16 inputs of bf16, or 32 of e4m3: 32 bytes of each.  A wgmma of N rows takes N / 2 cycles; the rest are bytes a cycle of an
- * H200 as its data sheet and others' measurements have them, to be replaced by our own (bench/gpu). */
+/* What bounds a product, in cycles for each 16 inputs of bf16, or 32 of e4m3: 32 bytes of each.  A wgmma of N rows takes N / 2 cycles;
+ * the rest are bytes a cycle of an H200 as its data sheet and others' measurements have them, to be replaced by our own (bench/gpu). */
 #define BYTES_OF_STEP	32u
-#define SM_BYTES_CYCLE	40u   /* second-level cache to one multiprocessor */
-#define L2_BYTES_CYCLE	3100u /* to all together */
+#define SM_BYTES_CYCLE	40u   /* second-level cache to one multiprocessor; what a cluster shares is read once by each of its blocks' parts */
+#define L2_BYTES_CYCLE	4600u /* to all together */
 #define HBM_BYTES_CYCLE 2450u
 #define TILE_CYCLES	2u    /* a tile's beginning and end, spread over its inputs */
 #define SPLIT_CYCLES	3000u /* a kernel more, for the whole product */
@@ -26,21 +26,26 @@ static uint64_t cost_of(const struct linear_plan_shape *shape, const struct line
 {
 	uint64_t rows_each = (shape->rows + shape->groups - 1) / shape->groups;
 	uint64_t row_tiles = (rows_each + plan->width - 1) / plan->width;
-	uint64_t tiles = (uint64_t)(shape->n + plan->height - 1) / plan->height * row_tiles * shape->groups;
-	uint64_t rounds = (tiles * plan->splits + shape->sm_count - 1) / shape->sm_count;
-	uint64_t bytes = (plan->height + plan->width) * BYTES_OF_STEP;
-	uint64_t cost = rounds * plan->groups * plan->width / 2 * SCALE / plan->splits;
-	cost = greater(cost, rounds * bytes * SCALE / SM_BYTES_CYCLE / plan->splits);
+	/* The blocks of a cluster take tiles together, and each reads its part of the rows. */
+	uint64_t blocks = LINEAR_BLOCKS(plan->width), clusters = shape->sm_count / blocks;
+	uint64_t together = (shape->n + blocks * plan->height - 1) / (blocks * plan->height) * row_tiles * shape->groups;
+	uint64_t tiles = blocks * together, rounds = (together * plan->splits + clusters - 1) / clusters;
+	uint64_t bytes = (plan->height + plan->width / blocks) * BYTES_OF_STEP;
+	uint64_t multiplying = rounds * plan->groups * plan->width / 2 * SCALE / plan->splits;
+	uint64_t reading = rounds * bytes * SCALE / SM_BYTES_CYCLE / plan->splits;
+	uint64_t cost = greater(multiplying, reading);
 	cost = greater(cost, tiles * bytes * SCALE / L2_BYTES_CYCLE);
 	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_STEP * SCALE / HBM_BYTES_CYCLE);
-	/* Where memory bounds all alike, the more multiprocessors ask for it the better. */
-	cost += rounds * bytes * SCALE / SM_BYTES_CYCLE / 4 / plan->splits;
+	/* What does not bound is not free: where memory bounds all alike, the more multiprocessors ask for it the better. */
+	cost += reading / 4 + multiplying / 16;
 	return cost + rounds * TILE_CYCLES * SCALE + splitting_cost(shape, plan->splits);
 }
 
 /* The cheapest; among equals the one that comes first. */
 static void consider(const struct linear_plan_shape *shape, struct linear_plan plan, struct linear_plan *best, uint64_t *best_cost)
 {
+	if (shape->sm_count < LINEAR_BLOCKS(plan.width))
+		return;
 	do {
 		uint64_t cost = cost_of(shape, &plan);
 		if (cost < *best_cost) {
@@ -61,8 +66,8 @@ struct linear_plan linear_plan(const struct linear_plan_shape *shape)
 	for (uint32_t width = 8; width <= width_max; width *= 2)
 		for (uint32_t height = 64; height >= height_min; height -= 8)
 			consider(shape, {height, width, 1, 1}, &best, &best_cost);
-	uint32_t wide_max = shape->width_max > 0 ? shape->width_max : LINEAR_WIDTH_MAX;
-	for (uint32_t width = 128; shape->segments == 1 && width <= wide_max; width *= 2)
+	bool two_groups = shape->segments == 1 && !shape->one_group;
+	for (uint32_t width = 128; two_groups && width <= 256; width *= 2)
 		consider(shape, {128, width, 2, 1}, &best, &best_cost);
 	return best;
 }

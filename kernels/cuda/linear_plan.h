@@ -5,20 +5,22 @@
  * there is one) by `width` rows of the batch (N of wgmma). */
 #ifndef KERNELS_CUDA_LINEAR_PLAN_H
 #define KERNELS_CUDA_LINEAR_PLAN_H
+#include <stdbool.h>
 #include <stdint.h>
 #ifdef __cplusplus
 extern "C" {
 #endif
 
 #define LINEAR_SPLITS_MAX	8
-#define LINEAR_WIDTH_MAX	256
-#define LINEAR_E4M3_WIDTH_MAX 128 /* registers hold the sums of a group beside those of all */
 #define LINEAR_SEGMENTED_WIDTH_MAX 64 /* beside the sums of a segment, registers hold three levels of the tree */
+
+/* Blocks of a cluster: they have the same rows, which they share, and neighbouring outputs.  Few rows are few bytes. */
+#define LINEAR_BLOCKS(width) ((width) >= 64 ? 2 : 1)
 
 struct linear_plan {
 	uint32_t height; /* 8 .. 64 in steps of 8, or 128 */
 	uint32_t width;	 /* 8, 16, 32, 64, 128; 128 or 256 with a height of 128 */
-	uint32_t groups; /* warpgroups that multiply: 1, or 2 with a height of 128 */
+	uint32_t groups; /* warpgroups that multiply: 1, or 2 with a height of 128, */
 	uint32_t splits; /* of K, whose sums are added by a second kernel: 1 unless splits_max says more */
 };
 
@@ -30,7 +32,7 @@ struct linear_plan_shape {
 	uint32_t sm_count;
 	uint32_t k;
 	uint32_t splits_max; /* 2, 4 or 8: splits that the product's memory allows; 0 or 1: none, as in classes that are exact */
-	uint32_t width_max;  /* 0: LINEAR_WIDTH_MAX */
+	bool one_group;	     /* no tile of two warpgroups */
 };
 
 struct linear_plan linear_plan(const struct linear_plan_shape *shape);

@@ -1,16 +1,13 @@
 #include <assert.h>
-#include <string.h>
+#include "kernels/cuda/linear.h"
 #include "kernels/cuda/linear_plan.h"
-#include "kernels/cuda/linear_tile_e4m3.h"
+#include "kernels/cuda/simt.h"
+#include "kernels/cuda/tensor_map.h"
 
 #define SPLIT_THREADS 256
+#define LINE_K	      (LINEAR_LINE / (uint32_t)sizeof(uint16_t))
 
 /* --- tensor maps ----------------------------------------------------------------------------------------------- */
-
-typedef CUresult encode_fn(CUtensorMap *map, CUtensorMapDataType type, cuuint32_t rank, void *address, const cuuint64_t *dims,
-			   const cuuint64_t *strides, const cuuint32_t *box, const cuuint32_t *element_strides,
-			   CUtensorMapInterleave interleave, CUtensorMapSwizzle swizzle, CUtensorMapL2promotion promotion,
-			   CUtensorMapFloatOOBfill fill);
 
 bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, uint32_t box_rows, CUtensorMap *ret_map)
 {
@@ -19,19 +16,16 @@ bool linear_map(struct cuda_device *device, const struct linear_tensor *tensor, 
 	/* Of one segment there is no next; each stride must be a multiple of the one before. */
 	size_t segment_stride = tensor->segments > 1 ? tensor->segment_stride : tensor->row_stride;
 	const cuuint64_t strides[2] = {segment_stride * size, tensor->row_stride * size};
-	const cuuint32_t box[3] = {(cuuint32_t)(LINEAR_LINE / size), 1, box_rows}, ones[3] = {1, 1, 1};
-	CUresult result = ((encode_fn *)device->encode_map)(
-		ret_map, e4m3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, 3,
-		const_cast<void *>(tensor->data), dims, strides, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE,
-		CU_TENSOR_MAP_SWIZZLE_128B, CU_TENSOR_MAP_L2_PROMOTION_L2_256B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE);
-	return cuda_check(device, result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "cuTensorMapEncodeTiled");
+	const cuuint32_t box[3] = {(cuuint32_t)(LINEAR_LINE / size), 1, box_rows};
+	return tensor_map_3d(device, e4m3 ? CU_TENSOR_MAP_DATA_TYPE_UINT8 : CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, tensor->data, dims,
+			     strides, box, ret_map);
 }
 
 static bool scales_map(struct cuda_device *device, const void *scales, const struct linear_tensor *inputs, uint32_t groups,
-		       uint32_t box_rows, CUtensorMap *ret_map)
+		       uint32_t box_groups, uint32_t box_rows, CUtensorMap *ret_map)
 {
 	const cuuint64_t dims[2] = {groups, inputs->rows}, strides[1] = {inputs->row_stride};
-	const cuuint32_t box[2] = {LINEAR_SCALES, box_rows}, ones[2] = {1, 1};
+	const cuuint32_t box[2] = {box_groups, box_rows}, ones[2] = {1, 1};
 	CUresult result = ((encode_fn *)device->encode_map)(
 		ret_map, CU_TENSOR_MAP_DATA_TYPE_FLOAT32, 2, const_cast<void *>(scales), dims, strides, box, ones,
 		CU_TENSOR_MAP_INTERLEAVE_NONE, CU_TENSOR_MAP_SWIZZLE_NONE, CU_TENSOR_MAP_L2_PROMOTION_NONE,
@@ -39,39 +33,23 @@ static bool scales_map(struct cuda_device *device, const void *scales, const str
 	return cuda_check(device, result == CUDA_SUCCESS ? cudaSuccess : cudaErrorInvalidValue, "cuTensorMapEncodeTiled");
 }
 
-/* --- the kernels, by width ------------------------------------------------------------------------------------- */
+/* --- shared memory ----------------------------------------------------------------------------------------------- */
 
-template <int width, int groups, bool segmented, int slot_count>
-static cudaError_t launch(const struct linear_launch *l, const struct linear_job &job)
+static size_t head_bytes(bool many)
 {
-	linear_slots<slot_count> list = {};
-	memcpy(list.at, l->slots, job.group_count * sizeof(*l->slots));
-	return SIMT_LAUNCH((linear_tiles<width, groups, segmented, slot_count>), dim3(l->grid), dim3(groups * 128 + 32), l->shared,
-			   l->stream, l->weights, l->inputs, job, list);
+	return many ? linear_head_bytes<MOE_EXPERTS_MAX> : linear_head_bytes<1>;
 }
 
-#define MANY MOE_EXPERTS_MAX
-#define VARIANT(width, groups, segmented, many)                                             \
-	{width, groups, segmented, (many) > 1, launch<width, groups, segmented, many>,      \
-	 reinterpret_cast<const void *>(linear_tiles<width, groups, segmented, many>)}
-#define BOTH(width, groups, segmented) VARIANT(width, groups, segmented, 1), VARIANT(width, groups, segmented, MANY)
-
-const struct linear_variant linear_variants_bf16[] = {
-	BOTH(8, 1, false), BOTH(16, 1, false), BOTH(32, 1, false), BOTH(64, 1, false), BOTH(128, 1, false), BOTH(128, 2, false),
-	BOTH(256, 2, false), BOTH(8, 1, true), BOTH(16, 1, true), BOTH(32, 1, true), BOTH(64, 1, true), {},
-};
-
-/* What a block has beside its stages: barriers, the reach of a low tile, the tiles before each group, and alignment. */
+/* Of a block, for stages. */
 static size_t stage_room(const struct cuda_device *device, bool many)
 {
-	size_t fixed = LINEAR_HEAD_BYTES + LINEAR_TAIL_BYTES + 1024 + (many ? (MANY + 1) * sizeof(uint32_t) + 1024 : 64);
-	return (device->shared_max - fixed) / 1024 * 1024;
+	return (device->shared_max - head_bytes(many) - LINEAR_TAIL_BYTES) / 1024 * 1024;
 }
 
 static void allow_shared(struct cuda_device *device, const struct linear_variant *all)
 {
 	for (; all->width > 0; all++)
-		cuda_allow_shared(device, all->kernel, LINEAR_HEAD_BYTES + stage_room(device, all->many) + LINEAR_TAIL_BYTES);
+		cuda_allow_shared(device, all->kernel, head_bytes(all->many) + stage_room(device, all->many) + LINEAR_TAIL_BYTES);
 }
 
 enum err linear_prepare(struct cuda_device *device)
@@ -116,7 +94,7 @@ static uint32_t splits_max(struct cuda_device *device, const struct linear_job *
 		return 1;
 	uint8_t *sums = (uint8_t *)split_sums(device, inputs), *end = (uint8_t *)device->scratch + CUDA_SCRATCH_BYTES;
 	size_t room = end > sums ? end - sums : 0, each = (size_t)job->rows * job->n * sizeof(float);
-	while (splits > 1 && (k % (splits * LINEAR_BOX_K) != 0 || inputs->row_stride % (k / splits) != 0 || each * splits > room))
+	while (splits > 1 && (k % (splits * LINE_K) != 0 || inputs->row_stride % (k / splits) != 0 || each * splits > room))
 		splits /= 2;
 	return splits;
 }
@@ -180,6 +158,12 @@ static const struct linear_variant *find_variant(const struct linear_plan *plan,
 	return v;
 }
 
+/* Two warpgroups want one scale for the 16 outputs of a warp. */
+static bool wants_one_group(const struct linear_job *job)
+{
+	return job->scale_outputs % 16 != 0;
+}
+
 static struct linear_plan plan_of(struct cuda_device *device, const struct linear_job *job, const struct linear_tensor *weights,
 				  const struct linear_tensor *inputs, bool e4m3)
 {
@@ -190,8 +174,24 @@ static struct linear_plan plan_of(struct cuda_device *device, const struct linea
 						device->sm_count,
 						weights->k,
 						e4m3 ? 1u : splits_max(device, job, weights, inputs),
-						e4m3 ? LINEAR_E4M3_WIDTH_MAX : 0u};
+						e4m3 && wants_one_group(job)};
 	return linear_plan(&shape);
+}
+
+/* As many as have tiles, where the host knows that, and whole clusters. */
+static uint32_t grid_of(const struct cuda_device *device, const struct linear_job *job, const struct linear_plan *plan)
+{
+	uint32_t blocks = LINEAR_BLOCKS(plan->width), most = device->sm_count / blocks;
+	size_t tiles = (size_t)job->out_tiles * ((job->rows + plan->width - 1) / plan->width) * job->group_count * plan->splits;
+	return (tiles < most && !job->first ? (uint32_t)tiles : most) * blocks;
+}
+
+/* What the copy engine brings to a block at once: the outputs of its tile, of the rows its share. */
+static bool describe(struct cuda_device *device, const struct linear_plan *plan, const struct linear_tensor *weights,
+		     const struct linear_tensor *inputs, struct linear_launch *launch)
+{
+	return linear_map(device, weights, plan->height, &launch->weights) &&
+	       linear_map(device, inputs, plan->width / LINEAR_BLOCKS(plan->width), &launch->inputs);
 }
 
 void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const struct linear_tensor *all_weights,
@@ -203,25 +203,24 @@ void linear_tiles_run(struct cuda_device *device, struct linear_job *job, const 
 	struct split_job then = {};
 	if (plan.splits > 1)
 		then = split_product(device, job, weights, inputs, plan.splits);
-	uint32_t boxes = e4m3 ? linear_e4m3_boxes(plan.width) : linear_boxes(plan.width, plan.groups);
-	size_t tile = (size_t)boxes * (plan.height + plan.width) * LINEAR_LINE;
-	size_t stage = tile + (e4m3 ? LINEAR_SCALES * plan.width * sizeof(float) : 0), room = stage_room(device, job->group_count > 1);
+	const struct linear_variant *variant = find_variant(&plan, job, e4m3);
+	size_t stage = (size_t)variant->boxes * (plan.height + plan.width) * LINEAR_LINE + variant->row_bytes * plan.width;
+	size_t room = stage_room(device, variant->many);
+	uint32_t together = plan.height * LINEAR_BLOCKS(plan.width);
 	job->height = plan.height;
-	job->out_tiles = (job->n + plan.height - 1) / plan.height;
+	job->out_tiles = (job->n + together - 1) / together;
 	job->stages = room / stage < LINEAR_STAGES_MAX ? (uint32_t)(room / stage) : LINEAR_STAGES_MAX;
 	struct linear_launch l = {};
-	l.shared = LINEAR_HEAD_BYTES + job->stages * stage + LINEAR_TAIL_BYTES;
+	l.grid = grid_of(device, job, &plan);
+	l.shared = head_bytes(variant->many) + job->stages * stage + LINEAR_TAIL_BYTES;
 	l.stream = device->stream;
 	l.slots = slots;
-	if (!linear_map(device, weights, plan.height, &l.weights) || !linear_map(device, inputs, plan.width, &l.inputs))
+	if (!describe(device, &plan, weights, inputs, &l))
 		return;
-	if (e4m3 && !scales_map(device, scales, inputs, job->scale_groups, plan.width, &l.scales))
+	if (e4m3 && !scales_map(device, scales, inputs, job->scale_groups, variant->row_bytes / (uint32_t)sizeof(float),
+				plan.width / LINEAR_BLOCKS(plan.width), &l.scales))
 		return;
-	/* No more blocks than tiles, where the host knows their number. */
-	size_t tiles = (size_t)job->out_tiles * ((job->rows + plan.width - 1) / plan.width) * (job->first ? 1 : job->group_count);
-	tiles *= plan.splits;
-	l.grid = tiles < device->sm_count && !job->first ? (uint32_t)tiles : device->sm_count;
-	cuda_check(device, find_variant(&plan, job, e4m3)->launch(&l, *job), e4m3 ? "linear_tiles_e4m3" : "linear_tiles");
+	cuda_check(device, variant->launch(&l, *job), "linear_tiles");
 	if (plan.splits > 1)
 		cuda_check(device,
 			   SIMT_LAUNCH(split_sum, dim3((job->n + SPLIT_THREADS - 1) / SPLIT_THREADS, job->rows), dim3(SPLIT_THREADS), 0,

@@ -261,13 +261,19 @@ static cudaError_t queue_pieces(struct cuda_reader *reader, const struct dev_pie
 {
 	size_t bytes_max = 0;
 	for (size_t i = 0; i < count; i++) {
-		cudaError_t error = cudaMemcpyAsync(pieces[i].to, pieces[i].from, pieces[i].bytes, cudaMemcpyDeviceToDevice, reader->stream);
+		cudaError_t error = cudaSuccess;
+		if (pieces[i].from)
+			error = cudaMemcpyAsync(pieces[i].to, pieces[i].from, pieces[i].bytes, cudaMemcpyDeviceToDevice, reader->stream);
 		if (error != cudaSuccess)
 			return error;
 		reader->pieces[i] = {(const uint64_t *)pieces[i].to, (uint32_t)pieces[i].bytes};
 		bytes_max = pieces[i].bytes > bytes_max ? pieces[i].bytes : bytes_max;
 	}
-	return cuda_digest_pieces(reader->pieces, (uint32_t)count, (uint32_t)bytes_max, reader->digests, reader->stream);
+	cudaError_t error = cuda_digest_pieces(reader->pieces, (uint32_t)count, (uint32_t)bytes_max, reader->digests, reader->stream);
+	for (size_t i = 0; i < count && error == cudaSuccess; i++)
+		if (pieces[i].host)
+			error = cudaMemcpyAsync(pieces[i].host, pieces[i].to, pieces[i].bytes, cudaMemcpyDeviceToHost, reader->stream);
+	return error;
 }
 
 enum err cuda_reader_read(struct dev_reader *base, const struct dev_piece *pieces, size_t count, uint64_t *ret_digests)
@@ -276,8 +282,10 @@ enum err cuda_reader_read(struct dev_reader *base, const struct dev_piece *piece
 	if (reader->failed != ERR_OK || !cuda_enter(cuda_of(base->device)))
 		return reader->failed != ERR_OK ? reader->failed : ERR_DEVICE;
 	cudaError_t error = queue_pieces(reader, pieces, count);
+	/* Also what was queued before one failed: the caller has the memory back. */
+	cudaError_t ended = cudaStreamSynchronize(reader->stream);
 	if (error == cudaSuccess)
-		error = cudaStreamSynchronize(reader->stream);
+		error = ended;
 	if (error != cudaSuccess) {
 		(void)cudaGetLastError();
 		log_error("reading a neighbour's device memory: %s", cudaGetErrorString(error));

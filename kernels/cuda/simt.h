@@ -159,6 +159,14 @@ SIMT_DEVICE float simt_exp2_fast(float x)
 	return result;
 }
 
+/* The hardware's reciprocal, 1 ulp. */
+SIMT_DEVICE float simt_reciprocal_fast(float x)
+{
+	float result;
+	asm("rcp.approx.ftz.f32 %0, %1;" : "=f"(result) : "f"(x));
+	return result;
+}
+
 /* The same value, and the compiler thinks it new: it works out what follows from it where that is used, by an addition or two, and
  * holds no registers for it through a loop. */
 template <typename T> SIMT_DEVICE T simt_anew(T value)

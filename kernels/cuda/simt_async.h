@@ -67,6 +67,17 @@ SIMT_DEVICE void simt_mbarrier_arrive_expect(uint64_t *barrier, uint32_t bytes)
 		     : "memory");
 }
 
+/* At the barrier in the same place of block `rank` of the cluster, of this one too, behind a simt_cluster_sync(): says that shared memory
+ * was read, so that the copy engine may fill it again.  (Of the scope of a block, as public kernels have it: that of a cluster would wait
+ * for all that the thread ever wrote.) */
+SIMT_DEVICE void simt_mbarrier_arrive_at(uint64_t *barrier, uint32_t rank)
+{
+	asm volatile("{\n\t.reg .b32 there;\n\tmapa.shared::cluster.u32 there, %0, %1;\n\t"
+		     "mbarrier.arrive.shared::cluster.b64 _, [there];\n\t}" ::"r"(simt_shared_address(barrier)),
+		     "r"(rank)
+		     : "memory");
+}
+
 /* Has the phase of this parity ended?  Waits a moment for it.  The first phase has parity 0; the one "before" it, 1, has ended. */
 SIMT_DEVICE bool simt_mbarrier_try_wait(uint64_t *barrier, uint32_t parity)
 {
@@ -140,12 +151,21 @@ SIMT_DEVICE void simt_tma_load_4d(void *shared, const CUtensorMap *map, uint64_t
 		: "memory");
 }
 
-/* The box to the same place in each block of the cluster whose bit is set, and its bytes to the barrier of each. */
+/* The box to the same place in each block of the cluster whose bit is set, and its bytes to the barrier of each: behind a
+ * simt_cluster_sync(), and another before a block ends that was reached into. */
 SIMT_DEVICE void simt_tma_load_2d_cluster(void *shared, const CUtensorMap *map, uint64_t *barrier, int x, int y, uint16_t blocks)
 {
 	asm volatile("cp.async.bulk.tensor.2d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
 		     "[%0], [%1, {%3, %4}], [%2], %5;" ::"r"(simt_shared_address(shared)),
 		     "l"(map), "r"(simt_shared_address(barrier)), "r"(x), "r"(y), "h"(blocks)
+		     : "memory");
+}
+
+SIMT_DEVICE void simt_tma_load_3d_cluster(void *shared, const CUtensorMap *map, uint64_t *barrier, int x, int y, int z, uint16_t blocks)
+{
+	asm volatile("cp.async.bulk.tensor.3d.shared::cluster.global.mbarrier::complete_tx::bytes.multicast::cluster "
+		     "[%0], [%1, {%3, %4, %5}], [%2], %6;" ::"r"(simt_shared_address(shared)),
+		     "l"(map), "r"(simt_shared_address(barrier)), "r"(x), "r"(y), "r"(z), "h"(blocks)
 		     : "memory");
 }
 

@@ -8,7 +8,7 @@
  *         3 fragments, lane l of warp w: of mma m16n8k16, a[0] row l / 4, columns 2 (l % 4) and the next; a[1] row + 8, a[2] column
  *           + 8, a[3] both; b[0] column l / 4, rows 2 (l % 4) and the next, b[1] row + 8; d[0], d[1] row l / 4, columns 2 (l % 4) and
  *           the next, d[2], d[3] row + 8.  Of wgmma m64nNk16: d[4 j + i] is d[i] of such a tile at row 16 w and column 8 j, a[] as
- *           above at row 16 w. */
+ *           above at row 16 w; of m64nNk32 a[0] has columns 4 (l % 4) and the next three, a[2] those 16 further. */
 #ifndef KERNELS_CUDA_SIMT_WGMMA_H
 #define KERNELS_CUDA_SIMT_WGMMA_H
 #include "kernels/cuda/simt_async.h"
@@ -21,7 +21,7 @@ enum simt_major { SIMT_K_MAJOR = 0, SIMT_MN_MAJOR = 1 };
 
 /* --- a warp ------------------------------------------------------------------------------------------------ */
 
-/* Four 8 x 8 matrices of bf16; lanes 8 i .. 8 i + 7 give the addresses of the rows (16 bytes) of matrix i.  A lane gets of each the
+/* Four 8 x 8 matrices of bf16, or 8 x 16 of e4m3 (a[] of wgmma m64nNk32); lanes 8 i .. 8 i + 7 give the addresses of the rows (16 bytes) of matrix i.  A lane gets of each the
  * pair at row l / 4, columns 2 (l % 4) and the next; transposed: at rows 2 (l % 4) and the next, column l / 4. */
 SIMT_DEVICE void simt_ldmatrix_x4(uint32_t (&ret)[4], const void *row)
 {
@@ -131,6 +131,15 @@ template <int n> struct simt_wgmma_shape;
 				     : SIMT_SUMS_##sums(d, 0)                                                                  \
 				     : "l"(a), "l"(b), "r"(accumulate));                                                       \
 		}                                                                                                              \
+		static __device__ __forceinline__ void e4m3_registers(float (&d)[sums], const uint32_t *a, uint64_t b,         \
+								      int accumulate)                                          \
+		{                                                                                                              \
+			asm volatile("{\n\t.reg .pred p;\n\tsetp.ne.b32 p, %" reg_flag ", 0;\n\t"                                \
+				     "wgmma.mma_async.sync.aligned.m64n" #n "k32.f32.e4m3.e4m3 {" SIMT_REGISTERS_##sums "}, "  \
+				     "{%" a0 ", %" a1 ", %" a2 ", %" a3 "}, %" reg_b ", p, 1, 1;\n\t}"                        \
+				     : SIMT_SUMS_##sums(d, 0)                                                                  \
+				     : "r"(a[0]), "r"(a[1]), "r"(a[2]), "r"(a[3]), "l"(b), "r"(accumulate));                   \
+		}                                                                                                              \
 		template <int b_major>                                                                                         \
 		static __device__ __forceinline__ void registers(float (&d)[sums], const uint32_t *a, uint64_t b,              \
 								 int accumulate)                                               \
@@ -171,7 +180,20 @@ SIMT_DEVICE void simt_wgmma_registers(float (&d)[n / 2], const uint32_t (&a)[4],
 	simt_wgmma_shape<n>::template registers<b_major>(d, a, b, accumulate);
 }
 
+template <int n> SIMT_DEVICE void simt_wgmma_e4m3_registers(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate)
+{
+	simt_wgmma_shape<n>::e4m3_registers(d, a, b, accumulate);
+}
+
 #else
 #include <simt_fake_wgmma.h> /* tests/gpu/fake */
 #endif
+
+/* --- of both ----------------------------------------------------------------------------------------------- */
+
+/* The operand so many bytes further, a multiple of 16: one addition, for the address lies in the low word and does not leave it. */
+SIMT_DEVICE uint64_t simt_wgmma_further(uint64_t operand, uint32_t bytes)
+{
+	return (operand & ~(uint64_t)UINT32_MAX) | ((uint32_t)operand + bytes / 16);
+}
 #endif

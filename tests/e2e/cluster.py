@@ -171,6 +171,12 @@ class Cluster:
     def nodes(self):
         return json.loads(self.call("GET", "/debug/topology")[2])["nodes"]
 
+    def etcd(self):
+        """Where its etcd is: as `baton up` says it, a moment after it is ready."""
+        found = []
+        self.wait_for(lambda: found.extend(re.findall(r"--etcd (\S+)", "\n".join(self.lines))) or found, what="the address of etcd")
+        return found[0]
+
     def wait_for(self, condition, timeout=30, what="condition"):
         end = time.monotonic() + timeout * SLOW
         while time.monotonic() < end:

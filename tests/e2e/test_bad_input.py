@@ -200,7 +200,7 @@ class BadInput(unittest.TestCase):
         for text in ("", "abc", "g" * 64, "0" * 65):
             self.refused([*decode, *nowhere, "--model-fingerprint", text], f'--model-fingerprint "{text}", expected 64 hexadecimal digits')
         with Cluster(prefill=1, decode=1, kvstore=0) as cluster:
-            etcd = ["--etcd", re.search(r"--etcd (\S+)", "\n".join(cluster.lines))[1]]
+            etcd = ["--etcd", cluster.etcd()]
             right = re.search(r"model demo, fingerprint ([0-9a-f]{64})", pathlib.Path(cluster.folder, "decode-1.log").read_text())[1]
 
             def other(at):

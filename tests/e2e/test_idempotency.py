@@ -7,7 +7,6 @@ usage: test_idempotency.py [TIMES]     kills (default 20)
 import http.client
 import json
 import os
-import pathlib
 import random
 import subprocess
 import sys
@@ -17,18 +16,6 @@ import unittest
 from cluster import BUILD, DEMO, Cluster, free_port, look_up
 
 TIMES = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 20
-
-
-def etcd_of(cluster):
-    """Where the cluster's etcd is: as its coordinator was told."""
-    for entry in pathlib.Path("/proc").glob("[0-9]*/cmdline"):
-        try:
-            words = entry.read_bytes().decode().split("\0")
-        except OSError:
-            continue
-        if words[0].endswith("baton-coordinator") and str(cluster.port) in words:
-            return words[words.index("--etcd") + 1]
-    raise AssertionError("the cluster's coordinator was not found")
 
 
 class Coordinator:
@@ -123,7 +110,7 @@ class Idempotency(unittest.TestCase):
         return path, body, after
 
     def test_the_same_tokens_after_a_killed_coordinator(self):
-        etcd = etcd_of(self.cluster)
+        etcd = self.cluster.etcd()
         same, number, victims = 0, 0, [Coordinator(etcd, 0)]
         try:
             while same < TIMES:

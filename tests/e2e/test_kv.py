@@ -28,20 +28,11 @@ def say(cluster, prompt, tenant="", tier="default", tokens=24):
     return answer["choices"][0]["text"], answer["usage"]["prompt_tokens_details"]["cached_tokens"]
 
 
-def etcd_of(cluster):
-    """As `baton up` says it, a moment after it is ready."""
-    for _ in range(100):
-        if found := re.search(r"--etcd (\S+)", "\n".join(cluster.lines)):
-            return found[1]
-        time.sleep(0.02)
-    raise AssertionError(f"no etcd in {cluster.lines}")
-
-
 class Kv:
     """`baton kv` at a cluster."""
 
     def __init__(self, cluster, *more):
-        self.arguments = ["--etcd", etcd_of(cluster), "--time-factor", str(SLOW), *more]
+        self.arguments = ["--etcd", cluster.etcd(), "--time-factor", str(SLOW), *more]
         if cluster.ca:
             folder = cluster.ca.parent
             self.arguments += ["--tls-ca-file", cluster.ca, "--tls-cert-file", folder / "operator.pem", "--tls-key-file", folder / "operator.key"]

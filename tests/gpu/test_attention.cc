@@ -39,6 +39,7 @@ struct shape {
 	float cap;
 	float sink; /* the greatest of the heads' sinks, which lie 3 apart; 0: none */
 	float spread = 1; /* queries are so much greater: scores that tower over those before them */
+	bool odd = false; /* blocks lie as no tensor map can say: threads copy */
 };
 
 template <typename T> struct on_device {
@@ -119,7 +120,8 @@ static struct kv_layout layout_of(const struct shape &shape)
 static size_t block_stride_of(const struct shape &shape)
 {
 	struct kv_layout layout = layout_of(shape);
-	return kv_block_bytes(&layout) + 64;
+	size_t vector = shape.dim * elem_bytes(shape.elem);
+	return kv_block_bytes(&layout) + (shape.odd ? 16 : vector);
 }
 
 world::world(struct device *owner, const struct shape &of)
@@ -239,9 +241,9 @@ static std::vector<double> reference(const struct world &w, uint32_t position, u
 
 static const struct shape shapes[] = {
 	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0},	 {3, 80, 0, 7, ELEM_BF16, 0, 0, 0},	{5, 128, 0, 64, ELEM_BF16, 0, 0, 0},
-	{4, 32, 0, 16, ELEM_BF16, 100, 0, 0},	 {2, 256, 0, 16, ELEM_BF16, 256, 4.0f, 0}, {1, 192, 0, 64, ELEM_BF16, 0, 0, 0},
+	{4, 32, 0, 24, ELEM_BF16, 100, 0, 0},	 {2, 256, 0, 16, ELEM_BF16, 256, 4.0f, 0}, {1, 192, 0, 64, ELEM_BF16, 0, 0, 0, 1, true},
 	{16, 96, 80, 16, ELEM_BF16, 0, 0, 0},	 {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 0}, {66, 16, 0, 16, ELEM_BF16, 0, 0, 0},
-	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 40.0f}, {4, 64, 0, 16, ELEM_BF16, 128, 0, 8.0f}, {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 4.0f}, {8, 64, 0, 16, ELEM_BF16, 1, 0, 100.0f},
+	{4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 1000.0f}, {4, 64, 0, 16, ELEM_BF16, 128, 0, 8.0f, 1, true}, {3, 48, 48, 7, ELEM_BF16, 90, 2.0f, 4.0f}, {8, 64, 0, 16, ELEM_BF16, 1, 0, 100.0f},
 	{1, 512, 0, 64, ELEM_BF16, 0, 0, 0},	 {2, 576, 512, 64, ELEM_BF16, 0, 0, 0}, {2, 640, 320, 64, ELEM_BF16, 70, 0, 0},
 	{1, 16, 0, 16, ELEM_F32, 0, 0, 0},	 {3, 32, 0, 64, ELEM_F32, 0, 0, 0},	{1, 16, 0, 7, ELEM_F32, 300, 1.5f, 0},
 	{5, 32, 16, 16, ELEM_F32, 0, 0, 110.0f},
@@ -288,28 +290,31 @@ static void attention_is_right_in_any_chunks_and_blocks(void **)
 {
 	struct device *device = opened();
 	for (const struct shape &shape : shapes) {
+		const uint32_t length = shape.group > 64 ? LENGTH / 2 : LENGTH; /* so many heads take long */
 		struct world w(device, shape);
-		w.step(0, LENGTH);
+		w.step(0, length);
 		std::vector<float> whole = w.out.get();
 		for (uint32_t position : positions)
-			for (uint32_t head = 0; head < w.head_count; head += 1 + w.head_count / 5)
+			for (uint32_t head = 0; position < length && head < w.head_count; head += 1 + w.head_count / 5)
 				assert_near_reference(w, whole, position, head);
 		w.shuffle();
 		w.out.fill(0xff);
-		for (uint32_t p = 0, n; p < LENGTH; p += n) {
+		for (uint32_t p = 0, n; p < length; p += n) {
 			n = 1 + (uint32_t)rng_below(&w.rng, 300);
-			n = n < LENGTH - p ? n : LENGTH - p;
+			n = n < length - p ? n : length - p;
 			w.step(p, n);
 		}
 		std::vector<float> out = w.out.get();
-		for (uint32_t p = 0; p < LENGTH; p++)
+		for (uint32_t p = 0; p < length; p++)
 			assert_same(w, out, whole, p, "in chunks");
 		w.out.fill(0xff);
 		for (uint32_t position : positions)
-			w.attend_run(position, 1);
+			if (position < length)
+				w.attend_run(position, 1);
 		out = w.out.get();
 		for (uint32_t position : positions)
-			assert_same(w, out, whole, position, "alone");
+			if (position < length)
+				assert_same(w, out, whole, position, "alone");
 	}
 	device_close(device);
 }
@@ -373,15 +378,16 @@ static void bits_do_not_depend_on_other_runs(void **)
 	device_close(device);
 }
 
-/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; and threads take turns in
- * any order. */
+/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; threads take turns in
+ * any order; and keys and values come by the copy engine or not. */
 static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
 {
 #if IS_FAKE
 	static const struct {
 		int processors;
 		enum fake_order order;
-	} trials[] = {{1, FAKE_FORWARD}, {3, FAKE_SHUFFLED}, {40, FAKE_BACKWARD}};
+		bool odd; /* threads copy, not the engine */
+	} trials[] = {{1, FAKE_FORWARD, false}, {3, FAKE_SHUFFLED, true}, {40, FAKE_BACKWARD, false}};
 	std::vector<std::vector<float>> outs;
 	for (const auto &trial : trials) {
 		struct fake_options options = *fake_now();
@@ -389,7 +395,7 @@ static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
 		struct fake_options before = fake_configure(&options);
 		struct device *device = opened();
 		{
-			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0});
+			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 1, trial.odd});
 			struct kv_run list[9];
 			w.step(0, LENGTH);
 			outs.push_back(w.out.get());

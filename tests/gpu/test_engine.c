@@ -5,10 +5,12 @@
 #include <stddef.h>
 #include <string.h>
 #include <cmocka.h>
+#include <unistd.h>
 
 #include "base/digest.h"
 #include "engine/experts_local.h"
 #include "engine/forward.h"
+#include "engine/kv_neighbour.h"
 #include "engine/kv_ranks.h"
 #include "engine/ranks.h"
 #include "engine/weights.h"
@@ -17,7 +19,7 @@
 #include "model/model_dir.h"
 #include "tests/engine/driver.h"
 
-enum { PROMPT = 37, ANSWER = 4, BLOCK_TOKENS = 16 };
+enum { PROMPT = 37, ANSWER = 4, BLOCK_TOKENS = 16, BLOCKS = 24 };
 
 static const char *const models[] = {"tests/golden/engine/llama-tied", "tests/golden/engine/qwen3-moe",
 				     "tests/golden/engine/llama-f32", "tests/golden/families/gemma3",
@@ -33,7 +35,7 @@ struct answer {
 static void open_ranks(struct driver *driver, const char *path, uint32_t degree, uint32_t segments)
 {
 	const struct driver_options options = {.path = path, .thread_count = 1, .block_tokens = BLOCK_TOKENS,
-					       .batch_tokens_max = 64, .block_count = 24, .tensor_parallel_size = degree,
+					       .batch_tokens_max = 64, .block_count = BLOCKS, .tensor_parallel_size = degree,
 					       .row_segments = segments, .quantization = strstr(path, "fp8") ? "fp8" : NULL};
 	driver_open(driver, &options);
 }
@@ -146,7 +148,8 @@ static void hand_over_and_copy(const char *model, uint32_t from_degree, uint32_t
 	for (uint32_t g = 0; g < to.group_count; g++)
 		for (uint32_t i = 0; i * BLOCK_TOKENS < PROMPT; i++) {
 			uint32_t block = next.sequence.tables[g].blocks[i];
-			engine_block_landing(to.engine, block);
+			for (uint32_t layer = 0; layer < to.geometry[g].layer_count; layer++)
+				engine_block_landing(to.engine, block, layer);
 			memcpy(driver_block(&to, block), driver_block(&from, stream.sequence.tables[g].blocks[i]),
 			       to.geometry[g].block_bytes);
 			engine_block_copy(to.engine, block, copy.sequence.tables[g].blocks[i]);
@@ -178,6 +181,109 @@ static void blocks_may_be_handed_over_and_copied(void **state)
 {
 	for (int m = 0; m < MODELS; m++)
 		hand_over_and_copy(models[m], 1, 1, 1);
+}
+
+/* What reading a neighbour's device needs, of each group. */
+struct neighbour {
+	struct kv_neighbour *ours, *theirs;
+	void *pools[LAYER_GROUPS_MAX];
+	size_t bytes[LAYER_GROUPS_MAX];
+};
+
+static void neighbour_open(struct neighbour *n, struct driver *from, struct driver *to)
+{
+	struct why why;
+	assert_int_equal(engine_neighbour(from->engine, &why, &n->theirs), ERR_OK);
+	assert_int_equal(engine_neighbour(to->engine, &why, &n->ours), ERR_OK);
+	for (uint32_t g = 0; g < to->group_count; g++) {
+		int fd;
+		void *memory;
+		n->bytes[g] = (size_t)to->geometry[g].block_bytes * BLOCKS;
+		assert_int_equal(kv_neighbour_export(n->theirs, g, &memory, &fd, &why), ERR_OK);
+		assert_int_equal(kv_neighbour_import(n->ours, fd, n->bytes[g], &n->pools[g], &why), ERR_OK);
+		close(fd);
+	}
+}
+
+/* All layers of a block in one call; of every other one there lie other bytes than were promised, and its own land in the host's memory. */
+static void arrive(struct neighbour *n, struct driver *from, struct driver *to, uint32_t g, uint32_t theirs, uint32_t ours)
+{
+	const struct kv_geometry *geometry = &to->geometry[g];
+	struct kv_arrival arrivals[KV_NEIGHBOUR_READS_MAX];
+	const uint8_t *block = (uint8_t *)n->pools[g] + (size_t)(theirs - g * BLOCKS) * geometry->block_bytes;
+	for (uint32_t layer = 0; layer < geometry->layer_count; layer++) {
+		engine_block_landing(to->engine, ours, layer);
+		arrivals[layer] = (struct kv_arrival){.to = kv_neighbour_twin(n->ours, ours, layer),
+						      .from = block + (layer - layer % 2) * geometry->layer_bytes,
+						      .digest = engine_block_digest(from->engine, theirs, layer)};
+	}
+	assert_int_equal(kv_neighbour_read(n->ours, arrivals, geometry->layer_count), ERR_OK);
+	for (uint32_t layer = 0; layer < geometry->layer_count; layer++) {
+		uint8_t *host = driver_block(to, ours) + layer * geometry->layer_bytes;
+		const uint8_t *expected = driver_block(from, theirs) + layer * geometry->layer_bytes;
+		assert_int_equal(arrivals[layer].landed, layer % 2 == 0);
+		if (layer % 2 != 0) {
+			memcpy(host, expected, geometry->layer_bytes);
+			continue;
+		}
+		assert_memory_equal(host, expected, geometry->layer_bytes);
+		memset(host, 0x55, geometry->layer_bytes); /* nothing of it goes to the device */
+	}
+}
+
+/* What came is on both sides; what did not goes up for the next step. */
+static void blocks_may_come_from_a_neighbours_device(void **state)
+{
+	static const int some[] = {0, 3, 4};
+	for (size_t m = 0; m < sizeof(some) / sizeof(*some); m++) {
+		struct driver from, to;
+		struct stream stream, next;
+		struct neighbour n;
+		uint32_t prompt[PROMPT];
+		make_prompt(prompt, 8);
+		open_model(&from, models[some[m]]);
+		open_model(&to, models[some[m]]);
+		neighbour_open(&n, &from, &to);
+		stream_open(&stream, &from, prompt, PROMPT, PROMPT + ANSWER);
+		struct plan plan = {0};
+		plan_add(&plan, &stream, PROMPT);
+		plan.runs[0].sample_count = plan.sample_count = 0;
+		driver_step(&from, &plan);
+		stream_open(&next, &to, prompt, PROMPT, PROMPT + ANSWER);
+		for (uint32_t g = 0; g < to.group_count; g++)
+			for (uint32_t i = 0; i * BLOCK_TOKENS < PROMPT; i++)
+				arrive(&n, &from, &to, g, stream.sequence.tables[g].blocks[i], next.sequence.tables[g].blocks[i]);
+		stream.sequence.computed = next.sequence.computed = PROMPT - 1;
+		struct answer expected = generate(&from, &stream, NULL, 64, false), answer = generate(&to, &next, NULL, 64, false);
+		assert_memory_equal(&answer, &expected, sizeof(expected));
+		for (uint32_t g = 0; g < to.group_count; g++)
+			kv_neighbour_unimport(n.ours, n.pools[g], n.bytes[g]);
+		stream_close(&next, &to);
+		stream_close(&stream, &from);
+		driver_close(&to);
+		driver_close(&from);
+	}
+	assert_int_equal(fake_device_used() + fake_pinned_used() + fake_object_count(), 0);
+}
+
+/* Several GPUs, and drivers that share no memory: blocks lie where they lay, and nobody is told of a descriptor. */
+static void who_has_no_neighbours_says_so(void **state)
+{
+	struct driver driver;
+	struct kv_neighbour *neighbour = NULL;
+	struct why why;
+	open_ranks(&driver, models[0], 2, 2);
+	assert_int_equal(engine_neighbour(driver.engine, &why, &neighbour), ERR_UNSUPPORTED);
+	assert_non_null(strstr(why.text, "2 GPUs"));
+	driver_close(&driver);
+	struct fake_options options = *fake_now();
+	options.no_peers = true;
+	struct fake_options before = fake_configure(&options);
+	open_model(&driver, models[0]);
+	assert_int_equal(engine_neighbour(driver.engine, &why, &neighbour), ERR_UNSUPPORTED);
+	assert_non_null(strstr(why.text, "no memory that has descriptors"));
+	fake_configure(&before);
+	driver_close(&driver);
 }
 
 static void blocks_may_be_handed_over_between_degrees(void **state)
@@ -469,6 +575,8 @@ int main(void)
 		cmocka_unit_test(the_class_fast_is_another),
 		cmocka_unit_test(who_rounds_rows_to_e4m3_does_not_show),
 		cmocka_unit_test(blocks_may_be_handed_over_and_copied),
+		cmocka_unit_test(blocks_may_come_from_a_neighbours_device),
+		cmocka_unit_test(who_has_no_neighbours_says_so),
 		cmocka_unit_test(the_tensor_parallel_degree_does_not_show),
 		cmocka_unit_test(blocks_may_be_handed_over_between_degrees),
 		cmocka_unit_test(whichever_device_is_ahead),

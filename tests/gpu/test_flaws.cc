@@ -161,6 +161,87 @@ static void maps_in_memory_are_acquired(void **)
 	assert_dies(run_map_kernel, reinterpret_cast<void *>(far_map<false>));
 }
 
+enum { MET_LATE = SOUND + 1, ARRIVES_EARLY, LEFT_EARLY, REFILLED_UNREAD, GIVEN_BACK_EARLY };
+
+/* Two blocks send each other half of a tile, twice, to one place. */
+template <int flaw> SIMT_KERNEL(shared_tile)(SIMT_GRID_CONSTANT CUtensorMap map, uint32_t *out)
+{
+	enum { HALF = 4096, ROUNDS = 2 };
+	SIMT_DYNAMIC_SHARED(uint8_t, tile);
+	uint64_t *full = reinterpret_cast<uint64_t *>(tile + 2 * HALF), *empty = full + 1;
+	const bool own = flaw == REFILLED_UNREAD; /* does not ask the other */
+	const uint32_t rank = simt_cluster_rank(), first = rank * HALF;
+	if (threadIdx.x == 0) {
+		simt_mbarrier_init(full, 1);
+		simt_mbarrier_init(empty, own ? 4 : 8);
+		simt_mbarrier_fence_init();
+		if (flaw == ARRIVES_EARLY)
+			simt_mbarrier_arrive_at(empty, rank ^ 1);
+	}
+	simt_sync();
+	if (flaw != MET_LATE)
+		simt_cluster_sync();
+	float sums[4] = {};
+	for (uint32_t round = 0; round < ROUNDS && simt_warp() == 4; round++)
+		if (simt_lane() == 0) {
+			simt_mbarrier_wait(empty, round % 2 ^ 1);
+			simt_mbarrier_arrive_expect(full, 2 * HALF);
+			simt_tma_load_2d_cluster(tile + first, &map, full, 0, (int)rank * 32, 3);
+		}
+	for (uint32_t round = 0; round < ROUNDS && simt_warp() < 4; round++) {
+		simt_mbarrier_wait(full, round % 2);
+		for (int i = 0; i < 50 && flaw == REFILLED_UNREAD && rank == 1; i++)
+			simt_sync_warp();
+		simt_wgmma_fence();
+		uint64_t operand = simt_wgmma_operand(tile, 0, 1024);
+		simt_wgmma<8>(sums, operand, operand, round > 0);
+		for (int step = 1; step < 4; step++)
+			simt_wgmma<8>(sums, simt_wgmma_further(operand, 32 * step), operand, true);
+		simt_wgmma_commit();
+		if (flaw != GIVEN_BACK_EARLY)
+			simt_wgmma_wait<0>();
+		if (own && simt_lane() == 0)
+			simt_mbarrier_arrive(empty);
+		if (!own && simt_lane() < 2)
+			simt_mbarrier_arrive_at(empty, simt_lane());
+		for (int i = 0; i < 50 && flaw == GIVEN_BACK_EARLY; i++)
+			simt_sync_warp();
+		simt_wgmma_wait<0>();
+	}
+	if (flaw != LEFT_EARLY)
+		simt_cluster_sync();
+	if (simt_warp() < 4)
+		out[rank * 128 + threadIdx.x] = (uint32_t)sums[3];
+}
+
+static void run_shared_kernel(void *kernel)
+{
+	uint64_t dims[] = {64, 64}, strides[] = {128};
+	uint32_t box[] = {64, 32}, zeros[256] = {}, *to = device_copy(zeros, 256);
+	uint16_t ones[64 * 64];
+	for (uint16_t &one : ones)
+		one = 0x3f80;
+	uint16_t *x = device_copy(ones, 64 * 64);
+	CUtensorMap map;
+	assert_int_equal(encode(&map, x, 2, dims, strides, box), CUDA_SUCCESS);
+	ok(SIMT_LAUNCH_CLUSTER(reinterpret_cast<void (*)(const CUtensorMap, uint32_t *)>(kernel), 2, 2, 160, 3 * 4096, nullptr, map, to));
+	ok(cudaMemcpy(zeros, to, sizeof(zeros), cudaMemcpyDeviceToHost));
+	ok(cudaFree(to));
+	ok(cudaFree(x));
+	for (uint32_t sum : zeros)
+		assert_int_equal(sum, 2 * 64);
+}
+
+/* Before they met there may be no block to reach into, nor after one has ended; and what one fills the other still reads. */
+static void blocks_of_a_cluster_reach_where_they_may(void **)
+{
+	void (*flawed[])(const CUtensorMap, uint32_t *) = {shared_tile<MET_LATE>, shared_tile<ARRIVES_EARLY>, shared_tile<LEFT_EARLY>,
+							   shared_tile<REFILLED_UNREAD>, shared_tile<GIVEN_BACK_EARLY>};
+	run_shared_kernel(reinterpret_cast<void *>(shared_tile<SOUND>));
+	for (auto kernel : flawed)
+		assert_dies(run_shared_kernel, reinterpret_cast<void *>(kernel));
+}
+
 template <int lower, int raise> SIMT_KERNEL(registers)(uint32_t *)
 {
 	if (threadIdx.x < 128)
@@ -200,6 +281,7 @@ int main()
 		cmocka_unit_test(products_see_what_was_fenced),
 		cmocka_unit_test(the_engine_finds_barriers_that_were_fenced),
 		cmocka_unit_test(maps_in_memory_are_acquired),
+		cmocka_unit_test(blocks_of_a_cluster_reach_where_they_may),
 		cmocka_unit_test(warpgroups_share_registers),
 		cmocka_unit_test(maps_are_as_the_manual_has_them),
 	};

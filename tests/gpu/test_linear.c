@@ -1,9 +1,10 @@
 /* Products on the device: f32 weights bit for bit as the CPU's, bf16 weights against sums in double, and law 1 over numbers of rows
  * that take every tile. */
 #include <math.h>
-#include "base/bf16.h"
-#include "kernels/cuda/linear_plan.h"
-#include "tests/gpu/fixture.h"
+#include "tests/gpu/products.h"
+#if defined(__has_include) && __has_include(<fake.h>)
+#include "tests/gpu/fake/fake.h"
+#endif
 
 struct weights {
 	struct linear_shape shape;
@@ -32,26 +33,16 @@ static void weights_free(struct weights *w)
 	free(w->wide);
 }
 
-/* x is [rows][k] f32 on the host, given to the device as f32 or, rounded, as bf16; y comes back. */
-static float *run_linear(struct device *device, const struct linear *linear, const float *x, uint32_t rows, enum elem x_elem)
+/* The weights alone: what they are made of is forgotten. */
+static struct linear *linear_make(struct device *device, struct rng *rng, struct linear_shape shape)
 {
-	const struct linear_shape *shape = linear_shape(linear);
-	size_t count = (size_t)rows * shape->k, y_bytes = (size_t)(rows + 1) * shape->n * sizeof(float);
-	uint16_t *halves = malloc(count * sizeof(*halves) + 1);
-	for (size_t i = 0; i < count; i++)
-		halves[i] = bf16_round(x[i]);
-	size_t x_bytes = count * elem_bytes(x_elem);
-	void *in = gpu_put(device, x_elem == ELEM_F32 ? (const void *)x : halves, x_bytes), *out = gpu_nan(device, y_bytes);
-	const struct linear_call call = {.linear = linear, .x = in, .x_stride = shape->k, .x_elem = x_elem, .y = out,
-					 .y_stride = shape->n, .rows = rows};
-	op_linear(device, &call, 1);
-	assert_int_equal(device_sync(device), ERR_OK);
-	float *y = gpu_take(device, out, y_bytes);
-	dev_free(device, MEM_DEVICE, in, x_bytes);
-	free(halves);
-	assert_memory_equal(&y[(size_t)rows * shape->n], &(uint32_t){UINT32_MAX}, 4); /* not one more */
-	return y;
+	struct weights w = weights_make(device, rng, shape);
+	free(w.raw);
+	free(w.wide);
+	return w.linear;
 }
+
+static const struct product_kind of_bf16 = {linear_make, ELEM_BF16}, of_f32 = {linear_make, ELEM_F32};
 
 static const struct linear_shape bf16_shapes[] = {
 	{1, 2, ELEM_BF16, 1},	   {31, 34, ELEM_BF16, 1},   {64, 64, ELEM_BF16, 1},  {200, 264, ELEM_BF16, 1},
@@ -123,75 +114,47 @@ static void f32_products_have_the_bits_of_the_cpu(void **state)
 	device_close(cpu);
 }
 
-/* The tile that a call of so many rows takes, as a bit of its width, and of its second warpgroup. */
-static uint32_t tile_of(const struct device *device, const struct linear_shape *shape, uint32_t rows)
-{
-	const struct linear_plan_shape plan_shape = {shape->n, rows, 1, shape->segments, device_props(device)->thread_count};
-	struct linear_plan plan = linear_plan(&plan_shape);
-	return plan.width << (plan.groups == 2 ? 16 : 0);
-}
-
-enum { ROWS_MOST = 8192, COMPANIES_MAX = 24 };
-
-/* Numbers of rows at which a new kind of tile has its first turn, and the one before. */
-static uint32_t list_companies(const struct device *device, const struct linear_shape *shape, uint32_t ret_rows[COMPANIES_MAX],
-			       uint32_t *tiles)
-{
-	uint32_t count = 0, seen = 0;
-	for (uint32_t rows = 1; rows <= ROWS_MOST && count + 2 <= COMPANIES_MAX; rows += rows < 64 ? 1 : 7) {
-		uint32_t tile = tile_of(device, shape, rows);
-		if (seen & tile)
-			continue;
-		seen |= tile;
-		if (rows > 1)
-			ret_rows[count++] = rows - 1;
-		ret_rows[count++] = rows;
-	}
-	*tiles |= seen;
-	return count;
-}
-
-/* Each row alone, then in companies that bring every tile its turn: the same bits.  The inputs of rows repeat. */
-static void bits_of_a_row_do_not_depend_on_its_company_in(struct device *device, struct linear_shape shape, uint32_t *tiles)
-{
-	enum { OWN = 37 };
-	struct rng rng = {.seed = 3};
-	struct weights w = weights_make(device, &rng, shape);
-	uint32_t n = shape.n, k = shape.k, companies[COMPANIES_MAX];
-	uint32_t count = list_companies(device, &shape, companies, tiles);
-	float *x = malloc((size_t)ROWS_MOST * k * sizeof(float)), *alone = malloc((size_t)OWN * n * sizeof(float));
-	float *own = random_floats(&rng, (size_t)OWN * k);
-	for (uint32_t row = 0; row < ROWS_MOST; row++)
-		memcpy(x + (size_t)row * k, own + (size_t)(row % OWN) * k, k * sizeof(float));
-	for (uint32_t row = 0; row < OWN; row++) {
-		float *y = run_linear(device, w.linear, x + (size_t)row * k, 1, ELEM_F32);
-		memcpy(alone + (size_t)row * n, y, n * sizeof(float));
-		free(y);
-	}
-	for (uint32_t c = 0; c < count; c++) {
-		float *y = run_linear(device, w.linear, x, companies[c], c % 2 ? ELEM_F32 : ELEM_BF16);
-		for (uint32_t row = 0; row < companies[c]; row++)
-			assert_memory_equal(y + (size_t)row * n, alone + (size_t)(row % OWN) * n, n * sizeof(float));
-		free(y);
-	}
-	free(x);
-	free(alone);
-	free(own);
-	weights_free(&w);
-}
-
 /* Law 1. */
 static void bits_of_a_row_do_not_depend_on_its_company(void **state)
 {
 	struct device *device = gpu_open(8);
 	uint32_t whole = 0, cut = 0;
-	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){200, 72, ELEM_BF16, 1}, &whole);
-	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){70, 90, ELEM_BF16, 1}, &whole);
-	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){136, 64, ELEM_BF16, 4}, &cut);
-	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){72, 144, ELEM_BF16, 8}, &cut);
+	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){product_outputs(device, 200), 72, ELEM_BF16, 1}, &whole);
+	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){70, 90, ELEM_BF16, 1}, &whole);
+	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){product_outputs(device, 136), 64, ELEM_BF16, 4}, &cut);
+	bits_do_not_depend_on_company(device, &of_bf16, (struct linear_shape){72, 144, ELEM_BF16, 8}, &cut);
 	assert_int_equal(whole, 8 | 16 | 32 | 64 | 128 | 128 << 16 | 256 << 16);
 	assert_int_equal(cut, 8 | 16 | 32 | 64);
 	device_close(device);
+}
+
+/* Clusters are of two blocks: one multiprocessor is left over, or there is none for the second. */
+static void multiprocessors_may_be_odd(void **state)
+{
+#if defined(__has_include) && __has_include(<fake.h>)
+	enum { ROWS = 300, N = 390, K = 72 };
+	struct fake_options options = *fake_now(), before = options;
+	float *y[3];
+	for (int i = 0; i < 3; i++) {
+		options.processors = 1 + 2 * i;
+		fake_configure(&options);
+		struct device *device = gpu_open(1);
+		struct rng rng = {.seed = 10};
+		struct linear *linear = linear_make(device, &rng, (struct linear_shape){N, K, ELEM_BF16, 1});
+		float *x = random_inputs(&rng, ROWS * K);
+		assert_int_equal(tile_of(product_plan(device, linear_shape(linear), 1, ROWS)) >> 16 > 0, i > 0);
+		y[i] = run_linear(device, linear, x, ROWS, ELEM_F32);
+		assert_memory_equal(y[i], y[0], ROWS * N * sizeof(float));
+		free(x);
+		linear_destroy(linear);
+		device_close(device);
+	}
+	for (int i = 0; i < 3; i++)
+		free(y[i]);
+	fake_configure(&before);
+#else
+	skip();
+#endif
 }
 
 /* A bias comes after the last term; outputs may be bf16. */
@@ -266,92 +229,23 @@ static void shards_sum_to_the_bits_of_the_whole(void **state)
 	device_close(device);
 }
 
-/* Several calls at once (as the heads of latent attention: strided inputs and outputs) give what each gives. */
 static void calls_may_be_joined(void **state)
 {
-	enum { HEADS = 5, N = 72, K = 40, ROWS = 37, X_STRIDE = HEADS * K + 8, Y_STRIDE = HEADS * N };
 	struct device *device = gpu_open(1);
-	struct rng rng = {.seed = 6};
-	float *x = random_floats(&rng, ROWS * X_STRIDE), *own = malloc(ROWS * K * sizeof(float));
-	void *in = gpu_put(device, x, ROWS * X_STRIDE * sizeof(float));
-	void *out = gpu_nan(device, ROWS * Y_STRIDE * sizeof(float));
-	struct weights w[HEADS];
-	struct linear_call calls[HEADS];
-	for (int h = 0; h < HEADS; h++) {
-		w[h] = weights_make(device, &rng, (struct linear_shape){N, K, ELEM_BF16, 1});
-		calls[h] = (struct linear_call){w[h].linear, (float *)in + h * K, X_STRIDE, (float *)out + h * N, Y_STRIDE, ROWS,
-						ELEM_F32, ELEM_F32};
-	}
-	op_linear(device, calls, HEADS);
-	float *y = gpu_take(device, out, ROWS * Y_STRIDE * sizeof(float));
-	for (int h = 0; h < HEADS; h++) {
-		for (int row = 0; row < ROWS; row++)
-			memcpy(own + row * K, x + row * X_STRIDE + h * K, K * sizeof(float));
-		float *expected = run_linear(device, w[h].linear, own, ROWS, ELEM_F32);
-		for (int row = 0; row < ROWS; row++)
-			assert_memory_equal(y + row * Y_STRIDE + h * N, expected + row * N, N * sizeof(float));
-		free(expected);
-		weights_free(&w[h]);
-	}
-	dev_free(device, MEM_DEVICE, in, ROWS * X_STRIDE * sizeof(float));
-	free(own);
-	free(x);
-	free(y);
+	calls_are_as_alone(device, &of_bf16, (struct linear_shape){72, 40, ELEM_BF16, 1}, 8);
 	device_close(device);
-}
-
-/* Experts: whatever rows each has, a row gets what it gets alone.  Biases are each expert's own. */
-static void rows_of_experts_are_as_alone_on(struct device *device, enum elem elem, uint32_t segments, const uint32_t *counts)
-{
-	enum { EXPERTS = 40, N = 136, K = 64, MOST = 400 };
-	struct rng rng = {.seed = 7};
-	struct weights w[EXPERTS];
-	const struct linear *linears[EXPERTS];
-	uint32_t first[EXPERTS + 1] = {0};
-	for (int e = 0; e < EXPERTS; e++) {
-		w[e] = weights_make(device, &rng, (struct linear_shape){N, K, elem, segments});
-		float *bias = random_floats(&rng, N);
-		assert_int_equal(linear_fill_bias(w[e].linear, 0, N, bias), ERR_OK);
-		free(bias);
-		linears[e] = w[e].linear;
-		first[e + 1] = first[e] + counts[e % 8];
-	}
-	uint32_t total = first[EXPERTS];
-	float *x = random_floats(&rng, MOST * K);
-	assert_true(total <= MOST);
-	enum elem x_elem = elem == ELEM_BF16 ? ELEM_BF16 : ELEM_F32;
-	uint16_t halves[MOST * K];
-	for (int i = 0; i < MOST * K; i++)
-		halves[i] = bf16_round(x[i]);
-	void *in = gpu_put(device, elem == ELEM_BF16 ? (void *)halves : x, MOST * K * elem_bytes(x_elem));
-	void *starts = gpu_put(device, first, sizeof(first)), *out = gpu_nan(device, (MOST + 1) * N * sizeof(float));
-	const struct moe_linear_call call = {.linears = linears, .expert_count = EXPERTS, .first = starts, .slot_count = total,
-					     .x = in, .y = out, .x_elem = x_elem};
-	op_moe_linear(device, &call);
-	float *y = gpu_take(device, out, (MOST + 1) * N * sizeof(float));
-	for (int e = 0; e < EXPERTS; e++)
-		for (uint32_t row = first[e]; row < first[e + 1]; row++) {
-			float *expected = run_linear(device, w[e].linear, x + row * K, 1, x_elem);
-			assert_memory_equal(y + row * N, expected, N * sizeof(float));
-			free(expected);
-		}
-	assert_memory_equal(y + (size_t)total * N, &(uint32_t){UINT32_MAX}, 4);
-	for (int e = 0; e < EXPERTS; e++)
-		weights_free(&w[e]);
-	dev_free(device, MEM_DEVICE, in, MOST * K * elem_bytes(x_elem));
-	dev_free(device, MEM_DEVICE, starts, sizeof(first));
-	free(x);
-	free(y);
 }
 
 static void rows_of_experts_are_as_alone(void **state)
 {
-	static const uint32_t few[8] = {0, 1, 0, 2, 0, 0, 1, 3}, many[8] = {0, 9, 1, 40, 0, 0, 17, 11};
+	static const uint32_t few[8] = {0, 1, 0, 2, 0, 0, 1, 3}, many[8] = {0, 9, 1, 40, 0, 0, 17, 11}, most[8] = {270, 0, 600, 3};
 	struct device *device = gpu_open(8);
-	rows_of_experts_are_as_alone_on(device, ELEM_BF16, 1, few);
-	rows_of_experts_are_as_alone_on(device, ELEM_BF16, 1, many);
-	rows_of_experts_are_as_alone_on(device, ELEM_BF16, 4, many);
-	rows_of_experts_are_as_alone_on(device, ELEM_F32, 2, few);
+	experts_are_as_alone(device, &of_bf16, (struct linear_shape){136, 64, ELEM_BF16, 1}, few, 40);
+	experts_are_as_alone(device, &of_bf16, (struct linear_shape){136, 64, ELEM_BF16, 1}, many, 40);
+	experts_are_as_alone(device, &of_bf16, (struct linear_shape){136, 64, ELEM_BF16, 4}, many, 40);
+	experts_are_as_alone(device, &of_f32, (struct linear_shape){136, 64, ELEM_F32, 2}, few, 40);
+	uint32_t tile = experts_are_as_alone(device, &of_bf16, (struct linear_shape){400, 64, ELEM_BF16, 1}, most, 4);
+	assert_true(device_props(device)->thread_count > 8 || tile == 256 << 16);
 	device_close(device);
 }
 
@@ -412,6 +306,7 @@ int main(void)
 		cmocka_unit_test(bf16_products_are_right),
 		cmocka_unit_test(f32_products_have_the_bits_of_the_cpu),
 		cmocka_unit_test(bits_of_a_row_do_not_depend_on_its_company),
+		cmocka_unit_test(multiprocessors_may_be_odd),
 		cmocka_unit_test(bias_and_rounding_come_last),
 		cmocka_unit_test(shards_sum_to_the_bits_of_the_whole),
 		cmocka_unit_test(calls_may_be_joined),

@@ -1,8 +1,6 @@
 /* Products of weights of e4m3 on the device: against sums in double, bit for bit against the CPU where tensor cores are the fake
  * device's, and law 1 over numbers of rows that take every tile. */
-#include "base/bf16.h"
-#include "kernels/cuda/linear_plan.h"
-#include "tests/gpu/fixture.h"
+#include "tests/gpu/products.h"
 #include "tests/kernels/weights_e4m3.h"
 #if defined(__has_include) && __has_include(<fake.h>)
 #define EXACT 1
@@ -10,35 +8,16 @@
 #define EXACT 0
 #endif
 
-/* x is [rows][k] f32 on the host, given to the device as f32 or, rounded, as bf16; y comes back. */
-static float *run_linear(struct device *device, const struct linear *linear, const float *x, uint32_t rows, enum elem x_elem)
+/* The weights alone: what they are made of is forgotten. */
+static struct linear *linear_make(struct device *device, struct rng *rng, struct linear_shape shape)
 {
-	const struct linear_shape *shape = linear_shape(linear);
-	size_t count = (size_t)rows * shape->k, y_bytes = (size_t)(rows + 1) * shape->n * sizeof(float);
-	uint16_t *halves = malloc(count * sizeof(*halves) + 1);
-	for (size_t i = 0; i < count; i++)
-		halves[i] = bf16_round(x[i]);
-	size_t x_bytes = count * elem_bytes(x_elem);
-	void *in = gpu_put(device, x_elem == ELEM_F32 ? (const void *)x : halves, x_bytes), *out = gpu_nan(device, y_bytes);
-	const struct linear_call call = {.linear = linear, .x = in, .x_stride = shape->k, .x_elem = x_elem, .y = out,
-					 .y_stride = shape->n, .rows = rows};
-	op_linear(device, &call, 1);
-	assert_int_equal(device_sync(device), ERR_OK);
-	float *y = gpu_take(device, out, y_bytes);
-	dev_free(device, MEM_DEVICE, in, x_bytes);
-	free(halves);
-	assert_memory_equal(&y[(size_t)rows * shape->n], &(uint32_t){UINT32_MAX}, 4); /* not one more */
-	return y;
+	struct weights_e4m3 w = weights_e4m3_make(device, rng, shape);
+	free(w.codes);
+	free(w.scales);
+	return w.linear;
 }
 
-/* Inputs that are numbers of bf16: both ways of giving them are one. */
-static float *random_inputs(struct rng *rng, size_t count)
-{
-	float *x = random_floats(rng, count);
-	for (size_t i = 0; i < count; i++)
-		x[i] = widened(bf16_round(x[i]));
-	return x;
-}
+static const struct product_kind of_e4m3 = {linear_make, ELEM_F32};
 
 static const struct linear_shape shapes[] = {
 	{1, 1, ELEM_E4M3, 1, 1},	{31, 34, ELEM_E4M3, 1, 16},    {64, 128, ELEM_E4M3, 1, 64},  {200, 264, ELEM_E4M3, 1, 128},
@@ -115,162 +94,39 @@ static void bits_are_the_cpus_where_sums_are_exact(void **state)
 
 /* --- law 1 ----------------------------------------------------------------------------------------------- */
 
-/* The tile that a call of so many rows takes, as a bit of its width, and of its second warpgroup. */
-static uint32_t tile_of(const struct device *device, const struct linear_shape *shape, uint32_t rows)
-{
-	const struct linear_plan_shape plan_shape = {.n = shape->n, .rows = rows, .groups = 1, .segments = shape->segments, .k = shape->k,
-						     .sm_count = device_props(device)->thread_count,
-						     .width_max = LINEAR_E4M3_WIDTH_MAX};
-	struct linear_plan plan = linear_plan(&plan_shape);
-	return plan.width << (plan.groups == 2 ? 16 : 0);
-}
-
-enum { ROWS_MOST = 4096, COMPANIES_MAX = 24 };
-
-/* Numbers of rows at which a new kind of tile has its first turn, and the one before. */
-static uint32_t list_companies(const struct device *device, const struct linear_shape *shape, uint32_t ret_rows[COMPANIES_MAX],
-			       uint32_t *tiles)
-{
-	uint32_t count = 0, seen = 0;
-	for (uint32_t rows = 1; rows <= ROWS_MOST && count + 2 <= COMPANIES_MAX; rows += rows < 64 ? 1 : 7) {
-		uint32_t tile = tile_of(device, shape, rows);
-		if (seen & tile)
-			continue;
-		seen |= tile;
-		if (rows > 1)
-			ret_rows[count++] = rows - 1;
-		ret_rows[count++] = rows;
-	}
-	*tiles |= seen;
-	return count;
-}
-
-static void bits_of_a_row_do_not_depend_on_its_company_in(struct device *device, struct linear_shape shape, uint32_t *tiles)
-{
-	enum { OWN = 37 };
-	struct rng rng = {.seed = 3};
-	struct weights_e4m3 w = weights_e4m3_make(device, &rng, shape);
-	uint32_t n = shape.n, k = shape.k, companies[COMPANIES_MAX];
-	uint32_t count = list_companies(device, &shape, companies, tiles);
-	float *x = malloc((size_t)ROWS_MOST * k * sizeof(float)), *alone = malloc((size_t)OWN * n * sizeof(float));
-	float *own = random_inputs(&rng, (size_t)OWN * k);
-	for (uint32_t row = 0; row < ROWS_MOST; row++)
-		memcpy(x + (size_t)row * k, own + (size_t)(row % OWN) * k, k * sizeof(float));
-	for (uint32_t row = 0; row < OWN; row++) {
-		float *y = run_linear(device, w.linear, x + (size_t)row * k, 1, ELEM_F32);
-		memcpy(alone + (size_t)row * n, y, n * sizeof(float));
-		free(y);
-	}
-	for (uint32_t c = 0; c < count; c++) {
-		float *y = run_linear(device, w.linear, x, companies[c], c % 2 ? ELEM_F32 : ELEM_BF16);
-		for (uint32_t row = 0; row < companies[c]; row++)
-			assert_memory_equal(y + (size_t)row * n, alone + (size_t)(row % OWN) * n, n * sizeof(float));
-		free(y);
-	}
-	free(x);
-	free(alone);
-	free(own);
-	weights_e4m3_free(&w);
-}
-
 static void bits_of_a_row_do_not_depend_on_its_company(void **state)
 {
 	struct device *device = gpu_open(8);
 	uint32_t whole = 0, cut = 0;
-	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){200, 140, ELEM_E4M3, 1, 64}, &whole);
-	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){70, 300, ELEM_E4M3, 1, 32}, &whole);
-	bits_of_a_row_do_not_depend_on_its_company_in(device, (struct linear_shape){136, 512, ELEM_E4M3, 4, 8}, &cut);
-	assert_int_equal(whole, 8 | 16 | 32 | 64 | 128 | 128 << 16);
+	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){product_outputs(device, 200), 140, ELEM_E4M3, 1, 64}, &whole);
+	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){70, 300, ELEM_E4M3, 1, 32}, &whole);
+	bits_do_not_depend_on_company(device, &of_e4m3, (struct linear_shape){product_outputs(device, 136), 512, ELEM_E4M3, 4, 8}, &cut);
+	assert_int_equal(whole, 8 | 16 | 32 | 64 | 128 | 128 << 16 | 256 << 16);
 	assert_int_equal(cut, 8 | 16 | 32 | 64);
 	device_close(device);
 }
 
 /* --- several at once --------------------------------------------------------------------------------------- */
 
-/* As the heads of a layer might: strided inputs and outputs, one kernel. */
 static void calls_may_be_joined(void **state)
 {
-	enum { HEADS = 5, N = 72, K = 140, ROWS = 37, X_STRIDE = HEADS * K + 3, Y_STRIDE = HEADS * N };
 	struct device *device = gpu_open(1);
-	struct rng rng = {.seed = 6};
-	float *x = random_floats(&rng, ROWS * X_STRIDE), *own = malloc(ROWS * K * sizeof(float));
-	void *in = gpu_put(device, x, ROWS * X_STRIDE * sizeof(float)), *out = gpu_nan(device, ROWS * Y_STRIDE * sizeof(float));
-	struct weights_e4m3 w[HEADS];
-	struct linear_call calls[HEADS];
-	for (int h = 0; h < HEADS; h++) {
-		w[h] = weights_e4m3_make(device, &rng, (struct linear_shape){N, K, ELEM_E4M3, 1, 8});
-		calls[h] = (struct linear_call){w[h].linear, (float *)in + h * K, X_STRIDE, (float *)out + h * N, Y_STRIDE, ROWS,
-						ELEM_F32, ELEM_F32};
-	}
-	op_linear(device, calls, HEADS);
-	float *y = gpu_take(device, out, ROWS * Y_STRIDE * sizeof(float));
-	for (int h = 0; h < HEADS; h++) {
-		for (int row = 0; row < ROWS; row++)
-			memcpy(own + row * K, x + row * X_STRIDE + h * K, K * sizeof(float));
-		float *expected = run_linear(device, w[h].linear, own, ROWS, ELEM_F32);
-		for (int row = 0; row < ROWS; row++)
-			assert_memory_equal(y + row * Y_STRIDE + h * N, expected + row * N, N * sizeof(float));
-		free(expected);
-		weights_e4m3_free(&w[h]);
-	}
-	dev_free(device, MEM_DEVICE, in, ROWS * X_STRIDE * sizeof(float));
-	free(own);
-	free(x);
-	free(y);
+	calls_are_as_alone(device, &of_e4m3, (struct linear_shape){72, 140, ELEM_E4M3, 1, 8}, 3);
 	device_close(device);
-}
-
-/* Whatever rows each expert has, a row gets what it gets alone. */
-static void rows_of_experts_are_as_alone_on(struct device *device, struct linear_shape shape, const uint32_t *counts,
-					    uint32_t expert_count)
-{
-	enum { EXPERTS_MAX = 16 };
-	struct rng rng = {.seed = 7};
-	struct weights_e4m3 w[EXPERTS_MAX];
-	const struct linear *linears[EXPERTS_MAX];
-	uint32_t first[EXPERTS_MAX + 1] = {0}, n = shape.n, k = shape.k;
-	for (uint32_t e = 0; e < expert_count; e++) {
-		w[e] = weights_e4m3_make(device, &rng, shape);
-		float *bias = random_floats(&rng, n);
-		assert_int_equal(linear_fill_bias(w[e].linear, 0, n, bias), ERR_OK);
-		free(bias);
-		linears[e] = w[e].linear;
-		first[e + 1] = first[e] + counts[e % 8];
-	}
-	uint32_t total = first[expert_count];
-	float *x = random_floats(&rng, (size_t)total * k);
-	void *in = gpu_put(device, x, (size_t)total * k * sizeof(float));
-	void *starts = gpu_put(device, first, sizeof(first)), *out = gpu_nan(device, (total + 1) * n * sizeof(float));
-	const struct moe_linear_call call = {.linears = linears, .expert_count = expert_count, .first = starts, .slot_count = total,
-					     .x = in, .y = out, .x_elem = ELEM_F32};
-	op_moe_linear(device, &call);
-	assert_int_equal(device_sync(device), ERR_OK);
-	float *y = gpu_take(device, out, (total + 1) * n * sizeof(float));
-	for (uint32_t e = 0; e < expert_count; e++)
-		for (uint32_t row = first[e]; row < first[e + 1]; row++) {
-			float *expected = run_linear(device, w[e].linear, x + (size_t)row * k, 1, ELEM_F32);
-			assert_memory_equal(y + row * n, expected, n * sizeof(float));
-			free(expected);
-		}
-	assert_memory_equal(y + (size_t)total * n, &(uint32_t){UINT32_MAX}, 4);
-	for (uint32_t e = 0; e < expert_count; e++)
-		weights_e4m3_free(&w[e]);
-	dev_free(device, MEM_DEVICE, in, (size_t)total * k * sizeof(float));
-	dev_free(device, MEM_DEVICE, starts, sizeof(first));
-	free(x);
-	free(y);
 }
 
 static void rows_of_experts_are_as_alone(void **state)
 {
-	static const uint32_t few[8] = {0, 1, 0, 2, 0, 0, 1, 3}, many[8] = {0, 9, 1, 40, 0, 0, 17, 11};
+	static const uint32_t few[8] = {0, 1, 0, 2, 0, 0, 1, 3}, many[8] = {0, 9, 1, 40, 0, 0, 17, 11}, most[8] = {270, 0, 600, 3};
 	struct device *device = gpu_open(8);
-	rows_of_experts_are_as_alone_on(device, (struct linear_shape){136, 140, ELEM_E4M3, 1, 8}, few, 16);
-	rows_of_experts_are_as_alone_on(device, (struct linear_shape){136, 140, ELEM_E4M3, 1, 8}, many, 16);
-	rows_of_experts_are_as_alone_on(device, (struct linear_shape){72, 512, ELEM_E4M3, 4, 8}, many, 16);
-	rows_of_experts_are_as_alone_on(device, (struct linear_shape){72, 140, ELEM_E4M3, 1, 8}, many + 1, 1);
+	experts_are_as_alone(device, &of_e4m3, (struct linear_shape){136, 140, ELEM_E4M3, 1, 8}, few, 16);
+	experts_are_as_alone(device, &of_e4m3, (struct linear_shape){136, 140, ELEM_E4M3, 1, 8}, many, 16);
+	experts_are_as_alone(device, &of_e4m3, (struct linear_shape){72, 512, ELEM_E4M3, 4, 8}, many, 16);
+	experts_are_as_alone(device, &of_e4m3, (struct linear_shape){72, 140, ELEM_E4M3, 1, 8}, many + 1, 1);
+	uint32_t tile = experts_are_as_alone(device, &of_e4m3, (struct linear_shape){400, 140, ELEM_E4M3, 1, 64}, most, 4);
+	assert_true(!EXACT || tile == 256 << 16);
 	/* On the fake device scratch has room for 62 of these rows. */
-	rows_of_experts_are_as_alone_on(device, (struct linear_shape){8, 128 * 128, ELEM_E4M3, 1, 8}, many, 8);
+	experts_are_as_alone(device, &of_e4m3, (struct linear_shape){8, 128 * 128, ELEM_E4M3, 1, 8}, many, 8);
 	device_close(device);
 }
 

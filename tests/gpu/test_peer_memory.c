@@ -124,13 +124,19 @@ static void read_pieces(struct device *device, struct dev_reader *reader, const 
 	for (size_t i = 0; i < PIECES; i++)
 		total += sizes[i];
 	uint8_t *landing = gpu_nan(device, total);
+	void *host = NULL;
+	assert_int_equal(dev_alloc(device, MEM_PINNED, total, &host), ERR_OK);
 	assert_int_equal(device_sync(device), ERR_OK);
 	for (size_t i = 0, at = 0; i < PIECES; at += sizes[i++])
-		pieces[i] = (struct dev_piece){landing + at, from + at, sizes[i]};
+		pieces[i] = (struct dev_piece){landing + at, from + at, sizes[i], i % 2 ? (uint8_t *)host + at : NULL};
 	assert_int_equal(dev_reader_read(reader, pieces, PIECES, digests), ERR_OK);
 	uint64_t *expected = pattern(total, 0, round);
-	for (size_t i = 0, at = 0; i < PIECES; at += sizes[i++])
+	for (size_t i = 0, at = 0; i < PIECES; at += sizes[i++]) {
 		assert_int_equal(digests[i], digest_of((uint8_t *)expected + at, sizes[i]));
+		for (size_t k = 0; k < sizes[i]; k++)
+			assert_int_equal(((uint8_t *)host)[at + k], i % 2 ? ((uint8_t *)expected)[at + k] : 0);
+	}
+	dev_free(device, MEM_PINNED, host, total);
 	uint8_t *landed = gpu_take(device, landing, total);
 	assert_memory_equal(landed, expected, total);
 	free(landed);
@@ -147,6 +153,15 @@ static void own_memory_is_read_with_its_digest(void **state)
 	assert_int_equal(dev_reader_create(device, &reader), ERR_OK);
 	read_pieces(device, reader, memory, 5);
 	assert_int_equal(dev_reader_read(reader, NULL, 0, NULL), ERR_OK);
+	/* What is there already is digested, and goes to the host. */
+	void *host = NULL;
+	uint64_t digest = 0;
+	assert_int_equal(dev_alloc(device, MEM_PINNED, 8192, &host), ERR_OK);
+	const struct dev_piece there = {(uint8_t *)memory + 4096, NULL, 8192, host};
+	assert_int_equal(dev_reader_read(reader, &there, 1, &digest), ERR_OK);
+	assert_true(digest == digest_of(words + 512, 8192));
+	assert_memory_equal(host, words + 512, 8192);
+	dev_free(device, MEM_PINNED, host, 8192);
 	dev_reader_destroy(reader);
 	dev_free(device, MEM_DEVICE, memory, 1 << 20);
 	free(words);
@@ -361,7 +376,7 @@ static void failed_read_is_an_error_and_stays_one(void **state)
 	struct dev_reader *reader = NULL;
 	void *memory = gpu_alloc(device, 8192);
 	uint64_t digest = 0;
-	const struct dev_piece piece = {(uint8_t *)memory + 4096, memory, 4096};
+	const struct dev_piece piece = {(uint8_t *)memory + 4096, memory, 4096, NULL};
 	assert_int_equal(device_sync(device), ERR_OK);
 	assert_int_equal(dev_reader_create(device, &reader), ERR_OK);
 	fake_fail("launch", 1, LAUNCH_FAILURE);

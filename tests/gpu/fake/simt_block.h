@@ -88,6 +88,7 @@ struct simt_block {
 	struct barrier barriers[BARRIERS_MAX];
 	struct gathering warps[WARPS_MAX];
 	struct warpgroup warpgroups[WARPS_MAX / 4];
+	const char *reached; /* how another block reached into it since the cluster last met; NULL: none did */
 };
 
 /* A copy of the copy engine. */
@@ -105,6 +106,7 @@ struct simt_group {
 	simt_block blocks[CLUSTER_MAX];
 	std::vector<engine_copy> copies;
 	int cluster_arrived;
+	uint32_t meetings; /* of all threads of the cluster */
 	std::vector<simt_thread *> cluster_waiting;
 	uint64_t events; /* anything that may let another thread go on */
 };
@@ -117,6 +119,8 @@ static inline simt_thread *simt_self()
 
 /* Gives way until the scheduler finds the thread ready. */
 void simt_wait(enum thread_state state, const char *waits_for);
+/* The running thread reaches into a block: into another only behind a meeting, and none ends before the next. */
+void simt_reach(uint32_t rank, const char *how);
 /* simt_copies.cc */
 bool simt_land_oldest(void);
 void simt_land_all_of(simt_thread *thread);
@@ -127,6 +131,11 @@ void simt_proxy_begin(simt_block *block, uint32_t rank, size_t shared_bytes);
 /* 16 bytes landed there by cp.async of the thread; or by the copy engine, or as NaNs where something will. */
 void simt_proxy_copied(simt_thread *thread, const void *at);
 void simt_proxy_landed(simt_block *block, const void *at);
-/* wgmma of the running thread's warpgroup reads 16 bytes at the address. */
+/* A copy will land there: nothing reads it now, and what another block sent before was read. */
+void simt_proxy_fill(simt_block *block, const void *at);
+/* What will land there is for wgmma, from another block. */
+void simt_proxy_sent(simt_block *block, const void *at);
+/* wgmma of the running thread's warpgroup reads 16 bytes at the address, until it is over. */
 void simt_proxy_read(uint32_t address);
+void simt_proxy_read_over(uint32_t address);
 #endif

@@ -22,6 +22,7 @@ void simt_cp_async16(void *shared, const void *global, bool valid)
 	simt_thread *self = simt_self();
 	if ((uintptr_t)shared % 16 != 0 || (valid && (uintptr_t)global % 16 != 0))
 		simt_fault("cp_async16 to %p from %p", shared, global);
+	simt_proxy_fill(self->block_of, shared);
 	memset(shared, 0xff, 16);
 	simt_proxy_landed(self->block_of, shared);
 	self->copies.push_back({shared, valid ? global : nullptr, self->copy_group});
@@ -193,12 +194,16 @@ bool simt_land_oldest()
 static void queue(simt_block *block, uint8_t *to, uint64_t *barrier, const std::vector<uint8_t> &bytes, uint32_t address, bool swizzled)
 {
 	engine_copy copy = {block, to, bytes, {}, barrier};
+	bool sent = swizzled && block != simt_self()->block_of;
 	check_fenced(barrier);
 	for (size_t at = 0; at < bytes.size(); at += 16) {
 		uint32_t there = address + (uint32_t)at;
 		copy.at.push_back((int32_t)((swizzled ? there ^ (there >> 7 & 7) << 4 : there) - address));
+		simt_proxy_fill(block, to + copy.at.back());
 		memset(to + copy.at.back(), 0xff, 16);
 		simt_proxy_landed(block, to + copy.at.back());
+		if (sent)
+			simt_proxy_sent(block, to + copy.at.back());
 	}
 	if (fake_now()->late_copies)
 		simt_group.copies.push_back(copy);
@@ -212,6 +217,12 @@ static uint64_t *in_block(uint64_t *barrier, uint32_t rank)
 	if (rank == simt_here->rank)
 		return barrier;
 	return reinterpret_cast<uint64_t *>(simt_group.blocks[rank].shared + simt_shared_address(barrier));
+}
+
+void simt_mbarrier_arrive_at(uint64_t *barrier, uint32_t rank)
+{
+	simt_reach(rank, "arrived at its mbarrier");
+	arrive(in_block(barrier, rank), 0);
 }
 
 void simt_tma_acquire(const CUtensorMap *map)
@@ -240,9 +251,11 @@ void simt_tma_load(void *shared, const CUtensorMap *map, uint64_t *barrier, cons
 		simt_fault("a tile to shared memory at %u: swizzled ones lie at multiples of 1024, others of 128", address);
 	std::vector<uint8_t> bytes = tensor_map_box(tensor, at);
 	for (uint32_t b = 0; b < simt_group.block_count; b++)
-		if (blocks == 0 ? b == here : blocks >> b & 1)
+		if (blocks == 0 ? b == here : blocks >> b & 1) {
+			simt_reach(b, "sent a tile to it");
 			queue(&simt_group.blocks[b], simt_group.blocks[b].shared + address, in_block(barrier, b), bytes, address,
 			      tensor->swizzled);
+		}
 }
 
 void simt_bulk_load(void *shared, const void *global, uint32_t bytes, uint64_t *barrier)

@@ -166,6 +166,11 @@ SIMT_DEVICE float simt_exp2_fast(float x)
 	return result < 0x1p-126f ? 0.0f : result;
 }
 
+SIMT_DEVICE float simt_reciprocal_fast(float x)
+{
+	return 1.0f / x;
+}
+
 SIMT_DEVICE uint32_t simt_bits(float x)
 {
 	uint32_t bits;

@@ -17,6 +17,7 @@ template <int left> SIMT_DEVICE void simt_cp_async_wait()
 
 void simt_mbarrier_init(uint64_t *barrier, uint32_t count);
 void simt_mbarrier_arrive(uint64_t *barrier);
+void simt_mbarrier_arrive_at(uint64_t *barrier, uint32_t rank);
 void simt_mbarrier_arrive_expect(uint64_t *barrier, uint32_t bytes);
 bool simt_mbarrier_try_wait(uint64_t *barrier, uint32_t parity);
 bool simt_mbarrier_test(uint64_t *barrier, uint32_t parity);
@@ -57,5 +58,11 @@ SIMT_DEVICE void simt_tma_load_2d_cluster(void *shared, const CUtensorMap *map, 
 {
 	int at[] = {x, y};
 	simt_tma_load(shared, map, barrier, at, 2, blocks);
+}
+
+SIMT_DEVICE void simt_tma_load_3d_cluster(void *shared, const CUtensorMap *map, uint64_t *barrier, int x, int y, int z, uint16_t blocks)
+{
+	int at[] = {x, y, z};
+	simt_tma_load(shared, map, barrier, at, 3, blocks);
 }
 #endif

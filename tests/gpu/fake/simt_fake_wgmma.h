@@ -6,11 +6,6 @@
 void simt_ldmatrix(uint32_t *ret, const void *row, bool transposed);
 void simt_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint32_t *b);
 
-SIMT_DEVICE uint64_t simt_wgmma_anew(uint64_t operand)
-{
-	return operand;
-}
-
 SIMT_DEVICE void simt_ldmatrix_x4(uint32_t (&ret)[4], const void *row)
 {
 	simt_ldmatrix(ret, row, false);
@@ -75,6 +70,13 @@ SIMT_DEVICE void simt_wgmma_registers(float (&d)[n / 2], const uint32_t (&a)[4],
 {
 	static_assert(simt_is_wgmma_shape<n>(), "as kernels/cuda/simt_wgmma.h has them");
 	struct simt_product product = {n, d, a, 0, b, SIMT_K_MAJOR, b_major, accumulate, false};
+	simt_wgmma_queue(&product);
+}
+
+template <int n> SIMT_DEVICE void simt_wgmma_e4m3_registers(float (&d)[n / 2], const uint32_t (&a)[4], uint64_t b, bool accumulate)
+{
+	static_assert(simt_is_wgmma_shape<n>(), "as kernels/cuda/simt_wgmma.h has them");
+	struct simt_product product = {n, d, a, 0, b, SIMT_K_MAJOR, SIMT_K_MAJOR, accumulate, true};
 	simt_wgmma_queue(&product);
 }
 #endif

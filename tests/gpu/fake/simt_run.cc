@@ -243,13 +243,26 @@ void simt_cluster_sync()
 	for (simt_thread *thread : simt_group.cluster_waiting)
 		thread->state = THREAD_READY;
 	simt_group.cluster_waiting.clear();
+	simt_group.meetings++;
 	simt_group.events++;
+	for (simt_block &block : simt_group.blocks)
+		block.reached = nullptr;
+}
+
+void simt_reach(uint32_t rank, const char *how)
+{
+	if (rank >= simt_group.block_count)
+		simt_fault("block %u of a cluster of %u", rank, simt_group.block_count);
+	if (rank == simt_here->rank)
+		return;
+	if (simt_group.meetings == 0)
+		simt_fault("%s: block %u, before the cluster met", how, rank);
+	simt_group.blocks[rank].reached = how;
 }
 
 void *simt_cluster_map(void *shared, uint32_t rank)
 {
-	if (rank >= simt_group.block_count)
-		simt_fault("block %u of a cluster of %u", rank, simt_group.block_count);
+	simt_reach(rank, "looked into its memory");
 	return simt_group.blocks[rank].shared + simt_shared_address(shared);
 }
 
@@ -290,6 +303,7 @@ static void begin_block(uint32_t rank, uint32_t number)
 	simt_block *block = &simt_group.blocks[rank];
 	block->thread_count = block->live = launch->block.x * launch->block.y * launch->block.z;
 	block->threads = &threads[rank * THREADS_MAX];
+	block->reached = nullptr;
 	block->shared = shared_memory() + rank * SHARED_STRIDE;
 	ASAN_POISON_MEMORY_REGION(block->shared, SHARED_STRIDE);
 	ASAN_UNPOISON_MEMORY_REGION(block->shared + SHARED_RESERVED, launch->shared_bytes);
@@ -411,6 +425,9 @@ static void run_group()
 		else if (++idle > IDLE_TURNS_MAX)
 			report_standstill();
 	}
+	for (uint32_t b = 0; b < simt_group.block_count; b++)
+		if (simt_group.blocks[b].reached)
+			simt_fault("block %u of the cluster may end before another %s", b, simt_group.blocks[b].reached);
 	if (!simt_group.copies.empty())
 		simt_fault("ends with a copy to shared memory that nobody waited for");
 	for (uint32_t b = 0; b < simt_group.block_count; b++)
@@ -428,6 +445,7 @@ void simt_run(const struct simt_launch &launch)
 		for (uint32_t rank = 0; rank < launch.cluster; rank++)
 			begin_block(rank, first + rank);
 		simt_group.cluster_arrived = 0;
+		simt_group.meetings = 0;
 		simt_group.cluster_waiting.clear();
 		set_order();
 		run_group();

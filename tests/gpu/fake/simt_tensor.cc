@@ -109,13 +109,43 @@ static float element(uint64_t operand, int major, uint32_t row, uint32_t k, bool
 	return e4m3 ? e4m3_widen(*at) : half_at(at);
 }
 
+/* All that the operand is: 32 bytes of each of `rows` lines, or of 16 lines 2 * rows. */
+static void each_piece(uint64_t operand, int major, uint32_t rows, void (*call)(uint32_t address))
+{
+	uint32_t address = (uint32_t)(operand & 0x3fff) << 4, leading = (uint32_t)(operand >> 16 & 0x3fff) << 4;
+	uint32_t stride = (uint32_t)(operand >> 32 & 0x3fff) << 4;
+	for (uint32_t i = 0; i < rows * 2; i++) {
+		uint32_t at = address + i / 2 / 8 * stride + i / 2 % 8 * 128 + i % 2 * 16;
+		if (major == SIMT_MN_MAJOR) {
+			uint32_t row = i / 16 * 8, k = i % 16;
+			at = address + row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2;
+		}
+		call(at ^ (at >> 7 & 7) << 4);
+	}
+}
+
+static void each_piece_of(const struct simt_product *product, void (*call)(uint32_t address))
+{
+	each_piece(product->b_operand, product->b_major, product->n, call);
+	if (!product->a)
+		each_piece(product->a_operand, product->a_major, M, call);
+}
+
+/* The same of bytes. */
+template <int columns> static void place_a_e4m3(const uint32_t *a, uint32_t lane, float (*ret)[columns])
+{
+	for (uint32_t i = 0; i < 4; i++)
+		for (uint32_t j = 0; j < 4; j++)
+			ret[lane / 4 + i % 2 * 8][lane % 4 * 4 + i / 2 * 16 + j] = e4m3_widen((uint8_t)(a[i] >> 8 * j));
+}
+
 static void run_product(const queued_product *product)
 {
 	static float a[M][K_MAX], b[K_MAX][N_MAX], c[N_MAX];
 	const struct simt_product *of = product->of;
 	uint32_t n = of->n, k_count = of->e4m3 ? K_MAX : K;
 	for (uint32_t t = 0; of->a && t < SIMT_MEMBERS_MAX; t++)
-		place_a(product->a[t], t % 32, a + t / 32 * 16);
+		(of->e4m3 ? place_a_e4m3<K_MAX> : place_a<K_MAX>)(product->a[t], t % 32, a + t / 32 * 16);
 	for (uint32_t k = 0; k < k_count; k++) {
 		for (uint32_t i = 0; i < n; i++)
 			b[k][i] = element(of->b_operand, of->b_major, i, k, of->e4m3);
@@ -136,6 +166,7 @@ static void run_product(const queued_product *product)
 		for (uint32_t i = 0; i < n; i++)
 			four[i % 8 / 2].d[i / 8 * 4 + half + i % 2] = c[i];
 	}
+	each_piece_of(of, simt_proxy_read_over);
 }
 
 static struct warpgroup *own_warpgroup()
@@ -151,22 +182,6 @@ static void check_operand(uint64_t operand)
 		simt_fault("an operand of wgmma that is not in 128-byte swizzle: %016llx", (unsigned long long)operand);
 	if ((operand << 4 & 0x380) != 0)
 		simt_fault("an operand of wgmma begins at %u, within 8 lines of a swizzle", (uint32_t)(operand & 0x3fff) << 4);
-}
-
-/* All that the operand is: 32 bytes of each of `rows` lines, or of 16 lines 2 * rows. */
-static void read_operand(uint64_t operand, int major, uint32_t rows)
-{
-	uint32_t address = (uint32_t)(operand & 0x3fff) << 4, leading = (uint32_t)(operand >> 16 & 0x3fff) << 4;
-	uint32_t stride = (uint32_t)(operand >> 32 & 0x3fff) << 4;
-	check_operand(operand);
-	for (uint32_t i = 0; i < rows * 2; i++) {
-		uint32_t at = address + i / 2 / 8 * stride + i / 2 % 8 * 128 + i % 2 * 16;
-		if (major == SIMT_MN_MAJOR) {
-			uint32_t row = i / 16 * 8, k = i % 16;
-			at = address + row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2;
-		}
-		simt_proxy_read(at ^ (at >> 7 & 7) << 4);
-	}
 }
 
 /* --- sums on their way: NaNs lie where they will be, and nobody reads or writes them ----------------------------- */
@@ -218,9 +233,10 @@ static void queue_product(const struct simt_meeting *meeting)
 	struct warpgroup *group = own_warpgroup();
 	if (!group->fenced)
 		simt_fault("wgmma without simt_wgmma_fence() since its sums were another's");
-	read_operand(product.of[0].b_operand, product.of[0].b_major, product.of[0].n);
+	check_operand(product.of[0].b_operand);
 	if (!product.of[0].a)
-		read_operand(product.of[0].a_operand, product.of[0].a_major, M);
+		check_operand(product.of[0].a_operand);
+	each_piece_of(&product.of[0], simt_proxy_read);
 	product.group = group->group;
 	if (!fake_now()->late_copies) {
 		run_product(&product);
