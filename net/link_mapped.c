@@ -6,6 +6,7 @@
  * them (bench/link). */
 #include <stdio.h>
 #include <stdlib.h>
+#include <sys/socket.h>
 #include <unistd.h>
 
 #include "base/log.h"
@@ -253,20 +254,25 @@ static enum err take_message(struct peer *peer, const struct local_message *mess
 	return ERR_PROTOCOL;
 }
 
-static void on_readable(struct loop_watch *watch, unsigned ready, void *arg)
+/* ERR_AGAIN: nothing waits. */
+static enum err receive_one(struct peer *peer)
 {
-	struct peer *peer = arg;
-	struct mapped *mapped = peer->impl;
 	struct local_message message;
 	int fd = -1;
-	enum err e = local_receive(mapped->fd, &message, &fd);
-	if (e == ERR_AGAIN)
-		return;
+	enum err e = local_receive(((struct mapped *)peer->impl)->fd, &message, &fd);
 	if (e == ERR_OK)
 		e = take_message(peer, &message, &fd);
 	if (fd >= 0)
 		close(fd);
-	if (e == ERR_OK)
+	return e;
+}
+
+static void on_readable(struct loop_watch *watch, unsigned ready, void *arg)
+{
+	struct peer *peer = arg;
+	struct mapped *mapped = peer->impl;
+	enum err e = receive_one(peer);
+	if (e == ERR_OK || e == ERR_AGAIN)
 		return;
 	loop_watch_destroy(mapped->watch);
 	mapped->watch = NULL;
@@ -278,10 +284,24 @@ static bool mapped_is_ready(struct peer *peer)
 	return ((struct mapped *)peer->impl)->ready;
 }
 
-static void mapped_start(struct peer *peer, struct piece *piece)
+/* A region is shared before anybody is told of what is in it, but that goes another way: the word of it may still wait here. */
+static struct peer_map *find_or_hear_of(struct peer *peer, const struct handle *handle)
 {
 	struct mapped *mapped = peer->impl;
-	piece->map = map_find(mapped, &piece->from);
+	struct peer_map *map = map_find(mapped, handle);
+	enum err e = ERR_OK;
+	for (int i = 0; !map && e == ERR_OK && i < 2 * REGIONS_MAX; i++) {
+		e = receive_one(peer);
+		map = map_find(mapped, handle);
+	}
+	if (e != ERR_OK && e != ERR_AGAIN)
+		shutdown(mapped->fd, SHUT_RDWR); /* on_readable() finds its end */
+	return map;
+}
+
+static void mapped_start(struct peer *peer, struct piece *piece)
+{
+	piece->map = find_or_hear_of(peer, &piece->from);
 	enum err e = check_incarnation(peer, piece);
 	if (e == ERR_OK && !piece->map)
 		e = ERR_DENIED;

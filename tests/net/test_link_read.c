@@ -290,6 +290,40 @@ static void renewed_owner_is_read_under_its_new_incarnation_only(void **state)
 	buf_fini(&pair.address);
 }
 
+/* A handle comes faster than the word of its region, behind that of others. */
+static void region_shared_late_is_read_by_who_is_told_of_it(void **state)
+{
+	const struct link_options owner_options = {.node = PEER_NODE, .incarnation = 1, .transport = LINK_MAPPED};
+	const struct link_options reader_options = {.node = READER_NODE, .incarnation = 11, .transport = LINK_MAPPED};
+	enum { REGIONS = 8 };
+	struct why why = {0};
+	struct pair pair = {0};
+	struct link *owner;
+	struct region *regions[REGIONS];
+	struct handle handle;
+	assert_int_equal(loop_create(&pair.loop), ERR_OK);
+	assert_int_equal(link_create(pair.loop, &owner_options, &owner, &why), ERR_OK);
+	assert_int_equal(link_create(pair.loop, &reader_options, &pair.link, &why), ERR_OK);
+	assert_int_equal(link_local_address(owner, &pair.address), ERR_OK);
+	assert_int_equal(link_peer_open(pair.link, PEER_NODE, 1, pair.address.data, pair.address.length, &why), ERR_OK);
+	for (uint16_t i = 0; i < REGIONS; i++) {
+		const struct region_options options = {.index = i, .slot_bytes = 4096, .slot_count = 2};
+		assert_int_equal(region_create(&options, &regions[i], &why), ERR_OK);
+		assert_int_equal(link_region_add(owner, regions[i], &why), ERR_OK);
+		assert_int_equal(link_handle(owner, regions[i], 1, 0, 64, &handle), ERR_OK);
+		if (i == 0 || i == REGIONS - 1)
+			expect(&pair, handle, ERR_OK);
+	}
+	handle.region = REGIONS;
+	expect(&pair, handle, ERR_DENIED);
+	link_destroy(pair.link);
+	link_destroy(owner);
+	for (int i = 0; i < REGIONS; i++)
+		region_destroy(regions[i]);
+	buf_fini(&pair.address);
+	loop_destroy(pair.loop);
+}
+
 static void rdma_without_a_device_is_refused_with_a_reason(void **state)
 {
 	struct loop *loop = NULL;
@@ -340,6 +374,7 @@ int main(int argc, char **argv)
 		cmocka_unit_test_prestate(renewed_owner_is_read_under_its_new_incarnation_only, &mapped),
 		cmocka_unit_test_prestate(renewed_owner_is_read_under_its_new_incarnation_only, &ucx),
 		cmocka_unit_test_prestate(renewed_owner_is_read_under_its_new_incarnation_only, &tcp),
+		cmocka_unit_test(region_shared_late_is_read_by_who_is_told_of_it),
 		cmocka_unit_test(own_regions_are_read_the_same_way),
 		cmocka_unit_test(rdma_without_a_device_is_refused_with_a_reason),
 		cmocka_unit_test(transports_have_names),
