@@ -1,7 +1,7 @@
 /* bench_kv_lookups - how many look-ups a store answers, and how late: a client that costs little, so that the store is measured.
  *
- *   bench_kv_lookups PORT KEPT     a baton-kvstore at 127.0.0.1:PORT, started with --time-factor 100, without TLS, which has the
- *                                  blocks 0..KEPT-1 of bench/kv/blocks.h (bench_kv_node's `keep`)
+ *   bench_kv_lookups PORT CLUSTER KEPT   a baton-kvstore of CLUSTER at 127.0.0.1:PORT, started with --time-factor 100, without TLS, which
+ *                                  has the blocks 0..KEPT-1 of bench/kv/blocks.h (bench_kv_node's `keep`)
  *
  * Lines on standard input are commands, each answered by one line:
  *   look KEYS DEPTH COUNT     COUNT look-ups of KEYS blocks that follow each other, all there, DEPTH under way, each released
@@ -60,14 +60,14 @@ static void flush_out(void)
 	out_length = 0;
 }
 
-static void say_hello(void)
+static void say_hello(char *cluster)
 {
 	Wire__Hello hello = WIRE__HELLO__INIT;
 	hello.node = 0xbe4c;
 	hello.incarnation = bench_now_ns();
 	hello.role = WIRE__ROLE__ROLE_PREFILL;
 	hello.name = (char *)"bench-lookups";
-	hello.cluster = (char *)"default";
+	hello.cluster = cluster;
 	hello.compat = (ProtobufCBinaryData){PROTO_KEY_BYTES, (uint8_t *)bench_compat.bytes};
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;
@@ -220,16 +220,16 @@ static void dial(uint16_t port)
 
 int main(int argc, char **argv)
 {
-	if (argc != 3)
-		die("PORT KEPT");
-	kept = strtoull(argv[2], NULL, 10);
+	if (argc != 4)
+		die("PORT CLUSTER KEPT");
+	kept = strtoull(argv[3], NULL, 10);
 	keys = malloc(2 * kept * sizeof(*keys));
 	if (!keys || kept < KEYS_MAX)
 		die("4096 blocks or more, and memory for their keys");
 	for (uint64_t i = 0; i < 2 * kept; i++)
 		keys[i] = bench_key(i < kept ? i : i + ((uint64_t)1 << 50));
 	dial((uint16_t)strtoul(argv[1], NULL, 10));
-	say_hello();
+	say_hello(argv[2]);
 	printf("ready\n");
 	fflush(stdout);
 	for (char line[256], word[16]; fgets(line, sizeof(line), stdin);) {
