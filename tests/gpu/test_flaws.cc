@@ -1,44 +1,12 @@
 /* What the hardware leaves undefined between its ways to memory and registers: kernels that are right but for one fence, wait or
  * alignment end the process on the fake device. */
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-extern "C" {
-#include <cmocka.h>
-}
-#include "kernels/cuda/simt_wgmma.h"
 #include "tests/gpu/fake/fake.h"
-
-#define ok(call) assert_int_equal(call, cudaSuccess)
+#include "tests/gpu/own_kernels.h"
 
 /* Runs a kernel that must end the process. */
 static void assert_dies(void (*run)(void *), void *kernel)
 {
-	fflush(nullptr);
-	pid_t child = fork();
-	if (child == 0) {
-		if (!freopen("/dev/null", "w", stderr))
-			_exit(0);
-		signal(SIGABRT, SIG_DFL);
-		run(kernel);
-		_exit(0);
-	}
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
-	assert_true(WIFSIGNALED(status));
-}
-
-template <typename T> static T *device_copy(const T *from, size_t count)
-{
-	T *memory;
-	ok(cudaMalloc(&memory, count * sizeof(T)));
-	if (from)
-		ok(cudaMemcpy(memory, from, count * sizeof(T), cudaMemcpyHostToDevice));
-	return memory;
+	assert_true(WIFSIGNALED(run_apart(run, kernel)));
 }
 
 static CUresult encode(CUtensorMap *ret_map, void *base, uint32_t rank, const uint64_t *dims, const uint64_t *strides, const uint32_t *box)

@@ -1,18 +1,6 @@
 /* The fake device against what is plainly computed: every word of kernels/cuda/simt*.h, in each order of threads. */
-#include <setjmp.h>
-#include <signal.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <sys/wait.h>
-#include <unistd.h>
-extern "C" {
-#include <cmocka.h>
-}
-#include "kernels/cuda/simt_wgmma.h"
 #include "tests/gpu/fake/fake.h"
-
-#define ok(call) assert_int_equal(call, cudaSuccess)
+#include "tests/gpu/own_kernels.h"
 
 static cudaStream_t stream;
 
@@ -38,28 +26,8 @@ static void on_each_order(void (*test)(void))
 /* A kernel that must end the process. */
 static void assert_dies(void (*kernel)(void *), void *arg)
 {
-	fflush(nullptr);
-	pid_t child = fork();
-	if (child == 0) {
-		if (!freopen("/dev/null", "w", stderr))
-			_exit(0);
-		signal(SIGABRT, SIG_DFL);
-		signal(SIGSEGV, SIG_DFL);
-		kernel(arg);
-		_exit(0);
-	}
-	int status;
-	assert_int_equal(waitpid(child, &status, 0), child);
+	int status = run_apart(kernel, arg);
 	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
-}
-
-template <typename T> static T *device_copy(const T *from, size_t count)
-{
-	T *memory;
-	ok(cudaMalloc(&memory, count * sizeof(T)));
-	if (from)
-		ok(cudaMemcpy(memory, from, count * sizeof(T), cudaMemcpyHostToDevice));
-	return memory;
 }
 
 template <typename T> static void host_copy(T *to, T *from, size_t count)
