@@ -365,7 +365,8 @@ struct importing {
 	uint32_t count;
 	uint64_t largest;
 	uint64_t read, stored, bytes, existing, refused, failed;
-	struct kv_client_offer failure; /* the first; its block is over */
+	enum err failure; /* the first, and at which store */
+	uint32_t failed_at;
 	struct id128 compat; /* that was last found to be of use */
 	bool compat_known;
 };
@@ -388,8 +389,10 @@ static void count_offer(struct importing *m, const struct kv_client_offer *offer
 	m->bytes += e == ERR_OK ? (uint64_t)offer->block.layer_count * offer->block.layer_bytes : 0;
 	m->existing += e == ERR_EXISTS;
 	m->refused += refused;
-	if (failed && m->failed == 0)
-		m->failure = *offer;
+	if (failed && m->failed == 0) {
+		m->failure = e;
+		m->failed_at = offer->store;
+	}
 	m->failed += failed;
 }
 
@@ -486,10 +489,10 @@ enum err kv_import(struct kv_client *client, const struct kv_settings *s, bool *
 	printf("imported %llu of %llu blocks, %s; %llu were there already, %llu refused (a store is full, or a tenant over its quota), "
 	       "%llu failed\n", (unsigned long long)m.stored, (unsigned long long)m.read, kv_size(m.bytes, bytes),
 	       (unsigned long long)m.existing, (unsigned long long)m.refused, (unsigned long long)m.failed);
-	if (m.failed > 0 && m.failure.answer == ERR_UNAVAILABLE)
+	if (m.failed > 0 && m.failure == ERR_UNAVAILABLE)
 		printf("the first that failed had no store to go to: there is a session with none\n");
 	else if (m.failed > 0)
-		printf("the first that failed was offered to %s: %s\n", kv_client_name(client, m.failure.store), err_text(m.failure.answer));
+		printf("the first that failed was offered to %s: %s\n", kv_client_name(client, m.failed_at), err_text(m.failure));
 	*ret_bad |= m.refused + m.failed > 0;
 	return e;
 }
