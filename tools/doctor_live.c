@@ -14,8 +14,8 @@
 #include <time.h>
 #include <unistd.h>
 
+#include "net/ports.h"
 #include "tools/doctor_facts.h"
-#include "tools/ports.h"
 
 enum { PAGE = 4096, ETCD_PORT = 2379, ETCD_TIMEOUT_S = 3 };
 

@@ -6,26 +6,15 @@ import os
 import pathlib
 import random
 import signal
-import socket
 import subprocess
 import sys
 import time
 
+from free_port import free_port
+
 ROOT = pathlib.Path(__file__).resolve().parents[1]
 BATON = pathlib.Path(os.environ.get("BATON_BUILD", ROOT / "build")) / "tools" / "baton"
 MODEL = "demo"
-
-
-def free_port():
-    """Below those that the kernel gives to outgoing connections, so that it stays free until it is used."""
-    for port in random.sample(range(20000, 32000), 100):
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    sys.exit("no free port between 20000 and 32000")
 
 
 def question():

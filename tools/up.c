@@ -14,9 +14,9 @@
 #include "base/options.h"
 #include "net/certs.h"
 #include "net/http_client.h"
+#include "net/ports.h"
 #include "tools/children.h"
 #include "tools/commands.h"
-#include "tools/ports.h"
 
 enum { UP_OPTIONS = 30 };
 

@@ -17,12 +17,14 @@ import random
 import re
 import shutil
 import signal
-import socket
 import subprocess
 import sys
 import tempfile
 import threading
 import time
+
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "tools"))
+from free_port import free_port  # noqa: E402
 
 BUILD = pathlib.Path(os.environ.get("BATON_BUILD", "build")).resolve()
 SLOW = int(os.environ.get("BATON_TEST_SLOW", 1))
@@ -31,16 +33,6 @@ GRACE_MS = 300
 PATIENCE_S = 30 * SLOW
 STAT = ("taken", "evicted", "copies", "moved", "in_flight", "missing", "disk_blocks", "disk_gone", "disk_ready")
 SELF = ("offered", "acknowledged", "verified", "unreadable", "again", "refused")
-
-
-def free_ports(count):
-    sockets = [socket.socket() for _ in range(count)]
-    for s in sockets:
-        s.bind(("127.0.0.1", 0))
-    ports = [s.getsockname()[1] for s in sockets]
-    for s in sockets:
-        s.close()
-    return ports
 
 
 class Store:
@@ -129,7 +121,7 @@ class World:
     def __init__(self, io, seed):
         self.io, self.rng = io, random.Random(seed)
         self.folder = pathlib.Path(tempfile.mkdtemp(prefix="baton-crash-"))
-        client, peer = (f"http://127.0.0.1:{port}" for port in free_ports(2))
+        client, peer = (f"http://127.0.0.1:{free_port()}" for _ in range(2))
         self.etcd_url = client
         with open(self.folder / "etcd.log", "w") as log:
             self.etcd = subprocess.Popen(

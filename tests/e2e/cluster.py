@@ -6,18 +6,20 @@ import http.client
 import json
 import os
 import pathlib
-import random
 import re
 import signal
-import socket
 import ssl
 import subprocess
+import sys
 import tempfile
 import threading
 import time
 from concurrent.futures import ThreadPoolExecutor
 
 ROOT = pathlib.Path(__file__).resolve().parents[2]
+sys.path.insert(0, str(ROOT / "tools"))
+from free_port import free_port  # noqa: E402
+
 BUILD = pathlib.Path(os.environ.get("BATON_BUILD", ROOT / "build")).resolve()
 BATON = BUILD / "tools" / "baton"
 DEMO = ROOT / "models" / "demo"
@@ -37,19 +39,6 @@ def proto_version():
     return int(re.search(r"PROTO_VERSION = (\d+)", (ROOT / "proto" / "codec.h").read_text()).group(1))
 
 
-def free_port():
-    """One that nobody listens at, below those that the kernel gives to outgoing connections: it stays free for a while."""
-    for _ in range(100):
-        port = random.SystemRandom().randrange(20000, 32000)
-        with socket.socket() as s:
-            try:
-                s.bind(("127.0.0.1", port))
-                return port
-            except OSError:
-                continue
-    raise RuntimeError("no free port between 20000 and 32000")
-
-
 def sanitizer_reports():
     """Files of the processes that found something."""
     return set(pathlib.Path(REPORTS).iterdir()) if REPORTS else set()
@@ -59,7 +48,7 @@ class Cluster:
     """`with Cluster(prefill=1, decode=2) as c: c.post(...)`.  Keyword arguments are flags of `baton up`."""
 
     def __init__(self, models=(DEMO,), **flags):
-        self.port = free_port()
+        self.port = free_port(flags.get("coordinator", 1))
         self.key = None  # shown with every request that names no other
         self.folder = tempfile.mkdtemp(prefix="baton-e2e-")
         arguments = [str(BATON), "up", "--port", str(self.port), "--run-dir", self.folder]

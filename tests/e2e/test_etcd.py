@@ -8,6 +8,7 @@ import base64
 import json
 import os
 import pathlib
+import random
 import shutil
 import signal
 import subprocess
@@ -18,8 +19,8 @@ import time
 import unittest
 import urllib.request
 
-from cluster import BUILD, DEMO, Cluster, essence, free_port, look_up, solo
-import random
+from cluster import BUILD, DEMO, Cluster, essence, look_up, solo
+from free_port import free_port
 
 AWAY_S = float(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 7
 CLIENTS = 3
@@ -31,7 +32,8 @@ class Etcd:
 
     def __init__(self):
         self.folder = tempfile.mkdtemp(prefix="baton-etcd-")
-        self.port, self.peer_port = free_port(), free_port()
+        self.port = free_port(2)
+        self.peer_port = self.port + 1
         self.url = f"http://127.0.0.1:{self.port}"
         self.start()
 

@@ -13,7 +13,8 @@ import sys
 import time
 import unittest
 
-from cluster import BUILD, DEMO, Cluster, free_port, look_up
+from cluster import BUILD, DEMO, Cluster, look_up
+from free_port import free_port
 
 TIMES = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 20
 

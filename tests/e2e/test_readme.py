@@ -6,7 +6,8 @@ import signal
 import subprocess
 import unittest
 
-from cluster import BUILD, ROOT, free_port
+from cluster import BUILD, ROOT
+from free_port import free_port
 
 
 def commands():

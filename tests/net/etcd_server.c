@@ -1,4 +1,5 @@
 #include "etcd_server.h"
+#include "net/ports.h"
 #include "tests/scratch.h"
 
 #include <arpa/inet.h>
@@ -27,25 +28,6 @@ struct etcd_server {
 	int extra_count;
 	pid_t pid; /* 0: does not run */
 };
-
-/* Ports that were free a moment ago; all are held while the next is looked for. */
-static int free_ports(uint16_t ports[3])
-{
-	int fds[3];
-	for (int i = 0; i < 3; i++) {
-		struct sockaddr_in address = {.sin_family = AF_INET};
-		address.sin_addr.s_addr = htonl(INADDR_LOOPBACK);
-		socklen_t length = sizeof(address);
-		fds[i] = socket(AF_INET, SOCK_STREAM | SOCK_CLOEXEC, 0);
-		if (fds[i] < 0 || bind(fds[i], (struct sockaddr *)&address, length) != 0 ||
-		    getsockname(fds[i], (struct sockaddr *)&address, &length) != 0)
-			return -1;
-		ports[i] = ntohs(address.sin_port);
-	}
-	for (int i = 0; i < 3; i++)
-		close(fds[i]);
-	return 0;
-}
 
 /* In the child, between fork and exec: system calls only. */
 static void become_etcd(struct etcd_server *server, char *const argv[], char *const envp[], int log_fd, pid_t parent)
@@ -156,7 +138,7 @@ static struct etcd_server *prepare(const char *binary, const char *name, int tls
 		return NULL;
 	snprintf(server->binary, sizeof(server->binary), "%s", binary);
 	snprintf(server->name, sizeof(server->name), "%s", name);
-	if (free_ports(ports) != 0 || !scratch_folder(server->directory, sizeof(server->directory), "etcd")) {
+	if (ports_find(ports, 3) != ERR_OK || !scratch_folder(server->directory, sizeof(server->directory), "etcd")) {
 		free(server);
 		return NULL;
 	}

@@ -5,21 +5,16 @@ batches without copies of its own (batch_put_from, batch_get_into).
     mooncake_store.py                commands on standard input (memory.py); master and segment are children of it
 """
 import pathlib
-import socket
 import subprocess
 import sys
 import time
 
+sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[3] / "tools"))
+from free_port import free_port  # noqa: E402
 from memory import WINDOW, Window, serve_commands
 from mooncake.store import MooncakeDistributedStore
 
 SEGMENT = 1 << 30
-
-
-def free_port():
-    with socket.socket() as s:
-        s.bind(("127.0.0.1", 0))
-        return s.getsockname()[1]
 
 
 def store(master, segment):
