@@ -11,7 +11,7 @@ import sys
 import unittest
 from concurrent.futures import ThreadPoolExecutor
 
-from cluster import DEMO, Cluster, look_up, mixed_requests
+from cluster import Cluster, look_up, mixed_requests
 
 COUNT = int(sys.argv.pop(1)) if len(sys.argv) > 1 and sys.argv[1].isdigit() else 500
 BLOCK = 16

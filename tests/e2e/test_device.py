@@ -7,7 +7,6 @@ usage: test_device.py NODE    (the engine node with the fake device linked in)
 import os
 import pathlib
 import random
-import re
 import shutil
 import sys
 import tempfile

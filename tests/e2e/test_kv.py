@@ -6,6 +6,7 @@ usage: test_kv.py
 import json
 import os
 import pathlib
+import random
 import re
 import shutil
 import subprocess
@@ -13,7 +14,7 @@ import tempfile
 import time
 import unittest
 
-from cluster import BATON, BUILD, DEMO, DEMO_MOE, SLOW, Cluster, look_up, random
+from cluster import BATON, BUILD, DEMO_MOE, SLOW, Cluster, look_up
 
 MODEL = "demo"
 
