@@ -257,9 +257,14 @@ bool disk_is_ready(const struct disk *d)
 	return d->ready;
 }
 
+uint32_t disk_numbers(const struct disk *d)
+{
+	return disk_index_end(d->index);
+}
+
 uint32_t disk_next(const struct disk *d, uint32_t from, uint32_t end)
 {
-	uint32_t most = disk_index_max(d->index) < end ? disk_index_max(d->index) : end;
+	uint32_t most = disk_index_end(d->index) < end ? disk_index_end(d->index) : end;
 	for (uint32_t i = from; d->ready && i < most; i++)
 		if (disk_index_used(d->index, i))
 			return i;

@@ -133,8 +133,9 @@ struct disk_found {
 bool disk_is_ready(const struct disk *disk);
 /* Of a block on disk (ret may be NULL). */
 bool disk_find(const struct disk *disk, const struct id128 *key, struct disk_found *ret_found);
-/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below block_max,
- * and a block that stays keeps its own. */
+/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below
+ * disk_numbers(), the most blocks that there were at once in this life, and a block that stays keeps its own. */
+uint32_t disk_numbers(const struct disk *disk);
 uint32_t disk_next(const struct disk *disk, uint32_t from, uint32_t end);
 void disk_at(const struct disk *disk, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found);
 /* Blocks by the hash of their key, as those of the ledger (ledger_homes()); false: that was all of this home. */

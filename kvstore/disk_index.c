@@ -15,7 +15,8 @@ struct disk_index {
 	uint32_t block_max;
 	uint32_t segment_count;
 	uint32_t count;
-	uint32_t free_first;
+	uint32_t free_first;           /* last in, first out: those never used are last, in order */
+	uint32_t end;                  /* of those ever used */
 	uint64_t pages_hard; /* of blocks pinned hard */
 	uint32_t mask;
 	struct disk_entry *entries;    /* [block_max] */
@@ -184,6 +185,8 @@ enum err disk_index_add(struct disk_index *x, const struct disk_entry *block, ui
 	x->entries[number].hits = 0;
 	x->table[at] = number;
 	x->count++;
+	if (number >= x->end)
+		x->end = number + 1;
 	link_last(x, number);
 	*ret_entry = number;
 	return ERR_OK;
@@ -245,6 +248,11 @@ uint32_t disk_index_max(const struct disk_index *x)
 	return x->block_max;
 }
 
+uint32_t disk_index_end(const struct disk_index *x)
+{
+	return x->end;
+}
+
 uint32_t disk_index_first(const struct disk_index *x, uint32_t segment)
 {
 	return x->segments[segment].first;
@@ -284,6 +292,7 @@ void disk_index_check(const struct disk_index *x)
 	for (uint32_t i = 0; i < x->segment_count; i++)
 		listed += check_segment(x, i);
 	for (uint32_t i = 0; i < x->block_max; i++) {
+		assert(i < x->end || x->entries[i].layer_count == 0);
 		used += x->entries[i].layer_count > 0;
 		hard += x->entries[i].layer_count > 0 ? hard_pages(&x->entries[i]) : 0;
 	}

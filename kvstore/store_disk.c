@@ -84,7 +84,7 @@ bool store_on_disk(const struct store *s, const struct id128 *key)
 bool store_next_on_disk(const struct store *s, uint32_t from, uint32_t *ret_next, struct id128 *ret_key,
 			struct disk_found *ret_found)
 {
-	uint32_t all = s->d.disk ? s->d.options.block_max : 0, number = all ? disk_next(s->d.disk, from, all) : 0;
+	uint32_t all = s->d.disk ? disk_numbers(s->d.disk) : 0, number = all ? disk_next(s->d.disk, from, all) : 0;
 	if (number >= all)
 		return false;
 	disk_at(s->d.disk, number, ret_key, ret_found);
