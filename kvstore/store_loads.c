@@ -29,7 +29,8 @@ static struct disk_read *begin_read(struct store *s, const struct id128 *key)
 	if (number == WANT_NONE || !disk_find(d->disk, key, &found))
 		return NULL;
 	struct ledger_block block = {.key = *key, .digests = d->no_digests, .tenant = found.tenant,
-				     .priority = found.priority, .layer_count = found.layer_count, .layer_bytes = found.layer_bytes};
+				     .priority = found.priority, .layer_count = found.layer_count, .layer_bytes = found.layer_bytes,
+				     .from_disk = true};
 	if (ledger_offer(s->ledger, &block, &entry) != ERR_OK)
 		return NULL;
 	enum err e = ledger_read(s->ledger, entry);
