@@ -59,7 +59,7 @@ struct disk_options {
 	uint64_t put_bytes_max;    /* of them together, as far as disk_has_room() tells; 0: no bound */
 	uint32_t write_max;        /* of them, being written at once */
 	uint32_t load_max;         /* blocks asked for */
-	uint32_t read_max;         /* of them, being read at once */
+	uint32_t read_max;         /* of them, being read at once; at the start as many heads and footers are */
 	uint64_t write_rate;       /* bytes a second of records, new and moved; 0: no bound */
 	uint64_t scrub_rate;       /* bytes a second that are read to see whether they are still right; 0: none */
 	uint32_t keep_percent;     /* rule 5 */
