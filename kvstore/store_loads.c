@@ -172,6 +172,7 @@ void store_loads_done(void *context, uint64_t cookie, enum err e, const struct l
 	if (e == ERR_OK) {
 		ledger_complete(s->ledger, entry, block);
 		ledger_seal_passing(s->ledger, entry);
+		store_disk_mark(s, entry, false);
 		pin_loaded(s, entry);
 		replicate_loaded(s->replicate, entry, s->now_ns);
 	}
