@@ -323,7 +323,7 @@ static void attention_is_right_in_any_chunks_and_blocks(void **)
 static void nothing_before_the_window_is_met(void **)
 {
 	struct device *device = opened();
-	for (const struct shape &shape : {(struct shape){4, 32, 0, 16, ELEM_BF16, 75, 0, 0}, {2, 32, 0, 16, ELEM_F32, 75, 0, 0}}) {
+	for (const struct shape &shape : {shape{4, 32, 0, 16, ELEM_BF16, 75, 0, 0}, {2, 32, 0, 16, ELEM_F32, 75, 0, 0}}) {
 		struct world w(device, shape);
 		w.step(0, LENGTH);
 		std::vector<float> whole = w.out.get();
@@ -349,7 +349,7 @@ static void nothing_before_the_window_is_met(void **)
 static void bits_do_not_depend_on_other_runs(void **)
 {
 	struct device *device = opened();
-	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {16, 96, 80, 16, ELEM_BF16, 0, 0, 0},
+	for (const struct shape &shape : {shape{4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {16, 96, 80, 16, ELEM_BF16, 0, 0, 0},
 					  {8, 64, 0, 16, ELEM_BF16, 128, 0, 6.0f}, {2, 16, 0, 16, ELEM_F32, 0, 0, 0}}) {
 		struct world w(device, shape);
 		w.step(0, LENGTH);
@@ -417,7 +417,7 @@ static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
 static void answers_in_bf16_are_those_in_f32_rounded(void **)
 {
 	struct device *device = opened();
-	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {2, 256, 0, 16, ELEM_BF16, 0, 0, 0},
+	for (const struct shape &shape : {shape{4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {2, 256, 0, 16, ELEM_BF16, 0, 0, 0},
 					  {2, 32, 0, 16, ELEM_F32, 0, 0, 0}}) {
 		struct world w(device, shape);
 		on_device<uint16_t> halves(device, LENGTH * w.row);
@@ -438,7 +438,7 @@ static void answers_in_bf16_are_those_in_f32_rounded(void **)
 static void fast_answers_are_near_too(void **)
 {
 	struct device *fast = opened(true), *exact = opened();
-	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {4, 64, 0, 16, ELEM_BF16, 300, 0, 8.0f},
+	for (const struct shape &shape : {shape{4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {4, 64, 0, 16, ELEM_BF16, 300, 0, 8.0f},
 					  {16, 96, 80, 16, ELEM_BF16, 0, 0, 0}}) {
 		struct world a(fast, shape), b(exact, shape);
 		uint32_t differing = 0;
