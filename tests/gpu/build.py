@@ -41,6 +41,11 @@ BASE = "err exact log why"
 KERNELS = "device host ops peer_memory"
 ENGINE = "experts_local forward kv_mirror kv_ranks kv_side latent layers layers_memory ranks rope sampler shard"
 
+# What a test has besides: of whole models how they are made, are loaded, and share blocks.
+WHOLE = "kv_neighbour load_file load_plan load_reader tensor_rows weights weights_e4m3 weights_latent"
+BESIDE = {"test_forward": ["tests/gpu/made_model.c", "tests/gpu/made_weights.c", "tests/gpu/plain/sha256.c", "model/tensors.c",
+                           *(f"engine/{name}.c" for name in WHOLE.split())]}
+
 RULES = """\
 rule cc
   command = $cc -MMD -MF $out.d $flags -c $in -o $out
@@ -98,15 +103,27 @@ class Build:
         return objects
 
 
+def tool(variable: str, *names: str) -> str:
+    """What the variable says, or the first of these that is there."""
+    named = os.environ.get(variable)
+    for command in [named] if named else names:
+        if shutil.which(shlex.split(command)[0]):
+            return command
+    sys.exit(f"build.py: error: there is no {named or names[0]} ({variable} names another)")
+
+
 def ninja_file() -> str:
     build = Build()
     objects = build.objects()
-    programs = [build.make("link", Path(test).stem, [build.compile(test, "-O1"), *objects])
-                for test in found("tests/gpu/test_*.c*") if runs_on_a_gpu(test)]
+    programs = []
+    for test in filter(runs_on_a_gpu, found("tests/gpu/test_*.c*")):
+        name = Path(test).stem
+        own = [build.compile(test, "-O1")] + [build.compile(source) for source in BESIDE.get(name, [])]
+        programs.append(build.make("link", name, own + objects))
     build.make("phony", "tests", programs)
     build.make("link", "bench_gpu", [build.compile(source) for source in found("bench/gpu/*.c")] + objects)
     build.make("phony", "bench", ["bench_gpu"])
-    tools = {"root": str(ROOT), "cc": os.environ.get("CC") or "cc", "nvcc": os.environ.get("NVCC") or "nvcc"}
+    tools = {"root": str(ROOT), "cc": tool("CC", "cc", "gcc"), "nvcc": tool("NVCC", "nvcc")}
     return "".join(f"{name} = {value}\n" for name, value in tools.items()) + RULES + "\n".join(build.lines) + "\n"
 
 
@@ -119,10 +136,6 @@ def ninja_command() -> list[str]:
 
 
 def main() -> None:
-    for tool in ("NVCC", "CC"):
-        command = shlex.split(os.environ.get(tool) or {"NVCC": "nvcc", "CC": "cc"}[tool])
-        if not shutil.which(command[0]):
-            sys.exit(f"build.py: error: there is no {command[0]} ({tool} names another)")
     ninja = ninja_command()
     OUT.mkdir(parents=True, exist_ok=True)
     (OUT / "build.ninja").write_text(ninja_file())
