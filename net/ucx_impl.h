@@ -143,7 +143,7 @@ struct ucx_flight {
 	uint64_t ticket;     /* 0: answered */
 	unsigned refs;       /* the piece, and each UCX request under way */
 	uint64_t generation; /* one-sided: landing of the slot's generation, read after the data */
-	bool twin;           /* the data's landing is the piece's twin */
+	struct remote_region *region, *twin; /* one-sided, held: whose slot it is; and, if not NULL, from where the data come into the piece's twin */
 	union {
 		struct wire_ask ask;
 		struct wire_region region;
@@ -163,6 +163,7 @@ struct ucx_peer {
 	struct wire_hello hello;
 	struct remote_region *regions;
 	size_t region_count;
+	uint64_t uses;
 };
 MUST_USE enum err flight_create(struct ucx *ucx, struct piece *piece, struct ucx_flight **ret_flight);
 void flight_unref(struct ucx_flight *flight);
@@ -175,7 +176,8 @@ void ucx_twin_landed(struct piece *piece);
 MUST_USE enum err ucx_get_init(struct ucx *ucx);
 void get_start(struct peer *peer, struct piece *piece);
 void get_close(struct ucx_peer *up);
-
+/* Nothing of it is under way: the regions that it read are free of it. */
+void get_flight_ended(struct ucx_flight *flight);
 bool get_in_use(const struct ucx_peer *up); /* of a peer's device */
 
 /* link_ucx_serve.c */
