@@ -18,6 +18,7 @@ struct remote_region {
 	struct ucx_peer *up; /* NULL: closed */
 	uint64_t ticket; /* 0: answered */
 	unsigned refs;   /* flights that read it */
+	bool gone;       /* the peer took it back: not for new reads */
 	uint64_t used;   /* up->uses, when it was last held */
 	uint16_t rank, index;
 	uint8_t kind;
@@ -40,7 +41,7 @@ static void settle(struct piece *piece, enum err e)
 static struct remote_region *find_kind(const struct ucx_peer *up, const struct handle *from, uint8_t kind)
 {
 	for (struct remote_region *region = up->regions; region; region = region->next)
-		if (region->rank == from->rank && region->kind == kind && region->index == from->region)
+		if (!region->gone && region->rank == from->rank && region->kind == kind && region->index == from->region)
 			return region;
 	return NULL;
 }
@@ -53,7 +54,7 @@ static struct remote_region *find(struct ucx_peer *up, const struct handle *from
 bool get_in_use(const struct ucx_peer *up)
 {
 	for (const struct remote_region *region = up->regions; region; region = region->next)
-		if (region->kind == MEMORY_CUDA && region->err == ERR_OK)
+		if (region->kind == MEMORY_CUDA && !region->gone && region->err == ERR_OK)
 			return twins_wanted(up->peer->link);
 	return false;
 }
@@ -384,6 +385,34 @@ static ucs_status_t on_region(void *arg, const void *header, size_t header_lengt
 	return UCS_OK;
 }
 
+/* What is being asked for is not meant: its answer comes. */
+static void forget_gone(struct ucx_peer *up, uint16_t rank, uint16_t index)
+{
+	for (struct remote_region *region = up->regions, *next; region; region = next) {
+		next = region->next;
+		if (region->ticket || region->rank != rank || region->index != index)
+			continue;
+		region->gone = true;
+		region->used = 0; /* the first to make room */
+		if (region->refs == 0)
+			region_drop(region);
+	}
+}
+
+static ucs_status_t on_region_gone(void *arg, const void *header, size_t header_length, void *data, size_t length,
+                                   const ucp_am_recv_param_t *param)
+{
+	struct ucx *ucx = arg;
+	struct wire_region wire;
+	if (header_length != sizeof(wire))
+		return UCS_OK;
+	memcpy(&wire, header, sizeof(wire));
+	struct ucx_peer *up = ticket_find(&ucx->peers, wire.ticket);
+	if (up)
+		forget_gone(up, wire.rank, wire.index);
+	return UCS_OK;
+}
+
 void get_close(struct ucx_peer *up)
 {
 	while (up->regions)
@@ -392,5 +421,6 @@ void get_close(struct ucx_peer *up)
 
 enum err ucx_get_init(struct ucx *ucx)
 {
-	return ucx_handler(ucx, AM_REGION, on_region);
+	enum err e = ucx_handler(ucx, AM_REGION, on_region);
+	return e == ERR_OK ? ucx_handler(ucx, AM_REGION_GONE, on_region_gone) : e;
 }

@@ -9,6 +9,7 @@
  *     ASK_REGION (rank, kind, index) ------------> 
  *     <------------------------------------------ REGION (shape, address) + remote key
  *     ucp_get of the bytes, then ucp_get of the slot's generation
+ *     <------------------------------------------ REGION_GONE (rank, index), later, to whoever has a key of this server's
  *   and a second time with kind MEMORY_CUDA, by readers that have a device: of the region's twin, without generations */
 #ifndef NET_UCX_IMPL_H
 #define NET_UCX_IMPL_H
@@ -19,7 +20,7 @@
 #define UCX_SERVES_MAX 16384
 #define UCX_WIRE_VERSION 1
 
-enum { AM_HELLO = 1, AM_WELCOME, AM_ASK, AM_ANSWER, AM_ASK_REGION, AM_REGION };
+enum { AM_HELLO = 1, AM_WELCOME, AM_ASK, AM_ANSWER, AM_ASK_REGION, AM_REGION, AM_REGION_GONE };
 
 /* Headers of our messages: one machine's layout, checked by length and version.  Data follows as the payload. */
 struct wire_hello {
@@ -50,7 +51,7 @@ struct wire_answer {
 };
 struct wire_region { /* asked: session to kind; answered: with the rest, and the key as payload */
 	uint64_t session;
-	uint64_t ticket;
+	uint64_t ticket; /* gone: of the reader's peer, as in WELCOME */
 	uint64_t slot_bytes, slot_count;
 	uint64_t address; /* of the mapping, in the server */
 	uint32_t err;

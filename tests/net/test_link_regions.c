@@ -112,6 +112,26 @@ static void region_that_was_asked_for_too_early_is_read_when_it_is_there(void **
 	ends_close(&ends);
 }
 
+/* Its memory is unmapped: over UCX's software, as over a NIC, a get of it would hit nothing, and the owner with it. */
+static void region_that_went_is_refused_and_the_link_goes_on(void **state)
+{
+	struct ends ends;
+	ends_open(&ends, *state);
+	struct region *stays = add(&ends, 1), *goes = add(&ends, 2);
+	expect(&ends, 2, ERR_OK);
+	expect(&ends, 1, ERR_OK);
+	take_away(&ends, goes);
+	expect(&ends, 1, ERR_OK); /* so the word of it has come */
+	expect(&ends, 2, ERR_DENIED);
+	/* Another under its number, behind it in the memory. */
+	goes = add(&ends, 2);
+	expect(&ends, 2, ERR_OK);
+	expect(&ends, 1, ERR_OK);
+	take_away(&ends, goes);
+	take_away(&ends, stays);
+	ends_close(&ends);
+}
+
 int main(int argc, char **argv)
 {
 	peer_main(argc, argv);
@@ -122,6 +142,7 @@ int main(int argc, char **argv)
 			cmocka_unit_test_prestate(each_of_many_regions_is_read_one_after_another, way),
 			cmocka_unit_test_prestate(many_names_of_no_region_take_the_place_of_none, way),
 			cmocka_unit_test_prestate(region_that_was_asked_for_too_early_is_read_when_it_is_there, way),
+			cmocka_unit_test_prestate(region_that_went_is_refused_and_the_link_goes_on, way),
 		};
 		if (ways[i].transport != LINK_TLS) /* the fixture's certificates are for two processes; bulk is bulk */
 			failed += cmocka_run_group_tests_name(ways[i].name, tests, NULL, NULL);
