@@ -141,11 +141,15 @@ static void print_tenant(const Wire__TenantLoad *t)
 
 static void print_disk(const Wire__DiskLoad *disk)
 {
-	char used[16], total[16], lag[16];
+	char used[16], total[16], lag[16], stored[16], plain[16];
 	printf("  disk: %llu blocks, %s of %s%s; behind by %u blocks, %s; unwritten %llu, failed operations %llu\n",
 	       (unsigned long long)disk->blocks, kv_size(disk->bytes_used, used), kv_size(disk->bytes_total, total),
 	       disk->ready ? "" : ", index not back yet", disk->lag, kv_size(disk->lag_bytes, lag), (unsigned long long)disk->unwritten,
 	       (unsigned long long)disk->errors);
+	/* What encoding saves there. */
+	if (disk->bytes_stored > 0)
+		printf("  blocks on disk: %s, encoded to %s, %.2f times smaller\n", kv_size(disk->bytes_plain, plain),
+		       kv_size(disk->bytes_stored, stored), (double)disk->bytes_plain / (double)disk->bytes_stored);
 	if (disk->stopped)
 		printf("  disk: writing stopped: %s\n", err_text((enum err)disk->stopped));
 }
@@ -185,8 +189,9 @@ static void print_store(const char *name, const Wire__Load *all)
 /* As in metrics (docs/operate.md). */
 static json_t *json_disk(const Wire__DiskLoad *d)
 {
-	return json_pack("{s:I, s:I, s:I, s:b, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "blocks", (json_int_t)d->blocks, "bytes_used",
-			 (json_int_t)d->bytes_used, "bytes_total", (json_int_t)d->bytes_total, "ready", (int)d->ready, "stopped",
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "blocks", (json_int_t)d->blocks, "bytes_used",
+			 (json_int_t)d->bytes_used, "bytes_total", (json_int_t)d->bytes_total, "bytes_stored", (json_int_t)d->bytes_stored,
+			 "bytes_plain", (json_int_t)d->bytes_plain, "ready", (int)d->ready, "stopped",
 			 d->stopped ? err_name((enum err)d->stopped) : "", "lag_blocks", (int)d->lag, "lag_bytes", (json_int_t)d->lag_bytes,
 			 "unwritten", (json_int_t)d->unwritten, "loads", (json_int_t)d->loads, "loads_failed", (json_int_t)d->loads_failed,
 			 "gone_bad", (json_int_t)d->gone_bad, "errors", (json_int_t)d->errors);
