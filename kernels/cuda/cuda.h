@@ -122,8 +122,11 @@ void cuda_shared_give_back(void *memory, size_t bytes);
 bool cuda_range_add(struct cuda_device *device, void *memory, size_t bytes);
 void cuda_range_remove(struct cuda_device *device, const void *memory);
 
-/* Lets blocks of a kernel have so much dynamic shared memory (above 48 KiB it must be asked for). */
+/* Lets blocks of a kernel have so much dynamic shared memory (above 48 KiB it must be asked for).  At open, or where else the device has
+ * nothing to do: it may wait until running copies end. */
 void cuda_allow_shared(struct cuda_device *device, const void *kernel, size_t bytes);
+/* At open: shared memory of moe_route (moe_route.cu). */
+enum err moe_prepare(struct cuda_device *device);
 
 /* Host memory on its way: a pinned piece of CUDA_STAGE_BYTES to fill, and its copy to the device in order with operations. NULL
  * after a failure. */

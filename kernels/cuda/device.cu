@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/linear.h"
 
 /* --- errors ------------------------------------------------------------------------------------------------ */
@@ -286,6 +287,10 @@ enum err cuda_device_open(const struct device_options *options, struct why *why,
 		e = allocate(device);
 		if (e == ERR_OK)
 			e = linear_prepare(device);
+		if (e == ERR_OK)
+			e = attention_prepare(device);
+		if (e == ERR_OK)
+			e = moe_prepare(device);
 		if (e != ERR_OK)
 			why_set(why, e, "device %s: %s", device->base.props.name,
 				e == ERR_NOMEM ? "no memory for its scratch" : "it cannot be set up");

@@ -146,15 +146,24 @@ SIMT_KERNEL_OF(moe_route, ROUTE_THREADS, 2)(const route_job job)
 	write_chosen(job, row, score, mark_greatest(choice, count, routing.top_k), chosen);
 }
 
+static size_t route_bytes(uint32_t expert_count, uint32_t top_k)
+{
+	return ROUTE_WARPS * (3 * (size_t)expert_count + top_k) * sizeof(float);
+}
+
+enum err moe_prepare(struct cuda_device *device)
+{
+	cuda_allow_shared(device, (const void *)moe_route, route_bytes(MOE_EXPERTS_MAX, MOE_TOP_K_MAX));
+	return device->failed;
+}
+
 void cuda_moe_route(struct device *device, const struct moe_route_call *call)
 {
 	const struct moe_routing *r = call->routing;
 	const route_job job = {*r, call->logits, call->bias, call->rows, call->ret_expert, call->ret_weight};
-	size_t shared_bytes = ROUTE_WARPS * (3 * (size_t)r->expert_count + r->top_k) * sizeof(float);
+	size_t shared_bytes = route_bytes(r->expert_count, r->top_k);
 	if (!cuda_alive(device) || call->rows == 0)
 		return;
-	if (shared_bytes > CUDA_SHARED_USUAL)
-		cuda_allow_shared(cuda_of(device), (const void *)moe_route, shared_bytes);
 	cuda_check(cuda_of(device),
 		   SIMT_LAUNCH(moe_route, dim3((call->rows + ROUTE_WARPS - 1) / ROUTE_WARPS), dim3(ROUTE_THREADS), shared_bytes,
 			       cuda_stream(device), job),
