@@ -181,11 +181,18 @@ static void digest(struct forward *forward, uint32_t layer)
 	kv_ranks_digest(forward->kv[group], layers->place[layer], runs, forward->digests[group]);
 }
 
-/* What was digested comes to where others read it. */
+/* What was digested comes to where others read it: of a layer, or of all. */
 static void fetch(struct forward *forward, uint32_t layer)
 {
-	uint32_t group = layers_group(forward->layers, layer);
-	kv_ranks_fetch(forward->kv[group], forward->layers->place[layer], forward->batch.runs[group], forward->batch.run_count);
+	uint32_t group = layers_group(forward->layers, layer), place = forward->layers->place[layer];
+	kv_ranks_fetch(forward->kv[group], place, place + 1, forward->batch.runs[group], forward->batch.run_count);
+}
+
+static void fetch_whole(struct forward *forward)
+{
+	for (uint32_t g = 0; g < forward->config.group_count; g++)
+		kv_ranks_fetch(forward->kv[g], 0, forward->config.groups[g].layer_count, forward->batch.runs[g],
+			       forward->batch.run_count);
 }
 
 static void write_kv(struct forward *forward, uint32_t layer)
@@ -240,8 +247,8 @@ static enum err run_whole(struct forward *forward, const struct plan *plan)
 	bool digests = wants_digests(plan);
 	uint32_t layer_count = forward->options.config->layer_count;
 	enum err e = queue_step(forward, plan, digests);
-	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && digests; layer++)
-		fetch(forward, layer);
+	if (e == ERR_OK && digests)
+		fetch_whole(forward);
 	forward->marks[layer_count - 1] = device_mark(first(forward));
 	forward->unannounced = e == ERR_OK;
 	return e;

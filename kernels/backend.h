@@ -29,7 +29,7 @@ struct backend {
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 	enum err (*copy)(struct device *device, void *to, const void *from, size_t bytes);
 	void (*copy_lines)(struct device *device, const struct copy_lines *lines);
-	void (*fetch)(struct device *device, void *to, const void *from, size_t bytes);
+	void (*fetch)(struct device *device, const struct fetch_piece *pieces, size_t count);
 	enum err (*pin)(struct device *device, void *memory, size_t bytes);
 	void (*unpin)(struct device *device, void *memory, size_t bytes);
 	void (*zero)(struct device *device, void *memory, size_t bytes);

@@ -91,9 +91,13 @@ void dev_copy_lines(struct device *device, const struct copy_lines *lines)
 		device->backend->copy_lines(device, lines);
 }
 
-void dev_fetch(struct device *device, void *to, const void *from, size_t bytes)
+void dev_fetch(struct device *device, const struct fetch_piece *pieces, size_t count)
 {
-	device->backend->fetch(device, to, from, bytes);
+	assert(count <= DEV_FETCH_PIECES_MAX);
+	for (size_t i = 0; i < count; i++)
+		assert(pieces[i].bytes > 0);
+	if (count > 0)
+		device->backend->fetch(device, pieces, count);
 }
 
 enum err dev_pin(struct device *device, void *memory, size_t bytes)

@@ -108,9 +108,15 @@ struct copy_lines {
 /* To MEM_DEVICE, from it or MEM_PINNED, or from a device joined with it; in order with operations; the source stays as it is until
  * they have run. */
 void dev_copy_lines(struct device *device, const struct copy_lines *lines);
-/* From MEM_DEVICE to MEM_PINNED, behind operations queued so far and beside those that follow: the bytes are there when a mark
- * taken later has been waited for, and the source stays as it is until then. */
-void dev_fetch(struct device *device, void *to, const void *from, size_t bytes);
+struct fetch_piece {
+	void *to;         /* MEM_PINNED */
+	const void *from; /* MEM_DEVICE */
+	size_t bytes;
+};
+#define DEV_FETCH_PIECES_MAX 256
+/* From the device to the host, behind operations queued so far and beside those that follow: the bytes are there when a mark taken
+ * later has been waited for, and the source stays as it is until then.  Any piece may come first, at most DEV_FETCH_PIECES_MAX. */
+void dev_fetch(struct device *device, const struct fetch_piece *pieces, size_t count);
 /* Memory of the host that the caller owns becomes MEM_PINNED, until dev_unpin(). */
 MUST_USE enum err dev_pin(struct device *device, void *memory, size_t bytes);
 void dev_unpin(struct device *device, void *memory, size_t bytes);

@@ -199,9 +199,10 @@ static void copy_lines(struct device *device, const struct copy_lines *lines)
 		       lines->bytes);
 }
 
-static void fetch(struct device *device, void *to, const void *from, size_t bytes)
+static void fetch(struct device *device, const struct fetch_piece *pieces, size_t count)
 {
-	memcpy(to, from, bytes);
+	for (size_t i = 0; i < count; i++)
+		memcpy(pieces[i].to, pieces[i].from, pieces[i].bytes);
 }
 
 static enum err pin(struct device *device, void *memory, size_t bytes)

@@ -196,7 +196,7 @@ enum err cuda_copy(struct device *device, void *to, const void *from, size_t byt
 enum err cuda_join(struct device *const *devices, uint32_t count, struct why *why);
 void cuda_meet(struct device *device);
 void cuda_copy_lines(struct device *device, const struct copy_lines *lines);
-void cuda_fetch(struct device *device, void *to, const void *from, size_t bytes);
+void cuda_fetch(struct device *device, const struct fetch_piece *pieces, size_t count);
 enum err cuda_pin(struct device *device, void *memory, size_t bytes);
 void cuda_unpin(struct device *device, void *memory, size_t bytes);
 void cuda_zero(struct device *device, void *memory, size_t bytes);

@@ -138,7 +138,7 @@ static void a_fetch_is_there_behind_its_mark(void **state)
 	float *x = gpu_put(device, one, sizeof(one)), *add = gpu_put(device, one, sizeof(one));
 	for (int round = 0; round < 600; round++) { /* more than marks in the ring */
 		op_add(device, x, add, 1, COUNT);
-		dev_fetch(device, host, x, sizeof(one));
+		dev_fetch(device, &(struct fetch_piece){host, x, sizeof(one)}, 1);
 		uint64_t mark = device_mark(device);
 		assert_int_equal(device_wait(device, mark), ERR_OK);
 		assert_true(host[5] == 5.0f * (float)(round + 2) && host[COUNT - 1] == (COUNT - 1.0f) * (float)(round + 2));
@@ -198,7 +198,7 @@ static void pinned_memory_goes_after_its_copies_also_after_an_error(void **state
 	void *pinned = NULL;
 	assert_int_equal(dev_alloc(device, MEM_PINNED, sizeof(one), &pinned), ERR_OK);
 	assert_int_equal(device_sync(device), ERR_OK);
-	dev_fetch(device, pinned, x, sizeof(one));
+	dev_fetch(device, &(struct fetch_piece){pinned, x, sizeof(one)}, 1);
 	assert_int_equal(dev_copy(device, x, pinned, sizeof(one)), ERR_OK);
 	fake_fail("launch", 1, LAUNCH_FAILURE);
 	queue_step(device, x, x);

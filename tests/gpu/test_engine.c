@@ -376,6 +376,29 @@ static void whichever_device_is_ahead(void **state)
 	assert_memory_equal(&answers[2], &answers[0], sizeof(answers[0]));
 }
 
+/* What a step digested goes out by a call a layer, of decode rows by one for all layers. */
+static void kv_goes_out_by_few_calls(void **state)
+{
+	struct driver driver;
+	struct stream stream;
+	uint32_t prompt[PROMPT];
+	make_prompt(prompt, 9);
+	open_model(&driver, "tests/golden/engine/llama-f32");
+	stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+	for (int step = 0; step < 3; step++) {
+		struct plan plan = {0};
+		plan_add(&plan, &stream, 64);
+		plan.runs[0].digest = true;
+		fake_heal();
+		driver_step(&driver, &plan);
+		assert_int_equal(fake_call_count("cudaMemcpyBatchAsync"), step == 0 ? engine_layer_count(driver.engine) : 1);
+		stream_append(&stream, driver.samples[0].token);
+	}
+	check_digests(&driver, &stream, 0);
+	stream_close(&stream, &driver);
+	driver_close(&driver);
+}
+
 #define FAILING "tests/golden/engine/llama-f32"
 
 /* Steps until one fails, or four are over: a prompt's, and decode rows that run as they come, are recorded, run again. */
@@ -576,6 +599,7 @@ int main(void)
 		cmocka_unit_test(an_answer_does_not_depend_on_chunks_or_company),
 		cmocka_unit_test(the_class_fast_is_another),
 		cmocka_unit_test(who_rounds_rows_to_e4m3_does_not_show),
+		cmocka_unit_test(kv_goes_out_by_few_calls),
 		cmocka_unit_test(blocks_may_be_handed_over_and_copied),
 		cmocka_unit_test(blocks_may_come_from_a_neighbours_device),
 		cmocka_unit_test(who_has_no_neighbours_says_so),
