@@ -79,8 +79,16 @@ static enum err copy_batch(struct layers *l)
 	if (e == ERR_OK)
 		e = dev_copy(l->device, l->on_device.positions, l->batch->positions, bytes);
 	for (uint32_t i = 0; i < l->config->group_count; i++)
-		kv_runs_set(l->on_device.runs[i], l->batch->runs[i], l->batch->run_count);
+		kv_runs_set_padded(l->on_device.runs[i], l->batch->runs[i], l->batch->run_count, l->batch->padding);
 	return e;
+}
+
+/* Attention answers nobody's rows nothing: what they are would be what a step of before left there. */
+static void clear_padding(struct layers *l)
+{
+	size_t bytes = query_size(l->config) * elem_bytes(l->input);
+	if (l->batch->padding > 0 && !is_latent(l))
+		dev_zero(l->device, (uint8_t *)l->attended + (l->batch->row_count - l->batch->padding) * bytes, l->batch->padding * bytes);
 }
 
 enum err layers_begin(struct layers *l)
@@ -96,6 +104,7 @@ enum err layers_begin(struct layers *l)
 		op_embed(l->device, l->weights->embedding, l->weights->elem, c->hidden_size, tokens, rows, l->x);
 	else
 		op_embed_linear(l->device, l->weights->head, tokens, rows, l->x);
+	clear_padding(l);
 	dev_zero(l->device, l->delta, (size_t)rows * c->hidden_size * sizeof(float));
 	if (c->embedding_scaled)
 		op_scale(l->device, l->x, l->embedding_scale, rows, c->hidden_size);
@@ -186,7 +195,8 @@ static void route(struct layers *l, uint32_t layer)
 	const struct layer_weights *w = &l->weights->layers[layer];
 	linear_of_normed(l, w->router, l->scores);
 	const struct moe_route_call route = {.routing = &l->routing, .logits = l->scores, .bias = w->router_bias,
-					     .rows = l->batch->row_count, .ret_expert = l->expert, .ret_weight = l->weight};
+					     .rows = l->batch->row_count, .ret_expert = l->expert, .ret_weight = l->weight,
+					     .runs = l->on_device.runs[0]};
 	op_moe_route(l->device, &route);
 }
 

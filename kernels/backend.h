@@ -23,7 +23,7 @@ struct backend {
 	uint64_t (*mark)(struct device *device);
 	enum err (*wait)(struct device *device, uint64_t mark);
 	bool (*replay)(struct device *device, uint64_t key);
-	void (*recorded)(struct device *device);
+	bool (*recorded)(struct device *device);
 	double (*read_rate)(struct device *device);
 	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
@@ -116,7 +116,17 @@ struct kv_runs {
 	const struct kv_run *list; /* [count], as last set: host memory */
 	uint32_t count;
 	uint32_t row_count; /* of all runs */
+	uint32_t padding;   /* rows behind them */
 };
+
+/* The last row that a run has, and one. */
+static inline uint32_t kv_runs_row_end(const struct kv_runs *runs)
+{
+	uint32_t end = 0;
+	for (uint32_t i = 0; i < runs->count; i++)
+		end = runs->list[i].row_first + runs->list[i].row_count > end ? runs->list[i].row_first + runs->list[i].row_count : end;
+	return end;
+}
 
 struct sample_scratch {
 	struct device *device;

@@ -57,9 +57,9 @@ bool device_replay(struct device *device, uint64_t key)
 	return device->backend->replay(device, key);
 }
 
-void device_recorded(struct device *device)
+bool device_recorded(struct device *device)
 {
-	device->backend->recorded(device);
+	return device->backend->recorded(device);
 }
 
 double device_read_rate(struct device *device)

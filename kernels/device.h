@@ -79,10 +79,12 @@ MUST_USE enum err device_wait(struct device *device, uint64_t mark);
 
 /* A step whose operations are the same each time, but for what lies in memory, may be recorded under a key that names all that
  * they depend on: shapes, addresses, kernels.  true: what was recorded under it is queued, and that was the step.  false:
- * the caller queues its operations, then says device_recorded(): they run, and may have been recorded.  Between the two are no waits and
- * no copies from or to the host, and marks say nothing. */
+ * the caller queues its operations, then says device_recorded().  Between the two are no waits and no copies from or to the host, and
+ * marks say nothing.  Under a key that comes the first time they run as they are, the second time they are recorded, too. */
 MUST_USE bool device_replay(struct device *device, uint64_t key);
-void device_recorded(struct device *device);
+/* true: they run.  false: they do not, for there was no memory to record them: the caller queues them once more, and they run as they
+ * are, as do all steps that are not recorded yet. */
+MUST_USE bool device_recorded(struct device *device);
 
 /* The names of the variants that run on this machine, best first, "portable" last; returns how many. */
 #define DEVICE_VARIANTS_MAX 4

@@ -259,6 +259,9 @@ void kv_runs_destroy(struct kv_runs *runs); /* NULL is fine */
 /* In order with operations: those queued before see the runs of before.  The runs and their blocks (host) stay as they are
  * until the operations that use them have run. */
 void kv_runs_set(struct kv_runs *runs, const struct kv_run *list, uint32_t count);
+/* The same for a batch that has `padding` rows behind those of the runs, which are nobody's: no KV is written for them, attention
+ * answers nothing, and what is queued does for as many runs of a row more (a step that was recorded so is one of all sizes up to it). */
+void kv_runs_set_padded(struct kv_runs *runs, const struct kv_run *list, uint32_t count, uint32_t padding);
 
 struct kv_write_call {
 	const struct kv_memory *kv;
@@ -338,6 +341,7 @@ struct moe_route_call {
 	uint32_t rows;
 	uint32_t *ret_expert; /* [row][top_k], ascending: the fixed order of the sum */
 	float *ret_weight;    /* [row][top_k], of ret_expert */
+	const struct kv_runs *runs; /* NULL, or rows behind the last that a run has choose as the first row: no expert works for them alone */
 };
 /* The top k by score; among equals the lower expert, and the lower group. */
 void op_moe_route(struct device *device, const struct moe_route_call *call);

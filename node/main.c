@@ -330,6 +330,8 @@ static enum err run(struct program *program, struct why *why)
 	enum err e = open_engine(program, why);
 	if (e == ERR_OK)
 		e = open_kv(program, why);
+	if (e == ERR_OK)
+		e = engine_warm(engine_port_engine(program->port), (uint32_t)program->settings.seq_max);
 	if (e != ERR_OK)
 		return e;
 	struct node_options options = node_options(program);

@@ -78,6 +78,7 @@ struct cuda_device {
 
 	struct cuda_graph graphs[CUDA_GRAPHS_MAX];
 	uint32_t graph_count;
+	bool graphs_refused; /* there was no memory for one: no more are recorded */
 	struct cuda_graph *recording; /* NULL: operations run as they come */
 };
 
@@ -201,7 +202,7 @@ enum err cuda_pin(struct device *device, void *memory, size_t bytes);
 void cuda_unpin(struct device *device, void *memory, size_t bytes);
 void cuda_zero(struct device *device, void *memory, size_t bytes);
 bool cuda_replay(struct device *device, uint64_t key);
-void cuda_recorded(struct device *device);
+bool cuda_recorded(struct device *device);
 enum err cuda_linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
 void cuda_linear_destroy(struct linear *linear);
 void cuda_linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride);

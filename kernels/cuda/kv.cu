@@ -92,7 +92,8 @@ void cuda_kv_write(struct device *device, const struct kv_write_call *call)
 			 call->kv->block_first, layout->kind == KV_LATENT ? 1u : 2u};
 	assert(layout->head_dim % 16 == 0 && call->kv->block_stride % 16 == 0 && call->kv->layer_stride % 16 == 0 &&
 	       (uintptr_t)call->kv->base % 16 == 0);
-	uint32_t blocks = runs->base.row_count < WRITE_BLOCKS ? runs->base.row_count : WRITE_BLOCKS;
+	uint32_t blocks = runs->base.row_count + runs->base.padding;
+	blocks = blocks < WRITE_BLOCKS ? blocks : WRITE_BLOCKS;
 	if (!cuda_alive(device) || blocks == 0)
 		return;
 	cudaError_t e = layout->elem == ELEM_F32 ? write_run<float>(cuda_stream(device), job, dim3(blocks, 2))
