@@ -120,22 +120,14 @@ static void project(struct layers *l, uint32_t layer)
 {
 	const struct model_config *c = l->config;
 	const struct layer_weights *w = &l->weights->layers[layer];
-	uint32_t rows = l->batch->row_count;
-	size_t stride = query_size(c) + 2 * (size_t)key_size(c);
-	float *key = l->qkv + query_size(c), *value = key + key_size(c), eps = (float)c->norm_eps;
-	linear_of_normed(l, w->qkv, l->qkv);
-	if (w->q_norm) {
-		op_head_norm(l->device, l->qkv, stride, rows, c->head_count, c->head_dim, w->q_norm, eps);
-		op_head_norm(l->device, key, stride, rows, c->kv_head_count, c->head_dim, w->k_norm, eps);
-	}
-	/* Queries and keys lie side by side and turn alike. */
 	const struct layer_rope *rope = &l->rope[c->layers[layer].group];
-	op_rope(l->device, l->qkv, stride, rows, c->head_count + c->kv_head_count, c->head_dim,
-		group_of(l, layer)->rope.dim / 2, rope->cos, rope->sin);
 	uint32_t group = layers_group(l, layer);
-	const struct kv_write_call write = {.kv = &l->kv[group], .layer = l->place[layer], .runs = l->on_device.runs[group],
-					    .k = key, .v = value, .stride = stride};
-	op_kv_write(l->device, &write);
+	const struct qkv_call call = {.kv = &l->kv[group], .layer = l->place[layer], .runs = l->on_device.runs[group], .x = l->qkv,
+				      .x_stride = query_size(c) + 2 * (size_t)key_size(c), .rows = l->batch->row_count,
+				      .head_count = c->head_count, .q_norm = w->q_norm, .k_norm = w->k_norm, .eps = (float)c->norm_eps,
+				      .half = group_of(l, layer)->rope.dim / 2, .cos = rope->cos, .sin = rope->sin};
+	linear_of_normed(l, w->qkv, l->qkv);
+	op_qkv(l->device, &call);
 }
 
 void layers_kv(struct layers *l, uint32_t layer)

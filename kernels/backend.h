@@ -72,6 +72,7 @@ struct backend {
 	void (*kv_runs_destroy)(struct kv_runs *runs);
 	void (*kv_runs_set)(struct kv_runs *runs);
 	void (*kv_write)(struct device *device, const struct kv_write_call *call);
+	void (*qkv)(struct device *device, const struct qkv_call *call);
 	void (*kv_digest)(struct device *device, const struct kv_digest_call *call);
 	void (*attention)(struct device *device, const struct attention_call *call);
 	void (*moe_route)(struct device *device, const struct moe_route_call *call);

@@ -211,6 +211,14 @@ void op_kv_write(struct device *device, const struct kv_write_call *call)
 	device->backend->kv_write(device, call);
 }
 
+void op_qkv(struct device *device, const struct qkv_call *call)
+{
+	check_kv(call->kv, call->layer, call->runs);
+	assert(call->kv->layout.kind == KV_HEADS && (call->q_norm != NULL) == (call->k_norm != NULL));
+	assert(call->kv->layout.head_dim <= HEAD_DIM_MAX && 2 * call->half <= call->kv->layout.head_dim);
+	device->backend->qkv(device, call);
+}
+
 void op_kv_digest(struct device *device, const struct kv_digest_call *call)
 {
 	assert(call->part_count > 0 && call->turn < call->turns);

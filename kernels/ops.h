@@ -273,6 +273,22 @@ struct kv_write_call {
 /* Rounds k and v to the layout's type and puts them where they belong.  The slots behind the last one that a run writes become
  * zero in a block that it begins: so a partial block has a digest, whatever was in its memory. */
 void op_kv_write(struct device *device, const struct kv_write_call *call);
+struct qkv_call {
+	const struct kv_memory *kv; /* KV_HEADS */
+	uint32_t layer;
+	const struct kv_runs *runs;
+	float *x; /* [row][head_count queries, then the kv heads' keys, then their values][head_dim] */
+	size_t x_stride;
+	uint32_t rows; /* of the batch */
+	uint32_t head_count;
+	const float *q_norm, *k_norm; /* [head_dim], or NULL both: they are not normalised */
+	float eps;
+	uint32_t half;
+	const float *cos, *sin; /* [row][half] as of op_rope_angles() */
+};
+/* What of a row comes before attention: queries and keys through op_head_norm() and op_rope(), keys and values through op_kv_write(), with the
+ * bits of these.  Queries stay in x; what is left of keys and values there is not said. */
+void op_qkv(struct device *device, const struct qkv_call *call);
 struct kv_digest_call {
 	const struct kv_memory *parts; /* [part_count] alike but for their base: the heads of a block in order, on the device or on one
 					* joined with it; a CPU has all of them in 1 */

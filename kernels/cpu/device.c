@@ -313,6 +313,7 @@ static const struct backend backend = {
 	.kv_runs_destroy = cpu_kv_runs_destroy,
 	.kv_runs_set = cpu_kv_runs_set,
 	.kv_write = cpu_kv_write,
+	.qkv = cpu_qkv,
 	.kv_digest = cpu_kv_digest,
 	.attention = cpu_attention,
 	.moe_route = cpu_moe_route,

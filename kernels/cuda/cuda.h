@@ -231,6 +231,7 @@ enum err cuda_kv_runs_create(struct device *device, const struct kv_runs_bounds 
 void cuda_kv_runs_destroy(struct kv_runs *runs);
 void cuda_kv_runs_set(struct kv_runs *runs);
 void cuda_kv_write(struct device *device, const struct kv_write_call *call);
+void cuda_qkv(struct device *device, const struct qkv_call *call);
 void cuda_kv_digest(struct device *device, const struct kv_digest_call *call);
 void cuda_attention(struct device *device, const struct attention_call *call);
 void cuda_moe_route(struct device *device, const struct moe_route_call *call);

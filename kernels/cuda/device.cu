@@ -353,6 +353,7 @@ static const struct backend *cuda_backend(void)
 		.kv_runs_destroy = cuda_kv_runs_destroy,
 		.kv_runs_set = cuda_kv_runs_set,
 		.kv_write = cuda_kv_write,
+		.qkv = cuda_qkv,
 		.kv_digest = cuda_kv_digest,
 		.attention = cuda_attention,
 		.moe_route = cuda_moe_route,
