@@ -436,6 +436,13 @@ static enum err open_device(struct engine *engine, struct why *why)
 	return e == ERR_UNSUPPORTED && !engine->device ? open_cpu(engine, why) : e;
 }
 
+void engine_make_device_current(const char *device, const char *isa)
+{
+	bool automatic = !device || strcmp(device, "auto") == 0;
+	if ((automatic && !isa) || (device && strcmp(device, "cuda") == 0))
+		device_make_current(DEVICE_CUDA, 0);
+}
+
 static enum err create_forward(struct engine *engine, struct why *why)
 {
 	const struct engine_options *o = &engine->options;

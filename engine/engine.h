@@ -56,6 +56,8 @@ struct engine_options {
 	struct engine_callbacks callbacks;
 };
 
+/* On the thread that makes links, before it does: where `device` and `isa` (of engine_options) mean a GPU, what begins there finds it. */
+void engine_make_device_current(const char *device, const char *isa);
 /* Loads and packs the weights; may take long (progress in the log). */
 MUST_USE enum err engine_create(const struct engine_options *options, struct why *why, struct engine **ret_engine);
 void engine_destroy(struct engine *engine);

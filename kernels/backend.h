@@ -150,6 +150,7 @@ static inline size_t linear_scale_bytes(const struct linear_shape *shape)
 /* One for each kind of device that this build has.  `why` says what is missing. */
 enum err cpu_device_open(const struct device_options *options, struct why *why, struct device **ret_device);
 enum err cuda_device_open(const struct device_options *options, struct why *why, struct device **ret_device);
+void cuda_device_make_current(uint32_t index);
 
 #ifdef __cplusplus
 }

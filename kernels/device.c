@@ -15,6 +15,14 @@ enum err device_open(const struct device_options *options, struct why *why, stru
 #endif
 }
 
+void device_make_current(enum device_kind kind, uint32_t index)
+{
+#ifdef BATON_CUDA
+	if (kind == DEVICE_CUDA)
+		cuda_device_make_current(index);
+#endif
+}
+
 void device_close(struct device *device)
 {
 	if (device)

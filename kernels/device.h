@@ -61,6 +61,9 @@ struct device_props {
 MUST_USE enum err device_open(const struct device_options *options, struct why *why,
 			      struct device **ret_device);
 void device_close(struct device *device); /* NULL is fine */
+/* Before device_open(): what else the calling thread begins works with this GPU; libraries that look for one when they begin (UCX)
+ * find it.  A CPU needs none; what fails here, device_open() says. */
+void device_make_current(enum device_kind kind, uint32_t index);
 const struct device_props *device_props(const struct device *device);
 /* GPUs of one class become one for their caller: operations of each read the memory of all, where ops.h says so, and
  * device_sync(), _mark(), _wait(), _replay() and _recorded() of the first are for all.  What fails on one fails on all.  Once, before

@@ -303,6 +303,14 @@ enum err cuda_device_open(const struct device_options *options, struct why *why,
 	return ERR_OK;
 }
 
+/* Freeing nothing makes the context, which older runtimes put off. */
+void cuda_device_make_current(uint32_t index)
+{
+	if (cudaSetDevice((int)index) == cudaSuccess)
+		(void)cudaFree(NULL);
+	(void)cudaGetLastError();
+}
+
 /* --- the backend --------------------------------------------------------------------------------------------- */
 
 static const struct backend *cuda_backend(void)

@@ -48,6 +48,23 @@ static void without_a_gpu_it_is_unsupported(void **state)
 	fake_configure(&before);
 }
 
+/* Before it is opened, and where there is none: whoever opens it then hears of it. */
+static void a_thread_may_have_it_current_first(void **state)
+{
+	fake_heal();
+	device_make_current(DEVICE_CPU, 0);
+	assert_int_equal(fake_call_count("cudaSetDevice"), 0);
+	device_make_current(DEVICE_CUDA, 0);
+	assert_int_equal(fake_call_count("cudaSetDevice"), 1);
+	device_close(gpu_open(1));
+	fake_fail("cudaSetDevice", 1, LAUNCH_FAILURE);
+	device_make_current(DEVICE_CUDA, 0);
+	struct device *device = gpu_open(1);
+	assert_int_equal(device_sync(device), ERR_OK); /* nothing of it is left */
+	device_close(device);
+	nothing_leaks();
+}
+
 /* Each call of an opening fails in its turn: an error, and nothing is left. */
 static void any_call_of_an_opening_may_fail(void **state)
 {
@@ -296,6 +313,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_says_what_it_is),
 		cmocka_unit_test(without_a_gpu_it_is_unsupported),
+		cmocka_unit_test(a_thread_may_have_it_current_first),
 		cmocka_unit_test(any_call_of_an_opening_may_fail),
 		cmocka_unit_test(memory_is_zero_and_counted),
 		cmocka_unit_test(what_was_copied_may_change_at_once),
