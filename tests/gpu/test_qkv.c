@@ -5,11 +5,11 @@ enum { TOKENS = 16, BLOCKS = 8, LAYERS = 2, ROWS = 9, PADDING = 1 };
 
 static const uint32_t tables[3][3] = {{3, 6, 1}, {5, 0, 0}, {2, 4, 7}};
 
-/* The first run ends in a block it begins, the second begins a sequence, the third ends a block; rows 5, 6 and the last are nobody's. */
+/* One run ends a block, one ends in a block it begins, one begins a sequence; rows 5, 6 and the last are nobody's. */
 static const struct kv_run list[] = {
+	{.blocks = tables[2], .first_position = 31, .row_first = 7, .row_count = 1},
 	{.blocks = tables[0], .first_position = 14, .row_first = 0, .row_count = 4},
 	{.blocks = tables[1], .first_position = 0, .row_first = 4, .row_count = 1},
-	{.blocks = tables[2], .first_position = 31, .row_first = 7, .row_count = 1},
 };
 
 struct shape {
