@@ -110,7 +110,7 @@ static enum err start(struct bench *b, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	b->memory_bytes = disk_bytes(&options);
-	b->memory = calloc(1, b->memory_bytes);
+	b->memory = malloc(b->memory_bytes);
 	if (!b->memory)
 		return why_set(why, ERR_NOMEM, "no memory for the index");
 	b->disk = disk_init(b->memory, &options, loop_now_ns(b->loop));
