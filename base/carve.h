@@ -14,14 +14,20 @@ struct carve {
 	size_t used;
 };
 
-/* Zeroed bytes, 64-byte aligned; NULL while counting. */
-static inline void *carve_take(struct carve *carve, size_t count, size_t size)
+/* 64-byte aligned, with whatever lies there, so that pages nobody uses are never touched; NULL while counting. */
+static inline void *carve_room(struct carve *carve, size_t count, size_t size)
 {
 	size_t start = (carve->used + 63) & ~(size_t)63;
 	carve->used = start + count * size;
-	if (!carve->memory)
-		return NULL;
-	memset(carve->memory + start, 0, count * size);
-	return carve->memory + start;
+	return carve->memory ? carve->memory + start : NULL;
+}
+
+/* The same, zeroed. */
+static inline void *carve_take(struct carve *carve, size_t count, size_t size)
+{
+	void *at = carve_room(carve, count, size);
+	if (at)
+		memset(at, 0, count * size);
+	return at;
 }
 #endif

@@ -10,10 +10,10 @@
 
 /* ---- memory */
 
-/* Pages, aligned whatever the memory is. */
+/* Pages with anything in them, aligned whatever the memory is.  Those of coders are many, and most are never used. */
 static uint8_t *take_pages(struct carve *carve, size_t count)
 {
-	uint8_t *at = carve_take(carve, count + 1, DISK_PAGE_BYTES);
+	uint8_t *at = carve_room(carve, count + 1, DISK_PAGE_BYTES);
 	return at ? at + (DISK_PAGE_BYTES - (uintptr_t)at % DISK_PAGE_BYTES) % DISK_PAGE_BYTES : NULL;
 }
 

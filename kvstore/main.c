@@ -17,7 +17,7 @@ enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 18 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
  * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
-enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DISK_WRITES = 32, DISK_ENCODES = 16, DISK_LOADS = 512, DISK_READS = 32,
+enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DISK_WRITES = 32, DISK_ENCODES = 32, DISK_LOADS = 512, DISK_READS = 32,
        DISK_OTHERS = 4, DISK_BLOCK_BYTES_LEAST = 32 << 10, DISK_KEEP_PERCENT = 50, DISK_NOTES = 32768 };
 #define DISK_SYNC_DELAY_NS 20000000ull
 

@@ -7,7 +7,7 @@
 #include <string.h>
 #include <zstd.h>
 
-#include "bench/encode/nibbles.h"
+#include "base/nibbles.h"
 #include "bench/encode/planes.h"
 
 enum { LENGTH_BYTES = 4, PLANES_MAX = 4 };
@@ -22,7 +22,7 @@ const struct encoding encodings[] = {
 	{"bytes split, lz4", CODER_LZ4, 0, true, false, false, false},
 	{"bytes split, zstd 1", CODER_ZSTD, 1, true, false, false, false},
 	{"exponents lz4, rest as it is", CODER_LZ4, 0, true, true, false, true},
-	{"exponents 4 bits, rest as it is", CODER_NIBBLES, 0, true, true, false, true},
+	{"exponents 4 bits, rest as it is", CODER_NIBBLES, 0, false, false, false, false},
 	{"exponents Huffman, rest as it is", CODER_HUFFMAN, -100, true, true, false, true},
 	{"exponents zstd 1, rest as it is", CODER_ZSTD, 1, true, true, false, true},
 	{"exponents zstd 3, rest zstd 3", CODER_ZSTD, 3, true, true, false, false},
@@ -94,7 +94,8 @@ static size_t code(struct encoder *e, const struct encoding *encoding, const uin
 		coded = LZ4_compress_default((const char *)src, (char *)dst, (int)length, (int)length - 1);
 		return coded > 0 ? (size_t)coded : length;
 	case CODER_NIBBLES:
-		return nibbles_code(src, length, dst);
+		coded = (int)nibbles_encode(src, length, dst, length - 1);
+		return coded > 0 ? (size_t)coded : length;
 	case CODER_ZSTD:
 	case CODER_HUFFMAN:
 		return zstd(e, encoding, src, length, dst);
@@ -142,7 +143,7 @@ static size_t decode_run(struct encoder *e, const struct encoding *encoding, con
 	else if (encoding->coder == CODER_LZ4)
 		check(LZ4_decompress_safe((const char *)src, (char *)dst, (int)bytes, (int)length) == (int)length, "lz4 fails");
 	else if (encoding->coder == CODER_NIBBLES)
-		nibbles_decode(src, dst, length);
+		check(nibbles_decode(src, bytes, dst, length, NULL) == ERR_OK, "nibbles fail");
 	else
 		check(ZSTD_decompressDCtx(e->decompress, dst, length, src, bytes) == length, "zstd fails");
 	return LENGTH_BYTES + bytes;

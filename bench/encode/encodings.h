@@ -12,7 +12,7 @@ enum coder {
 	CODER_COPY,
 	CODER_LZ4,
 	CODER_ZSTD,
-	CODER_NIBBLES, /* nibbles.h */
+	CODER_NIBBLES, /* base/nibbles.h, which takes numbers apart itself */
 	CODER_HUFFMAN, /* zstd that looks for no repeats */
 };
 

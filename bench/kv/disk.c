@@ -25,7 +25,7 @@
 #include "kvstore/disk_shell.h"
 #include "net/loop.h"
 
-enum { PUTS = 256, LOADS = 32, ENCODES = 16, SEGMENT_BYTES = 64 << 20 };
+enum { PUTS = 256, LOADS = 32, WRITES = 64, SEGMENT_BYTES = 64 << 20 };
 
 struct bench {
 	const char *path, *io, *key_path;
@@ -102,7 +102,7 @@ static enum err start(struct bench *b, struct why *why)
 		return e;
 	struct disk_options options = {
 		.segment_count = b->segments, .segment_bytes = b->segment_bytes, .block_max = (uint32_t)b->blocks + 1024,
-		.record_bytes_max = pages * DISK_PAGE_BYTES, .put_max = PUTS, .write_max = 64, .encode_max = b->encode ? ENCODES : 0, .load_max = LOADS, .read_max = LOADS,
+		.record_bytes_max = pages * DISK_PAGE_BYTES, .put_max = PUTS, .write_max = WRITES, .encode_max = b->encode ? WRITES : 0, .load_max = LOADS, .read_max = LOADS,
 		.keep_percent = 50, .note_max = 64, .file = disk_shell_file(b->shell), .context = b, .written = on_written, .durable = on_durable,
 		.loaded = on_loaded,
 	};
@@ -110,7 +110,7 @@ static enum err start(struct bench *b, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	b->memory_bytes = disk_bytes(&options);
-	b->memory = calloc(1, b->memory_bytes);
+	b->memory = malloc(b->memory_bytes);
 	if (!b->memory)
 		return why_set(why, ERR_NOMEM, "no memory for the index");
 	b->disk = disk_init(b->memory, &options, loop_now_ns(b->loop));

@@ -62,11 +62,14 @@ uint32_t block_layer_bytes(uint32_t block)
 	return sizes[block % 4];
 }
 
+/* Noise, or what a disk may encode: bf16 with exponents close together. */
 void block_fill(uint32_t block, uint8_t *ret_bytes)
 {
 	uint32_t words = LAYERS * block_layer_bytes(block) / 8;
 	for (uint32_t i = 0; i < words; i++) {
 		uint64_t word = (((uint64_t)block << 32) + i + 1) * 0x9e3779b97f4a7c15u;
+		if (block / 4 % 2)
+			word = (word & 0x83ff83ff83ff83ffu) | 0x3c003c003c003c00u;
 		memcpy(ret_bytes + (size_t)i * 8, &word, 8);
 	}
 }

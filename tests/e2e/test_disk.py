@@ -84,14 +84,18 @@ class Disk(unittest.TestCase):
             self.settle(cluster)  # so that the stores have reported
             loads = self.disk(cluster, "loads_total", "right")
             bad = self.disk(cluster, "gone_total", "bad")
+            plain, stored = (self.disk(cluster, "block_bytes", f'as="{how}"') for how in ("plain", "stored"))
+            stat = Kv(cluster).lines("stat")
         for answer, before in zip(again, answers):
             whole = before["usage"]["prompt_tokens"] // 16 * 16
             self.assertGreaterEqual(cached(answer), whole)
         self.assertGreater(loads, 100)
         self.assertEqual(bad, 0)
+        self.assertGreater(plain / stored, 1.1)  # of the 9 pages that a block of these takes plain 8 are left
+        self.assertEqual(sum(s["disk_bytes_stored"] for s in stat), stored)
         for answer, right in zip(again, solo(DEMO, second)):
             self.assertEqual(essence(answer), essence(right))
-        print(f"{CHATS} chats: all of the first turn found again, {loads:.0f} blocks read from disk")
+        print(f"{CHATS} chats: all of the first turn found again, {loads:.0f} blocks read from disk, {plain / stored:.2f} times smaller there")
 
     def test_store_smaller_than_its_load_serves_from_disk(self):
         first = chats(2, 30)
