@@ -14,14 +14,20 @@ struct carve {
 	size_t used;
 };
 
-/* Zeroed bytes, 64-byte aligned; NULL while counting. */
-static inline void *carve_take(struct carve *carve, size_t count, size_t size)
+/* Bytes that are not touched, 64-byte aligned; NULL while counting. */
+static inline void *carve_leave(struct carve *carve, size_t count, size_t size)
 {
 	size_t start = (carve->used + 63) & ~(size_t)63;
 	carve->used = start + count * size;
-	if (!carve->memory)
-		return NULL;
-	memset(carve->memory + start, 0, count * size);
-	return carve->memory + start;
+	return carve->memory ? carve->memory + start : NULL;
+}
+
+/* The same, zeroed. */
+static inline void *carve_take(struct carve *carve, size_t count, size_t size)
+{
+	void *start = carve_leave(carve, count, size);
+	if (start)
+		memset(start, 0, count * size);
+	return start;
 }
 #endif

@@ -12,8 +12,10 @@
 #include "net/process.h"
 #include "proto/codec.h"
 
-#define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB, for each of which base/map.h has room */
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 17 };
+#define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB */
+enum { STORE_SLABS_MAX = 64, STORE_OFFERS = 4096, STORE_PEERS = 256, STORE_OPTIONS = 18 };
+/* Of a model of 8B a block of 16 tokens is 2 MiB, of one with few latents some 100 KiB. */
+enum { STORE_BLOCK_BYTES_LEAST = 32 << 10, STORE_BLOCKS_LEAST = 65536 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
  * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
@@ -23,7 +25,7 @@ enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DI
 
 struct program {
 	struct process_settings settings;
-	uint64_t kv_bytes;
+	uint64_t kv_bytes, kv_blocks;
 	uint64_t slab_bytes;
 	const char *policy_name;
 	struct option_list quota_texts;
@@ -204,6 +206,22 @@ static bool drained(void *context)
 	return store_drained(((struct program *)context)->store);
 }
 
+static uint32_t smaller(uint64_t a, uint64_t b)
+{
+	return (uint32_t)(a < b ? a : b);
+}
+
+/* No more than there are slots, and in a small store as many. */
+static uint32_t blocks_max(const struct program *program)
+{
+	uint64_t blocks = program->kv_bytes / STORE_BLOCK_BYTES_LEAST;
+	if (program->kv_blocks)
+		blocks = program->kv_blocks;
+	else if (blocks < STORE_BLOCKS_LEAST)
+		blocks = STORE_BLOCKS_LEAST;
+	return smaller(blocks, slabs_slot_total(&program->slabs));
+}
+
 static struct store_options store_options(struct program *program)
 {
 	size_t address_length;
@@ -226,13 +244,13 @@ static struct store_options store_options(struct program *program)
 		.peer_max = STORE_PEERS,
 		.time_factor = (uint32_t)program->settings.time_factor,
 		.ledger = {.slabs = program->slabs,
-			   .entry_max = slabs_slot_total(&program->slabs),
+			   .entry_max = blocks_max(program) + STORE_OFFERS,
 			   .layers_max = 128,
 			   .policy = evict_find(program->policy_name),
 			   .quotas = program->quotas,
 			   .quota_count = (uint32_t)program->quota_texts.count,
 			   .pin_bytes_max = program->kv_bytes / 100 * program->pin_percent},
-		.offer_max = 4096,
+		.offer_max = STORE_OFFERS,
 		.reading_max = 64,
 		.lookup_max = 1024,
 		.hold_max = 16384,
@@ -261,11 +279,6 @@ static enum err parse_persist(struct program *program, struct why *why)
 		return ERR_OK;
 	}
 	return why_set(why, ERR_INVALID, "--persist is \"%s\", expected none, behind or ack", program->persist_name);
-}
-
-static uint32_t smaller(uint64_t a, uint64_t b)
-{
-	return (uint32_t)(a < b ? a : b);
 }
 
 static struct disk_options disk_options(const struct program *program)
@@ -461,6 +474,8 @@ int main(int argc, char **argv, char **environment)
 	process_defaults(&program.settings, "kvstore-1");
 	struct option table[PROCESS_OPTIONS + STORE_OPTIONS] = {
 		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, STORE_BYTES_MAX, "BYTES", "memory for blocks"},
+		{"kv-blocks", OPTION_COUNT, &program.kv_blocks, 0, 1 << 29, "N",
+		 "blocks in it at most, some 1.5 KiB of memory each; 0: one in 32 KiB, in a small store more"},
 		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, STORE_BYTES_MAX, "BYTES", "unit in which sizes of blocks share it"},
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
 		 policies},

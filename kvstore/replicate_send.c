@@ -19,10 +19,6 @@ void lists_init(struct replicate *r)
 {
 	for (int i = 0; i < LISTS; i++)
 		r->lists[i] = (struct list){.first = LEDGER_NONE, .last = LEDGER_NONE};
-	for (uint32_t i = 0; i < r->options.entry_max; i++) {
-		r->copies[i] = (struct copy){.next = LEDGER_NONE};
-		memset(r->copies[i].known, NOBODY, sizeof(r->copies[i].known));
-	}
 	r->sent_free = r->options.sent_max > 0 ? 0 : LEDGER_NONE;
 	for (uint32_t i = 0; i < r->options.sent_max; i++)
 		r->sent[i] = (struct sent){.next_free = i + 1 < r->options.sent_max ? i + 1 : LEDGER_NONE};
@@ -310,7 +306,7 @@ uint64_t replicate_evicted(const struct replicate *r)
 
 bool replicate_waits(const struct replicate *r, uint32_t entry)
 {
-	bool waits = r->copies[entry].list != LIST_NONE;
+	bool waits = entry < r->fresh && r->copies[entry].list != LIST_NONE;
 	for (uint32_t i = 0; i < r->options.sent_max && !waits; i++)
 		waits = r->sent[i].used && r->sent[i].entry == entry;
 	return waits;
