@@ -8,6 +8,7 @@
 #include "kvstore/disk_key.h"
 #include "kvstore/disk_shell.h"
 #include "kvstore/store.h"
+#include "net/host_memory.h"
 #include "net/loop.h"
 #include "net/process.h"
 #include "proto/codec.h"
@@ -430,7 +431,15 @@ static enum err run_store(struct program *program, void **ret_memory, size_t *re
 	return e == ERR_OK ? process_run(program->process, why) : e;
 }
 
-static enum err serve(struct program *program, struct why *why)
+/* Slabs get their pages as they are needed: what is not there then is an end without a word. */
+static enum err check_memory(const struct program *program, struct why *why)
+{
+	struct host_memory memory;
+	host_memory_read("", &memory);
+	return host_memory_check(&memory, program->kv_bytes, "--kv-bytes", why);
+}
+
+static enum err check_settings(struct program *program, struct why *why)
 {
 	if (program->slab_bytes > program->kv_bytes || program->kv_bytes / program->slab_bytes > STORE_SLABS_MAX)
 		return why_set(why, ERR_INVALID, "--kv-bytes holds %llu slabs of --slab-bytes, expected 1 to %d",
@@ -442,6 +451,12 @@ static enum err serve(struct program *program, struct why *why)
 		e = parse_quotas(program, why);
 	if (e == ERR_OK && program->disk_path)
 		e = check_disk(program, why);
+	return e == ERR_OK ? check_memory(program, why) : e;
+}
+
+static enum err serve(struct program *program, struct why *why)
+{
+	enum err e = check_settings(program, why);
 	if (e != ERR_OK)
 		return e;
 	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};

@@ -9,6 +9,7 @@
 #include "base/log.h"
 #include "engine/kv_neighbour.h"
 #include "model/model_dir.h"
+#include "net/host_memory.h"
 #include "net/process.h"
 #include "node/core.h"
 #include "node/engine_port.h"
@@ -221,9 +222,19 @@ static enum err open_group(struct program *program, uint32_t g, struct why *why)
 	return e;
 }
 
+/* The blocks are the host's memory, also of a GPU's engine, whose own mirror them. */
+static enum err check_memory(const struct program *program, struct why *why)
+{
+	struct host_memory memory;
+	host_memory_read("", &memory);
+	return host_memory_check(&memory, program->settings.kv_bytes, "--kv-bytes", why);
+}
+
 static enum err open_kv(struct program *program, struct why *why)
 {
-	enum err e = engine_kv_divide(&program->kv, program->settings.kv_bytes, program->context_max,
+	enum err e = check_memory(program, why); /* once more: weights may have taken much since */
+	if (e == ERR_OK)
+		e = engine_kv_divide(&program->kv, program->settings.kv_bytes, program->context_max,
 				      (uint32_t)program->settings.chunk_tokens, why, program->block_counts);
 	for (uint32_t g = 0; e == ERR_OK && g < program->kv.group_count; g++)
 		e = open_group(program, g, why);
@@ -386,6 +397,8 @@ static enum err open_model(struct program *program, struct why *why)
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
+	if (e == ERR_OK)
+		e = check_memory(program, why);
 	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing, .twin = twin};
 	if (e == ERR_OK)
 		e = open_model(program, why);
