@@ -281,17 +281,19 @@ static void reach(struct replicate *r, uint32_t entry)
 {
 	assert(entry < r->options.entry_max);
 	for (; r->fresh <= entry; r->fresh++) {
-		r->copies[r->fresh] = (struct copy){.next = LEDGER_NONE};
+		r->copies[r->fresh] = (struct copy){.prev = LEDGER_NONE, .next = LEDGER_NONE};
 		memset(r->copies[r->fresh].known, NOBODY, sizeof(r->copies[r->fresh].known));
 		r->look_left += r->look_left > 0;
 	}
 }
 
 /* Whatever was known belonged to the entry's last block. */
-static void begin(struct replicate *r, uint32_t entry)
+static void begin(struct replicate *r, uint32_t entry, bool loaded)
 {
 	reach(r, entry);
 	struct copy *copy = &r->copies[entry];
+	lists_forget(r, entry);
+	copy->loaded = loaded;
 	copy->failures = 0;
 	copy->finds = 0;
 	memset(copy->known, NOBODY, sizeof(copy->known));
@@ -300,7 +302,7 @@ static void begin(struct replicate *r, uint32_t entry)
 void replicate_sealed(struct replicate *r, uint32_t entry, uint32_t peer, uint64_t now_ns)
 {
 	r->now_ns = now_ns;
-	begin(r, entry);
+	begin(r, entry, false);
 	replicate_known(r, entry, peer);
 	lists_push(r, entry, LIST_FRESH, false);
 	lists_pump(r);
@@ -309,7 +311,7 @@ void replicate_sealed(struct replicate *r, uint32_t entry, uint32_t peer, uint64
 void replicate_loaded(struct replicate *r, uint32_t entry, uint64_t now_ns)
 {
 	r->now_ns = now_ns;
-	begin(r, entry);
+	begin(r, entry, true);
 	lists_push(r, entry, LIST_PACED, false);
 }
 
