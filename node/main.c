@@ -378,7 +378,7 @@ static enum err run(struct program *program, struct why *why)
 	if (e == ERR_OK)
 		e = open_kv(program, why);
 	if (e == ERR_OK)
-		e = engine_warm(engine_port_engine(program->port), (uint32_t)program->settings.seq_max);
+		e = engine_warm(engine_port_engine(program->port), (uint32_t)program->settings.sizes.seq_max);
 	if (e != ERR_OK)
 		return e;
 	struct node_options options = node_options(program);
