@@ -13,7 +13,7 @@
 
 struct map_slot {
 	struct id128 key;
-	uint32_t value; /* MAP_NONE: free */
+	uint32_t value_next; /* one more than the number; 0: free */
 };
 
 struct map {
@@ -26,6 +26,8 @@ struct map {
 /* Bytes of slots that map_init() wants for count_max entries (1 .. 2^30). */
 size_t map_bytes(uint32_t count_max);
 void map_init(struct map *map, void *memory, uint32_t count_max);
+/* The same in memory that is zero, of which nothing is touched before it is used. */
+void map_init_zeroed(struct map *map, void *memory, uint32_t count_max);
 /* The number of the key, or MAP_NONE. */
 uint32_t map_get(const struct map *map, const struct id128 *key);
 /* Brings the key's place nearer for a map_get() some time later. */

@@ -52,6 +52,10 @@ static void judge_models(const struct cluster_view *view, struct json_out *out, 
 		uint32_t k = 0;
 		while (k < count && strcmp(known[k].name, view->models[i].name) != 0)
 			k++;
+		if (k < count && known[k].apart && !known[k].ready) {
+			give_reason(out, ready, view->models[i].name, known[k].lacks.text);
+			continue;
+		}
 		if (k == count || !known[k].prefill_nodes)
 			give_reason(out, ready, view->models[i].name, "no living prefill node");
 		if (k == count || !known[k].decode_nodes)

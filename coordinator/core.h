@@ -294,6 +294,7 @@ struct coord_model {
 	uint32_t prefill_nodes, decode_nodes; /* living; a node of both roles counts in each */
 	bool ready;                           /* a pair that can do a request together */
 	struct why lacks;                     /* while it is not ready */
+	bool apart;                           /* others of the name live, of another compat */
 };
 
 /* Distinct served names; returns how many were written.  A name of several compats gives its first ready one. */

@@ -52,13 +52,25 @@ static const struct registry_node *partner(const struct coord *coord, const stru
 	return NULL;
 }
 
+/* They live, and nothing of one is anything to the other. */
+static void say_apart(const struct wanted *wanted, const struct registry_node *prefills, const struct registry_node *decodes, struct why *why)
+{
+	const struct coord_member *a = &prefills->announced, *b = &decodes->announced;
+	if (a->block_tokens != b->block_tokens)
+		why_set(why, ERR_UNAVAILABLE, "no two nodes of model %s share KV: %s has blocks of %u tokens, %s of %u (--block-size)", wanted->model,
+			a->name, a->block_tokens, b->name, b->block_tokens);
+	else
+		why_set(why, ERR_UNAVAILABLE, "no two nodes of model %s share KV: %s is of %s, %s of %s, or their weights differ", wanted->model, a->name,
+			a->device, b->name, b->device);
+}
+
 bool pairs_live(const struct coord *coord, const struct wanted *wanted, struct why *why)
 {
-	bool prefills = false, decodes = false;
+	const struct registry_node *prefills = NULL, *decodes = NULL;
 	for (uint32_t i = 0; i < coord->registry.count_max; i++) {
 		const struct registry_node *node = taker(coord, wanted, i);
-		prefills |= node && node_prefills(node);
-		decodes |= node && node_decodes(node);
+		prefills = node && node_prefills(node) ? node : prefills;
+		decodes = node && node_decodes(node) ? node : decodes;
 	}
 	const struct registry_node *refusing = NULL, *refused = NULL;
 	for (uint32_t p = 0; prefills && decodes && p < coord->registry.count_max; p++) {
@@ -73,6 +85,8 @@ bool pairs_live(const struct coord *coord, const struct wanted *wanted, struct w
 		why_set(why, ERR_UNAVAILABLE, "no two nodes of model %s can exchange KV: %s reads over %s only (--require-transport), and none of "
 			"that reaches %s; `baton doctor` on both says what is missing", wanted->model, refusing->announced.name,
 			refusing->links_required, refused->announced.name);
+	else if (prefills && decodes)
+		say_apart(wanted, prefills, decodes, why);
 	else
 		why_set(why, ERR_UNAVAILABLE, "no %s node of model %s is available", prefills ? "decode" : "prefill", wanted->model);
 	return false;

@@ -44,10 +44,13 @@ static uint32_t fold_names(struct coord_model *out, uint32_t count)
 		uint32_t k = 0;
 		while (k < kept && strcmp(out[k].name, out[i].name) != 0)
 			k++;
-		if (k == kept)
+		if (k == kept) {
 			out[kept++] = out[i];
-		else if (out[i].ready && !out[k].ready)
+			continue;
+		}
+		if (out[i].ready && !out[k].ready)
 			out[k] = out[i];
+		out[k].apart |= out[i].prefill_nodes + out[i].decode_nodes > 0;
 	}
 	return kept;
 }
@@ -66,6 +69,9 @@ uint32_t coord_models(const struct coord *coord, struct coord_model *out, uint32
 	for (uint32_t i = 0; i < count; i++) {
 		struct wanted wanted = {.model = out[i].name, .compat = &out[i].compat};
 		out[i].ready = pairs_live(coord, &wanted, &out[i].lacks);
+		wanted.compat = NULL; /* what the others of the name lack, too */
+		if (!out[i].ready)
+			(void)pairs_live(coord, &wanted, &out[i].lacks);
 	}
 	return fold_names(out, count);
 }

@@ -15,6 +15,7 @@
 #include "engine/kv_ranks.h"
 #include "engine/ranks.h"
 #include "engine/sampler.h"
+#include "engine/shard.h"
 #include "engine/weights.h"
 #include "kernels/device.h"
 #include "model/model_dir.h"
@@ -336,6 +337,27 @@ void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geom
 					     .window = engine->config->groups[group].window};
 }
 
+/* Of each block a rank has its heads. */
+static uint64_t room_of(const struct engine *engine, uint32_t rank, double utilization)
+{
+	struct device *device = engine->ranks.devices[rank];
+	uint64_t left = dev_memory_free(device), all = device_props(device)->memory_bytes;
+	uint64_t kept = (uint64_t)((double)all * (1 - utilization));
+	uint64_t heads = shard_kv_heads(engine->config, (struct shard){0, 1}).count;
+	uint64_t own = shard_kv_heads(engine->config, (struct shard){rank, engine->ranks.count}).count;
+	return left > kept ? (left - kept) / own * heads : 0;
+}
+
+uint64_t engine_kv_room(const struct engine *engine, double utilization)
+{
+	uint64_t least = UINT64_MAX;
+	for (uint32_t i = 0; i < engine->ranks.count && device_props(engine->device)->queued; i++) {
+		uint64_t room = room_of(engine, i, utilization);
+		least = room < least ? room : least;
+	}
+	return least;
+}
+
 uint32_t engine_tensor_parallel_size(const struct engine *engine)
 {
 	return engine->ranks.count;
@@ -508,6 +530,9 @@ static void name_numerics(struct engine *engine)
 static enum err open_all(struct engine *engine, struct why *why)
 {
 	enum err e = open_device(engine, why);
+	if (e == ERR_OK && engine->options.on_device)
+		e = engine->options.on_device(engine->options.device_context, device_props(engine->device), &engine->options, why);
+	assert(e != ERR_OK || (engine->options.block_tokens > 0 && engine->options.batch_tokens_max > 0));
 	if (e == ERR_OK)
 		e = engine_weights_create(&engine->ranks, engine->config, engine->options.model->weights,
 					  engine->options.digests, why, engine->weights);
@@ -526,7 +551,6 @@ static enum err open_all(struct engine *engine, struct why *why)
 
 enum err engine_create(const struct engine_options *options, struct why *why, struct engine **ret_engine)
 {
-	assert(options->block_tokens > 0 && options->batch_tokens_max > 0);
 	assert(options->callbacks.on_step_done);
 	struct engine *engine = calloc(1, sizeof(*engine));
 	if (!engine)

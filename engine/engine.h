@@ -19,6 +19,7 @@
 #include "engine/sequence.h"
 
 struct engine;
+struct device_props;      /* kernels/device.h */
 struct kv_neighbour;      /* engine/kv_neighbour.h */
 struct model_dir;
 struct expert_exchange; /* engine/expert_exchange.h; NULL: experts are local */
@@ -51,6 +52,9 @@ struct engine_options {
 	uint32_t row_segments;         /* of a GPU (kernels/device.h); 0: as many as there are devices */
 	uint32_t block_tokens;
 	uint32_t batch_tokens_max;
+	/* NULL, or sets the two above, or refuses them: the devices are open, and nothing was read or sized yet. */
+	enum err (*on_device)(void *context, const struct device_props *device, struct engine_options *options, struct why *why);
+	void *device_context;
 	struct expert_exchange *experts;
 	uint8_t (*digests)[32];        /* [weights_count]: gets the SHA-256 of each tensor's bytes; NULL: not wanted */
 	struct engine_callbacks callbacks;
@@ -68,6 +72,9 @@ uint32_t engine_layer_count(const struct engine *engine);
 /* The group of a layer, and its number among the group's: that is how its blocks hold it. */
 uint32_t engine_layer_group(const struct engine *engine, uint32_t layer, uint32_t *ret_place);
 void engine_geometry(const struct engine *engine, uint32_t group, struct kv_geometry *ret_geometry);
+/* Bytes of whole blocks that the devices have room for now, where of each one's memory the share `utilization` (0 .. 1) may be taken, by
+ * whomever; UINT64_MAX: they compute in the caller's. */
+uint64_t engine_kv_room(const struct engine *engine, double utilization);
 uint32_t engine_tensor_parallel_size(const struct engine *engine);
 /* Backend, ISA variant, kernel set, weight and KV format: nodes of different classes share no KV (law 1). */
 const char *engine_numerics_class(const struct engine *engine);

@@ -25,6 +25,7 @@ struct backend {
 	bool (*replay)(struct device *device, uint64_t key);
 	bool (*recorded)(struct device *device);
 	double (*read_rate)(struct device *device);
+	uint64_t (*memory_free)(struct device *device);
 	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 	enum err (*copy)(struct device *device, void *to, const void *from, size_t bytes);

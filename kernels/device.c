@@ -75,6 +75,11 @@ double device_read_rate(struct device *device)
 	return device->backend->read_rate(device);
 }
 
+uint64_t dev_memory_free(struct device *device)
+{
+	return device->backend->memory_free(device);
+}
+
 enum err dev_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory)
 {
 	if (bytes == 0 || bytes > SIZE_MAX / 2)

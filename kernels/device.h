@@ -97,6 +97,9 @@ uint32_t device_variants(const char *ret_names[DEVICE_VARIANTS_MAX]);
  * its time). 0: no memory for it. */
 double device_read_rate(struct device *device);
 
+/* Bytes that MEM_DEVICE may still be asked for, all together: what nobody of this machine has taken of an accelerator; UINT64_MAX: it is the
+ * host's. */
+uint64_t dev_memory_free(struct device *device);
 /* Zeroed memory. ERR_NOMEM. */
 MUST_USE enum err dev_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 void dev_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes); /* NULL is fine */

@@ -11,8 +11,8 @@
  * found is released last block first (holds.c), so every order by time of use has parents behind their children;
  * why no policy looks at parents: docs/decisions/eviction-by-order-of-touch.md.
  *
- * Memory: the caller's, 16-byte aligned.  Loop: the ledger's.  Bounds: entry_max entries, class_max classes; the cost of each
- * policy stands at its name. */
+ * Memory: the caller's, zeroed, 16-byte aligned; what belongs to an entry is not touched before it is added.  Loop: the ledger's.
+ * Bounds: entry_max entries, class_max classes; the cost of each policy stands at its name. */
 #ifndef KVSTORE_EVICT_H
 #define KVSTORE_EVICT_H
 #include <stddef.h>

@@ -36,6 +36,7 @@ struct queues {
 
 struct two_queues {
 	uint32_t entry_max, class_max;
+	uint32_t fresh;
 	struct queues *classes;   /* [class_max] */
 	struct ghosts *ghosts;    /* list: class * QUEUES + queue */
 	struct evict_link *links; /* [entry_max] entries, then [class_max][QUEUES] sentinels */
@@ -69,7 +70,7 @@ static void two_init(void *state, uint32_t entry_max, uint32_t class_max)
 	lay_out(state, entry_max, class_max, &parts);
 	*t = parts;
 	ghosts_init(t->ghosts, (GHOSTS_PROBATION + GHOSTS_PROTECTED) * entry_max, class_max * QUEUES);
-	ring_init(t->links, entry_max + class_max * QUEUES);
+	ring_init(t->links, entry_max, entry_max + class_max * QUEUES);
 	for (uint32_t i = 0; i < class_max; i++)
 		t->classes[i] = (struct queues){.share = SHARE_ONE / 2};
 }
@@ -107,6 +108,7 @@ static void two_add(void *state, uint32_t entry, uint32_t class_index, uint64_t 
 	t->hashes[entry] = hash;
 	t->queue_of[entry] = known ? PROTECTED : PROBATION;
 	class->counts[t->queue_of[entry]]++;
+	ring_reach(t->links, &t->fresh, entry);
 	ring_push(t->links, sentinel(t, class_index, t->queue_of[entry]), entry);
 }
 

@@ -19,10 +19,20 @@ static inline void *evict_cut(uint8_t *memory, size_t *used, size_t bytes)
 	return memory ? memory + start : NULL;
 }
 
-static inline void ring_init(struct evict_link *links, uint32_t count)
+/* The links from `from` on are in no ring, up to `until`. */
+static inline void ring_init(struct evict_link *links, uint32_t from, uint32_t until)
 {
-	for (uint32_t i = 0; i < count; i++)
+	for (uint32_t i = from; i < until; i++)
 		links[i].prev = links[i].next = i;
+}
+
+/* Entries come one after another, and nothing is touched before one does: fresh is the first whose link was not made yet. */
+static inline void ring_reach(struct evict_link *links, uint32_t *fresh, uint32_t entry)
+{
+	if (entry < *fresh)
+		return;
+	ring_init(links, *fresh, entry + 1);
+	*fresh = entry + 1;
 }
 
 static inline void ring_push(struct evict_link *links, uint32_t sentinel, uint32_t entry)

@@ -4,6 +4,7 @@
 struct lru {
 	uint32_t entry_max;
 	uint32_t class_max;
+	uint32_t fresh;
 	struct evict_link links[]; /* [entry_max] entries, then [class_max] sentinels */
 };
 
@@ -17,7 +18,8 @@ static void lru_init(void *state, uint32_t entry_max, uint32_t class_max)
 	struct lru *lru = state;
 	lru->entry_max = entry_max;
 	lru->class_max = class_max;
-	ring_init(lru->links, entry_max + class_max);
+	lru->fresh = 0;
+	ring_init(lru->links, entry_max, entry_max + class_max);
 }
 
 static void lru_release(void *state, uint32_t entry, uint32_t class_index)
@@ -29,7 +31,9 @@ static void lru_release(void *state, uint32_t entry, uint32_t class_index)
 
 static void lru_add(void *state, uint32_t entry, uint32_t class_index, uint64_t hash)
 {
+	struct lru *lru = state;
 	(void)hash;
+	ring_reach(lru->links, &lru->fresh, entry);
 	lru_release(state, entry, class_index);
 }
 

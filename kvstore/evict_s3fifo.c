@@ -23,6 +23,7 @@ struct s3_class {
 
 struct s3 {
 	uint32_t entry_max, class_max;
+	uint32_t fresh;
 	struct s3_class *classes;  /* [class_max] */
 	struct s3_entry *entries;  /* [entry_max] */
 	struct evict_link *links;  /* [entry_max] entries, then [class_max][QUEUES] sentinels */
@@ -52,7 +53,7 @@ static void s3_init(void *state, uint32_t entry_max, uint32_t class_max)
 	struct s3 *s3 = state, parts;
 	lay_out(state, entry_max, class_max, &parts);
 	*s3 = parts;
-	ring_init(s3->links, entry_max + class_max * QUEUES);
+	ring_init(s3->links, entry_max, entry_max + class_max * QUEUES);
 	ghosts_init(s3->ghosts, entry_max, class_max);
 	for (uint32_t i = 0; i < class_max; i++)
 		s3->classes[i] = (struct s3_class){0};
@@ -83,6 +84,7 @@ static void s3_add(void *state, uint32_t entry, uint32_t class_index, uint64_t h
 	uint32_t list;
 	uint64_t age;
 	s3->entries[entry] = (struct s3_entry){.hash = hash};
+	ring_reach(s3->links, &s3->fresh, entry);
 	push(s3, entry, class_index, ghosts_take(s3->ghosts, hash, &list, &age) ? MAIN : SMALL);
 }
 

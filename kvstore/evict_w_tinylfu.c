@@ -7,8 +7,6 @@
  * there are blocks every counter is halved. */
 #include "kvstore/evict_impl.h"
 
-#include <string.h>
-
 #include "base/rng.h"
 
 enum {
@@ -30,6 +28,7 @@ struct queues {
 
 struct tiny {
 	uint32_t entry_max, class_max;
+	uint32_t fresh;
 	uint32_t mask;          /* counters a row - 1 */
 	uint64_t uses;          /* since half of the last halving */
 	uint64_t blocks;        /* of all classes */
@@ -67,8 +66,7 @@ static void tiny_init(void *state, uint32_t entry_max, uint32_t class_max)
 	struct tiny *t = state, parts;
 	lay_out(state, entry_max, class_max, &parts);
 	*t = parts;
-	ring_init(t->links, entry_max + class_max * QUEUES);
-	memset(t->counters, 0, (size_t)ROWS * (t->mask + 1) / 2);
+	ring_init(t->links, entry_max, entry_max + class_max * QUEUES);
 	for (uint32_t i = 0; i < class_max; i++)
 		t->classes[i] = (struct queues){{0}};
 }
@@ -144,6 +142,7 @@ static void tiny_add(void *state, uint32_t entry, uint32_t class_index, uint64_t
 	assert(entry < t->entry_max && class_index < t->class_max);
 	struct queues *class = &t->classes[class_index];
 	t->hashes[entry] = hash;
+	ring_reach(t->links, &t->fresh, entry);
 	t->blocks++;
 	count_use(t, hash);
 	push(t, entry, class_index, WINDOW);

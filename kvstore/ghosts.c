@@ -2,7 +2,7 @@
 
 #include "kvstore/evict_impl.h"
 
-#define NONE UINT32_MAX
+#define NONE 0 /* ghosts are numbered from 1, so that fresh memory is empty buckets */
 
 struct ghost {
 	uint64_t hash;
@@ -25,7 +25,7 @@ struct ghosts {
 	uint32_t mask;
 	struct ghost_list *lists; /* [list_max] */
 	uint32_t *buckets;        /* [mask + 1] */
-	struct ghost *ghosts;     /* [ghost_max] */
+	struct ghost *ghosts;     /* [ghost_max + 1] */
 };
 
 static size_t lay_out(uint8_t *memory, uint32_t ghost_max, uint32_t list_max, struct ghosts *ret_ghosts)
@@ -35,10 +35,10 @@ static size_t lay_out(uint8_t *memory, uint32_t ghost_max, uint32_t list_max, st
 	while (buckets < ghost_max)
 		buckets *= 2;
 	evict_cut(memory, &used, sizeof(struct ghosts));
-	*ret_ghosts = (struct ghosts){.ghost_max = ghost_max, .list_max = list_max, .free_first = NONE, .mask = buckets - 1};
+	*ret_ghosts = (struct ghosts){.ghost_max = ghost_max, .list_max = list_max, .fresh = 1, .free_first = NONE, .mask = buckets - 1};
 	ret_ghosts->lists = evict_cut(memory, &used, list_max * sizeof(struct ghost_list));
 	ret_ghosts->buckets = evict_cut(memory, &used, buckets * sizeof(uint32_t));
-	ret_ghosts->ghosts = evict_cut(memory, &used, (size_t)ghost_max * sizeof(struct ghost));
+	ret_ghosts->ghosts = evict_cut(memory, &used, ((size_t)ghost_max + 1) * sizeof(struct ghost));
 	return used;
 }
 
@@ -56,8 +56,6 @@ struct ghosts *ghosts_init(void *memory, uint32_t ghost_max, uint32_t list_max)
 	*g = parts;
 	for (uint32_t i = 0; i < list_max; i++)
 		g->lists[i] = (struct ghost_list){.oldest = NONE, .newest = NONE};
-	for (uint32_t i = 0; i <= g->mask; i++)
-		g->buckets[i] = NONE;
 	return g;
 }
 
@@ -96,7 +94,7 @@ static uint32_t find(struct ghosts *g, uint64_t hash)
 
 static uint32_t take_free(struct ghosts *g)
 {
-	if (g->free_first == NONE && g->fresh < g->ghost_max)
+	if (g->free_first == NONE && g->fresh <= g->ghost_max)
 		return g->fresh++;
 	if (g->free_first == NONE) {
 		uint32_t longest = 0;

@@ -1,9 +1,9 @@
 /* ghosts - hashes of the keys of what went, in the order of going.  Pure.
  *
  * Several lists share one pool.  A hash is in at most one list; a list that is over its limit forgets its oldest, and
- * where the pool is used up the longest list does.  Nothing is touched before it is used.
+ * where the pool is used up the longest list does.  Nothing but the lists is touched before it is used.
  *
- * Memory: the caller's, 16-byte aligned.  Loop: the policy's.  Bounds: ghost_max hashes, list_max lists; O(1) expected, put
+ * Memory: the caller's, zeroed, 16-byte aligned.  Loop: the policy's.  Bounds: ghost_max hashes, list_max lists; O(1) expected, put
  * O(list_max) while the pool is used up. */
 #ifndef KVSTORE_GHOSTS_H
 #define KVSTORE_GHOSTS_H

@@ -72,21 +72,17 @@ struct ledger *ledger_init(void *memory, const struct ledger_options *options)
 	l->evict = cut(&at, evict_bytes);
 	l->own = cut(&at, own_bytes);
 	room_init(l);
-	map_init(&l->keys, cut(&at, map_bytes(options->entry_max)), options->entry_max);
+	map_init_zeroed(&l->keys, cut(&at, map_bytes(options->entry_max)), options->entry_max);
 	l->entries = cut(&at, options->entry_max * sizeof(struct entry));
 	l->digests = cut(&at, (size_t)options->entry_max * options->layers_max * sizeof(uint64_t));
 	l->slot_entries = cut(&at, slabs_slot_total(&options->slabs) * sizeof(uint32_t));
-	for (uint32_t i = 0; i < slabs_slot_total(&options->slabs); i++)
-		l->slot_entries[i] = LEDGER_NONE;
 	l->first = cut(&at, ((size_t)options->entry_max + SLABS_CLASSES_MAX) * sizeof(struct evict_link));
-	ring_init(l->first, options->entry_max + SLABS_CLASSES_MAX);
+	ring_init(l->first, options->entry_max, options->entry_max + SLABS_CLASSES_MAX);
 	l->slab_uses = cut(&at, options->slabs.slab_count * sizeof(struct slab_use));
 	memset(l->slab_uses, 0, options->slabs.slab_count * sizeof(struct slab_use));
 	l->gone = cut(&at, sizes_bytes(options));
 	sizes_init(l);
-	for (uint32_t i = 0; i < options->entry_max; i++)
-		l->entries[i] = (struct entry){.slot = SLOT_NONE,
-					       .next_free = i + 1 < options->entry_max ? i + 1 : LEDGER_NONE};
+	l->free_first = LEDGER_NONE;
 	l->counts[LEDGER_FREE] = options->entry_max;
 	tenants_init(&l->tenants, options->quotas, options->quota_count);
 	l->options.quotas = NULL; /* the caller's only until here */
@@ -110,6 +106,23 @@ void ledger_free_entry(struct ledger *l, uint32_t index)
 	l->free_first = index;
 }
 
+bool ledger_has_entry(const struct ledger *l)
+{
+	return l->free_first != LEDGER_NONE || l->fresh < l->options.entry_max;
+}
+
+/* One that was used before, so that no more is touched than blocks were here at a time. */
+static uint32_t take_entry(struct ledger *l)
+{
+	uint32_t index = l->free_first;
+	if (index != LEDGER_NONE) {
+		l->free_first = l->entries[index].next_free;
+		return index;
+	}
+	ring_reach(l->first, &l->fresh, l->fresh);
+	return l->fresh - 1;
+}
+
 enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32_t *ret_entry)
 {
 	if (ledger_lookup(l, &block->key) != LEDGER_NONE)
@@ -121,15 +134,14 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	if (block->layer_count == 0 || block->layer_count > l->options.layers_max || bytes == 0 ||
 	    bytes > l->options.slabs.slab_bytes || bytes > UINT32_MAX || over_quota)
 		return ERR_TOO_LARGE;
-	enum err e = room_make_entry(l);
+	enum err e = room_make_entry(l, account, bytes);
 	if (e != ERR_OK)
 		return e;
-	uint32_t index = l->free_first;
+	uint32_t index = take_entry(l);
 	e = map_put(&l->keys, &block->key, index);
 	assert(e == ERR_OK); /* the map has room for every entry */
 	(void)e;
 	struct entry *entry = &l->entries[index];
-	l->free_first = entry->next_free;
 	uint64_t *digests = l->digests + (size_t)index * l->options.layers_max;
 	memcpy(digests, block->digests, block->layer_count * sizeof(uint64_t));
 	entry->slot = SLOT_NONE;
@@ -153,7 +165,6 @@ enum err ledger_read(struct ledger *l, uint32_t index)
 	enum err e = room_take_slot(l, index, &slot);
 	if (e != ERR_OK)
 		return e;
-	assert(l->slot_entries[slot] == LEDGER_NONE);
 	l->slot_entries[slot] = index;
 	entry->slot = slot;
 	entry->class_index = slabs_slot_class(l->slabs, slot);
@@ -329,10 +340,15 @@ bool ledger_is_spare(const struct ledger *l, uint32_t entry)
 
 uint32_t ledger_next(const struct ledger *l, uint32_t from)
 {
-	for (uint32_t i = from; i < l->options.entry_max; i++)
+	for (uint32_t i = from; i < l->fresh; i++)
 		if (l->entries[i].state >= LEDGER_SEALED && l->entries[i].state <= LEDGER_HELD)
 			return i;
 	return LEDGER_NONE;
+}
+
+uint32_t ledger_entries(const struct ledger *l)
+{
+	return l->fresh;
 }
 
 uint32_t ledger_homes(const struct ledger *l)

@@ -19,13 +19,16 @@
  *        9 what is pinned hard is not evicted until it is unpinned; it is at most pin_bytes_max;
  *       10 sizes share the slabs by what they miss: one that lost a slab's bytes more than another, because blocks of it came back
  *          that had been evicted, takes a slab from it, of those where no block has to stay the one that was used longest ago; a
- *          size that was not used for long gives its slabs for nothing (ledger_slabs.c).
+ *          size that was not used for long gives its slabs for nothing (ledger_slabs.c);
+ *       11 where there are entry_max blocks, whatever their size, one goes for the next: of the sizes' first to go the one that was
+ *          used longest ago, and no size claims a slab for it.
  *
  * Which goes first: of its size class what is spare or passing, then blocks of low priority, then the others, last what is pinned
  * softly; among those the policy (evict.h) decides, to which class and priority together are one class.  Where a tenant makes
  * room among its own: what is passing or low, then the others, by least recent use, whatever their size.
  *
- * Memory: the caller's.  Loop: the store's.
+ * Memory: the caller's, zeroed; what belongs to an entry or a slot is not touched before it is used, so that an empty ledger
+ * is small.  Loop: the store's.
  * Bounds: entry_max blocks of at most layers_max layers; slots as in slabs.h. */
 #ifndef KVSTORE_LEDGER_H
 #define KVSTORE_LEDGER_H
@@ -61,7 +64,12 @@ enum ledger_pin {
 };
 
 /* Why a block was evicted. */
-#define LEDGER_REASONS_MAP(X)                                                    	X(ROOM, "room")       /* another one needed its slot, or its entry */        	X(SLAB, "slab")       /* its slab was wanted for blocks of another size */   	X(QUOTA, "quota")     /* another one of its tenant, which was over its quota */ 	X(COMMAND, "command") /* an operator said so */
+#define LEDGER_REASONS_MAP(X)                                                                   \
+	X(ROOM, "room")       /* another one needed its slot */                                 \
+	X(BLOCKS, "blocks")   /* another one needed its entry: there are as many as there may be */ \
+	X(SLAB, "slab")       /* its slab was wanted for blocks of another size */              \
+	X(QUOTA, "quota")     /* another one of its tenant, which was over its quota */         \
+	X(COMMAND, "command") /* an operator said so */
 enum ledger_reason {
 #define X(name, text) LEDGER_FOR_##name,
 	LEDGER_REASONS_MAP(X)
@@ -117,7 +125,7 @@ struct ledger_counts {
 size_t ledger_bytes(const struct ledger_options *options);
 struct ledger *ledger_init(void *memory, const struct ledger_options *options);
 
-/* ERR_EXISTS (key known, in whatever state: ledger_lookup()), ERR_AGAIN (no entry left),
+/* ERR_EXISTS (key known, in whatever state: ledger_lookup()), ERR_AGAIN (no entry left, and nothing can be evicted now),
  * ERR_TOO_LARGE (layers, block, block over its tenant's quota). */
 MUST_USE enum err ledger_offer(struct ledger *ledger, const struct ledger_block *block, uint32_t *ret_entry);
 /* offered -> reading: takes a slot, evicting if need be.  ERR_AGAIN: nothing can be evicted now, or nothing of a tenant that
@@ -169,6 +177,8 @@ const char *ledger_reason_text(enum ledger_reason reason);
 /* The first entry at or after `from` that may be served, or LEDGER_NONE.  A block keeps its entry, so who goes through all
  * of them sees each block that is there all the time exactly once. */
 uint32_t ledger_next(const struct ledger *ledger, uint32_t from);
+/* As many entries were in use at a time, ever: those from there on are free. */
+uint32_t ledger_entries(const struct ledger *ledger);
 
 /* Entries by the hash of their key: of the homes 0 .. ledger_homes() - 1 (a power of two) a key's is its id128_hash() modulo their
  * number.  One entry a call, in whatever state; *step begins at 0; LEDGER_NONE: that was all. */

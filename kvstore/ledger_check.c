@@ -9,7 +9,7 @@ static void check_entry(const struct ledger *l, uint32_t index)
 	const struct entry *entry = &l->entries[index];
 	bool has_slot = entry->state >= LEDGER_READING;
 	assert(has_slot == (entry->slot != SLOT_NONE));
-	assert(!has_slot || l->slot_entries[entry->slot] == index);
+	assert(!has_slot || (slabs_taken(l->slabs, entry->slot) && l->slot_entries[entry->slot] == index));
 	assert(!has_slot || slabs_slot_class(l->slabs, entry->slot) == entry->class_index);
 	assert(!has_slot || slabs_slot_slab(l->slabs, entry->slot) == entry->slab);
 	assert((entry->holds > 0) == (entry->state == LEDGER_HELD) || entry->state == LEDGER_SEALED);
@@ -34,7 +34,7 @@ static void check_accounts(const struct ledger *l)
 {
 	uint64_t bytes[TENANTS_MAX] = {0}, pinned = 0;
 	uint32_t blocks[TENANTS_MAX] = {0}, pins[3] = {0};
-	for (uint32_t i = 0; i < l->options.entry_max; i++) {
+	for (uint32_t i = 0; i < l->fresh; i++) {
 		const struct entry *entry = &l->entries[i];
 		if (entry->state < LEDGER_READING)
 			continue;
@@ -67,10 +67,9 @@ static void check_sizes(const struct ledger *l)
 	for (uint32_t slab = 0; slab < l->options.slabs.slab_count; slab++) {
 		struct slab_use use = {0};
 		for (uint32_t i = 0; i < slots_max; i++) {
-			uint32_t index = l->slot_entries[slab * slots_max + i];
-			if (index == LEDGER_NONE)
+			if (!slabs_taken(l->slabs, slab * slots_max + i))
 				continue;
-			const struct entry *entry = &l->entries[index];
+			const struct entry *entry = &l->entries[l->slot_entries[slab * slots_max + i]];
 			use.staying += entry->state != LEDGER_CACHED || entry->lent > 0 || entry->pin == LEDGER_PINNED_HARD;
 			use.pinned += entry->pin == LEDGER_PINNED_SOFT;
 			use.used += entry->used;
@@ -86,18 +85,19 @@ static void check_sizes(const struct ledger *l)
 void ledger_check(const struct ledger *l)
 {
 	uint32_t counts[LEDGER_STATES] = {0}, spare = 0, lent = 0;
-	for (uint32_t i = 0; i < l->options.entry_max; i++) {
+	for (uint32_t i = 0; i < l->fresh; i++) {
 		check_entry(l, i);
 		counts[l->entries[i].state]++;
 		spare += l->entries[i].spare;
 		lent += l->entries[i].lent;
 	}
+	counts[LEDGER_FREE] += l->options.entry_max - l->fresh;
 	assert(spare == l->spare_count && lent == l->lent_count);
 	assert(memcmp(counts, l->counts, sizeof(counts)) == 0);
 	assert(l->keys.count == l->options.entry_max - counts[LEDGER_FREE] - counts[LEDGER_EVICTED]);
 	uint32_t taken = 0;
 	for (uint32_t i = 0; i < slabs_slot_total(&l->options.slabs); i++)
-		taken += l->slot_entries[i] != LEDGER_NONE;
+		taken += slabs_taken(l->slabs, i);
 	assert(taken == slabs_slots(l->slabs) - slabs_free(l->slabs));
 	slabs_check(l->slabs);
 	check_accounts(l);

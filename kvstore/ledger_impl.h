@@ -54,8 +54,9 @@ struct ledger {
 	struct map keys;        /* of every entry but the evicted */
 	struct entry *entries;  /* [entry_max] */
 	uint64_t *digests;      /* [entry_max][layers_max] */
-	uint32_t *slot_entries; /* [slot_total]: whose slot it is, or LEDGER_NONE */
+	uint32_t *slot_entries; /* [slot_total]: whose slot it is, of those that are taken */
 	struct evict_link *first; /* [entry_max], then a sentinel for each size class: the spare and the passing that may go now */
+	uint32_t fresh; /* from here on no entry, and nothing that belongs to it, was ever used */
 	uint32_t free_first;
 	uint32_t spare_count, lent_count;
 	uint32_t counts[LEDGER_STATES];
@@ -76,6 +77,7 @@ struct ledger {
 void ledger_move(struct ledger *ledger, uint32_t entry, enum ledger_state to);
 void ledger_forget_key(struct ledger *ledger, uint32_t entry);
 void ledger_free_entry(struct ledger *ledger, uint32_t entry);
+bool ledger_has_entry(const struct ledger *ledger);
 
 /* ledger_room.c: the two orders of what may go. */
 size_t room_bytes(const struct ledger_options *options, size_t *ret_own_bytes);
@@ -90,8 +92,8 @@ void room_promote(struct ledger *ledger, uint32_t entry);
  * taken, or not. */
 void room_settle(struct ledger *ledger, uint32_t entry);
 void room_evict(struct ledger *ledger, uint32_t entry, enum ledger_reason reason);
-/* A free entry; a slot for the entry, charged to its tenant.  ERR_AGAIN: nothing that may go. */
-MUST_USE enum err room_make_entry(struct ledger *ledger);
+/* A free entry for a block of the tenant; a slot for the entry, charged to its tenant.  ERR_AGAIN: nothing that may go. */
+MUST_USE enum err room_make_entry(struct ledger *ledger, uint32_t account, uint64_t bytes);
 MUST_USE enum err room_take_slot(struct ledger *ledger, uint32_t entry, uint32_t *ret_slot);
 void room_give_slot(struct ledger *ledger, uint32_t entry);
 

@@ -187,17 +187,6 @@ static uint32_t victim(struct ledger *l, uint32_t class_index, uint32_t last_lev
 	return first;
 }
 
-/* Where entries are scarcer than slots. */
-enum err room_make_entry(struct ledger *l)
-{
-	for (uint32_t level = 0; level < LEDGER_LEVELS; level++)
-		for (uint32_t i = 0; l->free_first == LEDGER_NONE && i < SLABS_CLASSES_MAX; i++) {
-			uint32_t first = victim(l, i, level);
-			if (first != EVICT_NONE)
-				room_evict(l, first, LEDGER_FOR_ROOM);
-		}
-	return l->free_first == LEDGER_NONE ? ERR_AGAIN : ERR_OK;
-}
 
 /* A slab that the size has a claim to, or one of its own blocks, or whatever slab there is.  What is pinned softly only when
  * nothing else makes room. */
@@ -229,6 +218,32 @@ static enum err make_quota(struct ledger *l, uint32_t account, uint64_t bytes)
 	return ERR_OK;
 }
 
+/* Of what goes first of each size what was used longest ago: an entry is one whatever its size. */
+static uint32_t victim_of_all(struct ledger *l)
+{
+	uint32_t oldest = EVICT_NONE;
+	for (uint32_t level = 0; oldest == EVICT_NONE && level < LEDGER_LEVELS; level++)
+		for (uint32_t i = 0; i < SLABS_CLASSES_MAX; i++) {
+			uint32_t first = victim(l, i, level);
+			if (first != EVICT_NONE && (oldest == EVICT_NONE || l->entries[first].used < l->entries[oldest].used))
+				oldest = first;
+		}
+	return oldest;
+}
+
+/* Where entries are scarcer than slots.  A tenant over its quota makes room among its own also here (rule 8). */
+enum err room_make_entry(struct ledger *l, uint32_t account, uint64_t bytes)
+{
+	if (!ledger_has_entry(l) && make_quota(l, account, bytes) != ERR_OK) {
+		l->tenants.list[account].use.refused++;
+		return ERR_AGAIN;
+	}
+	uint32_t first = ledger_has_entry(l) ? EVICT_NONE : victim_of_all(l);
+	if (first != EVICT_NONE)
+		room_evict(l, first, LEDGER_FOR_BLOCKS);
+	return ledger_has_entry(l) ? ERR_OK : ERR_AGAIN;
+}
+
 enum err room_take_slot(struct ledger *l, uint32_t index, uint32_t *ret_slot)
 {
 	const struct entry *entry = &l->entries[index];
@@ -253,7 +268,6 @@ enum err room_take_slot(struct ledger *l, uint32_t index, uint32_t *ret_slot)
 void room_give_slot(struct ledger *l, uint32_t index)
 {
 	struct entry *entry = &l->entries[index];
-	l->slot_entries[entry->slot] = LEDGER_NONE;
 	sizes_given(l, index);
 	slabs_give(l->slabs, entry->slot);
 	entry->slot = SLOT_NONE;

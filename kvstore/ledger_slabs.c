@@ -170,7 +170,7 @@ static void give(struct ledger *l, uint32_t slab)
 	const uint32_t *entries = &l->slot_entries[(size_t)slab * slots_max];
 	uint32_t slots = slabs_class_slab_slots(l->slabs, slabs_slab_class(l->slabs, slab));
 	for (uint32_t i = 0; i < slots; i++)
-		if (entries[i] != LEDGER_NONE)
+		if (slabs_taken(l->slabs, slab * slots_max + i))
 			room_evict(l, entries[i], LEDGER_FOR_SLAB);
 }
 

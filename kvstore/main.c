@@ -8,12 +8,15 @@
 #include "kvstore/disk_key.h"
 #include "kvstore/disk_shell.h"
 #include "kvstore/store.h"
+#include "net/host_memory.h"
 #include "net/loop.h"
 #include "net/process.h"
 #include "proto/codec.h"
 
-#define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB, for each of which base/map.h has room */
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 18 };
+#define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB */
+enum { STORE_SLABS_MAX = 64, STORE_OFFERS = 4096, STORE_PEERS = 256, STORE_OPTIONS = 19 };
+/* Of a model of 8B a block of 16 tokens is 2 MiB, of one with few latents some 100 KiB. */
+enum { STORE_BLOCK_BYTES_LEAST = 32 << 10, STORE_BLOCKS_LEAST = 65536 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
  * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
@@ -23,7 +26,7 @@ enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DI
 
 struct program {
 	struct process_settings settings;
-	uint64_t kv_bytes;
+	uint64_t kv_bytes, kv_blocks;
 	uint64_t slab_bytes;
 	const char *policy_name;
 	struct option_list quota_texts;
@@ -205,6 +208,22 @@ static bool drained(void *context)
 	return store_drained(((struct program *)context)->store);
 }
 
+static uint32_t smaller(uint64_t a, uint64_t b)
+{
+	return (uint32_t)(a < b ? a : b);
+}
+
+/* No more than there are slots, and in a small store as many. */
+static uint32_t blocks_max(const struct program *program)
+{
+	uint64_t blocks = program->kv_bytes / STORE_BLOCK_BYTES_LEAST;
+	if (program->kv_blocks)
+		blocks = program->kv_blocks;
+	else if (blocks < STORE_BLOCKS_LEAST)
+		blocks = STORE_BLOCKS_LEAST;
+	return smaller(blocks, slabs_slot_total(&program->slabs));
+}
+
 static struct store_options store_options(struct program *program)
 {
 	size_t address_length;
@@ -227,13 +246,13 @@ static struct store_options store_options(struct program *program)
 		.peer_max = STORE_PEERS,
 		.time_factor = (uint32_t)program->settings.time_factor,
 		.ledger = {.slabs = program->slabs,
-			   .entry_max = slabs_slot_total(&program->slabs),
+			   .entry_max = blocks_max(program) + STORE_OFFERS,
 			   .layers_max = 128,
 			   .policy = evict_find(program->policy_name),
 			   .quotas = program->quotas,
 			   .quota_count = (uint32_t)program->quota_texts.count,
 			   .pin_bytes_max = program->kv_bytes / 100 * program->pin_percent},
-		.offer_max = 4096,
+		.offer_max = STORE_OFFERS,
 		.reading_max = 64,
 		.lookup_max = 1024,
 		.hold_max = 16384,
@@ -270,11 +289,6 @@ static enum err parse_encoding(struct program *program, struct why *why)
 	if (program->disk_encodes || strcmp(program->disk_encoding, "plain") == 0)
 		return ERR_OK;
 	return why_set(why, ERR_INVALID, "--disk-encoding is \"%s\", expected exponents or plain", program->disk_encoding);
-}
-
-static uint32_t smaller(uint64_t a, uint64_t b)
-{
-	return (uint32_t)(a < b ? a : b);
 }
 
 static struct disk_options disk_options(const struct program *program)
@@ -428,7 +442,15 @@ static enum err run_store(struct program *program, void **ret_memory, size_t *re
 	return e == ERR_OK ? process_run(program->process, why) : e;
 }
 
-static enum err serve(struct program *program, struct why *why)
+/* Slabs get their pages as they are needed: what is not there then is an end without a word. */
+static enum err check_memory(const struct program *program, struct why *why)
+{
+	struct host_memory memory;
+	host_memory_read("", &memory);
+	return host_memory_check(&memory, program->kv_bytes, "--kv-bytes", why);
+}
+
+static enum err check_settings(struct program *program, struct why *why)
 {
 	if (program->slab_bytes > program->kv_bytes || program->kv_bytes / program->slab_bytes > STORE_SLABS_MAX)
 		return why_set(why, ERR_INVALID, "--kv-bytes holds %llu slabs of --slab-bytes, expected 1 to %d",
@@ -442,6 +464,12 @@ static enum err serve(struct program *program, struct why *why)
 		e = parse_encoding(program, why);
 	if (e == ERR_OK && program->disk_path)
 		e = check_disk(program, why);
+	return e == ERR_OK ? check_memory(program, why) : e;
+}
+
+static enum err serve(struct program *program, struct why *why)
+{
+	enum err e = check_settings(program, why);
 	if (e != ERR_OK)
 		return e;
 	struct process_parts parts = {.role = WIRE__ROLE__ROLE_KVSTORE, .with_link = true, .read_max = 65536, .context = program, .landing = landing};
@@ -474,6 +502,8 @@ int main(int argc, char **argv, char **environment)
 	process_defaults(&program.settings, "kvstore-1");
 	struct option table[PROCESS_OPTIONS + STORE_OPTIONS] = {
 		{"kv-bytes", OPTION_BYTES, &program.kv_bytes, 1 << 20, STORE_BYTES_MAX, "BYTES", "memory for blocks"},
+		{"kv-blocks", OPTION_COUNT, &program.kv_blocks, 0, 1 << 29, "N",
+		 "blocks in it at most, some 1.5 KiB of memory each; 0: one in 32 KiB, in a small store more"},
 		{"slab-bytes", OPTION_BYTES, &program.slab_bytes, 1 << 20, STORE_BYTES_MAX, "BYTES", "unit in which sizes of blocks share it"},
 		{"eviction-policy", OPTION_TEXT, &program.policy_name, 0, 0, "NAME",
 		 policies},

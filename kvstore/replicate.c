@@ -12,7 +12,7 @@ enum { SETTLE_PARTS = 6 }; /* of a grace, for more stores to come up before bloc
 static struct replicate *layout(struct carve *carve, const struct replicate_options *o)
 {
 	struct replicate *r = carve_take(carve, 1, sizeof(*r));
-	struct copy *copies = carve_take(carve, o->entry_max, sizeof(*copies));
+	struct copy *copies = carve_room(carve, o->entry_max, sizeof(*copies));
 	struct sent *sent = carve_take(carve, o->sent_max, sizeof(*sent));
 	if (r)
 		*r = (struct replicate){.options = *o, .copies = copies, .sent = sent};
@@ -190,7 +190,7 @@ void copies_settle_spare(struct replicate *r, uint32_t entry, const uint8_t *own
 
 static void forget_everywhere(struct replicate *r, uint8_t number)
 {
-	for (uint32_t i = 0; i < r->options.entry_max; i++)
+	for (uint32_t i = 0; i < r->fresh; i++)
 		copies_forget(&r->copies[i], number);
 }
 
@@ -276,9 +276,21 @@ void replicate_drain(struct replicate *r, bool draining, uint64_t now_ns)
 
 /* ---- blocks come, and are found */
 
+/* Entries come one after another (ledger_entries()); those that are new are looked at by the look under way too. */
+static void reach(struct replicate *r, uint32_t entry)
+{
+	assert(entry < r->options.entry_max);
+	for (; r->fresh <= entry; r->fresh++) {
+		r->copies[r->fresh] = (struct copy){.prev = LEDGER_NONE, .next = LEDGER_NONE};
+		memset(r->copies[r->fresh].known, NOBODY, sizeof(r->copies[r->fresh].known));
+		r->look_left += r->look_left > 0;
+	}
+}
+
 /* Whatever was known belonged to the entry's last block. */
 static void begin(struct replicate *r, uint32_t entry, bool loaded)
 {
+	reach(r, entry);
 	struct copy *copy = &r->copies[entry];
 	lists_forget(r, entry);
 	copy->loaded = loaded;
@@ -306,6 +318,7 @@ void replicate_loaded(struct replicate *r, uint32_t entry, uint64_t now_ns)
 void replicate_known(struct replicate *r, uint32_t entry, uint32_t peer)
 {
 	uint8_t number = other_of(r, peer);
+	reach(r, entry);
 	if (number != NOBODY)
 		copies_learn(r, &r->copies[entry], number);
 }
@@ -313,6 +326,7 @@ void replicate_known(struct replicate *r, uint32_t entry, uint32_t peer)
 void replicate_raised(struct replicate *r, uint32_t entry, uint32_t peer, uint64_t now_ns)
 {
 	r->now_ns = now_ns;
+	reach(r, entry);
 	memset(r->copies[entry].known, NOBODY, sizeof(r->copies[entry].known));
 	replicate_known(r, entry, peer);
 	lists_push(r, entry, LIST_FRESH, false);

@@ -68,6 +68,7 @@ struct replicate {
 	uint64_t now_ns;
 	bool draining;
 	struct copy *copies; /* [entry_max] */
+	uint32_t fresh;      /* from here on none of them was ever used: no block was sealed there */
 	struct sent *sent;   /* [sent_max] */
 	uint32_t sent_free, sent_count;
 	uint64_t op_next;

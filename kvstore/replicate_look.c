@@ -45,7 +45,7 @@ void look_anew(struct replicate *r, uint64_t delay_ns)
 {
 	count_members(r);
 	if (r->look_left > 0) {
-		r->look_left = r->options.entry_max; /* goes on where it is, once around */
+		r->look_left = r->fresh; /* goes on where it is, once around */
 	} else if (!r->changed || r->look_at_ns > r->now_ns + delay_ns) {
 		r->look_at_ns = r->now_ns + delay_ns;
 	}
@@ -53,21 +53,23 @@ void look_anew(struct replicate *r, uint64_t delay_ns)
 	r->verifying = false;
 }
 
-static void begin_look(struct replicate *r)
-{
-	r->verifying = !r->changed;
-	r->look_at_ns = UINT64_MAX;
-	r->look_left = r->options.entry_max;
-	r->given_up_now = 0;
-	if (r->changed)
-		env_trace(r->options.env, "look at all blocks: %u stores", r->member_count);
-}
-
 static void end_look(struct replicate *r)
 {
 	uint64_t graces = r->verifying ? PERIOD_GRACES : VERIFY_GRACES;
 	r->changed = r->verifying = false;
 	r->look_at_ns = r->now_ns + graces * r->options.grace_ns;
+}
+
+static void begin_look(struct replicate *r)
+{
+	r->verifying = !r->changed;
+	r->look_at_ns = UINT64_MAX;
+	r->look_left = r->fresh;
+	r->given_up_now = 0;
+	if (r->changed)
+		env_trace(r->options.env, "look at all blocks: %u stores", r->member_count);
+	if (r->look_left == 0)
+		end_look(r); /* there was never a block */
 }
 
 static void go_on_looking(struct replicate *r, bool busy)
@@ -80,7 +82,7 @@ static void go_on_looking(struct replicate *r, bool busy)
 			look_at(r, r->look_next);
 			cost += LOOK_EMPTY - 1;
 		}
-		r->look_next = (r->look_next + 1) % r->options.entry_max;
+		r->look_next = (r->look_next + 1) % r->fresh;
 		if (--r->look_left == 0)
 			end_look(r);
 	}
@@ -140,7 +142,7 @@ static bool anybody_stays(const struct replicate *r)
 /* By what is known of each other. */
 static bool all_elsewhere(const struct replicate *r)
 {
-	for (uint32_t i = 0; i < r->options.entry_max; i++)
+	for (uint32_t i = 0; i < r->fresh; i++)
 		if (copies_served(r, i) && copies_only_here(r, &r->copies[i]))
 			return false;
 	return true;

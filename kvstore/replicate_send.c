@@ -19,10 +19,6 @@ void lists_init(struct replicate *r)
 {
 	for (int i = 0; i < LISTS; i++)
 		r->lists[i] = (struct list){.first = LEDGER_NONE, .last = LEDGER_NONE};
-	for (uint32_t i = 0; i < r->options.entry_max; i++) {
-		r->copies[i] = (struct copy){.prev = LEDGER_NONE, .next = LEDGER_NONE};
-		memset(r->copies[i].known, NOBODY, sizeof(r->copies[i].known));
-	}
 	r->sent_free = r->options.sent_max > 0 ? 0 : LEDGER_NONE;
 	for (uint32_t i = 0; i < r->options.sent_max; i++)
 		r->sent[i] = (struct sent){.next_free = i + 1 < r->options.sent_max ? i + 1 : LEDGER_NONE};
@@ -90,6 +86,8 @@ static bool went_uncopied(const struct copy *copy, bool waited)
 
 void lists_forget(struct replicate *r, uint32_t entry)
 {
+	if (entry >= r->fresh)
+		return; /* no block was ever sealed there */
 	struct copy *copy = &r->copies[entry];
 	bool waited = copy->list != LIST_NONE;
 	if (waited)
@@ -331,7 +329,7 @@ uint64_t replicate_evicted(const struct replicate *r)
 
 bool replicate_waits(const struct replicate *r, uint32_t entry)
 {
-	bool waits = r->copies[entry].list != LIST_NONE;
+	bool waits = entry < r->fresh && r->copies[entry].list != LIST_NONE;
 	for (uint32_t i = 0; i < r->options.sent_max && !waits; i++)
 		waits = r->sent[i].used && r->sent[i].entry == entry;
 	return waits;
@@ -340,7 +338,7 @@ bool replicate_waits(const struct replicate *r, uint32_t entry)
 bool replicate_lacks(const struct replicate *r, uint32_t entry, uint64_t node)
 {
 	uint8_t number = copies_number(r, node);
-	bool lacks = number == NOBODY || !copies_known(&r->copies[entry], number);
+	bool lacks = number == NOBODY || entry >= r->fresh || !copies_known(&r->copies[entry], number);
 	for (uint32_t i = 0; i < r->options.sent_max && !lacks; i++)
 		lacks = r->sent[i].used && r->sent[i].entry == entry && r->sent[i].other == number;
 	return lacks;
@@ -348,7 +346,7 @@ bool replicate_lacks(const struct replicate *r, uint32_t entry, uint64_t node)
 
 bool replicate_waits_for_pace(const struct replicate *r, uint32_t entry)
 {
-	return r->copies[entry].list == LIST_PACED && !within_pace(r, LIST_PACED);
+	return entry < r->fresh && r->copies[entry].list == LIST_PACED && !within_pace(r, LIST_PACED);
 }
 
 bool replicate_any_lost(const struct replicate *r)

@@ -1,12 +1,10 @@
 #include "kvstore/slabs.h"
 
 #include <assert.h>
-#include <stdbool.h>
-#include <string.h>
 
 #define CLASS_NONE UINT32_MAX
 
-enum slot_use { SLOT_UNUSED, SLOT_FREE, SLOT_TAKEN };
+enum slot_use { SLOT_FREE, SLOT_TAKEN };
 
 struct slab {
 	uint32_t class_index; /* CLASS_NONE: no region */
@@ -33,7 +31,7 @@ struct slabs {
 	uint32_t sizes; /* classes that have slabs */
 	struct size_class classes[SLABS_CLASSES_MAX];
 	struct slab *slabs; /* [slab_count] */
-	struct slot *slots; /* [slab_count][slots_max] */
+	struct slot *slots; /* [slab_count][slots_max]; of a slab as many as it has */
 };
 
 uint32_t slabs_slots_max(const struct slabs_options *options)
@@ -58,15 +56,12 @@ struct slabs *slabs_init(void *memory, const struct slabs_options *options)
 	assert(options->slot_bytes_min > 0 && options->slot_bytes_min % SLABS_ALIGN_BYTES == 0);
 	assert(options->slab_bytes >= options->slot_bytes_min);
 	assert((uint64_t)options->slab_count * slabs_slots_max(options) < SLOT_NONE);
-	memset(memory, 0, slabs_bytes(options));
 	struct slabs *s = memory;
-	s->options = *options;
-	s->slots_max = slabs_slots_max(options);
-	s->last_class = CLASS_NONE;
+	*s = (struct slabs){.options = *options, .slots_max = slabs_slots_max(options), .last_class = CLASS_NONE};
 	s->slabs = (struct slab *)(s + 1);
 	s->slots = (struct slot *)(s->slabs + options->slab_count);
 	for (uint32_t i = 0; i < options->slab_count; i++)
-		s->slabs[i].class_index = CLASS_NONE;
+		s->slabs[i] = (struct slab){.class_index = CLASS_NONE};
 	for (uint32_t i = 0; i < SLABS_CLASSES_MAX; i++)
 		s->classes[i].free_first = SLOT_NONE;
 	return s;
@@ -119,11 +114,8 @@ static void close_slab(struct slabs *s, uint32_t slab)
 	uint32_t class_index = s->slabs[slab].class_index;
 	struct size_class *class = &s->classes[class_index];
 	assert(s->slabs[slab].taken == 0);
-	for (uint32_t i = 0; i < slab_slots(s, class_index); i++) {
-		uint32_t slot = slab * s->slots_max + i;
-		unlink_free(s, class, slot);
-		s->slots[slot].use = SLOT_UNUSED;
-	}
+	for (uint32_t i = 0; i < slab_slots(s, class_index); i++)
+		unlink_free(s, class, slab * s->slots_max + i);
 	s->sizes -= --class->slab_count == 0;
 	s->slabs[slab].class_index = CLASS_NONE;
 	s->options.close(s->options.context, slab);
@@ -196,6 +188,13 @@ void slabs_give(struct slabs *s, uint32_t slot)
 	slab->taken--;
 	class->taken--;
 	push_free(s, class, slot);
+}
+
+bool slabs_taken(const struct slabs *s, uint32_t slot)
+{
+	const struct slab *slab = &s->slabs[slot / s->slots_max];
+	bool there = slab->class_index != CLASS_NONE && slot % s->slots_max < slab_slots(s, slab->class_index);
+	return there && s->slots[slot].use == SLOT_TAKEN;
 }
 
 uint32_t slabs_slot_slab(const struct slabs *s, uint32_t slot)
@@ -302,7 +301,7 @@ void slabs_check(const struct slabs *s)
 	for (uint32_t i = 0; i < s->options.slab_count; i++) {
 		uint32_t taken = 0;
 		for (uint32_t j = 0; j < s->slots_max; j++)
-			taken += s->slots[i * s->slots_max + j].use == SLOT_TAKEN;
+			taken += slabs_taken(s, i * s->slots_max + j);
 		assert(s->slabs[i].class_index == CLASS_NONE ? taken == 0 : taken == s->slabs[i].taken);
 	}
 }

@@ -5,10 +5,11 @@
  * into it (law 2), so whoever still holds the place of an older block finds another generation.
  *
  * Owns:   which slot is free, busy or in quarantine; the generations (the memory of them is the caller's).
- * Memory: the caller's.  Loop: the ledger's.
+ * Memory: the caller's; what belongs to a slot is not touched before its slab has slots that large.  Loop: the ledger's.
  * Bounds: slab_count slabs of slab_bytes, SLABS_CLASSES_MAX sizes at a time. */
 #ifndef KVSTORE_SLABS_H
 #define KVSTORE_SLABS_H
+#include <stdbool.h>
 #include <stddef.h>
 #include <stdint.h>
 #include "base/err.h"
@@ -49,6 +50,7 @@ MUST_USE enum err slabs_class(struct slabs *slabs, uint32_t block_bytes, uint32_
 /* A free slot under a new generation, from a slab of the class, or from one without a class.  ERR_AGAIN: none. */
 MUST_USE enum err slabs_take(struct slabs *slabs, uint32_t class_index, uint32_t *ret_slot);
 void slabs_give(struct slabs *slabs, uint32_t slot);
+bool slabs_taken(const struct slabs *slabs, uint32_t slot);
 
 uint32_t slabs_slot_class(const struct slabs *slabs, uint32_t slot);
 uint32_t slabs_slot_slab(const struct slabs *slabs, uint32_t slot);

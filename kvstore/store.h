@@ -16,7 +16,7 @@
  *          answer says `more`, and the block follows when it is there and verified (store_disk.c);
  *        6 with STORE_PERSIST_ACK OfferDone(OK) and (EXISTS) mean that the block is durable (disk.h, rule 1).
  *
- * Memory: the caller's.  Loop: the store's.  Bounds: every number of store_options; over a bound an offer is
+ * Memory: the caller's, zeroed (ledger.h).  Loop: the store's.  Bounds: every number of store_options; over a bound an offer is
  * answered AGAIN and a look-up finds less. */
 #ifndef KVSTORE_STORE_H
 #define KVSTORE_STORE_H

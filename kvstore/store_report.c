@@ -129,7 +129,7 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		text, capacity,
 		"store %s%s: %u sessions, eviction policy %s\n"
 		"slots %u, free %u; blocks offered %u, reading %u, cached %u, held %u, quarantined %u\n"
-		"sealed %llu, evicted %llu for room, %llu for a slab, %llu for a quota, %llu by command; pinned %u softly, %u hard\n"
+		"sealed %llu, evicted %llu for room, %llu for too many blocks, %llu for a slab, %llu for a quota, %llu by command; pinned %u softly, %u hard\n"
 		"%llu bytes of %u tenants; open: %u offers, %u readings, %u look-ups holding %u blocks\n"
 		"looked up %llu keys, found %llu; offers %llu: taken %llu, existing %llu, refused %llu\n"
 		"failed reads: corrupt %llu, stale %llu, deadline %llu, peer gone %llu, other %llu\n"
@@ -139,6 +139,7 @@ size_t store_dump(const struct store *s, char *text, size_t capacity)
 		t.ledger.entries[LEDGER_OFFERED], t.ledger.entries[LEDGER_READING], t.ledger.entries[LEDGER_CACHED],
 		t.ledger.entries[LEDGER_HELD], t.ledger.entries[LEDGER_EVICTED], (unsigned long long)t.ledger.sealed,
 		(unsigned long long)t.ledger.evicted[LEDGER_FOR_ROOM],
+		(unsigned long long)t.ledger.evicted[LEDGER_FOR_BLOCKS],
 		(unsigned long long)t.ledger.evicted[LEDGER_FOR_SLAB],
 		(unsigned long long)t.ledger.evicted[LEDGER_FOR_QUOTA],
 		(unsigned long long)t.ledger.evicted[LEDGER_FOR_COMMAND], t.ledger.pinned_soft, t.ledger.pinned_hard,

@@ -8,13 +8,16 @@
 #include "base/layer_groups.h"
 #include "base/log.h"
 #include "engine/kv_neighbour.h"
+#include "kernels/device.h"
 #include "model/model_dir.h"
+#include "net/host_memory.h"
 #include "net/process.h"
 #include "node/core.h"
 #include "node/engine_port.h"
 #include "node/neighbour.h"
+#include "node/sizes.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 19 };
+enum { NODE_PEERS = 256, NODE_OPTIONS = 20 };
 
 struct settings {
 	struct process_settings process;
@@ -28,12 +31,10 @@ struct settings {
 	const char *isa;
 	uint64_t threads;
 	uint64_t tensor_parallel_size, row_segments;
-	uint64_t kv_bytes;
-	uint64_t block_tokens;
+	uint64_t kv_bytes; /* 0: what there is */
+	const char *utilization;
 	uint64_t context_max;
-	uint64_t seq_max;
-	uint64_t batch_tokens_max;
-	uint64_t chunk_tokens;
+	struct node_sizes sizes;
 	uint64_t fetch_deadline_ms;
 	uint64_t fetch_min_tokens;
 };
@@ -42,6 +43,7 @@ struct program {
 	struct settings settings;
 	Wire__Role role;
 	struct model_dir *model;
+	double utilization;
 	struct engine_kv kv;
 	uint32_t block_counts[LAYER_GROUPS_MAX];
 	uint32_t context_max;
@@ -184,6 +186,20 @@ static enum err check_fingerprint(const struct program *program, struct why *why
 		       program->settings.model, text, wanted);
 }
 
+/* The device is known, and the weights are not read yet. */
+static enum err choose_sizes(void *context, const struct device_props *device, struct engine_options *options, struct why *why)
+{
+	struct node_sizes *sizes = &((struct program *)context)->settings.sizes;
+	enum err e = node_sizes_choose(sizes, device->kind != DEVICE_CPU, why);
+	if (e != ERR_OK)
+		return e;
+	options->block_tokens = (uint32_t)sizes->block_tokens;
+	options->batch_tokens_max = (uint32_t)sizes->batch_tokens_max;
+	log_info("blocks of %llu tokens; steps of %llu sequences and %llu tokens, of one prompt %llu", (unsigned long long)sizes->block_tokens,
+		 (unsigned long long)sizes->seq_max, (unsigned long long)sizes->batch_tokens_max, (unsigned long long)sizes->chunk_tokens);
+	return ERR_OK;
+}
+
 static enum err open_engine(struct program *program, struct why *why)
 {
 	struct engine_options options = {
@@ -194,8 +210,8 @@ static enum err open_engine(struct program *program, struct why *why)
 		.thread_count = (uint32_t)program->settings.threads,
 		.tensor_parallel_size = (uint32_t)program->settings.tensor_parallel_size,
 		.row_segments = (uint32_t)program->settings.row_segments,
-		.block_tokens = (uint32_t)program->settings.block_tokens,
-		.batch_tokens_max = (uint32_t)program->settings.batch_tokens_max,
+		.on_device = choose_sizes,
+		.device_context = program,
 	};
 	enum err e = engine_port_create(process_loop(program->process), &options, why, &program->port);
 	if (e != ERR_OK)
@@ -216,15 +232,46 @@ static enum err open_group(struct program *program, uint32_t g, struct why *why)
 		e = engine_set_kv(engine_port_engine(program->port), g, region_slot(program->regions[g], 0),
 				  program->block_counts[g]);
 	if (e == ERR_OK)
-		log_info("KV of %u layers that see %u tokens (0: all): %u blocks of %u tokens, %u bytes each", group->layer_count,
-			 group->window, program->block_counts[g], group->block_tokens, group->block_bytes);
+		log_info("KV of %u layers that see %u tokens (0: all): %llu tokens, %u blocks of %u, %u bytes each", group->layer_count,
+			 group->window, (unsigned long long)program->block_counts[g] * group->block_tokens, program->block_counts[g],
+			 group->block_tokens, group->block_bytes);
+	return e;
+}
+
+/* The blocks are the host's memory, also of a GPU's engine, whose own mirror them. */
+static enum err check_memory(const struct program *program, struct why *why)
+{
+	struct host_memory memory;
+	host_memory_read("", &memory);
+	return host_memory_check(&memory, program->settings.kv_bytes, "--kv-bytes", why);
+}
+
+/* Weights and activations are there by now. */
+static enum err choose_kv(struct program *program, struct why *why, uint64_t *ret_bytes)
+{
+	const struct engine *engine = engine_port_engine(program->port);
+	struct host_memory memory;
+	const char *bound;
+	host_memory_read("", &memory);
+	const struct kv_room room = {.asked = program->settings.kv_bytes, .device = engine_kv_room(engine, program->utilization),
+				     .device_all = engine_kv_room(engine, 1), .host = host_memory_most(&memory)};
+	enum err e = host_memory_check(&memory, room.asked, "--kv-bytes", why);
+	if (e == ERR_OK)
+		e = node_kv_bytes(&room, why, ret_bytes, &bound);
+	if (e == ERR_OK)
+		log_info("KV of %llu MiB, as many as %s: the GPUs have room for %llu MiB of it, the host for %llu MiB (%s)",
+			 (unsigned long long)*ret_bytes >> 20, bound, (unsigned long long)(room.device == UINT64_MAX ? 0 : room.device) >> 20,
+			 (unsigned long long)room.host >> 20, memory.bounded_by);
 	return e;
 }
 
 static enum err open_kv(struct program *program, struct why *why)
 {
-	enum err e = engine_kv_divide(&program->kv, program->settings.kv_bytes, program->context_max,
-				      (uint32_t)program->settings.chunk_tokens, why, program->block_counts);
+	uint64_t bytes;
+	enum err e = choose_kv(program, why, &bytes);
+	if (e == ERR_OK)
+		e = engine_kv_divide(&program->kv, bytes, program->context_max, (uint32_t)program->settings.sizes.chunk_tokens, why,
+				     program->block_counts);
 	for (uint32_t g = 0; e == ERR_OK && g < program->kv.group_count; g++)
 		e = open_group(program, g, why);
 	if (e == ERR_OK)
@@ -273,11 +320,11 @@ static struct node_options node_options(struct program *program)
 		.groups = {node_group(program, 0)},
 		.layers = program->kv.layers,
 		.peer_max = NODE_PEERS,
-		.job_max = (uint32_t)s->seq_max,
-		.seq_max = (uint32_t)s->seq_max,
+		.job_max = (uint32_t)s->sizes.seq_max,
+		.seq_max = (uint32_t)s->sizes.seq_max,
 		.context_max = program->context_max,
-		.batch_tokens_max = (uint32_t)s->batch_tokens_max,
-		.chunk_tokens = (uint32_t)s->chunk_tokens,
+		.batch_tokens_max = (uint32_t)s->sizes.batch_tokens_max,
+		.chunk_tokens = (uint32_t)s->sizes.chunk_tokens,
 		.read_max = 16384,
 		.fetch_deadline_ns = s->fetch_deadline_ms * 1000000,
 		.fetch_min_tokens = (uint32_t)s->fetch_min_tokens,
@@ -331,7 +378,7 @@ static enum err run(struct program *program, struct why *why)
 	if (e == ERR_OK)
 		e = open_kv(program, why);
 	if (e == ERR_OK)
-		e = engine_warm(engine_port_engine(program->port), (uint32_t)program->settings.seq_max);
+		e = engine_warm(engine_port_engine(program->port), (uint32_t)program->settings.sizes.seq_max);
 	if (e != ERR_OK)
 		return e;
 	struct node_options options = node_options(program);
@@ -353,12 +400,10 @@ static enum err check_settings(struct program *program, struct why *why)
 	struct settings *s = &program->settings;
 	if (!s->model)
 		return why_set(why, ERR_INVALID, "--model DIR is missing: a Hugging Face directory");
-	if (s->chunk_tokens % s->block_tokens != 0)
-		return why_set(why, ERR_INVALID, "--prefill-chunk-tokens %llu is no multiple of --block-size %llu",
-			       (unsigned long long)s->chunk_tokens, (unsigned long long)s->block_tokens);
-	if (s->batch_tokens_max < s->seq_max || s->batch_tokens_max < s->block_tokens)
-		return why_set(why, ERR_INVALID, "--max-num-batched-tokens %llu is below --max-num-seqs or --block-size",
-			       (unsigned long long)s->batch_tokens_max);
+	char *end;
+	program->utilization = strtod(s->utilization, &end);
+	if (end == s->utilization || *end || !(program->utilization > 0 && program->utilization <= 1))
+		return why_set(why, ERR_INVALID, "--gpu-memory-utilization is \"%s\", expected a number above 0 and up to 1, as 0.9", s->utilization);
 	size_t digits = s->fingerprint ? strspn(s->fingerprint, "0123456789abcdefABCDEF") : 2 * MODEL_FINGERPRINT_BYTES;
 	if (digits != 2 * MODEL_FINGERPRINT_BYTES || (s->fingerprint && s->fingerprint[digits]))
 		return why_set(why, ERR_INVALID, "--model-fingerprint \"%s\", expected %d hexadecimal digits, as each start logs them", s->fingerprint,
@@ -388,6 +433,8 @@ static enum err open_model(struct program *program, struct why *why)
 static enum err serve(struct program *program, struct why *why)
 {
 	enum err e = check_settings(program, why);
+	if (e == ERR_OK)
+		e = check_memory(program, why);
 	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing, .twin = twin};
 	if (e == ERR_OK)
 		e = open_model(program, why);
@@ -423,12 +470,15 @@ static void fill_table(struct settings *s, struct option *table)
 		{"tensor-parallel-size", OPTION_COUNT, &s->tensor_parallel_size, 1, 8, "N", "GPUs that share each layer out: 1, 2, 4, 8"},
 		{"row-segments", OPTION_COUNT, &s->row_segments, 0, 8, "N",
 		 "the greatest tensor-parallel-size among nodes that share KV; 0: this node's"},
-		{"kv-bytes", OPTION_BYTES, &s->kv_bytes, 1 << 20, 0, "BYTES", "memory for KV blocks"},
-		{"block-size", OPTION_COUNT, &s->block_tokens, 4, 256, "N", "tokens of a block"},
+		{"kv-bytes", OPTION_BYTES, &s->kv_bytes, 1 << 20, 0, "BYTES",
+		 "memory for KV blocks, of the host and of GPUs; default: on CPUs 256 MiB, on GPUs what both have"},
+		{"gpu-memory-utilization", OPTION_TEXT, &s->utilization, 0, 0, "X", "share of a GPU's memory to be used, with the default of --kv-bytes; 0.9"},
+		{"block-size", OPTION_COUNT, &s->sizes.block_tokens, 4, 256, "N", "tokens of a block, the same at all nodes that share KV; on CPUs 16, on GPUs 64"},
 		{"max-model-len", OPTION_COUNT, &s->context_max, 0, 1 << 20, "N", "tokens of a sequence; 0: the model's"},
-		{"max-num-seqs", OPTION_COUNT, &s->seq_max, 1, 256, "N", "sequences at once"},
-		{"max-num-batched-tokens", OPTION_COUNT, &s->batch_tokens_max, 16, 65536, "N", "tokens of a step"},
-		{"prefill-chunk-tokens", OPTION_COUNT, &s->chunk_tokens, 4, 65536, "N", "most tokens of one prompt in a step"},
+		{"max-num-seqs", OPTION_COUNT, &s->sizes.seq_max, 1, 256, "N", "sequences at once; on CPUs 64, on GPUs 256"},
+		{"max-num-batched-tokens", OPTION_COUNT, &s->sizes.batch_tokens_max, 16, 65536, "N", "tokens of a step; on CPUs 512, on GPUs 8192"},
+		{"prefill-chunk-tokens", OPTION_COUNT, &s->sizes.chunk_tokens, 4, 65536, "N",
+		 "most tokens of one prompt in a step; on CPUs 256, on GPUs 2048"},
 		{"fetch-deadline-ms", OPTION_COUNT, &s->fetch_deadline_ms, 1, 60000, "MS", "to wait for cached blocks at most"},
 		{"fetch-min-tokens", OPTION_COUNT, &s->fetch_min_tokens, 0, 1 << 20, "N", "fewer missing are recomputed at once"},
 	};
@@ -440,9 +490,8 @@ int main(int argc, char **argv, char **environment)
 	const char *slash = strrchr(argv[0], '/');
 	const char *called = slash ? slash + 1 : argv[0];
 	bool decode = strstr(called, "decode") != NULL;
-	struct program program = {.settings = {.role = decode ? "decode" : "prefill", .tensor_parallel_size = 1, .kv_bytes = 256 << 20,
-					       .block_tokens = 16, .seq_max = 64, .batch_tokens_max = 512,
-					       .chunk_tokens = 256, .fetch_deadline_ms = 1000}};
+	struct program program = {.settings = {.role = decode ? "decode" : "prefill", .tensor_parallel_size = 1,
+					       .utilization = "0.9", .fetch_deadline_ms = 1000}};
 	process_defaults(&program.settings.process, decode ? "decode-1" : "prefill-1");
 	struct option table[NODE_OPTIONS + PROCESS_OPTIONS];
 	fill_table(&program.settings, table);

@@ -95,7 +95,7 @@ static bool bench_open(struct bench *b)
 		.entry_max = b->blocks + 1,
 		.layers_max = LAYERS,
 	};
-	void *memory = malloc(ledger_bytes(&options));
+	void *memory = calloc(1, ledger_bytes(&options));
 	b->generations = calloc((size_t)SLABS * b->slots_max, sizeof(uint64_t));
 	if (!memory || !b->generations)
 		return false;

@@ -57,7 +57,7 @@ static bool stores_open(struct stores *s, const struct trace *trace, const struc
 			.layers_max = 1,
 			.policy = o->policy,
 		};
-		void *memory = malloc(ledger_bytes(&options));
+		void *memory = calloc(1, ledger_bytes(&options));
 		s->ledgers[i] = memory && s->generations[i] ? ledger_init(memory, &options) : NULL;
 		if (!s->ledgers[i])
 			return false;

@@ -250,6 +250,11 @@ static double seconds_now(void)
 	return (double)now.tv_sec + (double)now.tv_nsec * 1e-9;
 }
 
+static uint64_t memory_free(struct device *device)
+{
+	return UINT64_MAX;
+}
+
 static double read_rate(struct device *device)
 {
 	void *memory;
@@ -283,6 +288,7 @@ static const struct backend backend = {
 	.replay = replay,
 	.recorded = recorded,
 	.read_rate = read_rate,
+	.memory_free = memory_free,
 	.alloc = alloc,
 	.free = free_memory,
 	.copy = copy,

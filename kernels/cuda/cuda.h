@@ -191,6 +191,7 @@ void cuda_unimport(struct device *device, void *memory, size_t bytes);
 enum err cuda_reader_create(struct device *device, struct dev_reader **ret_reader);
 void cuda_reader_destroy(struct dev_reader *reader);
 enum err cuda_reader_read(struct dev_reader *reader, const struct dev_piece *pieces, size_t count, uint64_t *ret_digests);
+uint64_t cuda_memory_free(struct device *device);
 enum err cuda_alloc(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 void cuda_free(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 enum err cuda_copy(struct device *device, void *to, const void *from, size_t bytes);

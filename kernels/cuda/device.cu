@@ -325,6 +325,7 @@ static const struct backend *cuda_backend(void)
 		.replay = cuda_replay,
 		.recorded = cuda_recorded,
 		.read_rate = read_rate,
+		.memory_free = cuda_memory_free,
 		.alloc = cuda_alloc,
 		.free = cuda_free,
 		.copy = cuda_copy,

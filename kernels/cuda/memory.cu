@@ -136,6 +136,15 @@ static void give_back(enum mem_kind kind, void *memory, size_t bytes)
 		(void)cudaFree(memory);
 }
 
+uint64_t cuda_memory_free(struct device *base)
+{
+	struct cuda_device *device = cuda_of(base);
+	size_t free_bytes = 0, total_bytes;
+	if (!cuda_enter(device) || !CUDA_TRY(device, cudaMemGetInfo(&free_bytes, &total_bytes)))
+		return 0;
+	return free_bytes;
+}
+
 enum err cuda_alloc(struct device *base, enum mem_kind kind, size_t bytes, void **ret_memory)
 {
 	void *memory = NULL;

@@ -121,6 +121,43 @@ static void node_of_both_roles_takes_over(void **state)
 	world_fini(&w);
 }
 
+/* A decode node of another compat; its blocks may be as long. */
+static void add_other(struct world *w, uint32_t block_tokens, const char *device)
+{
+	uint32_t index = world_member(w, WIRE__ROLE__ROLE_DECODE, "decode 9", 2, "m");
+	struct coord_member member = {.node = w->fakes[index].id, .incarnation = ++w->fakes[index].incarnation, .role = WIRE__ROLE__ROLE_DECODE,
+				      .compat = w->fakes[index].compat, .model_count = 1, .block_tokens = block_tokens, .context_max = 256,
+				      .name = "decode 9", .models = {"m"}};
+	strcpy(member.device, device);
+	assert_int_equal(coord_member_set(w->coord, &member, w->now_ns), ERR_OK);
+	world_up(w, index);
+}
+
+static void expect_apart(uint32_t block_tokens, const char *device, const char *text)
+{
+	struct world w;
+	struct seen *seen;
+	cluster(&w, false);
+	world_cut(&w, D1);
+	coord_member_remove(w.coord, w.fakes[D1].id, w.now_ns);
+	add_other(&w, block_tokens, device);
+	assert_int_equal(world_submit(&w, 100, 20, 1, 3, &seen), ERR_UNAVAILABLE);
+	assert_false(model_of(&w).ready);
+	assert_true(model_of(&w).apart);
+	if (!strstr(model_of(&w).lacks.text, text))
+		fail_msg("\"%s\" lacks \"%s\"", model_of(&w).lacks.text, text);
+	world_member(&w, WIRE__ROLE__ROLE_PREFILL, "prefill 9", 2, "m");
+	world_up(&w, w.fake_count - 1);
+	assert_true(model_of(&w).ready);
+	world_fini(&w);
+}
+
+static void nodes_that_share_no_kv_are_no_pair_and_say_in_what_they_differ(void **state)
+{
+	expect_apart(64, "cuda", "prefill 1 has blocks of 8 tokens, decode 9 of 64 (--block-size)");
+	expect_apart(BLOCK_TOKENS, "cpu-fma-1", "decode 9 of cpu-fma-1");
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -129,6 +166,7 @@ int main(void)
 		cmocka_unit_test(refusal_of_prefill_does_not_matter_to_decode),
 		cmocka_unit_test(request_under_way_ends_with_the_reason),
 		cmocka_unit_test(node_of_both_roles_takes_over),
+		cmocka_unit_test(nodes_that_share_no_kv_are_no_pair_and_say_in_what_they_differ),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -283,7 +283,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 		.copies_max = 4, .rebalance_rate = 4000, .grace_ns = 400 * MS, .env = &w->env,
 	};
 	make_disk(w, length ? data[length - 1] : 0, &disk, &options);
-	w->memory = malloc(store_bytes(&options));
+	w->memory = calloc(1, store_bytes(&options));
 	w->store = store_init(w->memory, &options);
 	while (w->said.in.left) {
 		one(w);

@@ -12,6 +12,20 @@ static struct device *open_with(struct why *why, enum err *ret_e)
 	return device;
 }
 
+static void it_says_how_much_of_its_memory_is_free(void **state)
+{
+	enum { BYTES = 1 << 20 };
+	struct device *device = gpu_open(1);
+	uint64_t before = dev_memory_free(device);
+	void *memory;
+	assert_true(before > 0 && before <= device_props(device)->memory_bytes);
+	assert_int_equal(dev_alloc(device, MEM_DEVICE, BYTES, &memory), ERR_OK);
+	assert_int_equal(dev_memory_free(device), before - BYTES);
+	dev_free(device, MEM_DEVICE, memory, BYTES);
+	assert_int_equal(dev_memory_free(device), before);
+	device_close(device);
+}
+
 static void without_a_gpu_it_is_unsupported(void **state)
 {
 	struct fake_options options = *fake_now();
@@ -217,6 +231,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_gpu_it_is_unsupported),
+		cmocka_unit_test(it_says_how_much_of_its_memory_is_free),
 		cmocka_unit_test(a_thread_may_have_it_current_first),
 		cmocka_unit_test(any_call_of_an_opening_may_fail),
 		cmocka_unit_test(memory_is_counted),

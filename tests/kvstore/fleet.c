@@ -357,7 +357,7 @@ static struct store_options store_options_of(struct member *m)
 		.peer_max = PEERS,
 		.ledger = {.slabs = {.slab_count = slabs, .slab_bytes = FLEET_SLAB_SLOTS * FLEET_BLOCK_BYTES,
 				     .slot_bytes_min = FLEET_BLOCK_BYTES, .context = m, .open = open_slab, .close = close_slab},
-			   .entry_max = slabs * FLEET_SLAB_SLOTS + 64, .layers_max = FLEET_LAYERS},
+			   .entry_max = slabs * FLEET_SLAB_SLOTS + (o->entries ? o->entries : 64), .layers_max = FLEET_LAYERS},
 		.offer_max = 256,
 		.reading_max = 32,
 		.lookup_max = 16,
@@ -395,7 +395,7 @@ void fleet_start(struct fleet *f, uint32_t index)
 	memset(m->generations, 0, sizeof(m->generations));
 	m->slabs = calloc(FLEET_SLABS * FLEET_SLAB_SLOTS, FLEET_BLOCK_BYTES);
 	struct store_options options = store_options_of(m);
-	m->store = store_init(malloc(store_bytes(&options)), &options);
+	m->store = store_init(calloc(1, store_bytes(&options)), &options);
 	sim_start(f->sim, index + 1, m->lives, &store_ops, m);
 	tell_all(f, index);
 }

@@ -26,6 +26,7 @@ struct fleet_options {
 	uint32_t weights[FLEET_STORES_MAX];
 	uint64_t rate;      /* bytes a second */
 	uint32_t slabs;     /* of each store; 0: FLEET_SLABS */
+	uint32_t entries;   /* more than there are slots, of each store's ledger; 0: 64 */
 };
 
 struct fleet;

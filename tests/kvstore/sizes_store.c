@@ -37,7 +37,7 @@ struct sizes_store *sizes_store_create(uint32_t slabs, const struct evict_policy
 		.policy = policy,
 		.pin_bytes_max = SLAB_BYTES,
 	};
-	s->ledger = ledger_init(malloc(ledger_bytes(&options)), &options);
+	s->ledger = ledger_init(calloc(1, ledger_bytes(&options)), &options);
 	return s;
 }
 

@@ -142,7 +142,7 @@ void world_start(struct world *w)
 {
 	free(w->memory);
 	w->options.incarnation++;
-	w->memory = malloc(store_bytes(&w->options));
+	w->memory = calloc(1, store_bytes(&w->options));
 	w->store = store_init(w->memory, &w->options);
 	w->read_count = w->read_next = 0;
 }

@@ -85,7 +85,7 @@ static void walk(const struct evict_policy *a, const struct evict_policy *b, uin
 	w->policies[0] = a;
 	w->policies[1] = b;
 	for (int i = 0; i < 2; i++) {
-		w->states[i] = malloc(w->policies[i]->bytes(ENTRY_MAX, CLASSES));
+		w->states[i] = calloc(1, w->policies[i]->bytes(ENTRY_MAX, CLASSES));
 		w->policies[i]->init(w->states[i], ENTRY_MAX, CLASSES);
 	}
 	struct rng rng = {.seed = seed};
@@ -114,7 +114,7 @@ static void what_is_held_is_never_the_victim(void **state)
 {
 	for (int i = 0; i < EVICT_POLICIES; i++) {
 		const struct evict_policy *p = evict_policies[i];
-		void *s = malloc(p->bytes(8, 1));
+		void *s = calloc(1, p->bytes(8, 1));
 		p->init(s, 8, 1);
 		assert_int_equal(p->victim(s, 0), EVICT_NONE);
 		for (uint32_t e = 0; e < 8; e++) {
@@ -132,7 +132,7 @@ static void what_is_held_is_never_the_victim(void **state)
 static uint32_t blocks_that_survive_a_scan(const struct evict_policy *p)
 {
 	enum { CHAIN = 20, ALL = 100 };
-	void *s = malloc(p->bytes(ALL, 1));
+	void *s = calloc(1, p->bytes(ALL, 1));
 	bool there[CHAIN];
 	p->init(s, ALL, 1);
 	for (uint32_t e = 0; e < ALL; e++)
@@ -175,7 +175,7 @@ static void policies_are_found_by_name(void **state)
 
 static void ghosts_remember_the_newest_and_how_many_came_after(void **state)
 {
-	struct ghosts *g = malloc(ghosts_bytes(6, 2));
+	struct ghosts *g = calloc(1, ghosts_bytes(6, 2));
 	uint32_t list;
 	uint64_t age;
 	ghosts_init(g, 6, 2);

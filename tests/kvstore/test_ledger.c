@@ -54,7 +54,7 @@ static int setup(void **state)
 {
 	struct fixture *f = calloc(1, sizeof(*f));
 	struct ledger_options options = options_of(f);
-	f->memory = malloc(ledger_bytes(&options));
+	f->memory = calloc(1, ledger_bytes(&options));
 	f->ledger = ledger_init(f->memory, &options);
 	*state = f;
 	return 0;

@@ -389,6 +389,31 @@ static void a_block_of_low_priority_has_one_copy(void **state)
 	fleet_destroy(f);
 }
 
+/* Entries that no block ever had are not looked at, however many there may be. */
+static void a_look_is_as_long_as_there_are_blocks(void **state)
+{
+	(void)state;
+	uint32_t steps[2] = {0};
+	for (uint32_t large = 0; large < 2; large++) {
+		struct fleet_options options = {.stores = 3, .replicas = 2, .entries = large ? 1 << 18 : 0, .weights = {1, 1, 1}};
+		struct fleet *f = fleet_create(&options);
+		struct store_status status = {.draining = false};
+		for (uint32_t i = 0; i < 3; i++)
+			fleet_start(f, i);
+		fleet_run(f, 1000);
+		fleet_offer(f, 0, 200);
+		fleet_settle(f, 1000);
+		fleet_kill(f, 2);
+		do {
+			fleet_run(f, 5);
+			store_status(fleet_store(f, 0), &status);
+			steps[large]++;
+		} while (status.replicate.missing > 0);
+		fleet_destroy(f);
+	}
+	assert_int_equal(steps[0], steps[1]);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -407,6 +432,7 @@ int main(void)
 		cmocka_unit_test(stores_that_come_and_go_at_once_end_with_every_copy_in_place),
 		cmocka_unit_test(a_block_that_is_often_found_gets_more_copies),
 		cmocka_unit_test(a_block_of_low_priority_has_one_copy),
+		cmocka_unit_test(a_look_is_as_long_as_there_are_blocks),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

@@ -51,7 +51,7 @@ static int setup(void **state)
 		.quota_count = sizeof(quotas) / sizeof(quotas[0]),
 		.pin_bytes_max = PINNED_MAX,
 	};
-	f->memory = malloc(ledger_bytes(&options));
+	f->memory = calloc(1, ledger_bytes(&options));
 	f->ledger = ledger_init(f->memory, &options);
 	*state = f;
 	return 0;

@@ -377,7 +377,7 @@ static void start_store(struct member *m)
 		m->slab_regions[i] = UINT32_MAX;
 	m->region_next = 0;
 	m->slabs = malloc(SLABS * SLAB_BYTES);
-	m->memory = malloc(store_bytes(&options));
+	m->memory = calloc(1, store_bytes(&options));
 	assert(m->memory && m->slabs);
 	memset(m->slabs, 0xdd, SLABS * SLAB_BYTES);
 	m->store = store_init(m->memory, &options);

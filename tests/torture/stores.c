@@ -156,7 +156,7 @@ static enum err open_store(struct world *w)
 	};
 	w->env = (struct env){.context = w, .send = on_send, .close = on_conn, .dial = on_node, .link_open = on_link_open,
 			      .link_close = on_node, .read = on_read, .read_cancel = on_node};
-	w->memory = malloc(store_bytes(&options));
+	w->memory = calloc(1, store_bytes(&options));
 	if (!w->memory)
 		return ERR_NOMEM;
 	w->store = store_init(w->memory, &options);
