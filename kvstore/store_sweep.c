@@ -108,8 +108,6 @@ static uint32_t not_asked_about(const struct store *s)
 {
 	const struct sweep *w = s->sweep;
 	struct disk_status disk;
-	if (!s->d.disk || s->options.copies_max == 0 || s->draining)
-		return 0;
 	disk_status(s->d.disk, &disk);
 	if (replicate_any_lost(s->replicate) || w->change != replicate_change(s->replicate))
 		return disk.blocks;
@@ -123,10 +121,13 @@ struct sweep_status sweep_status(const struct store *s)
 {
 	const struct sweep *w = s->sweep;
 	struct sweep_status status = w->status;
-	status.missing = w->load_count + w->dropped + (uint32_t)(replicate_evicted(s->replicate) - w->evicted) + not_asked_about(s);
+	status.over = w->state == SWEEP_REST;
+	status.missing = w->load_count;
+	if (!s->d.disk || s->options.copies_max == 0 || s->draining)
+		return status; /* nothing is swept */
+	status.missing += w->dropped + (uint32_t)(replicate_evicted(s->replicate) - w->evicted) + not_asked_about(s);
 	for (uint32_t i = w->state == SWEEP_LOAD ? w->at : w->swept ? 0 : w->chunk_count; i < w->chunk_count; i++)
 		status.missing += is_missing(&w->chunk[i]);
-	status.over = w->state == SWEEP_REST;
 	return status;
 }
 

@@ -326,6 +326,27 @@ static void blocks_evicted_before_they_are_copied_are_copied_from_disk(void **st
 	assert_int_equal(missing_of(w), 0);
 }
 
+static void what_memory_lets_go_is_gone_and_not_missing_without_a_disk(void **state)
+{
+	struct world *w = *state;
+	w->options.copies_max = 2;
+	w->options.disk = NULL;
+	restart(w, false);
+	come(w, 1, WIRE__ROLE__ROLE_PREFILL);
+	come(w, NEAR, WIRE__ROLE__ROLE_KVSTORE);
+	come(w, FAR, WIRE__ROLE__ROLE_KVSTORE);
+	live(w, 40 * GRACE_MS);
+	f.mute = true;
+	for (uint32_t key = 0; key < BLOCKS; key++) {
+		offer(w, 1, 1000 + key, (uint8_t)key);
+		live(w, 40);
+	}
+	assert_true(status_of(w).ledger.evicted[LEDGER_FOR_ROOM] > 0);
+	f.mute = false;
+	live(w, 60 * GRACE_MS);
+	assert_int_equal(missing_of(w), 0);
+}
+
 static void copies_from_disk_keep_to_the_pace(void **state)
 {
 	struct world *w = *state;
@@ -376,6 +397,7 @@ int main(void)
 		T(sweep_costs_what_there_is_and_counts_what_it_has_not_seen),
 		T(nobody_waits_for_a_store_that_takes_nothing),
 		T(blocks_evicted_before_they_are_copied_are_copied_from_disk),
+		T(what_memory_lets_go_is_gone_and_not_missing_without_a_disk),
 		T(copies_from_disk_keep_to_the_pace),
 		T(only_stores_are_told_what_is_there),
 	};
