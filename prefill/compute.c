@@ -156,12 +156,13 @@ void prefill_fetched(struct prefill *p, uint32_t cookie, const struct kv_fetch_c
 		skip(p, job); /* else before the next plan: what came is among the pool's newest */
 }
 
-/* By computing a chunk it does not lose: the engine has nothing else to do, and what is missing takes longer to come. */
+/* By computing a chunk it does not lose: the engine has nothing else to do, and what is missing takes longer to come, and longer
+ * than a job waits in any case. */
 static bool pays_beside(const struct prefill *p, const struct prefill_job *job)
 {
 	uint32_t others = sched_count(p->options.sched) - (job->state == PREFILL_COMPUTING);
-	uint64_t chunk_ns = p->token_ns ? p->token_ns * p->options.chunk_tokens : p->options.fetch_floor_ns;
-	return others == 0 && kv_fetch_left_ns(p->options.fetches, (uint32_t)(job - p->jobs)) > chunk_ns;
+	uint64_t left_ns = others == 0 ? kv_fetch_left_ns(p->options.fetches, (uint32_t)(job - p->jobs)) : 0;
+	return left_ns > p->token_ns * p->options.chunk_tokens && left_ns > p->options.fetch_floor_ns;
 }
 
 /* The next chunk is the job's own; what lies behind it is the fetch's, which is not waited for meanwhile. */
