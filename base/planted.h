@@ -46,6 +46,7 @@
 	  "a rule of ours") \
 	X(SKIPPED_BLOCKS_KEPT, "a job that goes over blocks which are here keeps those that it had taken to compute them into", \
 	  "a rule of ours") \
+	X(FETCH_OUTLIVES_JOB, "the fetch of a job that ends, or has overtaken it, goes on", "a rule of ours") \
 	X(TENANT_SALT_LEFT_OUT, "the tenant's salt is not in the key", "CVE-2025-46570") \
 	X(OLDER_INCARNATION_ACCEPTED, "a process that was replaced may say Hello", \
 	  "Mooncake: zombie put; missed by a mutation run") \

@@ -163,10 +163,10 @@ static void reset(struct kv_fetches *f, struct fetch *fetch, const struct kv_fet
 	fetch->serial++;
 	fetch->cookie = request->cookie;
 	fetch->key_count = request->key_count < f->options.block_max ? request->key_count : f->options.block_max;
-	fetch->have = request->have;
-	fetch->started_ns = f->local->now_ns;
+	fetch->have = fetch->front = request->have;
+	fetch->began_ns = fetch->started_ns = f->local->now_ns;
 	fetch->deadline_ns = request->deadline_ns;
-	fetch->source_count = fetch->run = fetch->reading = 0;
+	fetch->source_count = fetch->run = fetch->goal = fetch->missing = fetch->reading = 0;
 	fetch->counts = (struct kv_fetch_counts){0};
 	for (uint32_t g = 0; g < f->local->group_count; g++) {
 		fetch->keys[g] = request->keys[g];
@@ -189,11 +189,39 @@ enum err kv_fetch_start(struct kv_fetches *f, const struct kv_fetch_request *req
 	return ERR_OK;
 }
 
-void kv_fetch_cancel(struct kv_fetches *f, uint32_t cookie)
+static struct fetch *find_cookie(struct kv_fetches *f, uint32_t cookie)
 {
 	for (uint32_t i = 0; i < f->options.fetch_max; i++)
 		if (f->fetches[i].state != FETCH_FREE && f->fetches[i].cookie == cookie)
-			fetch_end(f, &f->fetches[i], false);
+			return &f->fetches[i];
+	return NULL;
+}
+
+void kv_fetch_advance(struct kv_fetches *f, uint32_t cookie, uint32_t n, uint64_t deadline_ns)
+{
+	struct fetch *fetch = find_cookie(f, cookie);
+	assert(fetch);
+	fetch->started_ns = f->local->now_ns;
+	fetch->deadline_ns = deadline_ns > fetch->deadline_ns ? deadline_ns : fetch->deadline_ns;
+	if (n > fetch->front)
+		fetch_advance(f, fetch, n);
+}
+
+/* By what it did so far; as long as it lasts already, when that is nothing. */
+uint64_t kv_fetch_left_ns(struct kv_fetches *f, uint32_t cookie)
+{
+	const struct fetch *fetch = find_cookie(f, cookie);
+	assert(fetch);
+	uint64_t lasts_ns = f->local->now_ns - fetch->began_ns, read = fetch->counts.blocks_read;
+	return fetch->state == FETCH_READING && read > 0 ? lasts_ns * fetch->missing / read : lasts_ns;
+}
+
+void kv_fetch_cancel(struct kv_fetches *f, uint32_t cookie, struct kv_fetch_counts *ret_counts)
+{
+	struct fetch *fetch = find_cookie(f, cookie);
+	assert(fetch);
+	*ret_counts = fetch->counts;
+	fetch_end(f, fetch, false);
 }
 
 static bool all_heard(const struct fetch *fetch)
@@ -371,7 +399,7 @@ void fetch_end(struct kv_fetches *f, struct fetch *fetch, bool report)
 	kv_reads_abandon(f->local->reads, KV_FETCH_MODULE, fetch_index(f, fetch), fetch->serial);
 	release_sources(f, fetch);
 	for (uint32_t g = 0; g < f->local->group_count; g++)
-		for (uint32_t i = 0; i < fetch->key_count; i++)
+		for (uint32_t i = fetch->front; i < fetch->key_count; i++)
 			fetch->counts.miss_deadline += fetch->blocks[g][i].reading;
 	if (report)
 		f->options.done(f->options.context, fetch->cookie, &fetch->counts);

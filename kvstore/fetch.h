@@ -11,6 +11,9 @@
  * (Found.more); for that, or for one that is silent, nobody waits when all of it is here or on its way, nor longer than half the
  * time.
  *
+ * It reads from the end backwards, for whose prompt it is may compute from the beginning meanwhile (prefill/prefill.h): where they
+ * meet, the prompt goes over what has come.  So while more may be found, what lies behind a gap is read too.
+ *
  * Memory: the caller's.  Loop: the node's.  Bounds: fetch_max at a time, block_max blocks of a group each. */
 #ifndef KVSTORE_FETCH_H
 #define KVSTORE_FETCH_H
@@ -57,8 +60,13 @@ size_t kv_fetches_bytes(const struct kv_fetch_options *options);
 struct kv_fetches *kv_fetches_init(void *memory, const struct kv_fetch_options *options);
 /* `done` may be called before it returns, when nobody can be asked.  ERR_AGAIN: fetch_max are under way. */
 MUST_USE enum err kv_fetch_start(struct kv_fetches *fetches, const struct kv_fetch_request *request);
-/* Ends without a result; what it held is free. */
-void kv_fetch_cancel(struct kv_fetches *fetches, uint32_t cookie);
+/* The job computes beside the fetch: it has the first n blocks by itself, or soon, and they are not read any more; what of them is
+ * under way comes and is the pool's.  As long as it computes it does not wait: half the time and the deadline count from now. */
+void kv_fetch_advance(struct kv_fetches *fetches, uint32_t cookie, uint32_t n, uint64_t deadline_ns);
+/* How long the rest may take. */
+uint64_t kv_fetch_left_ns(struct kv_fetches *fetches, uint32_t cookie);
+/* Ends without `done`; what it held is free. */
+void kv_fetch_cancel(struct kv_fetches *fetches, uint32_t cookie, struct kv_fetch_counts *ret_counts);
 void kv_fetch_found(struct kv_fetches *fetches, uint32_t peer, const Wire__Found *found);
 void kv_fetch_read_done(struct kv_fetches *fetches, const struct kv_read_owner *owner, enum err verdict);
 void kv_fetch_peer_down(struct kv_fetches *fetches, uint32_t peer);

@@ -42,13 +42,17 @@ struct fetch {
 	const struct id128 *keys[LAYER_GROUPS_MAX];
 	uint32_t key_count;
 	uint32_t have;
-	uint64_t started_ns;
+	uint32_t front;         /* leading blocks that are not wanted, since the job has them by itself: `have` at first */
+	uint64_t began_ns;
+	uint64_t started_ns;    /* began, or went on beside computing: the deadline counts from here */
 	uint64_t deadline_ns;
 	uint32_t source_count;
 	struct fetch_source sources[KV_FETCH_SOURCES_MAX];
-	uint32_t run;           /* the longest beginning that can still come of it */
+	uint32_t run;           /* the longest beginning that is known to be had */
+	uint32_t goal;          /* what is read for: all of it while more may be found, then run */
+	uint32_t missing;       /* blocks that it wants and that have not come */
 	uint32_t reading;       /* blocks under way */
-	uint32_t issue_next[LAYER_GROUPS_MAX];
+	uint32_t issue_end[LAYER_GROUPS_MAX]; /* reads are issued from the end: this one's next is before */
 	struct kv_fetch_counts counts;
 	struct fetch_block *blocks[LAYER_GROUPS_MAX]; /* [block_max] */
 	uint64_t *digests[LAYER_GROUPS_MAX];          /* [block_max][FETCH_COPIES][layer_count] expected */
@@ -80,12 +84,14 @@ static inline uint32_t fetch_index(const struct kv_fetches *f, const struct fetc
 
 /* fetch_read.c */
 void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch);
-/* The longest beginning of which all that is needed is here, on its way, or may yet be read; what of it is to be read
- * is looked for anew. */
+/* The longest beginning of which all that is needed is here, on its way, or may yet be read, and what is read for; what of that
+ * is to be read is looked for anew. */
 void fetch_plan(struct kv_fetches *f, struct fetch *fetch);
 void fetch_issue(struct kv_fetches *f, struct fetch *fetch);
 /* More copies are known than when it was planned. */
 void fetch_extend(struct kv_fetches *f, struct fetch *fetch);
+/* The job has the first n blocks by itself. */
+void fetch_advance(struct kv_fetches *f, struct fetch *fetch, uint32_t n);
 /* fetch.c: not all is here or on its way, a source has more to say, and there is time for that. */
 bool fetch_waits_for_more(const struct kv_fetches *f, const struct fetch *fetch);
 /* Releases what holders keep; reports when `report`; gives the blocks back and frees the slot. */

@@ -11,19 +11,67 @@ static bool has_copy(const struct fetch_block *block)
 	return false;
 }
 
+/* The first block of a group that is read for the goal. */
+static uint32_t goal_first(const struct kv_fetches *f, const struct fetch *fetch, uint32_t group)
+{
+	uint32_t first = kv_keep_first(f->local->groups[group].keep, fetch->goal);
+	return first > fetch->front ? first : fetch->front;
+}
+
+/* Of what comes, it keeps what its job has room for: of a windowed group not while the job holds blocks of its own. */
+static bool keeps(const struct kv_fetches *f, const struct fetch *fetch, uint32_t group, uint32_t i)
+{
+	bool room = f->local->groups[group].keep == KV_KEEP_ALL || fetch->front == fetch->have;
+	return room && i >= goal_first(f, fetch, group) && i < fetch->goal;
+}
+
+static void give_to_pool(struct kv_fetches *f, struct fetch_block *block)
+{
+	kv_pool_unref(f->local->pool, block->block);
+	block->block = KV_BLOCK_NONE;
+	block->done = false;
+	block->have = true;
+}
+
+static void drop_unneeded(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
+{
+	for (uint32_t i = 0; i < fetch->key_count; i++) {
+		struct fetch_block *block = &fetch->blocks[group][i];
+		if (block->done && !keeps(f, fetch, group, i))
+			give_to_pool(f, block);
+	}
+}
+
+static void aim(struct kv_fetches *f, struct fetch *fetch)
+{
+	fetch->goal = fetch_waits_for_more(f, fetch) ? fetch->key_count : fetch->run;
+	fetch->missing = 0;
+	for (uint32_t g = 0; g < f->local->group_count; g++) {
+		fetch->issue_end[g] = fetch->goal;
+		for (uint32_t i = goal_first(f, fetch, g); i < fetch->goal; i++)
+			fetch->missing += !fetch->blocks[g][i].have && !fetch->blocks[g][i].done;
+		drop_unneeded(f, fetch, g);
+	}
+}
+
 void fetch_plan(struct kv_fetches *f, struct fetch *fetch)
 {
 	struct kv_presence groups[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < f->local->group_count; g++) {
 		for (uint32_t i = 0; i < fetch->key_count; i++) {
 			const struct fetch_block *block = &fetch->blocks[g][i];
-			f->present[g][i] = block->have || block->done || block->reading || has_copy(block);
+			f->present[g][i] = i < fetch->front || block->have || block->done || block->reading || has_copy(block);
 		}
 		groups[g] = (struct kv_presence){f->present[g], f->local->groups[g].keep};
 	}
 	fetch->run = kv_prefix(groups, f->local->group_count, fetch->key_count);
-	for (uint32_t g = 0; g < f->local->group_count; g++)
-		fetch->issue_next[g] = kv_keep_first(groups[g].keep, fetch->run);
+	aim(f, fetch);
+}
+
+void fetch_advance(struct kv_fetches *f, struct fetch *fetch, uint32_t n)
+{
+	fetch->front = n < fetch->key_count ? n : fetch->key_count;
+	fetch_plan(f, fetch);
 }
 
 void fetch_begin_reading(struct kv_fetches *f, struct fetch *fetch)
@@ -87,20 +135,25 @@ static bool issue_block(struct kv_fetches *f, struct fetch *fetch, uint32_t grou
 
 static void issue_group(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
 {
-	for (uint32_t *i = &fetch->issue_next[group]; *i < fetch->run; (*i)++) {
-		const struct fetch_block *block = &fetch->blocks[group][*i];
-		if (!block->have && !block->done && !block->reading && !issue_block(f, fetch, group, *i))
+	uint32_t first = goal_first(f, fetch, group);
+	for (uint32_t *end = &fetch->issue_end[group]; *end > first; (*end)--) {
+		const struct fetch_block *block = &fetch->blocks[group][*end - 1];
+		bool wanted = !block->have && !block->done && !block->reading && has_copy(block);
+		if (wanted && !issue_block(f, fetch, group, *end - 1))
 			return;
 	}
 }
 
 void fetch_issue(struct kv_fetches *f, struct fetch *fetch)
 {
+	bool more = fetch_waits_for_more(f, fetch);
+	if (!more && fetch->goal != fetch->run)
+		fetch_plan(f, fetch); /* no more is hoped for */
 	for (uint32_t g = 0; g < f->local->group_count; g++)
 		issue_group(f, fetch, g);
-	if (fetch->reading > 0 || fetch_waits_for_more(f, fetch))
+	if (fetch->front < fetch->goal && (fetch->reading > 0 || more))
 		return;
-	/* Nothing is under way and nothing can be: no room for the rest.  Better to compute than to wait. */
+	/* It is all here; or nothing is under way and nothing can be, since there is no room: better to compute than to wait. */
 	fetch_end(f, fetch, true);
 }
 
@@ -129,21 +182,9 @@ static void block_arrived(struct kv_fetches *f, struct fetch *fetch, uint32_t gr
 	fetch->counts.bytes_read += (uint64_t)f->local->groups[group].layer_count * f->local->groups[group].layer_bytes;
 	enum err e = kv_pool_seal(f->local->pool, block->block, &fetch->keys[group][i]);
 	(void)e; /* EXISTS: another request brought it meanwhile, and what is found under the key serves this one as well */
-}
-
-/* Blocks that came for a longer beginning than is left are the pool's: this fetch takes no more room than its job has. */
-static void drop_unneeded(struct kv_fetches *f, struct fetch *fetch, uint32_t group)
-{
-	uint32_t first = kv_keep_first(f->local->groups[group].keep, fetch->run);
-	for (uint32_t i = 0; i < fetch->key_count; i++) {
-		struct fetch_block *block = &fetch->blocks[group][i];
-		if (!block->done || (i >= first && i < fetch->run))
-			continue;
-		kv_pool_unref(f->local->pool, block->block);
-		block->block = KV_BLOCK_NONE;
-		block->done = false;
-		block->have = true;
-	}
+	fetch->missing -= i >= goal_first(f, fetch, group) && i < fetch->goal;
+	if (!keeps(f, fetch, group, i))
+		give_to_pool(f, block);
 }
 
 /* The landing of a failed try may still be written to: a new try needs a new one. */
@@ -158,8 +199,6 @@ static void block_failed(struct kv_fetches *f, struct fetch *fetch, uint32_t gro
 		block->copy_next = FETCH_COPIES; /* no room: this one is computed */
 	}
 	fetch_plan(f, fetch);
-	for (uint32_t g = 0; g < f->local->group_count; g++)
-		drop_unneeded(f, fetch, g);
 }
 
 void kv_fetch_read_done(struct kv_fetches *f, const struct kv_read_owner *owner, enum err verdict)

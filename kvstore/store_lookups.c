@@ -42,6 +42,16 @@ void store_send_found(struct store *s, uint32_t peer, uint64_t op, size_t count,
 /* Keys between the steps of a find (ledger.h): about as long is memory's answer awaited. */
 enum { AHEAD = 8 };
 
+/* What memory lacks, from the end: who asks may compute from the beginning meanwhile (kvstore/fetch.h). */
+static void want_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list, uint32_t lacking)
+{
+	uint32_t asked = (uint32_t)(lookup->keys.len / PROTO_KEY_BYTES);
+	for (uint32_t i = asked; s->d.disk && lacking > 0 && i-- > 0;) {
+		struct id128 key = codec_key(&lookup->keys, i);
+		store_disk_want(s, list, i, &key);
+	}
+}
+
 /* The blocks of the answer, held as they are found; digests point into the ledger.  What is on disk comes later. */
 static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t list, uint64_t *ret_bytes)
 {
@@ -67,10 +77,8 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 		if (i >= asked)
 			continue;
 		key = codec_key(&lookup->keys, i);
-		if (!ledger_serves(s->ledger, entry, &key, &compat)) {
-			store_disk_want(s, list, i, &key);
+		if (!ledger_serves(s->ledger, entry, &key, &compat))
 			continue;
-		}
 		if (holds_add(s->holds, list, entry) != ERR_OK)
 			break;
 		ledger_hold(s->ledger, entry);
@@ -78,6 +86,7 @@ static size_t find_blocks(struct store *s, const Wire__Lookup *lookup, uint32_t 
 		*ret_bytes += ledger_block_bytes(ledger_block(s->ledger, entry));
 		store_add_found(s, count++, i, entry);
 	}
+	want_blocks(s, lookup, list, asked - (uint32_t)count);
 	return count;
 }
 

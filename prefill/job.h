@@ -15,6 +15,9 @@ struct prefill_job {
 	struct kv_tenant tenant;
 	bool local;
 	bool planned;             /* a plan in flight names its sequence (rule 2) */
+	bool fetching;            /* its fetch is under way: in FETCHING always, in COMPUTING beside it */
+	bool begun;               /* it holds what it has computed or gone over */
+	bool beside;              /* some of it was computed beside its fetch */
 	enum err end_error;       /* with `ending`: why it ends when the step is over */
 	bool ending;
 
@@ -73,6 +76,13 @@ struct prefill {
 struct prefill_job *prefill_find(struct prefill *prefill, const Wire__JobId *id);
 /* By the drawing in prefill.h. */
 void prefill_move(struct prefill_job *job, enum prefill_state to);
+/* No plan in flight names it. */
+void prefill_end_now(struct prefill *prefill, struct prefill_job *job, enum err e);
+
+/* compute.c */
+/* FETCHING: fetches what is worth it, or begins to compute. */
+void prefill_fetch_start(struct prefill *prefill, struct prefill_job *job);
+void prefill_fetch_stop(struct prefill *prefill, struct prefill_job *job);
 
 /* blocks.c */
 /* Leading blocks that need not be computed. */

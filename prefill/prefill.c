@@ -24,9 +24,10 @@ const char *prefill_state_name(enum prefill_state state)
 static const bool moves[PREFILL_STATES][PREFILL_STATES] = {
 	[PREFILL_FREE] = {[PREFILL_RESERVED] = true},
 	[PREFILL_RESERVED] = {[PREFILL_FETCHING] = true, [PREFILL_FREE] = true},
-	[PREFILL_FETCHING] = {[PREFILL_BLOCKED] = true, [PREFILL_FREE] = true},
+	[PREFILL_FETCHING] = {[PREFILL_BLOCKED] = true, [PREFILL_COMPUTING] = true, [PREFILL_FREE] = true},
 	[PREFILL_BLOCKED] = {[PREFILL_COMPUTING] = true, [PREFILL_FREE] = true},
-	[PREFILL_COMPUTING] = {[PREFILL_BLOCKED] = true, [PREFILL_HANDING] = true, [PREFILL_FREE] = true},
+	[PREFILL_COMPUTING] = {[PREFILL_FETCHING] = true, [PREFILL_BLOCKED] = true, [PREFILL_HANDING] = true,
+			       [PREFILL_FREE] = true},
 	[PREFILL_HANDING] = {[PREFILL_FREE] = true},
 };
 
@@ -102,10 +103,9 @@ struct prefill_job *prefill_find(struct prefill *p, const Wire__JobId *id)
 	return NULL;
 }
 
-static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
+void prefill_end_now(struct prefill *p, struct prefill_job *job, enum err e)
 {
-	if (job->state == PREFILL_FETCHING)
-		kv_fetch_cancel(p->options.fetches, (uint32_t)(job - p->jobs));
+	prefill_fetch_stop(p, job);
 	if (job->state == PREFILL_COMPUTING)
 		sched_remove(p->options.sched, &job->sequence);
 	env_trace(p->local->env, "prefill of job %llu.%u ends: %s", (unsigned long long)job->key.number,
@@ -130,126 +130,22 @@ static void end_now(struct prefill *p, struct prefill_job *job, enum err e)
 static void end(struct prefill *p, struct prefill_job *job, enum err e)
 {
 	if (!job->planned || planted(PLANNED_FREED)) {
-		end_now(p, job, e);
+		prefill_end_now(p, job, e);
 		return;
 	}
+	prefill_fetch_stop(p, job);
 	job->ending = true;
 	job->end_error = e;
-}
-
-/* Waiting must never be slower than computing (DESIGN 4.4): as long as reading that many tokens here takes by what it
- * took lately, twice over, since a node that is busy with others is slower at both. */
-static uint64_t patience_ns(const struct prefill *p, uint32_t tokens)
-{
-	uint64_t longest_ns = p->options.fetch_deadline_ns;
-	if (p->token_ns == 0)
-		return longest_ns;
-	uint64_t ns = 2 * p->token_ns * tokens;
-	if (ns < p->options.fetch_floor_ns)
-		ns = p->options.fetch_floor_ns;
-	return ns < longest_ns ? ns : longest_ns;
 }
 
 /* What a token of a finished prompt cost, behind whatever else was computed; an average that forgets: 1/8 each. */
 static void learn_pace(struct prefill *p, const struct prefill_job *job)
 {
 	uint32_t computed = prefill_account(p, job).computed;
-	if (computed < PACE_TOKENS_MIN)
+	if (computed < PACE_TOKENS_MIN || job->beside)
 		return;
 	uint64_t ns = (job->done_ns - job->computing_ns) / computed;
 	p->token_ns = p->token_ns ? (7 * p->token_ns + ns) / 8 : ns;
-}
-
-static bool start_fetch(struct prefill *p, struct prefill_job *job, uint32_t have)
-{
-	uint32_t reusable = prefill_blocks_reusable(p, job);
-	if (reusable == have || (reusable - have) * p->local->block_tokens < p->options.fetch_min_tokens)
-		return false;
-	struct kv_fetch_request request = {
-		.cookie = (uint32_t)(job - p->jobs),
-		.key_count = reusable,
-		.tenant = &job->tenant,
-		.have = have,
-		.holders = job->holder_pointers,
-		.holder_count = job->holder_count,
-		.deadline_ns = p->local->now_ns + patience_ns(p, (reusable - have) * p->local->block_tokens),
-	};
-	for (uint32_t g = 0; g < p->local->group_count; g++)
-		request.keys[g] = job->keys[g];
-	return kv_fetch_start(p->options.fetches, &request) == ERR_OK;
-}
-
-/* What lies behind what it has computed is here by now: others brought or computed it. */
-static void skip(struct prefill *p, struct prefill_job *job)
-{
-	uint32_t tokens = p->local->block_tokens, from = job->sequence.computed / tokens;
-	uint32_t n = prefill_blocks_usable(p, job, from);
-	if (n == from)
-		return;
-	prefill_blocks_refer(p, job, from, n);
-	job->reused += (n - from) * tokens;
-	job->sequence.computed = n * tokens;
-	job->blocks_complete = n;
-	env_trace(p->local->env, "job %llu.%u goes on at token %u: %u are here", (unsigned long long)job->key.number,
-		  job->key.attempt, n * tokens, (n - from) * tokens);
-	for (uint32_t layer = 0; layer < p->local->layer_count; layer++)
-		prefill_announce(p, job, layer, from, n - from);
-}
-
-/* Another that came earlier computes the very block that this one lacks next. */
-static bool has_twin(const struct prefill *p, const struct prefill_job *job)
-{
-	uint32_t next = job->sequence.computed / p->local->block_tokens;
-	for (uint32_t i = 0; next < prefill_blocks_reusable(p, job) && i < p->options.job_max; i++) {
-		const struct prefill_job *other = &p->jobs[i];
-		if (other->state == PREFILL_COMPUTING && other->sequence.arrival < job->sequence.arrival &&
-		    other->sequence.computed == job->sequence.computed && next < other->full_count &&
-		    id128_equal(&other->keys[0][next], &job->keys[0][next]))
-			return true;
-	}
-	return false;
-}
-
-/* What the next chunk wants: nobody else to compute it, and room. */
-static bool may_compute(struct prefill *p, struct prefill_job *job)
-{
-	skip(p, job);
-	return !has_twin(p, job) && prefill_blocks_take(p, job);
-}
-
-/* Joins the schedule; stays BLOCKED while it may not. */
-static void try_compute(struct prefill *p, struct prefill_job *job)
-{
-	if (!may_compute(p, job) || sched_add(p->options.sched, &job->sequence) != ERR_OK)
-		return;
-	prefill_move(job, PREFILL_COMPUTING);
-	if (job->computing_ns == 0)
-		job->computing_ns = p->local->now_ns;
-	prefill_announce_all(p, job);
-}
-
-/* Leaves the schedule until it may go on. */
-static void try_go_on(struct prefill *p, struct prefill_job *job)
-{
-	if (may_compute(p, job))
-		return;
-	sched_remove(p->options.sched, &job->sequence);
-	prefill_move(job, PREFILL_BLOCKED);
-}
-
-static void begin_compute(struct prefill *p, struct prefill_job *job)
-{
-	uint32_t n = prefill_blocks_usable(p, job, 0), tokens = n * p->local->block_tokens;
-	prefill_blocks_refer(p, job, 0, n);
-	job->reused = job->reused < tokens ? job->reused : tokens;
-	job->fetched = tokens - job->reused;
-	prefill_move(job, PREFILL_BLOCKED);
-	job->blocks_complete = n;
-	job->sequence.computed = tokens;
-	env_trace(p->local->env, "take job %llu.%u: %u tokens, %u reused, %u fetched",
-		  (unsigned long long)job->key.number, job->key.attempt, job->sequence.token_count, job->reused,
-		  job->fetched);
-	try_compute(p, job);
 }
 
 void prefill_start(struct prefill *p, uint32_t peer, const Wire__Start *start)
@@ -259,16 +155,7 @@ void prefill_start(struct prefill *p, uint32_t peer, const Wire__Start *start)
 		return;
 	job->started_ns = p->local->now_ns;
 	prefill_move(job, PREFILL_FETCHING);
-	if (!start_fetch(p, job, prefill_blocks_refer_early(p, job)))
-		begin_compute(p, job);
-}
-
-void prefill_fetched(struct prefill *p, uint32_t cookie, const struct kv_fetch_counts *counts)
-{
-	struct prefill_job *job = &p->jobs[cookie];
-	assert(job->state == PREFILL_FETCHING);
-	job->counts = *counts;
-	begin_compute(p, job);
+	prefill_fetch_start(p, job);
 }
 
 void prefill_cancel(struct prefill *p, uint32_t peer, const Wire__Cancel *cancel)
@@ -374,7 +261,7 @@ static void hand_over_locally(struct prefill *p, struct prefill_job *job)
 	for (uint32_t g = 0; g < p->local->group_count; g++)
 		job->sequence.tables[g].first = job->sequence.tables[g].count = 0; /* the references go with it */
 	p->options.handover(p->options.context, &handover);
-	end_now(p, job, ERR_OK);
+	prefill_end_now(p, job, ERR_OK);
 }
 
 static void sampled(struct prefill *p, struct prefill_job *job, const struct sample *samples)
@@ -386,6 +273,7 @@ static void sampled(struct prefill *p, struct prefill_job *job, const struct sam
 		job->first_finish[i] = finish_of(&p->options.finish, &job->sampling, samples[i].token, generated,
 						 sequence->token_count + 1, &job->first_stop[i]);
 	}
+	prefill_fetch_stop(p, job);
 	sched_remove(p->options.sched, sequence);
 	prefill_move(job, PREFILL_HANDING);
 	job->done_ns = p->local->now_ns;
@@ -407,7 +295,7 @@ void prefill_step_done(struct prefill *p, const struct run *run, const struct sa
 	if (job->ending || e != ERR_OK) {
 		if (!job->ending)
 			prefill_send_transfer_end(p, job, e);
-		end_now(p, job, job->ending ? job->end_error : e);
+		prefill_end_now(p, job, job->ending ? job->end_error : e);
 		return;
 	}
 	prefill_blocks_publish(p, job);
@@ -415,20 +303,6 @@ void prefill_step_done(struct prefill *p, const struct run *run, const struct sa
 		prefill_send_scores(p, job, run, samples + run->score_index);
 	if (run->sample_count > 0)
 		sampled(p, job, samples + run->sample_first);
-}
-
-void prefill_prepare(struct prefill *p)
-{
-	for (uint32_t i = 0; i < p->options.job_max; i++) {
-		struct prefill_job *job = &p->jobs[i];
-		if (job->state == PREFILL_COMPUTING)
-			try_go_on(p, job);
-		else if (job->state == PREFILL_BLOCKED)
-			try_compute(p, job);
-		else if (planted(SESSION_SHORTER_THAN_QUEUE) && job->state == PREFILL_HANDING &&
-			 p->local->now_ns > job->done_ns + 100000000)
-			end_now(p, job, ERR_OK);
-	}
 }
 
 uint32_t prefill_count(const struct prefill *p)

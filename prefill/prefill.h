@@ -1,12 +1,15 @@
 /* prefill - the jobs whose prompts this node reads.  Pure.
  *
- *   (free) --Reserve--> RESERVED --Start--> FETCHING --kv_fetch done--> BLOCKED --blocks taken--> COMPUTING
+ *   (free) --Reserve--> RESERVED --Start--> FETCHING --kv_fetch done, or overtaken--> BLOCKED --blocks taken--> COMPUTING
  *     --last chunk sampled--> HANDING --TransferEnd, or handed over locally--> (free)
+ *   FETCHING --nothing else to compute, and the rest takes longer than a chunk--> COMPUTING --else--> FETCHING
  *   COMPUTING --no room for the next chunk's blocks, or an earlier job computes the very same--> BLOCKED
  *   any --Cancel, session of coordinator or decode node ends--> (free), after the plan in flight
  *
- * Before each plan a job goes over what lies in the pool behind its own blocks by then: published by another job, or brought
- * for it.  Two of one beginning compute it once, the earlier one.
+ * In FETCHING a job waits for its fetch; in COMPUTING it may be under way as well: it reads from the end, the job computes from
+ * the beginning, and where they meet it goes over what has come (docs/decisions/loads-from-both-ends.md).  Before each plan a
+ * job goes over what lies in the pool behind its own blocks by then: brought for it, or published by another job.  Two of
+ * one beginning compute it once, the earlier one.
  *
  * While it computes, each finished layer of a chunk is announced to the decode node, which reads it while the next
  * layer runs.  Blocks stay referenced until the decode node says TransferEnd or its session ends (law 3); those of a

@@ -31,6 +31,23 @@ static void block_that_memory_evicted_comes_back_from_disk(void **state)
 	assert_int_equal(store_held_for(w->store, 10), 0);
 }
 
+/* Who asks may compute from the beginning meanwhile. */
+static void chain_is_loaded_from_its_end_and_told_as_it_comes(void **state)
+{
+	struct world *w = *state;
+	enum { CHAIN = 6 }; /* twice as many as are read at once */
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	put(w, 0, IN_MEMORY + CHAIN);
+	lookup(w, 1, 1, (uint8_t[]){0, 1, 2, 3, 4, 5}, CHAIN);
+	while (!found(w, 1, 1))
+		assert_true(step(w));
+	assert_int_equal(found(w, 1, 1)->blocks, 1);
+	assert_in_range(found(w, 1, 1)->index[0], CHAIN / 2, CHAIN - 1);
+	assert_true(found(w, 1, 1)->more);
+	run(w);
+	assert_int_equal(found_blocks(w, 1), CHAIN);
+}
+
 static void blocks_outlive_the_process(void **state)
 {
 	struct world *w = *state;
@@ -170,6 +187,7 @@ int main(void)
 	const struct CMUnitTest tests[] = {
 #define T(name, how) cmocka_unit_test_setup_teardown(name, disk_setup_##how, disk_teardown)
 		T(block_that_memory_evicted_comes_back_from_disk, behind),
+		T(chain_is_loaded_from_its_end_and_told_as_it_comes, behind),
 		T(blocks_outlive_the_process, behind),
 		T(wrong_bytes_on_disk_are_a_miss, behind),
 		T(two_look_ups_share_one_load, behind),
