@@ -19,8 +19,8 @@ struct shape {
 };
 
 static const struct shape shapes[] = {
-	{"1b", 16, 2048, 8192, 32, 8, 64, 128256, ELEM_BF16},
 	{"8b", 32, 4096, 14336, 32, 8, 128, 128256, ELEM_BF16},
+	{"1b", 16, 2048, 8192, 32, 8, 64, 128256, ELEM_BF16},
 	{"8b-fp8", 32, 4096, 14336, 32, 8, 128, 128256, ELEM_E4M3},
 };
 
@@ -175,7 +175,7 @@ static double weights_of(const struct model_config *c)
 
 static void measure_model(struct model *m, const struct shape *shape)
 {
-	static const uint32_t batches[] = {1, 8, 16, 64, 256}, prompts[] = {256, CONTEXT};
+	static const uint32_t batches[] = {1, 8, 16, 64, 256}, prompts[] = {CONTEXT, 256};
 	const struct model_config *c = &m->config;
 	double token_kv = 2.0 * 2 * c->kv_head_count * c->head_dim * c->layer_count, head = (double)c->vocab_size * c->hidden_size;
 	char name[64];
@@ -200,6 +200,8 @@ static void measure_model(struct model *m, const struct shape *shape)
 void bench_models(struct bench *bench)
 {
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
+		if (bench_over(bench, shapes[i].name))
+			continue;
 		struct model *m = calloc(1, sizeof(*m));
 		m->bench = bench;
 		fill_config(&m->config, &shapes[i]);
