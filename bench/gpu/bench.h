@@ -64,6 +64,8 @@ void bench_rows(struct bench *bench);
 void bench_sample(struct bench *bench);
 void bench_models(struct bench *bench);
 void bench_handover(struct bench *bench);
+void bench_sweep(struct bench *bench);
+void bench_pin(struct bench *bench);
 /* The other process of bench_handover(): its exit status. */
 int bench_neighbour(void);
 #endif

@@ -202,7 +202,8 @@ static const struct section {
 	void (*run)(struct bench *bench);
 } sections[] = {
 	{"products", bench_products}, {"experts", bench_experts},   {"attention", bench_attention}, {"models", bench_models},
-	{"rows", bench_rows},	      {"sample", bench_sample},	    {"handover", bench_handover},
+	{"rows", bench_rows},	      {"sample", bench_sample},	    {"handover", bench_handover},   {"sweep", bench_sweep},
+	{"pin", bench_pin},
 };
 
 static const struct section *find_section(const char *name)

@@ -33,7 +33,8 @@ SECTIONS = (
     ("models", "exact models", 50),
     ("torch-attention", "torch attention", 45),
     ("fast", "fast products attention models", 50),
-    ("rows", "exact experts rows sample handover", 30),
+    ("sweep", "exact sweep", 60),
+    ("rows", "exact experts rows sample handover pin", 30),
     ("torch-rows", "torch rows products", 20),
 )
 

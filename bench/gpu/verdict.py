@@ -32,7 +32,7 @@ class Figures:
 
     def __init__(self, folder):
         self.ours, self.fast, self.others = {}, {}, {}
-        self.about, self.missing, self.skipped = {}, {}, []
+        self.about, self.missing, self.skipped, self.sweep, self.fit = {}, {}, [], [], None
         self.sections = []
         for path in sorted(pathlib.Path(folder).glob("*.jsonl")):
             for line in path.read_text(errors="replace").splitlines():
@@ -59,6 +59,10 @@ class Figures:
             self.missing[row["missing"]] = row["why"]
         elif "skipped" in row:
             self.skipped.append(row["skipped"])
+        elif "sweep" in row:
+            self.sweep.append(row)
+        elif "fit" in row:
+            self.fit = row["fit"]
 
     def our(self, name):
         if name not in self.ours:
@@ -150,6 +154,29 @@ def line_of(figures, name, result):
     return (line + (verdict_of(result) if result else "")).rstrip()
 
 
+def tile(plan):
+    return f"{plan[0]} x {plan[1]}" + (" by two" if plan[2] == 2 else "")
+
+
+def sweep_lines(figures):
+    """Where the plan's tile is behind the best one, and what rates would have chosen better."""
+    for point in figures.sweep:
+        own, best = point["tiles"][point["plan"]], point["tiles"][point["best"]]
+        if own[3] > 1.05 * best[3]:
+            yield (f"tiles: {point['sweep']} {point['elem']}, {point['rows']} rows: {tile(own)} takes {own[3]:.1f} us, {tile(best)} {best[3]:.1f}: "
+                   f"{100 * (own[3] / best[3] - 1):.0f} % behind")
+    if figures.fit:
+        now, fitted = figures.fit["now"], figures.fit["fitted"]
+        yield (f"tiles: {figures.fit['points']} products, {now['behind']} over 5 % behind, {100 * (now['mean'] - 1):.1f} % on average, "
+               f"{100 * (now['worst'] - 1):.0f} % at worst")
+        rates = [key for key in now if key.endswith("_cycle") or key.endswith("_cycles")]
+        if fitted["mean"] < now["mean"]:
+            yield ("tiles: kernels/cuda/linear_plan.cu with " + ", ".join(f"{key} {fitted[key]} (now {now[key]})" for key in rates) +
+                   f": {fitted['behind']}, {100 * (fitted['mean'] - 1):.1f} %, {100 * (fitted['worst'] - 1):.0f} %")
+        else:
+            yield "tiles: no rates choose better than those of kernels/cuda/linear_plan.cu"
+
+
 def summary(results):
     """(complete and all met, the verdict's words)"""
     met = sum(result.get("met", False) for result in results.values())
@@ -185,12 +212,15 @@ def judge(folder, machine, results_path):
     names = list(dict.fromkeys(names))
     for name in names:
         print(line_of(figures, name, results.get(name)))
+    for line in sweep_lines(figures):
+        print(line)
     library = [row["tflops"] for rows in figures.others.values() for row in rows
                if row["by"] == LIBRARY and "fp8" not in row["name"] and "tflops" in row]
     figures.about["dense_tflops"] = {"data sheet": DENSE_TFLOPS, LIBRARY: max(library, default=None)}
     good, words = summary(results)
     out = {"machine": machine, **figures.about, "verdict": words, "sections": figures.sections, "missing": figures.missing,
-           "skipped": figures.skipped, "figures": [figure_of(figures, name, results.get(name)) for name in names]}
+           "skipped": figures.skipped, "figures": [figure_of(figures, name, results.get(name)) for name in names],
+           "sweep": figures.sweep, "fit": figures.fit}
     pathlib.Path(results_path).write_text(json.dumps(out, indent=1) + "\n")
     for section in figures.sections:
         if section["status"] != "done":

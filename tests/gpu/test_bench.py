@@ -128,6 +128,19 @@ class Verdicts(unittest.TestCase):
         self.assertIn("42.0 us fast", line)
         self.assertEqual(next(f for f in results["figures"] if f["name"] == "decode/8b/1 x 1024")["fast_us"], 42.0)
 
+    def test_tiles_are_named_where_the_plan_is_five_percent_behind(self):
+        def point(rows, us):
+            return {"sweep": "8b/qkv", "elem": "bf16", "n": 6144, "k": 4096, "groups": 1, "rows": rows, "plan": 0, "best": 1,
+                    "tiles": [[64, 64, 1, us], [128, 128, 2, 100.0]]}
+        rates = {"sm_bytes_cycle": 40, "l2_bytes_cycle": 4600, "hbm_bytes_cycle": 2450, "tile_cycles": 2}
+        fit = {"fit": {"points": 2, "now": {**rates, "mean": 1.05, "worst": 1.11, "behind": 1},
+                       "fitted": {**rates, "sm_bytes_cycle": 50, "mean": 1.0, "worst": 1.0, "behind": 0}}}
+        _, text, results = self.judge([*good_figures(), point(256, 111.0), point(512, 104.0), fit])
+        self.assertIn("256 rows: 64 x 64 takes 111.0 us, 128 x 128 by two 100.0: 11 % behind", text)
+        self.assertNotIn("512 rows", text)
+        self.assertIn("sm_bytes_cycle 50 (now 40)", text)
+        self.assertEqual(len(results["sweep"]), 2)
+
     def test_targets_are_what_the_programs_measure(self):
         products, attention, models = ((ROOT / "bench/gpu" / name).read_text() for name in ("products.c", "attention.c", "models.c"))
         for name, *_ in verdict.targets():
@@ -184,7 +197,7 @@ class Sections(unittest.TestCase):
         self.assertLessEqual(sum(budget for _, _, budget in measure.SECTIONS), measure.LIMIT_S - measure.BUILD_S)
         self.assertLessEqual(measure.LIMIT_S + self.saved[0], 480)
         names = [name for name, *_ in measure.SECTIONS]
-        self.assertLess(max(map(names.index, ("products", "attention", "models"))), min(map(names.index, ("fast", "rows"))))
+        self.assertLess(max(map(names.index, ("products", "attention", "models"))), min(map(names.index, ("fast", "sweep", "rows"))))
         self.assertEqual(len(set(names)), len(names))
 
     def test_sections_are_those_of_the_programs(self):
