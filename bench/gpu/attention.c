@@ -2,6 +2,7 @@
 #include <stdlib.h>
 
 #include "bench/gpu/bench.h"
+#include "bench/gpu/shapes.h"
 
 /* Of an 8B model: 32 query heads over 8 of keys and values, 128 numbers each, blocks of 64 tokens. */
 enum { HEADS = 32, GROUPS = 8, DIM = 128, BLOCK = 64, RUNS_MAX = 256, COPIES_MAX = 16 };
@@ -65,7 +66,7 @@ static void open_pool(struct pool *pool, const struct shape *shape)
 	pool->kv.layer_stride = kv_layer_bytes(&pool->kv.layout);
 	pool->kv.block_stride = kv_block_bytes(&pool->kv.layout);
 	pool->blocks = shape->runs * ((shape->length + BLOCK - 1) / BLOCK);
-	pool->copies = (uint32_t)(BENCH_CACHE_BYTES / (pool->blocks * pool->kv.block_stride)) + 1;
+	pool->copies = (uint32_t)(SHAPES_CACHE_BYTES / (pool->blocks * pool->kv.block_stride)) + 1;
 	pool->copies = pool->copies < COPIES_MAX ? pool->copies : COPIES_MAX;
 	pool->kv.base = bench_alloc(pool->bench, pool_bytes(pool));
 	pool->tables = malloc((size_t)pool->copies * pool->blocks * sizeof(uint32_t));
@@ -123,12 +124,7 @@ static void measure(struct bench *bench, const struct shape *shape)
 
 void bench_attention(struct bench *bench)
 {
-	static const struct shape shapes[] = {
-		{"attention/prefill/8192", 1, 8192, 8192},   {"attention/decode/1 x 8192", 1, 8192, 1},
-		{"attention/decode/16 x 8192", 16, 8192, 1}, {"attention/decode/64 x 4096", 64, 4096, 1},
-		{"attention/decode/256 x 4096", 256, 4096, 1}, {"attention/prefill/2048", 1, 2048, 2048},
-		{"attention/chunk/2048 of 32768", 1, 32768, 2048},
-	};
+	static const struct shape shapes[] = {SHAPES_ATTENTION};
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++)
 		measure(bench, &shapes[i]);
 }

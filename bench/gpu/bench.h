@@ -18,9 +18,6 @@
 #include "kernels/device.h"
 #include "kernels/ops.h"
 
-/* What is read comes from memory where calls take turns at so many bytes: the second-level cache has 50 or 60 MB. */
-#define BENCH_CACHE_BYTES (UINT64_C(400) << 20)
-
 struct bench {
 	struct device *device;
 	double copy_rate; /* bytes a second read and written by copies: the ceiling of what memory bounds */

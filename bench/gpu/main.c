@@ -12,12 +12,12 @@
 #include "base/bf16.h"
 #include "base/e4m3.h"
 #include "bench/gpu/bench.h"
+#include "bench/gpu/shapes.h"
 
 /* Of the runtime that the backend is linked with: waits for streams of others too. */
 int cudaDeviceSynchronize(void);
 
-enum { ROUNDS = 5, PATTERN = 1 << 20 };
-#define PASS_SECONDS 0.03
+enum { PATTERN = 1 << 20 };
 
 void bench_check(enum err e, const char *what)
 {
@@ -164,11 +164,11 @@ static double time_calls(struct bench *bench, uint32_t count, void (*run)(void *
 
 double bench_time(struct bench *bench, int rounds, double pass_s, void (*run)(void *context, uint32_t index), void *context)
 {
-	double times[ROUNDS];
+	double times[SHAPES_ROUNDS];
 	time_calls(bench, 1, run, context);
 	double once = time_calls(bench, 2, run, context);
 	uint32_t count = once > pass_s ? 1 : (uint32_t)(pass_s / once) + 1;
-	rounds = rounds < ROUNDS ? rounds : ROUNDS;
+	rounds = rounds < SHAPES_ROUNDS ? rounds : SHAPES_ROUNDS;
 	for (int i = 0; i < rounds; i++)
 		times[i] = time_calls(bench, count, run, context);
 	qsort(times, (size_t)rounds, sizeof(*times), by_value);
@@ -192,7 +192,7 @@ void bench_measure(struct bench *bench, const char *name, struct work work, void
 		   void *context)
 {
 	if (!bench_over(bench, name))
-		print_figure(bench, name, bench_time(bench, ROUNDS, PASS_SECONDS, run, context), work);
+		print_figure(bench, name, bench_time(bench, SHAPES_ROUNDS, SHAPES_PASS_SECONDS, run, context), work);
 }
 
 /* --- the program --------------------------------------------------------------------------------------------- */

@@ -3,18 +3,18 @@
 
 #include "bench/gpu/bench.h"
 #include "bench/gpu/cublas_lt.h"
+#include "bench/gpu/shapes.h"
 
-/* Weights of an 8B model's layer, and its head. */
 static const struct {
 	const char *name;
 	uint32_t n, k;
-} shapes[] = {{"qkv", 6144, 4096}, {"output", 4096, 4096}, {"gate_up", 28672, 4096}, {"down", 4096, 14336}, {"head", 128256, 4096}};
+} shapes[] = {SHAPES_PRODUCTS};
 
-/* Those with targets first; of those of `others` the library is asked too. */
+/* Of those of `others` the library is asked too. */
 static const struct {
 	uint32_t rows;
 	bool others;
-} rows_of[] = {{256, true}, {1024, true}, {4096, true}, {8192, true}, {1, true}, {8, false}, {16, true}, {32, false}, {64, false}, {128, false}};
+} rows_of[] = {SHAPES_PRODUCT_ROWS};
 
 enum { COPIES_MAX = 16 };
 
@@ -64,7 +64,7 @@ static void measure_others(struct product *p, const char *name, uint32_t rows)
 static void make_weights(struct product *p)
 {
 	double bytes = bench_weight_bytes(p->elem, (double)p->n * p->k);
-	p->copies = (uint32_t)((double)BENCH_CACHE_BYTES / bytes) + 1;
+	p->copies = (uint32_t)((double)SHAPES_CACHE_BYTES / bytes) + 1;
 	p->copies = p->copies < COPIES_MAX ? p->copies : COPIES_MAX;
 	for (uint32_t i = 0; i < p->copies; i++) {
 		p->weights[i] = bench_linear(p->bench, p->elem, p->n, p->k, 1);
@@ -83,7 +83,7 @@ static void free_weights(struct product *p)
 
 static void measure_shape(struct product *p)
 {
-	uint32_t rows_max = p->n > 100000 ? 256 : 8192;
+	uint32_t rows_max = p->n == SHAPES_HEAD_N ? SHAPES_HEAD_ROWS_MAX : SHAPES_PRODUCT_ROWS_MAX;
 	char name[64];
 	make_weights(p);
 	p->x = bench_inputs(p->bench, p->elem, rows_max, p->k);
@@ -110,16 +110,15 @@ void bench_products(struct bench *bench)
 			struct product product = {.bench = bench, .lt = lt, .shape_name = shapes[i].name, .n = shapes[i].n,
 						  .k = shapes[i].k, .elem = elems[e]};
 			/* Heads are not published in 8 bits. */
-			if ((elems[e] == ELEM_BF16 || shapes[i].n < 100000) && !bench_over(bench, shapes[i].name))
+			if ((elems[e] == ELEM_BF16 || shapes[i].n != SHAPES_HEAD_N) && !bench_over(bench, shapes[i].name))
 				measure_shape(&product);
 		}
 	lt_close(lt);
 }
 
-/* Experts of a 30B-A3B model: 128 of 768 inner, 8 of them for each row. */
 struct experts {
 	struct bench *bench;
-	struct linear *linears[128];
+	struct linear *linears[SHAPES_EXPERTS];
 	struct moe_linear_call call;
 };
 
@@ -131,14 +130,14 @@ static void multiply_experts(void *context, uint32_t index)
 
 static void measure_experts(struct bench *bench, enum elem elem)
 {
-	enum { COUNT = 128, N = 1536, K = 2048, SLOTS = 32768 };
+	enum { COUNT = SHAPES_EXPERTS, N = SHAPES_EXPERT_N, K = SHAPES_EXPERT_K, SLOTS = SHAPES_SLOTS };
 	struct experts experts = {.bench = bench};
 	for (int e = 0; e < COUNT; e++)
 		experts.linears[e] = bench_linear(bench, elem, N, K, 1);
 	void *x = bench_inputs(bench, elem, SLOTS, K), *y = bench_alloc(bench, (size_t)SLOTS * N * 4);
 	uint32_t *first = bench_alloc(bench, (COUNT + 1) * 4), host[COUNT + 1];
 	double row = (double)elem_row_bytes(elem, K);
-	for (uint32_t slots = 128; slots <= SLOTS; slots *= 4) {
+	for (uint32_t slots = COUNT; slots <= SLOTS; slots *= 4) {
 		char name[64];
 		snprintf(name, sizeof(name), "experts%s/gate_up/%u", elem == ELEM_E4M3 ? "-fp8" : "", slots / 8);
 		for (uint32_t e = 0; e <= COUNT; e++)

@@ -1,9 +1,10 @@
 #include <stdio.h>
 
 #include "bench/gpu/bench.h"
+#include "bench/gpu/shapes.h"
 
 /* What memory bounds: each byte is counted once read and once written. */
-enum { ROWS = 8192, HIDDEN = 4096, INNER = 14336 };
+enum { ROWS = SHAPES_ROWS, HIDDEN = SHAPES_HIDDEN, INNER = SHAPES_INNER };
 
 struct rows {
 	struct bench *bench;
@@ -36,8 +37,11 @@ void bench_rows(struct bench *bench)
 			     .out_stride = INNER, .out_elem = ELEM_BF16}};
 	bench_fill_f32(bench, x, hidden / 4, 1);
 	bench_fill_f32(bench, gate_up, inner / 4, 1);
-	bench_measure(bench, "rmsnorm/8192 x 4096", (struct work){.bytes = 3.5 * (double)hidden}, norm, &rows);
-	bench_measure(bench, "glu/8192 x 14336", (struct work){.bytes = 1.25 * (double)inner}, glu, &rows);
+	char name[64];
+	snprintf(name, sizeof(name), "rmsnorm/%d x %d", ROWS, HIDDEN);
+	bench_measure(bench, name, (struct work){.bytes = 3.5 * (double)hidden}, norm, &rows);
+	snprintf(name, sizeof(name), "glu/%d x %d", ROWS, INNER);
+	bench_measure(bench, name, (struct work){.bytes = 1.25 * (double)inner}, glu, &rows);
 	bench_free(bench, x, hidden);
 	bench_free(bench, add, hidden);
 	bench_free(bench, gate_up, inner);

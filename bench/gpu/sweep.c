@@ -9,28 +9,16 @@
 
 #include "bench/gpu/bench.h"
 #include "bench/gpu/fit.h"
+#include "bench/gpu/shapes.h"
 
-enum { COPIES_MAX = 16, EXPERTS = 128, TOP_K = 8, POINTS_MAX = 512 };
-#define LOOK_SECONDS  0.0015
-#define AGAIN_SECONDS 0.005
-#define COPIES_BYTES  (UINT64_C(200) << 20)
-#define COST_FACTOR   2 /* tiles that cost more than so many of the cheapest are not tried */
+enum { COPIES_MAX = 16, EXPERTS = SHAPES_EXPERTS, ROWS_MAX = SHAPES_SWEEP_ROWS_MAX, POINTS_MAX = 512 };
+#define COST_FACTOR 2 /* tiles that cost more than so many of the cheapest are not tried */
 
 static const struct layer {
 	const char *name;
 	uint32_t n, k, groups;
-} layers[] = {
-	{"8b/qkv", 6144, 4096, 1},	{"8b/output", 4096, 4096, 1},
-	{"8b/gate_up", 28672, 4096, 1}, {"8b/down", 4096, 14336, 1},
-	{"30b-a3b/qkv", 5120, 2048, 1}, {"30b-a3b/output", 2048, 4096, 1},
-	{"30b-a3b/experts gate_up", 1536, 2048, EXPERTS}, {"30b-a3b/experts down", 2048, 768, EXPERTS},
-	{"70b/qkv", 10240, 8192, 1},	{"70b/output", 8192, 8192, 1},
-	{"70b/gate_up", 57344, 8192, 1}, {"70b/down", 8192, 28672, 1},
-	{"1b/qkv", 3072, 2048, 1},	{"1b/output", 2048, 2048, 1},
-	{"1b/gate_up", 16384, 2048, 1}, {"1b/down", 2048, 8192, 1},
-};
-static const uint32_t rows_of[] = {1, 8, 16, 32, 64, 128, 256, 512, 1024, 2048, 4096, 8192};
-enum { ROWS_MAX = 8192 };
+} layers[] = {SHAPES_LAYERS};
+static const uint32_t rows_of[] = {SHAPES_SWEEP_ROWS};
 
 struct sweep {
 	struct bench *bench;
@@ -68,14 +56,14 @@ static double time_in(struct sweep *s, const struct linear_plan *plan, int round
 
 static uint32_t slots_of(const struct layer *layer, uint32_t rows)
 {
-	return layer->groups > 1 ? rows * TOP_K : rows;
+	return layer->groups > 1 ? rows * SHAPES_TOP_K : rows;
 }
 
 static void open_layer(struct sweep *s)
 {
 	const struct layer *layer = s->layer;
 	double bytes = bench_weight_bytes(s->elem, (double)layer->n * layer->k);
-	s->copies = (uint32_t)((double)COPIES_BYTES / bytes) + 1;
+	s->copies = (uint32_t)((double)SHAPES_SWEEP_CACHE_BYTES / bytes) + 1;
 	s->copies = layer->groups > 1 ? layer->groups : s->copies < COPIES_MAX ? s->copies : COPIES_MAX;
 	for (uint32_t i = 0; i < s->copies; i++)
 		s->linears[i] = bench_linear(s->bench, s->elem, layer->n, layer->k, 1);
@@ -141,12 +129,12 @@ static void measure_point(struct sweep *s, uint32_t rows)
 	point->shape = *forced_plan_asked();
 	choose_tiles(point);
 	for (uint32_t i = 0; i < point->count; i++)
-		point->us[i] = time_in(s, &point->plans[i], 1, LOOK_SECONDS);
+		point->us[i] = time_in(s, &point->plans[i], 1, SHAPES_LOOK_SECONDS);
 	/* The two that matter once more, and better. */
 	uint32_t own = fit_choice(point, &linear_rates_h200), best = fit_best(point);
-	point->us[best] = time_in(s, &point->plans[best], 3, AGAIN_SECONDS);
+	point->us[best] = time_in(s, &point->plans[best], 3, SHAPES_AGAIN_SECONDS);
 	if (own != best)
-		point->us[own] = time_in(s, &point->plans[own], 3, AGAIN_SECONDS);
+		point->us[own] = time_in(s, &point->plans[own], 3, SHAPES_AGAIN_SECONDS);
 	print_point(s, point, rows);
 	s->point_count++;
 }

@@ -142,17 +142,17 @@ class Verdicts(unittest.TestCase):
         self.assertEqual(len(results["sweep"]), 2)
 
     def test_targets_are_what_the_programs_measure(self):
-        products, attention, models = ((ROOT / "bench/gpu" / name).read_text() for name in ("products.c", "attention.c", "models.c"))
+        shapes = (ROOT / "bench/gpu/shapes.h").read_text()
         for name, *_ in verdict.targets():
             kind, what, *rest = name.split("/")
             if kind.startswith("linear"):
-                self.assertIn(f'{{"{what}", ', products)
-                self.assertRegex(products, rf"\b{rest[0]}, (true|false)}}")
+                self.assertIn(f'{{"{what}", ', shapes)
+                self.assertRegex(shapes, rf"\b{rest[0]}, (true|false)}}")
             elif kind == "attention":
-                self.assertIn(f'{{"{name}", ', attention)
+                self.assertIn(f'{{"{name}", ', shapes)
             elif kind == "decode":
-                self.assertIn(f'{{"{what}", ', models)
-                self.assertRegex(models, rf"batches\[\] = {{[^}}]*\b{rest[0].split()[0]}\b")
+                self.assertIn(f'{{"{what}", ', shapes)
+                self.assertRegex(shapes, rf"SHAPES_BATCHES.*\b{rest[0].split()[0]}\b")
 
 
 class Sections(unittest.TestCase):
