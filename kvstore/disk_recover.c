@@ -95,6 +95,7 @@ static void add(struct disk *d, const struct disk_footer_entry *found, uint32_t 
 	if (entry == DISK_ENTRY_NONE) {
 		struct disk_entry block = {.key = found->key, .segment = segment, .page = found->page,
 					   .layer_bytes = found->layer_bytes, .layer_count = found->layer_count & 0x1ff,
+					   .pages = found->pages & 0xfffff,
 					   .tenant = found->tenant, .low = found->low};
 		/* Fewer fit than last time: the rest is room. */
 		bool fits = disk_index_add(d->index, &block, &entry) == ERR_OK;
@@ -106,7 +107,7 @@ static void add(struct disk *d, const struct disk_footer_entry *found, uint32_t 
 	d->segments[segment].stale = d->segments[old->segment].stale = true; /* one of them */
 	bool same_size = old->layer_bytes == found->layer_bytes && old->layer_count == found->layer_count;
 	if (same_size && d->segments[segment].serial >= d->segments[old->segment].serial)
-		disk_index_move(d->index, entry, segment, found->page);
+		disk_index_move(d->index, entry, segment, found->page, found->pages);
 }
 
 /* Of its footer, without the trailer. */
@@ -207,17 +208,17 @@ static uint32_t take_record(struct disk *d, uint32_t at)
 		return 1;
 	if (disk_parse_record(page, d->id, &r, NULL) != ERR_OK || !same_place(&r.place, &place))
 		return 1;
-	uint32_t pages = disk_record_pages(r.layer_count, r.layer_bytes);
+	uint32_t pages = r.pages;
 	if (pages > care->pages - at)
 		return at == 0 ? 1 : 0;
 	uint8_t tenant = disk_name_number(d, r.tenant);
-	if (!footer_fits(d, place.page + pages, tenant) || disk_verify(d, page, NULL, &r) != ERR_OK) {
+	if (!footer_fits(d, place.page + pages, tenant) || disk_verify(d, page, pages, NULL, &r) != ERR_OK) {
 		d->counters.recovered_torn++;
 		d->segments[care->segment].stale = true; /* it may be read better the next time */
 		return pages;
 	}
 	struct disk_footer_entry found = {.key = r.key, .page = place.page, .layer_bytes = r.layer_bytes,
-					  .layer_count = r.layer_count, .tenant = tenant, .low = r.low};
+					  .layer_count = r.layer_count, .pages = pages, .tenant = tenant, .low = r.low};
 	disk_log_note_entry(d, &found);
 	add(d, &found, care->segment);
 	d->counters.recovered_scanned++;

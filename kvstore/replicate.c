@@ -280,6 +280,7 @@ void replicate_drain(struct replicate *r, bool draining, uint64_t now_ns)
 static void begin(struct replicate *r, uint32_t entry)
 {
 	struct copy *copy = &r->copies[entry];
+	lists_forget(r, entry);
 	copy->failures = 0;
 	copy->finds = 0;
 	memset(copy->known, NOBODY, sizeof(copy->known));

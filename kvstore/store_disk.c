@@ -299,6 +299,9 @@ void store_disk_report(const struct store *s, Wire__DiskLoad *load)
 	load->unwritten = s->counters.disk_unwritten;
 	load->errors = t.counters.errors;
 	load->ready = t.ready;
+	load->bytes_written_plain = t.counters.bytes_put_plain;
+	load->bytes_stored = t.bytes_stored;
+	load->bytes_plain = t.bytes_plain;
 }
 
 void store_disk_check(const struct store *s)

@@ -153,7 +153,7 @@ struct link_read_options {
 	uint64_t timeout_ns;          /* from now; > 0 */
 	/* results[count] in the order of the handles, valid during the call.  Per piece: ERR_OK, ERR_STALE (generation
 	 * over), ERR_DENIED (outside the region, or no such region), ERR_MISMATCH (other incarnation),
-	 * ERR_PEER_GONE, ERR_DEADLINE, ERR_CANCELED. */
+	 * ERR_PEER_GONE, ERR_DEADLINE, ERR_CANCELED, ERR_AGAIN (one-sided: 128 of the peer's regions are being asked for or read). */
 	void (*done)(void *context, const struct link_result *results, size_t count);
 	/* The landings are the caller's again (rule 2).  May be NULL where they are never reused or freed early. */
 	void (*landing_free)(void *context);

@@ -31,6 +31,7 @@ void flight_unref(struct ucx_flight *flight)
 		return;
 	if (flight->ticket)
 		ticket_drop(&flight->ucx->flights, flight->ticket);
+	get_flight_ended(flight);
 	flight->ucx->flight_count--;
 	free(flight);
 }

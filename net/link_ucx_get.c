@@ -1,16 +1,25 @@
 /* One-sided reads: the region's shape and remote key are asked for once, then pieces are read by ucp_get
  * without the server's help.  The reader checks bounds itself, and the generation after the data: generations
- * only grow, and the handle was made when this one was current, so if it still is, it was throughout. */
+ * only grow, and the handle was made when this one was current, so if it still is, it was throughout.
+ *
+ * Bounds: KEYS_MAX regions of a peer.  One more takes the place of that not read from for longest; who comes while all are
+ *         being asked for or read from is told ERR_AGAIN.
+ * Rule:   a key goes when no get uses it: each flight holds the regions that it reads (region_hold). */
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/log.h"
 #include "net/ucx_impl.h"
 
+#define KEYS_MAX (2 * REGIONS_MAX) /* those it can have, with their twins */
+
 struct remote_region {
 	struct remote_region *next;
-	struct ucx_peer *up;
+	struct ucx_peer *up; /* NULL: closed */
 	uint64_t ticket; /* 0: answered */
+	unsigned refs;   /* flights that read it */
+	bool gone;       /* the peer took it back: not for new reads */
+	uint64_t used;   /* up->uses, when it was last held */
 	uint16_t rank, index;
 	uint8_t kind;
 	enum err err; /* ERR_AGAIN until the answer; then ERR_OK or why not */
@@ -32,7 +41,7 @@ static void settle(struct piece *piece, enum err e)
 static struct remote_region *find_kind(const struct ucx_peer *up, const struct handle *from, uint8_t kind)
 {
 	for (struct remote_region *region = up->regions; region; region = region->next)
-		if (region->rank == from->rank && region->kind == kind && region->index == from->region)
+		if (!region->gone && region->rank == from->rank && region->kind == kind && region->index == from->region)
 			return region;
 	return NULL;
 }
@@ -45,9 +54,60 @@ static struct remote_region *find(struct ucx_peer *up, const struct handle *from
 bool get_in_use(const struct ucx_peer *up)
 {
 	for (const struct remote_region *region = up->regions; region; region = region->next)
-		if (region->kind == MEMORY_CUDA && region->err == ERR_OK)
+		if (region->kind == MEMORY_CUDA && !region->gone && region->err == ERR_OK)
 			return twins_wanted(up->peer->link);
 	return false;
+}
+
+/* ---- whose keys are here ---- */
+
+static void region_hold(struct remote_region *region)
+{
+	region->refs++;
+	region->used = ++region->up->uses;
+}
+
+static void region_let_go(struct remote_region *region)
+{
+	if (region && --region->refs == 0 && !region->up)
+		free(region);
+}
+
+void get_flight_ended(struct ucx_flight *flight)
+{
+	region_let_go(flight->region);
+	region_let_go(flight->twin);
+}
+
+/* At the end of UCX a get that it never completed may still hold it, then the memory goes with that flight. */
+static void region_drop(struct remote_region *region)
+{
+	struct ucx_peer *up = region->up;
+	struct remote_region **at = &up->regions;
+	while (*at != region)
+		at = &(*at)->next;
+	*at = region->next;
+	up->region_count--;
+	ticket_drop(&up->ucx->keys, region->ticket);
+	if (region->key)
+		ucp_rkey_destroy(region->key);
+	region->up = NULL;
+	if (region->refs == 0)
+		free(region);
+}
+
+static enum err make_room(struct ucx_peer *up)
+{
+	if (up->region_count < KEYS_MAX)
+		return ERR_OK;
+	struct remote_region *oldest = NULL;
+	for (struct remote_region *region = up->regions; region; region = region->next)
+		if (region->refs == 0 && !region->ticket && (!oldest || region->used < oldest->used))
+			oldest = region;
+	if (!oldest)
+		return ERR_AGAIN;
+	region_drop(oldest);
+	return ERR_OK;
 }
 
 /* ---- the two gets of a piece ---- */
@@ -57,7 +117,7 @@ static void on_generation(void *request, ucs_status_t status, void *user_data)
 	struct ucx_flight *flight = user_data;
 	struct piece *piece = flight->piece;
 	uint64_t generation = flight->generation;
-	bool twin = flight->twin;
+	bool twin = flight->twin != NULL;
 	flight_unref(flight);
 	if (request)
 		ucp_request_free(request);
@@ -93,7 +153,7 @@ static void get(struct ucx_peer *up, struct ucx_flight *flight, const struct rem
 /* UCX cannot do it after all: from now on the host's memory is read. */
 static void give_up_twin(struct ucx_peer *up, struct piece *piece, ucs_status_t status)
 {
-	struct remote_region *region = find_kind(up, &piece->from, MEMORY_CUDA);
+	struct remote_region *region = piece->flight->twin;
 	if (region->err == ERR_OK)
 		log_warn("link > peer %016llx: region %u cannot be read from its device: %s", (unsigned long long)up->peer->node, region->index,
 			 ucs_status_string(status));
@@ -111,7 +171,7 @@ static void on_data(void *request, ucs_status_t status, void *user_data)
 	struct piece *piece = flight->piece;
 	if (request)
 		ucp_request_free(request);
-	flight->ucx->twin_count -= flight->twin;
+	flight->ucx->twin_count -= flight->twin != NULL;
 	struct peer *peer = piece ? piece->read->peer : NULL;
 	if (piece && (status != UCS_OK || peer->lost)) {
 		bool may_do_without = flight->twin && !peer->lost;
@@ -124,7 +184,7 @@ static void on_data(void *request, ucs_status_t status, void *user_data)
 	}
 	if (piece) {
 		struct ucx_peer *up = peer->impl;
-		const struct remote_region *region = find(up, &piece->from);
+		const struct remote_region *region = flight->region;
 		const uint64_t *generation;
 		const uint8_t *data;
 		if (region_view_find(&region->view, &piece->from, &generation, &data) == ERR_OK)
@@ -170,10 +230,28 @@ static enum err ask_region(struct ucx_peer *up, struct remote_region *region)
 	return UCS_PTR_IS_ERR(request) ? ucx_err(UCS_PTR_STATUS(request)) : ERR_OK;
 }
 
+/* Pieces wait for the answer, parked. */
+static enum err ask(struct remote_region *region)
+{
+	struct tickets *keys = &region->up->ucx->keys;
+	enum err e = ticket_take(keys, region, &region->ticket);
+	if (e != ERR_OK)
+		return e;
+	region->err = ERR_AGAIN;
+	e = ask_region(region->up, region);
+	if (e == ERR_OK)
+		return ERR_OK;
+	ticket_drop(keys, region->ticket);
+	region->ticket = 0;
+	region->err = e;
+	return e;
+}
+
 static enum err add_region(struct ucx_peer *up, const struct handle *from, struct remote_region **ret_region)
 {
-	if (up->region_count == 2 * REGIONS_MAX)
-		return ERR_DENIED;
+	enum err e = make_room(up);
+	if (e != ERR_OK)
+		return e;
 	struct remote_region *region = calloc(1, sizeof(*region));
 	if (!region)
 		return ERR_NOMEM;
@@ -182,13 +260,10 @@ static enum err add_region(struct ucx_peer *up, const struct handle *from, struc
 		.rank = from->rank,
 		.index = from->region,
 		.kind = from->kind,
-		.err = ERR_AGAIN,
+		.used = ++up->uses,
 	};
-	enum err e = ticket_take(&up->ucx->keys, region, &region->ticket);
-	if (e == ERR_OK)
-		e = ask_region(up, region);
+	e = ask(region);
 	if (e != ERR_OK) {
-		ticket_drop(&up->ucx->keys, region->ticket);
 		free(region);
 		return e;
 	}
@@ -200,7 +275,7 @@ static enum err add_region(struct ucx_peer *up, const struct handle *from, struc
 }
 
 /* The twin of the region at the peer, if pieces of it may be read from there now; asked for where it is not known yet. */
-static const struct remote_region *twin_of(struct ucx_peer *up, const struct piece *piece)
+static struct remote_region *twin_of(struct ucx_peer *up, const struct piece *piece)
 {
 	if (!twins_take(up->peer->link, piece))
 		return NULL;
@@ -212,7 +287,7 @@ static const struct remote_region *twin_of(struct ucx_peer *up, const struct pie
 	return region->err == ERR_OK ? region : NULL;
 }
 
-static void start_gets(struct ucx_peer *up, struct piece *piece, const struct remote_region *region)
+static void start_gets(struct ucx_peer *up, struct piece *piece, struct remote_region *region)
 {
 	const uint64_t *generation;
 	const uint8_t *data, *twin_data;
@@ -225,12 +300,15 @@ static void start_gets(struct ucx_peer *up, struct piece *piece, const struct re
 		settle(piece, e);
 		return;
 	}
-	const struct remote_region *twin = twin_of(up, piece);
+	region_hold(region);
+	piece->flight->region = region;
+	struct remote_region *twin = twin_of(up, piece);
 	if (!twin || region_view_find(&twin->view, &piece->from, &generation, &twin_data) != ERR_OK) {
 		get(up, piece->flight, region, piece->landing, piece->from.length, (uint64_t)(uintptr_t)data, on_data);
 		return;
 	}
-	piece->flight->twin = true;
+	region_hold(twin);
+	piece->flight->twin = twin;
 	up->ucx->twin_count++;
 	get(up, piece->flight, twin, piece->twin, piece->from.length, (uint64_t)(uintptr_t)twin_data, on_data);
 }
@@ -244,6 +322,8 @@ void get_start(struct peer *peer, struct piece *piece)
 		e = ERR_DENIED; /* a twin has no generations: it is read for its region, not by name */
 	if (e == ERR_OK && !region)
 		e = add_region(up, &piece->from, &region);
+	else if (e == ERR_OK && region->err != ERR_OK && region->err != ERR_AGAIN)
+		e = ask(region); /* a refusal is not remembered: it may be there by now */
 	if (e != ERR_OK)
 		settle(piece, e);
 	else if (region->err == ERR_AGAIN)
@@ -274,6 +354,7 @@ static enum err take_region(struct remote_region *region, const struct wire_regi
 static void start_parked(struct remote_region *region)
 {
 	struct peer *peer = region->up->peer;
+	region_hold(region); /* also while the last of them settles */
 	for (struct piece *piece = peer->active.head, *next; piece; piece = next) {
 		next = piece->next;
 		if (!piece->parked || find(region->up, &piece->from) != region)
@@ -283,6 +364,7 @@ static void start_parked(struct remote_region *region)
 		start_gets(region->up, piece, region);
 		next = peer->active.head;
 	}
+	region_let_go(region);
 }
 
 static ucs_status_t on_region(void *arg, const void *header, size_t header_length, void *data, size_t length,
@@ -303,20 +385,42 @@ static ucs_status_t on_region(void *arg, const void *header, size_t header_lengt
 	return UCS_OK;
 }
 
+/* What is being asked for is not meant: its answer comes. */
+static void forget_gone(struct ucx_peer *up, uint16_t rank, uint16_t index)
+{
+	for (struct remote_region *region = up->regions, *next; region; region = next) {
+		next = region->next;
+		if (region->ticket || region->rank != rank || region->index != index)
+			continue;
+		region->gone = true;
+		region->used = 0; /* the first to make room */
+		if (region->refs == 0)
+			region_drop(region);
+	}
+}
+
+static ucs_status_t on_region_gone(void *arg, const void *header, size_t header_length, void *data, size_t length,
+                                   const ucp_am_recv_param_t *param)
+{
+	struct ucx *ucx = arg;
+	struct wire_region wire;
+	if (header_length != sizeof(wire))
+		return UCS_OK;
+	memcpy(&wire, header, sizeof(wire));
+	struct ucx_peer *up = ticket_find(&ucx->peers, wire.ticket);
+	if (up)
+		forget_gone(up, wire.rank, wire.index);
+	return UCS_OK;
+}
+
 void get_close(struct ucx_peer *up)
 {
-	while (up->regions) {
-		struct remote_region *region = up->regions;
-		up->regions = region->next;
-		ticket_drop(&up->ucx->keys, region->ticket);
-		if (region->key)
-			ucp_rkey_destroy(region->key);
-		free(region);
-	}
-	up->region_count = 0;
+	while (up->regions)
+		region_drop(up->regions);
 }
 
 enum err ucx_get_init(struct ucx *ucx)
 {
-	return ucx_handler(ucx, AM_REGION, on_region);
+	enum err e = ucx_handler(ucx, AM_REGION, on_region);
+	return e == ERR_OK ? ucx_handler(ucx, AM_REGION_GONE, on_region_gone) : e;
 }

@@ -21,6 +21,7 @@ struct ucx_client {
 	ucp_ep_h endpoint;
 	bool lost;
 	bool closing;
+	bool has_keys;
 	struct wire_welcome welcome;
 };
 
@@ -195,6 +196,7 @@ static ucs_status_t on_ask_region(void *arg, const void *header, size_t header_l
 		serve->header.region.address = (uint64_t)(uintptr_t)base;
 		serve->header.region.slot_bytes = view->slot_bytes;
 		serve->header.region.slot_count = view->slot_count;
+		client->has_keys = true;
 		serve_send(serve, AM_REGION, sizeof(serve->header.region), ours->key, ours->key_length);
 	} else {
 		serve_send(serve, AM_REGION, sizeof(serve->header.region), NULL, 0);
@@ -439,6 +441,22 @@ static void close_readers_of(struct ucx *ucx, const struct region *region)
 	}
 }
 
+/* A read that comes too late is then refused by the reader itself; over RDMA it would break the connection. */
+static void tell_gone(struct ucx *ucx, const struct region *region)
+{
+	for (struct ucx_client *client = ucx->clients; client; client = client->next) {
+		struct ucx_serve *serve = client->has_keys && !client->lost && !client->closing ? serve_create(client) : NULL;
+		if (!serve)
+			continue; /* it does without */
+		serve->header.region = (struct wire_region){
+			.ticket = client->welcome.ticket,
+			.rank = region_options(region)->rank,
+			.index = region_options(region)->index,
+		};
+		serve_send(serve, AM_REGION_GONE, sizeof(serve->header.region), NULL, 0);
+	}
+}
+
 /* Rule 2: 100 rounds let what is nearly out go out; then its readers are cut off. */
 void ucx_region_removed(struct ucx *ucx, const struct region *region)
 {
@@ -447,6 +465,7 @@ void ucx_region_removed(struct ucx *ucx, const struct region *region)
 	close_readers_of(ucx, region);
 	while (is_served(ucx, region) && ucx->closing)
 		ucp_worker_progress(ucx->worker);
+	tell_gone(ucx, region);
 	for (size_t i = 0; i < ucx->region_count; i++) {
 		if (ucx->regions[i].region != region)
 			continue;

@@ -8,6 +8,7 @@
 #include "base/log.h"
 #include "net/link.h"
 #include "net/loop.h"
+#include "net/op_table.h"
 #include "net/tls.h"
 
 enum { LINK_NAMES = 64, LINK_NAME_BYTES = 64, LINK_PEERS_MAX = 1024 };
@@ -27,13 +28,13 @@ static const uint64_t REOPEN_NS = 500000000, STRANGER_NS = 60000000000;
 
 /* A read under way, from the core's point of view. */
 struct shell_read {
+	struct op_entry entry; /* first: the table gives it back */
 	struct shell *shell;
-	uint64_t op;
 	struct link_read *read; /* NULL once its outcome is told */
 	bool refused;           /* never started: both answers come from here */
 	enum err e;
 	struct loop_task task;
-	struct shell_read *next, **link;
+	struct shell_read *next_free;
 };
 
 struct shell {
@@ -43,7 +44,7 @@ struct shell {
 	struct env env;
 	struct wire *wire;
 	struct loop_timer *timer;
-	struct shell_read *reads;
+	struct op_table reads;
 	struct shell_read *pool, *free_reads; /* [read_max], so that starting a read needs no memory */
 	struct shell_peer peers[LINK_PEERS_MAX];
 	char link_names[LINK_NAMES][LINK_NAME_BYTES];
@@ -206,21 +207,19 @@ static struct shell_read *read_take(struct shell *s)
 	struct shell_read *read = s->free_reads;
 	if (!read)
 		return calloc(1, sizeof(*read)); /* the core is over its own bound */
-	s->free_reads = read->next;
+	s->free_reads = read->next_free;
 	return read;
 }
 
 static void read_give(struct shell_read *read)
 {
 	struct shell *s = read->shell;
-	*read->link = read->next;
-	if (read->next)
-		read->next->link = read->link;
+	op_table_remove(&read->entry);
 	if (read < s->pool || read >= s->pool + s->options.read_max) {
 		free(read);
 		return;
 	}
-	read->next = s->free_reads;
+	read->next_free = s->free_reads;
 	s->free_reads = read;
 }
 
@@ -228,11 +227,14 @@ static enum err pool_create(struct shell *s)
 {
 	if (!s->options.read_max)
 		return ERR_OK;
+	enum err e = op_table_init(&s->reads, s->options.read_max);
+	if (e != ERR_OK)
+		return e;
 	s->pool = calloc(s->options.read_max, sizeof(*s->pool));
 	if (!s->pool)
 		return ERR_NOMEM;
 	for (uint32_t i = s->options.read_max; i-- > 0;) {
-		s->pool[i].next = s->free_reads;
+		s->pool[i].next_free = s->free_reads;
 		s->free_reads = &s->pool[i];
 	}
 	return ERR_OK;
@@ -245,14 +247,14 @@ static void read_done(void *context, const struct link_result *results, size_t c
 	struct shell *s = read->shell;
 	read->read = NULL;
 	if (s->core.core)
-		s->core.read_outcome(s->core.core, read->op, results[0].err, results[0].digest, now(s));
+		s->core.read_outcome(s->core.core, read->entry.op, results[0].err, results[0].digest, now(s));
 }
 
 static void read_landing_free(void *context)
 {
 	struct shell_read *read = context;
 	struct shell *s = read->shell;
-	uint64_t op = read->op;
+	uint64_t op = read->entry.op;
 	read_give(read);
 	if (s->core.core)
 		s->core.landing_free(s->core.core, op, now(s));
@@ -301,10 +303,8 @@ static void env_read(void *context, const struct env_read *request)
 		log_error("out of memory for a read");
 		abort(); /* a core's read must be answered: there is no honest way on */
 	}
-	*read = (struct shell_read){.shell = s, .op = request->op, .next = s->reads, .link = &s->reads};
-	if (s->reads)
-		s->reads->link = &read->next;
-	s->reads = read;
+	*read = (struct shell_read){.entry = {.op = request->op}, .shell = s};
+	op_table_add(&s->reads, &read->entry);
 	read->e = start(s, read, request);
 	if (read->e == ERR_OK)
 		return;
@@ -316,14 +316,9 @@ static void env_read(void *context, const struct env_read *request)
 
 static void env_read_cancel(void *context, uint64_t op)
 {
-	struct shell *s = context;
-	for (struct shell_read *read = s->reads; read; read = read->next) {
-		if (read->op != op)
-			continue;
-		if (read->read)
-			link_read_cancel(read->read);
-		return;
-	}
+	struct shell_read *read = (struct shell_read *)op_table_find(&((struct shell *)context)->reads, op, NULL);
+	if (read && read->read)
+		link_read_cancel(read->read);
 }
 
 /* A small ring of texts: a name is used at once, or within the same message. */
@@ -471,12 +466,13 @@ void shell_destroy(struct shell *s)
 	wire_destroy(s->wire);
 	for (int i = 0; i < LINK_PEERS_MAX; i++)
 		forget_peer(&s->peers[i]);
-	while (s->reads) {
-		struct shell_read *read = s->reads;
+	uint32_t from = 0;
+	for (struct shell_read *read; (read = (struct shell_read *)op_table_any(&s->reads, &from)) != NULL;) {
 		if (read->refused)
 			loop_task_cancel(s->loop, &read->task);
 		read_give(read);
 	}
+	op_table_fini(&s->reads);
 	free(s->pool);
 	free(s);
 }

@@ -5,7 +5,8 @@
  *
  * Owns:   the wire, the reads under way.  Not the link, not the core.
  * Loop:   the one given.
- * Bounds: read_max reads under way: the core's own bound. */
+ * Bounds: read_max reads under way: the core's own bound.  Each is found by its op in a few steps (op_table.h), as a core takes back all
+ *         of a fetch at once. */
 #ifndef NET_SHELL_H
 #define NET_SHELL_H
 #include <stdbool.h>

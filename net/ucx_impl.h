@@ -9,6 +9,7 @@
  *     ASK_REGION (rank, kind, index) ------------> 
  *     <------------------------------------------ REGION (shape, address) + remote key
  *     ucp_get of the bytes, then ucp_get of the slot's generation
+ *     <------------------------------------------ REGION_GONE (rank, index), later, to whoever has a key of this server's
  *   and a second time with kind MEMORY_CUDA, by readers that have a device: of the region's twin, without generations */
 #ifndef NET_UCX_IMPL_H
 #define NET_UCX_IMPL_H
@@ -19,7 +20,7 @@
 #define UCX_SERVES_MAX 16384
 #define UCX_WIRE_VERSION 1
 
-enum { AM_HELLO = 1, AM_WELCOME, AM_ASK, AM_ANSWER, AM_ASK_REGION, AM_REGION };
+enum { AM_HELLO = 1, AM_WELCOME, AM_ASK, AM_ANSWER, AM_ASK_REGION, AM_REGION, AM_REGION_GONE };
 
 /* Headers of our messages: one machine's layout, checked by length and version.  Data follows as the payload. */
 struct wire_hello {
@@ -50,7 +51,7 @@ struct wire_answer {
 };
 struct wire_region { /* asked: session to kind; answered: with the rest, and the key as payload */
 	uint64_t session;
-	uint64_t ticket;
+	uint64_t ticket; /* gone: of the reader's peer, as in WELCOME */
 	uint64_t slot_bytes, slot_count;
 	uint64_t address; /* of the mapping, in the server */
 	uint32_t err;
@@ -143,7 +144,7 @@ struct ucx_flight {
 	uint64_t ticket;     /* 0: answered */
 	unsigned refs;       /* the piece, and each UCX request under way */
 	uint64_t generation; /* one-sided: landing of the slot's generation, read after the data */
-	bool twin;           /* the data's landing is the piece's twin */
+	struct remote_region *region, *twin; /* one-sided, held: whose slot it is; and, if not NULL, from where the data come into the piece's twin */
 	union {
 		struct wire_ask ask;
 		struct wire_region region;
@@ -163,6 +164,7 @@ struct ucx_peer {
 	struct wire_hello hello;
 	struct remote_region *regions;
 	size_t region_count;
+	uint64_t uses;
 };
 MUST_USE enum err flight_create(struct ucx *ucx, struct piece *piece, struct ucx_flight **ret_flight);
 void flight_unref(struct ucx_flight *flight);
@@ -175,7 +177,8 @@ void ucx_twin_landed(struct piece *piece);
 MUST_USE enum err ucx_get_init(struct ucx *ucx);
 void get_start(struct peer *peer, struct piece *piece);
 void get_close(struct ucx_peer *up);
-
+/* Nothing of it is under way: the regions that it read are free of it. */
+void get_flight_ended(struct ucx_flight *flight);
 bool get_in_use(const struct ucx_peer *up); /* of a peer's device */
 
 /* link_ucx_serve.c */

@@ -138,6 +138,15 @@ static void print_tenant(const Wire__TenantLoad *t)
 	       (unsigned long long)t->refused, (unsigned long long)t->evicted);
 }
 
+/* What encoding saves there. */
+static void print_disk_ratio(const Wire__DiskLoad *disk)
+{
+	char stored[16], plain[16];
+	if (disk && disk->bytes_stored > 0)
+		printf("  blocks on disk: %s, encoded to %s, %.2f times smaller\n", kv_size(disk->bytes_plain, plain),
+		       kv_size(disk->bytes_stored, stored), (double)disk->bytes_plain / (double)disk->bytes_stored);
+}
+
 static void print_store(const char *name, const Wire__Load *all)
 {
 	const Wire__StoreLoad *load = all->store;
@@ -145,6 +154,7 @@ static void print_store(const char *name, const Wire__Load *all)
 	printf("%s%s: %s of %s, eviction policy %s\n", name, all->draining ? " (draining)" : "", kv_size(load->bytes, bytes),
 	       kv_size(load->bytes_total, total), load->policy);
 	print_tiers(load);
+	print_disk_ratio(all->disk);
 	printf("  offers: %llu, taken %llu, there already %llu, refused %llu; behind by %u blocks, %s, %.1f s\n",
 	       (unsigned long long)load->offers, (unsigned long long)load->offers_taken, (unsigned long long)load->offers_existing,
 	       (unsigned long long)load->offers_refused, load->lag_blocks, kv_size(load->lag_bytes, lag), (double)load->lag_ns * 1e-9);
@@ -189,6 +199,10 @@ static void print_json(const char *name, const Wire__Load *all)
 		"offers_taken", (json_int_t)load->offers_taken, "offers_existing", (json_int_t)load->offers_existing, "offers_refused",
 		(json_int_t)load->offers_refused, "lag_blocks", (int)load->lag_blocks, "lag_bytes", (json_int_t)load->lag_bytes, "lag_seconds",
 		(double)load->lag_ns * 1e-9, "tenants", tenants);
+	if (all->disk) {
+		json_object_set_new(object, "disk_bytes_stored", json_integer((json_int_t)all->disk->bytes_stored));
+		json_object_set_new(object, "disk_bytes_plain", json_integer((json_int_t)all->disk->bytes_plain));
+	}
 	json_dumpf(object, stdout, JSON_COMPACT);
 	printf("\n");
 	json_decref(object);

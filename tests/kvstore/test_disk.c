@@ -254,17 +254,16 @@ static uint64_t story(struct disk_world *w, uint64_t fail_at)
 	return w->disk.submitted - from;
 }
 
-static void every_operation_may_fail_once(void **state)
+static void every_operation_may_fail(uint64_t seed)
 {
-	(void)state;
 	struct disk_world *w = malloc(sizeof(*w));
-	world_init(w, 5);
+	world_init(w, seed);
 	uint64_t count = story(w, 0);
 	struct disk_status status = world_status(w);
 	assert_true(status.counters.kept > 3 && status.counters.segments_emptied > 3);
 	world_fini(w);
 	for (uint64_t k = 1; k <= count; k++) {
-		world_init(w, 5);
+		world_init(w, seed);
 		story(w, k);
 		assert_int_equal(w->disk.struck, 1);
 		assert_true(w->durable >= 72);
@@ -275,6 +274,18 @@ static void every_operation_may_fail_once(void **state)
 		world_fini(w);
 	}
 	free(w);
+}
+
+static void every_operation_may_fail_once(void **state)
+{
+	(void)state;
+	every_operation_may_fail(5);
+}
+
+static void every_operation_may_fail_once_where_blocks_are_encoded(void **state)
+{
+	(void)state;
+	every_operation_may_fail(7);
 }
 
 static void every_operation_of_a_start_may_fail_once(void **state)
@@ -369,6 +380,7 @@ int main(void)
 		T(block_that_is_too_large_is_refused),
 		cmocka_unit_test(any_walk_with_crashes_keeps_what_is_durable),
 		cmocka_unit_test(every_operation_may_fail_once),
+		cmocka_unit_test(every_operation_may_fail_once_where_blocks_are_encoded),
 		cmocka_unit_test(every_operation_of_a_start_may_fail_once),
 		cmocka_unit_test(disk_may_die_at_every_operation),
 		cmocka_unit_test(power_may_be_lost_at_every_operation),

@@ -9,6 +9,7 @@ enum { SELF_NODE = 100, NEAR = 2, FAR = 3, NEW = 4, BLOCKS = 54, WEIGHT = 1, GRA
 
 struct fleet {
 	bool lives[CONNS];
+	bool mute; /* nobody answers */
 	bool has[CONNS][KEYS];
 	uint32_t offered[CONNS][KEYS];
 	uint32_t pins[CONNS][KEYS];
@@ -51,7 +52,7 @@ static void answer_offer(struct world *w, const struct sent *s)
 
 static void serve(struct world *w)
 {
-	for (; f.next < w->sent_count; f.next++) {
+	for (; !f.mute && f.next < w->sent_count; f.next++) {
 		const struct sent s = w->sent[f.next];
 		if (!f.lives[s.conn])
 			continue;
@@ -231,6 +232,32 @@ static void memory_keeps_what_is_warm(void **state)
 	assert_true(lost <= LOADS);
 }
 
+/* The others are slow to read: blocks wait for their copies, go for room, and the next ones have their entries. */
+static void blocks_evicted_before_they_are_copied_are_copied_from_disk(void **state)
+{
+	struct world *w = *state;
+	const uint64_t all[] = {SELF_NODE, 10 * NEAR, 10 * FAR};
+	w->options.copies_max = 2;
+	restart(w, false);
+	come(w, 1, WIRE__ROLE__ROLE_PREFILL);
+	come(w, NEAR, WIRE__ROLE__ROLE_KVSTORE);
+	come(w, FAR, WIRE__ROLE__ROLE_KVSTORE);
+	live(w, 40 * GRACE_MS);
+	assert_true(status_of(w).sweep.over);
+	f.mute = true;
+	for (uint32_t key = 0; key < BLOCKS; key++) {
+		offer(w, 1, 1000 + key, (uint8_t)key);
+		live(w, 40);
+	}
+	assert_true(status_of(w).ledger.evicted[LEDGER_FOR_ROOM] > 0);
+	f.mute = false;
+	live(w, 60 * GRACE_MS);
+	for (uint32_t key = 0; key < BLOCKS; key++)
+		for (uint32_t conn = NEAR; conn <= FAR; conn++)
+			assert_true(!owns(all, 3, (uint8_t)key, 10 * conn) || f.has[conn][key]);
+	assert_true(status_of(w).sweep.over);
+}
+
 static void copies_from_disk_keep_to_the_pace(void **state)
 {
 	struct world *w = *state;
@@ -278,6 +305,7 @@ int main(void)
 		T(copies_are_pinned_as_what_they_are_made_of),
 		T(nothing_is_loaded_when_no_copy_is_missing),
 		T(memory_keeps_what_is_warm),
+		T(blocks_evicted_before_they_are_copied_are_copied_from_disk),
 		T(copies_from_disk_keep_to_the_pace),
 		T(only_stores_are_told_what_is_there),
 	};

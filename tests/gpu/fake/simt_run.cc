@@ -61,7 +61,7 @@ void simt_poll()
 static void meet(struct gathering *g, uint32_t place, uint32_t count, const char *what, const void *in, void *out,
 		 simt_meeting_fn *fn)
 {
-	if (g->arrived > 0 && strcmp(g->what, what) != 0)
+	if (g->arrived > 0 && g->what != what && strcmp(g->what, what) != 0)
 		simt_fault("is at %s, others of its warp or warpgroup are at %s", what, g->what);
 	g->what = what;
 	g->meeting.in[place] = in;
