@@ -239,17 +239,6 @@ cudaError_t cudaStreamSynchronize(cudaStream_t stream)
 	return fake_enter("(after synchronize)");
 }
 
-cudaError_t cudaDeviceSynchronize(void)
-{
-	FAKE_CALL("cudaDeviceSynchronize");
-	if (fake_is_capturing())
-		return fake_spoil_captures();
-	for (cudaStream_t stream : streams)
-		if (stream->device == fake_current())
-			wait_for(drain(stream), "cudaDeviceSynchronize");
-	return fake_enter("(after synchronize)");
-}
-
 cudaError_t cudaStreamQuery(cudaStream_t stream)
 {
 	FAKE_CALL("cudaStreamQuery");

@@ -12,7 +12,7 @@
 #define SHAPES_HEAD_ROWS_MAX	8
 #define SHAPES_HEAD_N		200
 
-enum { SHAPES_EXPERTS = 4, SHAPES_EXPERT_N = 128, SHAPES_EXPERT_K = 128, SHAPES_SLOTS = 32 };
+enum { SHAPES_EXPERTS = 8, SHAPES_EXPERT_N = 128, SHAPES_EXPERT_K = 128, SHAPES_SLOTS = 32 };
 
 #define SHAPES_ATTENTION                                                                                                              \
 	{"attention/prefill/128", 1, 128, 128}, {"attention/decode/3 x 192", 3, 192, 1}, {"attention/chunk/64 of 256", 1, 256, 64},
