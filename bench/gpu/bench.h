@@ -1,6 +1,6 @@
 /* bench - what the benchmarks of a GPU share: timing, weights and activations of random numbers, one line of JSON a figure.
  *
- * A figure is the median of ROUNDS times of enough calls in a row to fill PASS_SECONDS, by the wall's clock from an idle device to
+ * A figure is the median of some times of enough calls in a row to fill a pass (shapes.h), by the wall's clock from an idle device to
  * an idle device: so it holds the launches too, as far as the device does not hide them.  It is written as soon as it is known: what
  * was measured before a section's time is up, or its process ends, stays.
  *

@@ -8,7 +8,7 @@
 /* A first look at each candidate, and then the best of them as all figures are measured. */
 enum { CANDIDATES_MAX = 32, FINAL_MAX = 2, WORKSPACE_BYTES = 64 << 20, SCALES_BYTES = 16 << 20 };
 #define LOOK_SECONDS  0.001
-#define FINAL_SECONDS 0.03
+#define FINAL_SECONDS 0.015
 
 /* What dlsym() finds is called through these. */
 struct lt_functions {

@@ -4,7 +4,7 @@
 #define BENCH_GPU_SHAPES_H
 
 #define SHAPES_ROUNDS	    5
-#define SHAPES_PASS_SECONDS 0.03
+#define SHAPES_PASS_SECONDS 0.02
 /* What is read comes from memory where calls take turns at so many bytes: the second-level cache has 50 or 60 MB. */
 #define SHAPES_CACHE_BYTES  (UINT64_C(400) << 20)
 

@@ -6,6 +6,7 @@ usage: torch_side.py SECONDS SECTION... >FIGURES.jsonl     sections: attention r
 
 A line of JSON a figure, as bench_gpu's: {"name": …, "by": …, "us": …}, or "why" there is none.
 """
+import contextlib
 import importlib
 import json
 import os
@@ -24,9 +25,9 @@ HEADS, KV_HEADS, DIM = 32, 8, 128
 # (name, sequences, positions, rows of queries)
 ATTENTION = (("attention/prefill/8192", 1, 8192, 8192), ("attention/decode/1 x 8192", 1, 8192, 1), ("attention/decode/16 x 8192", 16, 8192, 1),
              ("attention/decode/64 x 4096", 64, 4096, 1), ("attention/decode/256 x 4096", 256, 4096, 1), ("attention/prefill/2048", 1, 2048, 2048))
-ROUNDS, PASS_SECONDS, CACHE_BYTES, COPIES_MAX = 5, 0.03, 400 << 20, 16
+ROUNDS, PASS_SECONDS, CACHE_BYTES, COPIES_MAX = 5, 0.02, 400 << 20, 16
 if SMALL:
-    SHAPES, ROWS = {"qkv": (64, 64)}, (256, 1)
+    SHAPES, ROWS = {"qkv": (128, 256)}, (256, 1)
     ATTENTION, PASS_SECONDS, CACHE_BYTES = (("attention/prefill/128", 1, 128, 128), ("attention/decode/2 x 128", 2, 128, 1)), 0.001, 1
 
 
@@ -57,13 +58,14 @@ class Side:
     def __init__(self, limit):
         self.ends = time.monotonic() + limit
 
-    def figure(self, name, by, make):
-        """make() gives run(i), or raises: then that is why there is no figure."""
+    def figure(self, name, by, make, within=contextlib.nullcontext):
+        """make() gives run(i), or raises: then that is why there is no figure.  All of it runs within a context."""
         if time.monotonic() > self.ends:
             write(skipped=f"{name} by {by}")
             return
         try:
-            write(name=name, by=by, us=round(seconds(make()) * 1e6, 2))
+            with within():
+                write(name=name, by=by, us=round(seconds(make()) * 1e6, 2))
         except Exception as error:  # whatever a library thinks of a shape: the others go on
             write(name=name, by=by, why=f"{type(error).__name__}: {str(error).splitlines()[0][:160] if str(error) else ''}")
 
@@ -83,17 +85,10 @@ def module(name):
     return importlib.import_module(name)
 
 
-def by_sdpa(backend):
-    def make(q, kv, rows):
-        q = q.transpose(1, 2).contiguous()
-        kv = [(k.transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()) for k, v in kv]
-
-        def run(i):
-            k, v = kv[i % len(kv)]
-            with sdpa_kernel(backend):
-                F.scaled_dot_product_attention(q, k, v, is_causal=rows > 1, enable_gqa=True)
-        return run
-    return make
+def by_sdpa(q, kv, rows):
+    q = q.transpose(1, 2).contiguous()
+    kv = [(k.transpose(1, 2).contiguous(), v.transpose(1, 2).contiguous()) for k, v in kv]
+    return lambda i: F.scaled_dot_product_attention(q, *kv[i % len(kv)], is_causal=rows > 1, enable_gqa=True)
 
 
 def by_flash_attention(name):
@@ -116,9 +111,12 @@ def by_triton(q, kv, rows):
     return lambda i: attend(q, *kv[i % len(kv)], block_mask=causal, enable_gqa=True)
 
 
-ATTENTION_BY = (("FlashAttention 3", by_flash_attention("flash_attn_interface")), ("FlashAttention 2", by_flash_attention("flash_attn")),
-                ("SDPA, cuDNN", by_sdpa(SDPBackend.CUDNN_ATTENTION)), ("SDPA, flash", by_sdpa(SDPBackend.FLASH_ATTENTION)),
-                ("Triton (flex_attention)", by_triton))
+# (name, what makes it, the context that chooses it)
+ATTENTION_BY = (("FlashAttention 3", by_flash_attention("flash_attn_interface"), contextlib.nullcontext),
+                ("FlashAttention 2", by_flash_attention("flash_attn"), contextlib.nullcontext),
+                ("SDPA, cuDNN", by_sdpa, lambda: sdpa_kernel(SDPBackend.CUDNN_ATTENTION)),
+                ("SDPA, flash", by_sdpa, lambda: sdpa_kernel(SDPBackend.FLASH_ATTENTION)),
+                ("Triton (flex_attention)", by_triton, contextlib.nullcontext))
 
 
 def attention(side):
@@ -127,9 +125,9 @@ def attention(side):
         copies = copies_of(4 * batch * length * KV_HEADS * DIM)
         kv = [tuple(numbers(batch, length, KV_HEADS, DIM) for _ in range(2)) for _ in range(copies)]
         cases.append((name, numbers(batch, rows, HEADS, DIM), kv, rows))
-    for by, make in ATTENTION_BY:  # what is compiled first comes last
+    for by, make, within in ATTENTION_BY:  # what is compiled first comes last
         for name, q, kv, rows in cases:
-            side.figure(name, by, lambda: make(q, kv, rows))
+            side.figure(name, by, lambda: make(q, kv, rows), within)
 
 
 # --- what memory bounds: one kernel of Triton's each
