@@ -44,6 +44,7 @@ static struct disk *lay_out(struct carve *carve, const struct disk_options *o)
 		.load_digests = carve_take(carve, (size_t)o->load_max * DISK_LAYERS_MAX, sizeof(uint64_t)),
 		.digests = carve_take(carve, DISK_LAYERS_MAX, sizeof(uint64_t)),
 		.names = carve_take(carve, DISK_NAMES_MAX, DISK_NAME_BYTES),
+		.start = {.reads = carve_take(carve, o->read_max, sizeof(*parts.start.reads))},
 		.notes = {.list = carve_take(carve, o->note_max, sizeof(*parts.notes.list))},
 		.put_heads = take_pages(carve, put_max),
 		.load_heads = take_pages(carve, o->load_max),
@@ -247,7 +248,7 @@ void disk_done(struct disk *d, uint64_t op, enum err e, uint64_t now_ns)
 		if (d->ready)
 			disk_care_done(d, e);
 		else
-			disk_recover_done(d, e);
+			disk_recover_done(d, number, e);
 		break;
 	}
 	disk_pump(d);
@@ -272,9 +273,14 @@ bool disk_is_ready(const struct disk *d)
 	return d->ready;
 }
 
+uint32_t disk_numbers(const struct disk *d)
+{
+	return disk_index_end(d->index);
+}
+
 uint32_t disk_next(const struct disk *d, uint32_t from, uint32_t end)
 {
-	uint32_t most = disk_index_max(d->index) < end ? disk_index_max(d->index) : end;
+	uint32_t most = disk_index_end(d->index) < end ? disk_index_end(d->index) : end;
 	for (uint32_t i = from; d->ready && i < most; i++)
 		if (disk_index_used(d->index, i))
 			return i;

@@ -60,7 +60,7 @@ struct disk_options {
 	uint32_t write_max;        /* of them, being written at once */
 	uint32_t encode_max;       /* of them, encoded and not yet written, at most 64; 0: all are written as they are */
 	uint32_t load_max;         /* blocks asked for */
-	uint32_t read_max;         /* of them, being read at once */
+	uint32_t read_max;         /* of them, being read at once; at the start as many heads and footers are */
 	uint64_t write_rate;       /* bytes a second of records, new and moved; 0: no bound */
 	uint64_t scrub_rate;       /* bytes a second that are read to see whether they are still right; 0: none */
 	uint32_t keep_percent;     /* rule 5 */
@@ -136,8 +136,9 @@ struct disk_found {
 bool disk_is_ready(const struct disk *disk);
 /* Of a block on disk (ret may be NULL). */
 bool disk_find(const struct disk *disk, const struct id128 *key, struct disk_found *ret_found);
-/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below block_max,
- * and a block that stays keeps its own. */
+/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below
+ * disk_numbers(), the most blocks that there were at once in this life, and a block that stays keeps its own. */
+uint32_t disk_numbers(const struct disk *disk);
 uint32_t disk_next(const struct disk *disk, uint32_t from, uint32_t end);
 void disk_at(const struct disk *disk, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found);
 /* Blocks by the hash of their key, as those of the ledger (ledger_homes()); false: that was all of this home. */

@@ -136,13 +136,27 @@ struct care {
 	bool out;          /* its operation is under way */
 	uint32_t tries;
 	uint32_t segment;
-	bool trailer;      /* CARE_HEADS: the second page */
 	uint32_t page;     /* CARE_RECORDS */
 	uint32_t pages;    /* of what is read */
 	enum segment_state was; /* of the segment that is emptied, before */
 	uint32_t entry;    /* next to be moved */
 	struct id128 key;  /* of what is being read */
 	struct disk_place place;
+};
+
+/* The start reads heads, trailers and footers as many at a time as loads later. */
+struct start_read {
+	uint32_t segment;
+	uint32_t page, pages;
+	uint8_t *at;       /* in the scratch */
+	uint32_t tries;
+};
+
+struct start {
+	struct start_read *reads; /* [read_max] */
+	uint32_t count, left;     /* of a batch; of it, still out */
+	bool trailers;            /* CARE_HEADS: the second pages of the segments of the last batch */
+	uint32_t next, next_closed; /* segments before have been read: heads, then footers; records */
 };
 
 /* A block that somebody wants to be looked at. */
@@ -196,6 +210,7 @@ struct disk {
 	struct segment *segments; /* [segment_count] */
 	struct log log;
 	struct care care;
+	struct start start;
 	struct notes notes;
 	uint32_t scrub_next;
 	struct check check;
@@ -306,7 +321,7 @@ void disk_loads_check(const struct disk *d);
 
 /* disk_recover.c: the start */
 void disk_recover_pump(struct disk *d);
-void disk_recover_done(struct disk *d, enum err e);
+void disk_recover_done(struct disk *d, uint32_t number, enum err e);
 
 /* disk_care.c: room, and scrubbing */
 void disk_care_pump(struct disk *d);

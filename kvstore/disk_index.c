@@ -15,7 +15,8 @@ struct disk_index {
 	uint32_t block_max;
 	uint32_t segment_count;
 	uint32_t count;
-	uint32_t free_first;
+	uint32_t free_first;           /* last in, first out: those never used are last, in order */
+	uint32_t end;                  /* of those ever used */
 	uint64_t pages_hard; /* of blocks pinned hard */
 	uint64_t pages_all, pages_plain;
 	uint32_t mask;
@@ -189,6 +190,8 @@ enum err disk_index_add(struct disk_index *x, const struct disk_entry *block, ui
 	x->entries[number].hits = 0;
 	x->table[at] = number;
 	x->count++;
+	if (number >= x->end)
+		x->end = number + 1;
 	link_last(x, number);
 	*ret_entry = number;
 	return ERR_OK;
@@ -261,6 +264,11 @@ uint32_t disk_index_max(const struct disk_index *x)
 	return x->block_max;
 }
 
+uint32_t disk_index_end(const struct disk_index *x)
+{
+	return x->end;
+}
+
 uint32_t disk_index_first(const struct disk_index *x, uint32_t segment)
 {
 	return x->segments[segment].first;
@@ -303,6 +311,7 @@ void disk_index_check(const struct disk_index *x)
 		const struct disk_entry *entry = &x->entries[i];
 		if (entry->layer_count == 0)
 			continue;
+		assert(i < x->end);
 		used++;
 		hard += hard_pages(entry);
 		all += entry->pages;

@@ -52,6 +52,8 @@ uint64_t disk_index_pages_plain(const struct disk_index *index);
 
 uint32_t disk_index_count(const struct disk_index *index);
 uint32_t disk_index_max(const struct disk_index *index);
+/* Entries are below: as many as were used at once, ever. */
+uint32_t disk_index_end(const struct disk_index *index);
 /* Slots of the table by key, and the entries whose home is one of them: as map_at_home() (base/map.h). */
 uint32_t disk_index_homes(const struct disk_index *index);
 uint32_t disk_index_at_home(const struct disk_index *index, uint32_t home, uint32_t *step);

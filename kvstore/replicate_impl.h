@@ -24,6 +24,7 @@ struct copy {
 	uint32_t prev, next; /* in its list */
 	uint32_t bytes;    /* as counted in the list */
 	uint8_t list;      /* enum copy_list */
+	bool loaded;       /* from this store's disk */
 	bool verify;       /* looked at a second time: it is offered also by who is not the best in rank */
 	uint8_t failures;  /* since it was looked at, sealed or copied last */
 	uint16_t finds;    /* by look-ups; halved once a period */

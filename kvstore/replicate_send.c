@@ -81,13 +81,20 @@ static void take_out(struct replicate *r, uint32_t entry)
 	copy->prev = copy->next = LEDGER_NONE;
 }
 
+/* Its block has gone: is it one that some store lacks, for all that is known?  What came from disk is asked about when stores come
+ * and go. */
+static bool went_uncopied(const struct copy *copy, bool waited)
+{
+	return copy->failures >= FAILURES_MAX || (waited && (!copy->loaded || copy->failures > 0));
+}
+
 void lists_forget(struct replicate *r, uint32_t entry)
 {
 	struct copy *copy = &r->copies[entry];
 	bool waited = copy->list != LIST_NONE;
 	if (waited)
 		take_out(r, entry);
-	r->evicted += waited || copy->failures >= FAILURES_MAX;
+	r->evicted += went_uncopied(copy, waited);
 }
 
 /* ---- offers */
@@ -148,7 +155,8 @@ static bool serve(struct replicate *r, uint32_t entry, bool paced)
 	uint8_t owners[PLACE_REPLICAS_MAX];
 	bool all = true;
 	if (!copies_served(r, entry)) {
-		r->evicted++; /* while it waited */
+		r->evicted += went_uncopied(copy, true);
+		copy->failures = 0; /* counted */
 		return true;
 	}
 	uint32_t count = copies_owners(r, entry, owners);
@@ -183,10 +191,15 @@ static bool all_busy(const struct replicate *r)
 	return any;
 }
 
-static bool may_go_on(const struct replicate *r, enum copy_list which)
+static bool within_pace(const struct replicate *r, enum copy_list which)
 {
 	bool paced = which == LIST_PACED && r->options.rate_bytes > 0 && !r->draining;
-	return r->sent_free != LEDGER_NONE && (!paced || r->allowance > 0);
+	return !paced || r->allowance > 0;
+}
+
+static bool may_go_on(const struct replicate *r, enum copy_list which)
+{
+	return r->sent_free != LEDGER_NONE && within_pace(r, which);
 }
 
 void lists_pump(struct replicate *r)
@@ -324,7 +337,21 @@ bool replicate_waits(const struct replicate *r, uint32_t entry)
 	return waits;
 }
 
-static bool any_lost(const struct replicate *r)
+bool replicate_lacks(const struct replicate *r, uint32_t entry, uint64_t node)
+{
+	uint8_t number = copies_number(r, node);
+	bool lacks = number == NOBODY || !copies_known(&r->copies[entry], number);
+	for (uint32_t i = 0; i < r->options.sent_max && !lacks; i++)
+		lacks = r->sent[i].used && r->sent[i].entry == entry && r->sent[i].other == number;
+	return lacks;
+}
+
+bool replicate_waits_for_pace(const struct replicate *r, uint32_t entry)
+{
+	return r->copies[entry].list == LIST_PACED && !within_pace(r, LIST_PACED);
+}
+
+bool replicate_any_lost(const struct replicate *r)
 {
 	for (uint32_t i = 0; i < r->other_count; i++)
 		if (!other_lives(&r->others[i]) && !r->others[i].gone)
@@ -337,7 +364,7 @@ static uint64_t not_looked_at(const struct replicate *r)
 	struct ledger_counts counts;
 	ledger_counts(r->ledger, &counts);
 	uint64_t served = counts.entries[LEDGER_SEALED] + counts.entries[LEDGER_CACHED] + counts.entries[LEDGER_HELD];
-	if (any_lost(r))
+	if (replicate_any_lost(r))
 		return served;
 	if (!r->changed)
 		return 0;

@@ -58,6 +58,7 @@ void bench_products(struct bench *bench);
 void bench_experts(struct bench *bench);
 void bench_attention(struct bench *bench);
 void bench_rows(struct bench *bench);
+void bench_fetch(struct bench *bench);
 void bench_sample(struct bench *bench);
 void bench_models(struct bench *bench);
 void bench_handover(struct bench *bench);

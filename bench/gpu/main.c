@@ -203,7 +203,7 @@ static const struct section {
 } sections[] = {
 	{"products", bench_products}, {"experts", bench_experts},   {"attention", bench_attention}, {"models", bench_models},
 	{"rows", bench_rows},	      {"sample", bench_sample},	    {"handover", bench_handover},   {"sweep", bench_sweep},
-	{"pin", bench_pin},
+	{"fetch", bench_fetch},	      {"pin", bench_pin},
 };
 
 static const struct section *find_section(const char *name)

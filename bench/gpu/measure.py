@@ -34,7 +34,7 @@ SECTIONS = (
     ("torch-attention", "torch attention", 45),
     ("fast", "fast products attention models", 50),
     ("sweep", "exact sweep", 60),
-    ("rows", "exact experts rows sample handover pin", 30),
+    ("rows", "exact experts rows fetch sample handover pin", 30),
     ("torch-rows", "torch rows products", 20),
 )
 

@@ -30,7 +30,7 @@ enum { PUTS = 256, LOADS = 32, ENCODES = 16, SEGMENT_BYTES = 64 << 20 };
 struct bench {
 	const char *path, *io, *key_path;
 	struct disk_key *key;
-	uint64_t blocks, block_bytes, loads;
+	uint64_t blocks, block_bytes, segment_bytes, loads;
 	bool encode, numbers;
 	struct loop *loop;
 	struct disk_shell *shell;
@@ -93,15 +93,15 @@ static double seconds(const struct bench *b, uint64_t from_ns)
 static enum err start(struct bench *b, struct why *why)
 {
 	uint32_t pages = disk_record_pages(1, (uint32_t)b->block_bytes);
-	uint64_t a_segment = (SEGMENT_BYTES / DISK_PAGE_BYTES - 2) * 100 / (100 * pages + 1);
+	uint64_t a_segment = (b->segment_bytes / DISK_PAGE_BYTES - 2) * 100 / (100 * pages + 1);
 	b->segments = (uint32_t)(b->blocks / a_segment) + 8;
-	struct disk_shell_options shell = {.path = b->path, .io = b->io, .segment_count = b->segments, .segment_bytes = SEGMENT_BYTES,
+	struct disk_shell_options shell = {.path = b->path, .io = b->io, .segment_count = b->segments, .segment_bytes = b->segment_bytes,
 					   .depth = 128, .key = b->key, .context = b, .landing = landing_of, .done = on_io};
 	enum err e = disk_shell_create(b->loop, &shell, &b->shell, why);
 	if (e != ERR_OK)
 		return e;
 	struct disk_options options = {
-		.segment_count = b->segments, .segment_bytes = SEGMENT_BYTES, .block_max = (uint32_t)b->blocks + 1024,
+		.segment_count = b->segments, .segment_bytes = b->segment_bytes, .block_max = (uint32_t)b->blocks + 1024,
 		.record_bytes_max = pages * DISK_PAGE_BYTES, .put_max = PUTS, .write_max = 64, .encode_max = b->encode ? ENCODES : 0, .load_max = LOADS, .read_max = LOADS,
 		.keep_percent = 50, .note_max = 64, .file = disk_shell_file(b->shell), .context = b, .written = on_written, .durable = on_durable,
 		.loaded = on_loaded,
@@ -176,8 +176,8 @@ static enum err measure(struct bench *b, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	wait_ready(b);
-	printf("%llu blocks of %llu bytes in %u segments of %d MiB; %s\n\n", (unsigned long long)b->blocks,
-	       (unsigned long long)b->block_bytes, b->segments, SEGMENT_BYTES >> 20, disk_shell_name(b->shell));
+	printf("%llu blocks of %llu bytes in %u segments of %d KiB; %s\n\n", (unsigned long long)b->blocks,
+	       (unsigned long long)b->block_bytes, b->segments, (int)(b->segment_bytes >> 10), disk_shell_name(b->shell));
 	uint64_t from_ns = loop_now_ns(b->loop);
 	double cpu_s = cpu_seconds();
 	write_all(b);
@@ -236,12 +236,13 @@ static void remove_folder(const char *path)
 
 int main(int argc, char **argv, char **environment)
 {
-	struct bench b = {.blocks = 1000000, .block_bytes = 4096, .loads = 20000, .io = "auto"};
+	struct bench b = {.blocks = 1000000, .block_bytes = 4096, .loads = 20000, .io = "auto", .segment_bytes = SEGMENT_BYTES};
 	struct option table[] = {
 		{"path", OPTION_TEXT, &b.path, 0, 0, "DIR", "a folder that does not exist yet"},
 		{"disk-io", OPTION_TEXT, &b.io, 0, 0, "HOW", "auto, uring or plain"},
 		{"blocks", OPTION_COUNT, &b.blocks, 1, 1 << 29, "N", "how many are written"},
 		{"block-bytes", OPTION_BYTES, &b.block_bytes, 64, 16 << 20, "B", "payload of each"},
+		{"segment-bytes", OPTION_BYTES, &b.segment_bytes, 32 << 10, 1 << 30, "B", "of a segment"},
 		{"disk-key", OPTION_TEXT, &b.key_path, 0, 0, "FILE", "records are signed with it"},
 		{"encode", OPTION_FLAG, &b.encode, 0, 0, NULL, "payloads are encoded where that saves something"},
 		{"numbers", OPTION_FLAG, &b.numbers, 0, 0, NULL, "payloads are bf16, not noise"},

@@ -13,12 +13,12 @@ sys.path.insert(0, str(pathlib.Path(__file__).resolve().parents[2] / "bench/gpu"
 sys.dont_write_bytecode = True
 import verdict  # noqa: E402
 
-SECTIONS = ("products", "experts", "attention", "models", "rows", "sample", "handover", "sweep", "pin")
+SECTIONS = ("products", "experts", "attention", "models", "rows", "fetch", "sample", "handover", "sweep", "pin")
 FIGURES = {
     "linear/qkv/20", "linear/head/1", "linear-fp8/qkv/8", "experts/gate_up/1", "experts-fp8/gate_up/1", "attention/prefill/128", "digest/128",
     "attention/decode/3 x 192", "attention/chunk/64 of 256", "decode/bf16/3 x 128", "prefill/bf16/1 x 128", "decode/fp8/1 x 128",
     "rmsnorm/4 x 128", "glu/4 x 256", "sample/greedy/3 x 2048", "handover/read/64 KiB", "handover/write/64 KiB", "handover/host/64 KiB",
-    "pin and unpin/1 MiB",
+    "pin and unpin/1 MiB", "qkv/4 rows of 32 and 8 heads of 128", "fetch/128 of 32 KiB",
 }
 
 

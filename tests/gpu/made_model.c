@@ -218,6 +218,7 @@ void made_plan_add(struct plan *plan, struct made_sequence *s, uint32_t first, u
 	plan->runs[plan->run_count++] = (struct run){.sequence = &s->sequence, .first = first, .count = count, .score_first = first,
 						     .score_count = count, .score_index = plan->token_count, .digest = true};
 	plan->token_count += count;
+	plan->token_bucket = plan_bucket(plan->token_count);
 	plan->sample_count = plan->score_count = plan->token_count;
 }
 

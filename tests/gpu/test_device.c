@@ -76,7 +76,7 @@ static void a_fetch_is_there_behind_its_mark(void **state)
 	float *x = gpu_put(device, one, sizeof(one)), *add = gpu_put(device, one, sizeof(one));
 	for (int round = 0; round < 600; round++) { /* more than marks in the ring */
 		op_add(device, x, add, 1, COUNT);
-		dev_fetch(device, host, x, sizeof(one));
+		dev_fetch(device, &(struct fetch_piece){host, x, sizeof(one)}, 1);
 		uint64_t mark = device_mark(device);
 		assert_int_equal(device_wait(device, mark), ERR_OK);
 		assert_true(host[5] == 5.0f * (float)(round + 2) && host[COUNT - 1] == (COUNT - 1.0f) * (float)(round + 2));
@@ -109,7 +109,7 @@ static void a_file_in_memory_may_be_pinned(void **state)
 			op_add(device, x, add, COUNT / 64, 64);
 		const struct copy_lines lines = {.to = there, .from = ours, .to_stride = HALF / 4, .from_stride = HALF / 4, .bytes = HALF / 4, .count = 4};
 		dev_copy_lines(device, &lines);
-		dev_fetch(device, (uint8_t *)ours + HALF, there, HALF);
+		dev_fetch(device, &(struct fetch_piece){(uint8_t *)ours + HALF, there, HALF}, 1);
 		for (int i = 0; i < 3; i++)
 			op_add(device, x, add, COUNT / 64, 64);
 		assert_int_equal(device_wait(device, device_mark(device)), ERR_OK);
@@ -137,7 +137,7 @@ static void a_step_is_recorded_and_runs_again(void **state)
 	for (int round = 1; round <= 10; round++) {
 		if (!device_replay(device, 7)) {
 			queue_step(device, x, add);
-			device_recorded(device);
+			assert_true(device_recorded(device));
 			queued++;
 		}
 		assert_int_equal(dev_copy(device, result, x, sizeof(result)), ERR_OK);
@@ -146,7 +146,7 @@ static void a_step_is_recorded_and_runs_again(void **state)
 	assert_int_equal(queued, 2); /* the first time it runs as it is, the second it is recorded */
 	assert_false(device_replay(device, 8)); /* another key is another step */
 	queue_step(device, x, add);
-	device_recorded(device);
+	assert_true(device_recorded(device));
 	dev_free(device, MEM_DEVICE, x, sizeof(zero));
 	dev_free(device, MEM_DEVICE, add, sizeof(one));
 	device_close(device);
@@ -205,7 +205,7 @@ static void devices_meet(void **state)
 	for (int round = 1; round <= 30; round++) {
 		if (!device_replay(devices[0], 3)) {
 			queue_meeting(devices, parts, sums, adds);
-			device_recorded(devices[0]);
+			assert_true(device_recorded(devices[0]));
 		}
 		assert_int_equal(device_wait(devices[0], device_mark(devices[0])), ERR_OK);
 		for (int i = 0; i < 2; i++) {

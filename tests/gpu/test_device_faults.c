@@ -25,6 +25,23 @@ static void without_a_gpu_it_is_unsupported(void **state)
 	fake_configure(&before);
 }
 
+/* Before it is opened, and where there is none: whoever opens it then hears of it. */
+static void a_thread_may_have_it_current_first(void **state)
+{
+	fake_heal();
+	device_make_current(DEVICE_CPU, 0);
+	assert_int_equal(fake_call_count("cudaSetDevice"), 0);
+	device_make_current(DEVICE_CUDA, 0);
+	assert_int_equal(fake_call_count("cudaSetDevice"), 1);
+	device_close(gpu_open(1));
+	fake_fail("cudaSetDevice", 1, LAUNCH_FAILURE);
+	device_make_current(DEVICE_CUDA, 0);
+	struct device *device = gpu_open(1);
+	assert_int_equal(device_sync(device), ERR_OK); /* nothing of it is left */
+	device_close(device);
+	nothing_leaks();
+}
+
 /* Each call of an opening fails in its turn: an error, and nothing is left. */
 static void any_call_of_an_opening_may_fail(void **state)
 {
@@ -82,7 +99,7 @@ static void a_recorded_step_is_one_call(void **state)
 	for (int round = 0; round < 10; round++) {
 		if (!device_replay(device, 7)) {
 			queue_step(device, x, x);
-			device_recorded(device);
+			assert_true(device_recorded(device));
 		}
 		assert_int_equal(device_sync(device), ERR_OK);
 	}
@@ -91,6 +108,43 @@ static void a_recorded_step_is_one_call(void **state)
 	dev_free(device, MEM_DEVICE, x, sizeof(zero));
 	device_close(device);
 	nothing_leaks();
+}
+
+/* Memory that is full is no failure: the step runs once, those that are recorded go on, others run as they come. */
+static void without_memory_steps_run_unrecorded(void **state)
+{
+	static const char *const calls[] = {"cudaStreamBeginCapture", "cudaStreamEndCapture", "cudaGraphInstantiate", "cudaGraphLaunch"};
+	for (size_t c = 0; c < sizeof(calls) / sizeof(*calls); c++) {
+		fake_heal();
+		struct device *device = gpu_open(1);
+		float one[64], zero[64] = {0}, result[64];
+		for (int i = 0; i < 64; i++)
+			one[i] = 1;
+		float *x = gpu_put(device, zero, sizeof(zero)), *add = gpu_put(device, one, sizeof(one));
+		uint32_t queued = 0;
+		for (int round = 1; round <= 12; round++) {
+			if (round == 6)
+				fake_fail(calls[c], 1, NO_MEMORY);
+			for (bool runs = device_replay(device, round <= 4 ? 7 : 7 + round % 2); !runs; queued++) {
+				queue_step(device, x, add);
+				runs = device_recorded(device);
+			}
+			assert_int_equal(dev_copy(device, result, x, sizeof(result)), ERR_OK);
+			if (result[0] != 2.0f * (float)round || result[63] != 2.0f * (float)round)
+				fail_msg("%s: round %d", calls[c], round);
+		}
+		assert_int_equal(device_sync(device), ERR_OK);
+		/* Of 7 the first two, of 8 all; one twice where it is recorded before it fails. */
+		if (strcmp(calls[c], "cudaGraphLaunch") != 0) {
+			assert_int_equal(queued, 2 + 4 + (strcmp(calls[c], "cudaStreamBeginCapture") != 0));
+			assert_int_equal(fake_call_count("cudaGraphInstantiate"), strcmp(calls[c], "cudaGraphInstantiate") == 0 ? 2 : 1);
+		}
+		dev_free(device, MEM_DEVICE, x, sizeof(zero));
+		dev_free(device, MEM_DEVICE, add, sizeof(one));
+		device_close(device);
+		fake_heal();
+		nothing_leaks();
+	}
 }
 
 /* An error lets nobody wait any more, and what was queued before is on its way still: it has ended when its memory goes. */
@@ -103,7 +157,7 @@ static void pinned_memory_goes_after_its_copies_also_after_an_error(void **state
 	void *pinned = NULL;
 	assert_int_equal(dev_alloc(device, MEM_PINNED, sizeof(one), &pinned), ERR_OK);
 	assert_int_equal(device_sync(device), ERR_OK);
-	dev_fetch(device, pinned, x, sizeof(one));
+	dev_fetch(device, &(struct fetch_piece){pinned, x, sizeof(one)}, 1);
 	assert_int_equal(dev_copy(device, x, pinned, sizeof(one)), ERR_OK);
 	fake_fail("launch", 1, LAUNCH_FAILURE);
 	queue_step(device, x, x);
@@ -128,7 +182,7 @@ static void fail_call(const char *call, uint32_t rounds)
 	for (uint32_t round = 0; round < rounds; round++) {
 		if (!device_replay(device, 7)) {
 			queue_step(device, x, add);
-			device_recorded(device);
+			assert_true(device_recorded(device));
 		}
 		e = device_wait(device, device_mark(device));
 	}
@@ -163,10 +217,12 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(without_a_gpu_it_is_unsupported),
+		cmocka_unit_test(a_thread_may_have_it_current_first),
 		cmocka_unit_test(any_call_of_an_opening_may_fail),
 		cmocka_unit_test(memory_is_counted),
 		cmocka_unit_test(a_recorded_step_is_one_call),
 		cmocka_unit_test(pinned_memory_goes_after_its_copies_also_after_an_error),
+		cmocka_unit_test(without_memory_steps_run_unrecorded),
 		cmocka_unit_test(a_failure_stays),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
