@@ -7,11 +7,12 @@
 
 #include "bench/gpu/bench.h"
 #include "bench/gpu/pass_fd.h"
+#include "bench/gpu/shapes.h"
 #include "kernels/peer_memory.h"
 
 /* KV between two processes on one GPU: read from the neighbour's memory, written into it, and by way of the host's as without either.
  * On one GPU all of it is HBM's; two GPUs of a machine show NVLink, which is what the choice between reading and writing is about. */
-enum { POOL_BYTES = 64 << 20, BATCH_BYTES = 16 << 20, SOCKET_FD = 3 };
+enum { POOL_BYTES = SHAPES_POOL_BYTES, BATCH_BYTES = SHAPES_BATCH_BYTES, SOCKET_FD = 3 };
 
 struct handover {
 	struct bench *bench;
@@ -66,7 +67,7 @@ static void by_host(void *context, uint32_t index)
 
 static void measure(struct handover *h)
 {
-	static const uint32_t sizes[] = {64 << 10, 256 << 10, 1 << 20};
+	static const uint32_t sizes[] = {SHAPES_PIECES};
 	const struct work twice = {.bytes = 2.0 * BATCH_BYTES}, once = {.bytes = BATCH_BYTES};
 	char name[64];
 	for (size_t i = 0; i < sizeof(sizes) / sizeof(*sizes); i++) {

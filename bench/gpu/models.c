@@ -3,6 +3,7 @@
 #include <string.h>
 
 #include "bench/gpu/bench.h"
+#include "bench/gpu/shapes.h"
 #include "engine/forward.h"
 #include "engine/kv_ranks.h"
 #include "engine/ranks.h"
@@ -18,13 +19,9 @@ struct shape {
 	enum elem elem; /* of all weights but the head's */
 };
 
-static const struct shape shapes[] = {
-	{"1b", 16, 2048, 8192, 32, 8, 64, 128256, ELEM_BF16},
-	{"8b", 32, 4096, 14336, 32, 8, 128, 128256, ELEM_BF16},
-	{"8b-fp8", 32, 4096, 14336, 32, 8, 128, 128256, ELEM_E4M3},
-};
+static const struct shape shapes[] = {SHAPES_MODELS};
 
-enum { BLOCK = 64, BATCH_MAX = 256, CONTEXT = 1024, CHUNK = 8192, BLOCKS_EACH = CONTEXT / BLOCK + 1 };
+enum { BLOCK = 64, BATCH_MAX = SHAPES_BATCH_MAX, CONTEXT = SHAPES_CONTEXT, CHUNK = SHAPES_CHUNK, BLOCKS_EACH = CONTEXT / BLOCK + 1 };
 
 struct model {
 	struct bench *bench;
@@ -175,7 +172,7 @@ static double weights_of(const struct model_config *c)
 
 static void measure_model(struct model *m, const struct shape *shape)
 {
-	static const uint32_t batches[] = {1, 8, 16, 64, 256}, prompts[] = {256, CONTEXT};
+	static const uint32_t batches[] = {SHAPES_BATCHES}, prompts[] = {SHAPES_PROMPTS};
 	const struct model_config *c = &m->config;
 	double token_kv = 2.0 * 2 * c->kv_head_count * c->head_dim * c->layer_count, head = (double)c->vocab_size * c->hidden_size;
 	char name[64];
@@ -200,6 +197,8 @@ static void measure_model(struct model *m, const struct shape *shape)
 void bench_models(struct bench *bench)
 {
 	for (size_t i = 0; i < sizeof(shapes) / sizeof(*shapes); i++) {
+		if (bench_over(bench, shapes[i].name))
+			continue;
 		struct model *m = calloc(1, sizeof(*m));
 		m->bench = bench;
 		fill_config(&m->config, &shapes[i]);

@@ -1,9 +1,10 @@
 #include <stdio.h>
 
 #include "bench/gpu/bench.h"
+#include "bench/gpu/shapes.h"
 
 /* What memory bounds: each byte is counted once read and once written. */
-enum { ROWS = 8192, HIDDEN = 4096, INNER = 14336 };
+enum { ROWS = SHAPES_ROWS, HIDDEN = SHAPES_HIDDEN, INNER = SHAPES_INNER };
 
 struct rows {
 	struct bench *bench;
@@ -39,9 +40,9 @@ static void qkv(void *context, uint32_t index)
 }
 
 /* Positions 0 to rows - 1 of one sequence; angles and weights are whatever lies in `weight`. */
-static void measure_qkv(struct bench *bench, uint32_t rows, const char *name)
+static void measure_qkv(struct bench *bench, uint32_t rows)
 {
-	static uint32_t table[ROWS / TOKENS];
+	static uint32_t table[(ROWS + TOKENS - 1) / TOKENS];
 	const uint32_t blocks = (rows + TOKENS - 1) / TOKENS;
 	const struct kv_layout layout = {.layer_count = 1, .head_kv_count = KEYS, .head_dim = DIM, .block_tokens = TOKENS, .elem = ELEM_BF16};
 	const struct kv_runs_bounds bounds = {1, rows, blocks, TOKENS};
@@ -49,6 +50,8 @@ static void measure_qkv(struct bench *bench, uint32_t rows, const char *name)
 	const size_t stride = (HEADS + 2 * KEYS) * DIM, x_bytes = rows * stride * 4, angle_bytes = (size_t)rows * DIM / 2 * 4;
 	struct kv_memory kv = {.layout = layout, .block_stride = kv_block_bytes(&layout), .layer_stride = kv_layer_bytes(&layout)};
 	struct kv_runs *runs;
+	char name[64];
+	snprintf(name, sizeof(name), "qkv/%u rows of %d and %d heads of %d", rows, HEADS, KEYS, DIM);
 	for (uint32_t i = 0; i < blocks; i++)
 		table[i] = i;
 	bench_check(kv_runs_create(bench->device, &bounds, &runs), "runs");
@@ -81,13 +84,16 @@ void bench_rows(struct bench *bench)
 			     .out_stride = INNER, .out_elem = ELEM_BF16}};
 	bench_fill_f32(bench, x, hidden / 4, 1);
 	bench_fill_f32(bench, gate_up, inner / 4, 1);
-	bench_measure(bench, "rmsnorm/8192 x 4096", (struct work){.bytes = 3.5 * (double)hidden}, norm, &rows);
-	bench_measure(bench, "glu/8192 x 14336", (struct work){.bytes = 1.25 * (double)inner}, glu, &rows);
+	char name[64];
+	snprintf(name, sizeof(name), "rmsnorm/%d x %d", ROWS, HIDDEN);
+	bench_measure(bench, name, (struct work){.bytes = 3.5 * (double)hidden}, norm, &rows);
+	snprintf(name, sizeof(name), "glu/%d x %d", ROWS, INNER);
+	bench_measure(bench, name, (struct work){.bytes = 1.25 * (double)inner}, glu, &rows);
 	bench_free(bench, x, hidden);
 	bench_free(bench, add, hidden);
 	bench_free(bench, gate_up, inner);
 	bench_free(bench, weight, HIDDEN * 4);
 	bench_free(bench, out, inner);
-	measure_qkv(bench, ROWS, "qkv/8192 rows of 32 and 8 heads of 128");
-	measure_qkv(bench, 1, "qkv/1 row");
+	measure_qkv(bench, ROWS);
+	measure_qkv(bench, 1);
 }

@@ -1,10 +1,11 @@
 #include <stdio.h>
 
 #include "bench/gpu/bench.h"
+#include "bench/gpu/shapes.h"
 #include "kernels/sample.h"
 
 /* The choice of tokens of a batch: logits are read once. */
-enum { VOCABULARY = 128256, ROWS_MAX = 256 };
+enum { VOCABULARY = SHAPES_VOCABULARY, ROWS_MAX = SHAPES_SAMPLED_MAX };
 
 struct choices {
 	struct sample_scratch *scratch;
@@ -23,7 +24,7 @@ static void choose(void *context, uint32_t index)
 
 static void measure(struct bench *bench, struct choices *c, const char *what, struct sampling sampling, int32_t logprobs)
 {
-	static const uint32_t batches[] = {1, 16, 256};
+	static const uint32_t batches[] = {SHAPES_SAMPLED};
 	char name[64];
 	c->sampling = sampling;
 	for (size_t i = 0; i < sizeof(batches) / sizeof(*batches); i++) {

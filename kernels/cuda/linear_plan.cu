@@ -1,14 +1,10 @@
 #include "kernels/cuda/linear_plan.h"
 
-/* What bounds a product, in cycles for each 16 inputs of bf16, or 32 of e4m3: 32 bytes of each.  A wgmma of N rows takes N / 2 cycles;
- * the rest are bytes a cycle of an H200 as its data sheet and others' measurements have them, to be replaced by our own (bench/gpu). */
-#define BYTES_OF_STEP	32u
-#define SM_BYTES_CYCLE	40u   /* second-level cache to one multiprocessor; what a cluster shares is read once by each of its blocks' parts */
-#define L2_BYTES_CYCLE	4600u /* to all together */
-#define HBM_BYTES_CYCLE 2450u
-#define TILE_CYCLES	2u    /* a tile's beginning and end, spread over its inputs */
-#define SPLIT_CYCLES	3000u /* a kernel more, for the whole product */
-#define SCALE		1024u /* cycles are counted in such parts */
+/* Those of an H200 as its data sheet and others' measurements have them, to be replaced by what bench/gpu's sweep says. */
+const struct linear_rates linear_rates_h200 = {40, 4600, 2450, 2, 3000};
+
+#define BYTES_OF_STEP 32u
+#define SCALE	      1024u /* cycles are counted in such parts */
 
 static uint64_t greater(uint64_t a, uint64_t b)
 {
@@ -16,13 +12,13 @@ static uint64_t greater(uint64_t a, uint64_t b)
 }
 
 /* What splits cost for each 16 inputs: of the whole product sums of f32 written and read, and a kernel. */
-static uint64_t splitting_cost(const struct linear_plan_shape *shape, uint32_t splits)
+static uint64_t splitting_cost(const struct linear_plan_shape *shape, uint32_t splits, const struct linear_rates *rates)
 {
 	uint64_t bytes = (uint64_t)shape->rows * shape->n * sizeof(float) * splits;
-	return splits == 1 ? 0 : (SPLIT_CYCLES + 2 * bytes / L2_BYTES_CYCLE) * SCALE * 16 / shape->k;
+	return splits == 1 ? 0 : (rates->split_cycles + 2 * bytes / rates->l2_bytes_cycle) * SCALE * 16 / shape->k;
 }
 
-static uint64_t cost_of(const struct linear_plan_shape *shape, const struct linear_plan *plan)
+uint64_t linear_plan_cost(const struct linear_plan_shape *shape, const struct linear_plan *plan, const struct linear_rates *rates)
 {
 	uint64_t rows_each = (shape->rows + shape->groups - 1) / shape->groups;
 	uint64_t row_tiles = (rows_each + plan->width - 1) / plan->width;
@@ -32,13 +28,13 @@ static uint64_t cost_of(const struct linear_plan_shape *shape, const struct line
 	uint64_t tiles = blocks * together, rounds = (together * plan->splits + clusters - 1) / clusters;
 	uint64_t bytes = (plan->height + plan->width / blocks) * BYTES_OF_STEP;
 	uint64_t multiplying = rounds * plan->groups * plan->width / 2 * SCALE / plan->splits;
-	uint64_t reading = rounds * bytes * SCALE / SM_BYTES_CYCLE / plan->splits;
+	uint64_t reading = rounds * bytes * SCALE / rates->sm_bytes_cycle / plan->splits;
 	uint64_t cost = greater(multiplying, reading);
-	cost = greater(cost, tiles * bytes * SCALE / L2_BYTES_CYCLE);
-	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_STEP * SCALE / HBM_BYTES_CYCLE);
+	cost = greater(cost, tiles * bytes * SCALE / rates->l2_bytes_cycle);
+	cost = greater(cost, (uint64_t)shape->n * shape->groups * BYTES_OF_STEP * SCALE / rates->hbm_bytes_cycle);
 	/* What does not bound is not free: where memory bounds all alike, the more multiprocessors ask for it the better. */
 	cost += reading / 4 + multiplying / 16;
-	return cost + rounds * TILE_CYCLES * SCALE + splitting_cost(shape, plan->splits);
+	return cost + rounds * rates->tile_cycles * SCALE + splitting_cost(shape, plan->splits, rates);
 }
 
 /* The cheapest; among equals the one that comes first. */
@@ -47,7 +43,7 @@ static void consider(const struct linear_plan_shape *shape, struct linear_plan p
 	if (shape->sm_count < LINEAR_BLOCKS(plan.width))
 		return;
 	do {
-		uint64_t cost = cost_of(shape, &plan);
+		uint64_t cost = linear_plan_cost(shape, &plan, &linear_rates_h200);
 		if (cost < *best_cost) {
 			*best_cost = cost;
 			*best = plan;

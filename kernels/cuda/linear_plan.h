@@ -35,7 +35,21 @@ struct linear_plan_shape {
 	bool one_group;	     /* no tile of two warpgroups */
 };
 
+/* What a device moves in a cycle, and what a tile costs besides. */
+struct linear_rates {
+	uint32_t sm_bytes_cycle;  /* second-level cache to one multiprocessor; what a cluster shares is read once by each of its blocks' parts */
+	uint32_t l2_bytes_cycle;  /* to all together */
+	uint32_t hbm_bytes_cycle;
+	uint32_t tile_cycles;	  /* a tile's beginning and end, spread over its inputs */
+	uint32_t split_cycles;	  /* a kernel more, for the whole product */
+};
+extern const struct linear_rates linear_rates_h200; /* and of an H100's, whose memory is slower: tiles differ little by that */
+
+/* The cheapest; among equals the one that comes first. */
 struct linear_plan linear_plan(const struct linear_plan_shape *shape);
+/* What bounds a product, in 1024ths of a cycle for each 16 inputs of bf16, or 32 of e4m3: 32 bytes of each.  A wgmma of N rows takes N / 2
+ * cycles, the rest is the rates'. */
+uint64_t linear_plan_cost(const struct linear_plan_shape *shape, const struct linear_plan *plan, const struct linear_rates *rates);
 
 #ifdef __cplusplus
 }

@@ -139,7 +139,7 @@ cudaError_t cudaGetDeviceProperties(struct cudaDeviceProp *props, int device);
 cudaError_t cudaDeviceGetAttribute(int *value, enum cudaDeviceAttr attribute, int device);
 cudaError_t cudaDriverGetVersion(int *version);
 cudaError_t cudaRuntimeGetVersion(int *version);
-cudaError_t cudaDeviceSynchronize(void);
+extern "C" cudaError_t cudaDeviceSynchronize(void); /* benchmarks in C wait by it, too */
 cudaError_t cudaDeviceReset(void);
 cudaError_t cudaDeviceCanAccessPeer(int *can, int device, int peer);
 cudaError_t cudaDeviceEnablePeerAccess(int peer, unsigned flags);
