@@ -13,7 +13,7 @@
 #include "proto/codec.h"
 
 #define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB, for each of which base/map.h has room */
-enum { STORE_SLABS_MAX = 64, STORE_PEERS = 256, STORE_OPTIONS = 17 };
+enum { STORE_SLABS_MAX = 64, STORE_OPTIONS = 17 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
  * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
@@ -223,7 +223,7 @@ static struct store_options store_options(struct program *program)
 		.cluster = program->settings.cluster,
 		.link_address = address,
 		.link_address_length = address_length,
-		.peer_max = STORE_PEERS,
+		.peer_max = (uint32_t)program->settings.nodes_max,
 		.time_factor = (uint32_t)program->settings.time_factor,
 		.ledger = {.slabs = program->slabs,
 			   .entry_max = slabs_slot_total(&program->slabs),

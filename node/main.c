@@ -14,7 +14,7 @@
 #include "node/engine_port.h"
 #include "node/neighbour.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 19 };
+enum { NODE_OPTIONS = 19 };
 
 struct settings {
 	struct process_settings process;
@@ -272,7 +272,7 @@ static struct node_options node_options(struct program *program)
 		.group_count = program->kv.group_count,
 		.groups = {node_group(program, 0)},
 		.layers = program->kv.layers,
-		.peer_max = NODE_PEERS,
+		.peer_max = (uint32_t)s->process.nodes_max,
 		.job_max = (uint32_t)s->seq_max,
 		.seq_max = (uint32_t)s->seq_max,
 		.context_max = program->context_max,
