@@ -18,6 +18,7 @@
 #include "net/exposure.h"
 #include "net/incarnation.h"
 #include "net/loop.h"
+#include "net/rails.h"
 #include "net/tls.h"
 #include "net/url.h"
 
@@ -90,7 +91,7 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"require-transport", OPTION_LIST, &s->require_transport, 0, 0, "KIND,…", "refuse a link over anything but these: mapped, rdma, ucx-shm, ucx-tcp, tls, tcp"},
 		{"link-port", OPTION_COUNT, &s->link_port, 0, 65535, "PORT", "where peers read KV over tls or tcp; 0 takes a free one"},
 		{"link-lanes", OPTION_COUNT, &s->link_lanes, 1, BULK_LANES_MAX, "N", "threads that carry KV over tls or tcp, and connections to a peer"},
-		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX and tcp there"},
+		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE,…", "devices of networks that nobody else reaches: allows UCX there, and tcp at one"},
 		{"tls-ca-file", OPTION_TEXT, &s->tls_ca_file, 0, 0, "PEM", "whose certificates are trusted: control streams and bulk"},
 		{"tls-cert-file", OPTION_TEXT, &s->tls_cert_file, 0, 0, "PEM", "of this node: spiffe://<cluster>/baton/<role>/<name>"},
 		{"tls-key-file", OPTION_TEXT, &s->tls_key_file, 0, 0, "PEM", "of that certificate; mode 600"},
@@ -261,6 +262,14 @@ static enum err check_link(struct process *p, struct why *why)
 	if (e == ERR_OK && over_ucx_net && !p->settings.link_network)
 		e = why_set(why, ERR_INVALID, "--link-transport %s: UCX trusts whoever reaches its port, so it wants "
 			    "--link-network DEVICE, a network that nobody else reaches (lo: this machine)", text);
+	struct rails rails = {0};
+	if (e == ERR_OK && p->settings.link_network) {
+		e = rails_parse(p->settings.link_network, &rails, why);
+		if (e != ERR_OK)
+			why_prefix(why, "--link-network");
+	}
+	if (e == ERR_OK && p->transport == LINK_TCP && rails.count > 1)
+		e = why_set(why, ERR_INVALID, "--link-network %s: tcp is served at one device, only UCX takes several", p->settings.link_network);
 	if (e == ERR_OK && p->transport == LINK_TLS && !p->tls)
 		e = why_set(why, ERR_INVALID, "--link-transport tls needs certificates: --tls-ca-file and the others");
 	if (e == ERR_OK && p->transport == LINK_TCP && p->tls && !p->settings.link_network)

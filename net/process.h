@@ -33,7 +33,7 @@ struct process_settings {
 	struct option_list require_transport; /* what alone may carry reads; none: anything */
 	uint64_t link_port;         /* of bulk, at the host of `listen`; 0: a free one */
 	uint64_t link_lanes;        /* threads of bulk, and connections to a peer */
-	const char *link_network;   /* device of a trusted network; NULL: none, so no UCX between hosts */
+	const char *link_network;   /* devices of trusted networks (rails.h); NULL: none, so no UCX between hosts */
 	const char *tls_ca_file, *tls_cert_file, *tls_key_file; /* all or none */
 	bool insecure;              /* listeners beyond this machine without TLS */
 	uint64_t nodes_max;         /* sessions with others, and links */
