@@ -44,6 +44,8 @@
 	X(WINDOW_RELEASED_EARLY, "a block that the window of the next token still touches is given back", "a rule of ours") \
 	X(WINDOW_NOT_LOOKED_UP, "a beginning is taken for cached although blocks that its window touches are not there", \
 	  "a rule of ours") \
+	X(SKIPPED_BLOCKS_KEPT, "a job that goes over blocks which are here keeps those that it had taken to compute them into", \
+	  "a rule of ours") \
 	X(TENANT_SALT_LEFT_OUT, "the tenant's salt is not in the key", "CVE-2025-46570") \
 	X(OLDER_INCARNATION_ACCEPTED, "a process that was replaced may say Hello", \
 	  "Mooncake: zombie put; missed by a mutation run") \

@@ -169,6 +169,8 @@ static void put_disk(struct json_out *out, const struct coord_disk *disk)
 	json_put_unsigned(out, "blocks", disk->blocks);
 	json_put_unsigned(out, "bytes_used", disk->bytes_used);
 	json_put_unsigned(out, "bytes_total", disk->bytes_total);
+	json_put_unsigned(out, "bytes_stored", disk->bytes_stored);
+	json_put_unsigned(out, "bytes_plain", disk->bytes_plain);
 	json_put_unsigned(out, "lag_blocks", disk->lag);
 	json_put_unsigned(out, "loads", disk->loads);
 	json_put_unsigned(out, "bytes_written", disk->bytes_written);
@@ -380,11 +382,14 @@ static const struct disk_line disk_lines[] = {
 	{"baton_kv_disk_blocks", "gauge", "Blocks on disk.", NULL, NULL, OF(blocks)},
 	{"baton_kv_disk_bytes", "gauge", "Room on disk.", "state", "used", OF(bytes_used)},
 	{NULL, NULL, NULL, "state", "total", OF(bytes_total)},
+	{"baton_kv_disk_block_bytes", "gauge", "What the blocks there take, and would if they were not encoded.", "as", "stored", OF(bytes_stored)},
+	{NULL, NULL, NULL, "as", "plain", OF(bytes_plain)},
 	{"baton_kv_disk_lag_blocks", "gauge", "Blocks that are not yet durable.", NULL, NULL, OF(lag)},
 	{"baton_kv_disk_lag_bytes", "gauge", "Of their bytes.", NULL, NULL, OF(lag_bytes)},
 	{"baton_kv_disk_loads_total", "counter", "Blocks read from disk for look-ups.", "result", "right", OF(loads)},
 	{NULL, NULL, NULL, "result", "failed", OF(loads_failed)},
 	{"baton_kv_disk_bytes_total", "counter", "Moved to and from disk.", "what", "written", OF(bytes_written)},
+	{NULL, NULL, NULL, "what", "written_before_encoding", OF(bytes_written_plain)},
 	{NULL, NULL, NULL, "what", "moved", OF(bytes_moved)},
 	{NULL, NULL, NULL, "what", "read", OF(bytes_read)},
 	{"baton_kv_disk_gone_total", "counter", "Blocks that left the disk.", "reason", "room", OF(gone_room)},

@@ -328,7 +328,8 @@ struct coord_disk {
 	uint64_t blocks, bytes_used, bytes_total;
 	uint64_t lag, lag_bytes;
 	uint64_t loads, loads_failed;
-	uint64_t bytes_written, bytes_moved, bytes_read;
+	uint64_t bytes_written, bytes_written_plain, bytes_moved, bytes_read;
+	uint64_t bytes_stored, bytes_plain;
 	uint64_t gone_room, gone_bad, unwritten, errors;
 };
 

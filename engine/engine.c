@@ -286,6 +286,17 @@ enum err engine_set_kv(struct engine *engine, uint32_t g, void *memory, uint32_t
 	return e == ERR_OK ? forward_set_kv(engine->forward, g, &group->of_ranks, group->digests) : e;
 }
 
+enum err engine_warm(struct engine *engine, uint32_t rows_most)
+{
+	uint32_t count = 0;
+	if (device_props(engine->device)->queued)
+		log_info("engine: steps of up to %u decode rows are recorded", rows_most);
+	enum err e = forward_warm(engine->forward, rows_most, &count);
+	if (count > 0 && e == ERR_OK)
+		log_info("engine: %u kinds of steps have run", count);
+	return e;
+}
+
 void engine_block_landing(struct engine *engine, uint32_t block, uint32_t place)
 {
 	kv_ranks_landing(&group_of_block(engine, block)->of_ranks, block, place);
@@ -423,6 +434,13 @@ static enum err open_device(struct engine *engine, struct why *why)
 		return open_gpus(engine, why);
 	e = automatic && !engine->options.isa ? open_gpus(engine, why) : ERR_UNSUPPORTED;
 	return e == ERR_UNSUPPORTED && !engine->device ? open_cpu(engine, why) : e;
+}
+
+void engine_make_device_current(const char *device, const char *isa)
+{
+	bool automatic = !device || strcmp(device, "auto") == 0;
+	if ((automatic && !isa) || (device && strcmp(device, "cuda") == 0))
+		device_make_current(DEVICE_CUDA, 0);
 }
 
 static enum err create_forward(struct engine *engine, struct why *why)

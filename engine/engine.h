@@ -56,6 +56,8 @@ struct engine_options {
 	struct engine_callbacks callbacks;
 };
 
+/* On the thread that makes links, before it does: where `device` and `isa` (of engine_options) mean a GPU, what begins there finds it. */
+void engine_make_device_current(const char *device, const char *isa);
 /* Loads and packs the weights; may take long (progress in the log). */
 MUST_USE enum err engine_create(const struct engine_options *options, struct why *why, struct engine **ret_engine);
 void engine_destroy(struct engine *engine);
@@ -73,6 +75,9 @@ const char *engine_numerics_class(const struct engine *engine);
 /* The memory of a group's blocks, [block_count][block_bytes], 64-byte aligned; set once for each group, in order, before
  * the first step.  Blocks are numbered through: those of group 0, then those of group 1. */
 MUST_USE enum err engine_set_kv(struct engine *engine, uint32_t group, void *memory, uint32_t block_count);
+/* Once all groups have their memory, before the first step: on a GPU steps of up to rows_most decode rows are recorded now and not while
+ * somebody waits for them (progress in the log).  Errors are the device's. */
+MUST_USE enum err engine_warm(struct engine *engine, uint32_t rows_most);
 /* On a GPU the engine has the blocks a second time, in the GPU's memory, and must hear of what it did not compute itself (a CPU
  * computes in the caller's blocks, and both are cheap).  From the node's loop, between the steps that touch these blocks:
  * something will land in a layer of the block, by its place in the block's group, or has; */

@@ -38,6 +38,7 @@ struct forward {
 	struct kv_ranks *kv[LAYER_GROUPS_MAX];
 	uint64_t marks[MODEL_LAYERS_MAX];  /* KV of the layer is written and digested */
 	bool unannounced;                  /* all layers, until the last one's mark */
+	uint32_t recorded_max;             /* steps of more rows run as they come */
 };
 
 /* Of the first rank: what it waits for is all ranks'. */
@@ -108,6 +109,7 @@ enum err forward_create(const struct forward_options *options, struct forward **
 	forward->options = *options;
 	forward->ranks = *options->ranks;
 	shard_config(options->config, options->ranks->count, &forward->config);
+	forward->recorded_max = options->rows_max;
 	uint32_t rows = device_props(first(forward))->queued ? LOGITS_ROWS_QUEUED : LOGITS_ROWS;
 	forward->logits_rows = options->rows_max < rows ? options->rows_max : rows;
 	enum err e = allocate(forward);
@@ -142,6 +144,11 @@ enum err forward_set_kv(struct forward *forward, uint32_t group, struct kv_ranks
 uint32_t forward_place(const struct forward *forward, uint32_t layer)
 {
 	return forward->layers[0].place[layer];
+}
+
+static void empty(struct forward *forward)
+{
+	forward->batch.row_count = forward->batch.padding = forward->batch.run_count = forward->wanted_count = 0;
 }
 
 static void add_run(struct forward *forward, const struct run *run)
@@ -181,11 +188,18 @@ static void digest(struct forward *forward, uint32_t layer)
 	kv_ranks_digest(forward->kv[group], layers->place[layer], runs, forward->digests[group]);
 }
 
-/* What was digested comes to where others read it. */
+/* What was digested comes to where others read it: of a layer, or of all. */
 static void fetch(struct forward *forward, uint32_t layer)
 {
-	uint32_t group = layers_group(forward->layers, layer);
-	kv_ranks_fetch(forward->kv[group], forward->layers->place[layer], forward->batch.runs[group], forward->batch.run_count);
+	uint32_t group = layers_group(forward->layers, layer), place = forward->layers->place[layer];
+	kv_ranks_fetch(forward->kv[group], place, place + 1, forward->batch.runs[group], forward->batch.run_count);
+}
+
+static void fetch_whole(struct forward *forward)
+{
+	for (uint32_t g = 0; g < forward->config.group_count; g++)
+		kv_ranks_fetch(forward->kv[g], 0, forward->config.groups[g].layer_count, forward->batch.runs[g],
+			       forward->batch.run_count);
 }
 
 static void write_kv(struct forward *forward, uint32_t layer)
@@ -208,29 +222,58 @@ static enum err announce(struct forward *forward, const struct plan *plan, uint3
 	return e;
 }
 
+static bool records(const struct forward *forward)
+{
+	return device_props(first(forward))->queued && (!forward->options.experts || forward->options.experts->queued);
+}
+
 /* Of decode rows alone: the same operations for every step of so many rows. */
 static bool may_be_recorded(const struct forward *forward, const struct plan *plan)
 {
 	for (uint32_t i = 0; i < plan->run_count; i++)
 		if (plan->runs[i].count != 1)
 			return false;
-	return !forward->options.experts || forward->options.experts->queued;
+	return records(forward);
 }
 
-/* All layers at once, recorded or run again where the device can. */
-static enum err queue_step(struct forward *forward, const struct plan *plan, bool digests)
+static uint32_t rows_of_bucket(const struct forward *forward, uint32_t bucket)
 {
-	struct device *device = first(forward);
+	return bucket < forward->options.rows_max ? bucket : forward->options.rows_max;
+}
+
+/* Nobody's rows, up to so many. */
+static void pad(struct forward *forward, uint32_t rows)
+{
+	struct batch *batch = &forward->batch;
+	for (; batch->row_count < rows; batch->row_count++, batch->padding++)
+		batch->tokens[batch->row_count] = batch->positions[batch->row_count] = 0;
+}
+
+static enum err queue_layers(struct forward *forward, bool digests)
+{
 	enum err e = ERR_OK;
-	if (device_replay(device, plan->token_count * 2 + digests))
-		return ERR_OK;
 	for (uint32_t layer = 0; layer < forward->options.config->layer_count && e == ERR_OK; layer++) {
 		write_kv(forward, layer);
 		if (digests)
 			digest(forward, layer);
 		e = rest(forward, layer);
 	}
-	device_recorded(device);
+	return e;
+}
+
+/* All layers at once, recorded or run again where the device can. */
+static enum err queue_step(struct forward *forward, bool digests)
+{
+	struct device *device = first(forward);
+	uint32_t rows = forward->batch.row_count;
+	if (rows > forward->recorded_max)
+		return queue_layers(forward, digests);
+	bool runs = device_replay(device, (uint64_t)rows * 2 + digests);
+	enum err e = ERR_OK;
+	while (!runs && e == ERR_OK) {
+		e = queue_layers(forward, digests);
+		runs = device_recorded(device);
+	}
 	return e;
 }
 
@@ -239,9 +282,9 @@ static enum err run_whole(struct forward *forward, const struct plan *plan)
 {
 	bool digests = wants_digests(plan);
 	uint32_t layer_count = forward->options.config->layer_count;
-	enum err e = queue_step(forward, plan, digests);
-	for (uint32_t layer = 0; layer < layer_count && e == ERR_OK && digests; layer++)
-		fetch(forward, layer);
+	enum err e = queue_step(forward, digests);
+	if (e == ERR_OK && digests)
+		fetch_whole(forward);
 	forward->marks[layer_count - 1] = device_mark(first(forward));
 	forward->unannounced = e == ERR_OK;
 	return e;
@@ -283,17 +326,52 @@ static enum err begin(struct forward *forward)
 enum err forward_step(struct forward *forward, const struct plan *plan)
 {
 	assert(plan->token_count <= forward->options.rows_max && plan->run_count <= PLAN_RUNS_MAX);
-	forward->batch.row_count = forward->batch.run_count = forward->wanted_count = 0;
+	bool whole = may_be_recorded(forward, plan);
+	empty(forward);
 	for (uint32_t i = 0; i < plan->run_count; i++)
 		add_run(forward, &plan->runs[i]);
 	assert(forward->batch.row_count == plan->token_count);
+	uint32_t rows = rows_of_bucket(forward, plan->token_bucket);
+	if (whole && rows <= forward->recorded_max)
+		pad(forward, rows);
 
 	enum err e = begin(forward);
 	if (e != ERR_OK)
 		return e;
-	if (device_props(first(forward))->queued && may_be_recorded(forward, plan))
-		return run_whole(forward, plan);
-	return run_layers(forward, plan);
+	return whole ? run_whole(forward, plan) : run_layers(forward, plan);
+}
+
+/* The first time loads kernels, the second records. */
+static enum err warm(struct forward *forward, uint32_t rows, bool digests)
+{
+	enum err e = ERR_OK;
+	for (int time = 0; time < 2 && e == ERR_OK; time++) {
+		empty(forward);
+		pad(forward, rows);
+		e = begin(forward);
+		if (e == ERR_OK)
+			e = queue_step(forward, digests);
+		enum err last = device_sync(first(forward));
+		e = e == ERR_OK ? last : e;
+	}
+	return e;
+}
+
+enum err forward_warm(struct forward *forward, uint32_t rows_most, uint32_t *ret_count)
+{
+	enum err e = ERR_OK;
+	uint32_t count = 0, bucket = 0;
+	if (records(forward))
+		forward->recorded_max = rows_of_bucket(forward, plan_bucket(rows_most));
+	for (uint32_t rows = 0; records(forward) && rows < forward->recorded_max && e == ERR_OK; count += 2) {
+		bucket = plan_bucket(bucket + 1);
+		rows = rows_of_bucket(forward, bucket);
+		e = warm(forward, rows, false);
+		if (e == ERR_OK)
+			e = warm(forward, rows, true);
+	}
+	*ret_count = count;
+	return e;
 }
 
 enum err forward_end(struct forward *forward, const struct plan *plan)

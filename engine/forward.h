@@ -6,7 +6,9 @@
  * Loop:   the compute thread.
  * Bounds: rows_max tokens a plan; any number of samples, so many rows of logits at a time.
  * Rules:  1 on a device that runs behind its caller a step is queued, the choice of its tokens behind it, and waited for once, by
- *           forward_end(): but where a layer of a prompt's chunk is announced. */
+ *           forward_end(): but where a layer of a prompt's chunk is announced;
+ *         2 of decode rows alone it is recorded on such a device, for some numbers of rows (plan_bucket()); rows that are missing are
+ *           nobody's: of token 0 at position 0, without KV, in front of nobody (law 1: the others do not know them). */
 #ifndef ENGINE_FORWARD_H
 #define ENGINE_FORWARD_H
 #include <stdint.h>
@@ -40,6 +42,10 @@ MUST_USE enum err forward_set_kv(struct forward *forward, uint32_t group, struct
 /* Of a layer among those of its group. */
 uint32_t forward_place(const struct forward *forward, uint32_t layer);
 
+/* Before the first step: records steps of decode rows for all numbers of up to rows_most, twice each of nobody's rows alone, where the
+ * device can; steps of more rows are then never recorded.  Returns how many, in ret_count.  Errors are the device's; no memory for
+ * it is none. */
+MUST_USE enum err forward_warm(struct forward *forward, uint32_t rows_most, uint32_t *ret_count);
 /* Runs the layers over the plan's rows, or queues them.  Afterwards forward_logits() may be asked. */
 MUST_USE enum err forward_step(struct forward *forward, const struct plan *plan);
 /* Logits of the rows that are wanted, [count][vocab_size] in the device's memory until the next call's operations: in the plan's

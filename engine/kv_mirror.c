@@ -205,15 +205,45 @@ enum err kv_mirror_begin(struct kv_mirror *mirror, const struct kv_run *runs, ui
 
 /* --- what the device wrote -------------------------------------------------------------------------------- */
 
-void kv_mirror_fetch(struct kv_mirror *mirror, uint32_t layer, const struct kv_run *runs, uint32_t run_count)
+/* What is to be fetched: a call for many pieces costs the host little more than one for a piece. */
+struct fetch {
+	struct fetch_piece pieces[DEV_FETCH_PIECES_MAX]; /* [count] */
+	size_t count;
+};
+
+static void fetch_all(struct kv_mirror *mirror, struct fetch *fetch)
+{
+	dev_fetch(mirror->device, fetch->pieces, fetch->count);
+	fetch->count = 0;
+}
+
+/* Layers and blocks that lie side by side in both memories are one piece. */
+static void fetch_layer(struct kv_mirror *mirror, struct fetch *fetch, uint32_t block, uint32_t layer)
 {
 	size_t bytes = kv_layer_bytes(&mirror->kv.layout);
+	uint8_t *to = kv_layer_at(&mirror->host, block, layer);
+	const uint8_t *from = kv_layer_at(&mirror->kv, block, layer);
+	struct fetch_piece *last = fetch->count > 0 ? &fetch->pieces[fetch->count - 1] : NULL;
+	if (last && (uint8_t *)last->to + last->bytes == to && (const uint8_t *)last->from + last->bytes == from) {
+		last->bytes += bytes;
+		return;
+	}
+	if (fetch->count == DEV_FETCH_PIECES_MAX)
+		fetch_all(mirror, fetch);
+	fetch->pieces[fetch->count++] = (struct fetch_piece){to, from, bytes};
+}
+
+void kv_mirror_fetch(struct kv_mirror *mirror, struct kv_layers layers, const struct kv_run *runs, uint32_t run_count)
+{
+	struct fetch fetch;
 	uint32_t size = mirror->kv.layout.block_tokens;
+	fetch.count = 0;
 	for (uint32_t i = 0; i < run_count; i++) {
 		const struct kv_run *run = &runs[i];
 		uint32_t last = (run->first_position + run->row_count - 1) / size;
 		for (uint32_t block = run->first_position / size; run->digest && block <= last; block++)
-			dev_fetch(mirror->device, kv_layer_at(&mirror->host, run->blocks[block], layer),
-				  kv_layer_at(&mirror->kv, run->blocks[block], layer), bytes);
+			for (uint32_t layer = layers.first; layer < layers.end; layer += layers.step)
+				fetch_layer(mirror, &fetch, run->blocks[block], layer);
 	}
+	fetch_all(mirror, &fetch);
 }

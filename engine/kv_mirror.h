@@ -42,7 +42,11 @@ void kv_mirror_arrived(struct kv_mirror *mirror, uint32_t block, uint32_t layer,
 void kv_mirror_copied(struct kv_mirror *mirror, uint32_t from, uint32_t to);
 /* Before a step: the device gets what the runs read.  Errors are the device's. */
 MUST_USE enum err kv_mirror_begin(struct kv_mirror *mirror, const struct kv_run *runs, uint32_t run_count);
-/* Behind the writes of a layer (its number in the group): what runs with `digest` wrote goes to the host; it is there when a mark
- * taken afterwards has been waited for. */
-void kv_mirror_fetch(struct kv_mirror *mirror, uint32_t layer, const struct kv_run *runs, uint32_t run_count);
+/* Layers first, first + step, ... below end, by their numbers in the group. */
+struct kv_layers {
+	uint32_t first, end, step;
+};
+/* Behind the writes of these layers: what runs with `digest` wrote goes to the host; it is there when a mark taken afterwards has been
+ * waited for. */
+void kv_mirror_fetch(struct kv_mirror *mirror, struct kv_layers layers, const struct kv_run *runs, uint32_t run_count);
 #endif

@@ -81,11 +81,12 @@ enum err kv_ranks_begin(struct kv_ranks *k, const struct kv_run *runs, uint32_t 
 	return e;
 }
 
-void kv_ranks_fetch(struct kv_ranks *k, uint32_t layer, const struct kv_run *runs, uint32_t run_count)
+void kv_ranks_fetch(struct kv_ranks *k, uint32_t first, uint32_t end, const struct kv_run *runs, uint32_t run_count)
 {
-	for (uint32_t i = 0; i < DEVICES_MAX && k->mirrors[i]; i++)
-		if (i % k->replicas == layer % k->replicas)
-			kv_mirror_fetch(k->mirrors[i], layer, runs, run_count);
+	for (uint32_t i = 0; i < DEVICES_MAX && k->mirrors[i]; i++) {
+		uint32_t turn = (i + k->replicas - first % k->replicas) % k->replicas; /* its layers % replicas are i % replicas */
+		kv_mirror_fetch(k->mirrors[i], (struct kv_layers){first + turn, end, k->replicas}, runs, run_count);
+	}
 }
 
 void kv_ranks_digest(const struct kv_ranks *k, uint32_t layer, struct kv_runs *const *runs, uint64_t *ret_digests)

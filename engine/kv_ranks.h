@@ -38,7 +38,8 @@ void kv_ranks_destroy(struct kv_ranks *kv_ranks); /* zeroed is fine; before the 
 void kv_ranks_landing(struct kv_ranks *kv_ranks, uint32_t block, uint32_t layer);
 void kv_ranks_copied(struct kv_ranks *kv_ranks, uint32_t from, uint32_t to);
 MUST_USE enum err kv_ranks_begin(struct kv_ranks *kv_ranks, const struct kv_run *runs, uint32_t run_count);
-void kv_ranks_fetch(struct kv_ranks *kv_ranks, uint32_t layer, const struct kv_run *runs, uint32_t run_count);
+/* Of layers first to end - 1 of the group. */
+void kv_ranks_fetch(struct kv_ranks *kv_ranks, uint32_t first, uint32_t end, const struct kv_run *runs, uint32_t run_count);
 /* Behind every rank's writes of a layer: op_kv_digest() of it.  runs: [ranks->count]. */
 void kv_ranks_digest(const struct kv_ranks *kv_ranks, uint32_t layer, struct kv_runs *const *runs, uint64_t *ret_digests);
 #endif

@@ -79,8 +79,16 @@ static enum err copy_batch(struct layers *l)
 	if (e == ERR_OK)
 		e = dev_copy(l->device, l->on_device.positions, l->batch->positions, bytes);
 	for (uint32_t i = 0; i < l->config->group_count; i++)
-		kv_runs_set(l->on_device.runs[i], l->batch->runs[i], l->batch->run_count);
+		kv_runs_set_padded(l->on_device.runs[i], l->batch->runs[i], l->batch->run_count, l->batch->padding);
 	return e;
+}
+
+/* Attention answers nobody's rows nothing: what they are would be what a step of before left there. */
+static void clear_padding(struct layers *l)
+{
+	size_t bytes = query_size(l->config) * elem_bytes(l->input);
+	if (l->batch->padding > 0 && !is_latent(l))
+		dev_zero(l->device, (uint8_t *)l->attended + (l->batch->row_count - l->batch->padding) * bytes, l->batch->padding * bytes);
 }
 
 enum err layers_begin(struct layers *l)
@@ -96,6 +104,7 @@ enum err layers_begin(struct layers *l)
 		op_embed(l->device, l->weights->embedding, l->weights->elem, c->hidden_size, tokens, rows, l->x);
 	else
 		op_embed_linear(l->device, l->weights->head, tokens, rows, l->x);
+	clear_padding(l);
 	dev_zero(l->device, l->delta, (size_t)rows * c->hidden_size * sizeof(float));
 	if (c->embedding_scaled)
 		op_scale(l->device, l->x, l->embedding_scale, rows, c->hidden_size);
@@ -111,22 +120,14 @@ static void project(struct layers *l, uint32_t layer)
 {
 	const struct model_config *c = l->config;
 	const struct layer_weights *w = &l->weights->layers[layer];
-	uint32_t rows = l->batch->row_count;
-	size_t stride = query_size(c) + 2 * (size_t)key_size(c);
-	float *key = l->qkv + query_size(c), *value = key + key_size(c), eps = (float)c->norm_eps;
-	linear_of_normed(l, w->qkv, l->qkv);
-	if (w->q_norm) {
-		op_head_norm(l->device, l->qkv, stride, rows, c->head_count, c->head_dim, w->q_norm, eps);
-		op_head_norm(l->device, key, stride, rows, c->kv_head_count, c->head_dim, w->k_norm, eps);
-	}
-	/* Queries and keys lie side by side and turn alike. */
 	const struct layer_rope *rope = &l->rope[c->layers[layer].group];
-	op_rope(l->device, l->qkv, stride, rows, c->head_count + c->kv_head_count, c->head_dim,
-		group_of(l, layer)->rope.dim / 2, rope->cos, rope->sin);
 	uint32_t group = layers_group(l, layer);
-	const struct kv_write_call write = {.kv = &l->kv[group], .layer = l->place[layer], .runs = l->on_device.runs[group],
-					    .k = key, .v = value, .stride = stride};
-	op_kv_write(l->device, &write);
+	const struct qkv_call call = {.kv = &l->kv[group], .layer = l->place[layer], .runs = l->on_device.runs[group], .x = l->qkv,
+				      .x_stride = query_size(c) + 2 * (size_t)key_size(c), .rows = l->batch->row_count,
+				      .head_count = c->head_count, .q_norm = w->q_norm, .k_norm = w->k_norm, .eps = (float)c->norm_eps,
+				      .half = group_of(l, layer)->rope.dim / 2, .cos = rope->cos, .sin = rope->sin};
+	linear_of_normed(l, w->qkv, l->qkv);
+	op_qkv(l->device, &call);
 }
 
 void layers_kv(struct layers *l, uint32_t layer)
@@ -186,7 +187,8 @@ static void route(struct layers *l, uint32_t layer)
 	const struct layer_weights *w = &l->weights->layers[layer];
 	linear_of_normed(l, w->router, l->scores);
 	const struct moe_route_call route = {.routing = &l->routing, .logits = l->scores, .bias = w->router_bias,
-					     .rows = l->batch->row_count, .ret_expert = l->expert, .ret_weight = l->weight};
+					     .rows = l->batch->row_count, .ret_expert = l->expert, .ret_weight = l->weight,
+					     .runs = l->on_device.runs[0]};
 	op_moe_route(l->device, &route);
 }
 

@@ -23,6 +23,7 @@ struct expert_exchange;
 /* The rows of a step, as the host describes them. */
 struct batch {
 	uint32_t row_count;
+	uint32_t padding; /* of them, the last: nobody's, there to make a number that was recorded */
 	uint32_t run_count;
 	uint32_t *tokens;      /* [rows_max] */
 	uint32_t *positions;   /* [rows_max] */

@@ -2,8 +2,8 @@
  *
  * A run is `count` consecutive tokens of one sequence starting at position `first`.  A run that reaches
  * the sequence's last token samples choice_count tokens; rows of a prompt may be scored besides: the log-probability of
- * the token that follows.  Rows are padded to token_bucket by backends that
- * replay recorded graphs; the CPU ignores the bucket.  A value: the scheduler fills it, the engine reads it. */
+ * the token that follows.  A step of decode rows alone is padded to token_bucket on devices that replay recorded steps
+ * (forward.h); others ignore the bucket.  A value: the scheduler fills it, the engine reads it. */
 #ifndef ENGINE_PLAN_H
 #define ENGINE_PLAN_H
 #include <stdbool.h>
@@ -30,9 +30,20 @@ struct plan {
 	uint64_t number; /* counts steps */
 	uint32_t run_count;
 	uint32_t token_count;
-	uint32_t token_bucket; /* token_count rounded up to a bucket: 1, 2, 4, 8, 16, 32, then multiples of 64 */
+	uint32_t token_bucket; /* plan_bucket(token_count); 0: as many as there are */
 	uint32_t sample_count; /* results: tokens chosen and tokens scored */
 	uint32_t score_count;  /* of them, scored */
 	struct run runs[PLAN_RUNS_MAX];
 };
+
+/* Steps are recorded for these sizes only: few, and never far above what is asked.  1, 2, 4, 8, 16, 32, then multiples of 64. */
+static inline uint32_t plan_bucket(uint32_t token_count)
+{
+	uint32_t bucket = 1;
+	if (token_count > 32)
+		return (token_count + 63) / 64 * 64;
+	while (bucket < token_count)
+		bucket *= 2;
+	return token_count ? bucket : 0;
+}
 #endif

@@ -62,17 +62,6 @@ static uint32_t tokens_left(const struct sequence *sequence)
 	return sequence->token_count - sequence->computed;
 }
 
-/* Graphs are recorded for these sizes only: few, and never far above what is asked. */
-static uint32_t bucket_of(uint32_t token_count)
-{
-	uint32_t bucket = 1;
-	if (token_count > 32)
-		return (token_count + 63) / 64 * 64;
-	while (bucket < token_count)
-		bucket *= 2;
-	return token_count ? bucket : 0;
-}
-
 /* How many tokens a chunk of the sequence may have with so much room: to the sequence's end, or to the
  * last block boundary that fits, or 0. */
 static uint32_t chunk_size(const struct sched *sched, const struct sequence *sequence, uint32_t room)
@@ -148,7 +137,7 @@ void sched_plan(struct sched *sched, struct plan *ret_plan)
 		if (count > 0)
 			add_run(sched, ret_plan, sequence, count);
 	}
-	ret_plan->token_bucket = bucket_of(ret_plan->token_count);
+	ret_plan->token_bucket = plan_bucket(ret_plan->token_count);
 }
 
 void sched_done(struct sched *sched, const struct plan *plan)

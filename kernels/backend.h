@@ -23,13 +23,13 @@ struct backend {
 	uint64_t (*mark)(struct device *device);
 	enum err (*wait)(struct device *device, uint64_t mark);
 	bool (*replay)(struct device *device, uint64_t key);
-	void (*recorded)(struct device *device);
+	bool (*recorded)(struct device *device);
 	double (*read_rate)(struct device *device);
 	enum err (*alloc)(struct device *device, enum mem_kind kind, size_t bytes, void **ret_memory);
 	void (*free)(struct device *device, enum mem_kind kind, void *memory, size_t bytes);
 	enum err (*copy)(struct device *device, void *to, const void *from, size_t bytes);
 	void (*copy_lines)(struct device *device, const struct copy_lines *lines);
-	void (*fetch)(struct device *device, void *to, const void *from, size_t bytes);
+	void (*fetch)(struct device *device, const struct fetch_piece *pieces, size_t count);
 	enum err (*pin)(struct device *device, void *memory, size_t bytes);
 	void (*unpin)(struct device *device, void *memory, size_t bytes);
 	void (*zero)(struct device *device, void *memory, size_t bytes);
@@ -72,6 +72,7 @@ struct backend {
 	void (*kv_runs_destroy)(struct kv_runs *runs);
 	void (*kv_runs_set)(struct kv_runs *runs);
 	void (*kv_write)(struct device *device, const struct kv_write_call *call);
+	void (*qkv)(struct device *device, const struct qkv_call *call);
 	void (*kv_digest)(struct device *device, const struct kv_digest_call *call);
 	void (*attention)(struct device *device, const struct attention_call *call);
 	void (*moe_route)(struct device *device, const struct moe_route_call *call);
@@ -116,7 +117,17 @@ struct kv_runs {
 	const struct kv_run *list; /* [count], as last set: host memory */
 	uint32_t count;
 	uint32_t row_count; /* of all runs */
+	uint32_t padding;   /* rows behind them */
 };
+
+/* The last row that a run has, and one. */
+static inline uint32_t kv_runs_row_end(const struct kv_runs *runs)
+{
+	uint32_t end = 0;
+	for (uint32_t i = 0; i < runs->count; i++)
+		end = runs->list[i].row_first + runs->list[i].row_count > end ? runs->list[i].row_first + runs->list[i].row_count : end;
+	return end;
+}
 
 struct sample_scratch {
 	struct device *device;
@@ -139,6 +150,7 @@ static inline size_t linear_scale_bytes(const struct linear_shape *shape)
 /* One for each kind of device that this build has.  `why` says what is missing. */
 enum err cpu_device_open(const struct device_options *options, struct why *why, struct device **ret_device);
 enum err cuda_device_open(const struct device_options *options, struct why *why, struct device **ret_device);
+void cuda_device_make_current(uint32_t index);
 
 #ifdef __cplusplus
 }

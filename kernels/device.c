@@ -15,6 +15,14 @@ enum err device_open(const struct device_options *options, struct why *why, stru
 #endif
 }
 
+void device_make_current(enum device_kind kind, uint32_t index)
+{
+#ifdef BATON_CUDA
+	if (kind == DEVICE_CUDA)
+		cuda_device_make_current(index);
+#endif
+}
+
 void device_close(struct device *device)
 {
 	if (device)
@@ -57,9 +65,9 @@ bool device_replay(struct device *device, uint64_t key)
 	return device->backend->replay(device, key);
 }
 
-void device_recorded(struct device *device)
+bool device_recorded(struct device *device)
 {
-	device->backend->recorded(device);
+	return device->backend->recorded(device);
 }
 
 double device_read_rate(struct device *device)
@@ -91,9 +99,13 @@ void dev_copy_lines(struct device *device, const struct copy_lines *lines)
 		device->backend->copy_lines(device, lines);
 }
 
-void dev_fetch(struct device *device, void *to, const void *from, size_t bytes)
+void dev_fetch(struct device *device, const struct fetch_piece *pieces, size_t count)
 {
-	device->backend->fetch(device, to, from, bytes);
+	assert(count <= DEV_FETCH_PIECES_MAX);
+	for (size_t i = 0; i < count; i++)
+		assert(pieces[i].bytes > 0);
+	if (count > 0)
+		device->backend->fetch(device, pieces, count);
 }
 
 enum err dev_pin(struct device *device, void *memory, size_t bytes)

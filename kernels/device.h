@@ -61,6 +61,9 @@ struct device_props {
 MUST_USE enum err device_open(const struct device_options *options, struct why *why,
 			      struct device **ret_device);
 void device_close(struct device *device); /* NULL is fine */
+/* Before device_open(): what else the calling thread begins works with this GPU; libraries that look for one when they begin (UCX)
+ * find it.  A CPU needs none; what fails here, device_open() says. */
+void device_make_current(enum device_kind kind, uint32_t index);
 const struct device_props *device_props(const struct device *device);
 /* GPUs of one class become one for their caller: operations of each read the memory of all, where ops.h says so, and
  * device_sync(), _mark(), _wait(), _replay() and _recorded() of the first are for all.  What fails on one fails on all.  Once, before
@@ -79,10 +82,12 @@ MUST_USE enum err device_wait(struct device *device, uint64_t mark);
 
 /* A step whose operations are the same each time, but for what lies in memory, may be recorded under a key that names all that
  * they depend on: shapes, addresses, kernels.  true: what was recorded under it is queued, and that was the step.  false:
- * the caller queues its operations, then says device_recorded(): they run, and may have been recorded.  Between the two are no waits and
- * no copies from or to the host, and marks say nothing. */
+ * the caller queues its operations, then says device_recorded().  Between the two are no waits and no copies from or to the host, and
+ * marks say nothing.  Under a key that comes the first time they run as they are, the second time they are recorded, too. */
 MUST_USE bool device_replay(struct device *device, uint64_t key);
-void device_recorded(struct device *device);
+/* true: they run.  false: they do not, for there was no memory to record them: the caller queues them once more, and they run as they
+ * are, as do all steps that are not recorded yet. */
+MUST_USE bool device_recorded(struct device *device);
 
 /* The names of the variants that run on this machine, best first, "portable" last; returns how many. */
 #define DEVICE_VARIANTS_MAX 4
@@ -108,9 +113,15 @@ struct copy_lines {
 /* To MEM_DEVICE, from it or MEM_PINNED, or from a device joined with it; in order with operations; the source stays as it is until
  * they have run. */
 void dev_copy_lines(struct device *device, const struct copy_lines *lines);
-/* From MEM_DEVICE to MEM_PINNED, behind operations queued so far and beside those that follow: the bytes are there when a mark
- * taken later has been waited for, and the source stays as it is until then. */
-void dev_fetch(struct device *device, void *to, const void *from, size_t bytes);
+struct fetch_piece {
+	void *to;         /* MEM_PINNED */
+	const void *from; /* MEM_DEVICE */
+	size_t bytes;
+};
+#define DEV_FETCH_PIECES_MAX 256
+/* From the device to the host, behind operations queued so far and beside those that follow: the bytes are there when a mark taken
+ * later has been waited for, and the source stays as it is until then.  Any piece may come first, at most DEV_FETCH_PIECES_MAX. */
+void dev_fetch(struct device *device, const struct fetch_piece *pieces, size_t count);
 /* Memory of the host that the caller owns becomes MEM_PINNED, until dev_unpin(). */
 MUST_USE enum err dev_pin(struct device *device, void *memory, size_t bytes);
 void dev_unpin(struct device *device, void *memory, size_t bytes);

@@ -176,10 +176,16 @@ void kv_runs_destroy(struct kv_runs *runs)
 
 void kv_runs_set(struct kv_runs *runs, const struct kv_run *list, uint32_t count)
 {
+	kv_runs_set_padded(runs, list, count, 0);
+}
+
+void kv_runs_set_padded(struct kv_runs *runs, const struct kv_run *list, uint32_t count, uint32_t padding)
+{
 	const struct kv_runs_bounds *bounds = &runs->bounds;
 	assert(count <= bounds->runs_max);
 	runs->list = list;
 	runs->count = count;
+	runs->padding = padding;
 	runs->row_count = 0;
 	for (uint32_t i = 0; i < count; i++) {
 		uint64_t end = (uint64_t)list[i].first_position + list[i].row_count;
@@ -187,7 +193,7 @@ void kv_runs_set(struct kv_runs *runs, const struct kv_run *list, uint32_t count
 		assert(list[i].row_first <= bounds->rows_max && list[i].row_count <= bounds->rows_max - list[i].row_first);
 		runs->row_count += list[i].row_count;
 	}
-	assert(runs->row_count <= bounds->rows_max);
+	assert(runs->row_count <= bounds->rows_max && padding <= bounds->rows_max - runs->row_count);
 	runs->device->backend->kv_runs_set(runs);
 }
 
@@ -203,6 +209,14 @@ void op_kv_write(struct device *device, const struct kv_write_call *call)
 	check_kv(call->kv, call->layer, call->runs);
 	assert((call->v != NULL) == (call->kv->layout.kind == KV_HEADS));
 	device->backend->kv_write(device, call);
+}
+
+void op_qkv(struct device *device, const struct qkv_call *call)
+{
+	check_kv(call->kv, call->layer, call->runs);
+	assert(call->kv->layout.kind == KV_HEADS && (call->q_norm != NULL) == (call->k_norm != NULL));
+	assert(call->kv->layout.head_dim <= HEAD_DIM_MAX && 2 * call->half <= call->kv->layout.head_dim);
+	device->backend->qkv(device, call);
 }
 
 void op_kv_digest(struct device *device, const struct kv_digest_call *call)

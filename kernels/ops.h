@@ -259,6 +259,9 @@ void kv_runs_destroy(struct kv_runs *runs); /* NULL is fine */
 /* In order with operations: those queued before see the runs of before.  The runs and their blocks (host) stay as they are
  * until the operations that use them have run. */
 void kv_runs_set(struct kv_runs *runs, const struct kv_run *list, uint32_t count);
+/* The same for a batch that has `padding` rows behind those of the runs, which are nobody's: no KV is written for them, attention
+ * answers nothing, and what is queued does for as many runs of a row more (a step that was recorded so is one of all sizes up to it). */
+void kv_runs_set_padded(struct kv_runs *runs, const struct kv_run *list, uint32_t count, uint32_t padding);
 
 struct kv_write_call {
 	const struct kv_memory *kv;
@@ -270,6 +273,22 @@ struct kv_write_call {
 /* Rounds k and v to the layout's type and puts them where they belong.  The slots behind the last one that a run writes become
  * zero in a block that it begins: so a partial block has a digest, whatever was in its memory. */
 void op_kv_write(struct device *device, const struct kv_write_call *call);
+struct qkv_call {
+	const struct kv_memory *kv; /* KV_HEADS */
+	uint32_t layer;
+	const struct kv_runs *runs;
+	float *x; /* [row][head_count queries, then the kv heads' keys, then their values][head_dim] */
+	size_t x_stride;
+	uint32_t rows; /* of the batch */
+	uint32_t head_count;
+	const float *q_norm, *k_norm; /* [head_dim], or NULL both: they are not normalised */
+	float eps;
+	uint32_t half;
+	const float *cos, *sin; /* [row][half] as of op_rope_angles() */
+};
+/* What of a row comes before attention: queries and keys through op_head_norm() and op_rope(), keys and values through op_kv_write(), with the
+ * bits of these.  Queries stay in x; what is left of keys and values there is not said. */
+void op_qkv(struct device *device, const struct qkv_call *call);
 struct kv_digest_call {
 	const struct kv_memory *parts; /* [part_count] alike but for their base: the heads of a block in order, on the device or on one
 					* joined with it; a CPU has all of them in 1 */
@@ -338,6 +357,7 @@ struct moe_route_call {
 	uint32_t rows;
 	uint32_t *ret_expert; /* [row][top_k], ascending: the fixed order of the sum */
 	float *ret_weight;    /* [row][top_k], of ret_expert */
+	const struct kv_runs *runs; /* NULL, or rows behind the last that a run has choose as the first row: no expert works for them alone */
 };
 /* The top k by score; among equals the lower expert, and the lower group. */
 void op_moe_route(struct device *device, const struct moe_route_call *call);

@@ -5,6 +5,7 @@
 #include <string.h>
 
 #include "base/carve.h"
+#include "base/hash.h"
 #include "kvstore/disk_impl.h"
 
 /* ---- memory */
@@ -43,12 +44,14 @@ static struct disk *lay_out(struct carve *carve, const struct disk_options *o)
 		.load_digests = carve_take(carve, (size_t)o->load_max * DISK_LAYERS_MAX, sizeof(uint64_t)),
 		.digests = carve_take(carve, DISK_LAYERS_MAX, sizeof(uint64_t)),
 		.names = carve_take(carve, DISK_NAMES_MAX, DISK_NAME_BYTES),
+		.start = {.reads = carve_take(carve, o->read_max, sizeof(*parts.start.reads))},
 		.notes = {.list = carve_take(carve, o->note_max, sizeof(*parts.notes.list))},
 		.put_heads = take_pages(carve, put_max),
 		.load_heads = take_pages(carve, o->load_max),
 		.page = take_pages(carve, 1),
 		.footer = take_pages(carve, footer_pages_max(o)),
 		.scratch = take_pages(carve, scratch_pages(o)),
+		.coders = take_pages(carve, (size_t)o->encode_max * (o->record_bytes_max / DISK_PAGE_BYTES)),
 	};
 	for (int kind = 1; kind < DISK_NOTE_KINDS; kind++)
 		parts.notes.maps[kind].slots = carve_take(carve, 1, map_bytes(o->note_max));
@@ -74,7 +77,7 @@ static void check_options(const struct disk_options *o)
 	/* Two records, or one with its head, a page of entries and the one name that it needs, and the trailer. */
 	assert(o->segment_bytes >= 2 * (uint64_t)o->record_bytes_max + 3 * DISK_PAGE_BYTES);
 	assert(o->put_max > 0 && o->write_max > 0 && o->load_max > 0 && o->read_max > 0 && o->file && o->id != 0);
-	assert(o->note_max > 0);
+	assert(o->note_max > 0 && o->encode_max <= DISK_CODERS_MAX);
 	assert(o->block_max > o->put_max + DISK_MOVES_MAX);
 }
 
@@ -93,6 +96,7 @@ struct disk *disk_init(void *memory, const struct disk_options *options, uint64_
 	d->name_count = 1;
 	d->names[0][0] = 0;
 	disk_log_init(d);
+	disk_encode_init(d);
 	disk_loads_init(d);
 	disk_notes_init(d);
 	d->care = (struct care){.state = CARE_HEADS, .entry = DISK_ENTRY_NONE};
@@ -105,7 +109,9 @@ struct disk *disk_init(void *memory, const struct disk_options *options, uint64_
 void disk_submit(struct disk *d, const struct disk_io *io)
 {
 	assert(io->segment < d->options.segment_count);
-	assert(io->offset + io->head_bytes + io->landing_bytes <= d->options.segment_bytes);
+	uint64_t stored_bytes = io->stored_bytes ? io->stored_bytes : io->landing_bytes;
+	assert(io->kind == DISK_ENCODE || io->offset + io->head_bytes + stored_bytes <= d->options.segment_bytes);
+	(void)stored_bytes;
 	d->options.file->submit(d->options.file->context, io);
 }
 
@@ -144,24 +150,31 @@ static bool has_its_tag(const struct disk *d, const uint8_t *record, const struc
 	uint8_t tag[DISK_TAG_BYTES];
 	if (!file->tag)
 		return true;
-	enum err e = file->tag(file->context, record, record + DISK_PAGE_BYTES, (size_t)r->layer_count * r->layer_bytes, tag);
+	enum err e = file->tag(file->context, record, record + DISK_PAGE_BYTES, r->stored_bytes, tag);
 	return e == ERR_OK && memcmp(tag, record + DISK_TAG_AT, DISK_TAG_BYTES) == 0;
 }
 
-enum err disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record)
+/* What is encoded has a sum of its own, so nothing is decoded to look at it. */
+static bool payload_is_right(const struct disk *d, const uint8_t *record, const struct disk_record *r)
+{
+	const uint8_t *payload = record + DISK_PAGE_BYTES;
+	if (r->encoding != DISK_ENCODING_PLAIN)
+		return hash_xxh3(payload, r->stored_bytes, 0) == r->stored_sum;
+	for (uint32_t i = 0; i < r->layer_count; i++)
+		if (d->options.file->digest(payload + (size_t)i * r->layer_bytes, r->layer_bytes) != d->digests[i])
+			return false;
+	return true;
+}
+
+enum err disk_verify(struct disk *d, const uint8_t *record, uint32_t pages, const struct id128 *key, struct disk_record *ret_record)
 {
 	struct disk_record r;
 	enum err e = disk_parse_record(record, d->id, &r, d->digests);
 	if (e != ERR_OK)
 		return e;
-	if (key && !id128_equal(&r.key, key))
+	if (r.pages != pages || (key && !id128_equal(&r.key, key)))
 		return ERR_CORRUPT;
-	for (uint32_t i = 0; i < r.layer_count; i++) {
-		const uint8_t *layer = record + DISK_PAGE_BYTES + (size_t)i * r.layer_bytes;
-		if (d->options.file->digest(layer, r.layer_bytes) != d->digests[i])
-			return ERR_CORRUPT;
-	}
-	if (!has_its_tag(d, record, &r))
+	if (!payload_is_right(d, record, &r) || !has_its_tag(d, record, &r))
 		return ERR_CORRUPT;
 	*ret_record = r;
 	return ERR_OK;
@@ -216,7 +229,7 @@ void disk_done(struct disk *d, uint64_t op, enum err e, uint64_t now_ns)
 {
 	uint32_t number = (uint32_t)op;
 	set_now(d, now_ns);
-	d->counters.errors += e != ERR_OK;
+	d->counters.errors += e != ERR_OK && e != ERR_CORRUPT;
 	switch ((enum op_kind)(op >> 32)) {
 	case OP_PUT:
 	case OP_HEAD:
@@ -227,12 +240,15 @@ void disk_done(struct disk *d, uint64_t op, enum err e, uint64_t now_ns)
 	case OP_LOAD:
 		disk_loads_done(d, number, e);
 		break;
+	case OP_ENCODE:
+		disk_encode_done(d, number, e);
+		break;
 	case OP_CARE:
 		d->care.out = false;
 		if (d->ready)
 			disk_care_done(d, e);
 		else
-			disk_recover_done(d, e);
+			disk_recover_done(d, number, e);
 		break;
 	}
 	disk_pump(d);
@@ -257,9 +273,14 @@ bool disk_is_ready(const struct disk *d)
 	return d->ready;
 }
 
+uint32_t disk_numbers(const struct disk *d)
+{
+	return disk_index_end(d->index);
+}
+
 uint32_t disk_next(const struct disk *d, uint32_t from, uint32_t end)
 {
-	uint32_t most = disk_index_max(d->index) < end ? disk_index_max(d->index) : end;
+	uint32_t most = disk_index_end(d->index) < end ? disk_index_end(d->index) : end;
 	for (uint32_t i = from; d->ready && i < most; i++)
 		if (disk_index_used(d->index, i))
 			return i;
@@ -323,7 +344,7 @@ enum err disk_put(struct disk *d, const struct ledger_block *block, uint32_t lan
 	put->tenant = disk_name_number(d, block->tenant ? block->tenant : "");
 	put->low = block->priority == LEDGER_LOW;
 	put->landing = landing;
-	put->pages = pages;
+	put->pages = put->plain_pages = pages;
 	put->from = SEGMENT_NONE;
 	put->head = put->own_head;
 	struct disk_record record = {
@@ -343,6 +364,7 @@ enum err disk_put(struct disk *d, const struct ledger_block *block, uint32_t lan
 	d->put_pages += pages;
 	d->counters.puts++;
 	disk_log_push(d, number, false);
+	disk_encode_push(d, number);
 	return ERR_OK;
 }
 
@@ -360,6 +382,8 @@ void disk_status(const struct disk *d, struct disk_status *ret_status)
 		.notes = d->notes.count,
 		.bytes_used = (d->options.segment_count - d->segments_free) * d->options.segment_bytes,
 		.bytes_max = d->options.segment_count * d->options.segment_bytes,
+		.bytes_stored = disk_index_pages_all(d->index) * DISK_PAGE_BYTES,
+		.bytes_plain = disk_index_pages_plain(d->index) * DISK_PAGE_BYTES,
 		.counters = d->counters,
 	};
 }
@@ -379,6 +403,7 @@ void disk_check(const struct disk *d)
 	assert(free_count == d->segments_free);
 	assert(open_count == (d->log.state != LOG_NONE));
 	disk_log_check(d);
+	disk_encode_check(d);
 	disk_notes_check(d);
 	disk_loads_check(d);
 }

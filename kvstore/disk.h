@@ -3,7 +3,7 @@
  * A block is put once, appended to the open segment as one record (disk_format.h), and made durable together with others
  * by one SYNC.  When the segment is full its footer lists what is in it, so that a start reads footers and no records.
  *
- *   put:      QUEUED --turn, rate, room--> WRITING --written()--> WRITTEN --> SYNCING --durable(OK)--> (in the index)
+ *   put:      QUEUED --encoded, turn, rate, room--> WRITING --written()--> WRITTEN --> SYNCING --durable(OK)--> (in the index)
  *                 +------- any error of the disk on the way: durable(error); the tier stops writing for a while -------+
  *   load:     QUEUED --turn--> READING --header and every digest right--> loaded(OK)
  *                                 +--wrong: once more; wrong again: the record is in quarantine, loaded(CORRUPT)
@@ -58,8 +58,9 @@ struct disk_options {
 	uint32_t put_max;          /* blocks put and not yet durable */
 	uint64_t put_bytes_max;    /* of them together, as far as disk_has_room() tells; 0: no bound */
 	uint32_t write_max;        /* of them, being written at once */
+	uint32_t encode_max;       /* of them, encoded and not yet written, at most 64; 0: all are written as they are */
 	uint32_t load_max;         /* blocks asked for */
-	uint32_t read_max;         /* of them, being read at once */
+	uint32_t read_max;         /* of them, being read at once; at the start as many heads and footers are */
 	uint64_t write_rate;       /* bytes a second of records, new and moved; 0: no bound */
 	uint64_t scrub_rate;       /* bytes a second that are read to see whether they are still right; 0: none */
 	uint32_t keep_percent;     /* rule 5 */
@@ -85,6 +86,7 @@ struct disk_counters {
 	uint64_t puts, puts_durable, puts_failed;
 	uint64_t loads, loads_good, loads_failed;
 	uint64_t bytes_put, bytes_moved;    /* of records, written */
+	uint64_t bytes_put_plain;           /* what bytes_put would be if nothing was encoded */
 	uint64_t bytes_loaded, bytes_scrubbed;
 	uint64_t gone[DISK_GONE_REASONS];
 	uint64_t kept;                      /* blocks moved */
@@ -107,6 +109,7 @@ struct disk_status {
 	uint32_t segments, segments_free;
 	uint32_t notes;
 	uint64_t bytes_used, bytes_max; /* of segments: with living blocks, and all */
+	uint64_t bytes_stored, bytes_plain; /* of records with living blocks: on disk, and if nothing was encoded */
 	struct disk_counters counters;
 };
 
@@ -133,8 +136,9 @@ struct disk_found {
 bool disk_is_ready(const struct disk *disk);
 /* Of a block on disk (ret may be NULL). */
 bool disk_find(const struct disk *disk, const struct id128 *key, struct disk_found *ret_found);
-/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below block_max,
- * and a block that stays keeps its own. */
+/* The number of the first block in the index at or after `from` and before `end`; `end`: there is none.  Numbers are below
+ * disk_numbers(), the most blocks that there were at once in this life, and a block that stays keeps its own. */
+uint32_t disk_numbers(const struct disk *disk);
 uint32_t disk_next(const struct disk *disk, uint32_t from, uint32_t end);
 void disk_at(const struct disk *disk, uint32_t number, struct id128 *ret_key, struct disk_found *ret_found);
 /* Blocks by the hash of their key, as those of the ledger (ledger_homes()); false: that was all of this home. */

@@ -14,7 +14,7 @@ static void read_record(struct disk *d, uint32_t entry, enum care_state state)
 	care->out = true;
 	care->key = e->key;
 	care->place = (struct disk_place){d->segments[e->segment].serial, e->segment, e->page};
-	care->pages = disk_record_pages(e->layer_count, e->layer_bytes);
+	care->pages = e->pages;
 	struct disk_io io = {.op = op_of(OP_CARE, 0), .kind = DISK_READ, .segment = e->segment,
 			     .offset = (uint64_t)e->page * DISK_PAGE_BYTES, .head = d->scratch,
 			     .head_bytes = care->pages * DISK_PAGE_BYTES};
@@ -94,7 +94,7 @@ static void end_emptying(struct disk *d, enum segment_state state)
  * bounds it. */
 static bool is_kept(const struct disk *d, const struct disk_entry *e)
 {
-	uint32_t pages = disk_record_pages(e->layer_count, e->layer_bytes);
+	uint32_t pages = e->pages;
 	bool room = d->segments_free > 0 || d->log.state == LOG_OPEN;
 	bool fits = pages <= d->scratch_pages; /* larger ones are of a start with other options */
 	bool worth = (e->hits > 0 || e->pin != LEDGER_UNPINNED) && d->keep_credit >= (int64_t)pages * 100;
@@ -173,7 +173,7 @@ static void move_out(struct disk *d, const struct disk_record *record)
 	put->layer_bytes = record->layer_bytes;
 	put->tenant = disk_name_number(d, record->tenant);
 	put->low = record->low;
-	put->pages = care->pages;
+	put->pages = put->plain_pages = care->pages;
 	put->from = care->place.segment;
 	put->from_page = care->place.page;
 	put->head = d->scratch;
@@ -201,7 +201,7 @@ static void move_done(struct disk *d, enum err e)
 	care->state = CARE_EMPTY;
 	if (entry == DISK_ENTRY_NONE)
 		return;
-	enum err right = e == ERR_OK ? disk_verify(d, d->scratch, &care->key, &record) : e;
+	enum err right = e == ERR_OK ? disk_verify(d, d->scratch, care->pages, &care->key, &record) : e;
 	if (right == ERR_OK) {
 		move_out(d, &record);
 		return;
@@ -252,7 +252,7 @@ static void begin_check(struct disk *d)
 		return;
 	}
 	const struct disk_entry *e = disk_index_entry(d->index, entry);
-	if (disk_record_pages(e->layer_count, e->layer_bytes) > d->scratch_pages) {
+	if (e->pages > d->scratch_pages) {
 		end_check(d, ERR_TOO_LARGE); /* of a start with other options */
 		return;
 	}
@@ -274,10 +274,9 @@ static void begin_scrub(struct disk *d)
 		if (!disk_index_used(d->index, entry))
 			continue;
 		const struct disk_entry *e = disk_index_entry(d->index, entry);
-		uint32_t pages = disk_record_pages(e->layer_count, e->layer_bytes);
-		if (pages > d->scratch_pages)
+		if (e->pages > d->scratch_pages)
 			continue;
-		d->scrub_tokens -= (int64_t)pages * DISK_PAGE_BYTES;
+		d->scrub_tokens -= (int64_t)e->pages * DISK_PAGE_BYTES;
 		d->care.tries = 0;
 		read_record(d, entry, CARE_SCRUB);
 		return;
@@ -295,7 +294,7 @@ static void scrub_done(struct disk *d, enum err e)
 		end_check(d, ERR_NOT_FOUND);
 		return;
 	}
-	enum err right = e == ERR_OK ? disk_verify(d, d->scratch, &care->key, &record) : e;
+	enum err right = e == ERR_OK ? disk_verify(d, d->scratch, care->pages, &care->key, &record) : e;
 	if (right == ERR_OK) {
 		d->counters.bytes_scrubbed += (uint64_t)care->pages * DISK_PAGE_BYTES;
 		end_check(d, ERR_OK);

@@ -52,9 +52,20 @@ static bool has_sum(const uint8_t *page, uint64_t magic, uint64_t seed)
 	return get64(page) == magic && get64(page + SUM_AT) == hash_xxh3(page, SUM_AT, seed);
 }
 
+static bool knows_version(const uint8_t *page)
+{
+	uint32_t version = get32(page + 8);
+	return version >= DISK_FORMAT_OLDEST && version <= DISK_FORMAT_VERSION;
+}
+
 static bool page_is(const uint8_t *page, uint64_t magic, uint64_t seed)
 {
-	return get32(page + 8) == DISK_FORMAT_VERSION && has_sum(page, magic, seed);
+	return knows_version(page) && has_sum(page, magic, seed);
+}
+
+uint32_t disk_payload_pages(uint32_t bytes)
+{
+	return bytes / DISK_PAGE_BYTES + (bytes % DISK_PAGE_BYTES > 0);
 }
 
 uint32_t disk_record_pages(uint32_t layer_count, uint32_t layer_bytes)
@@ -89,7 +100,7 @@ void disk_format_head(uint8_t *page, const struct disk_head *head)
 enum err disk_parse_head(const uint8_t *page, struct disk_head *ret_head)
 {
 	/* Another version may have its sum elsewhere; nothing but our own words is taken from it. */
-	if (get64(page) == MAGIC_HEAD && get32(page + 8) != DISK_FORMAT_VERSION)
+	if (get64(page) == MAGIC_HEAD && !knows_version(page))
 		return ERR_UNSUPPORTED;
 	if (!has_sum(page, MAGIC_HEAD, 0))
 		return ERR_CORRUPT;
@@ -138,8 +149,9 @@ enum err disk_parse_trailer(const uint8_t *page, struct disk_trailer *ret_traile
 
 /* ---- header of a record */
 
-enum { HAS_PARENT = 1, IS_LOW = 2, IS_SIGNED = 4, TENANT_AT = 80, DIGESTS_AT = TENANT_AT + DISK_NAME_BYTES };
-_Static_assert(DIGESTS_AT + 8 * DISK_LAYERS_MAX <= PLACE_AT, "the digests fit a page");
+enum { HAS_PARENT = 1, IS_LOW = 2, IS_SIGNED = 4, ENCODING_AT = 24, STORED_AT = 28, TENANT_AT = 80,
+       DIGESTS_AT = TENANT_AT + DISK_NAME_BYTES, STORED_SUM_AT = PLACE_AT - 8 };
+_Static_assert(DIGESTS_AT + 8 * DISK_LAYERS_MAX <= STORED_SUM_AT, "the digests fit a page");
 
 void disk_format_record(uint8_t *page, const struct disk_record *record)
 {
@@ -148,7 +160,8 @@ void disk_format_record(uint8_t *page, const struct disk_record *record)
 	put32(page + 12, (record->has_parent ? HAS_PARENT : 0) | (record->low ? IS_LOW : 0) | (record->is_signed ? IS_SIGNED : 0));
 	put32(page + 16, record->layer_count);
 	put32(page + 20, record->layer_bytes);
-	put32(page + 24, DISK_ENCODING_PLAIN);
+	put32(page + ENCODING_AT, DISK_ENCODING_PLAIN);
+	put32(page + STORED_AT, record->layer_count * record->layer_bytes);
 	memcpy(page + 32, record->key.bytes, 16);
 	if (record->has_parent)
 		memcpy(page + 48, record->parent.bytes, 16);
@@ -156,6 +169,13 @@ void disk_format_record(uint8_t *page, const struct disk_record *record)
 	memcpy(page + TENANT_AT, record->tenant, strnlen(record->tenant, DISK_NAME_BYTES - 1));
 	for (uint32_t i = 0; i < record->layer_count; i++)
 		put64(page + DIGESTS_AT + (size_t)8 * i, record->digests[i]);
+}
+
+void disk_format_encoded(uint8_t *page, enum disk_encoding encoding, uint32_t stored_bytes, uint64_t stored_sum)
+{
+	put32(page + ENCODING_AT, encoding);
+	put32(page + STORED_AT, stored_bytes);
+	put64(page + STORED_SUM_AT, stored_sum);
 }
 
 void disk_format_place(uint8_t *page, uint64_t id, const struct disk_place *place)
@@ -177,11 +197,32 @@ static void get_name(const uint8_t *at, char ret_name[DISK_NAME_BYTES])
 	ret_name[DISK_NAME_BYTES - 1] = 0;
 }
 
+/* How its payload lies on disk.  Version 2 has plain ones only, and does not say how large they are. */
+static enum err get_stored(const uint8_t *page, struct disk_record *r)
+{
+	bool old = get32(page + 8) == 2;
+	uint32_t plain_bytes = r->layer_count * r->layer_bytes, plain_pages = disk_record_pages(r->layer_count, r->layer_bytes);
+	r->encoding = (enum disk_encoding)get32(page + ENCODING_AT);
+	r->stored_bytes = old ? plain_bytes : get32(page + STORED_AT);
+	r->stored_sum = get64(page + STORED_SUM_AT);
+	r->pages = 1 + disk_payload_pages(r->stored_bytes);
+	bool right = r->encoding == DISK_ENCODING_PLAIN ? r->stored_bytes == plain_bytes : r->pages > 1 && r->pages < plain_pages;
+	return right ? ERR_OK : ERR_CORRUPT;
+}
+
+void disk_peek_stored(const uint8_t *page, uint32_t room, enum disk_encoding *ret_encoding, uint32_t *ret_bytes, uint64_t *ret_sum)
+{
+	uint32_t bytes = get32(page + STORED_AT);
+	*ret_encoding = (enum disk_encoding)get32(page + ENCODING_AT);
+	*ret_bytes = bytes < room ? bytes : room;
+	*ret_sum = get64(page + STORED_SUM_AT);
+}
+
 enum err disk_parse_record(const uint8_t *page, uint64_t id, struct disk_record *ret_record, uint64_t *ret_digests)
 {
 	if (!page_is(page, MAGIC_RECORD, id))
 		return ERR_CORRUPT;
-	if (get32(page + 24) != DISK_ENCODING_PLAIN)
+	if (get32(page + ENCODING_AT) >= (get32(page + 8) == 2 ? 1 : DISK_ENCODINGS))
 		return ERR_UNSUPPORTED;
 	uint32_t flags = get32(page + 12);
 	struct disk_record r = {
@@ -193,7 +234,7 @@ enum err disk_parse_record(const uint8_t *page, uint64_t id, struct disk_record 
 		.layer_bytes = get32(page + 20),
 		.digests = ret_digests,
 	};
-	if (disk_record_pages(r.layer_count, r.layer_bytes) == 0)
+	if (disk_record_pages(r.layer_count, r.layer_bytes) == 0 || get_stored(page, &r) != ERR_OK)
 		return ERR_CORRUPT;
 	memcpy(r.key.bytes, page + 32, 16);
 	memcpy(r.parent.bytes, page + 48, 16);
@@ -268,7 +309,8 @@ void disk_format_entry(uint8_t *footer, uint32_t i, const struct disk_footer_ent
 	put32(at + 16, entry->page);
 	put32(at + 20, entry->layer_bytes);
 	put32(at + 24, entry->layer_count | (uint32_t)entry->tenant << 16 | (uint32_t)entry->low << 24);
-	put32(at + 28, 0);
+	uint32_t plain = disk_record_pages(entry->layer_count, entry->layer_bytes);
+	put32(at + 28, entry->pages == plain ? 0 : entry->pages);
 }
 
 enum err disk_parse_entry(const uint8_t *footer, uint32_t i, uint32_t segment_pages, struct disk_footer_entry *ret_entry)
@@ -277,7 +319,7 @@ enum err disk_parse_entry(const uint8_t *footer, uint32_t i, uint32_t segment_pa
 	uint32_t word = get32(at + 24);
 	struct disk_footer_entry entry = {.page = get32(at + 16), .layer_bytes = get32(at + 20), .layer_count = word & 0xffff,
 					  .tenant = (uint8_t)(word >> 16 & 0xff), .low = word >> 24 & 1};
-	if (get32(at + 28) != 0) {
+	if (get32(at + 28) >> 24 != DISK_NOTE_NONE) {
 		entry = (struct disk_footer_entry){.layer_count = 0};
 		if (get_note(at, &entry.note) != ERR_OK)
 			return ERR_CORRUPT;
@@ -285,8 +327,10 @@ enum err disk_parse_entry(const uint8_t *footer, uint32_t i, uint32_t segment_pa
 		return ERR_OK;
 	}
 	memcpy(entry.key.bytes, at, 16);
-	uint32_t pages = disk_record_pages(entry.layer_count, entry.layer_bytes);
-	bool inside = pages > 0 && entry.page >= 1 && (uint64_t)entry.page + pages < segment_pages;
+	uint32_t plain = disk_record_pages(entry.layer_count, entry.layer_bytes), encoded = get32(at + 28);
+	entry.pages = encoded ? encoded : plain;
+	bool fits = plain > 0 && (encoded == 0 || (encoded > 1 && encoded < plain));
+	bool inside = fits && entry.page >= 1 && (uint64_t)entry.page + entry.pages < segment_pages;
 	if (!inside || entry.tenant >= DISK_NAMES_MAX)
 		return ERR_CORRUPT;
 	*ret_entry = entry;

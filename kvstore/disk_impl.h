@@ -5,6 +5,7 @@
 #include "kvstore/disk.h"
 #include "kvstore/disk_format.h"
 #include "kvstore/disk_index.h"
+#include "kvstore/disk_payload.h"
 
 /* Puts kept for what is moved, so that new blocks that wait for room cannot keep it from being made. */
 enum { DISK_MOVES_MAX = 8 };
@@ -44,7 +45,14 @@ struct segment {
 	uint64_t footer_sum;
 };
 
-enum put_state { PUT_FREE, PUT_QUEUED, PUT_WRITING, PUT_WRITTEN, PUT_SYNCING };
+/* PUT_LEAVING: it has failed, and is being encoded: what lies in its landing is still read. */
+enum put_state { PUT_FREE, PUT_QUEUED, PUT_LEAVING, PUT_WRITING, PUT_WRITTEN, PUT_SYNCING, PUT_STATES };
+
+/* Of a put that waits: whether it may be written as it is, or as it was encoded. */
+enum put_coding { CODING_OVER, CODING_WANTED, CODING_OUT };
+
+#define CODER_NONE UINT32_MAX
+enum { DISK_CODERS_MAX = 64 };
 
 /* A record on its way to the disk: a new block, one that is moved, or notes. */
 struct put {
@@ -56,11 +64,15 @@ struct put {
 	uint8_t tenant;
 	bool low;
 	uint32_t landing;
-	uint32_t pages;
+	uint32_t plain_pages, pages; /* as it is in memory; as it will lie on disk */
 	uint32_t page;      /* in the open segment */
 	uint32_t from, from_page; /* moved: whence; SEGMENT_NONE: new */
-	uint8_t *head;      /* moved: the whole record in the scratch; else its header page */
+	uint8_t *head;      /* its header page; behind it, if it is moved or encoded, the payload */
 	uint8_t *own_head;
+	enum put_coding coding;
+	uint32_t coder;     /* where it is encoded to; CODER_NONE: it is not */
+	struct disk_coded coded;
+	enum err failed;    /* PUT_LEAVING */
 	uint32_t next;
 };
 
@@ -95,6 +107,7 @@ struct load {
 	uint32_t landing;
 	uint32_t layer_count, layer_bytes; /* of the landing */
 	struct disk_place place;           /* while reading */
+	uint32_t pages;                    /* of what is read */
 	uint32_t tries;
 	uint8_t *head;     /* [1 page] */
 	uint64_t *digests; /* [DISK_LAYERS_MAX] of what landed */
@@ -123,13 +136,27 @@ struct care {
 	bool out;          /* its operation is under way */
 	uint32_t tries;
 	uint32_t segment;
-	bool trailer;      /* CARE_HEADS: the second page */
 	uint32_t page;     /* CARE_RECORDS */
 	uint32_t pages;    /* of what is read */
 	enum segment_state was; /* of the segment that is emptied, before */
 	uint32_t entry;    /* next to be moved */
 	struct id128 key;  /* of what is being read */
 	struct disk_place place;
+};
+
+/* The start reads heads, trailers and footers as many at a time as loads later. */
+struct start_read {
+	uint32_t segment;
+	uint32_t page, pages;
+	uint8_t *at;       /* in the scratch */
+	uint32_t tries;
+};
+
+struct start {
+	struct start_read *reads; /* [read_max] */
+	uint32_t count, left;     /* of a batch; of it, still out */
+	bool trailers;            /* CARE_HEADS: the second pages of the segments of the last batch */
+	uint32_t next, next_closed; /* segments before have been read: heads, then footers; records */
 };
 
 /* A block that somebody wants to be looked at. */
@@ -183,12 +210,16 @@ struct disk {
 	struct segment *segments; /* [segment_count] */
 	struct log log;
 	struct care care;
+	struct start start;
 	struct notes notes;
 	uint32_t scrub_next;
 	struct check check;
 	struct put *puts;   /* [put_max] */
 	uint32_t put_free, put_count, move_count; /* new ones; moved ones */
-	uint64_t put_pages;                       /* of new ones */
+	uint64_t put_pages;                       /* of new ones, as they are in memory */
+	uint8_t *coders;        /* [encode_max][record_bytes_max] */
+	uint64_t coders_taken;  /* a bit for each */
+	uint32_t encode_next;   /* of the queue the first that is to be encoded; PUT_NONE */
 	struct load *loads; /* [load_max] */
 	uint32_t load_free, load_count, load_reading;
 	uint32_t load_first, load_last;
@@ -210,7 +241,7 @@ static inline bool disk_rests(const struct disk *d)
 }
 
 /* An operation's number says whose it is. */
-enum op_kind { OP_PUT, OP_LOAD, OP_HEAD, OP_SYNC, OP_FOOTER, OP_CARE };
+enum op_kind { OP_PUT, OP_LOAD, OP_HEAD, OP_SYNC, OP_FOOTER, OP_CARE, OP_ENCODE };
 
 static inline uint64_t op_of(enum op_kind kind, uint32_t number)
 {
@@ -222,9 +253,9 @@ void disk_submit(struct disk *d, const struct disk_io *io);
 void disk_pump(struct disk *d);
 /* Out of the index, said to the store. */
 void disk_lose(struct disk *d, uint32_t entry, enum disk_gone why);
-/* Is this, read whole into the scratch, the record of that key (NULL: any), all of it right?  Its digests: d->digests.  CORRUPT,
- * UNSUPPORTED (disk_format.h). */
-enum err disk_verify(struct disk *d, const uint8_t *record, const struct id128 *key, struct disk_record *ret_record);
+/* Is this, read whole into the scratch, the record of so many pages of that key (NULL: any), all of it right?  Its digests: d->digests.
+ * CORRUPT, UNSUPPORTED (disk_format.h). */
+enum err disk_verify(struct disk *d, const uint8_t *record, uint32_t pages, const struct id128 *key, struct disk_record *ret_record);
 void disk_set_state(struct disk *d, uint32_t segment, enum segment_state state);
 /* Nothing is written for a while; what waits for its turn fails. */
 void disk_stop(struct disk *d, enum err e);
@@ -233,8 +264,22 @@ void disk_quarantine(struct disk *d, uint32_t entry, enum err e);
 /* The number of a tenant's name; of one too many that of "other". */
 uint8_t disk_name_number(struct disk *d, const char *name);
 
+/* disk_encode.c */
+void disk_encode_init(struct disk *d);
+/* A new one, behind all others in the queue. */
+void disk_encode_push(struct disk *d, uint32_t put);
+void disk_encode_pump(struct disk *d);
+void disk_encode_done(struct disk *d, uint32_t put, enum err e);
+/* Of those in the queue none is to be encoded any more. */
+void disk_encode_stop(struct disk *d);
+/* What it was encoded to is written, or will not be. */
+void disk_encode_release(struct disk *d, struct put *put);
+void disk_encode_check(const struct disk *d);
+
 /* disk_log.c */
 void disk_log_init(struct disk *d);
+/* Of one that failed before it was its turn. */
+void disk_log_drop(struct disk *d, uint32_t put, enum err e);
 uint32_t disk_log_take_put(struct disk *d); /* PUT_NONE: none is free */
 void disk_log_push(struct disk *d, uint32_t put, bool first);
 void disk_log_pump(struct disk *d);
@@ -276,7 +321,7 @@ void disk_loads_check(const struct disk *d);
 
 /* disk_recover.c: the start */
 void disk_recover_pump(struct disk *d);
-void disk_recover_done(struct disk *d, enum err e);
+void disk_recover_done(struct disk *d, uint32_t number, enum err e);
 
 /* disk_care.c: room, and scrubbing */
 void disk_care_pump(struct disk *d);

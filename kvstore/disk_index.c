@@ -15,8 +15,10 @@ struct disk_index {
 	uint32_t block_max;
 	uint32_t segment_count;
 	uint32_t count;
-	uint32_t free_first;
+	uint32_t free_first;           /* last in, first out: those never used are last, in order */
+	uint32_t end;                  /* of those ever used */
 	uint64_t pages_hard; /* of blocks pinned hard */
+	uint64_t pages_all, pages_plain;
 	uint32_t mask;
 	struct disk_entry *entries;    /* [block_max] */
 	struct segment_list *segments; /* [segment_count] */
@@ -90,7 +92,7 @@ static void close_hole(struct disk_index *x, uint32_t i)
 	x->table[i] = DISK_ENTRY_NONE;
 }
 
-static uint32_t pages_of(const struct disk_entry *entry)
+static uint32_t plain_pages_of(const struct disk_entry *entry)
 {
 	return disk_record_pages(entry->layer_count, entry->layer_bytes);
 }
@@ -103,7 +105,7 @@ static bool is_live(const struct disk_entry *entry)
 
 static uint32_t hard_pages(const struct disk_entry *entry)
 {
-	return entry->pin == LEDGER_PINNED_HARD ? pages_of(entry) : 0;
+	return entry->pin == LEDGER_PINNED_HARD ? entry->pages : 0;
 }
 
 static void link_last(struct disk_index *x, uint32_t number)
@@ -118,8 +120,10 @@ static void link_last(struct disk_index *x, uint32_t number)
 		x->entries[list->last].next = number;
 	list->last = number;
 	x->pages_hard += hard_pages(entry);
-	list->pages += pages_of(entry);
-	list->pages_hit += is_live(entry) ? pages_of(entry) : 0;
+	x->pages_all += entry->pages;
+	x->pages_plain += plain_pages_of(entry);
+	list->pages += entry->pages;
+	list->pages_hit += is_live(entry) ? entry->pages : 0;
 }
 
 static void unlink_entry(struct disk_index *x, uint32_t number)
@@ -135,8 +139,10 @@ static void unlink_entry(struct disk_index *x, uint32_t number)
 	else
 		x->entries[entry->next].prev = entry->prev;
 	x->pages_hard -= hard_pages(entry);
-	list->pages -= pages_of(entry);
-	list->pages_hit -= is_live(entry) ? pages_of(entry) : 0;
+	x->pages_all -= entry->pages;
+	x->pages_plain -= plain_pages_of(entry);
+	list->pages -= entry->pages;
+	list->pages_hit -= is_live(entry) ? entry->pages : 0;
 }
 
 uint32_t disk_index_find(const struct disk_index *x, const struct id128 *key)
@@ -174,7 +180,7 @@ const struct disk_entry *disk_index_entry(const struct disk_index *x, uint32_t e
 
 enum err disk_index_add(struct disk_index *x, const struct disk_entry *block, uint32_t *ret_entry)
 {
-	assert(block->segment < x->segment_count && pages_of(block) > 0);
+	assert(block->segment < x->segment_count && block->pages > 1 && block->pages <= plain_pages_of(block));
 	uint32_t at = probe(x, &block->key), number = x->free_first;
 	assert(x->table[at] == DISK_ENTRY_NONE);
 	if (number == DISK_ENTRY_NONE)
@@ -184,6 +190,8 @@ enum err disk_index_add(struct disk_index *x, const struct disk_entry *block, ui
 	x->entries[number].hits = 0;
 	x->table[at] = number;
 	x->count++;
+	if (number >= x->end)
+		x->end = number + 1;
 	link_last(x, number);
 	*ret_entry = number;
 	return ERR_OK;
@@ -202,11 +210,12 @@ void disk_index_remove(struct disk_index *x, uint32_t number)
 	x->count--;
 }
 
-void disk_index_move(struct disk_index *x, uint32_t number, uint32_t segment, uint32_t page)
+void disk_index_move(struct disk_index *x, uint32_t number, uint32_t segment, uint32_t page, uint32_t pages)
 {
 	unlink_entry(x, number);
 	x->entries[number].segment = segment;
 	x->entries[number].page = page;
+	x->entries[number].pages = pages & 0xfffff;
 	x->entries[number].hits = 0;
 	link_last(x, number);
 }
@@ -215,7 +224,7 @@ void disk_index_hit(struct disk_index *x, uint32_t number)
 {
 	struct disk_entry *entry = &x->entries[number];
 	if (!is_live(entry))
-		x->segments[entry->segment].pages_hit += pages_of(entry);
+		x->segments[entry->segment].pages_hit += entry->pages;
 	entry->hits += entry->hits < UINT8_MAX;
 }
 
@@ -223,16 +232,26 @@ void disk_index_pin(struct disk_index *x, uint32_t number, uint8_t pin)
 {
 	struct disk_entry *entry = &x->entries[number];
 	struct segment_list *list = &x->segments[entry->segment];
-	list->pages_hit -= is_live(entry) ? pages_of(entry) : 0;
+	list->pages_hit -= is_live(entry) ? entry->pages : 0;
 	x->pages_hard -= hard_pages(entry);
 	entry->pin = pin & 3;
 	x->pages_hard += hard_pages(entry);
-	list->pages_hit += is_live(entry) ? pages_of(entry) : 0;
+	list->pages_hit += is_live(entry) ? entry->pages : 0;
 }
 
 uint64_t disk_index_pages_hard(const struct disk_index *x)
 {
 	return x->pages_hard;
+}
+
+uint64_t disk_index_pages_all(const struct disk_index *x)
+{
+	return x->pages_all;
+}
+
+uint64_t disk_index_pages_plain(const struct disk_index *x)
+{
+	return x->pages_plain;
 }
 
 uint32_t disk_index_count(const struct disk_index *x)
@@ -243,6 +262,11 @@ uint32_t disk_index_count(const struct disk_index *x)
 uint32_t disk_index_max(const struct disk_index *x)
 {
 	return x->block_max;
+}
+
+uint32_t disk_index_end(const struct disk_index *x)
+{
+	return x->end;
 }
 
 uint32_t disk_index_first(const struct disk_index *x, uint32_t segment)
@@ -268,8 +292,8 @@ static uint32_t check_segment(const struct disk_index *x, uint32_t segment)
 		const struct disk_entry *entry = &x->entries[i];
 		assert(entry->segment == segment && entry->prev == prev);
 		assert(disk_index_find(x, &entry->key) == i);
-		pages += pages_of(entry);
-		pages_hit += is_live(entry) ? pages_of(entry) : 0;
+		pages += entry->pages;
+		pages_hit += is_live(entry) ? entry->pages : 0;
 		prev = i;
 		count++;
 	}
@@ -280,15 +304,21 @@ static uint32_t check_segment(const struct disk_index *x, uint32_t segment)
 void disk_index_check(const struct disk_index *x)
 {
 	uint32_t listed = 0, used = 0, in_table = 0;
-	uint64_t hard = 0;
+	uint64_t hard = 0, all = 0, plain = 0;
 	for (uint32_t i = 0; i < x->segment_count; i++)
 		listed += check_segment(x, i);
 	for (uint32_t i = 0; i < x->block_max; i++) {
-		used += x->entries[i].layer_count > 0;
-		hard += x->entries[i].layer_count > 0 ? hard_pages(&x->entries[i]) : 0;
+		const struct disk_entry *entry = &x->entries[i];
+		if (entry->layer_count == 0)
+			continue;
+		assert(i < x->end);
+		used++;
+		hard += hard_pages(entry);
+		all += entry->pages;
+		plain += plain_pages_of(entry);
 	}
 	for (uint32_t i = 0; i <= x->mask; i++)
 		in_table += x->table[i] != DISK_ENTRY_NONE;
-	assert(hard == x->pages_hard);
+	assert(hard == x->pages_hard && all == x->pages_all && plain == x->pages_plain);
 	assert(listed == x->count && used == x->count && in_table == x->count);
 }

@@ -1,4 +1,4 @@
-/* disk_index - which blocks are on the disk, and where: 48 bytes a block.  Pure.
+/* disk_index - which blocks are on the disk, and where: 52 bytes a block.  Pure.
  *
  * Entries are found by key, and listed by segment in the order in which they were written, so that a segment can be emptied.
  * A hit is remembered until the block is moved: it says which blocks are worth that.
@@ -19,9 +19,10 @@ struct disk_entry {
 	uint32_t segment;
 	uint32_t page;
 	uint32_t layer_bytes;
-	uint16_t layer_count : 9; /* 0: a free entry */
-	uint16_t low : 1;
-	uint16_t pin : 2;         /* enum ledger_pin */
+	uint32_t pages : 20;      /* of its record; fewer than of a plain one: it is encoded */
+	uint32_t layer_count : 9; /* 0: a free entry */
+	uint32_t low : 1;
+	uint32_t pin : 2;         /* enum ledger_pin */
 	uint8_t tenant;           /* number of a name */
 	uint8_t hits;
 	uint32_t prev, next; /* in its segment; next: in the free list */
@@ -39,15 +40,20 @@ const struct disk_entry *disk_index_entry(const struct disk_index *index, uint32
 /* The key is not in it.  `block` with its hits, and place in lists, still unset.  ERR_AGAIN: block_max are in. */
 MUST_USE enum err disk_index_add(struct disk_index *index, const struct disk_entry *block, uint32_t *ret_entry);
 void disk_index_remove(struct disk_index *index, uint32_t entry);
-/* It lies elsewhere now; its hits are forgotten, its pin stays. */
-void disk_index_move(struct disk_index *index, uint32_t entry, uint32_t segment, uint32_t page);
+/* It lies elsewhere now, in so many pages; its hits are forgotten, its pin stays. */
+void disk_index_move(struct disk_index *index, uint32_t entry, uint32_t segment, uint32_t page, uint32_t pages);
 void disk_index_hit(struct disk_index *index, uint32_t entry);
 void disk_index_pin(struct disk_index *index, uint32_t entry, uint8_t pin);
 /* Of blocks that are pinned hard. */
 uint64_t disk_index_pages_hard(const struct disk_index *index);
+/* Of all, and what these would be if nothing was encoded. */
+uint64_t disk_index_pages_all(const struct disk_index *index);
+uint64_t disk_index_pages_plain(const struct disk_index *index);
 
 uint32_t disk_index_count(const struct disk_index *index);
 uint32_t disk_index_max(const struct disk_index *index);
+/* Entries are below: as many as were used at once, ever. */
+uint32_t disk_index_end(const struct disk_index *index);
 /* Slots of the table by key, and the entries whose home is one of them: as map_at_home() (base/map.h). */
 uint32_t disk_index_homes(const struct disk_index *index);
 uint32_t disk_index_at_home(const struct disk_index *index, uint32_t home, uint32_t *step);

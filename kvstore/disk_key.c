@@ -9,6 +9,7 @@
 #include <unistd.h>
 
 #include "base/hash.h"
+#include "base/secret.h"
 #include "kvstore/disk_format.h"
 
 enum { KEY_BYTES = 32 };
@@ -54,6 +55,7 @@ enum err disk_key_read(const char *path, struct disk_key **ret_key, struct why *
 		disk_key_destroy(key);
 		return why_set(why, ERR_NOMEM, "no memory for the key of the disk, or libcrypto has no Poly1305");
 	}
+	secret_warn_of_mode(path);
 	*ret_key = key;
 	return ERR_OK;
 }

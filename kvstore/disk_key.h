@@ -18,7 +18,8 @@ enum { DISK_SECRET_MIN = 16, DISK_SECRET_MAX = 4096 };
 
 struct disk_key;
 
-/* Of a file with DISK_SECRET_MIN to DISK_SECRET_MAX bytes, all of which count.  NOT_FOUND: it cannot be read.  INVALID: its size. */
+/* Of a file with DISK_SECRET_MIN to DISK_SECRET_MAX bytes, all of which count.  NOT_FOUND: it cannot be read.  INVALID: its size.
+ * The log says so when others may read it. */
 MUST_USE enum err disk_key_read(const char *path, struct disk_key **ret_key, struct why *why);
 void disk_key_destroy(struct disk_key *key);
 /* header: its first DISK_SIGNED_BYTES count.  NOMEM. */

@@ -80,6 +80,8 @@ static void begin(struct disk *d, uint32_t number)
 	load->state = LOAD_READING;
 	load->tries++;
 	load->place = (struct disk_place){d->segments[e->segment].serial, e->segment, e->page};
+	load->pages = e->pages;
+	bool encoded = e->pages != disk_record_pages(e->layer_count, e->layer_bytes);
 	d->segments[e->segment].readers++;
 	d->load_reading++;
 	struct disk_io io = {
@@ -93,6 +95,7 @@ static void begin(struct disk *d, uint32_t number)
 		.landing_bytes = load->layer_count * load->layer_bytes,
 		.layer_bytes = load->layer_bytes,
 		.ret_digests = load->digests,
+		.stored_bytes = encoded ? (e->pages - 1) * DISK_PAGE_BYTES : 0,
 		.tag = d->options.file->tag ? load->tag : NULL,
 	};
 	disk_submit(d, &io);
@@ -115,6 +118,8 @@ static enum err judge(struct disk *d, const struct load *load, struct disk_recor
 	if (e != ERR_OK)
 		return e;
 	if (!id128_equal(&r.key, &load->key) || r.layer_count != load->layer_count || r.layer_bytes != load->layer_bytes)
+		return ERR_CORRUPT;
+	if (r.pages != load->pages)
 		return ERR_CORRUPT;
 	if (r.place.serial != load->place.serial || r.place.segment != load->place.segment || r.place.page != load->place.page)
 		return ERR_CORRUPT;
@@ -151,7 +156,12 @@ void disk_loads_done(struct disk *d, uint32_t number, enum err e)
 	assert(number < d->options.load_max && load->state == LOAD_READING);
 	d->segments[load->place.segment].readers--;
 	d->load_reading--;
-	e = e == ERR_OK ? judge(d, load, &r) : ERR_IO;
+	if (e == ERR_CORRUPT) { /* not decoded; if that is because nobody knows how, the header says so */
+		e = judge(d, load, &r);
+		e = e == ERR_OK ? ERR_CORRUPT : e;
+	} else {
+		e = e == ERR_OK ? judge(d, load, &r) : ERR_IO;
+	}
 	if (e != ERR_OK) {
 		end_bad(d, number, e);
 		return;
@@ -159,7 +169,7 @@ void disk_loads_done(struct disk *d, uint32_t number, enum err e)
 	uint32_t entry = disk_index_find(d->index, &load->key);
 	if (entry != DISK_ENTRY_NONE)
 		disk_index_hit(d->index, entry);
-	d->counters.bytes_loaded += (uint64_t)r.layer_count * r.layer_bytes;
+	d->counters.bytes_loaded += r.stored_bytes;
 	struct ledger_block block = {.key = r.key, .parent = r.parent, .has_parent = r.has_parent, .compat = r.compat,
 				     .layer_count = r.layer_count, .layer_bytes = r.layer_bytes, .digests = r.digests, .tenant = r.tenant,
 				     .priority = r.low ? LEDGER_LOW : LEDGER_NORMAL};

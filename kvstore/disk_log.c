@@ -10,7 +10,7 @@ void disk_log_init(struct disk *d)
 	uint32_t count = PUTS_ALL(&d->options);
 	d->log = (struct log){.segment = SEGMENT_NONE, .queue_first = PUT_NONE, .queue_last = PUT_NONE};
 	for (uint32_t i = 0; i < count; i++)
-		d->puts[i] = (struct put){.own_head = d->put_heads + (size_t)i * DISK_PAGE_BYTES,
+		d->puts[i] = (struct put){.own_head = d->put_heads + (size_t)i * DISK_PAGE_BYTES, .coder = CODER_NONE,
 					  .next = i + 1 < count ? i + 1 : PUT_NONE};
 	d->put_free = 0;
 }
@@ -21,6 +21,8 @@ uint32_t disk_log_take_put(struct disk *d)
 	if (number != PUT_NONE) {
 		d->put_free = d->puts[number].next;
 		d->puts[number].notes = false;
+		d->puts[number].coding = CODING_OVER;
+		d->puts[number].coder = CODER_NONE;
 	}
 	return number;
 }
@@ -54,7 +56,7 @@ static uint32_t pop(struct disk *d)
 
 static void add_block(struct disk *d, const struct put *put)
 {
-	struct disk_entry block = {.key = put->key, .segment = d->log.segment, .page = put->page,
+	struct disk_entry block = {.key = put->key, .segment = d->log.segment, .page = put->page, .pages = put->pages & 0xfffff,
 				   .layer_bytes = put->layer_bytes, .layer_count = put->layer_count & 0x1ff, .tenant = put->tenant,
 				   .low = put->low};
 	uint32_t entry;
@@ -76,12 +78,13 @@ static void move_block(struct disk *d, const struct put *put)
 	if (d->care.entry == entry)
 		d->care.entry = e->next;
 	d->segments[put->from].stale = true;
-	disk_index_move(d->index, entry, d->log.segment, put->page);
+	disk_index_move(d->index, entry, d->log.segment, put->page, put->pages);
 	d->counters.kept++;
 }
 
 static void free_put(struct disk *d, uint32_t number)
 {
+	disk_encode_release(d, &d->puts[number]);
 	d->puts[number].state = PUT_FREE;
 	d->puts[number].next = d->put_free;
 	d->put_free = number;
@@ -109,7 +112,7 @@ static void end_put(struct disk *d, uint32_t number, enum err e)
 		d->move_count--;
 	} else {
 		d->put_count--;
-		d->put_pages -= put->pages;
+		d->put_pages -= put->plain_pages;
 		d->counters.puts_durable += e == ERR_OK;
 		d->counters.puts_failed += e != ERR_OK;
 	}
@@ -127,6 +130,15 @@ static void end_all(struct disk *d, enum put_state state, enum err e)
 			end_put(d, i, e);
 }
 
+void disk_log_drop(struct disk *d, uint32_t number, enum err e)
+{
+	struct put *put = &d->puts[number];
+	put->failed = e;
+	put->state = put->coding == CODING_OUT ? PUT_LEAVING : PUT_QUEUED;
+	if (put->state == PUT_QUEUED)
+		end_put(d, number, e);
+}
+
 /* ---- giving the segment up */
 
 void disk_stop(struct disk *d, enum err e)
@@ -136,8 +148,9 @@ void disk_stop(struct disk *d, enum err e)
 	if (d->retry_wait_ns > DISK_RETRY_MAX_NS)
 		d->retry_wait_ns = DISK_RETRY_MAX_NS;
 	d->retry_ns = d->now_ns + d->retry_wait_ns;
+	disk_encode_stop(d);
 	while (d->log.queue_first != PUT_NONE)
-		end_put(d, pop(d), e);
+		disk_log_drop(d, pop(d), e);
 }
 
 /* What is under way ends by itself; nothing new begins. */
@@ -269,14 +282,14 @@ static void append(struct disk *d, uint32_t number)
 {
 	struct log *log = &d->log;
 	struct put *put = &d->puts[number];
-	bool is_new = put->from == SEGMENT_NONE;
+	bool is_new = put->from == SEGMENT_NONE, in_landing = is_new && put->coder == CODER_NONE;
 	uint64_t bytes = (uint64_t)put->pages * DISK_PAGE_BYTES;
 	put->page = log->page_next;
 	log->page_next += put->pages;
 	struct disk_place place = {d->segments[log->segment].serial, log->segment, put->page};
 	disk_format_place(put->head, d->id, &place);
 	struct disk_footer_entry entry = {.key = put->key, .page = put->page, .layer_bytes = put->layer_bytes,
-					  .layer_count = put->layer_count, .tenant = put->tenant, .low = put->low};
+					  .layer_count = put->layer_count, .pages = put->pages, .tenant = put->tenant, .low = put->low};
 	disk_log_note_entry(d, &entry);
 	put->state = PUT_WRITING;
 	log->writing++;
@@ -284,6 +297,7 @@ static void append(struct disk *d, uint32_t number)
 		d->write_tokens -= (int64_t)bytes;
 	if (is_new) {
 		d->counters.bytes_put += bytes;
+		d->counters.bytes_put_plain += (uint64_t)put->plain_pages * DISK_PAGE_BYTES;
 		d->keep_credit += (int64_t)put->pages * d->options.keep_percent;
 		int64_t most = (int64_t)d->segment_pages * 200;
 		d->keep_credit = d->keep_credit < most ? d->keep_credit : most;
@@ -293,12 +307,10 @@ static void append(struct disk *d, uint32_t number)
 	}
 	struct disk_io io = {.op = op_of(OP_PUT, number), .kind = DISK_WRITE, .segment = log->segment,
 			     .offset = (uint64_t)put->page * DISK_PAGE_BYTES, .head = put->head,
-			     .head_bytes = is_new ? DISK_PAGE_BYTES : (uint32_t)bytes};
-	if (is_new) {
-		io.landing = put->landing;
-		io.landing_bytes = put->layer_count * put->layer_bytes;
-		io.tag = d->options.file->tag ? put->head + DISK_TAG_AT : NULL;
-	}
+			     .head_bytes = in_landing ? DISK_PAGE_BYTES : (uint32_t)bytes,
+			     .landing = in_landing ? put->landing : 0,
+			     .landing_bytes = in_landing ? put->layer_count * put->layer_bytes : 0,
+			     .tag = is_new && d->options.file->tag ? put->head + DISK_TAG_AT : NULL};
 	disk_submit(d, &io);
 }
 
@@ -388,7 +400,7 @@ static void pump_queue(struct disk *d)
 			end_put(d, pop(d), ERR_AGAIN); /* no room to move it to */
 			continue;
 		}
-		if (log->state != LOG_OPEN)
+		if (log->state != LOG_OPEN || put->coding != CODING_OVER)
 			return;
 		if (!fits(d, put)) {
 			log->state = LOG_SEALING;
@@ -418,10 +430,11 @@ void disk_log_pump(struct disk *d)
 			return;
 		leave(d, SEGMENT_CLOSED);
 	}
-	if (d->ready)
+	if (d->ready) {
 		pump_notes(d);
-	if (d->ready)
+		disk_encode_pump(d);
 		pump_queue(d);
+	}
 	if (sync_is_due(d))
 		submit_sync(d);
 	if (log->state == LOG_SEALING && !busy(log) && log->written == 0)
@@ -437,6 +450,7 @@ static void put_written(struct disk *d, uint32_t number)
 	if (log->written++ == 0)
 		log->written_first_ns = d->now_ns;
 	put->state = PUT_WRITTEN;
+	disk_encode_release(d, put);
 	if (put->from != SEGMENT_NONE)
 		disk_care_moved(d, ERR_OK);
 	else if (!put->notes)
@@ -499,7 +513,7 @@ void disk_log_done(struct disk *d, enum op_kind kind, uint32_t number, enum err 
 
 void disk_log_check(const struct disk *d)
 {
-	uint32_t states[PUT_SYNCING + 1] = {0}, queued = 0, moves = 0, notes = 0;
+	uint32_t states[PUT_STATES] = {0}, queued = 0, moves = 0, notes = 0;
 	uint64_t pages = 0;
 	for (uint32_t i = 0; i < PUTS_ALL(&d->options); i++) {
 		const struct put *put = &d->puts[i];
@@ -508,7 +522,7 @@ void disk_log_check(const struct disk *d)
 			continue;
 		moves += put->from != SEGMENT_NONE;
 		notes += put->notes;
-		pages += put->from == SEGMENT_NONE && !put->notes ? put->pages : 0;
+		pages += put->from == SEGMENT_NONE && !put->notes ? put->plain_pages : 0;
 	}
 	for (uint32_t i = d->log.queue_first; i != PUT_NONE; i = d->puts[i].next)
 		queued++;

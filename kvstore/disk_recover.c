@@ -3,6 +3,8 @@
  *   HEADS: head and trailer of each --> FOOTERS: of each whose head and trailer are of one use --> RECORDS: of each other that
  *   is not empty, one by one, payload and all, each of them then --> RESEAL: gets the footer that it lacks --> ready
  *
+ * Heads, trailers and footers are read in batches, as many at a time as there may be loads, and in whatever order they come.
+ *
  * A key that is found twice (it was moved, and the crash came before its old segment was trimmed) is the one with the higher
  * serial: a footer vouches that what it lists is durable, and what has no footer is read and verified. */
 #include <assert.h>
@@ -24,30 +26,60 @@ static void read_pages(struct disk *d, uint32_t page, uint32_t pages)
 	disk_submit(d, &io);
 }
 
+/* ---- batches */
+
+static void submit_read(struct disk *d, uint32_t number)
+{
+	const struct start_read *r = &d->start.reads[number];
+	struct disk_io io = {.op = op_of(OP_CARE, number), .kind = DISK_READ, .segment = r->segment,
+			     .offset = (uint64_t)r->page * DISK_PAGE_BYTES, .head = r->at, .head_bytes = r->pages * DISK_PAGE_BYTES};
+	disk_submit(d, &io);
+}
+
+/* One more of the batch, behind the others in the scratch; false: it has no room for that. */
+static bool add_read(struct disk *d, uint32_t segment, uint32_t page, uint32_t pages)
+{
+	struct start *start = &d->start;
+	const struct start_read *last = start->count > 0 ? &start->reads[start->count - 1] : NULL;
+	uint8_t *at = last ? last->at + (size_t)last->pages * DISK_PAGE_BYTES : d->scratch;
+	size_t used = (size_t)(at - d->scratch) / DISK_PAGE_BYTES;
+	if (start->count == d->options.read_max || used + pages > d->scratch_pages)
+		return false;
+	start->reads[start->count++] = (struct start_read){.segment = segment, .page = page, .pages = pages, .at = at};
+	return true;
+}
+
+static void submit_batch(struct disk *d)
+{
+	d->start.left = d->start.count;
+	for (uint32_t i = 0; i < d->start.count; i++)
+		submit_read(d, i);
+}
+
 /* ---- heads and trailers */
 
-static void note_head(struct disk *d)
+static void note_head(struct disk *d, uint32_t segment, const uint8_t *page)
 {
-	struct segment *s = &d->segments[d->care.segment];
+	struct segment *s = &d->segments[segment];
 	struct disk_head head;
-	enum err e = disk_parse_head(d->scratch, &head);
+	enum err e = disk_parse_head(page, &head);
 	d->counters.other_versions += e == ERR_UNSUPPORTED;
 	if (e != ERR_OK)
 		return;
-	if (head.segment != d->care.segment || head.segment_bytes != d->options.segment_bytes)
+	if (head.segment != segment || head.segment_bytes != d->options.segment_bytes)
 		return;
 	s->has_head = true;
 	s->serial = head.serial;
 	s->id = head.id;
 }
 
-static void note_trailer(struct disk *d)
+static void note_trailer(struct disk *d, uint32_t segment, const uint8_t *page)
 {
-	struct segment *s = &d->segments[d->care.segment];
+	struct segment *s = &d->segments[segment];
 	struct disk_trailer t;
-	if (disk_parse_trailer(d->scratch, &t) != ERR_OK)
+	if (disk_parse_trailer(page, &t) != ERR_OK)
 		return;
-	if (t.segment != d->care.segment || t.segment_bytes != d->options.segment_bytes)
+	if (t.segment != segment || t.segment_bytes != d->options.segment_bytes)
 		return;
 	if (s->has_head && (t.serial != s->serial || t.id != s->id))
 		return; /* left from an earlier use */
@@ -59,6 +91,21 @@ static void note_trailer(struct disk *d)
 	s->entry_count = t.entry_count;
 	s->name_count = t.name_count;
 	s->footer_sum = t.footer_sum;
+}
+
+/* Heads of the next segments, or trailers of these; false: all are read. */
+static bool read_heads(struct disk *d)
+{
+	struct start *start = &d->start;
+	uint32_t page = start->trailers ? d->segment_pages - 1 : 0, first = start->next;
+	start->count = 0;
+	while (start->next < d->options.segment_count && add_read(d, start->next, page, 1))
+		start->next++;
+	start->trailers = !start->trailers;
+	if (start->trailers)
+		start->next = first;
+	submit_batch(d);
+	return start->count > 0;
 }
 
 /* The disk is the one that was used last; what others left is room. */
@@ -95,6 +142,7 @@ static void add(struct disk *d, const struct disk_footer_entry *found, uint32_t 
 	if (entry == DISK_ENTRY_NONE) {
 		struct disk_entry block = {.key = found->key, .segment = segment, .page = found->page,
 					   .layer_bytes = found->layer_bytes, .layer_count = found->layer_count & 0x1ff,
+					   .pages = found->pages & 0xfffff,
 					   .tenant = found->tenant, .low = found->low};
 		/* Fewer fit than last time: the rest is room. */
 		bool fits = disk_index_add(d->index, &block, &entry) == ERR_OK;
@@ -106,7 +154,7 @@ static void add(struct disk *d, const struct disk_footer_entry *found, uint32_t 
 	d->segments[segment].stale = d->segments[old->segment].stale = true; /* one of them */
 	bool same_size = old->layer_bytes == found->layer_bytes && old->layer_count == found->layer_count;
 	if (same_size && d->segments[segment].serial >= d->segments[old->segment].serial)
-		disk_index_move(d->index, entry, segment, found->page);
+		disk_index_move(d->index, entry, segment, found->page, found->pages);
 }
 
 /* Of its footer, without the trailer. */
@@ -115,46 +163,62 @@ static uint32_t footer_pages(const struct disk *d, uint32_t segment)
 	return disk_footer_pages(d->segments[segment].entry_count, d->segments[segment].name_count);
 }
 
-static bool footer_is_right(const struct disk *d, const struct segment *s)
+static bool footer_is_right(const struct disk *d, const struct segment *s, const uint8_t *footer)
 {
-	uint64_t sum = disk_footer_sum(d->scratch, s->entry_count, s->name_count, d->id);
+	uint64_t sum = disk_footer_sum(footer, s->entry_count, s->name_count, d->id);
 	if (!planted(DISK_TORN_FOOTER_ACCEPTED) && sum != s->footer_sum)
 		return false;
 	for (uint32_t i = 0; i < s->entry_count; i++) {
 		struct disk_footer_entry entry;
-		if (disk_parse_entry(d->scratch, i, d->segment_pages, &entry) != ERR_OK || entry.tenant >= s->name_count)
+		if (disk_parse_entry(footer, i, d->segment_pages, &entry) != ERR_OK || entry.tenant >= s->name_count)
 			return planted(DISK_TORN_FOOTER_ACCEPTED);
 	}
 	return true;
 }
 
 /* Names have other numbers in every life. */
-static void take_entry(struct disk *d, uint32_t segment, struct disk_footer_entry entry)
+static void take_entry(struct disk *d, uint32_t segment, const uint8_t *footer, struct disk_footer_entry entry)
 {
 	char name[DISK_NAME_BYTES];
 	if (entry.note.kind != DISK_NOTE_NONE) {
 		disk_notes_found(d, &entry.note, segment);
 		return;
 	}
-	disk_parse_name(d->scratch, d->segments[segment].entry_count, entry.tenant, name);
+	disk_parse_name(footer, d->segments[segment].entry_count, entry.tenant, name);
 	entry.tenant = disk_name_number(d, name);
 	add(d, &entry, segment);
 }
 
-static void take_footer(struct disk *d, enum err e)
+static void take_footer(struct disk *d, uint32_t number, const uint8_t *footer, enum err e)
 {
-	uint32_t number = d->care.segment;
 	struct segment *s = &d->segments[number];
-	if (e != ERR_OK || !footer_is_right(d, s)) {
+	if (e != ERR_OK || !footer_is_right(d, s, footer)) {
 		disk_set_state(d, number, SEGMENT_CLOSED); /* its records will be read instead */
 		return;
 	}
 	s->unread = false;
 	for (uint32_t i = 0; i < s->entry_count; i++) {
 		struct disk_footer_entry entry;
-		if (disk_parse_entry(d->scratch, i, d->segment_pages, &entry) == ERR_OK && entry.tenant < s->name_count)
-			take_entry(d, number, entry);
+		if (disk_parse_entry(footer, i, d->segment_pages, &entry) == ERR_OK && entry.tenant < s->name_count)
+			take_entry(d, number, footer, entry);
 	}
+}
+
+/* Of the next sealed segments; false: there are none. */
+static bool read_footers(struct disk *d)
+{
+	struct start *start = &d->start;
+	start->count = 0;
+	for (; start->next < d->options.segment_count; start->next++) {
+		const struct segment *s = &d->segments[start->next];
+		if (!s->unread || s->state != SEGMENT_SEALED)
+			continue;
+		uint32_t pages = footer_pages(d, start->next);
+		if (!add_read(d, start->next, d->segment_pages - 1 - pages, pages + 1))
+			break;
+	}
+	submit_batch(d);
+	return start->count > 0;
 }
 
 /* ---- records */
@@ -207,17 +271,17 @@ static uint32_t take_record(struct disk *d, uint32_t at)
 		return 1;
 	if (disk_parse_record(page, d->id, &r, NULL) != ERR_OK || !same_place(&r.place, &place))
 		return 1;
-	uint32_t pages = disk_record_pages(r.layer_count, r.layer_bytes);
+	uint32_t pages = r.pages;
 	if (pages > care->pages - at)
 		return at == 0 ? 1 : 0;
 	uint8_t tenant = disk_name_number(d, r.tenant);
-	if (!footer_fits(d, place.page + pages, tenant) || disk_verify(d, page, NULL, &r) != ERR_OK) {
+	if (!footer_fits(d, place.page + pages, tenant) || disk_verify(d, page, pages, NULL, &r) != ERR_OK) {
 		d->counters.recovered_torn++;
 		d->segments[care->segment].stale = true; /* it may be read better the next time */
 		return pages;
 	}
 	struct disk_footer_entry found = {.key = r.key, .page = place.page, .layer_bytes = r.layer_bytes,
-					  .layer_count = r.layer_count, .tenant = tenant, .low = r.low};
+					  .layer_count = r.layer_count, .pages = pages, .tenant = tenant, .low = r.low};
 	disk_log_note_entry(d, &found);
 	add(d, &found, care->segment);
 	d->counters.recovered_scanned++;
@@ -253,36 +317,23 @@ static void end_records(struct disk *d)
 
 /* ---- the order of it all */
 
-/* The next one, oldest first, so that the later of two wins; SEGMENT_NONE. */
-static uint32_t next_unread(const struct disk *d, enum segment_state state)
-{
-	uint32_t best = SEGMENT_NONE;
-	for (uint32_t i = 0; i < d->options.segment_count; i++) {
-		const struct segment *s = &d->segments[i];
-		if (s->unread && s->state == state && (best == SEGMENT_NONE || s->serial < d->segments[best].serial))
-			best = i;
-	}
-	return best;
-}
-
-static void begin_next(struct disk *d)
+/* The next without a footer, when all footers are read: of two records of a key the serial decides, not the order. */
+static void begin_records(struct disk *d)
 {
 	struct care *care = &d->care;
-	care->tries = 0;
-	care->segment = next_unread(d, SEGMENT_SEALED);
-	if (care->segment != SEGMENT_NONE) {
-		uint32_t pages = footer_pages(d, care->segment);
-		read_pages(d, d->segment_pages - 1 - pages, pages + 1);
-		return;
-	}
-	care->segment = next_unread(d, SEGMENT_CLOSED);
-	if (care->segment == SEGMENT_NONE) {
+	uint32_t next = d->start.next_closed;
+	while (next < d->options.segment_count && !(d->segments[next].unread && d->segments[next].state == SEGMENT_CLOSED))
+		next++;
+	d->start.next_closed = next;
+	if (next == d->options.segment_count) {
 		disk_notes_settle(d);
 		d->ready = true;
 		care->state = CARE_IDLE;
 		return;
 	}
 	care->state = CARE_RECORDS;
+	care->segment = next;
+	care->tries = 0;
 	d->log.entry_count = d->log.note_pages = 0;
 	d->log.name_count = 1;
 	d->log.page_next = 1;
@@ -292,30 +343,35 @@ static void begin_next(struct disk *d)
 void disk_recover_pump(struct disk *d)
 {
 	struct care *care = &d->care;
-	if (care->out)
+	if (care->out || d->start.left > 0)
 		return;
 	if (care->state == CARE_RESEAL && d->log.state == LOG_NONE)
 		care->state = CARE_FOOTERS;
-	if (care->state == CARE_HEADS)
-		read_pages(d, care->trailer ? d->segment_pages - 1 : 0, 1);
-	else if (care->state == CARE_FOOTERS)
-		begin_next(d);
+	if (care->state == CARE_HEADS && !read_heads(d)) {
+		choose_id(d);
+		care->state = CARE_FOOTERS;
+		d->start.next = 0;
+	}
+	if (care->state == CARE_FOOTERS && d->start.left == 0 && !read_footers(d))
+		begin_records(d);
 }
 
-static void head_done(struct disk *d, enum err e)
+/* One of a batch. */
+static void batch_done(struct disk *d, uint32_t number, enum err e)
 {
-	struct care *care = &d->care;
-	care->tries = 0;
-	if (e == ERR_OK && care->trailer)
-		note_trailer(d);
-	else if (e == ERR_OK)
-		note_head(d);
-	care->segment += care->trailer;
-	care->trailer = !care->trailer;
-	if (care->segment < d->options.segment_count)
+	struct start_read *r = &d->start.reads[number];
+	if (e != ERR_OK && ++r->tries < TRIES_MAX) {
+		d->counters.reads_bad++;
+		submit_read(d, number);
 		return;
-	choose_id(d);
-	care->state = CARE_FOOTERS;
+	}
+	d->start.left--;
+	if (d->care.state == CARE_FOOTERS)
+		take_footer(d, r->segment, r->at, e);
+	else if (e == ERR_OK && r->page == 0)
+		note_head(d, r->segment, r->at);
+	else if (e == ERR_OK)
+		note_trailer(d, r->segment, r->at);
 }
 
 static void records_done(struct disk *d, enum err e)
@@ -333,18 +389,15 @@ static void records_done(struct disk *d, enum err e)
 		read_pages(d, care->page, e == ERR_OK ? smaller(d->scratch_pages, left) : 1);
 }
 
-void disk_recover_done(struct disk *d, enum err e)
+void disk_recover_done(struct disk *d, uint32_t number, enum err e)
 {
 	struct care *care = &d->care;
-	if (e != ERR_OK && ++care->tries < TRIES_MAX) {
+	if (care->state == CARE_HEADS || care->state == CARE_FOOTERS) {
+		batch_done(d, number, e);
+	} else if (e != ERR_OK && ++care->tries < TRIES_MAX) {
 		d->counters.reads_bad++;
 		read_pages(d, care->page, care->pages);
-		return;
-	}
-	if (care->state == CARE_HEADS)
-		head_done(d, e);
-	else if (care->state == CARE_FOOTERS)
-		take_footer(d, e);
-	else if (care->state == CARE_RECORDS)
+	} else {
 		records_done(d, e);
+	}
 }

@@ -14,6 +14,7 @@
 #include "base/digest.h"
 #include "base/log.h"
 #include "kvstore/disk_key.h"
+#include "kvstore/disk_payload.h"
 #include "kvstore/disk_shell_impl.h"
 
 /* ---- operations */
@@ -27,6 +28,17 @@ static void add_part(struct disk_request *r, void *data, size_t bytes)
 {
 	if (bytes)
 		r->parts[r->part_count++] = (struct iovec){data, bytes};
+}
+
+/* What is to be decoded goes into memory of its own. */
+static int add_stored(struct disk_request *r)
+{
+	r->landing = r->shell->options.landing(r->shell->options.context, r->io.landing, 0);
+	r->bounce = aligned_alloc(DISK_PAGE_BYTES, r->io.stored_bytes);
+	if (!r->bounce)
+		return ENOMEM;
+	add_part(r, r->bounce, r->io.stored_bytes);
+	return 0;
 }
 
 /* The landing as parts of whole pages. */
@@ -75,7 +87,7 @@ bool disk_request_advance(struct disk_request *r, size_t bytes)
 void disk_request_arrived(struct disk_request *r)
 {
 	uint32_t bytes = r->io.landing_bytes, rest = bytes % DISK_PAGE_BYTES;
-	if (r->io.kind != DISK_READ || bytes == 0)
+	if (r->io.kind != DISK_READ || bytes == 0 || r->io.stored_bytes > 0)
 		return;
 	if (r->bounce)
 		memcpy(r->landing, r->bounce, bytes);
@@ -83,9 +95,21 @@ void disk_request_arrived(struct disk_request *r)
 		memcpy(r->landing + bytes - rest, r->tail, rest);
 }
 
+/* Of the payload as it lies on disk. */
 static void tag(struct disk_request *r)
 {
-	if (disk_key_tag(r->shell->options.key, r->io.head, r->landing, r->io.landing_bytes, r->io.tag) != ERR_OK)
+	const uint8_t *payload = r->landing;
+	uint32_t bytes = r->io.landing_bytes;
+	enum disk_encoding encoding;
+	uint64_t sum;
+	if (r->io.stored_bytes > 0) {
+		payload = r->bounce;
+		disk_peek_stored(r->io.head, r->io.stored_bytes, &encoding, &bytes, &sum);
+	} else if (bytes == 0) {
+		payload = r->io.head + DISK_PAGE_BYTES;
+		disk_peek_stored(r->io.head, r->io.head_bytes - DISK_PAGE_BYTES, &encoding, &bytes, &sum);
+	}
+	if (disk_key_tag(r->shell->options.key, r->io.head, payload, bytes, r->io.tag) != ERR_OK)
 		r->error = ENOMEM;
 }
 
@@ -95,10 +119,27 @@ void disk_request_sign(struct disk_request *r)
 		tag(r);
 }
 
+static void decode(struct disk_request *r)
+{
+	const struct disk_io *io = &r->io;
+	struct why why = {""};
+	r->corrupt = disk_payload_decode(io->head, r->bounce, io->stored_bytes, r->landing, io->landing_bytes, &why) != ERR_OK;
+	if (r->corrupt)
+		log_warn("disk %s: record in segment %u at %llu: %s", r->shell->options.path, io->segment,
+			 (unsigned long long)io->offset, why.text);
+}
+
+void disk_request_encode(struct disk_request *r)
+{
+	disk_payload_encode(r->landing, r->io.landing_bytes, r->io.head + DISK_PAGE_BYTES, r->io.ret_coded);
+}
+
 void disk_request_digest(struct disk_request *r)
 {
 	if (r->io.kind != DISK_READ || r->io.landing_bytes == 0)
 		return;
+	if (r->io.stored_bytes > 0)
+		decode(r);
 	for (uint32_t i = 0; i < r->io.landing_bytes / r->io.layer_bytes; i++)
 		r->io.ret_digests[i] = digest_of(r->landing + (size_t)i * r->io.layer_bytes, r->io.layer_bytes);
 	if (r->io.tag)
@@ -112,7 +153,7 @@ static enum err tag_of(void *context, const uint8_t *header, const void *payload
 
 static const char *kind_name(enum disk_io_kind kind)
 {
-	static const char *const names[] = {"read", "write", "sync", "trim"};
+	static const char *const names[] = {"read", "write", "sync", "trim", "encode"};
 	return names[kind];
 }
 
@@ -121,6 +162,7 @@ void disk_request_done(struct disk_request *r)
 	struct disk_shell *s = r->shell;
 	uint64_t op = r->io.op;
 	int error = r->error;
+	enum err e = error ? ERR_IO : r->corrupt ? ERR_CORRUPT : ERR_OK;
 	if (error)
 		log_warn("disk %s: %s of segment %u at %llu: %s", s->options.path, kind_name(r->io.kind), r->io.segment,
 			 (unsigned long long)r->io.offset, strerror(error));
@@ -130,7 +172,7 @@ void disk_request_done(struct disk_request *r)
 	s->free_first = r;
 	s->under_way--;
 	if (!s->closing)
-		s->options.done(s->options.context, op, error ? ERR_IO : ERR_OK);
+		s->options.done(s->options.context, op, e);
 }
 
 static void on_submit(void *context, const struct disk_io *io)
@@ -143,10 +185,19 @@ static void on_submit(void *context, const struct disk_io *io)
 	r->io = *io;
 	r->at = io->segment * s->options.segment_bytes + io->offset;
 	r->part_count = r->error = 0;
+	r->corrupt = false;
+	r->left = 0;
+	if (io->kind == DISK_ENCODE) {
+		r->landing = s->options.landing(s->options.context, io->landing, 0);
+		s->backend->submit(s, r);
+		return;
+	}
 	add_part(r, io->head, io->head_bytes);
-	if (io->landing_bytes)
+	if (io->stored_bytes > 0)
+		r->error = add_stored(r);
+	else if (io->landing_bytes)
 		r->error = add_landing(s, r);
-	r->left = io->head_bytes + padded(io->landing_bytes);
+	r->left = io->head_bytes + (io->stored_bytes ? io->stored_bytes : padded(io->landing_bytes));
 	s->backend->submit(s, r);
 }
 

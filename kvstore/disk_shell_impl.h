@@ -18,9 +18,10 @@ struct disk_request {
 	struct iovec parts[DISK_PARTS_MAX];
 	int part_count;
 	uint8_t *tail;     /* [DISK_PAGE_BYTES] */
-	uint8_t *bounce;   /* of a landing that is not aligned; NULL: none */
+	uint8_t *bounce;   /* of a landing that is not aligned, or of a payload that is to be decoded; NULL: none */
 	uint8_t *landing;
 	int error;         /* errno */
+	bool corrupt;      /* what was read cannot be decoded */
 	struct copy_job job; /* io_uring: what is done off the loop */
 	struct disk_shell *shell;
 	struct disk_request *next;
@@ -55,9 +56,10 @@ struct disk_shell {
 bool disk_request_advance(struct disk_request *request, size_t bytes);
 /* Any thread: a read has come: what went through copies is where it belongs. */
 void disk_request_arrived(struct disk_request *request);
-/* Any thread: the tag of what is to be written; digests and tag of what landed. */
+/* Any thread: the tag of what is to be written; decoding, digests and tag of what was read; what a landing is encoded to. */
 void disk_request_sign(struct disk_request *request);
 void disk_request_digest(struct disk_request *request);
+void disk_request_encode(struct disk_request *request);
 /* Loop: it is over. */
 void disk_request_done(struct disk_request *request);
 #endif

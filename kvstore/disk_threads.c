@@ -65,6 +65,8 @@ static void perform(struct disk_request *r)
 		r->error = sync_file(fd);
 	else if (r->io.kind == DISK_TRIM)
 		r->error = trim_file(fd, r);
+	else if (r->io.kind == DISK_ENCODE)
+		disk_request_encode(r);
 	else
 		r->error = transfer(fd, r);
 }

@@ -1,5 +1,6 @@
 /* disk_uring - the shell over io_uring: operations are queued with the kernel; what is to be written is signed, what has landed is
- * digested by one thread. */
+ * decoded and digested by one thread.  Blocks are encoded by another, so that no reader waits for that. */
+#include <assert.h>
 #include <errno.h>
 #include <liburing.h>
 #include <stdlib.h>
@@ -16,6 +17,7 @@ struct uring {
 	struct loop_watch *watch;
 	struct loop_timer *again; /* the kernel did not take all that is in the ring */
 	struct copy *copy;
+	struct copy *coder;
 	uint32_t queued; /* in the ring or with the kernel */
 };
 
@@ -53,6 +55,9 @@ static void queue(struct uring *u, struct disk_request *r)
 	case DISK_TRIM:
 		io_uring_prep_fallocate(sqe, s->fd, FALLOC_FL_ZERO_RANGE | FALLOC_FL_KEEP_SIZE, (off_t)r->at,
 					(off_t)s->options.segment_bytes);
+		break;
+	case DISK_ENCODE: /* never comes here: uring_submit() */
+		assert(false);
 	}
 	io_uring_sqe_set_data(sqe, r);
 	u->queued++;
@@ -69,7 +74,12 @@ static void sign_now(struct copy_job *job)
 	disk_request_sign(job->arg);
 }
 
-static void digested(struct copy_job *job)
+static void encode_now(struct copy_job *job)
+{
+	disk_request_encode(job->arg);
+}
+
+static void job_over(struct copy_job *job)
 {
 	disk_request_done(job->arg);
 }
@@ -84,10 +94,10 @@ static void signed_now(struct copy_job *job)
 }
 
 /* Off the loop. */
-static void begin_job(struct uring *u, struct disk_request *r, void (*work)(struct copy_job *), void (*done)(struct copy_job *))
+static void begin_job(struct copy *copy, struct disk_request *r, void (*work)(struct copy_job *), void (*done)(struct copy_job *))
 {
 	r->job = (struct copy_job){.work = work, .done = done, .arg = r};
-	copy_submit(u->copy, &r->job);
+	copy_submit(copy, &r->job);
 }
 
 static void over(struct uring *u, struct disk_request *r, int result)
@@ -107,7 +117,7 @@ static void over(struct uring *u, struct disk_request *r, int result)
 		return;
 	}
 	disk_request_arrived(r);
-	begin_job(u, r, digest_now, digested);
+	begin_job(u->copy, r, digest_now, job_over);
 }
 
 static void reap(struct uring *u)
@@ -139,8 +149,10 @@ static void uring_submit(struct disk_shell *shell, struct disk_request *r)
 		r->io.kind = DISK_SYNC;
 		r->left = 0;
 	}
-	if (r->io.kind == DISK_WRITE && r->io.tag)
-		begin_job(u, r, sign_now, signed_now);
+	if (r->io.kind == DISK_ENCODE)
+		begin_job(u->coder, r, encode_now, job_over);
+	else if (r->io.kind == DISK_WRITE && r->io.tag)
+		begin_job(u->copy, r, sign_now, signed_now);
 	else
 		queue(u, r);
 }
@@ -159,6 +171,9 @@ static void uring_destroy(struct disk_shell *shell)
 	if (u->copy)
 		copy_flush(u->copy);
 	copy_destroy(u->copy); /* ends what was being digested */
+	if (u->coder)
+		copy_flush(u->coder);
+	copy_destroy(u->coder);
 	loop_watch_destroy(u->watch);
 	loop_timer_destroy(u->again);
 	if (u->event_fd >= 0)
@@ -198,6 +213,8 @@ static enum err uring_create(struct disk_shell *shell, struct why *why)
 		e = why_set(why, ERR_UNSUPPORTED, "no event of io_uring: %s", strerror(errno));
 	if (e == ERR_OK)
 		e = copy_create(shell->loop, false, &u->copy);
+	if (e == ERR_OK)
+		e = copy_create(shell->loop, false, &u->coder);
 	if (e == ERR_OK)
 		e = loop_timer_create(shell->loop, on_again, u, &u->again);
 	if (e == ERR_OK)

@@ -117,7 +117,7 @@ enum err ledger_offer(struct ledger *l, const struct ledger_block *block, uint32
 	uint64_t bytes = ledger_block_bytes(block);
 	uint32_t account = tenants_account(&l->tenants, block->tenant ? block->tenant : "");
 	bool over_quota = bytes > l->tenants.list[account].quota_bytes;
-	l->tenants.list[account].use.refused += over_quota;
+	l->tenants.list[account].use.refused += over_quota && !block->from_disk;
 	if (block->layer_count == 0 || block->layer_count > l->options.layers_max || bytes == 0 ||
 	    bytes > l->options.slabs.slab_bytes || bytes > UINT32_MAX || over_quota)
 		return ERR_TOO_LARGE;

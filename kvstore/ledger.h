@@ -92,6 +92,7 @@ struct ledger_block {
 	const uint64_t *digests; /* [layer_count] */
 	const char *tenant;      /* at most TENANT_NAME_MAX bytes; NULL or "": none */
 	enum ledger_priority priority;
+	bool from_disk;          /* it comes back to memory: nobody offers it, and no quota refuses an offer */
 };
 
 static inline uint64_t ledger_block_bytes(const struct ledger_block *block)

@@ -235,7 +235,7 @@ enum err room_take_slot(struct ledger *l, uint32_t index, uint32_t *ret_slot)
 	uint64_t bytes = ledger_block_bytes(&entry->block);
 	uint32_t class_index;
 	enum err e = make_quota(l, entry->account, bytes);
-	if (e != ERR_OK)
+	if (e != ERR_OK && !entry->block.from_disk)
 		l->tenants.list[entry->account].use.refused++;
 	if (e == ERR_OK && slabs_class(l->slabs, (uint32_t)bytes, &class_index) != ERR_OK)
 		e = ERR_AGAIN; /* too many sizes at a time; the size itself was checked when it was offered */

@@ -13,11 +13,11 @@
 #include "proto/codec.h"
 
 #define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB, for each of which base/map.h has room */
-enum { STORE_SLABS_MAX = 64, STORE_OPTIONS = 17 };
+enum { STORE_SLABS_MAX = 64, STORE_OPTIONS = 18 };
 
 /* Of the disk.  A record is a header page and a block: larger ones stay in memory.  What is on its way at once keeps an SSD busy
  * with blocks of 64 KiB; of what waits to be written a crash loses at most an eighth of the memory for blocks. */
-enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DISK_WRITES = 32, DISK_LOADS = 512, DISK_READS = 32,
+enum { DISK_RECORD_BYTES_MAX = (16 << 20) + DISK_PAGE_BYTES, DISK_PUTS = 256, DISK_WRITES = 32, DISK_ENCODES = 16, DISK_LOADS = 512, DISK_READS = 32,
        DISK_OTHERS = 4, DISK_BLOCK_BYTES_LEAST = 32 << 10, DISK_KEEP_PERCENT = 50, DISK_NOTES = 32768 };
 #define DISK_SYNC_DELAY_NS 20000000ull
 
@@ -30,7 +30,8 @@ struct program {
 	uint64_t pin_percent;
 	struct tenant_quota quotas[TENANT_QUOTAS_MAX];
 	uint64_t replicas, rebalance_rate, grace_ms;
-	const char *disk_path, *disk_io, *disk_key_path, *persist_name;
+	const char *disk_path, *disk_io, *disk_encoding, *disk_key_path, *persist_name;
+	bool disk_encodes;
 	uint64_t disk_bytes, disk_segment_bytes, disk_blocks, disk_write_rate, disk_scrub_rate;
 	enum store_persist persist;
 	struct disk_options disk;
@@ -157,7 +158,7 @@ static void disk_over(void *context, uint64_t op, enum err e)
 /* After this line, and before another block lies where it lay. */
 static void disk_gone(void *context, const struct id128 *key, enum disk_gone why)
 {
-	static const char *const reasons[DISK_GONE_REASONS] = {"for room", "it was bad", "forgotten"};
+	static const char *const reasons[DISK_GONE_REASONS] = {"for room", "it was bad", "forgotten", "it is encoded in an unknown way"};
 	char text[2 * sizeof(key->bytes) + 1];
 	(void)context;
 	if (!log_enabled(LOG_DEBUG))
@@ -263,6 +264,14 @@ static enum err parse_persist(struct program *program, struct why *why)
 	return why_set(why, ERR_INVALID, "--persist is \"%s\", expected none, behind or ack", program->persist_name);
 }
 
+static enum err parse_encoding(struct program *program, struct why *why)
+{
+	program->disk_encodes = strcmp(program->disk_encoding, "exponents") == 0;
+	if (program->disk_encodes || strcmp(program->disk_encoding, "plain") == 0)
+		return ERR_OK;
+	return why_set(why, ERR_INVALID, "--disk-encoding is \"%s\", expected exponents or plain", program->disk_encoding);
+}
+
 static uint32_t smaller(uint64_t a, uint64_t b)
 {
 	return (uint32_t)(a < b ? a : b);
@@ -280,6 +289,7 @@ static struct disk_options disk_options(const struct program *program)
 		.put_max = DISK_PUTS,
 		.put_bytes_max = program->kv_bytes / 8,
 		.write_max = DISK_WRITES,
+		.encode_max = program->disk_encodes ? DISK_ENCODES : 0,
 		.load_max = DISK_LOADS,
 		.read_max = DISK_READS,
 		.write_rate = program->disk_write_rate,
@@ -314,7 +324,7 @@ static enum err open_disk(struct program *program, struct why *why)
 		.io = program->disk_io,
 		.segment_count = disk.segment_count,
 		.segment_bytes = disk.segment_bytes,
-		.depth = DISK_WRITES + DISK_READS + DISK_OTHERS,
+		.depth = DISK_WRITES + DISK_ENCODES + DISK_READS + DISK_OTHERS,
 		.key = program->disk_key,
 		.context = program,
 		.landing = landing,
@@ -328,8 +338,9 @@ static enum err open_disk(struct program *program, struct why *why)
 	disk.file = disk_shell_file(program->disk_shell);
 	program->disk = disk;
 	program->disk_from_ns = loop_now_ns(process_loop(program->process));
-	log_info("disk %s: %u segments of %llu MiB, %s; persist %s; %s", program->disk_path, disk.segment_count,
+	log_info("disk %s: %u segments of %llu MiB, %s; persist %s; encoding %s; %s", program->disk_path, disk.segment_count,
 		 (unsigned long long)disk.segment_bytes >> 20, disk_shell_name(program->disk_shell), program->persist_name,
+		 program->disk_encoding,
 		 program->disk_key ? "records are signed" : "records are not signed (--disk-key): whoever may write there is trusted");
 	return ERR_OK;
 }
@@ -427,6 +438,8 @@ static enum err serve(struct program *program, struct why *why)
 	enum err e = parse_persist(program, why);
 	if (e == ERR_OK)
 		e = parse_quotas(program, why);
+	if (e == ERR_OK)
+		e = parse_encoding(program, why);
 	if (e == ERR_OK && program->disk_path)
 		e = check_disk(program, why);
 	if (e != ERR_OK)
@@ -454,7 +467,7 @@ int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.kv_bytes = 256 << 20, .slab_bytes = 32 << 20,
 				  .policy_name = evict_policies[0]->name, .pin_percent = 25, .replicas = 2, .rebalance_rate = 256 << 20,
-				  .grace_ms = REPLICATE_GRACE_NS / 1000000, .disk_io = "auto", .persist_name = "behind",
+				  .grace_ms = REPLICATE_GRACE_NS / 1000000, .disk_io = "auto", .disk_encoding = "exponents", .persist_name = "behind",
 				  .disk_bytes = 1 << 30, .disk_segment_bytes = 64 << 20, .disk_scrub_rate = 4 << 20};
 	char policies[200] = "which unheld block goes first, by default the first of: ";
 	list_policies(policies + strlen(policies), sizeof(policies) - strlen(policies));
@@ -481,10 +494,12 @@ int main(int argc, char **argv, char **environment)
 		{"disk-scrub-rate", OPTION_BYTES, &program.disk_scrub_rate, 0, 1ull << 40, "BYTES",
 		 "a second, read to find what the disk has spoilt; 0: none"},
 		{"disk-io", OPTION_TEXT, &program.disk_io, 0, 0, "HOW", "auto, uring or plain"},
+		{"disk-encoding", OPTION_TEXT, &program.disk_encoding, 0, 0, "HOW",
+		 "exponents: blocks whose numbers have exponents close together, as bf16 has, take a quarter less there; plain: all lie as in memory"},
 		{"disk-segment-bytes", OPTION_BYTES, &program.disk_segment_bytes, 1 << 20, 1ull << 34, "BYTES",
 		 "unit in which room is made; another value than last time empties the disk"},
 		{"disk-blocks", OPTION_COUNT, &program.disk_blocks, 0, 1 << 29, "N",
-		 "blocks there at most, 48 bytes of memory each; 0: one in 32 KiB"},
+		 "blocks there at most, 52 bytes of memory each; 0: one in 32 KiB"},
 	};
 	process_options(&program.settings, table + STORE_OPTIONS);
 	struct options options = {.program = "baton-kvstore", .usage = "[options]", .table = table,

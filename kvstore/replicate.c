@@ -277,9 +277,11 @@ void replicate_drain(struct replicate *r, bool draining, uint64_t now_ns)
 /* ---- blocks come, and are found */
 
 /* Whatever was known belonged to the entry's last block. */
-static void begin(struct replicate *r, uint32_t entry)
+static void begin(struct replicate *r, uint32_t entry, bool loaded)
 {
 	struct copy *copy = &r->copies[entry];
+	lists_forget(r, entry);
+	copy->loaded = loaded;
 	copy->failures = 0;
 	copy->finds = 0;
 	memset(copy->known, NOBODY, sizeof(copy->known));
@@ -288,7 +290,7 @@ static void begin(struct replicate *r, uint32_t entry)
 void replicate_sealed(struct replicate *r, uint32_t entry, uint32_t peer, uint64_t now_ns)
 {
 	r->now_ns = now_ns;
-	begin(r, entry);
+	begin(r, entry, false);
 	replicate_known(r, entry, peer);
 	lists_push(r, entry, LIST_FRESH, false);
 	lists_pump(r);
@@ -297,7 +299,7 @@ void replicate_sealed(struct replicate *r, uint32_t entry, uint32_t peer, uint64
 void replicate_loaded(struct replicate *r, uint32_t entry, uint64_t now_ns)
 {
 	r->now_ns = now_ns;
-	begin(r, entry);
+	begin(r, entry, true);
 	lists_push(r, entry, LIST_PACED, false);
 }
 

@@ -99,7 +99,13 @@ uint32_t replicate_members(const struct replicate *replicate, struct place_membe
 uint64_t replicate_change(const struct replicate *replicate);
 /* Is the block to be offered, or being read by others? */
 bool replicate_waits(const struct replicate *replicate, uint32_t entry);
-/* Blocks, ever, that memory let go before they were copied. */
+/* Is it not known that the store has the block?  Does the block wait for the pace only? */
+bool replicate_lacks(const struct replicate *replicate, uint32_t entry, uint64_t node);
+bool replicate_waits_for_pace(const struct replicate *replicate, uint32_t entry);
+/* Is a store lost that may come back? */
+bool replicate_any_lost(const struct replicate *replicate);
+/* Blocks, ever, that memory let go before they were copied: seen when their turn comes, or when another block has their entry.
+ * Of what came back from disk only what was offered and not taken. */
 uint64_t replicate_evicted(const struct replicate *replicate);
 /* false: nobody waits for it. */
 bool replicate_done(struct replicate *replicate, uint32_t peer, const Wire__OfferDone *done, uint64_t now_ns);

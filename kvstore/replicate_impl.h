@@ -21,9 +21,10 @@ enum copy_list {
 
 /* What is known of the copies of a ledger entry; void from the entry's end to its next seal. */
 struct copy {
-	uint32_t next;     /* in its list */
+	uint32_t prev, next; /* in its list */
 	uint32_t bytes;    /* as counted in the list */
 	uint8_t list;      /* enum copy_list */
+	bool loaded;       /* from this store's disk */
 	bool verify;       /* looked at a second time: it is offered also by who is not the best in rank */
 	uint8_t failures;  /* since it was looked at, sealed or copied last */
 	uint16_t finds;    /* by look-ups; halved once a period */
@@ -92,7 +93,7 @@ struct replicate {
 
 	uint64_t copied, copied_bytes, moved_bytes, given_up;
 	uint64_t given_up_now; /* since the last look began */
-	uint64_t evicted; /* while they waited */
+	uint64_t evicted; /* while they waited, or when they had been given up */
 };
 
 /* replicate.c */
@@ -129,6 +130,8 @@ void look_anew(struct replicate *r, uint64_t delay_ns);
 void lists_init(struct replicate *r);
 /* Puts the entry where it will be served from; nothing when it is in a list already. */
 void lists_push(struct replicate *r, uint32_t entry, enum copy_list list, bool verify);
+/* The entry is another block's now: what waited there went before it was copied. */
+void lists_forget(struct replicate *r, uint32_t entry);
 /* Offers what there is room for. */
 void lists_pump(struct replicate *r);
 /* All that was lent to it is back. */

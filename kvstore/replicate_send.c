@@ -20,7 +20,7 @@ void lists_init(struct replicate *r)
 	for (int i = 0; i < LISTS; i++)
 		r->lists[i] = (struct list){.first = LEDGER_NONE, .last = LEDGER_NONE};
 	for (uint32_t i = 0; i < r->options.entry_max; i++) {
-		r->copies[i] = (struct copy){.next = LEDGER_NONE};
+		r->copies[i] = (struct copy){.prev = LEDGER_NONE, .next = LEDGER_NONE};
 		memset(r->copies[i].known, NOBODY, sizeof(r->copies[i].known));
 	}
 	r->sent_free = r->options.sent_max > 0 ? 0 : LEDGER_NONE;
@@ -40,6 +40,7 @@ static void append(struct replicate *r, uint32_t entry, enum copy_list which)
 {
 	struct copy *copy = &r->copies[entry];
 	struct list *list = &r->lists[which];
+	copy->prev = list->last;
 	copy->next = LEDGER_NONE;
 	copy->list = (uint8_t)which;
 	if (list->last == LEDGER_NONE)
@@ -67,20 +68,33 @@ void lists_push(struct replicate *r, uint32_t entry, enum copy_list which, bool 
 	append(r, entry, which);
 }
 
-static uint32_t take_first(struct replicate *r, enum copy_list which)
+static void take_out(struct replicate *r, uint32_t entry)
 {
-	struct list *list = &r->lists[which];
-	uint32_t entry = list->first;
 	struct copy *copy = &r->copies[entry];
-	list->first = copy->next;
-	if (list->first == LEDGER_NONE)
-		list->last = LEDGER_NONE;
+	struct list *list = &r->lists[copy->list];
+	*(copy->prev == LEDGER_NONE ? &list->first : &r->copies[copy->prev].next) = copy->next;
+	*(copy->next == LEDGER_NONE ? &list->last : &r->copies[copy->next].prev) = copy->prev;
 	list->count--;
 	list->bytes -= copy->bytes;
 	r->verify_count -= copy->verify;
 	copy->list = LIST_NONE;
-	copy->next = LEDGER_NONE;
-	return entry;
+	copy->prev = copy->next = LEDGER_NONE;
+}
+
+/* Its block has gone: is it one that some store lacks, for all that is known?  What came from disk is asked about when stores come
+ * and go. */
+static bool went_uncopied(const struct copy *copy, bool waited)
+{
+	return copy->failures >= FAILURES_MAX || (waited && (!copy->loaded || copy->failures > 0));
+}
+
+void lists_forget(struct replicate *r, uint32_t entry)
+{
+	struct copy *copy = &r->copies[entry];
+	bool waited = copy->list != LIST_NONE;
+	if (waited)
+		take_out(r, entry);
+	r->evicted += went_uncopied(copy, waited);
 }
 
 /* ---- offers */
@@ -141,7 +155,8 @@ static bool serve(struct replicate *r, uint32_t entry, bool paced)
 	uint8_t owners[PLACE_REPLICAS_MAX];
 	bool all = true;
 	if (!copies_served(r, entry)) {
-		r->evicted++; /* while it waited */
+		r->evicted += went_uncopied(copy, true);
+		copy->failures = 0; /* counted */
 		return true;
 	}
 	uint32_t count = copies_owners(r, entry, owners);
@@ -176,10 +191,15 @@ static bool all_busy(const struct replicate *r)
 	return any;
 }
 
-static bool may_go_on(const struct replicate *r, enum copy_list which)
+static bool within_pace(const struct replicate *r, enum copy_list which)
 {
 	bool paced = which == LIST_PACED && r->options.rate_bytes > 0 && !r->draining;
-	return r->sent_free != LEDGER_NONE && (!paced || r->allowance > 0);
+	return !paced || r->allowance > 0;
+}
+
+static bool may_go_on(const struct replicate *r, enum copy_list which)
+{
+	return r->sent_free != LEDGER_NONE && within_pace(r, which);
 }
 
 void lists_pump(struct replicate *r)
@@ -189,7 +209,8 @@ void lists_pump(struct replicate *r)
 			return;
 		uint32_t misses = 0, left = r->lists[which].count < PUMPED_MAX ? r->lists[which].count : PUMPED_MAX;
 		for (; left > 0 && misses < MISSES_MAX && may_go_on(r, which); left--) {
-			uint32_t entry = take_first(r, which);
+			uint32_t entry = r->lists[which].first;
+			take_out(r, entry);
 			if (serve(r, entry, which == LIST_PACED))
 				continue;
 			append(r, entry, which);
@@ -316,7 +337,21 @@ bool replicate_waits(const struct replicate *r, uint32_t entry)
 	return waits;
 }
 
-static bool any_lost(const struct replicate *r)
+bool replicate_lacks(const struct replicate *r, uint32_t entry, uint64_t node)
+{
+	uint8_t number = copies_number(r, node);
+	bool lacks = number == NOBODY || !copies_known(&r->copies[entry], number);
+	for (uint32_t i = 0; i < r->options.sent_max && !lacks; i++)
+		lacks = r->sent[i].used && r->sent[i].entry == entry && r->sent[i].other == number;
+	return lacks;
+}
+
+bool replicate_waits_for_pace(const struct replicate *r, uint32_t entry)
+{
+	return r->copies[entry].list == LIST_PACED && !within_pace(r, LIST_PACED);
+}
+
+bool replicate_any_lost(const struct replicate *r)
 {
 	for (uint32_t i = 0; i < r->other_count; i++)
 		if (!other_lives(&r->others[i]) && !r->others[i].gone)
@@ -329,7 +364,7 @@ static uint64_t not_looked_at(const struct replicate *r)
 	struct ledger_counts counts;
 	ledger_counts(r->ledger, &counts);
 	uint64_t served = counts.entries[LEDGER_SEALED] + counts.entries[LEDGER_CACHED] + counts.entries[LEDGER_HELD];
-	if (any_lost(r))
+	if (replicate_any_lost(r))
 		return served;
 	if (!r->changed)
 		return 0;
@@ -364,13 +399,15 @@ static void check_list(const struct replicate *r, enum copy_list which, uint32_t
 {
 	uint32_t count = 0;
 	uint64_t bytes = 0;
-	for (uint32_t i = r->lists[which].first; i != LEDGER_NONE; i = r->copies[i].next) {
-		assert(r->copies[i].list == which);
+	uint32_t prev = LEDGER_NONE;
+	for (uint32_t i = r->lists[which].first; i != LEDGER_NONE; prev = i, i = r->copies[i].next) {
+		assert(r->copies[i].list == which && r->copies[i].prev == prev);
+		assert(!copies_served(r, i) || r->copies[i].bytes == bytes_of(r, i)); /* else it waits to be forgotten */
 		count++;
 		bytes += r->copies[i].bytes;
 		*verify += r->copies[i].verify;
 	}
-	assert(count == r->lists[which].count && bytes == r->lists[which].bytes);
+	assert(prev == r->lists[which].last && count == r->lists[which].count && bytes == r->lists[which].bytes);
 }
 
 void replicate_check(const struct replicate *r)

@@ -93,7 +93,7 @@ struct store_counters {
 struct sweep_status {
 	uint64_t asked;   /* other stores, for keys */
 	uint64_t loaded;  /* because a copy was missing */
-	uint32_t missing; /* known to be missing now */
+	uint32_t missing; /* known to be missing now, and all that is not asked about yet since stores came or went */
 	bool over;
 };
 

@@ -1,10 +1,16 @@
 /* store_disk - a store's blocks on their way to its disk, and the disk itself (store_loads.c: the way back).
  *
- *   sealed --put--> (being written: stays in its slot) --written--> cached --durable--> OfferDone, with STORE_PERSIST_ACK */
+ *   sealed --put--> (being written: stays in its slot) --written--> cached --durable--> OfferDone, with STORE_PERSIST_ACK
+ *
+ * With STORE_PERSIST_BEHIND, what comes while the disk is stopped or busy is cached at once, and written when there is room
+ * again, if memory still has it. */
 #include <assert.h>
+#include <string.h>
 
 #include "base/carve.h"
 #include "kvstore/store_impl.h"
+
+enum { UNWRITTEN_WORDS = 256 }; /* of 64 entries, looked at in one go: a few microseconds */
 
 /* ---- memory */
 
@@ -29,6 +35,11 @@ static struct disk_options disk_options(const struct store_options *options, str
 	return disk;
 }
 
+static uint32_t words_of(const struct store_options *options)
+{
+	return (options->ledger.entry_max + 63) / 64;
+}
+
 static void *lay_out(struct carve *carve, const struct store_options *o, struct store_disk *ret_parts)
 {
 	struct disk_options disk = disk_options(o, NULL);
@@ -38,6 +49,7 @@ static void *lay_out(struct carve *carve, const struct store_options *o, struct 
 		.wants = carve_take(carve, o->hold_max, sizeof(struct disk_want)),
 		.lookups = carve_take(carve, o->lookup_max, sizeof(struct disk_lookup)),
 		.dirty = carve_take(carve, o->lookup_max, sizeof(uint32_t)),
+		.unwritten = carve_take(carve, words_of(o), sizeof(uint64_t)),
 		.no_digests = carve_take(carve, o->ledger.layers_max, sizeof(uint64_t)),
 		.want_max = o->hold_max,
 	};
@@ -70,6 +82,7 @@ void store_disk_init(struct store *s)
 		d->wants[i].next = i + 1 < d->want_max ? i + 1 : WANT_NONE;
 	for (uint32_t i = 0; i < s->options.lookup_max; i++)
 		d->lookups[i].want_first = WANT_NONE;
+	memset(d->unwritten, 0, words_of(&s->options) * sizeof(*d->unwritten));
 	d->disk = disk_init(memory, &d->options, 0);
 	d->patience_ns = STORE_PATIENCE_NS;
 }
@@ -84,7 +97,7 @@ bool store_on_disk(const struct store *s, const struct id128 *key)
 bool store_next_on_disk(const struct store *s, uint32_t from, uint32_t *ret_next, struct id128 *ret_key,
 			struct disk_found *ret_found)
 {
-	uint32_t all = s->d.disk ? s->d.options.block_max : 0, number = all ? disk_next(s->d.disk, from, all) : 0;
+	uint32_t all = s->d.disk ? disk_numbers(s->d.disk) : 0, number = all ? disk_next(s->d.disk, from, all) : 0;
 	if (number >= all)
 		return false;
 	disk_at(s->d.disk, number, ret_key, ret_found);
@@ -162,10 +175,25 @@ static void pin_copy(struct store *s, uint32_t entry, enum ledger_pin pin)
 		s->counters.pins_refused++;
 }
 
+void store_disk_mark(struct store *s, uint32_t entry, bool unwritten)
+{
+	uint64_t *word = &s->d.unwritten[entry / 64], bit = (uint64_t)1 << entry % 64;
+	s->d.unwritten_count += (uint32_t)unwritten - (*word & bit ? 1 : 0);
+	*word = unwritten ? *word | bit : *word & ~bit;
+}
+
+/* What the disk could not take, with STORE_PERSIST_BEHIND, is written later; what it never can is not. */
+static bool is_to_be_written(const struct store *s, enum err e)
+{
+	return s->options.persist == STORE_PERSIST_BEHIND && e != ERR_OK && e != ERR_EXISTS && e != ERR_TOO_LARGE;
+}
+
 void store_disk_seal(struct store *s, uint32_t entry, uint32_t offer)
 {
 	const struct id128 key = ledger_block(s->ledger, entry)->key;
 	enum err e = write_sealed(s, entry, offer);
+	if (s->d.disk)
+		store_disk_mark(s, entry, is_to_be_written(s, e));
 	if (e == ERR_OK) {
 		ledger_seal_writing(s->ledger, entry);
 	} else {
@@ -251,10 +279,45 @@ static void on_durable(void *context, uint64_t cookie, enum err e)
 	s->counters.disk_unwritten += e != ERR_OK;
 	if (e == ERR_OK)
 		pin_written(s, &key);
+	else if (is_to_be_written(s, e) && store_served(s, &key) != LEDGER_NONE)
+		store_disk_mark(s, store_served(s, &key), true);
 	if (offer != OFFER_NONE)
 		offers_answer(s, offer, e);
 	if (store_waits_for_disk(s))
 		offers_answer_waiting(s, &key, e == ERR_OK ? ERR_EXISTS : e);
+}
+
+/* ---- what could not be written when it came */
+
+/* true: it is on its way, or need not be; false: not now. */
+static bool write_late(struct store *s, uint32_t entry)
+{
+	enum ledger_state state = ledger_state(s->ledger, entry);
+	if (state != LEDGER_CACHED && state != LEDGER_HELD)
+		return true; /* it went meanwhile */
+	ledger_hold(s->ledger, entry);
+	enum err e = begin_write(s, entry, true, OFFER_NONE, LEDGER_UNPINNED);
+	if (e != ERR_OK)
+		ledger_release(s->ledger, entry);
+	return !is_to_be_written(s, e);
+}
+
+/* As long as half of the queue is left for what comes. */
+static void write_what_was_not(struct store *s)
+{
+	struct store_disk *d = &s->d;
+	uint32_t words = words_of(&s->options), half = (d->options.put_max + 1) / 2;
+	for (uint32_t i = 0; i < UNWRITTEN_WORDS && d->unwritten_count > 0 && disk_has_room(d->disk, half); i++) {
+		uint64_t word = d->unwritten[d->unwritten_next];
+		for (; word != 0 && disk_has_room(d->disk, half); word &= word - 1) {
+			uint32_t entry = d->unwritten_next * 64 + (uint32_t)__builtin_ctzll(word);
+			if (!write_late(s, entry))
+				return;
+			store_disk_mark(s, entry, false);
+		}
+		if (word == 0)
+			d->unwritten_next = (d->unwritten_next + 1) % words;
+	}
 }
 
 /* ---- turns */
@@ -266,6 +329,8 @@ void store_disk_pump(struct store *s, uint64_t now_ns)
 		return;
 	count_patience(d, now_ns);
 	disk_tick(d->disk, now_ns);
+	if (disk_is_ready(d->disk))
+		write_what_was_not(s);
 	store_loads_answer(s);
 }
 
@@ -299,6 +364,9 @@ void store_disk_report(const struct store *s, Wire__DiskLoad *load)
 	load->unwritten = s->counters.disk_unwritten;
 	load->errors = t.counters.errors;
 	load->ready = t.ready;
+	load->bytes_written_plain = t.counters.bytes_put_plain;
+	load->bytes_stored = t.bytes_stored;
+	load->bytes_plain = t.bytes_plain;
 }
 
 void store_disk_check(const struct store *s)
@@ -315,6 +383,10 @@ void store_disk_check(const struct store *s)
 	for (uint32_t i = 0; i < s->options.disk->load_max; i++)
 		for (uint32_t w = d->reads[i].used ? d->reads[i].want_first : WANT_NONE; w != WANT_NONE; w = d->wants[w].next)
 			wanted += d->wants[w].lookup != WANT_NONE;
+	uint32_t unwritten = 0;
+	for (uint32_t i = 0; i < words_of(&s->options); i++)
+		unwritten += (uint32_t)__builtin_popcountll(d->unwritten[i]);
+	assert(unwritten == d->unwritten_count);
 	for (uint32_t i = 0; i < s->options.disk->put_max; i++)
 		sealed += d->writes[i].used && !d->writes[i].held && d->writes[i].entry != LEDGER_NONE;
 	struct ledger_counts counts;

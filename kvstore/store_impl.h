@@ -139,6 +139,8 @@ struct store_disk {
 	uint64_t *no_digests;        /* [layers_max] of a block that is not read yet */
 	uint32_t write_free, read_free, want_free, want_max;
 	uint32_t dirty_count;
+	uint64_t *unwritten;       /* a bit an entry: its block has to be written yet */
+	uint32_t unwritten_count, unwritten_next; /* bits; the word that is looked at next */
 	int64_t patience_ns; /* for how long offers may yet wait for a busy disk */
 	uint64_t patience_at_ns;
 	bool blocked;        /* they do */
@@ -281,6 +283,8 @@ void store_loads_answer(struct store *store);
 /* store_disk.c */
 void store_disk_pump(struct store *store, uint64_t now_ns);
 bool store_disk_idle(const struct store *store);
+/* The entry's block has been written, or came from there; or has to be, when the disk can take it. */
+void store_disk_mark(struct store *store, uint32_t entry, bool unwritten);
 /* Is the key being written to disk? */
 bool store_disk_writes(const struct store *store, const struct id128 *key);
 void store_disk_report(const struct store *store, Wire__DiskLoad *disk);

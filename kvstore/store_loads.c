@@ -29,7 +29,8 @@ static struct disk_read *begin_read(struct store *s, const struct id128 *key)
 	if (number == WANT_NONE || !disk_find(d->disk, key, &found))
 		return NULL;
 	struct ledger_block block = {.key = *key, .digests = d->no_digests, .tenant = found.tenant,
-				     .priority = found.priority, .layer_count = found.layer_count, .layer_bytes = found.layer_bytes};
+				     .priority = found.priority, .layer_count = found.layer_count, .layer_bytes = found.layer_bytes,
+				     .from_disk = true};
 	if (ledger_offer(s->ledger, &block, &entry) != ERR_OK)
 		return NULL;
 	enum err e = ledger_read(s->ledger, entry);
@@ -171,6 +172,7 @@ void store_loads_done(void *context, uint64_t cookie, enum err e, const struct l
 	if (e == ERR_OK) {
 		ledger_complete(s->ledger, entry, block);
 		ledger_seal_passing(s->ledger, entry);
+		store_disk_mark(s, entry, false);
 		pin_loaded(s, entry);
 		replicate_loaded(s->replicate, entry, s->now_ns);
 	}

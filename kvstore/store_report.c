@@ -106,12 +106,13 @@ static int dump_disk(const struct store_status *t, char *text, size_t capacity)
 	return snprintf(
 		text, capacity,
 		"disk %s%s: %u blocks in %u segments of %u, %u free; %u blocks (%llu bytes) not yet durable\n"
-		"put %llu, moved %llu bytes; loads right %llu, failed %llu; gone for room %llu, bad %llu, forgotten %llu\n"
+		"put %llu bytes, of %llu before they were encoded, moved %llu; blocks take %llu of %llu; loads right %llu, failed %llu; gone for room %llu, bad %llu, forgotten %llu\n"
 		"unwritten %llu, keys answered from disk %llu, failed operations %llu; %u notes\n"
 		"copies of what is on disk only: %llu keys asked for, %llu blocks loaded, %u missing%s\n",
 		d->ready ? "ready" : "starting", d->stopped ? ", writing stopped" : "", d->blocks, d->segments - d->segments_free,
 		d->segments, d->segments_free, d->puts, (unsigned long long)d->put_bytes, (unsigned long long)c->bytes_put,
-		(unsigned long long)c->bytes_moved, (unsigned long long)c->loads_good, (unsigned long long)c->loads_failed,
+		(unsigned long long)c->bytes_put_plain, (unsigned long long)c->bytes_moved, (unsigned long long)d->bytes_stored,
+		(unsigned long long)d->bytes_plain, (unsigned long long)c->loads_good, (unsigned long long)c->loads_failed,
 		(unsigned long long)c->gone[DISK_GONE_ROOM], (unsigned long long)c->gone[DISK_GONE_BAD],
 		(unsigned long long)c->gone[DISK_GONE_FORGOTTEN], (unsigned long long)t->counters.disk_unwritten,
 		(unsigned long long)t->counters.disk_hits, (unsigned long long)c->errors, d->notes,

@@ -13,6 +13,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "base/secret.h"
 #include "net/tls_impl.h"
 
 enum { FILES = 3, FILE_BYTES_MAX = 1 << 20, LOG_LINES_MAX = 10, CHAIN_MAX = 4 };
@@ -236,13 +237,6 @@ static enum err look_at_all(const struct tls *tls, struct stamp *ret_stamps, str
 	return e;
 }
 
-static void warn_of_mode(const char *path)
-{
-	struct stat status;
-	if (stat(path, &status) == 0 && (status.st_mode & 077))
-		log_warn("%s: mode %03o lets others read the key; expected 600", path, (unsigned)(status.st_mode & 0777));
-}
-
 /* A key under a passphrase is refused: nobody is there to be asked. */
 static int no_passphrase(char *buffer, int size, int writing, void *arg)
 {
@@ -340,7 +334,7 @@ static void reload_if_changed(struct tls *tls)
 	}
 	SSL_CTX_free(tls->context);
 	tls->context = context;
-	warn_of_mode(tls->paths[2]);
+	secret_warn_of_mode(tls->paths[2]);
 	log_info("tls > read the renewed %s", tls->paths[1]);
 }
 
@@ -374,7 +368,7 @@ enum err tls_create(const struct tls_options *options, struct tls **ret_tls, str
 		return e;
 	}
 	if (!is_client)
-		warn_of_mode(tls->paths[2]);
+		secret_warn_of_mode(tls->paths[2]);
 	*ret_tls = tls;
 	return ERR_OK;
 }

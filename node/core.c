@@ -452,7 +452,6 @@ void node_tick(struct node *n, uint64_t now_ns)
 	n->local.now_ns = now_ns;
 	sessions_tick(n->local.sessions, now_ns);
 	kv_fetch_tick(n->fetches);
-	prefill_tick(n->prefill);
 	decode_tick(n->decode);
 	kv_offer_tick(n->offers);
 	node_report_tick(n);

@@ -330,6 +330,8 @@ static enum err run(struct program *program, struct why *why)
 	enum err e = open_engine(program, why);
 	if (e == ERR_OK)
 		e = open_kv(program, why);
+	if (e == ERR_OK)
+		e = engine_warm(engine_port_engine(program->port), (uint32_t)program->settings.seq_max);
 	if (e != ERR_OK)
 		return e;
 	struct node_options options = node_options(program);
@@ -389,6 +391,8 @@ static enum err serve(struct program *program, struct why *why)
 	struct process_parts parts = {.role = program->role, .with_link = true, .read_max = 16384, .context = program, .landing = landing, .twin = twin};
 	if (e == ERR_OK)
 		e = open_model(program, why);
+	if (e == ERR_OK) /* the link is made on this thread, and UCX looks for a GPU then */
+		engine_make_device_current(program->settings.device, program->settings.isa);
 	if (e == ERR_OK)
 		e = process_open(&program->settings.process, &parts, &program->process, why);
 	if (e == ERR_OK)

@@ -5,6 +5,7 @@ void node_pump(struct node *n)
 {
 	if (n->in_flight)
 		return;
+	prefill_prepare(n->prefill);
 	sched_plan(n->sched, &n->plan);
 	if (n->plan.run_count == 0)
 		return;

@@ -11,68 +11,71 @@ uint32_t prefill_blocks_reusable(const struct prefill *p, const struct prefill_j
 	return tokens / p->local->block_tokens;
 }
 
-/* Leading blocks that can be used as they lie in the pool. */
-uint32_t prefill_blocks_usable(struct prefill *p, const struct prefill_job *job)
+/* Relative to `from`, what is needed of the blocks behind it is what kv_prefix() demands: of those before, a job has what any
+ * boundary behind them wants. */
+uint32_t prefill_blocks_usable(struct prefill *p, const struct prefill_job *job, uint32_t from)
 {
 	uint32_t limit = prefill_blocks_reusable(p, job);
 	struct kv_presence groups[LAYER_GROUPS_MAX];
 	for (uint32_t g = 0; g < p->local->group_count; g++) {
-		uint32_t keep = p->local->groups[g].keep, n = 0;
-		for (; n < limit; n++) {
-			p->present[g][n] = kv_pool_find(p->local->pool, &job->keys[g][n]) != KV_BLOCK_NONE;
-			if (!p->present[g][n] && keep == KV_KEEP_ALL)
+		uint32_t keep = p->local->groups[g].keep;
+		for (uint32_t n = from; n < limit; n++) {
+			p->present[g][n - from] = kv_pool_find(p->local->pool, &job->keys[g][n]) != KV_BLOCK_NONE;
+			if (!p->present[g][n - from] && keep == KV_KEEP_ALL)
 				limit = n; /* nobody can use what follows */
 		}
 		groups[g] = (struct kv_presence){p->present[g], planted(WINDOW_NOT_LOOKED_UP) && keep != KV_KEEP_ALL ? 0 : keep};
 	}
-	return kv_prefix(groups, p->local->group_count, limit);
+	return limit > from ? from + kv_prefix(groups, p->local->group_count, limit - from) : from;
 }
 
-static void drop_table(struct prefill *p, struct sequence_table *table, uint32_t end)
+/* Gives back what lies before `first`. */
+static void release_before(struct prefill *p, struct sequence_table *table, uint32_t first)
 {
-	for (uint32_t i = table->count; i > end; i--)
-		kv_pool_unref(p->local->pool, table->blocks[i - 1]);
-	table->count = end;
+	for (; table->first < first; table->first++)
+		if (table->first < table->count) {
+			kv_pool_unref(p->local->pool, table->blocks[table->first]);
+			table->blocks[table->first] = KV_BLOCK_NONE;
+		}
 }
 
-/* Refers to what of the first n blocks of a group is needed; n is usable, and before it was less. */
-static void refer_group(struct prefill *p, struct prefill_job *job, uint32_t g, uint32_t n)
+static void refer_group(struct prefill *p, struct prefill_job *job, uint32_t g, uint32_t from, uint32_t n)
 {
 	struct sequence_table *table = &job->sequence.tables[g];
-	if (table->count > n)
-		drop_table(p, table, n);
-	if (table->count == 0)
-		table->first = table->count = kv_keep_first(p->local->groups[g].keep, n);
+	uint32_t kept = planted(SKIPPED_BLOCKS_KEPT) ? n : from;
+	for (; table->count > kept && table->count > table->first; table->count--)
+		kv_pool_unref(p->local->pool, table->blocks[table->count - 1]);
+	release_before(p, table, kv_keep_first(p->local->groups[g].keep, n));
+	if (table->count < table->first)
+		table->count = table->first;
 	for (; table->count < n; table->count++) {
 		table->blocks[table->count] = kv_pool_find(p->local->pool, &job->keys[g][table->count]);
 		kv_pool_ref(p->local->pool, table->blocks[table->count]);
 	}
 }
 
-void prefill_blocks_refer(struct prefill *p, struct prefill_job *job, uint32_t n)
+void prefill_blocks_refer(struct prefill *p, struct prefill_job *job, uint32_t from, uint32_t n)
 {
 	for (uint32_t g = 0; g < p->local->group_count; g++)
-		refer_group(p, job, g, n);
+		refer_group(p, job, g, from, n);
 }
 
 /* While it fetches, a job refers to what it has of global groups; what a windowed one needs depends on the end. */
 uint32_t prefill_blocks_refer_early(struct prefill *p, struct prefill_job *job)
 {
-	uint32_t n = prefill_blocks_usable(p, job);
+	uint32_t n = prefill_blocks_usable(p, job, 0);
 	for (uint32_t g = 0; g < p->local->group_count; g++)
 		if (p->local->groups[g].keep == KV_KEEP_ALL)
-			refer_group(p, job, g, n);
+			refer_group(p, job, g, 0, n);
 	job->reused = n * p->local->block_tokens;
 	return n;
 }
 
-/* Blocks of a group that the next chunk writes to: of a global one all at once, as they are never given back before. */
+/* Not more than the next chunk writes to: what lies behind may yet be brought, or computed by another job. */
 static bool take_blocks(struct prefill *p, struct prefill_job *job, uint32_t g)
 {
 	struct sequence_table *table = &job->sequence.tables[g];
-	uint32_t end = job->block_need;
-	if (p->local->groups[g].keep != KV_KEEP_ALL)
-		end = kv_local_blocks(p->local, job->sequence.computed + p->options.chunk_tokens);
+	uint32_t end = kv_local_blocks(p->local, job->sequence.computed + p->options.chunk_tokens);
 	for (end = end < job->block_need ? end : job->block_need; table->count < end; table->count++)
 		if (kv_pool_take(p->local->pool, g, &table->blocks[table->count]) != ERR_OK)
 			return false;
@@ -118,14 +121,8 @@ static void publish_group(struct prefill *p, struct prefill_job *job, uint32_t g
 /* What no token still to be computed sees is given back: what was sealed stays cached as long as there is room. */
 static void release(struct prefill *p, struct prefill_job *job, uint32_t g)
 {
-	struct sequence_table *table = &job->sequence.tables[g];
 	uint32_t keep = p->local->groups[g].keep - planted(WINDOW_RELEASED_EARLY);
-	uint32_t first = kv_keep_first(keep, job->sequence.computed / p->local->block_tokens);
-	for (; table->first < first; table->first++)
-		if (table->first < table->count) {
-			kv_pool_unref(p->local->pool, table->blocks[table->first]);
-			table->blocks[table->first] = KV_BLOCK_NONE;
-		}
+	release_before(p, &job->sequence.tables[g], kv_keep_first(keep, job->sequence.computed / p->local->block_tokens));
 }
 
 void prefill_blocks_publish(struct prefill *p, struct prefill_job *job)

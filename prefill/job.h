@@ -77,10 +77,10 @@ void prefill_move(struct prefill_job *job, enum prefill_state to);
 /* blocks.c */
 /* Leading blocks that need not be computed. */
 uint32_t prefill_blocks_reusable(const struct prefill *prefill, const struct prefill_job *job);
-/* Leading blocks that can be used as they lie in the pool. */
-uint32_t prefill_blocks_usable(struct prefill *prefill, const struct prefill_job *job);
-/* Refers to what of the first n is needed; n is usable, and before it was less. */
-void prefill_blocks_refer(struct prefill *prefill, struct prefill_job *job, uint32_t n);
+/* Blocks after which it can go on with what lies in the pool, of which it has the first `from` (computed or referred to). */
+uint32_t prefill_blocks_usable(struct prefill *prefill, const struct prefill_job *job, uint32_t from);
+/* Refers to what is needed of blocks [from, n), n usable, and to nothing behind: what it took there it gives back. */
+void prefill_blocks_refer(struct prefill *prefill, struct prefill_job *job, uint32_t from, uint32_t n);
 /* The same of what is usable while the rest is fetched: its number. */
 uint32_t prefill_blocks_refer_early(struct prefill *prefill, struct prefill_job *job);
 /* Those that the next chunk writes to.  false: there is no room; what was taken is kept. */

@@ -179,10 +179,48 @@ static bool start_fetch(struct prefill *p, struct prefill_job *job, uint32_t hav
 	return kv_fetch_start(p->options.fetches, &request) == ERR_OK;
 }
 
-/* Takes the blocks it needs and joins the schedule; stays BLOCKED while there is no room. */
+/* What lies behind what it has computed is here by now: others brought or computed it. */
+static void skip(struct prefill *p, struct prefill_job *job)
+{
+	uint32_t tokens = p->local->block_tokens, from = job->sequence.computed / tokens;
+	uint32_t n = prefill_blocks_usable(p, job, from);
+	if (n == from)
+		return;
+	prefill_blocks_refer(p, job, from, n);
+	job->reused += (n - from) * tokens;
+	job->sequence.computed = n * tokens;
+	job->blocks_complete = n;
+	env_trace(p->local->env, "job %llu.%u goes on at token %u: %u are here", (unsigned long long)job->key.number,
+		  job->key.attempt, n * tokens, (n - from) * tokens);
+	for (uint32_t layer = 0; layer < p->local->layer_count; layer++)
+		prefill_announce(p, job, layer, from, n - from);
+}
+
+/* Another that came earlier computes the very block that this one lacks next. */
+static bool has_twin(const struct prefill *p, const struct prefill_job *job)
+{
+	uint32_t next = job->sequence.computed / p->local->block_tokens;
+	for (uint32_t i = 0; next < prefill_blocks_reusable(p, job) && i < p->options.job_max; i++) {
+		const struct prefill_job *other = &p->jobs[i];
+		if (other->state == PREFILL_COMPUTING && other->sequence.arrival < job->sequence.arrival &&
+		    other->sequence.computed == job->sequence.computed && next < other->full_count &&
+		    id128_equal(&other->keys[0][next], &job->keys[0][next]))
+			return true;
+	}
+	return false;
+}
+
+/* What the next chunk wants: nobody else to compute it, and room. */
+static bool may_compute(struct prefill *p, struct prefill_job *job)
+{
+	skip(p, job);
+	return !has_twin(p, job) && prefill_blocks_take(p, job);
+}
+
+/* Joins the schedule; stays BLOCKED while it may not. */
 static void try_compute(struct prefill *p, struct prefill_job *job)
 {
-	if (!prefill_blocks_take(p, job) || sched_add(p->options.sched, &job->sequence) != ERR_OK)
+	if (!may_compute(p, job) || sched_add(p->options.sched, &job->sequence) != ERR_OK)
 		return;
 	prefill_move(job, PREFILL_COMPUTING);
 	if (job->computing_ns == 0)
@@ -190,10 +228,19 @@ static void try_compute(struct prefill *p, struct prefill_job *job)
 	prefill_announce_all(p, job);
 }
 
+/* Leaves the schedule until it may go on. */
+static void try_go_on(struct prefill *p, struct prefill_job *job)
+{
+	if (may_compute(p, job))
+		return;
+	sched_remove(p->options.sched, &job->sequence);
+	prefill_move(job, PREFILL_BLOCKED);
+}
+
 static void begin_compute(struct prefill *p, struct prefill_job *job)
 {
-	uint32_t n = prefill_blocks_usable(p, job), tokens = n * p->local->block_tokens;
-	prefill_blocks_refer(p, job, n);
+	uint32_t n = prefill_blocks_usable(p, job, 0), tokens = n * p->local->block_tokens;
+	prefill_blocks_refer(p, job, 0, n);
 	job->reused = job->reused < tokens ? job->reused : tokens;
 	job->fetched = tokens - job->reused;
 	prefill_move(job, PREFILL_BLOCKED);
@@ -312,15 +359,6 @@ void prefill_layer_done(struct prefill *p, const struct run *run, uint32_t layer
 		prefill_announce(p, job, layer, job->chunk_first, job->chunk_count);
 }
 
-/* The blocks of the next chunk; without room for them the job leaves the schedule until there is. */
-static void go_on(struct prefill *p, struct prefill_job *job)
-{
-	if (prefill_blocks_take(p, job))
-		return;
-	sched_remove(p->options.sched, &job->sequence);
-	prefill_move(job, PREFILL_BLOCKED);
-}
-
 static void hand_over_locally(struct prefill *p, struct prefill_job *job)
 {
 	Wire__Accounting accounting = prefill_account(p, job);
@@ -377,18 +415,20 @@ void prefill_step_done(struct prefill *p, const struct run *run, const struct sa
 		prefill_send_scores(p, job, run, samples + run->score_index);
 	if (run->sample_count > 0)
 		sampled(p, job, samples + run->sample_first);
-	else
-		go_on(p, job);
 }
 
-void prefill_tick(struct prefill *p)
+void prefill_prepare(struct prefill *p)
 {
-	for (uint32_t i = 0; i < p->options.job_max; i++)
-		if (p->jobs[i].state == PREFILL_BLOCKED)
-			try_compute(p, &p->jobs[i]);
-		else if (planted(SESSION_SHORTER_THAN_QUEUE) && p->jobs[i].state == PREFILL_HANDING &&
-			 p->local->now_ns > p->jobs[i].done_ns + 100000000)
-			end_now(p, &p->jobs[i], ERR_OK);
+	for (uint32_t i = 0; i < p->options.job_max; i++) {
+		struct prefill_job *job = &p->jobs[i];
+		if (job->state == PREFILL_COMPUTING)
+			try_go_on(p, job);
+		else if (job->state == PREFILL_BLOCKED)
+			try_compute(p, job);
+		else if (planted(SESSION_SHORTER_THAN_QUEUE) && job->state == PREFILL_HANDING &&
+			 p->local->now_ns > job->done_ns + 100000000)
+			end_now(p, job, ERR_OK);
+	}
 }
 
 uint32_t prefill_count(const struct prefill *p)
@@ -401,7 +441,7 @@ uint64_t prefill_tokens_waiting(const struct prefill *p)
 	uint64_t tokens = 0;
 	for (uint32_t i = 0; i < p->options.job_max; i++)
 		if (p->jobs[i].state > PREFILL_FREE && p->jobs[i].state < PREFILL_COMPUTING)
-			tokens += p->jobs[i].sequence.token_count;
+			tokens += p->jobs[i].sequence.token_count - p->jobs[i].sequence.computed;
 	return tokens;
 }
 

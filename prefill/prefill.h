@@ -2,8 +2,11 @@
  *
  *   (free) --Reserve--> RESERVED --Start--> FETCHING --kv_fetch done--> BLOCKED --blocks taken--> COMPUTING
  *     --last chunk sampled--> HANDING --TransferEnd, or handed over locally--> (free)
- *   COMPUTING --no room for the next chunk's blocks of a windowed group--> BLOCKED
+ *   COMPUTING --no room for the next chunk's blocks, or an earlier job computes the very same--> BLOCKED
  *   any --Cancel, session of coordinator or decode node ends--> (free), after the plan in flight
+ *
+ * Before each plan a job goes over what lies in the pool behind its own blocks by then: published by another job, or brought
+ * for it.  Two of one beginning compute it once, the earlier one.
  *
  * While it computes, each finished layer of a chunk is announced to the decode node, which reads it while the next
  * layer runs.  Blocks stay referenced until the decode node says TransferEnd or its session ends (law 3); those of a
@@ -82,10 +85,11 @@ void prefill_peer_down(struct prefill *prefill, uint32_t peer);
 
 /* Events of this node. */
 void prefill_fetched(struct prefill *prefill, uint32_t cookie, const struct kv_fetch_counts *counts);
+/* Before each plan, with none in flight: what lies in the pool by now is not computed, and who may compute is in the schedule. */
+void prefill_prepare(struct prefill *prefill);
 void prefill_planned(struct prefill *prefill, const struct run *run);
 void prefill_layer_done(struct prefill *prefill, const struct run *run, uint32_t layer);
 void prefill_step_done(struct prefill *prefill, const struct run *run, const struct sample *samples, enum err e);
-void prefill_tick(struct prefill *prefill);
 /* Is this sequence one of ours? */
 bool prefill_owns(const struct prefill *prefill, const struct sequence *sequence);
 

@@ -7,8 +7,6 @@ import socket
 
 FIRST, LAST = 20000, 31999  # below those that the kernel gives to outgoing connections
 
-held = []
-
 
 def _is_free(port):
     holder = socket.socket(socket.AF_INET, socket.SOCK_DGRAM)
@@ -21,7 +19,7 @@ def _is_free(port):
         except OSError:
             holder.close()
             return False
-    held.append(holder)
+    holder.detach()  # open until the process ends
     return True
 
 

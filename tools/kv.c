@@ -3,6 +3,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "base/err.h"
 #include "tools/commands.h"
 #include "tools/kv_commands.h"
 
@@ -138,6 +139,30 @@ static void print_tenant(const Wire__TenantLoad *t)
 	       (unsigned long long)t->refused, (unsigned long long)t->evicted);
 }
 
+static void print_disk(const Wire__DiskLoad *disk)
+{
+	char used[16], total[16], lag[16], stored[16], plain[16];
+	printf("  disk: %llu blocks, %s of %s%s; behind by %u blocks, %s; unwritten %llu, failed operations %llu\n",
+	       (unsigned long long)disk->blocks, kv_size(disk->bytes_used, used), kv_size(disk->bytes_total, total),
+	       disk->ready ? "" : ", index not back yet", disk->lag, kv_size(disk->lag_bytes, lag), (unsigned long long)disk->unwritten,
+	       (unsigned long long)disk->errors);
+	/* What encoding saves there. */
+	if (disk->bytes_stored > 0)
+		printf("  blocks on disk: %s, encoded to %s, %.2f times smaller\n", kv_size(disk->bytes_plain, plain),
+		       kv_size(disk->bytes_stored, stored), (double)disk->bytes_plain / (double)disk->bytes_stored);
+	if (disk->stopped)
+		printf("  disk: writing stopped: %s\n", err_text((enum err)disk->stopped));
+}
+
+static void print_copies(const Wire__ReplicaLoad *copies)
+{
+	char lag[16], made[16];
+	printf("  copies: %llu missing, %u in flight; behind by %llu blocks, %s; made %llu, %s; given up %llu; %u spare blocks\n",
+	       (unsigned long long)copies->missing, copies->in_flight, (unsigned long long)copies->lag_blocks,
+	       kv_size(copies->lag_bytes, lag), (unsigned long long)copies->copies, kv_size(copies->copied_bytes, made),
+	       (unsigned long long)copies->given_up, copies->spare);
+}
+
 static void print_store(const char *name, const Wire__Load *all)
 {
 	const Wire__StoreLoad *load = all->store;
@@ -153,8 +178,30 @@ static void print_store(const char *name, const Wire__Load *all)
 		printf("%s %llu for %s", i ? "," : "", (unsigned long long)load->evicted[i]->blocks, load->evicted[i]->reason);
 	printf("\n  pinned: %u softly, %u hard, %s of %s\n", load->pinned_soft, load->pinned_hard, kv_size(load->bytes_pinned, pinned),
 	       kv_size(load->bytes_pinned_max, pinned_max));
+	if (all->disk)
+		print_disk(all->disk);
+	if (all->replica)
+		print_copies(all->replica);
 	for (size_t i = 0; i < load->n_tenants; i++)
 		print_tenant(load->tenants[i]);
+}
+
+/* As in metrics (docs/operate.md). */
+static json_t *json_disk(const Wire__DiskLoad *d)
+{
+	return json_pack("{s:I, s:I, s:I, s:I, s:I, s:b, s:s, s:i, s:I, s:I, s:I, s:I, s:I, s:I}", "blocks", (json_int_t)d->blocks, "bytes_used",
+			 (json_int_t)d->bytes_used, "bytes_total", (json_int_t)d->bytes_total, "bytes_stored", (json_int_t)d->bytes_stored,
+			 "bytes_plain", (json_int_t)d->bytes_plain, "ready", (int)d->ready, "stopped",
+			 d->stopped ? err_name((enum err)d->stopped) : "", "lag_blocks", (int)d->lag, "lag_bytes", (json_int_t)d->lag_bytes,
+			 "unwritten", (json_int_t)d->unwritten, "loads", (json_int_t)d->loads, "loads_failed", (json_int_t)d->loads_failed,
+			 "gone_bad", (json_int_t)d->gone_bad, "errors", (json_int_t)d->errors);
+}
+
+static json_t *json_copies(const Wire__ReplicaLoad *c)
+{
+	return json_pack("{s:I, s:i, s:I, s:I, s:I, s:I, s:I, s:i}", "missing", (json_int_t)c->missing, "in_flight", (int)c->in_flight,
+			 "lag_blocks", (json_int_t)c->lag_blocks, "lag_bytes", (json_int_t)c->lag_bytes, "made", (json_int_t)c->copies,
+			 "bytes_made", (json_int_t)c->copied_bytes, "given_up", (json_int_t)c->given_up, "spare", (int)c->spare);
 }
 
 static json_t *json_tenant(const Wire__TenantLoad *t)
@@ -189,6 +236,10 @@ static void print_json(const char *name, const Wire__Load *all)
 		"offers_taken", (json_int_t)load->offers_taken, "offers_existing", (json_int_t)load->offers_existing, "offers_refused",
 		(json_int_t)load->offers_refused, "lag_blocks", (int)load->lag_blocks, "lag_bytes", (json_int_t)load->lag_bytes, "lag_seconds",
 		(double)load->lag_ns * 1e-9, "tenants", tenants);
+	if (all->disk)
+		json_object_set_new(object, "disk", json_disk(all->disk));
+	if (all->replica)
+		json_object_set_new(object, "copies", json_copies(all->replica));
 	json_dumpf(object, stdout, JSON_COMPACT);
 	printf("\n");
 	json_decref(object);

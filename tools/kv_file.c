@@ -1,9 +1,11 @@
 #include "tools/kv_file.h"
 
 #include <errno.h>
+#include <fcntl.h>
 #include <limits.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include "base/digest.h"
@@ -75,6 +77,16 @@ static enum err write_all(struct kv_writer *w, const void *data, size_t length, 
 	return why_set(why, ERR_IO, "%s: %s", w->part, strerror(errno));
 }
 
+/* Who has the file has the KV of its prompts.  One that is left from another time may have another mode. */
+static FILE *open_private(const char *path)
+{
+	int fd = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+	FILE *stream = fd >= 0 && fchmod(fd, 0600) == 0 ? fdopen(fd, "wb") : NULL;
+	if (!stream && fd >= 0)
+		close(fd);
+	return stream;
+}
+
 enum err kv_writer_open(const char *path, struct kv_writer **ret_writer, struct why *why)
 {
 	struct kv_writer *w = calloc(1, sizeof(*w));
@@ -89,7 +101,7 @@ enum err kv_writer_open(const char *path, struct kv_writer **ret_writer, struct 
 	memcpy(head, head_magic, sizeof(head_magic));
 	put(head + 8, VERSION, 4);
 	seal(head, sizeof(head));
-	w->stream = fopen(w->part, "wbe");
+	w->stream = open_private(w->part);
 	enum err e = w->stream ? write_all(w, head, sizeof(head), why)
 			       : why_set(why, ERR_IO, "%s: %s", w->part, strerror(errno));
 	if (e != ERR_OK) {

@@ -137,6 +137,8 @@ enum err solo_node_create(struct loop *loop, const struct solo_node_options *opt
 	enum err e = open_engine(solo, loop, why);
 	if (e == ERR_OK)
 		e = open_kv(solo, why);
+	if (e == ERR_OK)
+		e = engine_warm(engine_port_engine(solo->port), SOLO_SEQS);
 	if (e == ERR_OK) {
 		struct node_options core = node_options(solo);
 		for (uint32_t g = 1; g < solo->kv.group_count; g++)

@@ -41,6 +41,7 @@ void bench_check(enum err e, const char *what);
 void bench_products(struct bench *bench);
 void bench_attention(struct bench *bench);
 void bench_rows(struct bench *bench);
+void bench_fetch(struct bench *bench);
 void bench_sample(struct bench *bench);
 void bench_models(struct bench *bench);
 void bench_handover(struct bench *bench);

@@ -54,9 +54,11 @@ static void writing(void *context, uint32_t index)
 static void by_host(void *context, uint32_t index)
 {
 	struct handover *h = context;
+	struct fetch_piece pieces[DEV_FETCH_PIECES_MAX];
 	uint8_t *at = h->own + offset_of(index);
 	for (uint32_t i = 0; i < BATCH_BYTES; i += h->piece_bytes)
-		dev_fetch(h->bench->device, h->host + i, at + i, h->piece_bytes);
+		pieces[i / h->piece_bytes] = (struct fetch_piece){h->host + i, at + i, h->piece_bytes};
+	dev_fetch(h->bench->device, pieces, BATCH_BYTES / h->piece_bytes);
 	bench_check(device_wait(h->bench->device, device_mark(h->bench->device)), "copies");
 	for (uint32_t i = 0; i < BATCH_BYTES; i += h->piece_bytes)
 		bench_check(dev_copy(h->bench->device, at + i, h->host + i, h->piece_bytes), "copies");

@@ -173,6 +173,7 @@ int main(int argc, char **argv)
 	       props->name, props->numerics, props->thread_count, bench.copy_rate * 1e-9);
 	if (!fast) {
 		bench_rows(&bench);
+		bench_fetch(&bench);
 		bench_sample(&bench);
 	}
 	bench_products(&bench);

@@ -2,7 +2,9 @@
  *
  *   meson compile -C build bench_kv_disk
  *   build/bench/kv/bench_kv_disk --path DIR [--blocks N] [--block-bytes B] [--disk-io auto|uring|plain] [--loads N] [--disk-key FILE]
+ *                                [--encode] [--numbers]
  *
+ * --numbers: the payload is bf16 as in KV, each channel of a scale of its own, else noise, of which encoding saves nothing.
  * Writes the blocks (each made durable, as with --persist ack), starts anew, times how long it takes until all are in the index,
  * and loads some, drawn at random.  The folder is removed at the end.  What is written is in the page cache of no one where
  * the file system knows O_DIRECT; the header of the table says which it was. */
@@ -23,12 +25,13 @@
 #include "kvstore/disk_shell.h"
 #include "net/loop.h"
 
-enum { PUTS = 256, LOADS = 32, SEGMENT_BYTES = 64 << 20 };
+enum { PUTS = 256, LOADS = 32, ENCODES = 16, SEGMENT_BYTES = 64 << 20 };
 
 struct bench {
 	const char *path, *io, *key_path;
 	struct disk_key *key;
-	uint64_t blocks, block_bytes, loads;
+	uint64_t blocks, block_bytes, segment_bytes, loads;
+	bool encode, numbers;
 	struct loop *loop;
 	struct disk_shell *shell;
 	struct disk *disk;
@@ -90,16 +93,16 @@ static double seconds(const struct bench *b, uint64_t from_ns)
 static enum err start(struct bench *b, struct why *why)
 {
 	uint32_t pages = disk_record_pages(1, (uint32_t)b->block_bytes);
-	uint64_t a_segment = (SEGMENT_BYTES / DISK_PAGE_BYTES - 2) * 100 / (100 * pages + 1);
+	uint64_t a_segment = (b->segment_bytes / DISK_PAGE_BYTES - 2) * 100 / (100 * pages + 1);
 	b->segments = (uint32_t)(b->blocks / a_segment) + 8;
-	struct disk_shell_options shell = {.path = b->path, .io = b->io, .segment_count = b->segments, .segment_bytes = SEGMENT_BYTES,
+	struct disk_shell_options shell = {.path = b->path, .io = b->io, .segment_count = b->segments, .segment_bytes = b->segment_bytes,
 					   .depth = 128, .key = b->key, .context = b, .landing = landing_of, .done = on_io};
 	enum err e = disk_shell_create(b->loop, &shell, &b->shell, why);
 	if (e != ERR_OK)
 		return e;
 	struct disk_options options = {
-		.segment_count = b->segments, .segment_bytes = SEGMENT_BYTES, .block_max = (uint32_t)b->blocks + 1024,
-		.record_bytes_max = pages * DISK_PAGE_BYTES, .put_max = PUTS, .write_max = 64, .load_max = LOADS, .read_max = LOADS,
+		.segment_count = b->segments, .segment_bytes = b->segment_bytes, .block_max = (uint32_t)b->blocks + 1024,
+		.record_bytes_max = pages * DISK_PAGE_BYTES, .put_max = PUTS, .write_max = 64, .encode_max = b->encode ? ENCODES : 0, .load_max = LOADS, .read_max = LOADS,
 		.keep_percent = 50, .note_max = 64, .file = disk_shell_file(b->shell), .context = b, .written = on_written, .durable = on_durable,
 		.loaded = on_loaded,
 	};
@@ -107,7 +110,7 @@ static enum err start(struct bench *b, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	b->memory_bytes = disk_bytes(&options);
-	b->memory = malloc(b->memory_bytes);
+	b->memory = calloc(1, b->memory_bytes);
 	if (!b->memory)
 		return why_set(why, ERR_NOMEM, "no memory for the index");
 	b->disk = disk_init(b->memory, &options, loop_now_ns(b->loop));
@@ -173,18 +176,20 @@ static enum err measure(struct bench *b, struct why *why)
 	if (e != ERR_OK)
 		return e;
 	wait_ready(b);
-	printf("%llu blocks of %llu bytes in %u segments of %d MiB; %s\n\n", (unsigned long long)b->blocks,
-	       (unsigned long long)b->block_bytes, b->segments, SEGMENT_BYTES >> 20, disk_shell_name(b->shell));
+	printf("%llu blocks of %llu bytes in %u segments of %d KiB; %s\n\n", (unsigned long long)b->blocks,
+	       (unsigned long long)b->block_bytes, b->segments, (int)(b->segment_bytes >> 10), disk_shell_name(b->shell));
 	uint64_t from_ns = loop_now_ns(b->loop);
+	double cpu_s = cpu_seconds();
 	write_all(b);
 	double put_s = seconds(b, from_ns), mib = (double)b->blocks * (double)b->block_bytes / (1 << 20);
 	disk_status(b->disk, &status);
-	printf("| puts, each durable | %.1f s | %.0f blocks/s | %.0f MiB/s | %llu syncs | %llu failed |\n", put_s,
-	       (double)b->blocks / put_s, mib / put_s, (unsigned long long)status.counters.syncs, (unsigned long long)b->failed);
+	printf("| puts, each durable | %.1f s | %.0f blocks/s | %.0f MiB/s | %llu syncs | %llu failed | %.2f s CPU a GiB | %.3f times smaller |\n",
+	       put_s, (double)b->blocks / put_s, mib / put_s, (unsigned long long)status.counters.syncs, (unsigned long long)b->failed,
+	       (cpu_seconds() - cpu_s) / mib * 1024, (double)status.counters.bytes_put_plain / (double)status.counters.bytes_put);
 	for (int round = 0; round < 2; round++) { /* the first seals the segment that was open */
 		stop(b);
 		from_ns = loop_now_ns(b->loop);
-		double cpu_s = cpu_seconds();
+		cpu_s = cpu_seconds();
 		e = start(b, why);
 		if (e != ERR_OK)
 			return e;
@@ -195,12 +200,28 @@ static enum err measure(struct bench *b, struct why *why)
 		       (double)disk_index_bytes((uint32_t)b->blocks, b->segments) / (double)b->blocks);
 	}
 	from_ns = loop_now_ns(b->loop);
+	cpu_s = cpu_seconds();
 	load_some(b);
-	double load_s = seconds(b, from_ns);
-	printf("| loads, %d at once | %.1f s | %.0f blocks/s | %.0f MiB/s | %llu | %llu failed |\n", LOADS, load_s, (double)b->loads / load_s,
-	       (double)b->loads * (double)b->block_bytes / (1 << 20) / load_s, (unsigned long long)b->loads,
-	       (unsigned long long)b->load_failed);
+	double load_s = seconds(b, from_ns), load_mib = (double)b->loads * (double)b->block_bytes / (1 << 20);
+	printf("| loads, %d at once | %.1f s | %.0f blocks/s | %.0f MiB/s | %llu | %llu failed | %.2f s CPU a GiB |\n", LOADS, load_s,
+	       (double)b->loads / load_s, load_mib / load_s, (unsigned long long)b->loads, (unsigned long long)b->load_failed,
+	       (cpu_seconds() - cpu_s) / load_mib * 1024);
 	return ERR_OK;
+}
+
+/* Noise, or bf16: a channel's numbers around a power of two of its own, of 64 channels side by side. */
+static void fill(struct bench *b)
+{
+	for (uint64_t i = 0; i < b->block_bytes; i += 8) {
+		uint64_t word = rng_at(2, 2, i);
+		for (uint64_t k = 0; b->numbers && k < 4; k++) {
+			uint64_t number = rng_at(2, 3, i + k), exponent = 120 + rng_mix(i / 2 % 64 + k) % 4;
+			exponent -= number ? (uint64_t)__builtin_ctzll(number) : 0; /* one step down for each half of what is left */
+			word = (word & ~(UINT64_C(0x7f80) << 16 * k)) | exponent << (16 * k + 7);
+		}
+		memcpy(b->payload + i, &word, 8);
+	}
+	b->digest = digest_of(b->payload, b->block_bytes);
 }
 
 static void remove_folder(const char *path)
@@ -215,13 +236,16 @@ static void remove_folder(const char *path)
 
 int main(int argc, char **argv, char **environment)
 {
-	struct bench b = {.blocks = 1000000, .block_bytes = 4096, .loads = 20000, .io = "auto"};
+	struct bench b = {.blocks = 1000000, .block_bytes = 4096, .loads = 20000, .io = "auto", .segment_bytes = SEGMENT_BYTES};
 	struct option table[] = {
 		{"path", OPTION_TEXT, &b.path, 0, 0, "DIR", "a folder that does not exist yet"},
 		{"disk-io", OPTION_TEXT, &b.io, 0, 0, "HOW", "auto, uring or plain"},
 		{"blocks", OPTION_COUNT, &b.blocks, 1, 1 << 29, "N", "how many are written"},
 		{"block-bytes", OPTION_BYTES, &b.block_bytes, 64, 16 << 20, "B", "payload of each"},
+		{"segment-bytes", OPTION_BYTES, &b.segment_bytes, 32 << 10, 1 << 30, "B", "of a segment"},
 		{"disk-key", OPTION_TEXT, &b.key_path, 0, 0, "FILE", "records are signed with it"},
+		{"encode", OPTION_FLAG, &b.encode, 0, 0, NULL, "payloads are encoded where that saves something"},
+		{"numbers", OPTION_FLAG, &b.numbers, 0, 0, NULL, "payloads are bf16, not noise"},
 		{"loads", OPTION_COUNT, &b.loads, 1, 0, "N", "how many are loaded"},
 	};
 	struct options options = {.program = "bench_kv_disk", .usage = "--path DIR [options]", .table = table,
@@ -237,9 +261,7 @@ int main(int argc, char **argv, char **environment)
 		e = loop_create(&b.loop);
 	if (e == ERR_OK) {
 		b.payload = aligned_alloc(DISK_PAGE_BYTES, (1 + LOADS) * ((b.block_bytes + DISK_PAGE_BYTES - 1) / DISK_PAGE_BYTES * DISK_PAGE_BYTES));
-		for (uint64_t i = 0; i < b.block_bytes; i += 8)
-			memcpy(b.payload + i, &(uint64_t){rng_at(2, 2, i)}, 8);
-		b.digest = digest_of(b.payload, b.block_bytes);
+		fill(&b);
 		e = measure(&b, &why);
 		if (b.shell)
 			stop(&b);

@@ -55,6 +55,7 @@ enum err cpu_kv_runs_create(struct device *device, const struct kv_runs_bounds *
 void cpu_kv_runs_destroy(struct kv_runs *runs);
 void cpu_kv_runs_set(struct kv_runs *runs);
 void cpu_kv_write(struct device *device, const struct kv_write_call *call);
+void cpu_qkv(struct device *device, const struct qkv_call *call);
 void cpu_kv_digest(struct device *device, const struct kv_digest_call *call);
 void cpu_attention(struct device *device, const struct attention_call *call);
 void cpu_moe_route(struct device *device, const struct moe_route_call *call);

@@ -140,8 +140,9 @@ static bool replay(struct device *device, uint64_t key)
 	return false;
 }
 
-static void recorded(struct device *device)
+static bool recorded(struct device *device)
 {
+	return true;
 }
 
 void cpu_parallel(struct device *device, uint32_t count, uint64_t work, threads_fn *fn, void *arg)
@@ -199,9 +200,10 @@ static void copy_lines(struct device *device, const struct copy_lines *lines)
 		       lines->bytes);
 }
 
-static void fetch(struct device *device, void *to, const void *from, size_t bytes)
+static void fetch(struct device *device, const struct fetch_piece *pieces, size_t count)
 {
-	memcpy(to, from, bytes);
+	for (size_t i = 0; i < count; i++)
+		memcpy(pieces[i].to, pieces[i].from, pieces[i].bytes);
 }
 
 static enum err pin(struct device *device, void *memory, size_t bytes)
@@ -311,6 +313,7 @@ static const struct backend backend = {
 	.kv_runs_destroy = cpu_kv_runs_destroy,
 	.kv_runs_set = cpu_kv_runs_set,
 	.kv_write = cpu_kv_write,
+	.qkv = cpu_qkv,
 	.kv_digest = cpu_kv_digest,
 	.attention = cpu_attention,
 	.moe_route = cpu_moe_route,

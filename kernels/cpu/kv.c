@@ -74,6 +74,22 @@ void cpu_kv_write(struct device *device, const struct kv_write_call *call)
 	cpu_parallel(device, call->runs->count, work, write_run, &job);
 }
 
+/* Nothing is gained here by fewer passes: rows stay in the cache. */
+void cpu_qkv(struct device *device, const struct qkv_call *call)
+{
+	uint32_t dim = call->kv->layout.head_dim, kv_heads = call->kv->layout.head_kv_count;
+	float *k = call->x + (size_t)call->head_count * dim;
+	const struct kv_write_call write = {.kv = call->kv, .layer = call->layer, .runs = call->runs, .k = k,
+					    .v = k + (size_t)kv_heads * dim, .stride = call->x_stride};
+	if (call->q_norm) {
+		cpu_head_norm(device, call->x, call->x_stride, call->rows, call->head_count, dim, call->q_norm, call->eps);
+		cpu_head_norm(device, k, call->x_stride, call->rows, kv_heads, dim, call->k_norm, call->eps);
+	}
+	/* Queries and keys lie side by side and turn alike. */
+	cpu_rope(device, call->x, call->x_stride, call->rows, call->head_count + kv_heads, dim, call->half, call->cos, call->sin);
+	cpu_kv_write(device, &write);
+}
+
 /* --- digests ----------------------------------------------------------------------------------------- */
 
 static uint32_t block_first(const struct kv_digest_call *call, const struct kv_run *run)

@@ -10,6 +10,7 @@
 struct route_job {
 	const struct device *device;
 	const struct moe_route_call *call;
+	uint32_t row_end; /* rows from here on are nobody's */
 };
 
 /* Marks the k greatest, among equals the lower index, by a bit each. */
@@ -89,7 +90,7 @@ static void route_row(void *arg, uint32_t row, uint32_t worker)
 {
 	const struct route_job *job = arg;
 	const struct moe_routing *routing = job->call->routing;
-	const float *logits = job->call->logits + (size_t)row * routing->expert_count;
+	const float *logits = job->call->logits + (row < job->row_end ? (size_t)row * routing->expert_count : 0);
 	uint32_t *expert = job->call->ret_expert + (size_t)row * routing->top_k;
 	float *weight = job->call->ret_weight + (size_t)row * routing->top_k;
 	float score[MOE_EXPERTS_MAX] = {0}, chosen = 0.0f;
@@ -108,7 +109,7 @@ static void route_row(void *arg, uint32_t row, uint32_t worker)
 void cpu_moe_route(struct device *device, const struct moe_route_call *call)
 {
 	const struct moe_routing *r = call->routing;
-	struct route_job job = {device, call};
+	struct route_job job = {device, call, call->runs ? kv_runs_row_end(call->runs) : call->rows};
 	cpu_parallel(device, call->rows, (uint64_t)call->rows * r->expert_count * (16 + r->top_k), route_row, &job);
 }
 

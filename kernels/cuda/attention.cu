@@ -157,7 +157,7 @@ void cuda_attention(struct device *base, const struct attention_call *call)
 {
 	const struct cuda_runs *runs = cuda_runs_of(call->runs);
 	struct cuda_device *device = cuda_of(base);
-	uint32_t rows = call->runs->row_count;
+	uint32_t rows = call->runs->row_count + call->runs->padding;
 	assert(call->runs->count <= ATTENTION_RUNS_MAX && call->scale > 0);
 	assert(call->kv->block_stride % 16 == 0 && call->kv->layer_stride % 16 == 0 && (uintptr_t)call->kv->base % 16 == 0);
 	if (!cuda_alive(base) || rows == 0)

@@ -59,6 +59,8 @@ struct attention_job {
 	uint32_t split_share;	  /* blocks for a kv head; 0: splits are ATTENTION_SPLIT, whoever is there */
 };
 
+/* At open: lets the kernels of the tensor-core form have their shared memory. */
+enum err attention_prepare(struct cuda_device *device);
 /* The tensor-core form, bf16 KV (attention_tiles.cu); then, if runs were shared out, op_attention() merges. */
 void attention_tiles(struct device *device, const struct attention_job *job, uint32_t rows_longest);
 /* Plain multiply-adds, f32 KV (attention_f32.cu): the bits of cpu-fma-1. */

@@ -629,10 +629,36 @@ static void launch(struct cuda_device *device, const struct attention_job *job, 
 	CUtensorMap map = {};
 	if (shape.box_rows > 0 && !map_of(device, job, shape.box_rows, &map))
 		return;
-	cuda_allow_shared(device, (const void *)attention_kernel<panels, columns, rows, values>, bytes);
 	SIMT_LAUNCH((attention_kernel<panels, columns, rows, values>), dim3(grid < grid_max ? grid : grid_max),
 		    dim3(form::threads), bytes, device->stream, *job, shape, limits, map);
 	cuda_launched(device, "attention");
+}
+
+/* Shared memory of a form: at open, for asking may wait until running copies end. */
+template <int panels, int columns, int rows, int values> static void prepare(struct cuda_device *device)
+{
+	size_t bytes;
+	(void)shape_of(device, panels, rows, form<panels, columns, rows, values>::half, &bytes);
+	cuda_allow_shared(device, (const void *)attention_kernel<panels, columns, rows, values>, bytes);
+}
+
+template <int panels> static constexpr int rows_many = panels == 1 ? 3 : 2; /* row groups of the block for long runs */
+
+template <int panels> static void prepare_both(struct cuda_device *device)
+{
+	prepare<panels, panels * PANEL_DIM, 1, 1>(device);
+	prepare<panels, panels * PANEL_DIM, rows_many<panels>, 1>(device);
+}
+
+enum err attention_prepare(struct cuda_device *device)
+{
+	prepare_both<1>(device);
+	prepare_both<2>(device);
+	prepare_both<4>(device);
+	prepare<8, 256, 1, 2>(device);
+	prepare<9, 256, 1, 2>(device);
+	prepare<10, 256, 1, 2>(device);
+	return device->failed;
 }
 
 /* Runs of few rows through the small block, the others through that with two row groups. */
@@ -645,7 +671,7 @@ static void launch_both(struct cuda_device *device, const struct attention_job *
 		return;
 	}
 	launch<panels, panels * PANEL_DIM, 1, 1>(device, job, {0, ROWS_FEW, 0, 0, half});
-	launch<panels, panels * PANEL_DIM, panels == 1 ? 3 : 2, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, half, half});
+	launch<panels, panels * PANEL_DIM, rows_many<panels>, 1>(device, job, {ROWS_FEW, UINT32_MAX, 0, half, half});
 }
 
 void attention_tiles(struct device *base, const struct attention_job *job, uint32_t rows_longest)

@@ -78,6 +78,7 @@ struct cuda_device {
 
 	struct cuda_graph graphs[CUDA_GRAPHS_MAX];
 	uint32_t graph_count;
+	bool graphs_refused; /* there was no memory for one: no more are recorded */
 	struct cuda_graph *recording; /* NULL: operations run as they come */
 };
 
@@ -122,8 +123,11 @@ void cuda_shared_give_back(void *memory, size_t bytes);
 bool cuda_range_add(struct cuda_device *device, void *memory, size_t bytes);
 void cuda_range_remove(struct cuda_device *device, const void *memory);
 
-/* Lets blocks of a kernel have so much dynamic shared memory (above 48 KiB it must be asked for). */
+/* Lets blocks of a kernel have so much dynamic shared memory (above 48 KiB it must be asked for).  At open, or where else the device has
+ * nothing to do: it may wait until running copies end. */
 void cuda_allow_shared(struct cuda_device *device, const void *kernel, size_t bytes);
+/* At open: shared memory of moe_route (moe_route.cu). */
+enum err moe_prepare(struct cuda_device *device);
 
 /* Host memory on its way: a pinned piece of CUDA_STAGE_BYTES to fill, and its copy to the device in order with operations. NULL
  * after a failure. */
@@ -193,12 +197,12 @@ enum err cuda_copy(struct device *device, void *to, const void *from, size_t byt
 enum err cuda_join(struct device *const *devices, uint32_t count, struct why *why);
 void cuda_meet(struct device *device);
 void cuda_copy_lines(struct device *device, const struct copy_lines *lines);
-void cuda_fetch(struct device *device, void *to, const void *from, size_t bytes);
+void cuda_fetch(struct device *device, const struct fetch_piece *pieces, size_t count);
 enum err cuda_pin(struct device *device, void *memory, size_t bytes);
 void cuda_unpin(struct device *device, void *memory, size_t bytes);
 void cuda_zero(struct device *device, void *memory, size_t bytes);
 bool cuda_replay(struct device *device, uint64_t key);
-void cuda_recorded(struct device *device);
+bool cuda_recorded(struct device *device);
 enum err cuda_linear_create(struct device *device, const struct linear_shape *shape, struct linear **ret_linear);
 void cuda_linear_destroy(struct linear *linear);
 void cuda_linear_fill(struct linear *linear, uint32_t first, uint32_t count, const void *source, size_t source_stride);
@@ -227,6 +231,7 @@ enum err cuda_kv_runs_create(struct device *device, const struct kv_runs_bounds 
 void cuda_kv_runs_destroy(struct kv_runs *runs);
 void cuda_kv_runs_set(struct kv_runs *runs);
 void cuda_kv_write(struct device *device, const struct kv_write_call *call);
+void cuda_qkv(struct device *device, const struct qkv_call *call);
 void cuda_kv_digest(struct device *device, const struct kv_digest_call *call);
 void cuda_attention(struct device *device, const struct attention_call *call);
 void cuda_moe_route(struct device *device, const struct moe_route_call *call);

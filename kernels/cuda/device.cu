@@ -7,6 +7,7 @@
 #include <time.h>
 
 #include "base/log.h"
+#include "kernels/cuda/attention.h"
 #include "kernels/cuda/linear.h"
 
 /* --- errors ------------------------------------------------------------------------------------------------ */
@@ -286,6 +287,10 @@ enum err cuda_device_open(const struct device_options *options, struct why *why,
 		e = allocate(device);
 		if (e == ERR_OK)
 			e = linear_prepare(device);
+		if (e == ERR_OK)
+			e = attention_prepare(device);
+		if (e == ERR_OK)
+			e = moe_prepare(device);
 		if (e != ERR_OK)
 			why_set(why, e, "device %s: %s", device->base.props.name,
 				e == ERR_NOMEM ? "no memory for its scratch" : "it cannot be set up");
@@ -296,6 +301,14 @@ enum err cuda_device_open(const struct device_options *options, struct why *why,
 	}
 	*ret_device = &device->base;
 	return ERR_OK;
+}
+
+/* Freeing nothing makes the context, which older runtimes put off. */
+void cuda_device_make_current(uint32_t index)
+{
+	if (cudaSetDevice((int)index) == cudaSuccess)
+		(void)cudaFree(NULL);
+	(void)cudaGetLastError();
 }
 
 /* --- the backend --------------------------------------------------------------------------------------------- */
@@ -348,6 +361,7 @@ static const struct backend *cuda_backend(void)
 		.kv_runs_destroy = cuda_kv_runs_destroy,
 		.kv_runs_set = cuda_kv_runs_set,
 		.kv_write = cuda_kv_write,
+		.qkv = cuda_qkv,
 		.kv_digest = cuda_kv_digest,
 		.attention = cuda_attention,
 		.moe_route = cuda_moe_route,

@@ -318,9 +318,9 @@ void cuda_kv_digest(struct device *device, const struct kv_digest_call *call)
 	assert(piece % 16 == 0 && kv->block_stride % 16 == 0 && (uintptr_t)kv->base % 16 == 0 && shared_bytes <= CUDA_SHARED_USUAL);
 	assert(call->part_count == 1 || (piece % STRIPE == 0 && call->part_count <= DEVICES_MAX));
 	uint32_t blocks = cuda_runs_of(call->runs)->rows_longest / layout->block_tokens + 2;
-	dim3 grid(blocks < DIGEST_BLOCKS ? blocks : DIGEST_BLOCKS, call->runs->count), block(DIGEST_THREADS);
+	dim3 grid(blocks < DIGEST_BLOCKS ? blocks : DIGEST_BLOCKS, call->runs->count + call->runs->padding), block(DIGEST_THREADS);
 	bool cut = call->part_count > 1 && piece % DIGEST_LEAF_BYTES != 0;
-	if (!cuda_alive(device) || call->runs->count == 0)
+	if (!cuda_alive(device) || grid.y == 0)
 		return;
 	cudaError_t e = cut ? SIMT_LAUNCH(kv_digest<true>, grid, block, shared_bytes, cuda_stream(device), job)
 			    : SIMT_LAUNCH(kv_digest<false>, grid, block, shared_bytes, cuda_stream(device), job);

@@ -264,15 +264,32 @@ void cuda_copy_lines(struct device *base, const struct copy_lines *lines)
 						   cudaMemcpyDefault, device->stream));
 }
 
-void cuda_fetch(struct device *base, void *to, const void *from, size_t bytes)
+/* One call for all pieces, and copy engines do it: a kernel that stores into the host's memory would take multiprocessors for as long as
+ * the bytes take over PCIe, and the blocks of a product would wait for them (docs/gpu.md). */
+static cudaError_t copy_out(cudaStream_t stream, const struct fetch_piece *pieces, size_t count)
+{
+	void *to[DEV_FETCH_PIECES_MAX];
+	const void *from[DEV_FETCH_PIECES_MAX];
+	size_t bytes[DEV_FETCH_PIECES_MAX], first = 0;
+	struct cudaMemcpyAttributes all = {};
+	all.srcAccessOrder = cudaMemcpySrcAccessOrderStream;
+	all.flags = cudaMemcpyFlagPreferOverlapWithCompute;
+	for (size_t i = 0; i < count; i++)
+		to[i] = pieces[i].to, from[i] = pieces[i].from, bytes[i] = pieces[i].bytes;
+	return cudaMemcpyBatchAsync(to, from, bytes, count, &all, &first, 1, stream);
+}
+
+void cuda_fetch(struct device *base, const struct fetch_piece *pieces, size_t count)
 {
 	struct cuda_device *device = cuda_of(base);
-	assert(!device->recording && kind_of(device, to) == MEM_PINNED && kind_of(device, from) == MEM_DEVICE);
-	if (!cuda_alive(base) || bytes == 0)
+	assert(!device->recording);
+	for (size_t i = 0; i < count; i++)
+		assert(kind_of(device, pieces[i].to) == MEM_PINNED && kind_of(device, pieces[i].from) == MEM_DEVICE);
+	if (!cuda_alive(base))
 		return;
 	if (CUDA_TRY(device, cudaEventRecord(device->fetch_from, device->stream)) &&
 	    CUDA_TRY(device, cudaStreamWaitEvent(device->fetch_stream, device->fetch_from, 0)) &&
-	    CUDA_TRY(device, cudaMemcpyAsync(to, from, bytes, cudaMemcpyDeviceToHost, device->fetch_stream)))
+	    CUDA_TRY(device, copy_out(device->fetch_stream, pieces, count)))
 		device->fetching = true;
 }
 

@@ -15,6 +15,7 @@ struct route_job {
 	uint32_t rows;
 	uint32_t *ret_expert;
 	float *ret_weight;
+	const uint32_t *counts; /* of runs, or NULL */
 };
 
 /* Of `count` values in shared memory, by all lanes of a warp: the index of the greatest not marked, the lowest of equals.
@@ -132,7 +133,8 @@ SIMT_KERNEL_OF(moe_route, ROUTE_THREADS, 2)(const route_job job)
 	uint32_t *chosen = reinterpret_cast<uint32_t *>(shared + ROUTE_WARPS * 3 * count) + simt_warp() * routing.top_k;
 	if (row >= job.rows)
 		return;
-	const float *logits = job.logits + (size_t)row * count;
+	const bool nobody = job.counts && row >= job.counts[CUDA_COUNT_ROW_END];
+	const float *logits = job.logits + (nobody ? 0 : (size_t)row * count);
 	if (routing.score == MOE_SIGMOID)
 		for (uint32_t e = simt_lane(); e < count; e += SIMT_LANES)
 			score[e] = elementary_sigmoid(logits[e]);
@@ -146,15 +148,25 @@ SIMT_KERNEL_OF(moe_route, ROUTE_THREADS, 2)(const route_job job)
 	write_chosen(job, row, score, mark_greatest(choice, count, routing.top_k), chosen);
 }
 
+static size_t route_bytes(uint32_t expert_count, uint32_t top_k)
+{
+	return ROUTE_WARPS * (3 * (size_t)expert_count + top_k) * sizeof(float);
+}
+
+enum err moe_prepare(struct cuda_device *device)
+{
+	cuda_allow_shared(device, (const void *)moe_route, route_bytes(MOE_EXPERTS_MAX, MOE_TOP_K_MAX));
+	return device->failed;
+}
+
 void cuda_moe_route(struct device *device, const struct moe_route_call *call)
 {
 	const struct moe_routing *r = call->routing;
-	const route_job job = {*r, call->logits, call->bias, call->rows, call->ret_expert, call->ret_weight};
-	size_t shared_bytes = ROUTE_WARPS * (3 * (size_t)r->expert_count + r->top_k) * sizeof(float);
+	const route_job job = {*r, call->logits, call->bias, call->rows, call->ret_expert, call->ret_weight,
+			       call->runs ? cuda_runs_of(call->runs)->view.counts : NULL};
+	size_t shared_bytes = route_bytes(r->expert_count, r->top_k);
 	if (!cuda_alive(device) || call->rows == 0)
 		return;
-	if (shared_bytes > CUDA_SHARED_USUAL)
-		cuda_allow_shared(cuda_of(device), (const void *)moe_route, shared_bytes);
 	cuda_check(cuda_of(device),
 		   SIMT_LAUNCH(moe_route, dim3((call->rows + ROUTE_WARPS - 1) / ROUTE_WARPS), dim3(ROUTE_THREADS), shared_bytes,
 			       cuda_stream(device), job),

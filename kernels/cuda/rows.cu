@@ -5,7 +5,7 @@
  * that lie side by side in a warp. */
 #include "kernels/cuda/cuda.h"
 #include "kernels/cuda/elementary.h"
-#include "kernels/cuda/quad.h"
+#include "kernels/cuda/head.h"
 
 /* --- each number by itself --------------------------------------------------------------------------------- */
 
@@ -251,23 +251,6 @@ void cuda_glu(struct device *device, const struct glu_call *call)
 #define NORM_WARPS   (NORM_THREADS / SIMT_LANES)
 #define NORM_STEP    (NORM_THREADS * QUAD) /* quad q of a row belongs to thread q % NORM_THREADS, whatever the rows */
 
-SIMT_DEVICE float squares(const quad &v, float sum)
-{
-	SIMT_UNROLL
-	for (int i = 0; i < QUAD; i++)
-		sum = simt_fma(v.at[i], v.at[i], sum);
-	return sum;
-}
-
-SIMT_DEVICE quad normalised(const quad &v, float inverse, const quad &weight)
-{
-	quad out;
-	SIMT_UNROLL
-	for (int i = 0; i < QUAD; i++)
-		out.at[i] = v.at[i] * inverse * weight.at[i];
-	return out;
-}
-
 template <typename to_t> struct norm_job {
 	float *x;
 	const float *add, *weight;
@@ -311,7 +294,7 @@ template <int held, bool wide, typename to_t> SIMT_KERNEL_OF(rmsnorm_held, NORM_
 			v[j] = norm_load<wide>(job, row, first + j * NORM_STEP);
 	SIMT_UNROLL
 	for (int j = 0; j < held; j++)
-		sum = squares(v[j], sum);
+		sum = quad_squares(v[j], sum);
 	float inverse = 1.0f / simt_sqrt(simt_block_sum<NORM_WARPS>(sum) / (float)job.dim + job.eps);
 	SIMT_UNROLL
 	for (int j = 0; j < held; j++) {
@@ -321,7 +304,7 @@ template <int held, bool wide, typename to_t> SIMT_KERNEL_OF(rmsnorm_held, NORM_
 		if (job.add)
 			quad_store<wide>(job.x + row * job.dim + at, v[j], left);
 		quad weight = quad_load<wide>(job.weight + at, left);
-		norm_store<wide>(job, row, at, normalised(v[j], inverse, weight));
+		norm_store<wide>(job, row, at, quad_normalised(v[j], inverse, weight));
 	}
 }
 
@@ -334,13 +317,13 @@ template <bool wide, typename to_t> SIMT_KERNEL_OF(rmsnorm_long, NORM_THREADS, 2
 		quad v = norm_load<wide>(job, row, at);
 		if (job.add)
 			quad_store<wide>(job.x + row * job.dim + at, v, job.dim - at);
-		sum = squares(v, sum);
+		sum = quad_squares(v, sum);
 	}
 	float inverse = 1.0f / simt_sqrt(simt_block_sum<NORM_WARPS>(sum) / (float)job.dim + job.eps);
 	for (size_t at = threadIdx.x * QUAD; at < job.dim; at += NORM_STEP) {
 		quad v = quad_load<wide>(job.x + row * job.dim + at, job.dim - at);
 		quad weight = quad_load<wide>(job.weight + at, job.dim - at);
-		norm_store<wide>(job, row, at, normalised(v, inverse, weight));
+		norm_store<wide>(job, row, at, quad_normalised(v, inverse, weight));
 	}
 }
 
@@ -388,37 +371,23 @@ struct head_norm_job {
 	float eps;
 };
 
-#define HEAD_STEP  (SIMT_LANES * QUAD)
-#define HEAD_STEPS (HEAD_DIM_MAX / HEAD_STEP)
-
 /* A warp for each head, which it holds; longer ones than any model has are read twice. */
 template <bool wide> SIMT_KERNEL_OF(head_norm, NORM_THREADS, 4)(const head_norm_job job)
 {
-	uint32_t index = blockIdx.x * NORM_WARPS + simt_warp(), first = simt_lane() * QUAD;
+	uint32_t index = blockIdx.x * NORM_WARPS + simt_warp(), beyond = HEAD_STEPS * HEAD_STEP + simt_lane() * QUAD;
 	if (index >= job.count)
 		return;
-	float *x = job.x + index / job.head_count * job.x_stride + (size_t)(index % job.head_count) * job.dim, sum = 0.0f;
-	quad v[HEAD_STEPS] = {};
-	SIMT_UNROLL
-	for (uint32_t j = 0; j < HEAD_STEPS; j++)
-		if (first + j * HEAD_STEP < job.dim)
-			v[j] = quad_load<wide>(x + first + j * HEAD_STEP, job.dim - first - j * HEAD_STEP);
-	SIMT_UNROLL
-	for (uint32_t j = 0; j < HEAD_STEPS; j++)
-		sum = squares(v[j], sum);
-	for (uint32_t at = first + HEAD_STEPS * HEAD_STEP; at < job.dim; at += HEAD_STEP)
-		sum = squares(quad_load<wide>(x + at, job.dim - at), sum);
-	float inverse = 1.0f / simt_sqrt(simt_warp_sum(sum) / (float)job.dim + job.eps);
-	SIMT_UNROLL
-	for (uint32_t j = 0; j < HEAD_STEPS; j++) {
-		uint32_t at = first + j * HEAD_STEP;
-		if (at < job.dim)
-			quad_store<wide>(x + at, normalised(v[j], inverse, quad_load<wide>(job.weight + at, job.dim - at)),
-				   job.dim - at);
-	}
-	for (uint32_t at = first + HEAD_STEPS * HEAD_STEP; at < job.dim; at += HEAD_STEP) {
+	float *x = job.x + index / job.head_count * job.x_stride + (size_t)(index % job.head_count) * job.dim;
+	head_part head = head_load<wide>(x, job.dim);
+	float sum = head_squares(head);
+	for (uint32_t at = beyond; at < job.dim; at += HEAD_STEP)
+		sum = quad_squares(quad_load<wide>(x + at, job.dim - at), sum);
+	float inverse = head_inverse(sum, job.dim, job.eps);
+	head_normalise<wide>(&head, inverse, job.weight, job.dim);
+	head_store<wide>(head, x, job.dim);
+	for (uint32_t at = beyond; at < job.dim; at += HEAD_STEP) {
 		quad weight = quad_load<wide>(job.weight + at, job.dim - at);
-		quad_store<wide>(x + at, normalised(quad_load<wide>(x + at, job.dim - at), inverse, weight), job.dim - at);
+		quad_store<wide>(x + at, quad_normalised(quad_load<wide>(x + at, job.dim - at), inverse, weight), job.dim - at);
 	}
 }
 

@@ -68,7 +68,7 @@ static size_t write_piece(struct cuda_runs *runs, uint8_t *piece)
 	struct places at = places_of(bounds);
 	uint32_t *counts = (uint32_t *)piece, *rows = (uint32_t *)(piece + at.rows), *tables = (uint32_t *)(piece + at.tables);
 	struct cuda_run *to = (struct cuda_run *)(piece + at.runs);
-	uint32_t table = 0, row_end = 0, tiles = 0;
+	uint32_t table = 0, tiles = 0;
 	memset(rows, 0xff, bounds->rows_max * sizeof(uint32_t)); /* CUDA_RUN_NONE */
 	runs->rows_longest = runs->positions_longest = 0;
 	for (uint32_t i = 0; i < runs->base.count; i++) {
@@ -82,14 +82,13 @@ static size_t write_piece(struct cuda_runs *runs, uint8_t *piece)
 		table += blocks;
 		tiles += (end + 63) / 64;
 		runs->rows_longest = run->row_count > runs->rows_longest ? run->row_count : runs->rows_longest;
-		row_end = run->row_first + run->row_count > row_end ? run->row_first + run->row_count : row_end;
 		runs->positions_longest = end > runs->positions_longest ? end : runs->positions_longest;
 	}
 	counts[CUDA_COUNT_RUNS] = runs->base.count;
 	counts[CUDA_COUNT_ROWS] = runs->base.row_count;
 	counts[CUDA_COUNT_ROWS_LONGEST] = runs->rows_longest;
 	counts[CUDA_COUNT_POSITIONS] = runs->positions_longest;
-	counts[CUDA_COUNT_ROW_END] = row_end;
+	counts[CUDA_COUNT_ROW_END] = kv_runs_row_end(&runs->base);
 	counts[CUDA_COUNT_TILES] = tiles;
 	return at.tables + table * sizeof(uint32_t);
 }

@@ -51,7 +51,7 @@ class Devices(unittest.TestCase):
     def serve(self, transport):
         """(what was answered, the metrics when all that was moved is counted)"""
         with mock.patch.object(cluster, "BATON", self.programs / "baton"), \
-                Cluster(models=(MODEL,), prefill=1, decode=1, kvstore=1, time_factor=4) as c:
+                Cluster(models=(MODEL,), prefill=1, decode=1, kvstore=1, max_num_seqs=4, time_factor=4) as c:
             c.wait_for(lambda: any(n["role"] == "decode" and t["transport"] == transport and t["peer"].startswith("prefill")
                                    for n in c.nodes() for t in n["transports"]), what="decode reads from prefill over " + transport)
             answers = [c.post("/v1/completions", body) for body in requests()]

@@ -124,6 +124,11 @@ class Disk(unittest.TestCase):
             kv = Kv(cluster)
             blocks = kv.blocks()
             on_disk = [b["key"] for b in blocks if b["tier"] == "disk"]
+            disk = json.loads(kv("stat", "--json"))["disk"]
+            self.assertEqual(disk["blocks"], sum("disk" in b["tier"] for b in blocks))
+            self.assertEqual((disk["bytes_total"], disk["lag_blocks"], disk["stopped"], disk["ready"]), (256 << 20, 0, "", True))
+            self.assertTrue(0 < disk["bytes_used"] <= disk["bytes_total"], disk)
+            self.assertIn(f"disk: {disk['blocks']} blocks", kv("stat"))
             self.assertEqual(len({b["key"] for b in blocks}), len(blocks))
             self.assertGreater(len(on_disk), 100)
             self.assertEqual(json.loads(kv("get", on_disk[0], "--json"))["tier"], "dram+disk")  # it was read back

@@ -105,6 +105,7 @@ class Verbs(unittest.TestCase):
         self.assertIn("kvstore-2:", text)
         self.assertNotIn("kvstore-1:", text)
         self.assertIn("tenant acme", text)
+        self.assertRegex(text, r"copies: \d+ missing, ")
 
     def test_no_tenant_is_over_its_quota(self):
         stats = self.kv.lines("stat")
@@ -179,6 +180,9 @@ class Verbs(unittest.TestCase):
                 expected[f'baton_kvstore_bytes{{{node},state="used"}}'] = stat["bytes"]
                 expected[f'baton_kvstore_offers_total{{{node},answer="taken"}}'] = stat["offers_taken"]
                 expected[f'baton_kvstore_lag_blocks{{{node}}}'] = stat["lag_blocks"]
+                expected[f'baton_kv_copies_missing{{{node}}}'] = stat["copies"]["missing"]
+                expected[f'baton_kv_copies_total{{{node}}}'] = stat["copies"]["made"]
+                expected[f'baton_kv_copies_given_up_total{{{node}}}'] = stat["copies"]["given_up"]
                 for reason, count in stat["evicted"].items():
                     expected[f'baton_kvstore_evicted_total{{{node},reason="{reason}"}}'] = count
                 for t in stat["tenants"]:

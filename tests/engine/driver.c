@@ -229,6 +229,7 @@ void plan_add(struct plan *plan, struct stream *stream, uint32_t count)
 						     .score_first = sequence->computed, .score_count = scores,
 						     .score_index = plan->sample_count + samples, .digest = true};
 	plan->token_count += size;
+	plan->token_bucket = plan_bucket(plan->token_count);
 	plan->sample_count += samples + scores;
 	plan->score_count += scores;
 }

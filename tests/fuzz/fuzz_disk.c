@@ -7,9 +7,10 @@
 #include "base/hash.h"
 #include "bytes.h"
 #include "kvstore/disk.h"
-#include "kvstore/disk_format.h"
+#include "kvstore/disk_payload.h"
 
-enum { SEGMENTS = 5, PAGES = 16, RECORD_PAGES = 4, OPS = 32, LANDING_BYTES = RECORD_PAGES * DISK_PAGE_BYTES, ID = 77, NAMES = 24 };
+enum { SEGMENTS = 5, PAGES = 16, RECORD_PAGES = 4, OPS = 32, LANDING_BYTES = RECORD_PAGES * DISK_PAGE_BYTES, ID = 77, NAMES = 24,
+       SMALL_BYTES = 512, LARGE_BYTES = 10624 /* three pages, or two encoded */ };
 
 struct world {
 	struct bytes in;
@@ -32,23 +33,45 @@ static void on_submit(void *context, const struct disk_io *io)
 {
 	struct world *w = context;
 	assert(w->op_count < OPS);
-	assert(io->offset % DISK_PAGE_BYTES == 0 && io->offset + io->head_bytes + io->landing_bytes <= PAGES * DISK_PAGE_BYTES);
+	uint32_t stored_bytes = io->stored_bytes ? io->stored_bytes : io->landing_bytes;
+	assert(io->offset % DISK_PAGE_BYTES == 0);
+	assert(io->kind == DISK_ENCODE || io->offset + io->head_bytes + stored_bytes <= PAGES * DISK_PAGE_BYTES);
 	assert(io->landing_bytes <= LANDING_BYTES);
 	w->ops[w->op_count++] = *io;
 }
 
-static void perform(struct world *w, const struct disk_io *io)
+/* Through memory of just that size, so that a sanitizer sees each byte too many. */
+static enum err decode(struct world *w, const struct disk_io *io, const uint8_t *at)
 {
+	uint8_t *stored = malloc(io->stored_bytes), *landing = malloc(io->landing_bytes);
+	memcpy(stored, at, io->stored_bytes);
+	enum err e = disk_payload_decode(io->head, stored, io->stored_bytes, landing, io->landing_bytes, NULL);
+	if (e == ERR_OK)
+		memcpy(w->landing, landing, io->landing_bytes);
+	free(stored);
+	free(landing);
+	return e == ERR_OK ? ERR_OK : ERR_CORRUPT;
+}
+
+static enum err perform(struct world *w, const struct disk_io *io)
+{
+	enum err e = ERR_OK;
 	uint8_t *at = (uint8_t *)w->pages[io->segment] + io->offset;
 	if (io->kind == DISK_WRITE) {
 		memcpy(at, io->head, io->head_bytes);
 		memcpy(at + io->head_bytes, w->landing, io->landing_bytes);
 	} else if (io->kind == DISK_READ) {
 		memcpy(io->head, at, io->head_bytes);
-		memcpy(w->landing, at + io->head_bytes, io->landing_bytes);
+		if (io->stored_bytes)
+			e = decode(w, io, at + io->head_bytes);
+		else
+			memcpy(w->landing, at + io->head_bytes, io->landing_bytes);
 		for (uint32_t i = 0; io->landing_bytes && i < io->landing_bytes / io->layer_bytes; i++)
 			io->ret_digests[i] = digest_of(w->landing + (size_t)i * io->layer_bytes, io->layer_bytes);
+	} else if (io->kind == DISK_ENCODE) {
+		disk_payload_encode(w->landing, io->landing_bytes, io->head + DISK_PAGE_BYTES, io->ret_coded);
 	}
+	return e;
 }
 
 static void run(struct world *w)
@@ -56,8 +79,8 @@ static void run(struct world *w)
 	for (int turns = 0; turns < 2000 && (w->op_count > 0 || turns < 8); turns++) {
 		if (w->op_count > 0) {
 			struct disk_io io = w->ops[--w->op_count];
-			perform(w, &io);
-			disk_done(w->disk, io.op, ERR_OK, w->now_ns);
+			enum err e = perform(w, &io);
+			disk_done(w->disk, io.op, e, w->now_ns);
 		} else {
 			w->now_ns += 10000000;
 			disk_tick(w->disk, w->now_ns);
@@ -83,6 +106,17 @@ static void on_loaded(void *context, uint64_t cookie, enum err e, const struct l
 	assert(e != ERR_OK || id128_equal(&block->key, &key));
 	for (uint32_t i = 0; e == ERR_OK && i < block->layer_count; i++)
 		assert(digest_of(w->landing + (size_t)i * block->layer_bytes, block->layer_bytes) == block->digests[i]);
+}
+
+/* It says that its payload, whatever that is, is encoded. */
+static void place_encoded(struct world *w, uint32_t segment, uint32_t at)
+{
+	uint8_t *page = w->pages[segment][at];
+	uint32_t room = (PAGES - 1 - at) * DISK_PAGE_BYTES, bytes = 1 + bytes_below(&w->in, 3 * DISK_PAGE_BYTES);
+	uint64_t sum = bytes <= room ? hash_xxh3(page + DISK_PAGE_BYTES, bytes, 0) : 0;
+	struct disk_place place = {1 + bytes_number(&w->in), segment, at};
+	disk_format_encoded(page, DISK_ENCODING_NIBBLES, bytes, sum + (bytes_below(&w->in, 8) == 7));
+	disk_format_place(page, ID, &place);
 }
 
 static void place_head(struct world *w, uint32_t segment, uint8_t *page)
@@ -132,7 +166,7 @@ static void place_footer(struct world *w, uint32_t segment)
 	for (uint32_t i = 0; i < count; i++) {
 		struct disk_footer_entry entry = {key_of(bytes_u8(&w->in)), bytes_below(&w->in, PAGES + 2),
 						  64 * (1 + bytes_below(&w->in, 64)), bytes_below(&w->in, 5),
-						  (uint8_t)bytes_below(&w->in, 3), bytes_below(&w->in, 2), {{{0}}}};
+						  bytes_below(&w->in, 5), (uint8_t)bytes_below(&w->in, 3), bytes_below(&w->in, 2), {{{0}}}};
 		if (bytes_below(&w->in, 3) == 0)
 			entry.note = note_of(w);
 		disk_format_entry(entries, i, &entry);
@@ -156,7 +190,7 @@ static void spoil(struct world *w, uint8_t *page)
 static void place(struct world *w)
 {
 	uint32_t segment = bytes_below(&w->in, SEGMENTS), at = bytes_below(&w->in, PAGES);
-	switch (bytes_below(&w->in, 5)) {
+	switch (bytes_below(&w->in, 6)) {
 	case 0:
 		place_head(w, segment, w->pages[segment][0]);
 		break;
@@ -171,21 +205,25 @@ static void place(struct world *w)
 		break;
 	case 4:
 		spoil(w, w->pages[segment][at]);
+		break;
+	case 5:
+		place_encoded(w, segment, at);
 	}
 }
 
 static void use(struct world *w)
 {
-	uint64_t digest = digest_of(w->landing, 512);
-	struct ledger_block block = {.layer_count = 1, .layer_bytes = 512, .digests = &digest};
+	uint64_t digest;
+	struct ledger_block block = {.layer_count = 1, .digests = &digest};
 	for (uint32_t name = 0; name < NAMES; name++) {
+		block.layer_bytes = name % 4 == 3 ? LARGE_BYTES : SMALL_BYTES;
+		digest = digest_of(w->landing, block.layer_bytes);
 		block.key = key_of(name);
 		enum err e = w->landing_free ? disk_load(w->disk, &block.key, 0, name) : ERR_AGAIN;
 		if (e == ERR_NOT_FOUND && disk_put(w->disk, &block, 0, 0) == ERR_OK)
 			e = ERR_OK;
 		w->landing_free &= e != ERR_OK;
 		run(w);
-		digest = digest_of(w->landing, 512);
 	}
 }
 
@@ -198,7 +236,7 @@ int LLVMFuzzerTestOneInput(const uint8_t *data, size_t length)
 	w->landing_free = true;
 	struct disk_options options = {
 		.segment_count = SEGMENTS, .segment_bytes = PAGES * DISK_PAGE_BYTES, .block_max = 32,
-		.record_bytes_max = RECORD_PAGES * DISK_PAGE_BYTES, .put_max = 4, .write_max = 2, .load_max = 2, .read_max = 2,
+		.record_bytes_max = RECORD_PAGES * DISK_PAGE_BYTES, .put_max = 4, .write_max = 2, .encode_max = 2, .load_max = 2, .read_max = 2,
 		.keep_percent = 50, .note_max = 64, .scrub_rate = 1 << 20, .id = ID, .file = &w->file, .context = w, .written = on_written,
 		.durable = on_durable, .loaded = on_loaded,
 	};

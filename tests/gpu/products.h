@@ -91,10 +91,26 @@ static inline uint32_t product_outputs(const struct device *device, uint32_t few
 	return device_props(device)->thread_count > 8 ? 6144 : few;
 }
 
+/* So many inputs that the stages of a tile go round several times, on a GPU: for it they cost nothing. */
+static inline uint32_t product_inputs(const struct device *device, uint32_t few)
+{
+	return device_props(device)->thread_count > 8 ? few + 1024 : few;
+}
+
 /* A tile as a bit of its width, and of its second warpgroup. */
 static inline uint32_t tile_of(struct linear_plan plan)
 {
 	return plan.width << (plan.groups == 2 ? 16 : 0);
+}
+
+/* Of a shape with up to PRODUCT_ROWS_MOST rows. */
+static inline uint32_t tiles_of(const struct linear_plan_shape *shape)
+{
+	struct linear_plan_shape of = *shape;
+	uint32_t tiles = 0;
+	for (of.rows = 1; of.rows <= PRODUCT_ROWS_MOST; of.rows += of.rows < 64 ? 1 : 7)
+		tiles |= tile_of(linear_plan(&of));
+	return tiles;
 }
 
 /* Numbers of rows at which a new kind of tile has its first turn, and the one before. */
@@ -217,5 +233,21 @@ static inline uint32_t experts_are_as_alone(struct device *device, const struct 
 	free(x);
 	free(y);
 	return tile_of(product_plan(device, &shape, expert_count, total));
+}
+
+/* Experts whose rows, the more they are, take wider tiles, up to those of two warpgroups: outputs are so many, from shape.n on, that they
+ * do on this device. */
+static inline void experts_take_every_tile(struct device *device, const struct product_kind *kind, struct linear_shape shape)
+{
+	enum { EXPERTS = 4, OUTPUTS_MAX = 20000 };
+	static const uint32_t totals[] = {9, 36, 72, 135, 261, 513};
+	uint32_t tiles = 0;
+	while (tile_of(product_plan(device, &shape, EXPERTS, 513)) != 256 << 16 && shape.n < OUTPUTS_MAX)
+		shape.n += 8;
+	for (size_t i = 0; i < sizeof(totals) / sizeof(*totals); i++) {
+		const uint32_t ninth = totals[i] / 9, counts[8] = {3 * ninth, 0, 5 * ninth, ninth};
+		tiles |= experts_are_as_alone(device, kind, shape, counts, EXPERTS);
+	}
+	assert_int_equal(tiles & ~64u, 8 | 16 | 32 | 128 << 16 | 256 << 16); /* of 64 rows: where n is right for it */
 }
 #endif

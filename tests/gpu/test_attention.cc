@@ -1,199 +1,11 @@
 /* Attention on CUDA: near to what is computed in double, and the same bits however a sequence is cut into chunks and batches,
- * wherever its blocks lie, whichever blocks of the grid share its splits. */
-#include <math.h>
-#include <setjmp.h>
-#include <stdarg.h>
-#include <stdio.h>
-#include <stdlib.h>
-#include <string.h>
-#include <vector>
-extern "C" {
-#include <cmocka.h>
-}
-#include "base/bf16.h"
-#include "base/rng.h"
-#include "kernels/device.h"
-#include "kernels/ops.h"
-#if __has_include("fake.h")
-#include "fake.h"
-#define IS_FAKE 1
-#else
-#define IS_FAKE 0
-#endif
+ * wherever its blocks lie (whichever blocks of the grid share its splits: test_attention_walk.cc). */
+#include "tests/gpu/attention_world.h"
 
 /* Weights are rounded to bf16 for the product with values, each by at most 2^-8 of itself, and their sum is of what was rounded:
  * that moves a mean of values within +-1 by at most 2^-8. The rest is f32 noise and the hardware's exp2. */
 #define TOLERANCE_BF16 (0x1p-8 + 1e-4)
 #define TOLERANCE_F32  3e-6
-
-/* A sequence of 530 positions (three splits) in a pool of blocks, keys and values of all of them. */
-#define LENGTH	    530
-#define HEADS_KV    2
-#define LAYERS	    2
-#define POOL_BLOCKS 120
-
-struct shape {
-	uint32_t group, dim, value_dim, block_tokens; /* with value_dim the pool holds latents */
-	enum elem elem;
-	uint32_t window;
-	float cap;
-	float sink; /* the greatest of the heads' sinks, which lie 3 apart; 0: none */
-	float spread = 1; /* queries are so much greater: scores that tower over those before them */
-	bool odd = false; /* blocks lie as no tensor map can say: threads copy */
-};
-
-template <typename T> struct on_device {
-	struct device *device;
-	T *at = nullptr;
-	size_t count;
-
-	on_device(struct device *owner, size_t size) : device(owner), count(size)
-	{
-		void *memory;
-		assert_int_equal(dev_alloc(device, MEM_DEVICE, count * sizeof(T) + 16, &memory), ERR_OK);
-		at = static_cast<T *>(memory);
-	}
-	~on_device()
-	{
-		dev_free(device, MEM_DEVICE, at, count * sizeof(T) + 16);
-	}
-	on_device(const on_device &) = delete;
-	on_device &operator=(const on_device &) = delete;
-
-	void set(const T *from, size_t size, size_t first = 0)
-	{
-		assert_int_equal(dev_copy(device, at + first, from, size * sizeof(T)), ERR_OK);
-	}
-	void fill(uint8_t byte)
-	{
-		std::vector<uint8_t> bytes(count * sizeof(T), byte);
-		set(reinterpret_cast<const T *>(bytes.data()), count);
-	}
-	std::vector<T> get() const
-	{
-		std::vector<T> host(count);
-		assert_int_equal(dev_copy(device, host.data(), at, count * sizeof(T)), ERR_OK);
-		return host;
-	}
-};
-
-struct world {
-	struct device *device;
-	struct shape shape;
-	bool latent;
-	uint32_t head_kv_count, head_count, value_dim;
-	size_t row, rest, kv_row; /* elements of a position: of q and out, of q_rest, of k */
-	struct rng rng;
-	std::vector<float> q, q_rest, k, v, sinks;
-	on_device<float> device_q, device_rest, device_k, device_v, device_sinks, out;
-	on_device<uint8_t> pool;
-	struct kv_memory kv = {};
-	struct kv_runs *runs = nullptr;
-	std::vector<uint32_t> blocks;
-
-	world(struct device *owner, const struct shape &of);
-	~world()
-	{
-		kv_runs_destroy(runs);
-	}
-	std::vector<float> random(size_t count)
-	{
-		std::vector<float> x(count);
-		for (float &value : x)
-			value = 2.0f * rng_unit(rng_next(&rng)) - 1.0f;
-		return x;
-	}
-	void shuffle();
-	void write(const struct kv_run *list, uint32_t count, const float *at_k, const float *at_v);
-	void attend(const struct kv_run *list, uint32_t count, const float *at_q, const float *at_rest, void *to,
-		    enum elem elem = ELEM_F32);
-	void attend_run(uint32_t first, uint32_t count);
-	void step(uint32_t first, uint32_t count);
-};
-
-static struct kv_layout layout_of(const struct shape &shape)
-{
-	bool latent = shape.value_dim > 0;
-	return {LAYERS, latent ? 1u : HEADS_KV, shape.dim, shape.block_tokens, shape.elem, latent ? KV_LATENT : KV_HEADS, shape.value_dim};
-}
-
-static size_t block_stride_of(const struct shape &shape)
-{
-	struct kv_layout layout = layout_of(shape);
-	size_t vector = shape.dim * elem_bytes(shape.elem);
-	return kv_block_bytes(&layout) + (shape.odd ? 16 : vector);
-}
-
-world::world(struct device *owner, const struct shape &of)
-	: device(owner), shape(of), latent(of.value_dim > 0), head_kv_count(latent ? 1 : HEADS_KV),
-	  head_count(of.group * head_kv_count), value_dim(latent ? of.value_dim : of.dim), row(head_count * value_dim),
-	  rest(head_count * (of.dim - value_dim)), kv_row(head_kv_count * of.dim), rng{of.dim + of.group, 0},
-	  device_q(owner, LENGTH * row), device_rest(owner, LENGTH * rest), device_k(owner, LENGTH * kv_row),
-	  device_v(owner, LENGTH * kv_row), device_sinks(owner, head_count), out(owner, LENGTH * row),
-	  pool(owner, block_stride_of(of) * POOL_BLOCKS), blocks(LENGTH)
-{
-	kv.layout = layout_of(of);
-	kv.block_stride = block_stride_of(of);
-	kv.layer_stride = kv_layer_bytes(&kv.layout);
-	kv.base = pool.at;
-	const struct kv_runs_bounds bounds = {.runs_max = 64, .rows_max = 2 * LENGTH, .blocks_max = LENGTH, .block_tokens = of.block_tokens};
-	assert_int_equal(kv_runs_create(device, &bounds, &runs), ERR_OK);
-	q = random(LENGTH * row);
-	for (float &value : q)
-		value *= of.spread;
-	k = random(LENGTH * kv_row), v = random(LENGTH * kv_row), q_rest = random(LENGTH * rest);
-	for (uint32_t head = 0; of.sink > 0 && head < head_count; head++)
-		sinks.push_back(of.sink - 3.0f * (float)head);
-	device_q.set(q.data(), q.size()), device_k.set(k.data(), k.size()), device_v.set(v.data(), v.size());
-	device_rest.set(q_rest.data(), q_rest.size()), device_sinks.set(sinks.data(), sinks.size());
-	out.fill(0xff);
-	shuffle();
-}
-
-/* A random place for every block; what was in the pool becomes NaN. */
-void world::shuffle()
-{
-	pool.fill(0xff);
-	for (uint32_t i = 0; i < POOL_BLOCKS; i++) {
-		uint32_t j = (uint32_t)rng_below(&rng, i + 1);
-		blocks[i] = blocks[j];
-		blocks[j] = i;
-	}
-}
-
-void world::write(const struct kv_run *list, uint32_t count, const float *at_k, const float *at_v)
-{
-	const struct kv_write_call call = {.kv = &kv, .layer = 1, .runs = runs, .k = at_k, .v = latent ? nullptr : at_v, .stride = kv_row};
-	kv_runs_set(runs, list, count);
-	op_kv_write(device, &call);
-}
-
-void world::attend(const struct kv_run *list, uint32_t count, const float *at_q, const float *at_rest, void *to, enum elem elem)
-{
-	struct attention_call call = {};
-	call.kv = &kv, call.layer = 1, call.runs = runs, call.head_count = head_count;
-	call.q = at_q, call.q_stride = row, call.out = to, call.out_stride = row, call.out_elem = elem;
-	call.scale = 1.0f / sqrtf((float)shape.dim), call.score_cap = shape.cap, call.window = shape.window;
-	call.q_rest = latent ? at_rest : nullptr, call.q_rest_stride = rest;
-	call.sinks = sinks.empty() ? nullptr : device_sinks.at;
-	kv_runs_set(runs, list, count);
-	op_attention(device, &call);
-}
-
-/* Attends [first, first + count) as one run; the answers go to their place in `out`. */
-void world::attend_run(uint32_t first, uint32_t count)
-{
-	const struct kv_run run = {blocks.data(), first, 0, count, false};
-	attend(&run, 1, device_q.at + first * row, device_rest.at + first * rest, out.at + first * row);
-}
-
-/* Writes and attends. */
-void world::step(uint32_t first, uint32_t count)
-{
-	const struct kv_run run = {blocks.data(), first, 0, count, false};
-	write(&run, 1, device_k.at + first * kv_row, device_v.at + first * kv_row);
-	attend_run(first, count);
-}
 
 /* --- near to double ----------------------------------------------------------------------------------------- */
 
@@ -263,25 +75,23 @@ static void assert_near_reference(const struct world &w, const std::vector<float
 	}
 }
 
-static struct device *opened(bool fast = false)
-{
-	struct device_options options = {};
-	options.fast = fast;
-	struct device *device;
-	struct why why;
-	options.kind = DEVICE_CUDA;
-	if (device_open(&options, &why, &device) != ERR_OK)
-		fail_msg("%s", why.text);
-	return device;
-}
-
 /* --- the same bits ------------------------------------------------------------------------------------------ */
 
-static void assert_same(const struct world &w, const std::vector<float> &out, const std::vector<float> &whole, uint32_t position,
-			const char *how)
+/* Many heads and wide ones take long: of those the second half is written whole, and only some rows of it are computed. */
+static uint32_t computed_of(const struct shape &shape)
 {
-	if (memcmp(&out[position * w.row], &whole[position * w.row], w.row * sizeof(float)) != 0)
-		fail_msg("group %u, dim %u/%u: position %u has other bits %s", w.shape.group, w.shape.dim, w.value_dim, position, how);
+	return shape.group > 64 || shape.dim >= 512 ? LENGTH / 2 : LENGTH;
+}
+
+/* KV of the rest, and the rows there that are looked at. */
+static void compute_rest(struct world *w, uint32_t first)
+{
+	const struct kv_run rest = {w->blocks.data(), first, 0, LENGTH - first, false};
+	if (first < LENGTH)
+		w->write(&rest, 1, w->device_k.at + first * w->kv_row, w->device_v.at + first * w->kv_row);
+	for (uint32_t position : positions)
+		if (position >= first)
+			w->attend_run(position, 1);
 }
 
 /* In one piece, near to double; then the same bits in chunks of any size and of single rows. The pool is NaN where nothing was
@@ -290,12 +100,13 @@ static void attention_is_right_in_any_chunks_and_blocks(void **)
 {
 	struct device *device = opened();
 	for (const struct shape &shape : shapes) {
-		const uint32_t length = shape.group > 64 ? LENGTH / 2 : LENGTH; /* so many heads take long */
+		const uint32_t length = computed_of(shape);
 		struct world w(device, shape);
 		w.step(0, length);
+		compute_rest(&w, length);
 		std::vector<float> whole = w.out.get();
 		for (uint32_t position : positions)
-			for (uint32_t head = 0; position < length && head < w.head_count; head += 1 + w.head_count / 5)
+			for (uint32_t head = 0; head < w.head_count; head += 1 + w.head_count / 5)
 				assert_near_reference(w, whole, position, head);
 		w.shuffle();
 		w.out.fill(0xff);
@@ -308,13 +119,13 @@ static void attention_is_right_in_any_chunks_and_blocks(void **)
 		for (uint32_t p = 0; p < length; p++)
 			assert_same(w, out, whole, p, "in chunks");
 		w.out.fill(0xff);
+		compute_rest(&w, length);
 		for (uint32_t position : positions)
 			if (position < length)
 				w.attend_run(position, 1);
 		out = w.out.get();
 		for (uint32_t position : positions)
-			if (position < length)
-				assert_same(w, out, whole, position, "alone");
+			assert_same(w, out, whole, position, "alone");
 	}
 	device_close(device);
 }
@@ -323,7 +134,7 @@ static void attention_is_right_in_any_chunks_and_blocks(void **)
 static void nothing_before_the_window_is_met(void **)
 {
 	struct device *device = opened();
-	for (const struct shape &shape : {(struct shape){4, 32, 0, 16, ELEM_BF16, 75, 0, 0}, {2, 32, 0, 16, ELEM_F32, 75, 0, 0}}) {
+	for (const struct shape &shape : {shape{4, 32, 0, 16, ELEM_BF16, 75, 0, 0}, {2, 32, 0, 16, ELEM_F32, 75, 0, 0}}) {
 		struct world w(device, shape);
 		w.step(0, LENGTH);
 		std::vector<float> whole = w.out.get();
@@ -349,7 +160,7 @@ static void nothing_before_the_window_is_met(void **)
 static void bits_do_not_depend_on_other_runs(void **)
 {
 	struct device *device = opened();
-	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {16, 96, 80, 16, ELEM_BF16, 0, 0, 0},
+	for (const struct shape &shape : {shape{4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {16, 96, 80, 16, ELEM_BF16, 0, 0, 0},
 					  {8, 64, 0, 16, ELEM_BF16, 128, 0, 6.0f}, {2, 16, 0, 16, ELEM_F32, 0, 0, 0}}) {
 		struct world w(device, shape);
 		w.step(0, LENGTH);
@@ -378,52 +189,16 @@ static void bits_do_not_depend_on_other_runs(void **)
 	device_close(device);
 }
 
-/* One run is shared out or walked, by how much else there is to do and how many multiprocessors do it; threads take turns in
- * any order; and keys and values come by the copy engine or not. */
-static void bits_do_not_depend_on_the_grid_or_the_turns(void **)
-{
-#if IS_FAKE
-	static const struct {
-		int processors;
-		enum fake_order order;
-		bool odd; /* threads copy, not the engine */
-	} trials[] = {{1, FAKE_FORWARD, false}, {3, FAKE_SHUFFLED, true}, {40, FAKE_BACKWARD, false}};
-	std::vector<std::vector<float>> outs;
-	for (const auto &trial : trials) {
-		struct fake_options options = *fake_now();
-		options.processors = trial.processors, options.order = trial.order;
-		struct fake_options before = fake_configure(&options);
-		struct device *device = opened();
-		{
-			struct world w(device, {4, 64, 0, 16, ELEM_BF16, 0, 0, 0, 1, trial.odd});
-			struct kv_run list[9];
-			w.step(0, LENGTH);
-			outs.push_back(w.out.get());
-			list[0] = {w.blocks.data(), 520, 0, 1, false};
-			for (uint32_t i = 1; i < 9; i++)
-				list[i] = {w.blocks.data(), 10 + i, i, 1, false};
-			w.attend(list, 9, w.device_q.at, w.device_rest.at, w.out.at);
-			std::vector<float> out = w.out.get();
-			outs.back().insert(outs.back().end(), out.begin(), out.begin() + (ptrdiff_t)(9 * w.row));
-		}
-		device_close(device);
-		fake_configure(&before);
-	}
-	for (const std::vector<float> &out : outs)
-		assert_memory_equal(out.data(), outs[0].data(), out.size() * sizeof(float));
-#endif
-}
-
 static void answers_in_bf16_are_those_in_f32_rounded(void **)
 {
 	struct device *device = opened();
-	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {2, 256, 0, 16, ELEM_BF16, 0, 0, 0},
+	for (const struct shape &shape : {shape{4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {2, 256, 0, 16, ELEM_BF16, 0, 0, 0},
 					  {2, 32, 0, 16, ELEM_F32, 0, 0, 0}}) {
 		struct world w(device, shape);
 		on_device<uint16_t> halves(device, LENGTH * w.row);
 		w.step(0, LENGTH);
 		std::vector<float> whole = w.out.get();
-		for (uint32_t n : {1u, 300u}) { /* merged, and walked */
+		for (uint32_t n : {1u, 300u}) { /* walked or merged: test_attention_walk.cc knows which */
 			const struct kv_run run = {w.blocks.data(), LENGTH - n, 0, n, false};
 			w.attend(&run, 1, w.device_q.at + (LENGTH - n) * w.row, w.device_rest.at, halves.at, ELEM_BF16);
 			std::vector<uint16_t> out = halves.get();
@@ -438,7 +213,7 @@ static void answers_in_bf16_are_those_in_f32_rounded(void **)
 static void fast_answers_are_near_too(void **)
 {
 	struct device *fast = opened(true), *exact = opened();
-	for (const struct shape &shape : {(struct shape){4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {4, 64, 0, 16, ELEM_BF16, 300, 0, 8.0f},
+	for (const struct shape &shape : {shape{4, 64, 0, 16, ELEM_BF16, 0, 0, 0}, {4, 64, 0, 16, ELEM_BF16, 300, 0, 8.0f},
 					  {16, 96, 80, 16, ELEM_BF16, 0, 0, 0}}) {
 		struct world a(fast, shape), b(exact, shape);
 		uint32_t differing = 0;
@@ -499,7 +274,6 @@ int main(void)
 		cmocka_unit_test(attention_is_right_in_any_chunks_and_blocks),
 		cmocka_unit_test(nothing_before_the_window_is_met),
 		cmocka_unit_test(bits_do_not_depend_on_other_runs),
-		cmocka_unit_test(bits_do_not_depend_on_the_grid_or_the_turns),
 		cmocka_unit_test(answers_in_bf16_are_those_in_f32_rounded),
 		cmocka_unit_test(fast_answers_are_near_too),
 		cmocka_unit_test(f32_has_the_bits_of_the_cpu),

@@ -1,23 +1,8 @@
-/* The device itself, on the fake: memory, copies, marks, recorded steps, and what becomes of failures. */
-#include "fake.h"
-#include "tests/gpu/fixture.h"
+/* The device itself: memory, copies, marks, recorded steps, and several devices that meet. */
+#include <sys/mman.h>
+#include <unistd.h>
 
-enum { LAUNCH_FAILURE = 719, NO_MEMORY = 2 }; /* of CUDA */
-
-static void nothing_leaks(void)
-{
-	assert_int_equal(fake_device_used(), 0);
-	assert_int_equal(fake_pinned_used(), 0);
-	assert_int_equal(fake_object_count(), 0);
-}
-
-static struct device *open_with(struct why *why, enum err *ret_e)
-{
-	struct device *device = NULL;
-	const struct device_options options = {.kind = DEVICE_CUDA};
-	*ret_e = device_open(&options, why, &device);
-	return device;
-}
+#include "tests/gpu/device_step.h"
 
 static void it_says_what_it_is(void **state)
 {
@@ -35,54 +20,9 @@ static void it_says_what_it_is(void **state)
 	nothing_leaks();
 }
 
-static void without_a_gpu_it_is_unsupported(void **state)
-{
-	struct fake_options options = *fake_now();
-	options.absent = true;
-	struct fake_options before = fake_configure(&options);
-	struct why why;
-	enum err e;
-	assert_null(open_with(&why, &e));
-	assert_int_equal(e, ERR_UNSUPPORTED);
-	assert_non_null(strstr(why.text, "no GPU"));
-	fake_configure(&before);
-}
-
-/* Each call of an opening fails in its turn: an error, and nothing is left. */
-static void any_call_of_an_opening_may_fail(void **state)
-{
-	static const char *const calls[] = {"cudaMalloc", "cudaMallocHost", "cudaHostAlloc", "cudaMemsetAsync",
-					    "cudaStreamSynchronize", "cudaStreamCreateWithFlags",
-					    "cudaEventCreateWithFlags", "cudaGetDeviceProperties", "cudaFuncSetAttribute",
-					    "cudaGetDriverEntryPointByVersion"};
-	uint32_t failures = 0;
-	for (size_t c = 0; c < sizeof(calls) / sizeof(*calls); c++) {
-		fake_heal();
-		device_close(gpu_open(1));
-		uint64_t times = fake_call_count(calls[c]);
-		for (uint32_t nth = 1; nth <= times; nth += nth < 6 ? 1 : 97) {
-			struct why why;
-			enum err e;
-			fake_heal();
-			fake_fail(calls[c], nth, NO_MEMORY);
-			struct device *device = open_with(&why, &e);
-			fake_heal();
-			if (device) { /* what failed was of the closing, which goes on */
-				device_close(device);
-				continue;
-			}
-			failures++;
-			assert_int_equal(e, ERR_NOMEM);
-			nothing_leaks();
-		}
-	}
-	assert_true(failures > 20);
-}
-
-static void memory_is_zero_and_counted(void **state)
+static void memory_is_zero(void **state)
 {
 	struct device *device = gpu_open(1);
-	size_t device_before = fake_device_used(), pinned_before = fake_pinned_used();
 	for (int kind = MEM_HOST; kind <= MEM_DEVICE; kind++) {
 		uint8_t *memory, host[999];
 		assert_int_equal(dev_alloc(device, kind, 999, (void **)&memory), ERR_OK);
@@ -92,8 +32,6 @@ static void memory_is_zero_and_counted(void **state)
 			assert_int_equal(host[i], 0);
 		dev_free(device, kind, memory, 999);
 	}
-	assert_int_equal(fake_device_used(), device_before);
-	assert_int_equal(fake_pinned_used(), pinned_before);
 	void *memory;
 	assert_int_equal(dev_alloc(device, MEM_DEVICE, (size_t)2 << 40, &memory), ERR_NOMEM);
 	assert_int_equal(device_sync(device), ERR_OK); /* the error was the caller's alone */
@@ -138,7 +76,7 @@ static void a_fetch_is_there_behind_its_mark(void **state)
 	float *x = gpu_put(device, one, sizeof(one)), *add = gpu_put(device, one, sizeof(one));
 	for (int round = 0; round < 600; round++) { /* more than marks in the ring */
 		op_add(device, x, add, 1, COUNT);
-		dev_fetch(device, host, x, sizeof(one));
+		dev_fetch(device, &(struct fetch_piece){host, x, sizeof(one)}, 1);
 		uint64_t mark = device_mark(device);
 		assert_int_equal(device_wait(device, mark), ERR_OK);
 		assert_true(host[5] == 5.0f * (float)(round + 2) && host[COUNT - 1] == (COUNT - 1.0f) * (float)(round + 2));
@@ -151,11 +89,41 @@ static void a_fetch_is_there_behind_its_mark(void **state)
 	nothing_leaks();
 }
 
-/* A step: x += add, twice. */
-static void queue_step(struct device *device, float *x, const float *add)
+/* Memory as a node's regions are: a file that others map. What the device fetched is there for them, and what they wrote the device gets; copies
+ * go beside operations that take longer. */
+static void a_file_in_memory_may_be_pinned(void **state)
 {
-	op_add(device, x, add, 1, 64);
-	op_add(device, x, add, 1, 64);
+	enum { BYTES = 1 << 20, COUNT = BYTES / sizeof(uint32_t), HALF = BYTES / 2, ROUNDS = 6 };
+	struct device *device = gpu_open(1);
+	int fd = memfd_create("region", MFD_CLOEXEC);
+	assert_true(fd >= 0 && ftruncate(fd, BYTES) == 0);
+	uint32_t *ours = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0), *theirs = mmap(NULL, BYTES, PROT_READ | PROT_WRITE, MAP_SHARED, fd, 0);
+	assert_true(ours != MAP_FAILED && theirs != MAP_FAILED);
+	assert_int_equal(dev_pin(device, ours, BYTES), ERR_OK);
+	uint32_t *there = gpu_nan(device, BYTES);
+	float *x = gpu_nan(device, BYTES), *add = gpu_nan(device, BYTES);
+	for (uint32_t round = 0; round < ROUNDS; round++) {
+		for (uint32_t i = 0; i < HALF / sizeof(uint32_t); i++)
+			theirs[i] = i * 2654435761u + round;
+		for (int i = 0; i < 3; i++)
+			op_add(device, x, add, COUNT / 64, 64);
+		const struct copy_lines lines = {.to = there, .from = ours, .to_stride = HALF / 4, .from_stride = HALF / 4, .bytes = HALF / 4, .count = 4};
+		dev_copy_lines(device, &lines);
+		dev_fetch(device, &(struct fetch_piece){(uint8_t *)ours + HALF, there, HALF}, 1);
+		for (int i = 0; i < 3; i++)
+			op_add(device, x, add, COUNT / 64, 64);
+		assert_int_equal(device_wait(device, device_mark(device)), ERR_OK);
+		assert_memory_equal((uint8_t *)theirs + HALF, theirs, HALF);
+	}
+	dev_unpin(device, ours, BYTES);
+	dev_free(device, MEM_DEVICE, there, BYTES);
+	dev_free(device, MEM_DEVICE, x, BYTES);
+	dev_free(device, MEM_DEVICE, add, BYTES);
+	munmap(ours, BYTES);
+	munmap(theirs, BYTES);
+	close(fd);
+	device_close(device);
+	nothing_leaks();
 }
 
 static void a_step_is_recorded_and_runs_again(void **state)
@@ -165,107 +133,106 @@ static void a_step_is_recorded_and_runs_again(void **state)
 	for (int i = 0; i < 64; i++)
 		one[i] = 1;
 	float *x = gpu_put(device, zero, sizeof(zero)), *add = gpu_put(device, one, sizeof(one));
-	fake_heal();
 	uint32_t queued = 0;
 	for (int round = 1; round <= 10; round++) {
 		if (!device_replay(device, 7)) {
 			queue_step(device, x, add);
-			device_recorded(device);
+			assert_true(device_recorded(device));
 			queued++;
 		}
 		assert_int_equal(dev_copy(device, result, x, sizeof(result)), ERR_OK);
 		assert_true(result[0] == 2.0f * (float)round && result[63] == 2.0f * (float)round);
 	}
 	assert_int_equal(queued, 2); /* the first time it runs as it is, the second it is recorded */
-	assert_int_equal(fake_call_count("cudaGraphInstantiate"), 1);
-	assert_int_equal(fake_call_count("cudaGraphLaunch"), 9);
 	assert_false(device_replay(device, 8)); /* another key is another step */
 	queue_step(device, x, add);
-	device_recorded(device);
+	assert_true(device_recorded(device));
 	dev_free(device, MEM_DEVICE, x, sizeof(zero));
 	dev_free(device, MEM_DEVICE, add, sizeof(one));
 	device_close(device);
 	nothing_leaks();
 }
 
-/* An error lets nobody wait any more, and what was queued before is on its way still: it has ended when its memory goes. */
-static void pinned_memory_goes_after_its_copies_also_after_an_error(void **state)
+/* A row of parts from both, summed on each, step after step: who ran ahead would read what is not there yet. */
+static void queue_meeting(struct device *const *devices, float *const *parts, float *const *sums, const float *const *adds)
 {
-	fake_heal();
-	struct device *device = gpu_open(1);
-	float one[1024] = {1};
-	float *x = gpu_put(device, one, sizeof(one));
-	void *pinned = NULL;
-	assert_int_equal(dev_alloc(device, MEM_PINNED, sizeof(one), &pinned), ERR_OK);
-	assert_int_equal(device_sync(device), ERR_OK);
-	dev_fetch(device, pinned, x, sizeof(one));
-	assert_int_equal(dev_copy(device, x, pinned, sizeof(one)), ERR_OK);
-	fake_fail("launch", 1, LAUNCH_FAILURE);
-	queue_step(device, x, x);
-	assert_int_equal(device_sync(device), ERR_DEVICE);
-	dev_free(device, MEM_PINNED, pinned, sizeof(one));
-	dev_free(device, MEM_DEVICE, x, sizeof(one));
-	device_close(device);
-	fake_heal();
-	nothing_leaks();
+	const struct tree_call tree[2] = {{.parts = (const float *const *)parts, .part_count = 2, .rows = 1, .n = 64, .out = sums[0]},
+					  {.parts = (const float *const *)parts, .part_count = 2, .rows = 1, .n = 64, .out = sums[1]}};
+	for (int i = 0; i < 2; i++)
+		op_add(devices[i], parts[i], adds[i], 1, 64);
+	device_meet(devices[0]);
+	for (int i = 0; i < 2; i++)
+		op_tree_sum(devices[i], &tree[i]);
+	device_meet(devices[0]);
 }
 
-/* The first failure stays, is given by every wait, and what is queued afterwards does nothing. */
-static void fail_call(const char *call, uint32_t rounds)
+static enum err open_second(struct device **ret_device)
 {
-	fake_heal();
-	struct device *device = gpu_open(1);
-	float one[64] = {1};
-	float *x = gpu_put(device, one, sizeof(one)), *add = gpu_put(device, one, sizeof(one));
-	assert_int_equal(device_sync(device), ERR_OK);
-	fake_fail(call, 1, LAUNCH_FAILURE);
-	enum err e = ERR_OK;
-	for (uint32_t round = 0; round < rounds; round++) {
-		if (!device_replay(device, 7)) {
-			queue_step(device, x, add);
-			device_recorded(device);
-		}
-		e = device_wait(device, device_mark(device));
+#if ON_FAKE
+	struct fake_options options = *fake_now();
+	options.devices = 2;
+	fake_configure(&options);
+#endif
+	struct why why;
+	return device_open(&(struct device_options){.kind = DEVICE_CUDA, .index = 1}, &why, ret_device);
+}
+
+static void devices_meet(void **state)
+{
+	struct device *devices[2];
+	struct why why;
+	float *parts[2], *sums[2];
+	const float *adds[2];
+	float one[64], zero[64] = {0}, result[64];
+	if (open_second(&devices[1]) != ERR_OK) {
+		print_message("           skipped: there is one GPU\n");
+		skip();
 	}
-	if (e != ERR_DEVICE)
-		fail_msg("%s: %s", call, err_text(e));
-	uint64_t launches = fake_call_count("launch");
-	queue_step(device, x, add);
-	assert_int_equal(fake_call_count("launch"), launches);
-	assert_int_equal(device_sync(device), ERR_DEVICE);
-	assert_int_equal(dev_copy(device, one, x, sizeof(one)), ERR_DEVICE);
-	fake_heal();
-	assert_int_equal(device_sync(device), ERR_DEVICE);
-	dev_free(device, MEM_DEVICE, x, sizeof(one));
-	dev_free(device, MEM_DEVICE, add, sizeof(one));
-	device_close(device);
+	devices[0] = gpu_open(0);
+	enum err e = device_join(devices, 2, &why);
+	if (e == ERR_UNSUPPORTED) {
+		print_message("           skipped: %s\n", why.text);
+		skip();
+	}
+	assert_int_equal(e, ERR_OK);
+	for (int i = 0; i < 64; i++)
+		one[i] = 1;
+	for (int i = 0; i < 2; i++) {
+		parts[i] = gpu_put(devices[i], zero, sizeof(zero));
+		sums[i] = gpu_put(devices[i], zero, sizeof(zero));
+		adds[i] = gpu_put(devices[i], one, sizeof(one));
+	}
+	for (int round = 1; round <= 30; round++) {
+		if (!device_replay(devices[0], 3)) {
+			queue_meeting(devices, parts, sums, adds);
+			assert_true(device_recorded(devices[0]));
+		}
+		assert_int_equal(device_wait(devices[0], device_mark(devices[0])), ERR_OK);
+		for (int i = 0; i < 2; i++) {
+			assert_int_equal(dev_copy(devices[i], result, sums[i], sizeof(result)), ERR_OK);
+			assert_true(result[0] == 2.0f * (float)round && result[63] == 2.0f * (float)round);
+		}
+	}
+	for (int i = 0; i < 2; i++) {
+		dev_free(devices[i], MEM_DEVICE, parts[i], sizeof(zero));
+		dev_free(devices[i], MEM_DEVICE, sums[i], sizeof(zero));
+		dev_free(devices[i], MEM_DEVICE, (void *)adds[i], sizeof(one));
+	}
+	for (int i = 0; i < 2; i++)
+		device_close(devices[i]);
 	nothing_leaks();
-}
-
-static void a_failure_stays(void **state)
-{
-	fail_call("launch", 1);
-	fail_call("kernel", 1);
-	fail_call("cudaEventRecord", 1);
-	fail_call("cudaEventSynchronize", 1);
-	fail_call("cudaStreamBeginCapture", 2);
-	fail_call("cudaStreamEndCapture", 2);
-	fail_call("cudaGraphInstantiate", 2);
-	fail_call("cudaGraphLaunch", 3);
 }
 
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(it_says_what_it_is),
-		cmocka_unit_test(without_a_gpu_it_is_unsupported),
-		cmocka_unit_test(any_call_of_an_opening_may_fail),
-		cmocka_unit_test(memory_is_zero_and_counted),
+		cmocka_unit_test(memory_is_zero),
 		cmocka_unit_test(what_was_copied_may_change_at_once),
 		cmocka_unit_test(a_fetch_is_there_behind_its_mark),
-		cmocka_unit_test(pinned_memory_goes_after_its_copies_also_after_an_error),
+		cmocka_unit_test(a_file_in_memory_may_be_pinned),
 		cmocka_unit_test(a_step_is_recorded_and_runs_again),
-		cmocka_unit_test(a_failure_stays),
+		cmocka_unit_test(devices_meet),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

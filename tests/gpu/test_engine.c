@@ -109,6 +109,7 @@ static void an_answer_does_not_depend_on_chunks_or_company(void **state)
 		struct driver driver;
 		struct stream stream, other;
 		open_model(&driver, models[m]);
+		fake_heal();
 		open_asking(&stream, &driver, prompt, m % 2);
 		struct answer whole = generate(&driver, &stream, NULL, 64, true);
 		stream_close(&stream, &driver);
@@ -120,6 +121,7 @@ static void an_answer_does_not_depend_on_chunks_or_company(void **state)
 		struct answer beside = generate(&driver, &stream, &other, 11, true);
 		assert_memory_equal(&chunked, &whole, sizeof(whole));
 		assert_memory_equal(&beside, &whole, sizeof(whole));
+		assert_int_equal(fake_call_count("cudaFuncSetAttribute"), 0); /* it may wait for copies: at open alone */
 		print_message("           %s: class %s\n", models[m], engine_numerics_class(driver.engine));
 		stream_close(&stream, &driver);
 		stream_close(&other, &driver);
@@ -374,6 +376,159 @@ static void whichever_device_is_ahead(void **state)
 	assert_memory_equal(&answers[2], &answers[0], sizeof(answers[0]));
 }
 
+/* --- numbers of rows that steps are recorded for ---------------------------------------------------------- */
+
+enum { COMPANY = 3 };
+
+static void open_company(struct driver *driver, struct stream streams[COMPANY], uint32_t count)
+{
+	for (uint32_t i = 0; i < count; i++) {
+		uint32_t prompt[PROMPT];
+		struct plan plan = {0};
+		make_prompt(prompt, 20 + i);
+		stream_open(&streams[i], driver, prompt, PROMPT - 5 * i, PROMPT + ANSWER);
+		plan_add(&plan, &streams[i], PROMPT);
+		driver_step(driver, &plan);
+		stream_append(&streams[i], driver->samples[0].token);
+	}
+}
+
+/* Decode steps of all of them together. */
+static void decode(struct driver *driver, struct stream *streams, uint32_t count, struct answer *ret_answers)
+{
+	for (uint32_t step = 0; step < ANSWER - 1; step++) {
+		struct plan plan = {0};
+		for (uint32_t i = 0; i < count; i++)
+			plan_add(&plan, &streams[i], 1);
+		for (uint32_t i = 0; i < count; i++)
+			plan.runs[i].digest = step % 2 == 0;
+		driver_step(driver, &plan);
+		for (uint32_t i = 0; i < count; i++) {
+			ret_answers[i].tokens[step] = driver->samples[i].token;
+			ret_answers[i].logprobs[step] = driver->samples[i].logprob;
+			stream_append(&streams[i], driver->samples[i].token);
+		}
+	}
+}
+
+static void close_company(struct driver *driver, struct stream *streams, uint32_t count)
+{
+	while (count-- > 0)
+		stream_close(&streams[count], driver);
+}
+
+/* Three rows are computed as four, and one that was never alone as itself: tokens and log-probabilities are the same, and so is the KV
+ * that the rows wrote, wherever nobody's row might have written. */
+static void nobodys_rows_do_not_show(void **state)
+{
+	static const int some[] = {1, 5, 6}; /* experts, latents, e4m3 */
+	for (size_t m = 0; m < sizeof(some) / sizeof(*some); m++) {
+		struct driver driver;
+		struct stream streams[COMPANY], alone;
+		struct answer together[COMPANY] = {0}, by_itself;
+		open_model(&driver, models[some[m]]);
+		open_company(&driver, streams, COMPANY);
+		decode(&driver, streams, COMPANY, together);
+		for (uint32_t i = 0; i < COMPANY; i++)
+			check_digests(&driver, &streams[i], PROMPT - 5 * i);
+		for (uint32_t i = 0; i < COMPANY; i++) {
+			struct plan plan = {0};
+			by_itself = (struct answer){0};
+			stream_open(&alone, &driver, streams[i].sequence.tokens, PROMPT - 5 * i, PROMPT + ANSWER);
+			plan_add(&plan, &alone, PROMPT);
+			driver_step(&driver, &plan);
+			stream_append(&alone, driver.samples[0].token);
+			decode(&driver, &alone, 1, &by_itself);
+			assert_memory_equal(&together[i], &by_itself, sizeof(by_itself));
+			assert_same_digests(&driver, &driver, &streams[i], &alone);
+			stream_close(&alone, &driver);
+		}
+		close_company(&driver, streams, COMPANY);
+		driver_close(&driver);
+	}
+}
+
+/* What was recorded at start serves every number of rows up to it: later nothing is recorded, and of more rows nothing ever. */
+static void steps_are_recorded_before_anybody_waits(void **state)
+{
+	const char *model = "tests/golden/engine/qwen3-moe";
+	struct driver cold, warm;
+	struct stream streams[COMPANY];
+	struct answer expected[COMPANY] = {0}, answers[COMPANY] = {0};
+	open_model(&cold, model);
+	open_company(&cold, streams, COMPANY);
+	decode(&cold, streams, COMPANY, expected);
+	close_company(&cold, streams, COMPANY);
+	driver_close(&cold);
+	open_model(&warm, model);
+	fake_heal();
+	assert_int_equal(engine_warm(warm.engine, 2), ERR_OK);
+	assert_int_equal(fake_call_count("cudaGraphInstantiate"), 4); /* 1 and 2 rows, digested or not */
+	open_company(&warm, streams, COMPANY);
+	fake_heal();
+	decode(&warm, streams, 1, answers);
+	decode(&warm, streams + 1, 2, answers + 1);
+	assert_int_equal(fake_call_count("cudaStreamBeginCapture"), 0);
+	assert_int_equal(fake_call_count("cudaGraphLaunch"), 2 * (ANSWER - 1));
+	assert_memory_equal(answers, expected, sizeof(answers));
+	close_company(&warm, streams, COMPANY);
+	open_company(&warm, streams, COMPANY);
+	fake_heal();
+	decode(&warm, streams, COMPANY, answers);
+	assert_int_equal(fake_call_count("cudaStreamBeginCapture") + fake_call_count("cudaGraphLaunch"), 0);
+	assert_memory_equal(answers, expected, sizeof(answers));
+	close_company(&warm, streams, COMPANY);
+	driver_close(&warm);
+}
+
+/* Memory full of KV: the node goes without. */
+static void without_memory_for_recorded_steps_all_goes_on(void **state)
+{
+	for (uint32_t degree = 1; degree <= 2; degree++) {
+		struct driver driver;
+		struct stream streams[COMPANY];
+		struct answer expected[COMPANY] = {0}, answers[COMPANY] = {0};
+		for (int full = 0; full < 2; full++) {
+			open_ranks(&driver, "tests/golden/engine/llama-f32", degree, 2);
+			fake_heal();
+			if (full)
+				fake_fail("cudaGraphInstantiate", 2, 2);
+			assert_int_equal(engine_warm(driver.engine, COMPANY), ERR_OK);
+			assert_int_equal(fake_call_count("cudaGraphInstantiate"), full ? 2 : 6);
+			open_company(&driver, streams, COMPANY);
+			decode(&driver, streams, COMPANY, full ? answers : expected);
+			assert_int_equal(fake_call_count("cudaGraphInstantiate"), full ? 2 : 6);
+			close_company(&driver, streams, COMPANY);
+			driver_close(&driver);
+		}
+		assert_memory_equal(answers, expected, sizeof(answers));
+		fake_heal();
+	}
+}
+
+/* What a step digested goes out by a call a layer, of decode rows by one for all layers. */
+static void kv_goes_out_by_few_calls(void **state)
+{
+	struct driver driver;
+	struct stream stream;
+	uint32_t prompt[PROMPT];
+	make_prompt(prompt, 9);
+	open_model(&driver, "tests/golden/engine/llama-f32");
+	stream_open(&stream, &driver, prompt, PROMPT, PROMPT + ANSWER);
+	for (int step = 0; step < 3; step++) {
+		struct plan plan = {0};
+		plan_add(&plan, &stream, 64);
+		plan.runs[0].digest = true;
+		fake_heal();
+		driver_step(&driver, &plan);
+		assert_int_equal(fake_call_count("cudaMemcpyBatchAsync"), step == 0 ? engine_layer_count(driver.engine) : 1);
+		stream_append(&stream, driver.samples[0].token);
+	}
+	check_digests(&driver, &stream, 0);
+	stream_close(&stream, &driver);
+	driver_close(&driver);
+}
+
 #define FAILING "tests/golden/engine/llama-f32"
 
 /* Steps until one fails, or four are over: a prompt's, and decode rows that run as they come, are recorded, run again. */
@@ -574,6 +729,10 @@ int main(void)
 		cmocka_unit_test(an_answer_does_not_depend_on_chunks_or_company),
 		cmocka_unit_test(the_class_fast_is_another),
 		cmocka_unit_test(who_rounds_rows_to_e4m3_does_not_show),
+		cmocka_unit_test(nobodys_rows_do_not_show),
+		cmocka_unit_test(steps_are_recorded_before_anybody_waits),
+		cmocka_unit_test(without_memory_for_recorded_steps_all_goes_on),
+		cmocka_unit_test(kv_goes_out_by_few_calls),
 		cmocka_unit_test(blocks_may_be_handed_over_and_copied),
 		cmocka_unit_test(blocks_may_come_from_a_neighbours_device),
 		cmocka_unit_test(who_has_no_neighbours_says_so),

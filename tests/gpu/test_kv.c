@@ -208,7 +208,7 @@ static void a_recorded_write_serves_other_runs(void **state)
 		if (!replayed) {
 			op_kv_write(gpu, &call);
 			op_kv_digest(gpu, &(struct kv_digest_call){&p.on_gpu, 1, 0, on_gpu, 0, 1, digests});
-			device_recorded(gpu);
+			assert_true(device_recorded(gpu));
 		}
 		op_kv_write(cpu, &expected);
 		op_kv_digest(cpu, &(struct kv_digest_call){&p.on_cpu, 1, 0, on_cpu, 0, 1, digests_expected});

@@ -78,6 +78,51 @@ static void rows_choose_the_experts_that_a_cpu_chooses(void **state)
 			check_routing(&rng, &routings[i], way & 1, way & 2);
 }
 
+/* Rows behind the last that a run has: so no expert works for nobody alone. */
+static void choose_with_runs(struct device *device, const struct moe_routing *routing, const float *logits, uint32_t *expert, float *weight)
+{
+	const struct kv_runs_bounds bounds = {.runs_max = 2, .rows_max = ROWS, .blocks_max = 1, .block_tokens = 16};
+	const uint32_t block = 0;
+	const struct kv_run list[] = {{.blocks = &block, .row_first = 0, .row_count = 2}, {.blocks = &block, .row_first = 2, .row_count = 4}};
+	struct kv_runs *runs;
+	assert_int_equal(kv_runs_create(device, &bounds, &runs), ERR_OK);
+	kv_runs_set_padded(runs, list, 2, ROWS - 6);
+	op_moe_route(device, &(struct moe_route_call){.routing = routing, .logits = logits, .rows = ROWS, .ret_expert = expert,
+						      .ret_weight = weight, .runs = runs});
+	assert_int_equal(device_sync(device), ERR_OK);
+	kv_runs_destroy(runs);
+}
+
+static void nobodys_rows_choose_as_the_first(void **state)
+{
+	enum { EXPERTS = 60, TOP = 4 };
+	const struct moe_routing routing = {EXPERTS, TOP, MOE_SIGMOID, 1, 0, 0, true, 1.0f};
+	struct rng rng = {.seed = 5};
+	float *logits = random_floats(&rng, ROWS * EXPERTS), weight[ROWS * TOP];
+	uint32_t expert[ROWS * TOP];
+	op_moe_route(cpu, &(struct moe_route_call){.routing = &routing, .logits = logits, .rows = ROWS, .ret_expert = expert,
+						   .ret_weight = weight});
+	for (int row = 6; row < ROWS; row++) {
+		assert_true(memcmp(expert + row * TOP, expert, TOP * 4) != 0);
+		memcpy(expert + row * TOP, expert, TOP * 4);
+		memcpy(weight + row * TOP, weight, TOP * 4);
+	}
+	uint32_t expert_cpu[ROWS * TOP];
+	float weight_cpu[ROWS * TOP];
+	choose_with_runs(cpu, &routing, logits, expert_cpu, weight_cpu);
+	void *at = gpu_put(gpu, logits, ROWS * EXPERTS * 4), *expert_at = gpu_nan(gpu, sizeof(expert));
+	void *weight_at = gpu_nan(gpu, sizeof(weight));
+	choose_with_runs(gpu, &routing, at, expert_at, weight_at);
+	uint32_t *expert_gpu = gpu_take(gpu, expert_at, sizeof(expert));
+	float *weight_gpu = gpu_take(gpu, weight_at, sizeof(weight));
+	assert_memory_equal(expert_cpu, expert, sizeof(expert));
+	assert_memory_equal(weight_cpu, weight, sizeof(weight));
+	assert_memory_equal(expert_gpu, expert, sizeof(expert));
+	assert_memory_equal(weight_gpu, weight, sizeof(weight));
+	dev_free(gpu, MEM_DEVICE, at, ROWS * EXPERTS * 4);
+	free(logits), free(expert_gpu), free(weight_gpu);
+}
+
 /* --- grouping ---------------------------------------------------------------------------------------------------- */
 
 static void slots_are_sorted_by_expert_in_order(void **state)
@@ -168,6 +213,7 @@ int main(void)
 {
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(rows_choose_the_experts_that_a_cpu_chooses),
+		cmocka_unit_test(nobodys_rows_choose_as_the_first),
 		cmocka_unit_test(slots_are_sorted_by_expert_in_order),
 		cmocka_unit_test(rows_travel_with_the_bits_of_a_cpu),
 	};

@@ -1,12 +1,23 @@
-/* The fake device against what is plainly computed: every word of kernels/cuda/simt*.h, in each order of threads. */
-#include "tests/gpu/fake/fake.h"
+/* The words of kernels/cuda/simt*.h against what is plainly computed: of a GPU, or of the fake device, there in each order of threads.  A
+ * layout that is not what the hardware means by it shows here as itself. */
+#include "base/bf16.h"
+#include "base/e4m3.h"
+#include "base/rng.h"
 #include "tests/gpu/own_kernels.h"
+#include <math.h>
+#include <vector>
 
 static cudaStream_t stream;
 
 /* Each order, copies early and late. */
 static void on_each_order(void (*test)(void))
 {
+#if !ON_FAKE
+	ok(cudaStreamCreate(&stream));
+	test();
+	ok(cudaStreamSynchronize(stream));
+	ok(cudaStreamDestroy(stream));
+#else
 	for (int i = 0; i < 5; i++) {
 		struct fake_options options = *fake_now();
 		options.order = (enum fake_order)(i % 3);
@@ -21,13 +32,7 @@ static void on_each_order(void (*test)(void))
 		assert_int_equal(fake_device_used(), 0);
 		assert_int_equal(fake_object_count(), 0);
 	}
-}
-
-/* A kernel that must end the process. */
-static void assert_dies(void (*kernel)(void *), void *arg)
-{
-	int status = run_apart(kernel, arg);
-	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+#endif
 }
 
 template <typename T> static void host_copy(T *to, T *from, size_t count)
@@ -170,7 +175,15 @@ static void blocks_of_a_cluster_run_together(void **)
 	on_each_order(clusters_see_each_other);
 }
 
+#if ON_FAKE
 /* --- what a GPU leaves undefined ends the process --------------------------------------------------------------- */
+
+/* A kernel that must end the process. */
+static void assert_dies(void (*kernel)(void *), void *arg)
+{
+	int status = run_apart(kernel, arg);
+	assert_true(WIFSIGNALED(status) || WEXITSTATUS(status) != 0);
+}
 
 SIMT_KERNEL(split_warp)(uint32_t *out)
 {
@@ -241,6 +254,8 @@ static void faults_end_the_process(void **)
 #endif
 }
 
+#endif
+
 /* --- copies ------------------------------------------------------------------------------------------------------- */
 
 SIMT_KERNEL(async_rows)(const float *x, float *out, bool wait)
@@ -270,10 +285,12 @@ static void copies_of_threads_land()
 	ok(SIMT_LAUNCH(async_rows, 1, 32, 1024, stream, from, to, false));
 	ok(cudaMemcpyAsync(out, to, 1024, cudaMemcpyDeviceToHost, stream));
 	ok(cudaStreamSynchronize(stream));
+#if ON_FAKE
 	bool missing = false; /* nobody waited: NaNs are where copies will be */
 	for (int i = 0; i < 128; i++)
 		missing |= out[i] != out[i];
 	assert_int_equal(missing, fake_now()->late_copies);
+#endif
 	ok(SIMT_LAUNCH(async_rows, 1, 32, 1024, stream, from, to, true));
 	host_copy(out, to, 256);
 	ok(cudaFree(from));
@@ -288,12 +305,18 @@ static void copies_land_when_waited_for(void **)
 	on_each_order(copies_of_threads_land);
 }
 
-static CUtensorMap map_of(const void *base, int rank, const uint64_t *dims, const uint64_t *strides, const uint32_t *box,
+typedef CUresult encode_fn(CUtensorMap *, CUtensorMapDataType, cuuint32_t, void *, const cuuint64_t *, const cuuint64_t *, const cuuint32_t *,
+			   const cuuint32_t *, CUtensorMapInterleave, CUtensorMapSwizzle, CUtensorMapL2promotion, CUtensorMapFloatOOBfill);
+
+static CUtensorMap map_of(const void *base, int rank, const cuuint64_t *dims, const cuuint64_t *strides, const cuuint32_t *box,
 			  CUtensorMapSwizzle swizzle)
 {
 	CUtensorMap map;
-	uint32_t ones[] = {1, 1, 1, 1};
-	assert_int_equal(cuTensorMapEncodeTiled(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, (uint32_t)rank, const_cast<void *>(base),
+	cuuint32_t ones[] = {1, 1, 1, 1};
+	void *encode;
+	enum cudaDriverEntryPointQueryResult found;
+	ok(cudaGetDriverEntryPointByVersion("cuTensorMapEncodeTiled", &encode, 12000, cudaEnableDefault, &found));
+	assert_int_equal(((encode_fn *)encode)(&map, CU_TENSOR_MAP_DATA_TYPE_BFLOAT16, (uint32_t)rank, const_cast<void *>(base),
 						dims, strides, box, ones, CU_TENSOR_MAP_INTERLEAVE_NONE, swizzle,
 						CU_TENSOR_MAP_L2_PROMOTION_L2_128B, CU_TENSOR_MAP_FLOAT_OOB_FILL_NONE),
 			 CUDA_SUCCESS);
@@ -340,8 +363,8 @@ static void the_engine_fills_a_ring()
 	for (int i = 0; i < 2 * ROWS * WIDTH; i++)
 		x[i / WIDTH / ROWS][i / WIDTH % ROWS][i % WIDTH] = (uint16_t)(i + 1);
 	uint16_t *from = device_copy(&x[0][0][0], sizeof(x) / 2), *to = device_copy<uint16_t>(nullptr, sizeof(out) / 2);
-	uint64_t dims[] = {WIDTH - 32, ROWS, 2}, strides[] = {WIDTH * 2, WIDTH * ROWS * 2};
-	uint32_t box[] = {64, 8, 1};
+	cuuint64_t dims[] = {WIDTH - 32, ROWS, 2}, strides[] = {WIDTH * 2, WIDTH * ROWS * 2};
+	cuuint32_t box[] = {64, 8, 1};
 	CUtensorMap map = map_of(from, 3, dims, strides, box, CU_TENSOR_MAP_SWIZZLE_128B);
 	ok(SIMT_LAUNCH(ring, 1, 64, 2048, stream, map, TILES, to));
 	host_copy(&out[0][0], to, sizeof(out) / 2);
@@ -354,6 +377,64 @@ static void the_engine_fills_a_ring()
 static void tiles_come_swizzled_with_zeros_beyond(void **)
 {
 	on_each_order(the_engine_fills_a_ring);
+}
+
+/* A tile of 16 rows of 64 as it lies swizzled. */
+SIMT_DEVICE void write_tile(const uint8_t *tile, uint16_t *out)
+{
+	for (uint32_t row = 0; row < 16; row++)
+		for (uint32_t j = 0; j < 2; j++) {
+			uint32_t byte = (simt_lane() * 2 + j) * 2;
+			memcpy(&out[row * 64 + simt_lane() * 2 + j], tile + row * 128 + (byte ^ row % 8 * 16), 2);
+		}
+}
+
+/* Each block of two brings half of a tile to both, by a map in memory that it acquires. */
+SIMT_KERNEL(halves_for_both)(const CUtensorMap *maps, uint16_t *out)
+{
+	SIMT_DYNAMIC_SHARED(uint8_t, tile);
+	uint64_t *full = reinterpret_cast<uint64_t *>(tile + 2048);
+	uint32_t rank = simt_cluster_rank();
+	if (threadIdx.x == 0) {
+		simt_mbarrier_init(full, 1);
+		simt_mbarrier_fence_init();
+	}
+	simt_cluster_sync();
+	if (threadIdx.x == 0) {
+		simt_mbarrier_arrive_expect(full, 2048);
+		simt_tma_acquire(&maps[1]);
+		simt_tma_load_3d_cluster(tile + rank * 1024, &maps[1], full, 8, (int)rank * 8, 1, 3);
+	}
+	simt_mbarrier_wait(full, 0);
+	write_tile(tile, out + blockIdx.x * 1024);
+	simt_cluster_sync();
+}
+
+static void the_engine_serves_a_cluster()
+{
+	enum { ROWS = 16, WIDTH = 96 };
+	uint16_t x[2][ROWS][WIDTH], out[4][ROWS][64];
+	for (int i = 0; i < 2 * ROWS * WIDTH; i++)
+		x[i / WIDTH / ROWS][i / WIDTH % ROWS][i % WIDTH] = (uint16_t)(i * 7 + 1);
+	uint16_t *from = device_copy(&x[0][0][0], sizeof(x) / 2), *to = device_copy<uint16_t>(nullptr, sizeof(out) / 2);
+	cuuint64_t dims[] = {WIDTH, ROWS, 2}, strides[] = {WIDTH * 2, WIDTH * ROWS * 2};
+	cuuint32_t box[] = {64, 8, 1};
+	const CUtensorMap maps[2] = {map_of(to, 3, dims, strides, box, CU_TENSOR_MAP_SWIZZLE_128B),
+				     map_of(from, 3, dims, strides, box, CU_TENSOR_MAP_SWIZZLE_128B)};
+	CUtensorMap *in_memory = device_copy(maps, 2);
+	ok(SIMT_LAUNCH_CLUSTER(halves_for_both, 2, 4, 32, 2048 + 8, stream, in_memory, to));
+	host_copy(&out[0][0][0], to, sizeof(out) / 2);
+	ok(cudaFree(from));
+	ok(cudaFree(in_memory));
+	for (int block = 0; block < 4; block++)
+		for (int row = 0; row < ROWS; row++)
+			for (int i = 0; i < 64; i++)
+				assert_int_equal(out[block][row][i], x[1][row][i + 8]);
+}
+
+static void tiles_come_to_all_blocks_of_a_cluster(void **)
+{
+	on_each_order(the_engine_serves_a_cluster);
 }
 
 /* --- tensor cores --------------------------------------------------------------------------------------------------- */
@@ -440,20 +521,24 @@ SIMT_KERNEL_OF(group_product, 128, 1)(const uint16_t *a, const uint16_t *b, floa
 	simt_fence_async();
 	simt_sync();
 	float sum[n / 2];
+	uint32_t words[2][4];
+	SIMT_UNROLL
+	for (uint32_t i = 0; i < 8; i++) {
+		uint32_t row = simt_warp() * 16 + simt_lane() / 4, column = i / 4 * 16 + simt_lane() % 4 * 2;
+		const uint16_t *pair = a + (row + i % 2 * 8) * 32 + column + i % 4 / 2 * 8;
+		words[i / 4][i % 4] = pair[0] | (uint32_t)pair[1] << 16;
+	}
 	simt_wgmma_fence();
+	SIMT_UNROLL
 	for (uint32_t k = 0; k < 2; k++) {
 		uint32_t a_step = a_major == SIMT_K_MAJOR ? 32 : 2048, b_step = b_major == SIMT_K_MAJOR ? 32 : 2048;
 		uint64_t with = simt_wgmma_operand(tile_b + k * b_step, 4096, 1024);
 		simt_wgmma<n, a_major, b_major>(sum, simt_wgmma_operand(tile + k * a_step, 4096, 1024), with, k > 0);
-		uint32_t words[4], row = simt_warp() * 16 + simt_lane() / 4, column = k * 16 + simt_lane() % 4 * 2;
-		for (uint32_t i = 0; i < 4; i++) {
-			const uint16_t *pair = a + (row + i % 2 * 8) * 32 + column + i / 2 * 8;
-			words[i] = pair[0] | (uint32_t)pair[1] << 16;
-		}
-		simt_wgmma_registers<n, b_major>(sum, words, with, true);
+		simt_wgmma_registers<n, b_major>(sum, words[k], with, true);
 	}
 	simt_wgmma_commit();
 	simt_wgmma_wait<0>();
+	SIMT_UNROLL
 	for (uint32_t i = 0; i < n / 2; i++) {
 		uint32_t row = simt_warp() * 16 + simt_lane() / 4 + i % 4 / 2 * 8, column = i / 4 * 8 + simt_lane() % 4 * 2 + i % 2;
 		d[row * n + column] = sum[i];
@@ -496,6 +581,152 @@ static void wgmma_is_a_product(void **)
 	on_each_order(a_warpgroup_multiplies);
 }
 
+/* --- law 1 ------------------------------------------------------------------------------------------------------------- */
+
+/* A line of K, 128 bytes: 64 bf16 or 128 e4m3. */
+enum { LINE = 128, PRODUCT_N = 256 };
+enum product_form { SHARED, REGISTERS, E4M3_SHARED, E4M3_REGISTERS };
+
+/* d[64][n] of lines a [64] and b [n]. */
+template <int n, int form>
+SIMT_KERNEL_OF(line_product, 128, 1)(const uint8_t *a, const uint8_t *b, float *d)
+{
+	SIMT_DYNAMIC_SHARED(uint8_t, tile);
+	uint8_t *tile_b = tile + 64 * LINE;
+	for (uint32_t i = threadIdx.x; i < 64 * LINE; i += 128)
+		tile[swizzled(i / LINE, i % LINE)] = a[i];
+	for (uint32_t i = threadIdx.x; i < n * LINE; i += 128)
+		tile_b[swizzled(i / LINE, i % LINE)] = b[i];
+	simt_fence_async();
+	simt_sync();
+	float sum[n / 2];
+	uint32_t held[4][4], row = simt_warp() * 16 + simt_lane() % 16;
+	SIMT_UNROLL
+	for (uint32_t step = 0; step < 4; step++)
+		simt_ldmatrix_x4(held[step], tile + swizzled(row, step * 32 + simt_lane() / 16 * 16));
+	simt_wgmma_fence();
+	SIMT_UNROLL
+	for (uint32_t step = 0; step < 4; step++) {
+		uint64_t with = simt_wgmma_operand(tile_b + step * 32, 0, 1024), by = simt_wgmma_operand(tile + step * 32, 0, 1024);
+		if constexpr (form == SHARED)
+			simt_wgmma<n>(sum, by, with, step > 0);
+		else if constexpr (form == REGISTERS)
+			simt_wgmma_registers<n>(sum, held[step], with, step > 0);
+		else if constexpr (form == E4M3_SHARED)
+			simt_wgmma_e4m3<n>(sum, by, with, step > 0);
+		else
+			simt_wgmma_e4m3_registers<n>(sum, held[step], with, step > 0);
+	}
+	simt_wgmma_commit();
+	simt_wgmma_wait<0>();
+	SIMT_UNROLL
+	for (uint32_t i = 0; i < n / 2; i++)
+		d[(simt_warp() * 16 + simt_lane() / 4 + i % 4 / 2 * 8) * n + i / 4 * 8 + simt_lane() % 4 * 2 + i % 2] = sum[i];
+}
+
+struct lines {
+	uint8_t a[64 * LINE], b[PRODUCT_N * LINE];
+};
+
+/* Numbers of the form's kind: small integers, whose sums are exact, or any. */
+static void fill_lines(struct lines *lines, bool e4m3, bool exact)
+{
+	struct rng rng = {77, 0};
+	uint8_t *at = lines->a;
+	for (uint32_t i = 0; i < (64 + PRODUCT_N) * LINE / (e4m3 ? 1 : 2); i++) {
+		float value = 2.0f * rng_unit(rng_next(&rng)) - 1.0f;
+		value = exact ? floorf(3.0f * value) : value * exp2f(floorf(6.0f * rng_unit(rng_next(&rng))));
+		uint16_t half = bf16_round(value);
+		if (e4m3)
+			at[i] = e4m3_round(value);
+		else
+			memcpy(at + 2 * i, &half, 2);
+	}
+}
+
+static float number_at(const uint8_t *line, uint32_t k, bool e4m3)
+{
+	uint16_t half;
+	memcpy(&half, line + 2 * k, 2);
+	return e4m3 ? e4m3_widen(line[k]) : bf16_widen(half);
+}
+
+template <int n, int form> static std::vector<float> line_product_of(const struct lines *lines)
+{
+	std::vector<float> d(64 * n);
+	const size_t bytes = 64 * LINE + n * LINE;
+	uint8_t *a = device_copy(lines->a, sizeof(lines->a)), *b = device_copy(lines->b, n * LINE);
+	float *to = device_copy<float>(nullptr, d.size());
+	ok(SIMT_LAUNCH((line_product<n, form>), 1, 128, bytes, stream, a, b, to));
+	host_copy(d.data(), to, d.size());
+	ok(cudaFree(a));
+	ok(cudaFree(b));
+	return d;
+}
+
+/* The first n columns of the widest product. */
+template <int n, int form> static void check_width(const struct lines *lines, const std::vector<float> &widest)
+{
+	std::vector<float> d = line_product_of<n, form>(lines);
+	for (uint32_t row = 0; row < 64; row++)
+		if (memcmp(&d[row * n], &widest[row * PRODUCT_N], n * sizeof(float)) != 0)
+			fail_msg("form %d: row %u of %d columns has other bits than of %d", form, row, n, PRODUCT_N);
+}
+
+template <int form> static void check_widths()
+{
+	const bool e4m3 = form == E4M3_SHARED || form == E4M3_REGISTERS;
+	static struct lines lines;
+	fill_lines(&lines, e4m3, true);
+	std::vector<float> d = line_product_of<PRODUCT_N, form>(&lines);
+	for (uint32_t row = 0; row < 64; row++)
+		for (uint32_t column = 0; column < PRODUCT_N; column++) {
+			float sum = 0;
+			for (uint32_t k = 0; k < (e4m3 ? LINE : LINE / 2); k++)
+				sum += number_at(lines.a + row * LINE, k, e4m3) * number_at(lines.b + column * LINE, k, e4m3);
+			assert_true(d[row * PRODUCT_N + column] == sum);
+		}
+	fill_lines(&lines, e4m3, false);
+	d = line_product_of<PRODUCT_N, form>(&lines);
+	check_width<8, form>(&lines, d);
+	check_width<16, form>(&lines, d);
+	check_width<32, form>(&lines, d);
+	check_width<64, form>(&lines, d);
+	check_width<96, form>(&lines, d);
+	check_width<128, form>(&lines, d);
+	check_width<192, form>(&lines, d);
+}
+
+static void every_form_and_width_multiplies()
+{
+	check_widths<SHARED>();
+	check_widths<REGISTERS>();
+	check_widths<E4M3_SHARED>();
+	check_widths<E4M3_REGISTERS>();
+}
+
+/* What law 1 rests on: the order of a sum follows from K alone. */
+static void bits_do_not_depend_on_the_width(void **)
+{
+	ok(cudaStreamCreate(&stream));
+	every_form_and_width_multiplies();
+	ok(cudaStreamDestroy(stream));
+}
+
+/* Operands from registers and from shared memory: the same sums. */
+static void bits_do_not_depend_on_where_weights_lie(void **)
+{
+	static struct lines lines;
+	ok(cudaStreamCreate(&stream));
+	fill_lines(&lines, false, false);
+	std::vector<float> d = line_product_of<64, SHARED>(&lines), other = line_product_of<64, REGISTERS>(&lines);
+	assert_memory_equal(d.data(), other.data(), d.size() * sizeof(float));
+	fill_lines(&lines, true, false);
+	d = line_product_of<64, E4M3_SHARED>(&lines), other = line_product_of<64, E4M3_REGISTERS>(&lines);
+	assert_memory_equal(d.data(), other.data(), d.size() * sizeof(float));
+	ok(cudaStreamDestroy(stream));
+}
+
 int main()
 {
 	const struct CMUnitTest tests[] = {
@@ -503,11 +734,16 @@ int main()
 		cmocka_unit_test(lanes_exchange_words),
 		cmocka_unit_test(named_barriers_hold),
 		cmocka_unit_test(blocks_of_a_cluster_run_together),
+#if ON_FAKE
 		cmocka_unit_test(faults_end_the_process),
+#endif
 		cmocka_unit_test(copies_land_when_waited_for),
 		cmocka_unit_test(tiles_come_swizzled_with_zeros_beyond),
+		cmocka_unit_test(tiles_come_to_all_blocks_of_a_cluster),
 		cmocka_unit_test(mma_is_a_product),
 		cmocka_unit_test(wgmma_is_a_product),
+		cmocka_unit_test(bits_do_not_depend_on_the_width),
+		cmocka_unit_test(bits_do_not_depend_on_where_weights_lie),
 	};
 	return cmocka_run_group_tests(tests, nullptr, nullptr);
 }

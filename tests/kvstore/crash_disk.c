@@ -6,7 +6,7 @@
 
 #include "base/digest.h"
 #include "base/hash.h"
-#include "kvstore/disk_format.h"
+#include "kvstore/disk_payload.h"
 
 enum { SECTOR_BYTES = 512 };
 
@@ -30,7 +30,8 @@ static void on_submit(void *context, const struct disk_io *io)
 	assert(d->pending_count < CRASH_DISK_OPS_MAX);
 	assert(io->offset % DISK_PAGE_BYTES == 0 && io->head_bytes % DISK_PAGE_BYTES == 0);
 	assert((uintptr_t)io->head % DISK_PAGE_BYTES == 0);
-	assert(io->offset + io->head_bytes + io->landing_bytes <= d->options.segment_bytes);
+	uint64_t stored_bytes = io->stored_bytes ? io->stored_bytes : io->landing_bytes;
+	assert(io->kind == DISK_ENCODE || io->offset + io->head_bytes + stored_bytes <= d->options.segment_bytes);
 	assert(io->landing_bytes == 0 || io->landing < d->options.landing_count);
 	assert(io->landing_bytes <= d->options.landing_bytes);
 	d->submitted++;
@@ -112,12 +113,23 @@ static void flip(struct crash_disk *d, uint8_t *data, size_t bytes)
 	data[rng_below(&d->rng, bytes)] ^= (uint8_t)(1u << rng_below(&d->rng, 8));
 }
 
+/* Of a payload that is plain, or has so much room on disk. */
+static void put_tag(struct crash_disk *d, const struct disk_io *io, const uint8_t *payload, uint32_t bytes)
+{
+	enum disk_encoding encoding;
+	uint64_t sum;
+	if (io->stored_bytes > 0 || io->landing_bytes == 0)
+		disk_peek_stored(io->head, bytes, &encoding, &bytes, &sum);
+	crash_disk_tag(d->options.secret, io->head, payload, bytes, io->tag);
+}
+
 /* Sectors of what is written arrive; `torn`: each only perhaps. */
 static void write_at(struct crash_disk *d, size_t at, const struct disk_io *io, bool torn)
 {
 	uint32_t bytes = io->head_bytes + padded(io->landing_bytes);
 	if (io->tag)
-		crash_disk_tag(d->options.secret, io->head, crash_disk_landing(d, io->landing), io->landing_bytes, io->tag);
+		put_tag(d, io, io->landing_bytes ? crash_disk_landing(d, io->landing) : io->head + DISK_PAGE_BYTES,
+			io->landing_bytes ? io->landing_bytes : io->head_bytes - DISK_PAGE_BYTES);
 	for (uint32_t i = 0; i < bytes; i += SECTOR_BYTES) {
 		uint8_t sector[SECTOR_BYTES] = {0};
 		if (torn && rng_below(&d->rng, 2))
@@ -133,32 +145,54 @@ static void write_at(struct crash_disk *d, size_t at, const struct disk_io *io, 
 	}
 }
 
-static void read_from(struct crash_disk *d, size_t at, const struct disk_io *io)
+/* What is to be decoded; the whole room it has on disk. */
+static enum err read_encoded(struct crash_disk *d, size_t at, const struct disk_io *io)
 {
+	uint8_t *stored = malloc(io->stored_bytes);
+	assert(stored);
+	memcpy(stored, d->now + at, io->stored_bytes);
+	if (strikes(d, d->faults.flip_read))
+		flip(d, stored, io->stored_bytes);
+	enum err e = disk_payload_decode(io->head, stored, io->stored_bytes, crash_disk_landing(d, io->landing), io->landing_bytes, NULL);
+	if (io->tag)
+		put_tag(d, io, stored, io->stored_bytes);
+	free(stored);
+	return e == ERR_OK ? ERR_OK : ERR_CORRUPT;
+}
+
+static enum err read_from(struct crash_disk *d, size_t at, const struct disk_io *io)
+{
+	enum err e = ERR_OK;
 	memcpy(io->head, d->now + at, io->head_bytes);
 	if (io->head_bytes && strikes(d, d->faults.flip_read))
 		flip(d, io->head, io->head_bytes);
 	if (io->landing_bytes == 0)
-		return;
+		return ERR_OK;
 	uint8_t *landing = crash_disk_landing(d, io->landing);
-	memcpy(landing, d->now + at + io->head_bytes, io->landing_bytes);
-	if (strikes(d, d->faults.flip_read))
-		flip(d, landing, io->landing_bytes);
+	if (io->stored_bytes > 0) {
+		e = read_encoded(d, at + io->head_bytes, io);
+	} else {
+		memcpy(landing, d->now + at + io->head_bytes, io->landing_bytes);
+		if (strikes(d, d->faults.flip_read))
+			flip(d, landing, io->landing_bytes);
+		if (io->tag)
+			put_tag(d, io, landing, io->landing_bytes);
+	}
 	for (uint32_t i = 0; i < io->landing_bytes / io->layer_bytes; i++)
 		io->ret_digests[i] = d->file.digest(landing + (size_t)i * io->layer_bytes, io->layer_bytes);
-	if (io->tag)
-		crash_disk_tag(d->options.secret, io->head, landing, io->landing_bytes, io->tag);
+	return e;
 }
 
-static void perform(struct crash_disk *d, const struct disk_io *io, bool in_part)
+static enum err perform(struct crash_disk *d, const struct disk_io *io, bool in_part)
 {
 	uint32_t pages = (uint32_t)(d->options.segment_bytes / DISK_PAGE_BYTES);
 	size_t at = at_of(d, io->segment, io->offset);
-	uint32_t bytes = io->head_bytes + padded(io->landing_bytes);
+	uint32_t bytes = io->head_bytes + (io->stored_bytes ? io->stored_bytes : padded(io->landing_bytes));
+	enum err e = ERR_OK;
 	switch (io->kind) {
 	case DISK_READ:
 		if (!in_part)
-			read_from(d, strikes(d, d->faults.misdirect_read) ? elsewhere(d, bytes) : at, io);
+			e = read_from(d, strikes(d, d->faults.misdirect_read) ? elsewhere(d, bytes) : at, io);
 		break;
 	case DISK_WRITE:
 		write_at(d, strikes(d, d->faults.misdirect_write) ? elsewhere(d, bytes) : at, io, in_part);
@@ -177,7 +211,12 @@ static void perform(struct crash_disk *d, const struct disk_io *io, bool in_part
 			memset(d->now + at + (size_t)i * DISK_PAGE_BYTES, 0xee, DISK_PAGE_BYTES);
 			d->dirty[at / DISK_PAGE_BYTES + i] = 1;
 		}
+		break;
+	case DISK_ENCODE:
+		if (!in_part)
+			disk_payload_encode(crash_disk_landing(d, io->landing), io->landing_bytes, io->head + DISK_PAGE_BYTES, io->ret_coded);
 	}
+	return in_part ? ERR_IO : e;
 }
 
 bool crash_disk_step(struct crash_disk *d, uint64_t *ret_op, enum err *ret_err)
@@ -192,10 +231,9 @@ bool crash_disk_step(struct crash_disk *d, uint64_t *ret_op, enum err *ret_err)
 	d->pending_fails[i] = d->pending_fails[d->pending_count];
 	if (strikes(d, d->faults.flip_rest))
 		flip(d, d->now, (size_t)d->options.segment_count * d->options.segment_bytes);
-	perform(d, &io, fails);
+	*ret_err = perform(d, &io, fails);
 	d->struck += fails;
 	*ret_op = io.op;
-	*ret_err = fails ? ERR_IO : ERR_OK;
 	return true;
 }
 

@@ -1,7 +1,7 @@
 /* disk_world - the SSD tier over a bad disk, beside the naive model of what it must keep.
  *
  * A block is a number: its key, sizes, bytes, tenant and priority follow from that, so every loaded byte can be compared.  Worlds of
- * odd seeds have a secret (crash_disk.h). */
+ * odd seeds have a secret (crash_disk.h); those of seeds 2 and 3 of each four encode what they write. */
 #ifndef TESTS_KVSTORE_DISK_WORLD_H
 #define TESTS_KVSTORE_DISK_WORLD_H
 #include "kvstore/disk.h"
@@ -56,6 +56,7 @@ void world_until_ready(struct disk_world *world);
 void world_until_quiet(struct disk_world *world);
 
 uint32_t world_bytes(uint32_t block); /* of the payload */
+bool world_is_noise(uint32_t block);  /* nothing of it can be saved */
 struct id128 world_key(uint32_t block);
 /* false: no landing is free, or the tier does not want it. */
 bool world_put(struct disk_world *world, uint32_t block);

@@ -254,17 +254,16 @@ static uint64_t story(struct disk_world *w, uint64_t fail_at)
 	return w->disk.submitted - from;
 }
 
-static void every_operation_may_fail_once(void **state)
+static void every_operation_may_fail(uint64_t seed)
 {
-	(void)state;
 	struct disk_world *w = malloc(sizeof(*w));
-	world_init(w, 5);
+	world_init(w, seed);
 	uint64_t count = story(w, 0);
 	struct disk_status status = world_status(w);
 	assert_true(status.counters.kept > 3 && status.counters.segments_emptied > 3);
 	world_fini(w);
 	for (uint64_t k = 1; k <= count; k++) {
-		world_init(w, 5);
+		world_init(w, seed);
 		story(w, k);
 		assert_int_equal(w->disk.struck, 1);
 		assert_true(w->durable >= 72);
@@ -275,6 +274,40 @@ static void every_operation_may_fail_once(void **state)
 		world_fini(w);
 	}
 	free(w);
+}
+
+static void every_operation_may_fail_once(void **state)
+{
+	(void)state;
+	every_operation_may_fail(5);
+}
+
+static void every_operation_may_fail_once_where_blocks_are_encoded(void **state)
+{
+	(void)state;
+	every_operation_may_fail(7);
+}
+
+/* Heads, then trailers, then footers: none waits for one before it, and of each there is one read. */
+static void start_reads_as_many_segments_at_a_time_as_loads(void **state)
+{
+	struct disk_world *w = *state;
+	uint32_t block = 0, batches = 0, reads = 0;
+	while (world_status(w).counters.segments_sealed < 6)
+		assert_true(world_put_now(w, block++));
+	world_until_quiet(w);
+	world_restart(w, false);
+	world_until_ready(w); /* the open one has a footer now */
+	w->options.read_max = WORLD_SEGMENTS / 2;
+	world_restart(w, false);
+	while (!world_status(w).ready) {
+		batches += w->disk.pending_count == w->options.read_max;
+		reads++;
+		world_step(w);
+	}
+	assert_int_equal(batches, 2 + 2 + world_status(w).counters.segments_sealed + 1);
+	assert_in_range(reads, 2 * WORLD_SEGMENTS + 6, 2 * WORLD_SEGMENTS + 7);
+	world_check_all(w);
 }
 
 static void every_operation_of_a_start_may_fail_once(void **state)
@@ -369,6 +402,8 @@ int main(void)
 		T(block_that_is_too_large_is_refused),
 		cmocka_unit_test(any_walk_with_crashes_keeps_what_is_durable),
 		cmocka_unit_test(every_operation_may_fail_once),
+		T(start_reads_as_many_segments_at_a_time_as_loads),
+		cmocka_unit_test(every_operation_may_fail_once_where_blocks_are_encoded),
 		cmocka_unit_test(every_operation_of_a_start_may_fail_once),
 		cmocka_unit_test(disk_may_die_at_every_operation),
 		cmocka_unit_test(power_may_be_lost_at_every_operation),

@@ -124,7 +124,7 @@ static void unknown_encoding_is_refused_by_name(void **state)
 	uint8_t *page = crash_disk_page(&w->disk, 0, 1);
 	struct disk_record r;
 	assert_int_equal(disk_parse_record(page, w->options.id, &r, NULL), ERR_OK);
-	page[24] = 1; /* the encoding */
+	page[24] = DISK_ENCODINGS;
 	disk_format_place(page, w->options.id, &r.place);
 	assert_int_equal(disk_parse_record(page, w->options.id, &r, NULL), ERR_UNSUPPORTED);
 	assert_int_equal(world_load_now(w, 7), ERR_UNSUPPORTED);
@@ -140,7 +140,7 @@ static void other_layout_version_is_room_and_said(void **state)
 		assert_true(world_put_now(w, i));
 	for (uint32_t i = 0; i < WORLD_SEGMENTS; i++)
 		for (uint32_t k = 0; k < WORLD_SEGMENT_PAGES; k++)
-			crash_disk_page(&w->disk, i, k)[8] = DISK_FORMAT_VERSION - 1;
+			crash_disk_page(&w->disk, i, k)[8] = DISK_FORMAT_OLDEST - 1;
 	world_restart(w, false);
 	world_until_ready(w);
 	assert_int_equal(world_status(w).blocks, 0);

@@ -6,6 +6,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -105,6 +106,38 @@ static void file_of_a_wrong_size_is_refused_by_name(void **state)
 	disk_key_destroy(NULL);
 }
 
+/* What the log says while a key is read from a file of that mode. */
+static void read_with_mode(mode_t mode, char said[512])
+{
+	struct disk_key *key;
+	struct why why = {0};
+	FILE *log = tmpfile();
+	int kept = dup(STDERR_FILENO);
+	write_secret("0123456789abcdef", 16);
+	assert_int_equal(chmod(path, mode), 0);
+	dup2(fileno(log), STDERR_FILENO);
+	enum err e = disk_key_read(path, &key, &why);
+	dup2(kept, STDERR_FILENO);
+	close(kept);
+	assert_int_equal(e, ERR_OK);
+	disk_key_destroy(key);
+	rewind(log);
+	said[fread(said, 1, 511, log)] = 0;
+	fclose(log);
+	unlink(path);
+}
+
+static void key_that_others_may_read_is_warned_of(void **state)
+{
+	char said[512];
+	(void)state;
+	read_with_mode(0600, said);
+	assert_string_equal(said, "");
+	read_with_mode(0640, said);
+	assert_non_null(strstr(said, path));
+	assert_non_null(strstr(said, "mode 640 lets others read the key; expected 600"));
+}
+
 int main(int argc, char **argv)
 {
 	if (argc != 2)
@@ -113,6 +146,7 @@ int main(int argc, char **argv)
 	const struct CMUnitTest tests[] = {
 		cmocka_unit_test(tag_is_poly1305_under_a_key_of_the_header),
 		cmocka_unit_test(every_bit_of_header_payload_and_secret_counts),
+		cmocka_unit_test(key_that_others_may_read_is_warned_of),
 		cmocka_unit_test(file_of_a_wrong_size_is_refused_by_name),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

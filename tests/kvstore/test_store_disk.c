@@ -142,6 +142,29 @@ static void memory_full_of_held_blocks_means_less_is_found(void **state)
 	assert_false(found(w, 2, 0)->more);
 }
 
+/* All that may be in memory is held; what is on disk does not come back, and that is no offer refused. */
+static void look_up_that_a_quota_keeps_on_disk_is_no_refused_offer(void **state)
+{
+	struct world *w = *state;
+	w->options.ledger.quotas = &(const struct tenant_quota){"small", 4 * BLOCK_BYTES};
+	w->options.ledger.quota_count = 1;
+	restart(w, false);
+	tenant = "small";
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	put(w, 0, 8);
+	lookup(w, 1, 1, (uint8_t[]){7, 6, 5, 4}, 4);
+	lookup(w, 1, 2, (uint8_t[]){0, 1}, 2);
+	run(w);
+	assert_int_equal(found_blocks(w, 1), 4);
+	assert_int_equal(found_blocks(w, 2), 0);
+	assert_int_equal(status_of(w).ledger.refused, 0);
+	offer(w, 1, 1009, 9);
+	run(w);
+	tenant = "";
+	assert_int_equal(answers(w, 1009, ERR_AGAIN), 1);
+	assert_int_equal(status_of(w).ledger.refused, 1);
+}
+
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
@@ -153,6 +176,7 @@ int main(void)
 		T(look_up_that_is_over_is_told_nothing_more, behind),
 		T(block_of_another_compat_is_not_told, behind),
 		T(memory_full_of_held_blocks_means_less_is_found, behind),
+		T(look_up_that_a_quota_keeps_on_disk_is_no_refused_offer, behind),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

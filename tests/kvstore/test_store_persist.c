@@ -134,6 +134,33 @@ static void slow_disk_holds_up_a_burst_and_no_more(void **state)
 	assert_true(status_of(w).disk.counters.puts_durable > 200);
 }
 
+/* One error: nothing is written for a second, and what came meanwhile when it is over; but not what memory let go. */
+static void what_came_while_the_disk_was_stopped_is_written_later(void **state)
+{
+	struct world *w = *state;
+	enum { STOPPED = IN_MEMORY + 4 };
+	join(w, 1, 10, WIRE__ROLE__ROLE_PREFILL);
+	run(w);
+	disk_world_of(w)->disk.fail_at = disk_world_of(w)->disk.submitted + 1;
+	for (uint8_t key = 0; key < STOPPED; key++) {
+		offer(w, 1, 1000 + key, key);
+		while (step(w))
+			;
+		assert_int_equal(answers(w, 1000 + key, ERR_OK), 1);
+	}
+	assert_int_equal(status_of(w).disk.stopped, ERR_IO);
+	assert_int_equal(status_of(w).disk.blocks, 0);
+	assert_int_equal(status_of(w).counters.disk_unwritten, STOPPED);
+	for (int i = 0; i < 30; i++) {
+		run(w);
+		beat(w, 1);
+	}
+	assert_int_equal(status_of(w).disk.stopped, ERR_OK);
+	assert_int_equal(status_of(w).disk.blocks, IN_MEMORY);
+	for (uint8_t key = 0; key < STOPPED; key++)
+		assert_int_equal(on_disk(w, key), ledger_lookup(store_ledger(w->store), &(struct id128){{key, 77}}) != LEDGER_NONE);
+}
+
 /* What an operator may say of a block, or ask for. */
 static void say(struct world *w, uint8_t key, struct rng *rng)
 {
@@ -249,6 +276,7 @@ int main(void)
 		T(disk_that_fails_is_told_and_memory_serves_on, ack),
 		T(store_that_leaves_writes_what_it_has, behind),
 		T(slow_disk_holds_up_a_burst_and_no_more, behind),
+		T(what_came_while_the_disk_was_stopped_is_written_later, behind),
 		cmocka_unit_test(any_walk_keeps_every_rule_and_what_was_acknowledged),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);

@@ -9,6 +9,8 @@ enum { SELF_NODE = 100, NEAR = 2, FAR = 3, NEW = 4, BLOCKS = 54, WEIGHT = 1, GRA
 
 struct fleet {
 	bool lives[CONNS];
+	bool mute;            /* nobody answers */
+	bool takes_not[CONNS]; /* that one, to offers: not now */
 	bool has[CONNS][KEYS];
 	uint32_t offered[CONNS][KEYS];
 	uint32_t pins[CONNS][KEYS];
@@ -38,11 +40,11 @@ static void answer_offer(struct world *w, const struct sent *s)
 {
 	Wire__OfferDone m = WIRE__OFFER_DONE__INIT;
 	m.op = s->op;
-	m.error = f.has[s->conn][s->keys[0]] ? ERR_EXISTS : ERR_OK;
+	m.error = f.has[s->conn][s->keys[0]] ? ERR_EXISTS : f.takes_not[s->conn] ? ERR_AGAIN : ERR_OK;
 	f.offered[s->conn][s->keys[0]]++;
 	f.pins[s->conn][s->keys[0]] = s->blocks;
 	f.taken += m.error == ERR_OK;
-	f.has[s->conn][s->keys[0]] = true;
+	f.has[s->conn][s->keys[0]] |= m.error != ERR_AGAIN;
 	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
 	envelope.body_case = WIRE__ENVELOPE__BODY_OFFER_DONE;
 	envelope.offer_done = &m;
@@ -51,7 +53,7 @@ static void answer_offer(struct world *w, const struct sent *s)
 
 static void serve(struct world *w)
 {
-	for (; f.next < w->sent_count; f.next++) {
+	for (; !f.mute && f.next < w->sent_count; f.next++) {
 		const struct sent s = w->sent[f.next];
 		if (!f.lives[s.conn])
 			continue;
@@ -134,6 +136,15 @@ static void fill(struct world *w)
 	assert_int_equal(status_of(w).disk.blocks, BLOCKS);
 	memset(f.offered, 0, sizeof(f.offered));
 	f.asked = f.taken = 0;
+}
+
+/* Copies that the other of two stores lacks, or one of many. */
+static uint32_t lacking(const uint64_t *nodes, uint32_t node_count, uint32_t conn)
+{
+	uint32_t count = 0;
+	for (uint32_t key = 0; key < BLOCKS; key++)
+		count += owns(nodes, node_count, (uint8_t)key, 10 * conn) && !f.has[conn][key];
+	return count;
 }
 
 static bool in_memory(const struct world *w, uint8_t key)
@@ -231,6 +242,90 @@ static void memory_keeps_what_is_warm(void **state)
 	assert_true(lost <= LOADS);
 }
 
+static uint64_t missing_of(const struct world *w)
+{
+	return status_of(w).sweep.missing + status_of(w).replicate.missing;
+}
+
+/* What the disk could have costs nothing, and as long as a copy is missing, some are said to be. */
+static void sweep_costs_what_there_is_and_counts_what_it_has_not_seen(void **state)
+{
+	struct world *w = *state;
+	const uint64_t left[] = {SELF_NODE, 10 * NEAR};
+	fill(w);
+	disk_world_of(w)->options.block_max = 40000;
+	memset(f.lives, 0, sizeof(f.lives));
+	restart(w, false);
+	f.next = w->sent_count;
+	come(w, NEAR, WIRE__ROLE__ROLE_KVSTORE);
+	come(w, FAR, WIRE__ROLE__ROLE_KVSTORE);
+	assert_in_range(missing_of(w), BLOCKS, 2 * BLOCKS); /* nobody was asked yet */
+	for (uint32_t ms = 0; !status_of(w).sweep.over; ms++) {
+		assert_in_range(ms, 0, 10 * GRACE_MS);
+		live(w, 1);
+	}
+	assert_int_equal(missing_of(w), 0);
+	go(w, FAR);
+	assert_true(lacking(left, 2, NEAR) > 0);
+	for (uint32_t ms = 0; lacking(left, 2, NEAR) > 0; ms++) {
+		assert_in_range(ms, 0, 2 * GRACE_MS + 30); /* until it is given up, and the others have settled */
+		assert_true(missing_of(w) >= lacking(left, 2, NEAR));
+		live(w, 1);
+	}
+	live(w, 10 * GRACE_MS);
+	assert_true(status_of(w).sweep.over);
+	assert_int_equal(missing_of(w), 0);
+}
+
+/* FAR has lost what is on disk only here, and takes nothing. */
+static void nobody_waits_for_a_store_that_takes_nothing(void **state)
+{
+	struct world *w = *state;
+	const uint64_t all[] = {SELF_NODE, 10 * NEAR, 10 * FAR, 10 * NEW};
+	fill(w);
+	for (uint32_t key = 0; key < BLOCKS; key++)
+		f.has[FAR][key] &= in_memory(w, (uint8_t)key);
+	f.takes_not[FAR] = true;
+	come(w, NEW, WIRE__ROLE__ROLE_KVSTORE);
+	live(w, 3 * GRACE_MS + 4000);
+	assert_int_equal(lacking(all, 4, NEW), 0);
+	assert_false(status_of(w).sweep.over);
+	assert_true(missing_of(w) >= lacking(all, 4, FAR));
+	f.takes_not[FAR] = false;
+	go(w, FAR);
+	come(w, FAR, WIRE__ROLE__ROLE_KVSTORE);
+	live(w, 30 * GRACE_MS);
+	assert_int_equal(lacking(all, 4, FAR), 0);
+	assert_true(status_of(w).sweep.over);
+	assert_int_equal(missing_of(w), 0);
+}
+
+/* The others are slow to read: blocks wait for their copies, go for room, and the next ones have their entries. */
+static void blocks_evicted_before_they_are_copied_are_copied_from_disk(void **state)
+{
+	struct world *w = *state;
+	const uint64_t all[] = {SELF_NODE, 10 * NEAR, 10 * FAR};
+	w->options.copies_max = 2;
+	restart(w, false);
+	come(w, 1, WIRE__ROLE__ROLE_PREFILL);
+	come(w, NEAR, WIRE__ROLE__ROLE_KVSTORE);
+	come(w, FAR, WIRE__ROLE__ROLE_KVSTORE);
+	live(w, 40 * GRACE_MS);
+	assert_true(status_of(w).sweep.over);
+	f.mute = true;
+	for (uint32_t key = 0; key < BLOCKS; key++) {
+		offer(w, 1, 1000 + key, (uint8_t)key);
+		live(w, 40);
+	}
+	assert_true(status_of(w).ledger.evicted[LEDGER_FOR_ROOM] > 0);
+	assert_true(missing_of(w) >= lacking(all, 3, NEAR) && missing_of(w) >= lacking(all, 3, FAR));
+	f.mute = false;
+	live(w, 60 * GRACE_MS);
+	assert_int_equal(lacking(all, 3, NEAR) + lacking(all, 3, FAR), 0);
+	assert_true(status_of(w).sweep.over);
+	assert_int_equal(missing_of(w), 0);
+}
+
 static void copies_from_disk_keep_to_the_pace(void **state)
 {
 	struct world *w = *state;
@@ -278,6 +373,9 @@ int main(void)
 		T(copies_are_pinned_as_what_they_are_made_of),
 		T(nothing_is_loaded_when_no_copy_is_missing),
 		T(memory_keeps_what_is_warm),
+		T(sweep_costs_what_there_is_and_counts_what_it_has_not_seen),
+		T(nobody_waits_for_a_store_that_takes_nothing),
+		T(blocks_evicted_before_they_are_copied_are_copied_from_disk),
 		T(copies_from_disk_keep_to_the_pace),
 		T(only_stores_are_told_what_is_there),
 	};

@@ -24,6 +24,16 @@ static void on_send(void *context, uint32_t conn, const Wire__Envelope *envelope
 	case WIRE__ENVELOPE__BODY_JOB_END:
 		sent.error = (enum err)envelope->job_end->error;
 		sent.half = envelope->job_end->half;
+		if (envelope->job_end->accounting) {
+			sent.computed = (uint32_t)envelope->job_end->accounting->computed;
+			sent.reused = (uint32_t)envelope->job_end->accounting->reused;
+			sent.fetched = (uint32_t)envelope->job_end->accounting->fetched;
+		}
+		break;
+	case WIRE__ENVELOPE__BODY_ANNOUNCE:
+		sent.layer = envelope->announce->layer;
+		sent.block_first = envelope->announce->block_first;
+		sent.block_count = (uint32_t)envelope->announce->n_places;
 		break;
 	case WIRE__ENVELOPE__BODY_TRANSFER_END:
 		sent.error = (enum err)envelope->transfer_end->error;
@@ -195,6 +205,7 @@ struct sent reserve(struct world *w, struct wanted wanted)
 	Wire__Sampling sampling = WIRE__SAMPLING__INIT;
 	Wire__Reserve message = WIRE__RESERVE__INIT;
 	sampling.top_p = wanted.top_p, sampling.repetition_penalty = 1, sampling.max_tokens = wanted.max_tokens, sampling.logprobs = -1;
+	sampling.prompt_logprobs = wanted.scored;
 	message.job = &id, message.half = wanted.half, message.sampling = &sampling, message.partner = wanted.partner;
 	message.compat = (ProtobufCBinaryData){16, wanted.compat};
 	tokens[wanted.tokens - 1] = wanted.last_token;

@@ -22,6 +22,8 @@ struct sent {
 	uint32_t transports;
 	uint64_t op;    /* of a look-up */
 	uint32_t keys;
+	uint32_t computed, reused, fetched; /* of a job that ended */
+	uint32_t layer, block_first, block_count; /* announced */
 	char text[200];
 };
 
@@ -68,6 +70,7 @@ struct wanted {
 	uint64_t partner;
 	uint8_t *compat;
 	float top_p;
+	bool scored; /* all of the prompt */
 };
 
 struct wanted good(uint64_t number, Wire__Half half);

@@ -207,6 +207,13 @@ static void demand_leaving(struct cluster *c)
 	demand_copies(c);
 }
 
+bool run_kills_at_footers(uint64_t seed)
+{
+	struct cluster_options options = {0};
+	draw_disks(seed, &options);
+	return options.disk_kill_footer && options.disk_kill_at > 0;
+}
+
 void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct run_result *ret_result)
 {
 	struct cluster_options options = draw_cluster(seed, story);

@@ -15,6 +15,8 @@ struct run_result {
 	struct disk_totals disks;
 };
 
+/* Does a store die in it when it writes a footer?  One seed in twelve. */
+bool run_kills_at_footers(uint64_t seed);
 /* Fails by cluster_fail(), with the seed and the story.  story: printed on standard output.  cut: NULL for all of it. */
 void run_seed(uint64_t seed, bool story, const struct cluster_cut *cut, struct run_result *ret_result);
 /* The cluster of the seed that is running, for who has to say why a core aborted; NULL: none. */

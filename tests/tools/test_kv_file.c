@@ -5,6 +5,7 @@
 #include <stdint.h>
 #include <stdlib.h>
 #include <string.h>
+#include <sys/stat.h>
 #include <unistd.h>
 
 #include <cmocka.h>
@@ -75,6 +76,9 @@ static int setup(void **state)
 		assert_int_equal(kv_writer_add(writer, &f->drawn[i].block, &why), ERR_OK);
 	}
 	assert_int_equal(kv_writer_close(writer, &why), ERR_OK);
+	struct stat status;
+	assert_int_equal(stat(f->path, &status), 0);
+	assert_int_equal(status.st_mode & 0777, 0600); /* whatever the mask is */
 	FILE *file = fopen(f->path, "rb");
 	f->length = fread(f->data, 1, sizeof(f->data), file);
 	fclose(file);

@@ -33,7 +33,6 @@ struct simt_thread : simt_place {
 	struct fiber fiber;
 	struct simt_block *block_of;
 	uint32_t index; /* in the block */
-	enum thread_state state;
 	const char *waits_for; /* said when nothing moves any more */
 	int barrier;
 	uint64_t *mbarrier;

@@ -21,7 +21,13 @@
 struct simt_place *simt_here;
 struct simt_group simt_group;
 static simt_thread threads[CLUSTER_MAX * THREADS_MAX];
+static uint8_t states[CLUSTER_MAX * THREADS_MAX]; /* enum thread_state of each: side by side, for all are looked at in every turn */
 static std::vector<uint32_t> order;
+
+static uint8_t &state_of(const simt_thread *thread)
+{
+	return states[thread - threads];
+}
 
 void simt_fault(const char *format, ...)
 {
@@ -46,7 +52,7 @@ void *simt_dynamic_shared()
 void simt_wait(enum thread_state state, const char *waits_for)
 {
 	simt_thread *self = simt_self();
-	self->state = state;
+	state_of(self) = (uint8_t)state;
 	self->waits_for = waits_for;
 	fiber_yield(&self->fiber);
 }
@@ -61,7 +67,7 @@ void simt_poll()
 static void meet(struct gathering *g, uint32_t place, uint32_t count, const char *what, const void *in, void *out,
 		 simt_meeting_fn *fn)
 {
-	if (g->arrived > 0 && strcmp(g->what, what) != 0)
+	if (g->arrived > 0 && g->what != what && strcmp(g->what, what) != 0)
 		simt_fault("is at %s, others of its warp or warpgroup are at %s", what, g->what);
 	g->what = what;
 	g->meeting.in[place] = in;
@@ -75,7 +81,7 @@ static void meet(struct gathering *g, uint32_t place, uint32_t count, const char
 	g->meeting.count = count;
 	fn(&g->meeting);
 	for (uint32_t i = 0; i < count; i++)
-		g->members[i]->state = THREAD_READY;
+		state_of(g->members[i]) = THREAD_READY;
 	simt_group.events++;
 }
 
@@ -176,7 +182,7 @@ static void open_if_full(struct barrier *barrier)
 		return;
 	barrier->arrived = 0;
 	for (simt_thread *thread : barrier->waiting)
-		thread->state = THREAD_READY;
+		state_of(thread) = THREAD_READY;
 	barrier->waiting.clear();
 	simt_group.events++;
 }
@@ -241,7 +247,7 @@ void simt_cluster_sync()
 	}
 	simt_group.cluster_arrived = 0;
 	for (simt_thread *thread : simt_group.cluster_waiting)
-		thread->state = THREAD_READY;
+		state_of(thread) = THREAD_READY;
 	simt_group.cluster_waiting.clear();
 	simt_group.meetings++;
 	simt_group.events++;
@@ -274,7 +280,7 @@ static void thread_main()
 	simt_thread *self = simt_self();
 	simt_group.launch->body();
 	simt_land_all_of(self);
-	self->state = THREAD_DONE;
+	state_of(self) = THREAD_DONE;
 	simt_block *block = self->block_of;
 	block->live--;
 	simt_group.events++;
@@ -332,7 +338,7 @@ static void begin_block(uint32_t rank, uint32_t number)
 		t->rank = rank;
 		t->block_of = block;
 		t->index = i;
-		t->state = THREAD_READY;
+		state_of(t) = THREAD_READY;
 		t->copies.clear();
 		t->unfenced.clear();
 		t->barriers_set.clear();
@@ -365,14 +371,14 @@ static void set_order()
 	}
 }
 
-static bool may_go_on(const simt_thread *thread)
+static bool may_go_on(uint32_t i)
 {
-	switch (thread->state) {
+	switch (states[i]) {
 	case THREAD_READY:
 	case THREAD_POLLS:
 		return true;
 	case THREAD_AT_MBARRIER:
-		return simt_mbarrier_over(thread->mbarrier, thread->parity);
+		return simt_mbarrier_over(threads[i].mbarrier, threads[i].parity);
 	default:
 		return false;
 	}
@@ -383,17 +389,14 @@ static bool turn()
 {
 	bool left = false;
 	for (uint32_t i : order) {
-		simt_thread *thread = &threads[i];
-		if (thread->state == THREAD_DONE)
+		left |= states[i] != THREAD_DONE;
+		if (!may_go_on(i))
 			continue;
-		left = true;
-		if (!may_go_on(thread))
-			continue;
-		if (thread->state != THREAD_POLLS)
+		if (states[i] != THREAD_POLLS)
 			simt_group.events++;
-		thread->state = THREAD_READY;
-		simt_here = thread;
-		fiber_resume(&thread->fiber);
+		states[i] = THREAD_READY;
+		simt_here = &threads[i];
+		fiber_resume(&threads[i].fiber);
 		simt_here = nullptr;
 	}
 	return left;
@@ -405,10 +408,10 @@ static void report_standstill()
 	uint32_t said = 0;
 	for (uint32_t i : order) {
 		const simt_thread *t = &threads[i];
-		if (t->state != THREAD_DONE && said++ < 16)
+		if (states[i] != THREAD_DONE && said++ < 16)
 			fprintf(stderr, "  block (%u, %u, %u), thread %u waits for %s %d\n", t->block.x, t->block.y, t->block.z,
 				t->index, t->waits_for,
-				t->state == THREAD_AT_BARRIER ? t->barrier : (int)t->parity);
+				states[i] == THREAD_AT_BARRIER ? t->barrier : (int)t->parity);
 	}
 	abort();
 }

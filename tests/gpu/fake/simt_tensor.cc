@@ -95,18 +95,33 @@ void simt_mma_m16n8k16_bf16(float *d, const uint32_t *a, const uint32_t *b)
 
 /* --- a warpgroup --------------------------------------------------------------------------------------------- */
 
-/* The element at (row, k) of an operand: row of M or N. */
-static float element(uint64_t operand, int major, uint32_t row, uint32_t k, bool e4m3)
+/* 16 bytes of an operand as numbers: 8 bf16 or 16 e4m3, `step` apart. */
+static void read_unit(const uint8_t *at, bool e4m3, float *ret, size_t step)
 {
-	uint32_t address = (uint32_t)(operand & 0x3fff) << 4, leading = (uint32_t)(operand >> 16 & 0x3fff) << 4;
+	static float widened[256];
+	if (e4m3 && widened[0x38] == 0.0f) /* 1 */
+		for (uint32_t code = 0; code < 256; code++)
+			widened[code] = e4m3_widen((uint8_t)code);
+	for (uint32_t i = 0; i < (e4m3 ? 16u : 8u); i++)
+		ret[i * step] = e4m3 ? widened[at[i]] : half_at(at + 2 * i);
+}
+
+/* The elements of an operand: row (of M or N) r and k at ret[r * row_step + k * k_step].  A unit of 16 bytes lies whole, wherever
+ * the swizzle puts it. */
+static void read_operand(uint64_t operand, int major, uint32_t rows, bool e4m3, float *ret, size_t row_step, size_t k_step)
+{
+	uint32_t base = (uint32_t)(operand & 0x3fff) << 4, leading = (uint32_t)(operand >> 16 & 0x3fff) << 4;
 	uint32_t stride = (uint32_t)(operand >> 32 & 0x3fff) << 4;
-	if (major == SIMT_K_MAJOR)
-		address += row / 8 * stride + row % 8 * 128 + k * (e4m3 ? 1 : 2);
-	else
-		address += row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2;
-	address ^= (address >> 7 & 7) << 4;
-	const uint8_t *at = simt_self()->block_of->shared + address;
-	return e4m3 ? e4m3_widen(*at) : half_at(at);
+	const uint8_t *shared = simt_self()->block_of->shared;
+	for (uint32_t i = 0; i < rows * 2; i++) {
+		uint32_t row = i / 2, k = i % 2 * (e4m3 ? 16 : 8), address = base + row / 8 * stride + row % 8 * 128 + i % 2 * 16;
+		if (major == SIMT_MN_MAJOR) {
+			row = i / 16 * 8, k = i % 16;
+			address = base + row / 64 * leading + k / 8 * stride + k % 8 * 128 + row % 64 * 2;
+		}
+		read_unit(shared + (address ^ (address >> 7 & 7) << 4), e4m3, ret + row * row_step + k * k_step,
+			  major == SIMT_MN_MAJOR ? row_step : k_step);
+	}
 }
 
 /* All that the operand is: 32 bytes of each of `rows` lines, or of 16 lines 2 * rows. */
@@ -139,6 +154,31 @@ template <int columns> static void place_a_e4m3(const uint32_t *a, uint32_t lane
 			ret[lane / 4 + i % 2 * 8][lane % 4 * 4 + i / 2 * 16 + j] = e4m3_widen((uint8_t)(a[i] >> 8 * j));
 }
 
+static inline __attribute__((always_inline)) void add_row_as(const float *a, const float (*b)[N_MAX], uint32_t n, uint32_t k_count, float *c)
+{
+	for (uint32_t k = 0; k < k_count; k++)
+		for (uint32_t i = 0; i < n; i++)
+			c[i] += a[k] * b[k][i];
+}
+
+#ifdef __x86_64__
+/* The same bits, twice as fast: nothing is fused. */
+__attribute__((target("avx2"))) static void add_row_avx2(const float *a, const float (*b)[N_MAX], uint32_t n, uint32_t k_count, float *c)
+{
+	add_row_as(a, b, n, k_count, c);
+}
+#endif
+
+static void add_row(const float *a, const float (*b)[N_MAX], uint32_t n, uint32_t k_count, float *c)
+{
+#ifdef __x86_64__
+	static const bool avx2 = __builtin_cpu_supports("avx2");
+	if (avx2)
+		return add_row_avx2(a, b, n, k_count, c);
+#endif
+	add_row_as(a, b, n, k_count, c);
+}
+
 static void run_product(const queued_product *product)
 {
 	static float a[M][K_MAX], b[K_MAX][N_MAX], c[N_MAX];
@@ -146,23 +186,16 @@ static void run_product(const queued_product *product)
 	uint32_t n = of->n, k_count = of->e4m3 ? K_MAX : K;
 	for (uint32_t t = 0; of->a && t < SIMT_MEMBERS_MAX; t++)
 		(of->e4m3 ? place_a_e4m3<K_MAX> : place_a<K_MAX>)(product->a[t], t % 32, a + t / 32 * 16);
-	for (uint32_t k = 0; k < k_count; k++) {
-		for (uint32_t i = 0; i < n; i++)
-			b[k][i] = element(of->b_operand, of->b_major, i, k, of->e4m3);
-		for (uint32_t m = 0; m < M && !of->a; m++)
-			a[m][k] = element(of->a_operand, of->a_major, m, k, of->e4m3);
-	}
+	read_operand(of->b_operand, of->b_major, n, of->e4m3, b[0], 1, N_MAX);
+	if (!of->a)
+		read_operand(of->a_operand, of->a_major, M, of->e4m3, a[0], K_MAX, 1);
 	for (uint32_t m = 0; m < M; m++) {
 		/* Row m lies in 4 threads, two columns of every 8 in each. */
 		const struct simt_product *four = of + m / 16 * 32 + m % 8 * 4;
 		uint32_t half = m % 16 / 8 * 2;
 		for (uint32_t i = 0; i < n; i++)
 			c[i] = of->accumulate ? four[i % 8 / 2].d[i / 8 * 4 + half + i % 2] : 0.0f;
-		for (uint32_t k = 0; k < k_count; k++) {
-			float factor = a[m][k];
-			for (uint32_t i = 0; i < n; i++)
-				c[i] += factor * b[k][i];
-		}
+		add_row(a[m], b, n, k_count, c);
 		for (uint32_t i = 0; i < n; i++)
 			four[i % 8 / 2].d[i / 8 * 4 + half + i % 2] = c[i];
 	}

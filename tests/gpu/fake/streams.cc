@@ -505,6 +505,20 @@ cudaError_t cudaMemcpyAsync(void *to, const void *from, size_t bytes, enum cudaM
 	return copy_lines(to, bytes, from, bytes, bytes, 1, resolved(stream));
 }
 
+/* In no order that is promised: backwards. */
+cudaError_t cudaMemcpyBatchAsync(void *const *to, const void *const *from, const size_t *bytes, size_t count,
+				 struct cudaMemcpyAttributes *attributes, size_t *firsts, size_t attribute_count, cudaStream_t stream)
+{
+	FAKE_CALL("cudaMemcpyBatchAsync");
+	if (!stream || count == 0 || attribute_count != 1 || firsts[0] != 0 ||
+	    attributes->srcAccessOrder != cudaMemcpySrcAccessOrderStream)
+		return fake_error(cudaErrorInvalidValue);
+	for (size_t i = count; i-- > 0;)
+		if (cudaError_t error = copy_lines(to[i], bytes[i], from[i], bytes[i], bytes[i], 1, stream))
+			return error;
+	return cudaSuccess;
+}
+
 cudaError_t cudaMemcpy2DAsync(void *to, size_t to_pitch, const void *from, size_t from_pitch, size_t width, size_t height,
 			      enum cudaMemcpyKind, cudaStream_t stream)
 {
