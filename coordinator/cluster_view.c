@@ -352,7 +352,7 @@ static void show_refused(const struct showing *s, const struct cluster_view *vie
 		uint64_t own = 0;
 		for (uint32_t i = 0; i < s->count; i++)
 			show_refusal(s->text, s->nodes[i].name, (enum refusal)reason, s->nodes[i].refused[reason]);
-		own += view->tls ? tls_refused(view->tls, (enum refusal)reason) : 0;
+		own += view->env && view->env->refused ? view->env->refused(view->env->context, (unsigned)reason) : 0;
 		own += view->api_tls ? tls_refused(view->api_tls, (enum refusal)reason) : 0;
 		show_refusal(s->text, view->name, (enum refusal)reason, own);
 	}

@@ -17,7 +17,8 @@ struct service;
 struct tls;
 
 struct cluster_view {
-	const struct tls *tls, *api_tls; /* of this coordinator, for what they refused; may be NULL */
+	const struct env *env; /* of this coordinator, and its API's TLS, for what they refused; may be NULL */
+	const struct tls *api_tls;
 	const struct coord *coord;
 	const struct service *service;
 	const struct served_model *models;

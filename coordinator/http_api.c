@@ -163,7 +163,7 @@ static struct cluster_view view_of(const struct http_api *api)
 		.models = api->options.models,
 		.model_count = api->options.model_count,
 		.name = api->options.name,
-		.tls = api->options.peers_tls,
+		.env = api->options.env,
 		.api_tls = api->options.tls,
 		.leader = api->leader,
 		.draining = api->draining,

@@ -16,6 +16,7 @@
 
 struct http_api;
 struct leader;
+struct env;
 struct tls;
 struct loop;
 
@@ -38,7 +39,7 @@ struct http_api_options {
 	const char *name; /* of this coordinator */
 	struct access *access; /* who may ask; outlives the API */
 	struct tls *tls;       /* server only; outlives the API; NULL: plain HTTP */
-	const struct tls *peers_tls; /* of the control streams, for the metrics */
+	const struct env *env; /* of the control streams, for the metrics: whom they refused; NULL: nobody */
 	const char *const *origins; /* [origin_count] whose pages may read replies; outlive the API */
 	size_t origin_count;
 };

@@ -14,7 +14,7 @@
 #include "net/process.h"
 #include "net/tls.h"
 
-enum { COORDINATOR_OPTIONS = 27 };
+enum { COORDINATOR_OPTIONS = 26 };
 #define OPENING_NS 2000000000ull /* etcd tells the members, and sessions begin, in less */
 
 struct program {
@@ -28,7 +28,6 @@ struct program {
 	uint64_t requests_max;
 	uint64_t queue_max;
 	uint64_t index_blocks;
-	uint64_t nodes_max;
 	struct http_api_limits limits;
 	uint64_t connections_max, queue_wait_s;
 	struct option_list api_keys, admin_keys;
@@ -112,7 +111,7 @@ static void on_member(void *context, const struct member *m, uint64_t now_ns)
 	memcpy(member.name, m->name, sizeof(member.name));
 	memcpy(member.device, m->device, sizeof(member.device));
 	if (coord_member_set(program->coord, &member, now_ns) != ERR_OK)
-		log_warn("%s: more members than --max-nodes %llu; ignored", m->name, (unsigned long long)program->nodes_max);
+		log_warn("%s: more members than --max-nodes %llu; ignored", m->name, (unsigned long long)program->settings.nodes_max);
 }
 
 static void on_gone(void *context, uint64_t node, uint64_t now_ns)
@@ -203,7 +202,7 @@ static enum err open_core(struct program *program, struct why *why)
 		.incarnation = process_incarnation(program->process),
 		.name = program->settings.name,
 		.cluster = program->settings.cluster,
-		.nodes_max = (uint32_t)program->nodes_max,
+		.nodes_max = (uint32_t)program->settings.nodes_max,
 		.requests_max = (uint32_t)program->requests_max,
 		.queue_max = (uint32_t)program->queue_max,
 		.wait_max_ns = program->queue_wait_s * 1000000000,
@@ -259,7 +258,7 @@ static enum err open_http(struct program *program, struct why *why)
 		.name = program->settings.name,
 		.access = program->access,
 		.tls = program->api_tls,
-		.peers_tls = process_tls(program->process),
+		.env = process_env(program->process),
 		.limits = program->limits,
 		.origins = program->origins.items,
 		.origin_count = program->origins.count,
@@ -346,7 +345,6 @@ static void fill_table(struct program *p, struct option *table)
 		{"header-timeout", OPTION_COUNT, &p->limits.header_timeout_s, 1, 3600, "S", "seconds for a request's head"},
 		{"body-timeout", OPTION_COUNT, &p->limits.body_timeout_s, 1, 3600, "S", "for its body, and one for each 16 KiB"},
 		{"write-timeout", OPTION_COUNT, &p->limits.write_timeout_s, 1, 3600, "S", "without reading, and a client is cut"},
-		{"max-nodes", OPTION_COUNT, &p->nodes_max, 2, 4096, "N", "members of the cluster"},
 		{"index-blocks", OPTION_COUNT, &p->index_blocks, 1024, 1 << 28, "N", "blocks that the index remembers"},
 		{"api-key", OPTION_LIST, &p->api_keys, 0, 0, "KEY,…", "clients must show one; ps shows it until it is hashed"},
 		{"admin-key", OPTION_LIST, &p->admin_keys, 0, 0, "KEY,…", "likewise, for /debug and all that is not the API"},
@@ -361,8 +359,9 @@ int main(int argc, char **argv, char **environment)
 {
 	struct program program = {.host = "127.0.0.1", .connections_max = 4096, .queue_wait_s = 10,
 				  .limits = {.header_timeout_s = 10, .body_timeout_s = 30, .write_timeout_s = 30}, .port = 8000, .requests_max = 1024, .queue_max = 256,
-				  .nodes_max = 64, .index_blocks = 1 << 20, .request_timeout_s = 600};
+				  .index_blocks = 1 << 20, .request_timeout_s = 600};
 	process_defaults(&program.settings, "coordinator-1");
+	program.settings.nodes_max = 64;
 	struct option table[COORDINATOR_OPTIONS + PROCESS_OPTIONS];
 	fill_table(&program, table);
 	process_options(&program.settings, table + COORDINATOR_OPTIONS);

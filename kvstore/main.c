@@ -14,7 +14,7 @@
 #include "proto/codec.h"
 
 #define STORE_BYTES_MAX (1ull << 42) /* 2^30 slots of 4 KiB */
-enum { STORE_SLABS_MAX = 64, STORE_OFFERS = 4096, STORE_PEERS = 256, STORE_OPTIONS = 19 };
+enum { STORE_SLABS_MAX = 64, STORE_OFFERS = 4096, STORE_OPTIONS = 19 };
 /* Of a model of 8B a block of 16 tokens is 2 MiB, of one with few latents some 100 KiB. */
 enum { STORE_BLOCK_BYTES_LEAST = 32 << 10, STORE_BLOCKS_LEAST = 65536 };
 
@@ -243,7 +243,7 @@ static struct store_options store_options(struct program *program)
 		.cluster = program->settings.cluster,
 		.link_address = address,
 		.link_address_length = address_length,
-		.peer_max = STORE_PEERS,
+		.peer_max = (uint32_t)program->settings.nodes_max,
 		.time_factor = (uint32_t)program->settings.time_factor,
 		.ledger = {.slabs = program->slabs,
 			   .entry_max = blocks_max(program) + STORE_OFFERS,

@@ -60,6 +60,8 @@ struct env {
 	void (*outranked)(void *context, uint64_t incarnation, bool lives);
 	/* A peer of another cluster greeted, and there is no session with it.  NULL: nobody wants to know. */
 	void (*stranger)(void *context, const char *name, const char *cluster);
+	/* There are as many sessions as may be, `most`, and that one more gets none.  NULL: nobody wants to know. */
+	void (*crowded)(void *context, const char *name, uint32_t most);
 	/* Connections not let in so far, for a reason (enum refusal).  NULL hook: not counted. */
 	uint64_t (*refused)(void *context, unsigned reason);
 	/* One line of the story: "prefill 1 > take request 7: 2048 tokens, 512 cached".  NULL: not wanted. */

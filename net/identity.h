@@ -42,7 +42,8 @@ struct identity {
 	X(ABANDONED, "abandoned")           /* it hung up before it was done */    \
 	X(TIMEOUT, "handshake_timeout")                                            \
 	X(CROWDED, "crowded_out")           /* the oldest of too many handshakes */ \
-	X(BY_PEER, "refused_by_peer")       /* the other side does not want us */
+	X(BY_PEER, "refused_by_peer")       /* the other side does not want us */   \
+	X(NODES, "too_many_nodes")          /* there are --max-nodes sessions */
 
 enum refusal {
 #define X(name, text) REFUSAL_##name,

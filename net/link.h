@@ -54,7 +54,7 @@ struct link_options {
 	/* What may carry reads of a peer (link_require_parse()); 0: anything.  A peer that none of it reaches is refused:
 	 * link_peer_open(), or on_peer_lost() where UCX knows only then, says ERR_UNSUPPORTED. */
 	uint32_t required;
-	/* The network device UCX may use and listen on.  UCX trusts whoever reaches its port, so this must be a network
+	/* The network devices UCX may use and listen on, with commas between them (rails.h).  UCX trusts whoever reaches its port, so these must be networks
 	 * that the site declares trusted (DESIGN 11).  NULL: none with LINK_AUTO, "lo" where UCX is asked for. */
 	const char *network;
 	/* Bulk.  The address to listen at (NULL: none with LINK_AUTO, else "127.0.0.1"), how peers reach it (NULL: the

@@ -18,6 +18,7 @@
 #include "net/exposure.h"
 #include "net/incarnation.h"
 #include "net/loop.h"
+#include "net/rails.h"
 #include "net/tls.h"
 #include "net/url.h"
 
@@ -65,6 +66,7 @@ void process_defaults(struct process_settings *settings, const char *name)
 		.cluster = "default",
 		.link_transport = "auto",
 		.link_lanes = 2,
+		.nodes_max = 256,
 		.time_factor = 1,
 		.shutdown_timeout_s = 20, /* a pod has 30 s: the rest is for leaving */
 		.log_level = "info",
@@ -89,11 +91,12 @@ void process_options(struct process_settings *s, struct option *ret_rows)
 		{"require-transport", OPTION_LIST, &s->require_transport, 0, 0, "KIND,…", "refuse a link over anything but these: mapped, rdma, ucx-shm, ucx-tcp, tls, tcp"},
 		{"link-port", OPTION_COUNT, &s->link_port, 0, 65535, "PORT", "where peers read KV over tls or tcp; 0 takes a free one"},
 		{"link-lanes", OPTION_COUNT, &s->link_lanes, 1, BULK_LANES_MAX, "N", "threads that carry KV over tls or tcp, and connections to a peer"},
-		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE", "device of a network that nobody else reaches: allows UCX and tcp there"},
+		{"link-network", OPTION_TEXT, &s->link_network, 0, 0, "DEVICE,…", "devices of networks that nobody else reaches: allows UCX there, and tcp at one"},
 		{"tls-ca-file", OPTION_TEXT, &s->tls_ca_file, 0, 0, "PEM", "whose certificates are trusted: control streams and bulk"},
 		{"tls-cert-file", OPTION_TEXT, &s->tls_cert_file, 0, 0, "PEM", "of this node: spiffe://<cluster>/baton/<role>/<name>"},
 		{"tls-key-file", OPTION_TEXT, &s->tls_key_file, 0, 0, "PEM", "of that certificate; mode 600"},
 		{"insecure", OPTION_FLAG, &s->insecure, 0, 0, NULL, "listen beyond this machine also without TLS"},
+		{"max-nodes", OPTION_COUNT, &s->nodes_max, 2, 4096, "N", "members of the cluster: a session with one more is refused"},
 		{"time-factor", OPTION_COUNT, &s->time_factor, 1, 100, "N", "stretches heartbeats on slow machines"},
 		{"shutdown-timeout", OPTION_COUNT, &s->shutdown_timeout_s, 0, 86400, "S", "seconds to drain after SIGTERM"},
 		{"log-level", OPTION_TEXT, &s->log_level, 0, 0, "LEVEL", "debug, info, warn, error"},
@@ -259,6 +262,14 @@ static enum err check_link(struct process *p, struct why *why)
 	if (e == ERR_OK && over_ucx_net && !p->settings.link_network)
 		e = why_set(why, ERR_INVALID, "--link-transport %s: UCX trusts whoever reaches its port, so it wants "
 			    "--link-network DEVICE, a network that nobody else reaches (lo: this machine)", text);
+	struct rails rails = {0};
+	if (e == ERR_OK && p->settings.link_network) {
+		e = rails_parse(p->settings.link_network, &rails, why);
+		if (e != ERR_OK)
+			why_prefix(why, "--link-network");
+	}
+	if (e == ERR_OK && p->transport == LINK_TCP && rails.count > 1)
+		e = why_set(why, ERR_INVALID, "--link-network %s: tcp is served at one device, only UCX takes several", p->settings.link_network);
 	if (e == ERR_OK && p->transport == LINK_TLS && !p->tls)
 		e = why_set(why, ERR_INVALID, "--link-transport tls needs certificates: --tls-ca-file and the others");
 	if (e == ERR_OK && p->transport == LINK_TCP && p->tls && !p->settings.link_network)
@@ -276,6 +287,7 @@ static enum err open_shell(struct process *p, const struct process_parts *parts,
 		.link = p->link,
 		.link_required = p->required,
 		.read_max = parts->read_max,
+		.peer_max = (uint32_t)p->settings.nodes_max,
 		.context = parts->context,
 		.landing = parts->landing,
 		.twin = parts->twin,

@@ -33,16 +33,17 @@ struct process_settings {
 	struct option_list require_transport; /* what alone may carry reads; none: anything */
 	uint64_t link_port;         /* of bulk, at the host of `listen`; 0: a free one */
 	uint64_t link_lanes;        /* threads of bulk, and connections to a peer */
-	const char *link_network;   /* device of a trusted network; NULL: none, so no UCX between hosts */
+	const char *link_network;   /* devices of trusted networks (rails.h); NULL: none, so no UCX between hosts */
 	const char *tls_ca_file, *tls_cert_file, *tls_key_file; /* all or none */
 	bool insecure;              /* listeners beyond this machine without TLS */
+	uint64_t nodes_max;         /* sessions with others, and links */
 	uint64_t time_factor;
 	uint64_t shutdown_timeout_s;
 	const char *log_level;      /* "debug", "info", "warn", "error" */
 	bool log_json;
 };
 
-enum { PROCESS_OPTIONS = 24 };
+enum { PROCESS_OPTIONS = 25 };
 
 void process_defaults(struct process_settings *settings, const char *name);
 /* Rows for the program's option table: writes PROCESS_OPTIONS of them. */

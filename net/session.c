@@ -7,7 +7,8 @@
 #include "base/why.h"
 #include "proto/codec.h"
 
-enum { BEATS_REMEMBERED = 32 }; /* send times kept; more than TERM / BEAT */
+enum { BEATS_REMEMBERED = 32, /* send times kept; more than TERM / BEAT */
+       FULL_REDIALS = 10 };
 
 struct conn {
 	bool used;
@@ -16,6 +17,7 @@ struct conn {
 	uint32_t peer;    /* PEER_NONE: greeting */
 	uint64_t opened_ns;
 	bool stranger;    /* of another cluster: nothing that it says counts */
+	bool ungreeted;   /* it came when there was no room: it hears of us when there is a place for it */
 };
 
 struct peer {
@@ -198,6 +200,15 @@ static void send_hello(struct sessions *s, const struct conn *conn)
 	s->options.env->send(s->options.env->context, conn->id, &envelope);
 }
 
+/* Nobody's fault, and nothing that time mends: said, and counted. */
+static void tell_crowded(struct sessions *s, const char *name)
+{
+	const struct env *env = s->options.env;
+	env_trace(env, "no room for %s beside %u sessions", name, s->peer_count);
+	if (env->crowded)
+		env->crowded(env->context, name, s->options.peer_max);
+}
+
 static void drop_conn(struct sessions *s, struct conn *conn)
 {
 	s->options.env->close(s->options.env->context, conn->id);
@@ -209,10 +220,13 @@ void sessions_opened(struct sessions *s, uint32_t id, uint64_t node, uint64_t no
 	for (uint32_t i = 0; i < s->conn_max; i++) {
 		if (s->conns[i].used)
 			continue;
-		s->conns[i] = (struct conn){.used = true, .id = id, .dialed = node, .peer = PEER_NONE, .opened_ns = now_ns};
-		send_hello(s, &s->conns[i]);
+		s->conns[i] = (struct conn){.used = true, .id = id, .dialed = node, .peer = PEER_NONE, .opened_ns = now_ns,
+					    .ungreeted = !node && s->peer_count == s->options.peer_max};
+		if (!s->conns[i].ungreeted)
+			send_hello(s, &s->conns[i]);
 		return;
 	}
+	tell_crowded(s, "who has not greeted");
 	s->options.env->close(s->options.env->context, id); /* over the bound */
 	if (node)
 		sessions_dial_failed(s, node, now_ns);
@@ -254,16 +268,25 @@ void sessions_end(struct sessions *s, uint32_t index, enum err why, uint64_t now
 	drop_conn(s, conn);
 }
 
-void sessions_closed(struct sessions *s, uint32_t id, uint64_t now_ns)
+static void conn_over(struct sessions *s, struct conn *conn, uint64_t now_ns)
 {
-	struct conn *conn = find_conn(s, id);
-	if (!conn)
-		return;
 	if (conn->dialed && conn->peer == PEER_NONE)
 		sessions_dial_failed(s, conn->dialed, now_ns);
 	if (conn->peer != PEER_NONE)
 		end_peer(s, conn->peer, ERR_PEER_GONE, now_ns);
 	conn->used = false;
+}
+
+void sessions_closed(struct sessions *s, uint32_t id, uint64_t now_ns)
+{
+	struct conn *conn = find_conn(s, id);
+	if (!conn)
+		return;
+	struct known *turned_away = conn->dialed && conn->peer == PEER_NONE ? find_known(s, conn->dialed) : NULL;
+	conn_over(s, conn, now_ns);
+	/* Let in and not greeted: there was no room (rule 4).  It is not asked as often as who does not answer. */
+	if (turned_away)
+		turned_away->dial_next_ns = now_ns + FULL_REDIALS * s->redial_ns;
 }
 
 /* Why a greeting is refused, or OK. */
@@ -339,7 +362,7 @@ static void turn_away(struct sessions *s, struct conn *conn, const Wire__Hello *
 	conn->stranger = true;
 	if (!conn->dialed)
 		return;
-	sessions_closed(s, id, now_ns);
+	conn_over(s, conn, now_ns);
 	env->close(env->context, id);
 }
 
@@ -366,7 +389,7 @@ static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello 
 	if (!k) {
 		env_trace(env, "refuse %s: %s", hello->name, err_text(e));
 		uint32_t id = conn->id;
-		sessions_closed(s, id, now_ns); /* ends the session too where a second Hello came */
+		conn_over(s, conn, now_ns); /* ends the session too where a second Hello came */
 		env->close(env->context, id);
 		return;
 	}
@@ -375,9 +398,14 @@ static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello 
 		sessions_end(s, old, ERR_PEER_GONE, now_ns);
 	uint32_t index = free_peer(s);
 	if (index == PEER_NONE) {
-		drop_conn(s, conn);
+		uint32_t id = conn->id;
+		tell_crowded(s, hello->name);
+		conn_over(s, conn, now_ns);
+		env->close(env->context, id);
 		return;
 	}
+	if (conn->ungreeted)
+		send_hello(s, conn);
 	k->incarnation = hello->incarnation;
 	k->dialing = false; /* not before: else a second dial starts while the first one greets */
 	fill_peer(&s->peers[index], hello, (uint32_t)(conn - s->conns), now_ns);
@@ -392,7 +420,7 @@ static void take_hello(struct sessions *s, struct conn *conn, const Wire__Hello 
 static void take_refused(struct sessions *s, struct conn *conn, const Wire__Refused *refused, uint64_t now_ns)
 {
 	uint32_t id = conn->id;
-	sessions_closed(s, id, now_ns);
+	conn_over(s, conn, now_ns);
 	s->options.env->close(s->options.env->context, id);
 	outranked(s, refused->incarnation, refused->lives);
 }
@@ -426,7 +454,7 @@ void sessions_renew(struct sessions *s, uint64_t incarnation, const uint8_t *lin
 		if (!conn->used)
 			continue;
 		uint32_t id = conn->id;
-		sessions_closed(s, id, now_ns);
+		conn_over(s, conn, now_ns);
 		s->options.env->close(s->options.env->context, id);
 	}
 }
@@ -497,7 +525,7 @@ static void tick_peer(struct sessions *s, uint32_t index, uint64_t now_ns)
 
 static void tick_known(struct sessions *s, struct known *k, uint64_t now_ns)
 {
-	if (!k->wanted || k->dialing || now_ns < k->dial_next_ns || sessions_find(s, k->node) != PEER_NONE)
+	if (!k->wanted || k->dialing || s->peer_count == s->options.peer_max || now_ns < k->dial_next_ns || sessions_find(s, k->node) != PEER_NONE)
 		return;
 	k->dialing = true;
 	s->options.env->dial(s->options.env->context, k->node);

@@ -13,7 +13,10 @@
  *        3 who dials: a coordinator every engine and store, an engine every store, of two engines or two stores the
  *          one with the smaller id.  So no pair ever dials both ways.
  *
- * Memory: the caller's.  Loop: the core's owner.  Bounds: peer_max sessions and connections. */
+ *        4 who is full says so (env's crowded) and dials nobody; whoever dials it gets no greeting, so no session begins there to end
+ *          at once.  It comes again (every 2 s), and has a place as soon as there is one.
+ *
+ * Memory: the caller's.  Loop: the core's owner.  Bounds: peer_max sessions, twice as many connections and 16. */
 #ifndef NET_SESSION_H
 #define NET_SESSION_H
 #include <stdbool.h>

@@ -11,7 +11,7 @@
 #include "net/op_table.h"
 #include "net/tls.h"
 
-enum { LINK_NAMES = 64, LINK_NAME_BYTES = 64, LINK_PEERS_MAX = 1024 };
+enum { LINK_NAMES = 64, LINK_NAME_BYTES = 64, CONNS_LEAST = 1024 };
 
 /* Which incarnation of a node the link reads from. */
 struct shell_peer {
@@ -24,7 +24,7 @@ struct shell_peer {
 	size_t address_length;
 };
 
-static const uint64_t REOPEN_NS = 500000000, STRANGER_NS = 60000000000;
+static const uint64_t REOPEN_NS = 500000000, TOLD_NS = 60000000000;
 
 /* A read under way, from the core's point of view. */
 struct shell_read {
@@ -46,12 +46,13 @@ struct shell {
 	struct loop_timer *timer;
 	struct op_table reads;
 	struct shell_read *pool, *free_reads; /* [read_max], so that starting a read needs no memory */
-	struct shell_peer peers[LINK_PEERS_MAX];
+	struct shell_peer *peers; /* [options.peer_max] */
 	char link_names[LINK_NAMES][LINK_NAME_BYTES];
 	uint32_t link_name_next;
 	char link_required[LINK_WAYS_TEXT];
 	char stranger[160]; /* told of last */
 	uint64_t stranger_told_ns;
+	uint64_t crowded_count, crowded_told_ns; /* 0: never */
 };
 
 static uint64_t now(struct shell *s)
@@ -100,7 +101,7 @@ static void env_dial(void *context, uint64_t node)
 
 static struct shell_peer *find_peer(struct shell *s, uint64_t node)
 {
-	for (int i = 0; i < LINK_PEERS_MAX; i++)
+	for (uint32_t i = 0; i < s->options.peer_max; i++)
 		if (s->peers[i].node == node)
 			return &s->peers[i];
 	return NULL;
@@ -181,7 +182,7 @@ static void tell_transport(struct shell *s, struct shell_peer *peer)
 
 static void tend_links(struct shell *s)
 {
-	for (int i = 0; s->options.link && i < LINK_PEERS_MAX; i++) {
+	for (uint32_t i = 0; s->options.link && i < s->options.peer_max; i++) {
 		struct shell_peer *peer = &s->peers[i];
 		if (!peer->node)
 			continue;
@@ -225,6 +226,9 @@ static void read_give(struct shell_read *read)
 
 static enum err pool_create(struct shell *s)
 {
+	s->peers = calloc(s->options.peer_max, sizeof(*s->peers));
+	if (!s->peers)
+		return ERR_NOMEM;
 	if (!s->options.read_max)
 		return ERR_OK;
 	enum err e = op_table_init(&s->reads, s->options.read_max);
@@ -362,17 +366,31 @@ static void env_stranger(void *context, const char *name, const char *cluster)
 	struct shell *s = context;
 	char text[sizeof(s->stranger)];
 	snprintf(text, sizeof(text), "\"%.63s\" is of cluster \"%.63s\"", name, cluster);
-	if (strcmp(text, s->stranger) == 0 && now(s) < s->stranger_told_ns + STRANGER_NS)
+	if (strcmp(text, s->stranger) == 0 && now(s) < s->stranger_told_ns + TOLD_NS)
 		return;
 	memcpy(s->stranger, text, sizeof(text));
 	s->stranger_told_ns = now(s);
 	log_warn("peer refused: %s, this is cluster \"%s\" (--cluster)", text, s->options.cluster ? s->options.cluster : "");
 }
 
+/* Those who find no place come again and again, each of them. */
+static void env_crowded(void *context, const char *name, uint32_t most)
+{
+	struct shell *s = context;
+	s->crowded_count++;
+	if (s->crowded_told_ns && now(s) < s->crowded_told_ns + TOLD_NS)
+		return;
+	s->crowded_told_ns = now(s);
+	log_warn("no session with \"%.63s\": there are %u, as many as --max-nodes allows; refused so far: %llu", name, most,
+		 (unsigned long long)s->crowded_count);
+}
+
 static uint64_t env_refused(void *context, unsigned reason)
 {
-	const struct tls *tls = ((struct shell *)context)->options.tls;
-	return tls ? tls_refused(tls, (enum refusal)reason) : 0;
+	const struct shell *s = context;
+	if (reason == REFUSAL_NODES)
+		return s->crowded_count;
+	return s->options.tls ? tls_refused(s->options.tls, (enum refusal)reason) : 0;
 }
 
 static void env_trace_line(void *context, const char *format, ...)
@@ -403,6 +421,7 @@ static void bind_env(struct shell *s)
 		.refused = env_refused,
 		.outranked = env_outranked,
 		.stranger = env_stranger,
+		.crowded = env_crowded,
 		.trace = s->options.trace ? env_trace_line : NULL,
 	};
 }
@@ -419,6 +438,7 @@ enum err shell_create(struct loop *loop, const struct shell_options *options, st
 	bind_env(s);
 	struct wire_options wire = {
 		.listen_url = options->listen_url,
+		.conn_max = 2 * options->peer_max + 64 > CONNS_LEAST ? 2 * options->peer_max + 64 : CONNS_LEAST,
 		.tls = options->tls,
 		.callbacks = {.context = s, .opened = opened, .dial_failed = dial_failed, .closed = closed,
 			      .message = message},
@@ -464,7 +484,7 @@ void shell_destroy(struct shell *s)
 		return;
 	loop_timer_destroy(s->timer);
 	wire_destroy(s->wire);
-	for (int i = 0; i < LINK_PEERS_MAX; i++)
+	for (uint32_t i = 0; s->peers && i < s->options.peer_max; i++)
 		forget_peer(&s->peers[i]);
 	uint32_t from = 0;
 	for (struct shell_read *read; (read = (struct shell_read *)op_table_any(&s->reads, &from)) != NULL;) {
@@ -474,5 +494,6 @@ void shell_destroy(struct shell *s)
 	}
 	op_table_fini(&s->reads);
 	free(s->pool);
+	free(s->peers);
 	free(s);
 }

@@ -5,7 +5,7 @@
  *
  * Owns:   the wire, the reads under way.  Not the link, not the core.
  * Loop:   the one given.
- * Bounds: read_max reads under way: the core's own bound.  Each is found by its op in a few steps (op_table.h), as a core takes back all
+ * Bounds: links to peer_max nodes, twice as many connections and 64 (1,024 at least); read_max reads under way: the core's own bound.  Each is found by its op in a few steps (op_table.h), as a core takes back all
  *         of a fetch at once. */
 #ifndef NET_SHELL_H
 #define NET_SHELL_H
@@ -42,6 +42,7 @@ struct shell_options {
 	struct link *link;  /* NULL: a coordinator reads nobody's memory */
 	uint32_t link_required; /* link_options.required: for env's hook of that name */
 	uint32_t read_max;
+	uint32_t peer_max;  /* sessions of the core, 1..4096 */
 	/* The memory of a landing (env_read: landing, landing_offset). */
 	void *context;
 	void *(*landing)(void *context, uint32_t landing, uint32_t offset);

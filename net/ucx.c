@@ -7,6 +7,7 @@
 #include <unistd.h>
 
 #include "base/log.h"
+#include "net/rails.h"
 #include "net/ucx_impl.h"
 
 /* Rounds before the loop turns: each may move several fragments of 8 KiB to 64 KiB. */
@@ -206,6 +207,16 @@ enum err ucx_handler(struct ucx *ucx, unsigned id, ucp_am_recv_callback_t fn)
 	return ucx_err(ucp_worker_set_am_recv_handler(ucx->worker, &param));
 }
 
+/* "tcp/eth10" does not tell of "tcp/eth1". */
+static bool is_told(const char *text, const char *name)
+{
+	size_t length = strlen(name);
+	for (const char *at = text; *at; at += strcspn(at, "+"), at += *at == '+')
+		if (strcspn(at, "+") == length && strncmp(at, name, length) == 0)
+			return true;
+	return false;
+}
+
 /* UCX 1.13 tells the transports of an endpoint only to a FILE: "# lane[0]:  2:tcp/lo.0 md[1] -> …". */
 void ucx_endpoint_lanes(ucp_ep_h endpoint, char *text, size_t text_bytes)
 {
@@ -220,7 +231,7 @@ void ucx_endpoint_lanes(ucp_ep_h endpoint, char *text, size_t text_bytes)
 	size_t at = 0;
 	for (char *line = info; line && *line; line = strchr(line, '\n'), line = line ? line + 1 : NULL) {
 		char name[64];
-		if (sscanf(line, "# lane[%*d]: %*d:%63[^ .]", name) != 1 || strstr(text, name))
+		if (sscanf(line, "# lane[%*d]: %*d:%63[^ .]", name) != 1 || is_told(text, name))
 			continue;
 		int n = snprintf(text + at, text_bytes - at, "%s%s", at ? "+" : "", name);
 		if (n < 0 || (size_t)n >= text_bytes - at)
@@ -256,6 +267,46 @@ static bool has_any(const char *transports)
 	return found;
 }
 
+/* A setting that came with a later UCX than may be here. */
+static enum err set_if_known(ucp_config_t *config, const char *name, const char *value, struct why *why)
+{
+	ucs_status_t status = ucp_config_modify(config, name, value);
+	if (status == UCS_OK)
+		return ERR_OK;
+	if (status != UCS_ERR_NO_ELEM)
+		return why_set(why, ERR_UNSUPPORTED, "UCX setting %s=%s: %s", name, value, ucs_status_string(status));
+	log_info("link > UCX %s has no setting %s: what that is for takes one rail", ucp_get_version_string(), name);
+	return ERR_OK;
+}
+
+/* Which devices, and that one transfer may take all of them (docs/decisions/rails.md). */
+static enum err set_rails(ucp_config_t *config, const struct link_options *options, enum link_transport transport, struct why *why)
+{
+	struct rails rails;
+	char text[RAILS_TEXT], count[16];
+	enum err e = rails_parse(options->network, &rails, why);
+	if (e != ERR_OK) {
+		why_prefix(why, "--link-network");
+		return e;
+	}
+	uint32_t ports = rails.count;
+	const char *devices = options->network;
+	if (transport == LINK_UCX_RDMA) {
+		struct why unknown = {0};
+		devices = rails_rdma(&rails, "", text, &ports, &unknown) == ERR_OK ? text : NULL;
+		if (!devices)
+			log_warn("link > UCX takes any NIC that it finds: %s", unknown.text);
+	}
+	if (devices)
+		e = set(config, "NET_DEVICES", devices, why);
+	if (e != ERR_OK || !devices || ports < 2)
+		return e;
+	log_info("link > UCX %s may use %u rails: %s", ucp_get_version_string(), ports, devices);
+	snprintf(count, sizeof(count), "%u", ports);
+	e = set_if_known(config, "MAX_RNDV_RAILS", count, why);
+	return e == ERR_OK ? set_if_known(config, "MAX_RMA_RAILS", count, why) : e;
+}
+
 /* With NICs also what knows GPU memory, where UCX was built with it. */
 static enum err configure(ucp_config_t *config, const struct link_options *options, enum link_transport transport,
                           struct why *why)
@@ -267,8 +318,8 @@ static enum err configure(ucp_config_t *config, const struct link_options *optio
 	};
 	bool cuda = transport == LINK_UCX_RDMA && has_any("cuda_copy");
 	enum err e = set(config, "TLS", cuda ? "rc,dc,ud,tcp,self,cuda_copy" : tls[transport], why);
-	if (e == ERR_OK && transport == LINK_UCX_TCP)
-		e = set(config, "NET_DEVICES", options->network, why);
+	if (e == ERR_OK && transport != LINK_UCX_SHM && options->network)
+		e = set_rails(config, options, transport, why);
 	/* A rendezvous over TCP would else be a write by the sender to an address in our memory (law 2).  So
 	 * fragments come as messages that name a request, which a closed endpoint no longer has. */
 	if (e == ERR_OK && transport != LINK_UCX_SHM)

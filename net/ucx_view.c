@@ -24,12 +24,13 @@ static uint32_t read_lanes(const char *info, struct ucx_lane *ret_lanes, uint32_
 	return count;
 }
 
-static enum err open_context(ucp_context_h *ret_context, struct why *why)
+static enum err open_context(ucp_context_h *ret_context, bool *ret_rma_rails, struct why *why)
 {
 	ucp_config_t *config = NULL;
 	ucp_params_t params = {.field_mask = UCP_PARAM_FIELD_FEATURES, .features = UCP_FEATURE_AM | UCP_FEATURE_RMA};
 	if (ucp_config_read(NULL, NULL, &config) != UCS_OK)
 		return why_set(why, ERR_UNSUPPORTED, "no configuration");
+	*ret_rma_rails = ucp_config_modify(config, "MAX_RMA_RAILS", "2") == UCS_OK;
 	ucs_status_t status = ucp_config_modify(config, "TLS", "all");
 	if (status == UCS_OK)
 		status = ucp_config_modify(config, "NET_DEVICES", "all");
@@ -39,12 +40,12 @@ static enum err open_context(ucp_context_h *ret_context, struct why *why)
 	return status == UCS_OK ? ERR_OK : why_set(why, ERR_UNSUPPORTED, "%s", ucs_status_string(status));
 }
 
-enum err ucx_view(struct ucx_lane *ret_lanes, uint32_t max, uint32_t *ret_count, bool *ret_cuda, struct why *why)
+enum err ucx_view(struct ucx_lane *ret_lanes, uint32_t max, uint32_t *ret_count, bool *ret_cuda, bool *ret_rma_rails, struct why *why)
 {
 	ucp_context_h context;
 	char *info = NULL;
 	size_t length = 0;
-	enum err e = open_context(&context, why);
+	enum err e = open_context(&context, ret_rma_rails, why);
 	if (e != ERR_OK)
 		return e;
 	FILE *file = open_memstream(&info, &length);

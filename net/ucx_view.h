@@ -16,7 +16,8 @@ struct ucx_lane {
 };
 
 const char *ucx_view_version(void); /* "1.13.1" */
-/* All transports, whatever UCX_TLS and UCX_NET_DEVICES say.  ret_cuda: memory of GPUs may be registered.  ERR_UNSUPPORTED: UCX
+/* All transports, whatever UCX_TLS and UCX_NET_DEVICES say.  ret_cuda: memory of GPUs may be registered; ret_rma_rails: one
+ * one-sided read may take several devices.  ERR_UNSUPPORTED: UCX
  * does not start, `why` has its words. */
-MUST_USE enum err ucx_view(struct ucx_lane *ret_lanes, uint32_t max, uint32_t *ret_count, bool *ret_cuda, struct why *why);
+MUST_USE enum err ucx_view(struct ucx_lane *ret_lanes, uint32_t max, uint32_t *ret_count, bool *ret_cuda, bool *ret_rma_rails, struct why *why);
 #endif

@@ -17,7 +17,7 @@
 #include "node/neighbour.h"
 #include "node/sizes.h"
 
-enum { NODE_PEERS = 256, NODE_OPTIONS = 20 };
+enum { NODE_OPTIONS = 20 };
 
 struct settings {
 	struct process_settings process;
@@ -319,7 +319,7 @@ static struct node_options node_options(struct program *program)
 		.group_count = program->kv.group_count,
 		.groups = {node_group(program, 0)},
 		.layers = program->kv.layers,
-		.peer_max = NODE_PEERS,
+		.peer_max = (uint32_t)s->process.nodes_max,
 		.job_max = (uint32_t)s->sizes.seq_max,
 		.seq_max = (uint32_t)s->sizes.seq_max,
 		.context_max = program->context_max,

@@ -94,6 +94,7 @@ struct doctor_live {
 	char ucx_version[16]; /* "": UCX does not start */
 	char ucx_error[64];
 	bool ucx_cuda; /* memory of GPUs may be registered */
+	bool ucx_rma_rails; /* one one-sided read may take several NICs */
 	struct ucx_lane lanes[DOCTOR_LANES_MAX];
 	uint32_t lane_count;
 	enum doctor_known clock_set; /* somebody keeps it right */

@@ -76,8 +76,8 @@ static json_t *ucx_json(const struct doctor_live *live)
 	json_t *lanes = json_array();
 	for (uint32_t i = 0; i < live->lane_count; i++)
 		json_array_append_new(lanes, json_sprintf("%s/%s", live->lanes[i].transport, live->lanes[i].device));
-	return json_pack("{s:b, s:s, s:s, s:b, s:o}", "asked", live->tried, "version", live->ucx_version, "error", live->ucx_error, "cuda",
-			 live->ucx_cuda, "transports", lanes);
+	return json_pack("{s:b, s:s, s:s, s:b, s:b, s:o}", "asked", live->tried, "version", live->ucx_version, "error", live->ucx_error, "cuda",
+			 live->ucx_cuda, "rma_rails", live->ucx_rma_rails, "transports", lanes);
 }
 
 static json_t *host_json(const struct doctor_facts *facts)

@@ -2,6 +2,7 @@
 #include <stdio.h>
 #include <string.h>
 
+#include "net/rails.h"
 #include "tools/doctor_judge_impl.h"
 
 static const char WHY_UCX[] = "RDMA goes by way of UCX; without it links use mapped memory, tls and tcp";
@@ -63,6 +64,26 @@ static void judge_settings(const struct doctor_facts *facts, struct doctor_findi
 	}
 }
 
+/* Ports that are up: what --link-network takes. */
+static void judge_rails(const struct doctor_facts *facts, struct doctor_findings *findings)
+{
+	char list[160] = "";
+	uint32_t count = 0;
+	for (uint32_t i = 0; i < facts->port_count && count < RAILS_MAX; i++) {
+		const struct doctor_port *port = &facts->ports[i];
+		size_t at = strlen(list);
+		if (port->active && at + 2 * sizeof(port->device) < sizeof(list))
+			count += snprintf(list + at, sizeof(list) - at, "%s%s:%u", at ? "," : "", port->device, port->number) > 0;
+	}
+	if (count < 2)
+		return;
+	doctor_todo(doctor_found(findings, DOCTOR_NOTE, "ucx",
+				 facts->live.ucx_rma_rails ? "a large read may take several rails at once"
+							   : "this UCX gives a one-sided read one rail (it has no UCX_MAX_RMA_RAILS): further ones serve other things",
+				 "%u rails: %s", count, list),
+		    "--link-network %s, if nobody else reaches these networks", list);
+}
+
 void doctor_judge_ucx(const struct doctor_facts *facts, struct doctor_findings *findings)
 {
 	const struct doctor_live *live = &facts->live;
@@ -83,6 +104,8 @@ void doctor_judge_ucx(const struct doctor_facts *facts, struct doctor_findings *
 		doctor_todo(doctor_found(findings, DOCTOR_NOTE, "ucx", "it cannot read GPU memory: between hosts, blocks leave and reach a GPU by way of the host's "
 								       "memory", "UCX %s is built without CUDA", live->ucx_version),
 			    "for GPUDirect RDMA: UCX 1.14 or newer built with CUDA, in LD_LIBRARY_PATH; what is proven of it: docs/gpu.md");
+	if (rdma)
+		judge_rails(facts, findings);
 	if (rdma)
 		doctor_found(findings, DOCTOR_OK, "ucx", NULL, "UCX %s reads one-sidedly over %s", live->ucx_version,
 			     doctor_has_lane(live, "dc") ? "rc and dc" : "rc");

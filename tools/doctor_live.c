@@ -22,7 +22,7 @@ enum { PAGE = 4096, ETCD_PORT = 2379, ETCD_TIMEOUT_S = 3 };
 struct ucx_answer {
 	enum err e;
 	struct why why;
-	bool cuda;
+	bool cuda, rma_rails;
 	uint32_t count;
 	struct ucx_lane lanes[DOCTOR_LANES_MAX];
 };
@@ -36,7 +36,7 @@ static void ask_ucx(int fd)
 	int null = open("/dev/null", O_WRONLY | O_CLOEXEC);
 	if (null < 0 || dup2(null, STDOUT_FILENO) < 0 || dup2(null, STDERR_FILENO) < 0)
 		_exit(1);
-	answer.e = ucx_view(answer.lanes, DOCTOR_LANES_MAX, &answer.count, &answer.cuda, &answer.why);
+	answer.e = ucx_view(answer.lanes, DOCTOR_LANES_MAX, &answer.count, &answer.cuda, &answer.rma_rails, &answer.why);
 	const char *at = (const char *)&answer;
 	for (size_t left = sizeof(answer); left > 0;) {
 		ssize_t n = write(fd, at, left);
@@ -68,6 +68,7 @@ static void take_ucx(const struct ucx_answer *answer, struct doctor_live *live)
 	}
 	snprintf(live->ucx_version, sizeof(live->ucx_version), "%s", ucx_view_version());
 	live->ucx_cuda = answer->cuda;
+	live->ucx_rma_rails = answer->rma_rails;
 	live->lane_count = answer->count;
 	memcpy(live->lanes, answer->lanes, answer->count * sizeof(live->lanes[0]));
 }

@@ -3,12 +3,14 @@
 #include <stdarg.h>
 #include <stddef.h>
 #include <cmocka.h>
+#include <net/if.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 
 #include "base/digest.h"
 #include "link_fixture.h"
+#include "net/device.h"
 
 static const struct way *way_of(void **state)
 {
@@ -324,6 +326,71 @@ static void region_shared_late_is_read_by_who_is_told_of_it(void **state)
 	loop_destroy(pair.loop);
 }
 
+static void list_of_devices_that_is_none_is_refused(void **state)
+{
+	struct loop *loop = NULL;
+	struct link *link = NULL;
+	struct why why = {0};
+	const struct link_options options = {.node = 1, .incarnation = 1, .transport = LINK_UCX_TCP, .network = "lo,"};
+	assert_int_equal(loop_create(&loop), ERR_OK);
+	assert_int_equal(link_create(loop, &options, &link, &why), ERR_INVALID);
+	assert_non_null(strstr(why.text, "--link-network"));
+	loop_destroy(loop);
+}
+
+/* "lo" and whatever other device of this machine has an address. */
+static bool two_devices(char *ret_text, size_t size)
+{
+	char address[DEVICE_ADDRESS_MAX];
+	struct if_nameindex *all = if_nameindex();
+	bool found = false;
+	for (struct if_nameindex *at = all; at && at->if_name && !found; at++) {
+		found = strcmp(at->if_name, "lo") != 0 && device_address(at->if_name, address, NULL) == ERR_OK;
+		snprintf(ret_text, size, "lo,%s", at->if_name);
+	}
+	if_freenameindex(all);
+	return found;
+}
+
+static void link_over_two_devices_reads_what_is_there(void **state)
+{
+	char devices[64], text[128];
+	if (!two_devices(devices, sizeof(devices)))
+		skip();
+	const struct region_options region_options = {.slot_bytes = 1 << 20, .slot_count = 2};
+	const struct link_options owner_options = {.node = PEER_NODE, .incarnation = 1, .transport = LINK_UCX_TCP, .network = devices};
+	const struct link_options reader_options = {.node = READER_NODE, .incarnation = 1, .transport = LINK_UCX_TCP, .network = devices};
+	struct region *region = NULL;
+	struct link *owner = NULL;
+	struct pair pair = {0};
+	struct why why = {0};
+	struct probe probe;
+	struct handle handle;
+	uint8_t *landing = malloc(1 << 20);
+	assert_int_equal(loop_create(&pair.loop), ERR_OK);
+	assert_int_equal(region_create(&region_options, &region, &why), ERR_OK);
+	expected_bytes(0, 2 << 20, region_slot(region, 0));
+	assert_int_equal(link_create(pair.loop, &owner_options, &owner, &why), ERR_OK);
+	assert_int_equal(link_create(pair.loop, &reader_options, &pair.link, &why), ERR_OK);
+	assert_int_equal(link_region_add(owner, region, &why), ERR_OK);
+	assert_int_equal(link_local_address(owner, &pair.address), ERR_OK);
+	assert_int_equal(link_peer_open(pair.link, PEER_NODE, 1, pair.address.data, pair.address.length, &why), ERR_OK);
+	assert_int_equal(link_handle(owner, region, 1, 0, 1 << 20, &handle), ERR_OK);
+	assert_int_equal(probe_start(&pair, &probe, &handle, (void *[]){landing}, 1, 10000 * MS), ERR_OK);
+	assert_true(turn_until(pair.loop, &probe.free_count, 1, 12000 * MS));
+	assert_int_equal(probe.results[0].err, ERR_OK);
+	assert_memory_equal(landing, region_slot(region, 1), 1 << 20);
+	link_peer_transport(pair.link, PEER_NODE, text, sizeof(text));
+	printf("%s: %s\n", devices, text);
+	assert_non_null(strstr(text, "ucx:tcp/"));
+	link_destroy(pair.link);
+	link_destroy(owner);
+	region_destroy(region);
+	loop_destroy(pair.loop);
+	buf_fini(&pair.address);
+	free(landing);
+}
+
 static void rdma_without_a_device_is_refused_with_a_reason(void **state)
 {
 	struct loop *loop = NULL;
@@ -376,6 +443,8 @@ int main(int argc, char **argv)
 		cmocka_unit_test_prestate(renewed_owner_is_read_under_its_new_incarnation_only, &tcp),
 		cmocka_unit_test(region_shared_late_is_read_by_who_is_told_of_it),
 		cmocka_unit_test(own_regions_are_read_the_same_way),
+		cmocka_unit_test(list_of_devices_that_is_none_is_refused),
+		cmocka_unit_test(link_over_two_devices_reads_what_is_there),
 		cmocka_unit_test(rdma_without_a_device_is_refused_with_a_reason),
 		cmocka_unit_test(transports_have_names),
 	};

@@ -19,6 +19,7 @@ struct side {
 	enum err down_why;
 	int dials, closes, link_opens, link_closes;
 	int strangers;
+	int crowded;
 	int outranked;
 	uint64_t outranked_by;
 	bool outranked_lives;
@@ -96,6 +97,13 @@ static void hook_stranger(void *context, const char *name, const char *cluster)
 	((struct side *)context)->strangers++;
 }
 
+static void hook_crowded(void *context, const char *name, uint32_t most)
+{
+	assert_string_equal(name, "x");
+	assert_int_equal(most, 4);
+	((struct side *)context)->crowded++;
+}
+
 static void up(void *context, uint32_t peer)
 {
 	(void)peer;
@@ -116,7 +124,7 @@ static void make_side(int i, uint64_t incarnation)
 	free(sides[i].memory);
 	sides[i] = (struct side){0};
 	sides[i].env = (struct env){.context = &sides[i], .send = hook_send, .close = hook_close, .dial = hook_dial,
-				    .link_open = hook_link_open, .link_close = hook_link_close, .outranked = hook_outranked, .stranger = i ? hook_stranger : NULL};
+				    .link_open = hook_link_open, .link_close = hook_link_close, .outranked = hook_outranked, .stranger = i ? hook_stranger : NULL, .crowded = hook_crowded};
 	struct session_options options = {
 		.node = (uint64_t)i + 1, .incarnation = incarnation, .role = WIRE__ROLE__ROLE_DECODE, .name = i ? "b" : "a",
 		.cluster = i ? "blue" : cluster_of_a,
@@ -418,25 +426,76 @@ static void silent_connection_is_closed_after_a_term(void **state)
 	assert_int_equal(sides[0].closes, 1);
 }
 
+/* A node greets side 0 on that connection. */
+static void greet(uint32_t conn, uint64_t dialed, uint64_t node)
+{
+	sessions_opened(sides[0].sessions, conn, dialed, now_ns);
+	Wire__Hello hello = WIRE__HELLO__INIT;
+	hello.node = node;
+	hello.incarnation = 1;
+	hello.role = WIRE__ROLE__ROLE_DECODE;
+	hello.name = "x";
+	hello.cluster = "blue";
+	hello.link_address = (ProtobufCBinaryData){4, (uint8_t *)"addr"};
+	Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
+	envelope.version = PROTO_VERSION;
+	envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;
+	envelope.hello = &hello;
+	sessions_message(sides[0].sessions, conn, &envelope, now_ns);
+}
+
+/* It is said and counted, and the refused ones are not greeted: no session begins there. */
 static void no_room_for_one_more_peer_refuses_it(void **state)
 {
-	for (uint32_t i = 0; i < 6; i++) {
-		sessions_opened(sides[0].sessions, 100 + i, 0, now_ns);
-		Wire__Hello hello = WIRE__HELLO__INIT;
-		hello.node = 50 + i;
-		hello.incarnation = 1;
-		hello.role = WIRE__ROLE__ROLE_DECODE;
-		hello.name = "x";
-		hello.cluster = "blue";
-		hello.link_address = (ProtobufCBinaryData){4, (uint8_t *)"addr"};
-		Wire__Envelope envelope = WIRE__ENVELOPE__INIT;
-		envelope.version = PROTO_VERSION;
-		envelope.body_case = WIRE__ENVELOPE__BODY_HELLO;
-		envelope.hello = &hello;
-		sessions_message(sides[0].sessions, 100 + i, &envelope, now_ns);
-	}
+	for (uint32_t i = 0; i < 6; i++)
+		greet(100 + i, 0, 50 + i);
 	assert_int_equal(sessions_count(sides[0].sessions), 4);
 	assert_int_equal(sides[0].closes, 2);
+	assert_int_equal(sides[0].crowded, 2);
+	assert_int_equal(queue_count, 4); /* Hellos */
+	/* Who has a session may come anew; a place that is free is taken by who comes again. */
+	greet(110, 0, 50);
+	assert_int_equal(sides[0].downs, 1);
+	assert_int_equal(queue_count, 5);
+	sessions_closed(sides[0].sessions, 101, now_ns);
+	greet(111, 0, 54);
+	assert_int_equal(queue_count, 6);
+	assert_int_equal(sessions_count(sides[0].sessions), 4);
+	assert_int_not_equal(sessions_find(sides[0].sessions, 54), PEER_NONE);
+	assert_int_equal(sides[0].crowded, 2);
+}
+
+/* And a wanted node whose connection comes too late is dialled when there is a place for it. */
+static void full_node_dials_nobody_until_it_has_room(void **state)
+{
+	sessions_want(sides[0].sessions, 60, 0, now_ns);
+	sessions_tick(sides[0].sessions, now_ns);
+	assert_int_equal(sides[0].dials, 1);
+	for (uint32_t i = 0; i < 4; i++)
+		greet(100 + i, 0, 50 + i);
+	greet(104, 60, 60);
+	assert_int_equal(sides[0].crowded, 1);
+	assert_int_equal(sides[0].closes, 1);
+	now_ns += SESSION_REDIAL_NS;
+	sessions_tick(sides[0].sessions, now_ns);
+	assert_int_equal(sides[0].dials, 1);
+	sessions_closed(sides[0].sessions, 100, now_ns);
+	sessions_tick(sides[0].sessions, now_ns);
+	assert_int_equal(sides[0].dials, 2);
+}
+
+static void node_that_has_no_room_is_asked_less_often(void **state)
+{
+	sessions_want(sides[0].sessions, 2, 0, now_ns);
+	sessions_tick(sides[0].sessions, now_ns);
+	sessions_opened(sides[0].sessions, 9, 2, now_ns);
+	sessions_closed(sides[0].sessions, 9, now_ns);
+	now_ns += 9 * SESSION_REDIAL_NS;
+	sessions_tick(sides[0].sessions, now_ns);
+	assert_int_equal(sides[0].dials, 1);
+	now_ns += SESSION_REDIAL_NS;
+	sessions_tick(sides[0].sessions, now_ns);
+	assert_int_equal(sides[0].dials, 2);
 }
 
 int main(void)
@@ -460,6 +519,8 @@ int main(void)
 		TEST(wanted_node_is_dialled_again_until_it_answers),
 		TEST(silent_connection_is_closed_after_a_term),
 		TEST(no_room_for_one_more_peer_refuses_it),
+		TEST(full_node_dials_nobody_until_it_has_room),
+		TEST(node_that_has_no_room_is_asked_less_often),
 	};
 	return cmocka_run_group_tests(tests, NULL, NULL);
 }

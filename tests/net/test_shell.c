@@ -125,7 +125,7 @@ static struct rig *begin(void)
 	const struct link_options link = {.node = NODE, .incarnation = 1, .transport = LINK_MAPPED};
 	assert_int_equal(link_create(rig->loop, &link, &rig->link, &why), ERR_OK);
 	assert_int_equal(link_region_add(rig->link, rig->region, &why), ERR_OK);
-	const struct shell_options shell = {.link = rig->link, .read_max = READS, .context = rig, .landing = landing};
+	const struct shell_options shell = {.link = rig->link, .read_max = READS, .peer_max = 2, .context = rig, .landing = landing};
 	assert_int_equal(shell_create(rig->loop, &shell, &rig->shell, &why), ERR_OK);
 	shell_attach(rig->shell, &(struct shell_core){.core = rig, .tick = tick, .read_outcome = outcome, .landing_free = landing_free});
 	assert_int_equal(link_local_address(rig->link, &address), ERR_OK);
