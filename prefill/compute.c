@@ -156,13 +156,14 @@ void prefill_fetched(struct prefill *p, uint32_t cookie, const struct kv_fetch_c
 		skip(p, job); /* else before the next plan: what came is among the pool's newest */
 }
 
-/* By computing a chunk it does not lose: the engine has nothing else to do, and what is missing takes longer to come, and longer
- * than a job waits in any case. */
+/* By computing a chunk it does not lose: the engine has nothing else to do, what is missing takes longer to come, and the job has
+ * waited as long as it does in any case: before that nobody can say how fast it comes. */
 static bool pays_beside(const struct prefill *p, const struct prefill_job *job)
 {
 	uint32_t others = sched_count(p->options.sched) - (job->state == PREFILL_COMPUTING);
-	uint64_t left_ns = others == 0 ? kv_fetch_left_ns(p->options.fetches, (uint32_t)(job - p->jobs)) : 0;
-	return left_ns > p->token_ns * p->options.chunk_tokens && left_ns > p->options.fetch_floor_ns;
+	if (others > 0 || p->local->now_ns - job->started_ns <= p->options.fetch_floor_ns)
+		return false;
+	return kv_fetch_left_ns(p->options.fetches, (uint32_t)(job - p->jobs)) > p->token_ns * p->options.chunk_tokens;
 }
 
 /* The next chunk is the job's own; what lies behind it is the fetch's, which is not waited for meanwhile. */
