@@ -175,6 +175,14 @@ class Cluster:
             time.sleep(0.05)
         raise AssertionError(f"not within {timeout} s: {what}; nodes: {json.dumps(self.nodes(), indent=1)}")
 
+    def wait_stores(self):
+        """Until every engine knows every store that is up: before that it reads and offers without them."""
+        def known():
+            nodes = [n for n in self.nodes() if n["state"] == "up"]
+            stores = {n["name"] for n in nodes if n["role"] == "kvstore"}
+            return all(stores <= {t["peer"] for t in n["transports"]} for n in nodes if n["role"] in ("prefill", "decode"))
+        self.wait_for(known, 30, "engines know the stores")
+
     def post_all(self, requests, concurrency):
         """Answers in the order of the requests: [(path, body)]."""
         with ThreadPoolExecutor(concurrency) as pool:
