@@ -173,7 +173,7 @@ def products(side):
             if n <= 100000 or count <= 256:
                 x = numbers(count, k)
                 side.figure(f"linear/{name}/{count}", "torch.matmul", lambda: lambda i: torch.matmul(x, weights[i % len(weights)].T))
-        del weights
+        weights = None
     for name, (n, k) in SHAPES.items():
         if n > 100000:  # heads are not published in 8 bits
             continue
