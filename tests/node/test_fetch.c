@@ -30,27 +30,6 @@ static int setup(void **state)
 	return 0;
 }
 
-/* What it began to compute ends. */
-static void end_step(struct world *w)
-{
-	static const struct sample samples[PLAN_SAMPLES_MAX] = {[0] = {.token = 5}};
-	for (uint32_t layer = 0; layer < LAYERS; layer++)
-		node_layer_done(w->node, layer, w->now_ns);
-	w->plan = NULL;
-	node_step_done(w->node, samples, ERR_OK, w->now_ns);
-	node_check(w->node);
-}
-
-static int teardown(void **state)
-{
-	struct world *w = *state;
-	while (w->plan)
-		end_step(w);
-	world_stop(w);
-	free(w);
-	return 0;
-}
-
 /* The prompt asks the store; returns the number of the look-up. */
 static uint64_t ask(struct world *w)
 {
@@ -262,7 +241,7 @@ static void silent_store_is_waited_for_when_a_read_fails(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 		T(what_is_in_memory_is_read_while_the_rest_comes_from_disk),
 		T(last_answer_may_bring_nothing),
 		T(nobody_waits_for_a_disk_longer_than_half_the_time),

@@ -28,24 +28,8 @@ static int setup(void **state)
 
 static void end_step(struct world *w)
 {
-	static const struct sample samples[PLAN_SAMPLES_MAX] = {[0] = {.token = 5}, [1] = {.token = 5}};
-	assert_non_null(w->plan);
 	w->sent_count = 0;
-	for (uint32_t layer = 0; layer < LAYERS; layer++)
-		node_layer_done(w->node, layer, w->now_ns);
-	w->plan = NULL;
-	node_step_done(w->node, samples, ERR_OK, w->now_ns);
-	node_check(w->node);
-}
-
-static int teardown(void **state)
-{
-	struct world *w = *state;
-	while (w->plan)
-		end_step(w);
-	world_stop(w);
-	free(w);
-	return 0;
+	world_end_step(w);
 }
 
 static void prompt(struct world *w, uint64_t number, uint32_t last_token, bool scored)
@@ -341,7 +325,7 @@ static void prompt_that_overtakes_its_fetch_ends_it(void **state)
 int main(void)
 {
 	const struct CMUnitTest tests[] = {
-#define T(name) cmocka_unit_test_setup_teardown(name, setup, teardown)
+#define T(name) cmocka_unit_test_setup_teardown(name, setup, world_teardown)
 		T(two_of_one_beginning_compute_it_once),
 		T(the_second_goes_on_by_itself_when_the_first_is_canceled),
 		T(scored_rows_are_not_gone_over),

@@ -71,17 +71,6 @@ static void end_reads(struct world *w, uint32_t first, uint32_t count, enum err 
 	}
 }
 
-static void end_step(struct world *w)
-{
-	static const struct sample samples[PLAN_SAMPLES_MAX] = {[0] = {.token = 5}};
-	assert_non_null(w->plan);
-	for (uint32_t layer = 0; layer < LAYERS; layer++)
-		node_layer_done(w->node, layer, w->now_ns);
-	w->plan = NULL;
-	node_step_done(w->node, samples, ERR_OK, w->now_ns);
-	node_check(w->node);
-}
-
 static void cancel(struct world *w, uint64_t number)
 {
 	Wire__JobId id = job_of(number);
@@ -162,7 +151,7 @@ static void a_prompt_waits_in_its_middle_until_late_reads_have_ended(void **stat
 	found(w, 0);
 	attach(w, 3);
 	assert_string_equal(state_of(w, 3, WIRE__HALF__HALF_PREFILL), "COMPUTING");
-	end_step(w); /* its first chunk took what was left */
+	world_end_step(w); /* its first chunk took what was left */
 	assert_int_equal(used(w, WINDOWED), ROOM);
 	assert_string_equal(state_of(w, 3, WIRE__HALF__HALF_PREFILL), "BLOCKED");
 	tick(w);
@@ -174,7 +163,7 @@ static void a_prompt_waits_in_its_middle_until_late_reads_have_ended(void **stat
 	tick(w);
 	for (uint32_t chunk = 1; chunk < CHUNKS; chunk++) {
 		assert_string_equal(state_of(w, 3, WIRE__HALF__HALF_PREFILL), "COMPUTING");
-		end_step(w);
+		world_end_step(w);
 	}
 	assert_int_equal(told(w, WIRE__ENVELOPE__BODY_PREFILLED).conn, DECODE);
 	Wire__JobId id = job_of(3);
@@ -194,7 +183,7 @@ static void a_prompt_that_waits_in_its_middle_can_be_given_up(void **state)
 	abandoned_prompt(w, 2);
 	begin(w, prompt(3));
 	found(w, 0);
-	end_step(w);
+	world_end_step(w);
 	assert_string_equal(state_of(w, 3, WIRE__HALF__HALF_PREFILL), "BLOCKED");
 	cancel(w, 3);
 	tick(w);
@@ -255,7 +244,7 @@ static void an_answer_waits_for_a_block_until_late_reads_have_ended(void **state
 	end_reads(w, 0, 1, ERR_CANCELED);
 	tick(w);
 	for (uint32_t token = 1; token < answer(3).max_tokens; token++)
-		end_step(w);
+		world_end_step(w);
 	assert_int_equal(told(w, WIRE__ENVELOPE__BODY_JOB_END).error, ERR_OK);
 	end_reads(w, 1, 2 * KEEP - 1, ERR_CANCELED);
 }

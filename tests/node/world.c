@@ -254,3 +254,24 @@ void prefilled(struct world *w, uint32_t conn, uint64_t number, uint32_t blocks,
 	message.first = tokens;
 	SAY(conn, PREFILLED, prefilled, &message);
 }
+
+void world_end_step(struct world *w)
+{
+	static const struct sample samples[PLAN_SAMPLES_MAX] = {[0] = {.token = 5}, [1] = {.token = 5}};
+	assert_non_null(w->plan);
+	for (uint32_t layer = 0; layer < LAYERS; layer++)
+		node_layer_done(w->node, layer, w->now_ns);
+	w->plan = NULL;
+	node_step_done(w->node, samples, ERR_OK, w->now_ns);
+	node_check(w->node);
+}
+
+int world_teardown(void **state)
+{
+	struct world *w = *state;
+	while (w->plan)
+		world_end_step(w);
+	world_stop(w);
+	free(w);
+	return 0;
+}

@@ -49,6 +49,10 @@ struct node_options world_options(struct world *world);
 void world_start(struct world *world, const struct node_options *options);
 /* Everybody goes: then no job is left and nothing is reserved. */
 void world_stop(struct world *world);
+/* What it began to compute ends: each row that samples chooses token 5. */
+void world_end_step(struct world *world);
+/* Of cmocka: steps that are under way end, then the world stops and is freed. */
+int world_teardown(void **state);
 
 void join(struct world *world, uint32_t conn, Wire__Role role);
 void say(struct world *world, uint32_t conn, Wire__Envelope *envelope);
